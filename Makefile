@@ -1,0 +1,63 @@
+# Every target that needs the virtual environment makes it, and makes it anew when pyproject.toml has changed.
+#   make PYTHON=python3.12 setup    another Python
+#   make VENV=~/envs/repro test     another folder for the environment
+#   make TEST_WORKERS=8 test        more processes for the tests
+
+PYTHON ?= python3
+VENV ?= .venv
+TEST_WORKERS ?= 2
+
+READY := $(VENV)/.repro-ready
+REPRO := $(VENV)/bin/python -m repro
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check table6 figure1 figure6 tensorboard clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: $(READY)  ## the virtual environment with everything in it
+	@echo "Ready: $(REPRO) --help"
+
+demo: $(READY)  ## in minutes on a laptop: plain and residual nets at two depths, then the figure
+	@if $(REPRO) data fetch cifar10; then data=cifar10; else data=synthetic; \
+	  echo "CIFAR-10 could not be had (see above): the demo goes on with the built-in images."; fi; \
+	$(REPRO) run exp=cifar_residual_vs_plain scale=demo data=$$data
+	@$(REPRO) figure 6 --scale demo
+
+test: $(READY)  ## the tests
+	@$(VENV)/bin/python -m pytest -n $(TEST_WORKERS)
+
+check: $(READY)  ## style, types and layers
+	@$(VENV)/bin/ruff check
+	@$(VENV)/bin/ruff format --check
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/lint-imports
+
+table6: $(READY)  ## Table 6: the paper's values and the measured ones
+	@$(REPRO) table 6
+
+figure1: $(READY)  ## Figure 1: deeper plain nets train worse
+	@$(REPRO) figure 1
+
+figure6: $(READY)  ## Figure 6: training on CIFAR-10, plain and residual
+	@$(REPRO) figure 6
+
+tensorboard: $(READY)  ## the curves of all runs in a browser
+	@$(VENV)/bin/python -m tensorboard.main --logdir "$${REPRO_WORK:-$${REPRO_RESULTS:-results}/work}"
+
+clean:  ## removes caches and build outputs; environment, data and results stay
+	@rm -rf build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@find repro tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# pyproject.toml asks for torch and torchvision in one go, so that the installer picks a matching pair.
+$(READY): pyproject.toml
+	@command -v $(PYTHON) >/dev/null || \
+	  { echo "There is no $(PYTHON) on the PATH: name a Python 3.11 or newer, as in make PYTHON=python3.12 setup" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "$(PYTHON) is older than 3.11: name a newer one, as in make PYTHON=python3.12 setup" >&2; exit 1; }
+	@[ -x $(VENV)/bin/pip ] || $(PYTHON) -m venv $(VENV) || \
+	  { echo "$(PYTHON) cannot make a virtual environment: install its venv module (on Debian: python3-venv)" >&2; exit 1; }
+	@echo "Installing into $(VENV): once, some minutes, up to 6 GB with PyTorch's GPU libraries"
+	@$(VENV)/bin/python -m pip install --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,82 @@
+"""Checkpoints: written beside, flushed and renamed, so that one that is there is whole; the last two are kept."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from repro.errors import RunError
+
+FINAL = "final.pt"
+KEPT = 2
+
+
+def step_path(folder: Path, step: int) -> Path:
+    return folder / f"step_{step:08d}.pt"
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints of a run, oldest first; the final one is the last."""
+    steps = sorted(folder.glob("step_*.pt"))
+    return steps + [folder / FINAL] * (folder / FINAL).is_file()
+
+
+def save(path: Path, payload: dict[str, Any]) -> None:
+    """Writes ``payload`` atomically and removes all but the last two checkpoints of the folder.
+
+    Raises:
+        RunError: It cannot be written (a full disk); the checkpoints before it are kept.
+    """
+    beside = path.with_suffix(".tmp")
+    try:
+        with beside.open("wb") as file:
+            torch.save(payload, file)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except (OSError, RuntimeError) as error:
+        # torch reports a full disk as a RuntimeError of its zip writer.
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        kept = checkpoints(path.parent)
+        last = f"the last checkpoint, {kept[-1]}, is kept" if kept else "no earlier checkpoint exists"
+        raise RunError(f"the checkpoint {path} cannot be written ({reason(error)}); {last}") from error
+    for old in checkpoints(path.parent)[:-KEPT]:
+        old.unlink()
+
+
+def reason(error: Exception) -> str:
+    """The first line of what went wrong, with the operating system's own words where there are any."""
+    cause = error if isinstance(error, OSError) else error.__context__
+    text = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(error)
+    return text.splitlines()[0] if text else type(error).__name__
+
+
+def load_latest(folder: Path, say: Callable[[str], None]) -> tuple[Path, dict[str, Any]] | None:
+    """The newest checkpoint that can be read; one that cannot is named and the one before it is used."""
+    for path in reversed(checkpoints(folder)):
+        try:
+            return path, load(path)
+        except RunError as error:
+            say(str(error))
+    return None
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Reads a checkpoint onto the CPU, without running anything that it holds.
+
+    Raises:
+        RunError: It is truncated, altered or not a checkpoint.
+    """
+    try:
+        payload = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file surfaces as many kinds of error
+        raise RunError(f"the checkpoint {path} cannot be read ({reason(error)})") from error
+    if not isinstance(payload, dict) or "model" not in payload:
+        raise RunError(f"the checkpoint {path} does not hold a model")
+    return payload

@@ -1,0 +1,270 @@
+"""The command line: parsing and printing only. Nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from repro.errors import InputError, RunError, nearest
+from repro.resources import resolve_paths, shared_dir
+
+if TYPE_CHECKING:
+    from repro.config import RunConfig
+
+DESCRIPTION = """\
+Does the ResNet paper hold up? Re-runs the experiments of He, Zhang, Ren, Sun 2015 (Deep Residual Learning for
+Image Recognition) and shows the paper's numbers beside the measured ones."""
+
+EXAMPLES = """\
+start here:
+  repro list                                             what can be run
+  repro show exp=cifar_depth_sweep                       which runs, how long
+  repro run exp=cifar_residual_vs_plain scale=demo       minutes on a laptop
+  repro run exp=cifar_depth_sweep                        Table 6 at the paper's budget
+  repro table 6                                          paper and measured, side by side
+
+Settings are key=value words as in Hydra: model.depth=20,56 seed=0,1,2 sweeps over both.
+Interrupted? The same command goes on where it stopped."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Answers a wrong word with one sentence that names the nearest right one, and exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; `{self.prog} --help` shows what fits")
+
+    def _check_value(self, action: argparse.Action, value: object) -> None:
+        if action.choices is not None and value not in action.choices:
+            name = action.metavar or action.dest
+            raise InputError(f"unknown {name} {str(value)!r}: {nearest(str(value), map(str, action.choices))}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns its exit code: 0, 1 (a run went wrong), 2 (bad input), 75 (time is up)."""
+    try:
+        options = parser().parse_args(arguments)
+        code: int = options.command(options)
+        return code
+    except InputError as error:
+        return complain(error, 2)
+    except RunError as error:
+        return complain(error, 1)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader of a pipe (head, less) has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def complain(error: Exception, code: int) -> int:
+    print(f"repro: {error}", file=sys.stderr)
+    return code
+
+
+def parser() -> Parser:
+    form = argparse.RawDescriptionHelpFormatter
+    top = Parser(prog="repro", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=form)
+    top.add_argument("--version", action="version", version=f"repro {_version()}")
+    commands = top.add_subparsers(metavar="command", required=True)
+
+    def add(name: str, command: Callable[[argparse.Namespace], int], text: str, example: str) -> Parser:
+        sub: Parser = commands.add_parser(
+            name, help=text, description=text, epilog=f"example:\n  {example}", formatter_class=form
+        )
+        sub.set_defaults(command=command)
+        return sub
+
+    run = add("run", run_command, "Train what is missing, then show the result.", "repro run exp=cifar_degradation")
+    run.add_argument("--dry-run", action="store_true", help="only show what would be run, as `repro show`")
+    show = add("show", show_command, "Show runs, configuration and cost; trains nothing.", "repro show model.depth=56")
+    for sub in (run, show):
+        sub.add_argument("words", nargs="*", metavar="key=value", help="settings, as in exp=cifar_depth_sweep seed=0")
+    add("list", list_command, "List experiments, nets, data sets, scales, tables and figures.", "repro list")
+
+    data = add("data", data_command, "Fetch a data set, or verify the stored one.", "repro data fetch cifar10")
+    data.add_argument("action", choices=["fetch", "verify"], metavar="action", help="fetch or verify")
+    data.add_argument("name", choices=["cifar10"], metavar="data-set", help="cifar10")
+
+    table = add("table", table_command, "Print a table of the paper with measured values.", "repro table 6 --format md")
+    table.add_argument("number", type=int, help="the paper's number of the table")
+    table.add_argument("--format", choices=["md", "csv", "tex"], default="md", metavar="format", help="md, csv or tex")
+    figure = add("figure", figure_command, "Draw a figure of the paper as SVG and PNG.", "repro figure 6 --scale demo")
+    figure.add_argument("number", type=int, help="the paper's number of the figure")
+    figure.add_argument("--scale", default="paper", help="draw the proxies of this scale instead (demo, smoke)")
+    for sub in (table, figure):
+        sub.add_argument("--published", action="store_true", help="read only the committed records")
+
+    publish = add("publish", publish_command, "Copy records and curves to results/runs.", "repro publish")
+    publish.add_argument("runs", nargs="*", metavar="run", help="run ids; all finished runs where none is named")
+    add("status", status_command, "Show what became of every run.", "repro status")
+    for name, sub in commands.choices.items():
+        if name not in ("run", "show", "list", "publish"):
+            sub.add_argument("words", nargs="*", metavar="key=value", help="paths.data=, paths.work=, paths.results=")
+    return top
+
+
+def _version() -> str:
+    from repro import __version__
+
+    return __version__
+
+
+def run_command(options: argparse.Namespace) -> int:
+    if options.dry_run:
+        return show_command(options)
+    from repro.compose import plan
+
+    planned = plan(options.words)
+    quiet_caches(planned.runs[0].paths.work)
+    from repro.launch import launch
+    from repro.results import read_record
+    from repro.summary import Summary
+
+    summary = Summary(planned.protocol)
+
+    def finished(config: RunConfig) -> None:
+        say(summary.line(read_record(config.work_dir / "record.json")))
+
+    result = launch(planned.runs, command_line(planned.words), say, finished)
+    if len(planned.runs) > 1 and result.finished:
+        say("\n" + summary.table([read_record(c.work_dir / "record.json") for c in result.finished]))
+    if result.failed:
+        say(f"\n{len(result.failed)} of {len(planned.runs)} runs failed; the same command tries them again:")
+        for run_id, reason in result.failed.items():
+            say(f"  {run_id}: {reason}")
+    return result.exit_code
+
+
+def show_command(options: argparse.Namespace) -> int:
+    from repro.compose import plan
+
+    planned = plan(options.words)
+    quiet_caches(planned.runs[0].paths.work)
+    from repro.show import show
+
+    say(show(planned.runs))
+    return 0
+
+
+def list_command(options: argparse.Namespace) -> int:
+    from repro.compose import describe
+    from repro.paper import figure_numbers, load_figure, load_table, table_numbers
+
+    headings = {"exp": "experiments", "scale": "scales", "model": "nets", "data": "data sets"}
+    for group, heading in headings.items():
+        print_list(f"{heading} ({group}=…)", describe(group))
+    print_list("tables (repro table N)", {str(n): load_table(n).title for n in table_numbers()})
+    print_list("figures (repro figure N)", {str(n): load_figure(n).title for n in figure_numbers()})
+    return 0
+
+
+def print_list(heading: str, texts: dict[str, str]) -> None:
+    width = max(map(len, texts))
+    print(f"{heading}\n" + "".join(f"  {name:<{width}}  {text}\n" for name, text in texts.items()))
+
+
+def data_command(options: argparse.Namespace) -> int:
+    from repro.data.cifar10 import verify_cifar10
+    from repro.data.fetch import fetch_cifar10
+
+    paths = paths_from(options.words)
+    if options.action == "fetch":
+        fetch_cifar10(paths["data"], paths["work"] / "cache", say)
+    for name, digest in verify_cifar10(paths["data"]).items():
+        print(f"{digest}  {name}")
+    print("ok")
+    return 0
+
+
+def table_command(options: argparse.Namespace) -> int:
+    from repro.results import read_records
+    from repro.tables import FORMATS, table
+
+    paths, protocol = paths_from(options.words), protocol_from(options.words)
+    reading = read_records(record_roots(paths, options.published))
+    print(FORMATS[options.format](table(options.number, reading, protocol)), end="")
+    return 0
+
+
+def figure_command(options: argparse.Namespace) -> int:
+    paths = paths_from(options.words)
+    quiet_caches(paths["work"])
+    scales = {path.stem for path in (shared_dir("conf") / "scale").glob("*.yaml")} | {"custom"}
+    if options.scale not in scales:
+        raise InputError(f"unknown scale {options.scale!r}: {nearest(options.scale, scales)}")
+    from repro.figures import draw
+    from repro.results import read_records
+
+    reading = read_records(record_roots(paths, options.published))
+    # A proxy's figure is not evidence: it stays out of the committed folder.
+    folder = (paths["results"] if options.scale == "paper" else paths["work"]) / "figures"
+    for path in draw(options.number, folder, reading, options.scale):
+        print(path)
+    return 0
+
+
+def publish_command(options: argparse.Namespace) -> int:
+    from repro.publish import publish
+
+    words = [word for word in options.runs if "=" in word]
+    paths = paths_from(words)
+    for folder in publish([r for r in options.runs if "=" not in r], paths["work"], paths["results"]):
+        print(folder)
+    return 0
+
+
+def status_command(options: argparse.Namespace) -> int:
+    from repro.show import show_statuses
+    from repro.status import statuses
+
+    work = paths_from(options.words)["work"]
+    say(show_statuses(statuses(work), work))
+    return 0
+
+
+def paths_from(words: list[str]) -> dict[str, Path]:
+    """The three folders for a command that needs no other setting."""
+    given = {}
+    for word in words:
+        key, _, value = word.partition("=")
+        if key == "protocol":
+            continue
+        known = ("paths.data", "paths.work", "paths.results")
+        if key not in known:
+            raise InputError(f"unknown word {word!r}: {nearest(key, known)}")
+        given[key.removeprefix("paths.")] = value
+    return resolve_paths(given)
+
+
+def protocol_from(words: list[str]) -> str:
+    values = [word.partition("=")[2] for word in words if word.startswith("protocol=")]
+    return values[-1] if values else "paper"
+
+
+def record_roots(paths: dict[str, Path], published: bool) -> list[Path]:
+    return [paths["results"] / "runs"] + ([] if published else [paths["work"]])
+
+
+def command_line(words: list[str]) -> str:
+    """The command that repeats this one anywhere: folders are the reader's own."""
+    return shlex.join(["repro", "run", *(w for w in words if not w.startswith(("paths.", "execution.", "device=")))])
+
+
+def quiet_caches(work: Path) -> None:
+    """Sends what libraries keep on disk to ``paths.work``; must come before they are imported."""
+    for name, folder in (
+        ("TORCHINDUCTOR_CACHE_DIR", "inductor"),
+        ("TRITON_CACHE_DIR", "triton"),
+        ("MPLCONFIGDIR", "matplotlib"),
+    ):
+        os.environ.setdefault(name, str(work / "cache" / folder))
+
+
+def say(text: str) -> None:
+    print(text, flush=True)

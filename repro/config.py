@@ -1,0 +1,315 @@
+"""One run as frozen data: what it trains (science) and how it is carried out (execution).
+
+Everything that can move a reported number is science and in the fingerprint; devices, threads, logging and
+paths are not. The defaults live in ``conf/``, which only ``repro.compose`` reads; a worker gets this.
+
+A science field that is added later carries a default, the behaviour before it: at that default it is left out
+of the fingerprint, so that the records made before it stand.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import types
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from repro.errors import InputError, nearest
+
+NUMERICS_VERSION = 1
+"""Rises with every [numerics] entry of the CHANGELOG, so that old and new records are never averaged."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The net. CIFAR nets have 6n+2 layers (paper, section 4.2); ``shortcut=none`` is the plain net."""
+
+    name: Literal["cifar_resnet"]
+    depth: int
+    shortcut: Literal["A", "B", "C", "none"]
+    shortcut_subsample: Literal["stride", "avg_pool"]
+    init: Literal["he_fan_in", "he_fan_out"]
+    bn_group_size: int
+    bn_momentum: float
+    bn_eps: float
+
+    @property
+    def label(self) -> str:
+        """The paper's name of the net: ``ResNet-20``, ``plain-20``, ``ResNet-20 B``."""
+        if self.shortcut == "none":
+            return f"plain-{self.depth}"
+        return f"ResNet-{self.depth}" + ("" if self.shortcut == "A" else f" {self.shortcut}")
+
+    def validate(self) -> None:
+        if self.depth < 8 or (self.depth - 2) % 6:
+            below = max(8, self.depth - (self.depth - 2) % 6)
+            raise InputError(
+                f"model.depth={self.depth} is not a CIFAR depth: it must be 6n+2 (paper, section 4.2), "
+                f"for example {below} or {below + 6}"
+            )
+        require(0 < self.bn_momentum <= 1, f"model.bn_momentum={self.bn_momentum} must be above 0 and at most 1")
+        require(self.bn_eps > 0, f"model.bn_eps={self.bn_eps} must be above 0")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What is trained and evaluated on, and the augmentation (paper, section 4.2)."""
+
+    name: Literal["cifar10", "synthetic"]
+    split: Literal["train", "train45k"]
+    image_size: int
+    train_images: int | None
+    test_images: int | None
+    mean: Literal["per_pixel", "per_channel"]
+    std: Literal["none", "per_channel"]
+    pad: int
+    pad_order: Literal["after_mean", "before_mean"]
+    flip: bool
+
+    @property
+    def eval_split(self) -> str:
+        """The split that the run is evaluated on: the test set, or what ``train45k`` leaves out."""
+        return "test" if self.split == "train" else "val5k"
+
+    def validate(self) -> None:
+        require(self.image_size in (8, 16, 32), f"data.image_size={self.image_size} must be 8, 16 or 32")
+        require(0 <= self.pad <= self.image_size, f"data.pad={self.pad} must be between 0 and data.image_size")
+        for name in ("train_images", "test_images"):
+            value = getattr(self, name)
+            require(value is None or value > 0, f"data.{name}={value} must be above 0, or null for all images")
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """SGD and its schedule, counted in steps (the paper's iterations). ``batch_size`` is global."""
+
+    lr: float
+    batch_size: int
+    steps: int
+    milestones: tuple[int, ...]
+    decay_factor: float
+    momentum: float
+    momentum_form: Literal["torch", "caffe"]
+    nesterov: bool
+    weight_decay: float
+    decay_scope: Literal["weights", "all"]
+    warmup: Literal["auto", "none", "fixed", "until_80"]
+    warmup_steps: int
+    warmup_lr: float
+    precision: Literal["fp32", "tf32", "bf16"]
+
+    def validate(self) -> None:
+        for name in ("lr", "batch_size", "steps", "decay_factor", "warmup_lr"):
+            value = getattr(self, name)
+            require(value > 0, f"optim.{name}={value} must be above 0")
+        for name in ("weight_decay", "warmup_steps"):
+            value = getattr(self, name)
+            require(value >= 0, f"optim.{name}={value} must not be negative")
+        require(0 <= self.momentum < 1, f"optim.momentum={self.momentum} must be at least 0 and below 1")
+        require(
+            list(self.milestones) == sorted(set(self.milestones)) and all(m > 0 for m in self.milestones),
+            f"optim.milestones={list(self.milestones)} must be rising step numbers",
+        )
+        require(not self.nesterov or self.momentum > 0, "optim.nesterov=true needs optim.momentum above 0")
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """When and how the run is evaluated. ``every_steps=null`` is once an epoch."""
+
+    every_steps: int | None
+    train_error: bool
+    train_images: int | None
+    bn_stats: Literal["moving", "recomputed"]
+    bn_batches: int
+
+    def validate(self) -> None:
+        for name in ("every_steps", "train_images"):
+            value = getattr(self, name)
+            require(value is None or value > 0, f"eval.{name}={value} must be above 0, or null")
+        require(self.bn_batches > 0, f"eval.bn_batches={self.bn_batches} must be above 0")
+
+
+@dataclass(frozen=True)
+class ExecutionConfig:
+    """How the run is carried out. Nothing here may move a reported number beyond rounding."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"]
+    threads: int | None
+    log_steps: int
+    eval_batch_size: int
+    checkpoint_seconds: float
+    max_minutes: float | None
+    progress: Literal["auto", "bar", "lines", "none"]
+
+    def validate(self) -> None:
+        require(self.threads is None or self.threads > 0, f"execution.threads={self.threads} must be above 0, or null")
+        require(self.log_steps > 0, f"execution.log_steps={self.log_steps} must be above 0")
+        require(self.eval_batch_size > 0, f"execution.eval_batch_size={self.eval_batch_size} must be above 0")
+        require(
+            self.checkpoint_seconds >= 0,
+            f"execution.checkpoint_seconds={self.checkpoint_seconds} must not be negative",
+        )
+        require(
+            self.max_minutes is None or self.max_minutes > 0,
+            f"execution.max_minutes={self.max_minutes} must be above 0, or null for no limit",
+        )
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where data is read, heavy output is written (git-ignored) and published evidence lies."""
+
+    data: Path
+    work: Path
+    results: Path
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One training run. ``exp`` and ``scale`` are labels: only the science fields decide what a run is."""
+
+    exp: str
+    scale: str
+    seed: int
+    model: ModelConfig
+    data: DataConfig
+    optim: OptimConfig
+    eval: EvalConfig
+    execution: ExecutionConfig
+    paths: Paths
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> RunConfig:
+        """Converts and checks a nested dictionary.
+
+        Raises:
+            InputError: An unknown or missing key, a value of the wrong type or an impossible combination.
+        """
+        config: RunConfig = build(cls, values)
+        config.validate()
+        return config
+
+    def validate(self) -> None:
+        require(0 <= self.seed < 2**32, f"seed={self.seed} must be a whole number from 0 to 4294967295")
+        for part in (self.model, self.data, self.optim, self.eval, self.execution):
+            part.validate()
+        require(
+            self.model.bn_group_size > 0 and self.optim.batch_size % self.model.bn_group_size == 0,
+            f"model.bn_group_size={self.model.bn_group_size} must divide optim.batch_size={self.optim.batch_size}",
+        )
+
+    def science(self) -> dict[str, Any]:
+        """All that can move a reported number, as plain JSON values."""
+        return {
+            "seed": self.seed,
+            "model": plain(self.model),
+            "data": plain(self.data),
+            "optim": plain(self.optim),
+            "eval": plain(self.eval),
+        }
+
+    @property
+    def key(self) -> str:
+        """A readable name of what is trained: data, net, and the scale where it is not the paper's."""
+        net = self.model.label.lower().replace("-", "").replace(" ", "-")
+        return "-".join([self.data.name, net] + ([] if self.scale == "paper" else [slug(self.scale)]))
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(self.science())
+
+    @property
+    def run_id(self) -> str:
+        """The same command has the same id, so that it resumes what it left and skips what is done."""
+        return f"{self.key}-s{self.seed}-{self.fingerprint[:8]}"
+
+    @property
+    def work_dir(self) -> Path:
+        return self.paths.work / self.run_id
+
+
+def fingerprint(science: dict[str, Any], numerics_version: int = NUMERICS_VERSION) -> str:
+    """The digest (16 hexadecimal digits) of the science of a run, as ``RunConfig.science`` gives it."""
+    text = json.dumps({"numerics_version": numerics_version, **science}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def recipe_of(science: dict[str, Any]) -> dict[str, Any]:
+    """The science of a run without its seed, flat: ``{"optim.lr": 0.1, …}``. Runs that share it are seeds of one."""
+    return {
+        f"{group}.{name}": value
+        for group, values in science.items()
+        if isinstance(values, dict)
+        for name, value in values.items()
+    }
+
+
+def plain(part: Any) -> dict[str, Any]:
+    """A config part as JSON values, without the later-added fields that stand at their default."""
+    return {
+        field.name: list(value) if isinstance(value := getattr(part, field.name), tuple) else value
+        for field in dataclasses.fields(part)
+        if field.default is dataclasses.MISSING or getattr(part, field.name) != field.default
+    }
+
+
+def build(kind: Any, values: Any, where: str = "") -> Any:
+    """Converts ``values`` to the dataclass ``kind``, refusing what does not fit exactly."""
+    if not isinstance(values, dict):
+        raise InputError(f"{where} must be a group of settings, not {values!r}")
+    hints = typing.get_type_hints(kind)
+    prefix = f"{where}." if where else ""
+    for name in values:
+        if name not in hints:
+            raise InputError(f"unknown key {prefix + str(name)!r}: {nearest(str(name), hints)}")
+    missing = [f.name for f in dataclasses.fields(kind) if f.name not in values and f.default is dataclasses.MISSING]
+    if missing:
+        raise InputError(f"{prefix + missing[0]} is missing")
+    return kind(**{name: convert(hints[name], value, prefix + name) for name, value in values.items()})
+
+
+def convert(hint: Any, value: Any, where: str) -> Any:
+    """``value`` as the type ``hint``; ``where`` names the key in messages."""
+    if dataclasses.is_dataclass(hint):
+        return build(hint, value, where)
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        words = {str(a): a for a in args}
+        if value is None or str(value) not in words:
+            raise InputError(f"{where}={value} is unknown: {nearest(str(value), words)}")
+        return words[str(value)]
+    if origin in (typing.Union, types.UnionType):
+        return None if value is None else convert(args[0], value, where)
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise InputError(f"{where}={value!r} must be a list, as in {where}=[1,2]")
+        return tuple(convert(args[0], v, where) for v in value)
+    if hint is bool:
+        require(isinstance(value, bool), f"{where}={value!r} must be true or false")
+        return value
+    if hint in (int, float):
+        number = not isinstance(value, bool) and isinstance(value, (int, float)) and math.isfinite(value)
+        whole = number and float(value).is_integer()
+        require(whole if hint is int else number, f"{where}={value!r} must be a {'whole ' * (hint is int)}number")
+        return hint(value)
+    if hint is Path:
+        require(isinstance(value, (str, Path)) and str(value) != "", f"{where}={value!r} must be a path")
+        return Path(value).expanduser()
+    require(isinstance(value, str), f"{where}={value!r} must be a word")
+    return value
+
+
+def require(condition: bool, sentence: str) -> None:
+    if not condition:
+        raise InputError(sentence)
+
+
+def slug(text: str) -> str:
+    """``text`` as a part of a file name."""
+    return "".join(c if c.isalnum() or c in "._" else "_" for c in text)

@@ -1,0 +1,104 @@
+"""What a run will cost: counted multiply-adds over the measured speed of this device. No net is run."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from repro.config import ModelConfig, RunConfig
+from repro.device import device_name, num_threads, set_up
+from repro.errors import InputError
+from repro.models.blocks import BasicBlock
+from repro.models.count import Size, measure
+from repro.record import read_json, write_json
+
+NUM_CLASSES = 10
+BACKWARD = 2
+"""Backward passes cost two forward passes: the gradients of the inputs and of the weights."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Of a residual block on this device."""
+
+    macs_per_second: float
+    block_seconds: float
+    """Of one block's forward and backward pass on next to no data: launching it."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    size: Size
+    steps: int
+    seconds: float
+
+
+def estimate(config: RunConfig, speed: Speed, train_images: int, eval_images: int) -> Estimate:
+    """Parameters, multiply-adds of an image, steps and time of a run, evaluations included.
+
+    Args:
+        train_images: Images in an epoch.
+        eval_images: Images of the split that the run is evaluated on.
+    """
+    size = measure(config.model, config.data.image_size, NUM_CLASSES)
+    optim = config.optim
+    evaluations = optim.steps / (config.eval.every_steps or max(train_images / optim.batch_size, 1)) + 1
+    evaluated = eval_images * evaluations + train_images * config.eval.train_error
+    macs = size.macs * ((1 + BACKWARD) * optim.steps * optim.batch_size + evaluated)
+    launches = optim.steps + evaluated / config.execution.eval_batch_size / (1 + BACKWARD)
+    blocks = config.model.depth / 2
+    return Estimate(size, optim.steps, macs / speed.macs_per_second + launches * blocks * speed.block_seconds)
+
+
+def calibrate(config: RunConfig) -> Speed:
+    """The speed of this device, measured once and kept in ``paths.work``; takes about a second."""
+    device = set_up(config.execution, config.optim.precision)
+    threads = num_threads(config.execution)
+    name = f"{device_name(device)}, {threads} threads, {config.optim.precision}, torch {torch.__version__}"
+    path = config.paths.work / "calibration.json"
+    known = _read(path)
+    if name not in known:
+        known[name] = asdict(measure_speed(device))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, known)
+    return Speed(**known[name])
+
+
+def _read(path: Path) -> dict[str, dict[str, float]]:
+    try:
+        return read_json(path)
+    except InputError:
+        return {}
+
+
+def measure_speed(device: torch.device) -> Speed:
+    """Times a basic block of each stage at the paper's batch and map sizes, and one on next to no data."""
+    block_config = ModelConfig("cifar_resnet", 20, "A", "stride", "he_fan_in", 128, 0.1, 1e-5)
+    macs = seconds = 0.0
+    for channels, map_size in ((16, 32), (32, 16), (64, 8)):
+        block = BasicBlock(channels, channels, 1, block_config).to(device)
+        seconds += _time_block(block, torch.randn(128, channels, map_size, map_size, device=device), device)
+        macs += (1 + BACKWARD) * 2 * 9 * channels**2 * map_size**2 * 128
+    tiny_config = ModelConfig("cifar_resnet", 20, "A", "stride", "he_fan_in", 2, 0.1, 1e-5)
+    tiny = BasicBlock(16, 16, 1, tiny_config).to(device)
+    launch = _time_block(tiny, torch.randn(2, 16, 4, 4, device=device), device)
+    return Speed(macs / max(seconds - 3 * launch, seconds / 10), launch)
+
+
+def _time_block(block: torch.nn.Module, x: torch.Tensor, device: torch.device) -> float:
+    """Median seconds of a forward and backward pass."""
+    x.requires_grad_(True)
+    wait: Callable[[], None] = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    times = []
+    for _ in range(8):
+        wait()
+        start = time.perf_counter()
+        block(x).sum().backward()
+        wait()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[2:])

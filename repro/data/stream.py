@@ -1,0 +1,58 @@
+"""The training set on the device, and the batch that belongs to a step."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from repro.config import DataConfig
+from repro.data import Split
+from repro.data.transforms import Draws, PixelStats, augment, draw_epoch, pixel_stats
+
+
+def to_device(split: Split, device: torch.device) -> tuple[Tensor, Tensor]:
+    """uint8 images (N, 3, H, W) and int64 labels (N,) of a split, whole, on ``device``."""
+    images = torch.from_numpy(np.ascontiguousarray(split.images.transpose(0, 3, 1, 2)))
+    return images.to(device), torch.from_numpy(np.array(split.labels, dtype=np.int64)).to(device)
+
+
+class TrainStream:
+    """Step t takes images [B*t, B*t + B) of the concatenated per-epoch permutations.
+
+    No batch is short and no image is dropped: a step may end one epoch and begin the next.
+    """
+
+    def __init__(self, split: Split, config: DataConfig, batch_size: int, seed: int, device: torch.device) -> None:
+        self.images, self.labels = to_device(split, device)
+        self.config, self.batch_size, self.seed, self.device = config, batch_size, seed, device
+        self.stats: PixelStats = pixel_stats(self.images, config.mean, config.std)
+        self._epochs: dict[int, Draws] = {}
+
+    def __len__(self) -> int:
+        """Images in an epoch."""
+        return len(self.labels)
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """Augmented float32 images (B, 3, H, W) and labels (B,) of ``step``, counted from 0."""
+        draws = self.draws(step)
+        images = augment(self.images[draws.order], draws, self.stats, self.config.pad, self.config.pad_order)
+        return images, self.labels[draws.order]
+
+    def draws(self, step: int) -> Draws:
+        first, last = step * self.batch_size, (step + 1) * self.batch_size
+        parts = []
+        for epoch in range(first // len(self), (last - 1) // len(self) + 1):
+            start = epoch * len(self)
+            parts.append(self._epoch(epoch).take(max(first - start, 0), min(last - start, len(self))))
+        if len(parts) == 1:
+            return parts[0]
+        return Draws(*(torch.cat([getattr(p, name) for p in parts]) for name in ("order", "top", "left", "flip")))
+
+    def _epoch(self, epoch: int) -> Draws:
+        if epoch not in self._epochs:
+            # Only the epoch that ends and the one that begins are ever needed.
+            self._epochs = {e: draws for e, draws in self._epochs.items() if e == epoch - 1}
+            drawn = draw_epoch(len(self), self.config.pad, self.config.flip, self.seed, epoch)
+            self._epochs[epoch] = drawn.to(self.device)
+        return self._epochs[epoch]

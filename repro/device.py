@@ -1,0 +1,77 @@
+"""The device, its threads and its arithmetic."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+from pathlib import Path
+
+import torch
+
+from repro.config import ExecutionConfig
+from repro.errors import InputError
+
+
+def pick_device(name: str) -> torch.device:
+    """``auto`` is the first of CUDA, Apple's MPS and the CPU that is there.
+
+    Raises:
+        InputError: The device that was named is not there.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(kind for kind, found in there.items() if found)
+    if not there[name]:
+        raise InputError(f"device={name} is not available on this machine; device=auto picks one that is")
+    return torch.device(name)
+
+
+def num_threads(execution: ExecutionConfig) -> int:
+    """Threads of one operation: as set, otherwise the processors that this process may use."""
+    if execution.threads is not None:
+        return execution.threads
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def set_up(execution: ExecutionConfig, precision: str) -> torch.device:
+    """Picks the device and pins threads and arithmetic: sums depend on the number of threads, products on TF32."""
+    device = pick_device(execution.device)
+    torch.set_num_threads(num_threads(execution))
+    allow_tf32 = precision == "tf32"
+    torch.backends.cuda.matmul.allow_tf32 = allow_tf32
+    torch.backends.cudnn.allow_tf32 = allow_tf32
+    return device
+
+
+def arithmetic(device: torch.device, precision: str) -> str:
+    """What products are really computed in, for the record: TF32 is a permission that not every device can use."""
+    if precision == "tf32":
+        tf32 = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+        return "tf32" if tf32 else "fp32"
+    return precision
+
+
+def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[object]:
+    """bfloat16 for the forward pass where the precision says so; the weights stay float32."""
+    if precision == "bf16":
+        return torch.autocast(device.type, torch.bfloat16)
+    return contextlib.nullcontext()
+
+
+def device_name(device: torch.device) -> str:
+    """The device's own name, as records print it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if device.type == "mps":
+        return "Apple MPS"
+    with contextlib.suppress(OSError), Path("/proc/cpuinfo").open(encoding="utf-8") as info:
+        for line in info:
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def memory_format(device: torch.device) -> torch.memory_format:
+    """Channels last where convolutions are faster so; the numbers are the same up to rounding."""
+    return torch.contiguous_format if device.type == "mps" else torch.channels_last

@@ -1,0 +1,26 @@
+"""Errors as whole counts, divided once at the end: nothing is averaged over batches of different size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What was seen so far: wrong top-1 answers, images, and the sum of their losses."""
+
+    errors: int = 0
+    images: int = 0
+    loss_sum: float = 0.0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(self.errors + other.errors, self.images + other.images, self.loss_sum + other.loss_sum)
+
+    @property
+    def top1_error(self) -> float:
+        """Percent."""
+        return 100.0 * self.errors / self.images
+
+    @property
+    def loss(self) -> float:
+        return self.loss_sum / self.images

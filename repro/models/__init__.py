@@ -1,0 +1,20 @@
+"""The paper's nets. ``build_model`` is the one place that maps a configuration to a net."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from repro.config import ModelConfig
+from repro.models.blocks import initialize
+from repro.models.resnet_cifar import CifarResNet
+
+
+def build_model(config: ModelConfig, num_classes: int, generator: torch.Generator | None = None) -> nn.Module:
+    """The net of ``config``; initialized from ``generator`` (a CPU generator) where one is given."""
+    match config.name:
+        case "cifar_resnet":
+            model = CifarResNet(config, num_classes)
+    if generator is not None:
+        initialize(model, config.init, generator)
+    return model

@@ -1,0 +1,124 @@
+"""The building blocks: basic residual block, shortcut options, grouped batch norm and initialization.
+
+Sources: paper, sections 3.2 to 3.4 and 4.1. What the paper leaves open is named in experiments/DEVIATIONS.md.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from repro.config import ModelConfig
+
+
+class GroupBatchNorm2d(nn.BatchNorm2d):
+    """Batch norm whose statistics are taken over groups of ``group_size`` images of the batch (deviation D6).
+
+    The group size is a setting of the science, as a batch of 128 on the paper's two GPUs was two groups of 64:
+    it does not follow from the hardware that the run happens to be on. Running statistics take the mean over
+    the groups. Input and output: (N, C, H, W), N a multiple of ``group_size`` in training mode.
+    """
+
+    def __init__(self, num_features: int, group_size: int, eps: float, momentum: float) -> None:
+        super().__init__(num_features, eps=eps, momentum=momentum)
+        self.group_size = group_size
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or x.shape[0] == self.group_size:
+            return super().forward(x)
+        num_images, channels, height, width = x.shape
+        groups, rest = divmod(num_images, self.group_size)
+        if rest:
+            raise ValueError(f"a batch of {num_images} images does not divide into groups of {self.group_size}")
+        assert self.num_batches_tracked is not None
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        self.num_batches_tracked.add_(1)
+        # A momentum of None is torch's cumulative average, used when the statistics are recomputed.
+        momentum = self.momentum if self.momentum is not None else 1.0 / float(self.num_batches_tracked)
+        running_mean, running_var = self.running_mean.repeat(groups), self.running_var.repeat(groups)
+        # One group's channels stand beside the next one's, so that one call normalizes all groups apart.
+        stacked = x.view(groups, self.group_size, channels, height, width).transpose(0, 1)
+        y = F.batch_norm(
+            stacked.reshape(self.group_size, groups * channels, height, width),
+            running_mean,
+            running_var,
+            self.weight.repeat(groups),
+            self.bias.repeat(groups),
+            training=True,
+            momentum=momentum,
+            eps=self.eps,
+        )
+        self.running_mean.copy_(running_mean.view(groups, channels).mean(0))
+        self.running_var.copy_(running_var.view(groups, channels).mean(0))
+        y = y.view(self.group_size, groups, channels, height, width).transpose(0, 1)
+        return y.reshape(num_images, channels, height, width)
+
+
+def batch_norm(channels: int, config: ModelConfig) -> nn.Module:
+    return GroupBatchNorm2d(channels, config.bn_group_size, config.bn_eps, config.bn_momentum)
+
+
+def conv(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> nn.Conv2d:
+    """A convolution without bias, since a batch norm follows each one."""
+    return nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False)
+
+
+class PaddedIdentity(nn.Module):
+    """Shortcut option A where dimensions change: every ``stride``-th pixel, zeros for the added channels.
+
+    No parameters (section 3.3). ``subsample="avg_pool"`` averages instead of skipping pixels (deviation D8).
+    """
+
+    def __init__(self, extra_channels: int, stride: int, subsample: str) -> None:
+        super().__init__()
+        self.extra_channels, self.stride, self.subsample = extra_channels, stride, subsample
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.subsample == "avg_pool":
+            x = F.avg_pool2d(x, self.stride)
+        else:
+            x = x[:, :, :: self.stride, :: self.stride]
+        return F.pad(x, (0, 0, 0, 0, 0, self.extra_channels))
+
+
+def shortcut(in_channels: int, out_channels: int, stride: int, config: ModelConfig) -> nn.Module:
+    """Shortcut options of section 4.1: A pads, B projects where dimensions change, C projects everywhere."""
+    same = in_channels == out_channels and stride == 1
+    if config.shortcut == "C" or (config.shortcut == "B" and not same):
+        return nn.Sequential(conv(in_channels, out_channels, 1, stride), batch_norm(out_channels, config))
+    if same:
+        return nn.Identity()
+    return PaddedIdentity(out_channels - in_channels, stride, config.shortcut_subsample)
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 layers with batch norm; residual unless ``config.shortcut`` is none (Fig. 2, Fig. 5 left)."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, config: ModelConfig) -> None:
+        super().__init__()
+        self.conv1 = conv(in_channels, out_channels, 3, stride)
+        self.bn1 = batch_norm(out_channels, config)
+        self.conv2 = conv(out_channels, out_channels, 3)
+        self.bn2 = batch_norm(out_channels, config)
+        self.shortcut = shortcut(in_channels, out_channels, stride, config) if config.shortcut != "none" else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        return F.relu(y if self.shortcut is None else y + self.shortcut(x))
+
+
+def initialize(model: nn.Module, init: str, generator: torch.Generator) -> None:
+    """He initialization: zero-mean Gaussian of variance 2 / fan (deviation D1); biases zero, batch norm at one."""
+    mode: Literal["fan_in", "fan_out"] = "fan_out" if init == "he_fan_out" else "fan_in"
+    for module in model.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            nn.init.kaiming_normal_(module.weight, mode=mode, nonlinearity="relu", generator=generator)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.BatchNorm2d):
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)

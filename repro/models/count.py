@@ -1,0 +1,29 @@
+"""Parameters and multiply-adds, measured on the model itself: there is no second copy of the architecture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from repro.config import ModelConfig
+from repro.models import build_model
+
+
+@dataclass(frozen=True)
+class Size:
+    params: int
+    """Learned values: weights, biases, batch-norm scales and shifts."""
+    macs: int
+    """Multiply-adds of one image's forward pass in convolutions and the fully connected layer (the paper's FLOPs)."""
+
+
+def measure(config: ModelConfig, image_size: int, num_classes: int) -> Size:
+    """Counts without computing: the net is built on the meta device, which has shapes but no numbers."""
+    with torch.device("meta"):
+        model = build_model(config, num_classes).eval()
+        image = torch.empty(1, 3, image_size, image_size)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(image)
+    return Size(sum(p.numel() for p in model.parameters()), counter.get_total_flops() // 2)

@@ -1,0 +1,112 @@
+"""What a run leaves behind: its curve, and a record with provenance, written last and atomically.
+
+A run that has a record is complete.
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import importlib.metadata
+import io
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from repro.errors import InputError, RunError
+from repro.resources import PACKAGE, in_checkout
+
+SCHEMA = 1
+CURVE_COLUMNS = ("step", "epoch", "lr", "train_loss", "train_error", "eval_loss", "eval_error")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes beside and renames: a reader sees the old text or the new one, whole.
+
+    Raises:
+        RunError: It cannot be written.
+    """
+    beside = path.with_name(path.name + f".{os.getpid()}.tmp")
+    try:
+        with beside.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise RunError(f"{path} cannot be written ({error.strerror})") from error
+
+
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    write_atomically(path, json.dumps(values, indent=1) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Raises:
+    InputError: The file is not a JSON object.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as JSON ({error})") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{path} is not a JSON object")
+    return values
+
+
+def curve_csv(rows: Iterable[Iterable[float]]) -> str:
+    """The curve as CSV: one row an evaluation, errors in percent, no times, so that equal runs have equal curves."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(CURVE_COLUMNS)
+    writer.writerows([format(value, ".10g") for value in row] for row in rows)
+    return text.getvalue()
+
+
+def commit() -> str:
+    """The commit of the code that runs; ``REPRO_COMMIT`` stands in where there is no git."""
+    if value := os.environ.get("REPRO_COMMIT"):
+        return value
+    return git("rev-parse", "HEAD") or "unknown"
+
+
+def dirty() -> bool | None:
+    """Whether code or configuration differ from the commit; ``REPRO_DIRTY`` stands in where there is no git."""
+    if value := os.environ.get("REPRO_DIRTY"):
+        return value.lower() in ("1", "true", "yes")
+    status = git("status", "--porcelain", "--", "repro", "conf", "experiments", "pyproject.toml")
+    return None if status is None else status != ""
+
+
+def git(*words: str) -> str | None:
+    """What git prints, or None where there is no git or no checkout."""
+    if not in_checkout():
+        return None
+    try:
+        done = subprocess.run(["git", *words], cwd=PACKAGE.parent, capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+@cache
+def environment() -> dict[str, Any]:
+    """Code, interpreter and packages of this process; read once, before a run changes anything."""
+    installed = {d.name: d.version for d in importlib.metadata.distributions()}
+    return {
+        "commit": commit(),
+        "dirty": dirty(),
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "packages": [f"{name}=={version}" for name, version in sorted(installed.items(), key=lambda p: p[0].lower())],
+    }
+
+
+def now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

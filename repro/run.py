@@ -1,0 +1,194 @@
+"""One run, from nothing or from its last checkpoint to its record."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.backends.cudnn import version as cudnn_version
+
+from repro import checkpoint
+from repro.config import NUMERICS_VERSION, RunConfig, plain
+from repro.data import Dataset
+from repro.data.stream import TrainStream, to_device
+from repro.data.transforms import generator_for
+from repro.device import arithmetic, device_name, memory_format, num_threads, set_up
+from repro.errors import InputError, RunError
+from repro.evaluate import evaluate, recompute_batch_norm
+from repro.metrics import Counts
+from repro.models import build_model
+from repro.models.count import measure
+from repro.optim import build_optimizer, first_warmup_end
+from repro.record import SCHEMA, environment, now, read_json, write_json
+from repro.step import EagerStep
+from repro.stop import Stopper
+from repro.train import TrainState, train
+from repro.watch import Watch, payload, write_curve
+
+
+def run(
+    config: RunConfig, dataset: Dataset, command: str, stopper: Stopper, say: Callable[[str], None]
+) -> dict[str, Any] | None:
+    """Trains, evaluates and records one run; goes on from its last checkpoint where there is one.
+
+    Returns:
+        The record, or None where the run was asked to stop and saved itself.
+
+    Raises:
+        InputError: The run's folder holds something else.
+        RunError: The loss is not finite, or something cannot be written.
+    """
+    started = now()
+    claim_folder(config)
+    device = set_up(config.execution, config.optim.precision)
+    model = build_model(config.model, dataset.num_classes, generator_for(config.seed, "init"))
+    model.to(device, memory_format=memory_format(device))  # type: ignore[call-overload]
+    optimizer = build_optimizer(model, config.optim)
+    stream = TrainStream(dataset.train, config.data, config.optim.batch_size, config.seed, device)
+    state, resumed = restore(config, model, optimizer, say)
+
+    eval_images, eval_labels = to_device(dataset.eval, device)
+    batch_size, precision = config.execution.eval_batch_size, config.optim.precision
+    evaluate_on = functools.partial(evaluate, stats=stream.stats, batch_size=batch_size, precision=precision)
+    execute = EagerStep(model, optimizer, stream, precision, config.execution.log_steps)
+    watch = Watch.start(config, state, dataset.eval.name, model, optimizer, stopper)
+    try:
+        hooks = watch.hooks(lambda: evaluate_on(model, eval_images, eval_labels))
+        finished = train(execute, optimizer, state, config, len(stream), hooks)
+    except RunError as error:
+        raise RunError(f"{config.run_id}: {error}; {last_good(config)}") from error
+    finally:
+        watch.close()
+    if not finished:
+        return None
+
+    final = state.curve[-1].eval
+    if config.eval.bn_stats == "recomputed":
+        recompute_batch_norm(model, stream.batch, config.eval.bn_batches)
+        final = evaluate_on(model, eval_images, eval_labels)
+    checkpoint.save(config.work_dir / checkpoint.FINAL, payload(model, optimizer, state))
+    trained = None
+    if config.eval.train_error:
+        limit = config.eval.train_images
+        trained = evaluate_on(model, stream.images[:limit], stream.labels[:limit])
+
+    record = make_record(config, dataset, state, final, trained) | {
+        "provenance": environment()
+        | {
+            "command": command,
+            "device": device_name(device),
+            "precision": arithmetic(device, precision),
+            "torch": torch.__version__,
+            "cuda": torch.version.cuda if device.type == "cuda" else None,
+            "cudnn": cudnn_version() if device.type == "cuda" else None,
+            "data_digests": dataset.digests,
+            "resumed_at": resumed,
+            "started": started,
+            "finished": now(),
+        }
+    }
+    write_curve(config.work_dir, state.curve)
+    write_json(config.work_dir / "record.json", record)
+    return record
+
+
+def claim_folder(config: RunConfig) -> None:
+    """Makes the run's folder, or checks that the one that is there is this run's.
+
+    Raises:
+        InputError: Its stored fingerprint differs from its name.
+        RunError: It cannot be written.
+    """
+    stored = config.work_dir / "config.json"
+    if stored.exists():
+        check_folder(config)
+        return
+    try:
+        config.work_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"the folder {config.work_dir} cannot be made ({error.strerror})") from error
+    write_json(stored, {"run_id": config.run_id, "fingerprint": config.fingerprint, "science": config.science()})
+
+
+def check_folder(config: RunConfig) -> None:
+    """Raises:
+    InputError: The run's folder exists and holds another run.
+    """
+    for name in ("config.json", "record.json"):
+        path = config.work_dir / name
+        if path.exists() and (stored := read_json(path).get("fingerprint")) != config.fingerprint:
+            raise InputError(
+                f"the folder {config.work_dir} holds another run: its {name} has the fingerprint {stored}, "
+                f"its name says {config.fingerprint[:8]}; move the folder away to train this run anew"
+            )
+
+
+def restore(
+    config: RunConfig, model: nn.Module, optimizer: torch.optim.Optimizer, say: Callable[[str], None]
+) -> tuple[TrainState, int | None]:
+    """The state to go on from, and the step that a checkpoint gave (None: from the start)."""
+    found = checkpoint.load_latest(config.work_dir, say)
+    if found is None:
+        if checkpoint.checkpoints(config.work_dir):
+            say(f"{config.run_id}: no checkpoint can be read; the run starts over")
+        return TrainState(warmup_end=first_warmup_end(config.optim, config.model)), None
+    path, stored = found
+    model.load_state_dict(stored["model"])
+    optimizer.load_state_dict(stored["optimizer"])
+    state = TrainState.from_dict(stored["state"])
+    say(f"  goes on at step {state.step:,} from {path.name}")
+    return state, state.step
+
+
+def make_record(
+    config: RunConfig, dataset: Dataset, state: TrainState, final: Counts, trained: Counts | None
+) -> dict[str, Any]:
+    """The record of a finished run, without its provenance."""
+    size = measure(config.model, config.data.image_size, dataset.num_classes)
+    last = state.curve[-1]
+    before = state.curve[-2].step if len(state.curve) > 1 else 0
+    best = min(state.curve, key=lambda row: (row.eval.errors, row.step))
+    wall_seconds = state.train_seconds + state.eval_seconds
+    return {
+        "schema": SCHEMA,
+        "run_id": config.run_id,
+        "key": config.key,
+        "label": config.model.label,
+        "exp": config.exp,
+        "scale": config.scale,
+        "seed": config.seed,
+        "fingerprint": config.fingerprint,
+        "numerics_version": NUMERICS_VERSION,
+        "science": config.science(),
+        "execution": plain(config.execution) | {"threads": num_threads(config.execution)},
+        "result": {
+            "final": outcome(final, dataset.eval.name) | {"step": last.step},
+            "best": outcome(best.eval, dataset.eval.name) | {"step": best.step},
+            "train": outcome(trained, dataset.train.name) | {"step": last.step} if trained else None,
+            "train_running": outcome(last.train, dataset.train.name)
+            | {"first_step": before + 1, "last_step": last.step},
+        },
+        "steps": state.step,
+        "params": size.params,
+        "macs": size.macs,
+        "wall_seconds": round(wall_seconds, 3),
+        "images_per_second": round(state.step * config.optim.batch_size / state.train_seconds, 1),
+    }
+
+
+def outcome(counts: Counts, split: str) -> dict[str, Any]:
+    return {
+        "split": split,
+        "errors": counts.errors,
+        "images": counts.images,
+        "top1_error": counts.top1_error,
+        "loss": counts.loss,
+    }
+
+
+def last_good(config: RunConfig) -> str:
+    kept = checkpoint.checkpoints(config.work_dir)
+    return f"the last good checkpoint is {kept[-1]}" if kept else "no checkpoint had been written"

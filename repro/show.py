@@ -1,0 +1,117 @@
+"""What `repro show` and `repro status` print."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+from tabulate import tabulate
+
+from repro.config import RunConfig, plain
+from repro.cost import Estimate, calibrate, estimate
+from repro.progress import duration
+from repro.status import RunStatus
+
+DAY = 86400.0
+SPLIT_SIZES = {"cifar10": {"train": 50_000, "train45k": 45_000, "test": 10_000, "val5k": 5_000}}
+
+
+def show(configs: Sequence[RunConfig]) -> str:
+    """Runs with their cost, and the composed configuration with what varies over the runs."""
+    speed = calibrate(configs[0])
+    costs = [estimate(config, speed, *image_counts(config)) for config in configs]
+    parts = [cost_table(configs, costs), composed(configs), totals(costs, configs[0])]
+    return "\n\n".join(parts)
+
+
+def image_counts(config: RunConfig) -> tuple[int, int]:
+    """Images of the training and of the evaluated split."""
+    data = config.data
+    sizes = SPLIT_SIZES.get(data.name, {})
+    train = min(data.train_images or 10**9, sizes.get(data.split, 10**9))
+    limit = data.test_images or 10**9
+    return train, min(limit, sizes.get(data.eval_split, 10**9))
+
+
+def cost_table(configs: Sequence[RunConfig], costs: Sequence[Estimate]) -> str:
+    header = ["run", "params", "multiply-adds", "steps", "time", ""]
+    rows = []
+    for config, cost in zip(configs, costs, strict=True):
+        state = "done" if (config.work_dir / "record.json").exists() else ""
+        rows.append(
+            [
+                config.run_id,
+                f"{cost.size.params:,}",
+                f"{cost.size.macs:,}",
+                f"{cost.steps:,}",
+                duration(cost.seconds),
+                state,
+            ]
+        )
+    align = ("left", "right", "right", "right", "right", "left")
+    return str(tabulate(rows, header, tablefmt="simple", colalign=align, disable_numparse=True))
+
+
+def composed(configs: Sequence[RunConfig]) -> str:
+    """The configuration of the first run as YAML; values that vary over the runs are listed instead."""
+    varied = {f"{group}.{name}" for group, name, values in _values(configs) if len(values) > 1}
+    tree: dict[str, object] = {"exp": configs[0].exp or None, "scale": configs[0].scale}
+    for group, name, values in _values(configs):
+        shown = [plain_value(v) for v in values] if f"{group}.{name}" in varied else plain_value(values[0])
+        if group:
+            part = tree.setdefault(group, {})
+            assert isinstance(part, dict)
+            part[name] = shown
+        else:
+            tree[name] = shown
+    text = yaml.safe_dump(tree, sort_keys=False, default_flow_style=None, width=100)
+    note = f"  # lists where the runs differ: {', '.join(sorted(v.strip('.') for v in varied))}" if varied else ""
+    return f"configuration{note}\n{text}".rstrip()
+
+
+def _values(configs: Sequence[RunConfig]) -> list[tuple[str, str, list[object]]]:
+    """Group, name and the distinct values over the runs of every setting."""
+    rows: list[tuple[str, str, list[object]]] = [("", "seed", list(dict.fromkeys(c.seed for c in configs)))]
+    for group in ("model", "data", "optim", "eval", "execution", "paths"):
+        for field in dataclasses.fields(getattr(configs[0], group)):
+            values = [getattr(getattr(config, group), field.name) for config in configs]
+            rows.append((group, field.name, list(dict.fromkeys(values))))
+    return rows
+
+
+def plain_value(value: object) -> object:
+    return str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
+
+
+def totals(costs: Sequence[Estimate], config: RunConfig) -> str:
+    """The time of all runs one after the other, and a warning where it is above a day."""
+    seconds = sum(cost.seconds for cost in costs)
+    device = plain(config.execution)["device"]
+    text = f"{len(costs)} runs, about {duration(seconds)} on this device ({device}), one after the other"
+    if seconds > DAY:
+        text += "\nwarning: that is more than a day; scale=demo takes minutes, seed=0 leaves one seed"
+    return text
+
+
+def show_statuses(statuses: Sequence[RunStatus], work: Path) -> str:
+    """A line a run, and what to do where there is none."""
+    if not statuses:
+        return f"no runs in {work}; `repro run exp=cifar_residual_vs_plain scale=demo` makes some"
+    rows = []
+    for status in statuses:
+        rows.append(
+            [
+                status.run_id,
+                status.state,
+                f"{status.step:,} / {status.steps:,}",
+                "" if status.error is None else f"{status.error:.2f}",
+                f"{status.images_per_second:,.0f}" if status.images_per_second else "",
+                duration(status.seconds_left) if status.seconds_left else "",
+                status.note,
+            ]
+        )
+    header = ["run", "state", "step", "error %", "images/s", "left", ""]
+    align = ("left", "left", "right", "right", "right", "right", "left")
+    return str(tabulate(rows, header, tablefmt="simple", colalign=align, disable_numparse=True))

@@ -1,0 +1,63 @@
+"""What became of every run in the work folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from repro.errors import InputError
+from repro.record import read_json
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    run_id: str
+    state: str
+    """``done``, ``running``, ``failed``, ``interrupted`` or ``broken``."""
+    step: int
+    steps: int
+    error: float | None
+    """Percent: the final error of a finished run, otherwise the running training error."""
+    images_per_second: float | None
+    seconds_left: float | None
+    note: str = ""
+
+
+def statuses(work: Path) -> list[RunStatus]:
+    """All runs in ``work``, by name."""
+    return [status(path.parent) for path in sorted(work.glob("*/config.json"))]
+
+
+def status(folder: Path) -> RunStatus:
+    """Of one run's folder; files that cannot be read make it ``broken``."""
+    try:
+        steps = int(read_json(folder / "config.json")["science"]["optim"]["steps"])
+        if (folder / "record.json").exists():
+            record = read_json(folder / "record.json")
+            final = float(record["result"]["final"]["top1_error"])
+            return RunStatus(folder.name, "done", record["steps"], steps, final, record["images_per_second"], 0.0)
+        progress = read_json(folder / "progress.json") if (folder / "progress.json").exists() else {}
+    except (InputError, KeyError, TypeError, ValueError) as problem:
+        return RunStatus(folder.name, "broken", 0, 0, None, None, None, str(problem).splitlines()[0])
+    step, error = progress.get("step", 0), progress.get("train_error")
+    if is_locked(folder / "lock"):
+        speed, left = progress.get("images_per_second"), progress.get("seconds_left")
+        return RunStatus(folder.name, "running", step, steps, error, speed, left)
+    failure = folder / "failure.txt"
+    if failure.exists():
+        lines = failure.read_text(encoding="utf-8").splitlines()
+        return RunStatus(folder.name, "failed", step, steps, error, None, None, lines[-1] if lines else "")
+    return RunStatus(folder.name, "interrupted", step, steps, error, None, None)
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a living process holds the lock: the system drops it when its owner dies."""
+    if not path.exists():
+        return False
+    try:
+        with FileLock(path, timeout=0):
+            return False
+    except (Timeout, OSError):
+        return True

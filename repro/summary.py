@@ -1,0 +1,86 @@
+"""What a command prints of the runs it finished: a line each, and a table of all."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from tabulate import tabulate
+
+from repro.paper import PaperRow, Recipe, load_recipe, load_table, table_numbers
+from repro.results import PROTOCOLS, Evaluation, Record, departures
+
+NONE = "–"
+
+
+class Summary:
+    """Reads records by ``protocol`` and compares with the paper where a run follows its recipe in all."""
+
+    def __init__(self, protocol: str) -> None:
+        self.protocol = protocol
+        self._rows: list[tuple[PaperRow, Recipe]] = []
+        for paper in map(load_table, table_numbers()):
+            self._rows += [(row, load_recipe(paper.recipe)) for row in paper.rows if row.run is not None]
+
+    def line(self, record: Record) -> str:
+        """``ResNet-20 seed 0: test error 8.61 % (paper 8.75, difference −0.14), training error …``"""
+        result = self._read(record)
+        best = f" at its best epoch (step {result.step:,})" if self.protocol == "common" else ""
+        text = f"{record.label} seed {record.seed}: {result.split} error {result.top1_error:.2f} %{best}"
+        paper = self._paper(record)
+        if paper is not None:
+            text += f" (paper {paper:.2f}, difference {signed(result.top1_error - paper)})"
+        elif record.scale != "paper":
+            text += f" (a proxy, scale={record.scale}: not comparable with the paper)"
+        running = record.result.train_running
+        if running is not None:
+            first, last = running.first_step, running.last_step
+            text += f", training error {running.top1_error:.2f} % over steps {first:,} to {last:,}"
+        return f"  {text}"
+
+    def table(self, records: Sequence[Record]) -> str:
+        """One line a net: training error (running) and test error in percent, over its seeds."""
+        groups: dict[tuple[str, str, str], list[Record]] = defaultdict(list)
+        for record in records:
+            groups[record.key, record.label, str(record.fields)].append(record)
+        split = records[0].science.data.eval_split
+        best = ", best epoch" if self.protocol == "common" else ""
+        header = ["net", "seeds", "params", "training error %", f"{split} error %{best}", "paper", "difference"]
+        rows = []
+        for (_, label, _), group in groups.items():
+            errors = [self._read(record).top1_error for record in group]
+            running = [r.result.train_running.top1_error for r in group if r.result.train_running is not None]
+            paper = self._paper(group[0])
+            difference = NONE if paper is None else signed(statistics.fmean(errors) - paper)
+            printed = NONE if paper is None else f"{paper:.2f}"
+            rows.append(
+                [label, len(group), f"{group[0].params:,}", spread(running), spread(errors), printed, difference]
+            )
+        align = ("left", *["right"] * (len(header) - 1))
+        return str(tabulate(rows, header, tablefmt="simple", colalign=align, disable_numparse=True))
+
+    def _read(self, record: Record) -> Evaluation:
+        evaluation: Evaluation = getattr(record.result, PROTOCOLS[self.protocol])
+        return evaluation
+
+    def _paper(self, record: Record) -> float | None:
+        """The published value of the run's net: the mean where the paper prints one, since one run is no best."""
+        for row, recipe in self._rows:
+            if row.run is not None and not departures(record, recipe.fields, row.run):
+                published = row.paper["top1_error"]
+                return published.headline if published.mean is None else published.mean
+        return None
+
+
+def spread(values: Iterable[float]) -> str:
+    """``8.61 ± 0.12``: mean and standard deviation with n-1."""
+    numbers = list(values)
+    if not numbers:
+        return NONE
+    deviation = f" ± {statistics.stdev(numbers):.2f}" if len(numbers) > 1 else ""
+    return f"{statistics.fmean(numbers):.2f}{deviation}"
+
+
+def signed(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "−")

@@ -1,0 +1,108 @@
+"""Everything that looks on while a run trains: progress, TensorBoard, checkpoints and the request to stop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from repro import checkpoint
+from repro.config import RunConfig
+from repro.events import Events
+from repro.metrics import Counts
+from repro.progress import Progress
+from repro.record import curve_csv, now, write_atomically, write_json
+from repro.stop import Stopper
+from repro.train import CurveRow, Hooks, TrainState
+
+STATUS_SECONDS = 2.0
+"""Between two writings of a run's progress file."""
+
+
+@dataclass
+class Watch:
+    """Answers the loop's hooks for one run."""
+
+    config: RunConfig
+    split: str
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    stopper: Stopper
+    progress: Progress
+    events: Events
+    saved: float
+    told: float = 0.0
+
+    @classmethod
+    def start(
+        cls,
+        config: RunConfig,
+        state: TrainState,
+        split: str,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        stopper: Stopper,
+    ) -> Watch:
+        optim = config.optim
+        label = f"{config.model.label} s{config.seed}"
+        progress = Progress(label, state.step, optim.steps, optim.batch_size, config.execution.progress)
+        return cls(
+            config, split, model, optimizer, stopper, progress, Events(config.work_dir, state.step), time.monotonic()
+        )
+
+    def hooks(self, evaluate: Callable[[], Counts]) -> Hooks:
+        return Hooks(self.logged, evaluate, self.evaluated, self.save_is_due, self.save, self.stopper.asked)
+
+    def logged(self, state: TrainState, seen: Counts, lr: float) -> None:
+        self.progress.update(state.step, state.train_seconds, seen.top1_error)
+        self.events.logged(state.step, seen, lr, self.progress.images_per_second)
+        if time.monotonic() - self.told >= STATUS_SECONDS:
+            self.told = time.monotonic()
+            self.tell(state, seen)
+
+    def tell(self, state: TrainState, seen: Counts) -> None:
+        """Writes what ``repro status`` shows of a run under way."""
+        seconds = (state.train_seconds + state.eval_seconds) / state.step
+        values = {
+            "step": state.step,
+            "steps": self.config.optim.steps,
+            "train_error": seen.top1_error,
+            "images_per_second": self.progress.images_per_second,
+            "seconds_left": seconds * (self.config.optim.steps - state.step),
+            "written": now(),
+        }
+        write_json(self.config.work_dir / "progress.json", values)
+
+    def evaluated(self, state: TrainState) -> None:
+        row = state.curve[-1]
+        self.progress.evaluated(self.split, row.eval.top1_error)
+        self.events.evaluated(row.step, self.split, row.train, row.eval)
+
+    def save_is_due(self) -> bool:
+        return time.monotonic() - self.saved >= self.config.execution.checkpoint_seconds
+
+    def save(self, state: TrainState) -> None:
+        checkpoint.save(
+            checkpoint.step_path(self.config.work_dir, state.step), payload(self.model, self.optimizer, state)
+        )
+        write_curve(self.config.work_dir, state.curve)
+        self.saved = time.monotonic()
+
+    def close(self) -> None:
+        self.progress.close()
+        self.events.close()
+
+
+def payload(model: nn.Module, optimizer: torch.optim.Optimizer, state: TrainState) -> dict[str, Any]:
+    """A checkpoint. No generator is in it: what a step sees is a function of the seed and the step."""
+    return {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "state": state.to_dict()}
+
+
+def write_curve(folder: Path, curve: list[CurveRow]) -> None:
+    rows = ((r.step, r.epoch, r.lr, r.train.loss, r.train.top1_error, r.eval.loss, r.eval.top1_error) for r in curve)
+    write_atomically(folder / "curve.csv", curve_csv(rows))

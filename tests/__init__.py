@@ -1,0 +1,1 @@
+"""A package, so that tests share their helpers by full name: ``from tests.runs import config``."""

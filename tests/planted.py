@@ -1,0 +1,146 @@
+"""Records as a finished run leaves them, without training: for the tests of what reads records."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+from repro.config import NUMERICS_VERSION, RunConfig, fingerprint
+from repro.paper import load_recipe
+
+DEMO = {"data.image_size": 16, "optim.steps": 200, "optim.milestones": [], "optim.lr": 0.02}
+
+
+def planted_config(
+    depth: int, shortcut: str = "A", seed: int = 0, scale: str = "paper", exp: str = "cifar_depth_sweep", **science: Any
+) -> RunConfig:
+    """The run of the paper's CIFAR-10 recipe with the flat ``science`` fields on top."""
+    values: dict[str, Any] = {"exp": exp, "scale": scale, "seed": seed}
+    flat = {**load_recipe("cifar10_recipe").fields, "model.depth": depth, "model.shortcut": shortcut, **science}
+    for key, value in flat.items():
+        group, name = key.split(".")
+        values.setdefault(group, {})[name] = value
+    values["execution"] = {
+        "device": "cpu",
+        "threads": 2,
+        "log_steps": 10,
+        "eval_batch_size": 500,
+        "checkpoint_seconds": 60.0,
+        "max_minutes": None,
+        "progress": "none",
+    }
+    values["paths"] = {"data": "data", "work": "work", "results": "results"}
+    return RunConfig.from_dict(values)
+
+
+def plant(
+    root: Path,
+    depth: int = 20,
+    shortcut: str = "A",
+    seed: int = 0,
+    error: float = 8.75,
+    *,
+    best: float | None = None,
+    train_error: float = 0.5,
+    scale: str = "paper",
+    exp: str = "cifar_depth_sweep",
+    science: dict[str, Any] | None = None,
+    numerics_version: int = NUMERICS_VERSION,
+    finished: str = "2026-01-01T00:00:00+00:00",
+    **provenance: Any,
+) -> Path:
+    """Writes the record and the curve of a run under ``root`` and returns its folder.
+
+    Args:
+        error: Final test error in percent, a whole number of 10,000 images.
+        best: Error of the best epoch; a little below ``error`` by default.
+        science: Flat science fields on top of the paper's recipe, as in ``{"optim.lr": 0.2}``.
+    """
+    config = planted_config(depth, shortcut, seed, scale, exp, **(science or {}))
+    digest = fingerprint(config.science(), numerics_version)
+    run_id = f"{config.key}-s{seed}-{digest[:8]}"
+    steps = config.optim.steps
+    split = config.data.eval_split
+
+    def counts(percent: float, images: int, name: str) -> dict[str, Any]:
+        errors = round(percent * images / 100)
+        return {"split": name, "errors": errors, "images": images, "top1_error": 100 * errors / images, "loss": 0.4}
+
+    running = counts(train_error, 50048, "train")
+    del running["split"]
+    lowest = max(0.0, error - 0.1) if best is None else best
+    record = {
+        "schema": 1,
+        "run_id": run_id,
+        "key": config.key,
+        "label": config.model.label,
+        "exp": exp,
+        "scale": scale,
+        "seed": seed,
+        "fingerprint": digest,
+        "numerics_version": numerics_version,
+        "science": config.science(),
+        "execution": {"device": "cpu", "threads": 2},
+        "result": {
+            "final": {**counts(error, 10000, split), "step": steps},
+            "best": {**counts(lowest, 10000, split), "step": max(1, steps * 15 // 16)},
+            "train": {**counts(train_error, 50000, "train"), "step": steps},
+            "train_running": {**running, "first_step": max(0, steps - 391), "last_step": steps},
+        },
+        "steps": steps,
+        "params": 269722 + 97216 * ((depth - 20) // 6),
+        "macs": 40551808 + 14155776 * ((depth - 20) // 6),
+        "wall_seconds": 100.0,
+        "images_per_second": 81920.0,
+        "provenance": {
+            "commit": "0123456789abcdef0123456789abcdef01234567",
+            "dirty": False,
+            "command": "repro run",
+            "device": "NVIDIA H200",
+            "precision": "tf32",
+            "versions": {"torch": "2.15.0"},
+            "data_digests": {},
+            "started": "2026-01-01T00:00:00+00:00",
+            "finished": finished,
+            **provenance,
+        },
+    }
+    folder = root / run_id
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "record.json").write_text(json.dumps(record), encoding="utf-8")
+    write_curve(folder / "curve.csv", config, train_error, error)
+    return folder
+
+
+def edit(folder: Path, *path: str, value: Any) -> None:
+    """Overwrites one value of a planted record: ``edit(folder, "result", "final", "errors", value=3)``."""
+    file = folder / "record.json"
+    record = json.loads(file.read_text(encoding="utf-8"))
+    part = record
+    for name in path[:-1]:
+        part = part[name]
+    part[path[-1]] = value
+    file.write_text(json.dumps(record), encoding="utf-8")
+
+
+def write_curve(file: Path, config: RunConfig, train_error: float, error: float) -> None:
+    """A curve of the shape that the paper's have: a fast fall, then a drop and less noise at each milestone."""
+    noise = random.Random(config.seed * 10007 + config.model.depth)
+    steps, milestones = config.optim.steps, config.optim.milestones
+    every = min(391, max(1, steps // 10))
+    marks = [*range(every, steps, every), steps]
+    with file.open("w", newline="", encoding="utf-8") as out:
+        rows = csv.writer(out)
+        rows.writerow(["step", "epoch", "lr", "train_loss", "train_error", "eval_loss", "eval_error"])
+        for step in marks:
+            drops = sum(step > milestone for milestone in milestones)
+            above = [1.0, 0.12, 0.0][min(drops, 2)] if milestones else 1.0 - step / steps
+            start = 60 * 2.718 ** (-step / (0.06 * steps))
+            train = train_error + above * 7 + start + noise.gauss(0, 0.25) * above
+            test = error + above * 6 + start + abs(noise.gauss(0, 2.0)) * (above + 0.03)
+            last = step == steps
+            cells = [step, round(step / 391, 3), config.optim.lr * 0.1**drops, 0.3]
+            rows.writerow([*cells, min(90.0, max(0.0, train)), 0.4, error if last else min(90.0, test)])

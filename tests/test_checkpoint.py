@@ -1,0 +1,78 @@
+"""Checkpoints are whole or not there; two are kept; a damaged one is named and the one before it is used."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from repro import checkpoint
+from repro.errors import RunError
+
+
+def fill(folder: Path, *steps: int) -> None:
+    for step in steps:
+        checkpoint.save(checkpoint.step_path(folder, step), {"model": {"w": torch.full((3,), float(step))}})
+
+
+def test_the_last_two_are_kept_and_the_final_one_is_last(tmp_path: Path) -> None:
+    fill(tmp_path, 5, 10, 15)
+    assert [p.name for p in checkpoint.checkpoints(tmp_path)] == ["step_00000010.pt", "step_00000015.pt"]
+    checkpoint.save(tmp_path / checkpoint.FINAL, {"model": {}})
+    assert [p.name for p in checkpoint.checkpoints(tmp_path)] == ["step_00000015.pt", "final.pt"]
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "altered", "foreign"])
+def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(tmp_path: Path, damage: str) -> None:
+    fill(tmp_path, 5, 10)
+    newest = checkpoint.step_path(tmp_path, 10)
+    whole = newest.read_bytes()
+    middle = len(whole) // 2
+    newest.write_bytes(
+        {
+            "truncated": whole[:middle],
+            "empty": b"",
+            "altered": b"garbage" + whole[7:],
+            "foreign": b"not a checkpoint at all",
+        }[damage]
+    )
+    said: list[str] = []
+    found = checkpoint.load_latest(tmp_path, said.append)
+    assert found is not None
+    assert found[0].name == "step_00000005.pt"
+    assert torch.equal(found[1]["model"]["w"], torch.full((3,), 5.0))
+    assert len(said) == 1
+    assert newest.name in said[0]
+
+
+def test_nothing_that_can_be_read_is_none(tmp_path: Path) -> None:
+    assert checkpoint.load_latest(tmp_path, print) is None
+    checkpoint.step_path(tmp_path, 1).write_bytes(b"")
+    assert checkpoint.load_latest(tmp_path, lambda _: None) is None
+
+
+def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> Any:
+            return (Path.touch, (tmp_path / "ran",))
+
+    torch.save({"model": Evil()}, tmp_path / "step_00000001.pt")
+    with pytest.raises(RunError, match="cannot be read"):
+        checkpoint.load(tmp_path / "step_00000001.pt")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_full_disk_keeps_what_was_there_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path, 5)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(RunError, match=r"No space left on device.*step_00000005\.pt, is kept"):
+        fill(tmp_path, 10)
+    assert [p.name for p in tmp_path.iterdir()] == ["step_00000005.pt"]

@@ -1,0 +1,139 @@
+"""From words to runs: sweeps, experiments, scales, and what is refused."""
+
+from __future__ import annotations
+
+import collections
+from pathlib import Path
+
+import pytest
+
+from repro.compose import choices, describe, plan
+from repro.errors import InputError
+from repro.paper import load_recipe, load_table
+from tests.runs import configs
+
+
+def nets(words: list[str]) -> list[tuple[str, int]]:
+    return [(run.model.label, run.seed) for run in plan(words).runs]
+
+
+def test_depth_sweep_is_table_6_with_five_seeds_and_1202_last() -> None:
+    runs = nets(["exp=cifar_depth_sweep"])
+    counts = collections.Counter(label for label, _ in runs)
+    assert counts == {f"ResNet-{depth}": 5 for depth in (20, 32, 44, 56, 110)} | {"ResNet-1202": 1}
+    assert runs[-1] == ("ResNet-1202", 0)
+
+
+def test_a_seed_on_the_command_line_takes_the_place_of_the_experiments() -> None:
+    assert nets(["exp=cifar_depth_sweep", "seed=0"]) == [
+        (f"ResNet-{depth}", 0) for depth in (20, 32, 44, 56, 110, 1202)
+    ]
+
+
+def test_a_depth_on_the_command_line_takes_the_place_of_the_experiments() -> None:
+    assert nets(["exp=cifar_depth_sweep", "model.depth=56", "seed=1"]) == [("ResNet-56", 1)]
+
+
+def test_experiments_name_the_papers_nets() -> None:
+    assert nets(["exp=cifar_plain_sweep"]) == [(f"plain-{depth}", 0) for depth in (20, 32, 44, 56, 110)]
+    assert nets(["exp=cifar_degradation"]) == [("plain-20", 0), ("plain-56", 0)]
+    assert sorted(nets(["exp=cifar_residual_vs_plain"])) == sorted(
+        [("plain-20", 0), ("plain-56", 0), ("ResNet-20", 0), ("ResNet-56", 0)]
+    )
+    assert nets(["exp=cifar_shortcuts"]) == [("ResNet-20", 0), ("ResNet-20 B", 0), ("ResNet-20 C", 0)]
+
+
+def test_sweeps_read_as_in_hydra() -> None:
+    assert nets(["model.depth=20,56", "seed=range(2)"]) == [
+        ("ResNet-20", 0),
+        ("ResNet-20", 1),
+        ("ResNet-56", 0),
+        ("ResNet-56", 1),
+    ]
+    assert [run.scale for run in plan(["scale=demo,smoke"]).runs] == ["demo", "smoke"]
+    assert plan(["optim.milestones=[10,20]"]).runs[0].optim.milestones == (10, 20)
+
+
+def test_the_same_run_asked_for_twice_is_one() -> None:
+    assert len(plan(["model.depth=20,20", "optim.lr=0.1,1e-1"]).runs) == 1
+
+
+@pytest.mark.parametrize("experiment", list(choices("exp")))
+@pytest.mark.parametrize("scale", list(choices("scale")))
+@pytest.mark.parametrize("data", list(choices("data")))
+def test_every_experiment_composes_at_every_scale_and_is_described(experiment: str, scale: str, data: str) -> None:
+    runs = plan([f"exp={experiment}", f"scale={scale}", f"data={data}"]).runs
+    assert runs
+    assert {run.data.name for run in runs} == {data}
+    assert describe("exp")[experiment]
+
+
+def test_the_default_run_follows_the_paper_in_all_it_states_and_all_we_chose() -> None:
+    """The two entries of the books: conf/ trains by it, experiments/ says what the paper says."""
+    recipe = load_recipe("cifar10_recipe").fields
+    rows = [row for row in load_table(6).rows if row.run is not None]
+    runs = plan(["exp=cifar_depth_sweep", "seed=0"]).runs
+    for row, run in zip(rows, runs, strict=True):
+        science = run.science()
+        flat = {f"{g}.{k}": v for g, part in science.items() if isinstance(part, dict) for k, v in part.items()}
+        assert flat == {**recipe, **dict(row.run or {})}
+
+
+def test_a_scale_only_changes_the_budget_not_the_net() -> None:
+    (paper,), (smoke,) = plan(["scale=paper"]).runs, plan(["scale=smoke"]).runs
+    assert paper.model.shortcut == smoke.model.shortcut
+    assert paper.optim.momentum == smoke.optim.momentum
+    assert smoke.optim.steps < paper.optim.steps == 64000
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["exp=cifar_depth_swep"], "unknown experiment 'cifar_depth_swep': did you mean 'cifar_depth_sweep'?"),
+        (["model=resnet"], "did you mean 'cifar_resnet'?"),
+        (["data=cifar"], "did you mean 'cifar10'?"),
+        (["modle.depth=20"], "unknown key 'modle.depth': did you mean 'model.depth'?"),
+        (["+optim.foo=1"], "unknown key 'optim.foo'"),
+        (["++optim.lrr=1"], "did you mean 'optim.lr'?"),
+        (["~optim.lr"], "is not a setting"),
+        (["seed=abc"], "seed='abc' must be a whole number"),
+        (["seed=0,abc"], "seed='abc' must be a whole number"),
+        (["model.depth=21"], "6n+2"),
+        (["model.depth=20,21"], "6n+2"),
+        (["optim.batch_size=-1"], "must be above 0"),
+        (["model.depth=[1"], "is not a setting that can be read"),
+        (["model.depth"], "write key=value"),
+        (["=3"], "write key=value"),
+        (["model.depth=20", "model.depth=32"], "given twice"),
+        (["protocol=comon"], "did you mean 'common'?"),
+        (["scale=null"], "unknown scale"),
+        (["model.bn_group_size=${nowhere}"], "nowhere"),
+        (["sweep=[]"], "unknown key 'sweep'"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_sentence(words: list[str], said: str) -> None:
+    with pytest.raises(InputError) as error:
+        plan(words)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_paths_come_from_words_then_environment_then_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DATA", "WORK", "RESULTS"):
+        monkeypatch.delenv(f"REPRO_{name}", raising=False)
+    assert plan([]).runs[0].paths.work.parts[-2:] == ("results", "work")
+    monkeypatch.setenv("REPRO_RESULTS", str(tmp_path / "r"))
+    assert plan([]).runs[0].paths.work == tmp_path / "r" / "work"
+    monkeypatch.setenv("REPRO_WORK", str(tmp_path / "w"))
+    assert plan([]).runs[0].paths.work == tmp_path / "w"
+    assert plan([f"paths.work={tmp_path / 'x'}"]).runs[0].paths.work == tmp_path / "x"
+
+
+def test_protocol_is_a_way_of_reading_and_not_in_the_fingerprint() -> None:
+    paper, common = plan(["protocol=paper"]), plan(["protocol=common"])
+    assert (paper.protocol, common.protocol) == ("paper", "common")
+    assert paper.runs == common.runs
+
+
+def test_device_is_a_short_word_for_execution_device(tmp_path: Path) -> None:
+    assert configs(tmp_path, "device=cpu")[0].execution.device == "cpu"

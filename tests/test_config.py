@@ -1,0 +1,151 @@
+"""The frozen configuration: strictness, fingerprints, names."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from repro.config import RunConfig, fingerprint, recipe_of
+from repro.errors import InputError
+from tests.runs import config
+
+
+def values_of(config: RunConfig) -> dict[str, Any]:
+    return dataclasses.asdict(config)
+
+
+def changed(config: RunConfig, key: str, value: object) -> dict[str, Any]:
+    values = values_of(config)
+    *groups, name = key.split(".")
+    part = values
+    for group in groups:
+        part = part[group]
+    part[name] = value
+    return values
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("seed", "abc", "seed='abc' must be a whole number"),
+        ("seed", -1, "seed=-1"),
+        ("seed", 1.5, "whole number"),
+        ("seed", True, "whole number"),
+        ("model.depth", 21, "6n+2 (paper, section 4.2), for example 20 or 26"),
+        ("model.depth", 2, "for example 8 or 14"),
+        ("model.shortcut", "D", "model.shortcut=D is unknown"),
+        ("model.bn_group_size", 60, "must divide optim.batch_size=128"),
+        ("optim.batch_size", -128, "optim.batch_size=-128 must be above 0"),
+        ("optim.lr", "fast", "optim.lr='fast' must be a number"),
+        ("optim.lr", float("nan"), "must be a number"),
+        ("optim.milestones", [3, 2], "rising"),
+        ("optim.milestones", 3, "must be a list"),
+        ("optim.momentum", 1.0, "below 1"),
+        ("data.flip", 1, "true or false"),
+        ("data.train_images", 0, "above 0"),
+        ("execution.threads", 0, "above 0"),
+        ("execution.max_minutes", -1, "above 0"),
+        ("optim.foo", 1, "unknown key 'optim.foo'"),
+        ("optim.lrr", 1, "did you mean 'lr'"),
+        ("model", 3, "group of settings"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_one_sentence(tmp_path: Path, key: str, value: object, words: str) -> None:
+    base = config(tmp_path, "scale=paper")
+    with pytest.raises(InputError) as error:
+        RunConfig.from_dict(changed(base, key, value))
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_key_is_named(tmp_path: Path) -> None:
+    values = values_of(config(tmp_path))
+    del values["optim"]["lr"]
+    with pytest.raises(InputError, match=r"optim\.lr is missing"):
+        RunConfig.from_dict(values)
+
+
+def test_numbers_are_converted_so_that_equal_science_has_one_fingerprint(tmp_path: Path) -> None:
+    base = config(tmp_path)
+    same = RunConfig.from_dict(changed(base, "optim.decay_factor", 10))
+    whole = RunConfig.from_dict(changed(same, "optim.steps", float(base.optim.steps)))
+    assert base.fingerprint == same.fingerprint == whole.fingerprint
+
+
+SCIENCE = [
+    ("seed", 7),
+    ("model.depth", 26),
+    ("model.shortcut", "B"),
+    ("model.init", "he_fan_out"),
+    ("model.bn_group_size", 8),
+    ("data.split", "train45k"),
+    ("data.pad_order", "before_mean"),
+    ("optim.lr", 0.2),
+    ("optim.steps", 9),
+    ("optim.precision", "fp32"),
+    ("optim.warmup", "until_80"),
+    ("eval.every_steps", 3),
+    ("eval.bn_stats", "recomputed"),
+]
+EXECUTION = [
+    ("execution.threads", 3),
+    ("execution.log_steps", 7),
+    ("execution.device", "cuda"),
+    ("execution.max_minutes", 3.0),
+    ("paths.work", "/elsewhere"),
+    ("exp", "cifar_degradation"),
+]
+
+
+@pytest.mark.parametrize(("key", "value"), SCIENCE)
+def test_science_is_in_the_fingerprint(tmp_path: Path, key: str, value: object) -> None:
+    base = config(tmp_path)
+    assert RunConfig.from_dict(changed(base, key, value)).fingerprint != base.fingerprint
+
+
+@pytest.mark.parametrize(("key", "value"), EXECUTION)
+def test_execution_is_not_in_the_fingerprint(tmp_path: Path, key: str, value: object) -> None:
+    base = config(tmp_path)
+    assert RunConfig.from_dict(changed(base, key, value)).run_id == base.run_id
+
+
+def test_the_numerics_version_is_in_the_fingerprint(tmp_path: Path) -> None:
+    science = config(tmp_path).science()
+    assert fingerprint(science, 1) != fingerprint(science, 2)
+
+
+def test_seeds_of_one_recipe_share_it(tmp_path: Path) -> None:
+    first, second = config(tmp_path, "seed=0").science(), config(tmp_path, "seed=1").science()
+    assert recipe_of(first) == recipe_of(second)
+    assert recipe_of(first)["optim.batch_size"] == 16
+
+
+@functools.cache
+def any_config() -> RunConfig:
+    return config(Path("anywhere"))
+
+
+@given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(max_size=5), lambda v: st.lists(v, max_size=3)))
+def test_any_value_anywhere_is_taken_or_refused_with_a_sentence(value: object) -> None:
+    base = any_config()
+    for key in ("seed", "model.depth", "optim.lr", "optim.milestones", "data.flip", "model", "paths.work"):
+        try:
+            taken = RunConfig.from_dict(changed(base, key, value))
+        except InputError as error:
+            assert str(error)
+        else:
+            assert RunConfig.from_dict(values_of(taken)) == taken
+
+
+def test_names_are_readable_and_stable(tmp_path: Path) -> None:
+    assert config(tmp_path, "model.depth=56").key == "synthetic-resnet56-smoke"
+    assert config(tmp_path, "model.depth=56", "model.shortcut=none").model.label == "plain-56"
+    named = config(tmp_path, "data=cifar10", "scale=paper", "model.shortcut=B", "seed=3")
+    assert named.run_id.startswith("cifar10-resnet20-b-s3-")
+    assert named.run_id.endswith(named.fingerprint[:8])

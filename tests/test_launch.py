@@ -1,0 +1,116 @@
+"""Carrying out a plan: what is done is skipped, what fails does not spread, what is wrong is said before."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from repro.config import RunConfig
+from repro.errors import InputError
+from repro.launch import Result, launch
+from repro.publish import publish
+from repro.results import read_records
+from repro.status import statuses
+from tests.runs import configs
+
+
+def go(runs: list[RunConfig]) -> tuple[Result, list[str], list[RunConfig]]:
+    said: list[str] = []
+    finished: list[RunConfig] = []
+    return launch(runs, "repro run …", said.append, finished.append), said, finished
+
+
+def test_what_is_done_is_skipped_and_published_records_do_not_count(tmp_path: Path) -> None:
+    runs = configs(tmp_path, "seed=0,1")
+    result, _, finished = go(runs)
+    assert finished == runs == result.finished
+    publish([], runs[0].paths.work, runs[0].paths.results)
+    result, said, finished = go(runs)
+    assert (finished, result.exit_code) == ([], 0)
+    assert said == [f"nothing is left to do: all 2 runs have a record in {runs[0].paths.work}"]
+    shutil.rmtree(runs[0].work_dir)
+    assert go(runs)[2] == [runs[0]], "its published record does not stand in"
+
+
+def test_published_records_are_read_like_the_others(tmp_path: Path) -> None:
+    (run,) = configs(tmp_path)
+    go([run])
+    (folder,) = publish([run.run_id], run.paths.work, run.paths.results)
+    assert sorted(p.name for p in folder.iterdir()) == ["curve.csv", "record.json"]
+    reading = read_records([run.paths.results / "runs", run.paths.work])
+    assert [record.run_id for record in reading.records] == [run.run_id]
+    assert not reading.left_out
+    with pytest.raises(InputError, match="is not a finished run"):
+        publish(["../../etc"], run.paths.work, run.paths.results)
+
+
+def test_a_failing_run_is_listed_and_does_not_spread(tmp_path: Path) -> None:
+    runs = configs(tmp_path, "optim.lr=1e30,0.02")
+    result, _, finished = go(runs)
+    assert result.exit_code == 1
+    assert finished == runs[1:]
+    (reason,) = result.failed.values()
+    assert "the loss is" in reason
+    states = {s.run_id: s for s in statuses(runs[0].paths.work)}
+    assert states[runs[0].run_id].state == "failed"
+    assert "the loss is" in states[runs[0].run_id].note
+    assert states[runs[1].run_id].state == "done"
+
+
+def test_a_run_that_another_process_trains_is_left_to_it(tmp_path: Path) -> None:
+    runs = configs(tmp_path, "seed=0,1")
+    runs[0].work_dir.mkdir(parents=True)
+    with FileLock(runs[0].work_dir / "lock"):
+        result, _, finished = go(runs)
+        (runs[0].work_dir / "config.json").write_text(json.dumps({"science": runs[0].science()}))
+        assert statuses(runs[0].paths.work)[0].state == "running"
+    assert finished == runs[1:]
+    assert result.elsewhere == [runs[0].run_id]
+    assert not (runs[0].work_dir / "record.json").exists()
+
+
+def test_time_that_is_up_saves_and_says_75(tmp_path: Path) -> None:
+    runs = configs(tmp_path, "seed=0,1", "execution.max_minutes=1e-9")
+    result, said, finished = go(runs)
+    assert result.exit_code == 75
+    assert finished == []
+    assert "the same command goes on" in said[-1]
+    assert statuses(runs[0].paths.work)[0].state == "interrupted"
+    again = configs(tmp_path, "seed=0,1")
+    assert go(again)[2] == again
+
+
+@pytest.mark.parametrize("name", ["work", "results"])
+def test_a_file_where_a_folder_should_be(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_text("")
+    runs = configs(tmp_path, f"paths.{name}={tmp_path / 'file' / 'deeper'}")
+    with pytest.raises(InputError, match=r"is a file"):
+        go(runs)
+
+
+def test_a_folder_of_another_run_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    runs = configs(tmp_path, "seed=0,1")
+    runs[1].work_dir.mkdir(parents=True)
+    (runs[1].work_dir / "config.json").write_text('{"fingerprint": "0123456789abcdef"}')
+    with pytest.raises(InputError, match="holds another run"):
+        go(runs)
+    assert not runs[0].work_dir.exists()
+
+
+def test_data_that_is_missing_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    runs = configs(tmp_path, "data=cifar10")
+    (tmp_path / "data").mkdir()
+    with pytest.raises(InputError, match="repro data fetch cifar10"):
+        go(runs)
+    assert not runs[0].work_dir.exists()
+
+
+def test_a_damaged_record_is_broken_and_not_done_in_status(tmp_path: Path) -> None:
+    (run,) = configs(tmp_path)
+    go([run])
+    (run.work_dir / "record.json").write_text("{")
+    assert statuses(run.paths.work)[0].state == "broken"

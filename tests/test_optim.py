@@ -1,0 +1,92 @@
+"""Learning rates at the paper's steps, decay groups, forms of momentum."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from repro.compose import plan
+from repro.config import RunConfig
+from repro.data.transforms import generator_for
+from repro.models import build_model
+from repro.optim import build_optimizer, first_warmup_end, lr_at, set_lr, warmup_kind
+
+
+def run(*words: str) -> RunConfig:
+    return plan(list(words)).runs[0]
+
+
+def rate(config: RunConfig, step: int) -> float:
+    return lr_at(config.optim, step, first_warmup_end(config.optim, config.model))
+
+
+@pytest.mark.parametrize(
+    ("step", "lr"),
+    [(0, 0.1), (399, 0.1), (31_999, 0.1), (32_000, 0.01), (47_999, 0.01), (48_000, 0.001), (63_999, 0.001)],
+)
+def test_the_papers_schedule(step: int, lr: float) -> None:
+    assert rate(run("model.depth=20"), step) == lr
+
+
+@pytest.mark.parametrize(
+    ("step", "lr"), [(0, 0.01), (399, 0.01), (400, 0.1), (31_999, 0.1), (32_000, 0.01), (48_000, 0.001)]
+)
+@pytest.mark.parametrize("depth", [110, 1202])
+def test_deep_residual_nets_warm_up_within_the_schedule(depth: int, step: int, lr: float) -> None:
+    assert rate(run(f"model.depth={depth}"), step) == lr
+
+
+def test_plain_and_shallower_nets_do_not_warm_up_by_themselves() -> None:
+    for words in (["model.depth=110", "model.shortcut=none"], ["model.depth=104"]):
+        config = run(*words)
+        assert warmup_kind(config.optim, config.model) == "none"
+        assert rate(config, 0) == 0.1
+    assert rate(run("model.depth=20", "optim.warmup=fixed"), 0) == 0.01
+
+
+def test_until_80_warms_up_until_it_is_told() -> None:
+    config = run("model.depth=110", "optim.warmup=until_80")
+    assert first_warmup_end(config.optim, config.model) is None
+    assert lr_at(config.optim, 5000, None) == 0.01
+    assert lr_at(config.optim, 450, 450) == 0.1
+    assert lr_at(config.optim, 449, 450) == 0.01
+
+
+@pytest.mark.parametrize(("scope", "decayed"), [("weights", 20), ("all", 20 + 1 + 2 * 19)])
+def test_weight_decay_falls_on_weights_only_unless_told(scope: str, decayed: int) -> None:
+    config = run(f"optim.decay_scope={scope}")
+    model = build_model(config.model, 10)
+    groups = build_optimizer(model, config.optim).param_groups
+    assert sum(len(g["params"]) for g in groups) == len(list(model.parameters()))
+    assert sum(len(g["params"]) for g in groups if g["weight_decay"] == 1e-4) == decayed
+    assert {g["weight_decay"] for g in groups} <= {0.0, 1e-4}
+
+
+@pytest.mark.parametrize("form", ["torch", "caffe"])
+def test_momentum_forms_written_out(form: str) -> None:
+    """v = m v + g, p -= lr v (torch) against v = m v + lr g, p -= v (caffe), over changes of the learning rate."""
+    config = run("optim.decay_scope=all", f"optim.momentum_form={form}").optim
+    model = nn.Linear(3, 2).double()
+    nn.init.normal_(model.weight, generator=generator_for(0))
+    optimizer = build_optimizer(model, config)
+    weight, velocity = model.weight.detach().clone(), torch.zeros(2, 3, dtype=torch.float64)
+    x = torch.randn(5, 3, generator=generator_for(1), dtype=torch.float64)
+    for lr in (0.1, 0.1, 0.01, 0.01, 0.1, 0.001):
+        set_lr(optimizer, lr, form)
+        optimizer.zero_grad()
+        model(x).pow(2).sum().backward()
+        assert model.weight.grad is not None
+        gradient = model.weight.grad + 1e-4 * weight
+        velocity = 0.9 * velocity + (gradient if form == "torch" else lr * gradient)
+        weight = weight - (lr * velocity if form == "torch" else velocity)
+        optimizer.step()
+        assert torch.allclose(model.weight, weight, atol=1e-12)
+
+
+def test_a_schedule_restarts_anywhere(tmp_path: Path) -> None:
+    """The rate is a function of the step: no object has to be replayed to step 40,000."""
+    config = run("model.depth=110")
+    assert [rate(config, step) for step in (40_000, 399, 40_000)] == [0.01, 0.01, 0.01]

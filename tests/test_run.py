@@ -1,0 +1,241 @@
+"""Whole runs on the CPU: what they leave, and that an interrupted one ends with the same bits."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from repro import checkpoint
+from repro.config import RunConfig
+from repro.data import Dataset, load
+from repro.errors import InputError, RunError
+from repro.results import read_record
+from repro.run import run
+from repro.stop import Stopper
+from tests.runs import config
+
+
+class StopAfter(Stopper):
+    """Asks to stop when it was asked so many times."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__(None)
+        self.times = times
+
+    def asked(self) -> bool:
+        self.times -= 1
+        return self.times < 0
+
+
+def dataset(of: RunConfig) -> Dataset:
+    return load(of.data, of.paths.data, may_fetch=False)
+
+
+def go(of: RunConfig, stopper: Stopper | None = None) -> dict[str, Any] | None:
+    return run(of, dataset(of), "repro run …", stopper or Stopper(None), lambda _: None)
+
+
+def weights(of: RunConfig) -> dict[str, torch.Tensor]:
+    stored: dict[str, torch.Tensor] = checkpoint.load(of.work_dir / checkpoint.FINAL)["model"]
+    return stored
+
+
+def same_weights(one: RunConfig, two: RunConfig) -> bool:
+    first, second = weights(one), weights(two)
+    return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
+
+
+def test_a_run_leaves_a_record_that_can_be_read_and_a_curve_that_agrees_with_it(tmp_path: Path) -> None:
+    one = config(tmp_path)
+    record = go(one)
+    assert record is not None
+    checked = read_record(one.work_dir / "record.json")
+    assert checked.params == 269_722
+    assert checked.steps == 8
+    assert checked.result.final.images == 128
+    assert checked.result.train is not None
+    assert checked.result.train.images == 256
+    assert checked.result.train_running is not None
+    assert checked.result.train_running.images == 4 * 16
+    rows = list(csv.DictReader((one.work_dir / "curve.csv").open()))
+    assert [int(row["step"]) for row in rows] == [4, 8]
+    assert float(rows[-1]["eval_error"]) == checked.result.final.top1_error
+    assert [float(row["lr"]) for row in rows] == [0.02, 0.002]
+    provenance = record["provenance"]
+    assert provenance["precision"] == "fp32", "TF32 is a permission that a CPU cannot use"
+    assert provenance["data_digests"]
+    assert any(package.startswith("torch==") for package in provenance["packages"])
+    assert str(tmp_path) not in json.dumps(record), "a record names no folder of this machine"
+
+
+def test_curves_of_tensorboard_have_training_and_test_error(tmp_path: Path) -> None:
+    one = config(tmp_path)
+    go(one)
+    events = EventAccumulator(str(one.work_dir)).Reload()
+    assert {"error/train", "error/test", "loss/train", "schedule/lr"} <= set(events.Tags()["scalars"])
+    assert [e.step for e in events.Scalars("error/test")] == [4, 8]
+
+
+def test_run_to_run_is_bit_identical_and_another_seed_is_not(tmp_path: Path) -> None:
+    one, two, other = config(tmp_path / "1"), config(tmp_path / "2"), config(tmp_path / "1", "seed=1")
+    for each in (one, two, other):
+        go(each)
+    assert same_weights(one, two)
+    assert not same_weights(one, other)
+    assert (one.work_dir / "curve.csv").read_text() == (two.work_dir / "curve.csv").read_text()
+
+
+@pytest.mark.parametrize("words", [[], ["optim.momentum_form=caffe", "model.shortcut=B"], ["eval.bn_stats=recomputed"]])
+def test_a_run_stopped_again_and_again_ends_with_the_same_bits(tmp_path: Path, words: list[str]) -> None:
+    whole, broken = config(tmp_path / "1", *words), config(tmp_path / "2", *words)
+    expected = go(whole)
+    pieces = 0
+    while (found := go(broken, StopAfter(1))) is None:
+        pieces += 1
+    assert pieces > 1
+    assert same_weights(whole, broken)
+    assert expected is not None
+    assert found["result"] == expected["result"]
+    assert (whole.work_dir / "curve.csv").read_text() == (broken.work_dir / "curve.csv").read_text()
+    events = EventAccumulator(str(broken.work_dir)).Reload()
+    assert [e.step for e in events.Scalars("error/test")] == [4, 8], "no step is doubled or missing"
+
+
+def test_the_log_interval_moves_no_number(tmp_path: Path) -> None:
+    one, two = config(tmp_path / "1"), config(tmp_path / "2", "execution.log_steps=7")
+    assert (go(one) or {})["result"] == (go(two) or {})["result"]
+    assert same_weights(one, two)
+
+
+def test_until_80_keeps_its_step_in_the_checkpoint(tmp_path: Path) -> None:
+    words = ["optim.warmup=until_80", "optim.steps=60", "optim.milestones=[]", "optim.warmup_lr=0.05"]
+    whole, broken = config(tmp_path / "1", *words), config(tmp_path / "2", *words)
+    go(whole)
+    while go(broken, StopAfter(9)) is None:
+        pass
+    ends = [checkpoint.load(c.work_dir / checkpoint.FINAL)["state"]["warmup_end"] for c in (whole, broken)]
+    assert ends[0] == ends[1]
+    assert same_weights(whole, broken)
+
+
+def test_a_kill_in_the_middle_changes_nothing(tmp_path: Path) -> None:
+    whole, killed = config(tmp_path / "1", "optim.steps=40"), config(tmp_path / "2", "optim.steps=40")
+    go(whole)
+    words = ["optim.steps=40", "data=synthetic", "scale=smoke", "execution.threads=1", "device=cpu"]
+    command = [sys.executable, "-m", "repro", "run", *words, f"paths.work={killed.paths.work}"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not checkpoint.checkpoints(killed.work_dir) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert checkpoint.checkpoints(killed.work_dir)
+    assert not (killed.work_dir / "record.json").exists(), "it was to be killed before its end"
+    record = go(killed)
+    assert record is not None
+    assert record["provenance"]["resumed_at"]
+    assert same_weights(whole, killed)
+
+
+def test_sigterm_saves_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    one = config(tmp_path, "optim.steps=400")
+    words = ["optim.steps=400", "data=synthetic", "scale=smoke", "execution.threads=1", "device=cpu"]
+    command = [sys.executable, "-m", "repro", "run", *words, f"paths.work={one.paths.work}"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    while not checkpoint.checkpoints(one.work_dir):
+        time.sleep(0.005)
+    process.terminate()
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert "the same command goes on" in said
+    assert checkpoint.checkpoints(one.work_dir)
+
+
+def test_another_runs_folder_is_not_touched(tmp_path: Path) -> None:
+    one = config(tmp_path)
+    go(one)
+    stored = one.work_dir / "config.json"
+    stored.write_text(stored.read_text().replace(one.fingerprint, "0123456789abcdef"))
+    before = sorted(p.name for p in one.work_dir.iterdir())
+    with pytest.raises(InputError, match="holds another run"):
+        go(one)
+    assert sorted(p.name for p in one.work_dir.iterdir()) == before
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_with_its_last_good_checkpoint(tmp_path: Path) -> None:
+    good = config(tmp_path, "optim.steps=40", "optim.milestones=[]", "execution.log_steps=1")
+    assert go(good, StopAfter(3)) is None
+    (saved,) = checkpoint.checkpoints(good.work_dir)[-1:]
+    payload = checkpoint.load(saved)
+    payload["model"]["fc.bias"].fill_(float("nan"))
+    checkpoint.save(saved, payload)
+    with pytest.raises(RunError, match=rf"the loss is nan at step \d+, learning rate 0\.02; .*{saved.name}"):
+        go(good)
+    assert not (good.work_dir / "record.json").exists()
+
+
+def test_a_full_disk_ends_the_run_and_the_same_command_resumes(tmp_path: Path) -> None:
+    whole, full = config(tmp_path / "1", "optim.steps=40"), config(tmp_path / "2", "optim.steps=40")
+    go(whole)
+    assert go(full, StopAfter(2)) is None
+    kept = [p.name for p in checkpoint.checkpoints(full.work_dir)]
+    # A limit on the size of files is what a full disk looks like to the writer.
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, hard))
+    try:
+        with pytest.raises(RunError, match=r"cannot be written \(.*is kept"):
+            go(full)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [p.name for p in checkpoint.checkpoints(full.work_dir)] == kept
+    assert not list(full.work_dir.glob("*.tmp"))
+    go(full)
+    assert same_weights(whole, full)
+
+
+def test_training_learns(tmp_path: Path) -> None:
+    """Eighty steps on the built-in images beat guessing by far; a broken gradient, label or crop would not."""
+    words = ["optim.steps=80", "optim.milestones=[]", "optim.batch_size=32", "data.image_size=16"]
+    one = config(tmp_path, *words, "data.train_images=1000", "data.test_images=500", "eval.every_steps=40")
+    record = go(one)
+    assert record is not None
+    assert record["result"]["train"]["top1_error"] < 70
+    assert record["result"]["final"]["top1_error"] < 75
+
+
+def test_images_that_are_asked_for_are_counted_whatever_the_batch(tmp_path: Path) -> None:
+    one = config(tmp_path, "data.test_images=101", "execution.eval_batch_size=16")
+    two = config(tmp_path / "2", "data.test_images=101", "execution.eval_batch_size=101")
+    counts = [(go(each) or {})["result"]["final"] for each in (one, two)]
+    assert [c["images"] for c in counts] == [101, 101]
+    assert counts[0]["errors"] == counts[1]["errors"]
+
+
+def test_bf16_keeps_float32_weights(tmp_path: Path) -> None:
+    one = config(tmp_path, "optim.precision=bf16")
+    record = go(one)
+    assert record is not None
+    assert record["provenance"]["precision"] == "bf16"
+    assert {w.dtype for w in weights(one).values()} == {torch.float32, torch.int64}
+
+
+def test_val5k_is_the_evaluated_split_of_train45k(tmp_path: Path) -> None:
+    one = config(tmp_path, "data.split=train45k")
+    record = go(one)
+    assert record is not None
+    assert record["result"]["final"]["split"] == "val5k"
+    assert dataclasses.asdict(read_record(one.work_dir / "record.json").result.final)["split"] == "val5k"
