@@ -58,6 +58,6 @@ $(READY): pyproject.toml
 	  { echo "$(PYTHON) is older than 3.11: name a newer one, as in make PYTHON=python3.12 setup" >&2; exit 1; }
 	@[ -x $(VENV)/bin/pip ] || $(PYTHON) -m venv $(VENV) || \
 	  { echo "$(PYTHON) cannot make a virtual environment: install its venv module (on Debian: python3-venv)" >&2; exit 1; }
-	@echo "Installing into $(VENV): once, some minutes, up to 6 GB with PyTorch's GPU libraries"
-	@$(VENV)/bin/python -m pip install --editable '.[dev]'
+	@echo "Installing into $(VENV): once, some minutes, up to 6 GB with PyTorch's GPU libraries" >&2
+	@$(VENV)/bin/python -m pip install --editable '.[dev]' >&2
 	@touch $@

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -166,7 +167,7 @@ def describe(group: str) -> dict[str, str]:
     for name, path in choices(group).items():
         text = path.read_text(encoding="utf-8")
         comments = [line.lstrip("# ") for line in text.splitlines() if line.startswith("# ") and "@package" not in line]
-        told = OmegaConf.create(text).get("description")
+        told = yaml.safe_load(text).get("description")
         texts[name] = str(told or (comments[0] if comments else ""))
     return texts
 

@@ -38,9 +38,10 @@ def set_up(execution: ExecutionConfig, precision: str) -> torch.device:
     """Picks the device and pins threads and arithmetic: sums depend on the number of threads, products on TF32."""
     device = pick_device(execution.device)
     torch.set_num_threads(num_threads(execution))
-    allow_tf32 = precision == "tf32"
-    torch.backends.cuda.matmul.allow_tf32 = allow_tf32
-    torch.backends.cudnn.allow_tf32 = allow_tf32
+    products = "tf32" if precision == "tf32" else "ieee"
+    torch.backends.cuda.matmul.fp32_precision = products
+    # Set in either case: torch leaves convolutions on TF32 by default.
+    torch.backends.cudnn.conv.fp32_precision = products  # type: ignore[attr-defined]
     return device
 
 

@@ -11,6 +11,9 @@ from tqdm import tqdm
 LINE_SECONDS = 10.0
 """Between two plain lines."""
 
+SPEED_SECONDS = 2.0
+"""Of training that a speed is taken over."""
+
 
 def duration(seconds: float) -> str:
     """``45 s``, ``3 min 05 s``, ``2 h 10 min``, ``3 d 4 h``."""
@@ -27,7 +30,7 @@ def duration(seconds: float) -> str:
 class Progress:
     """Shows step, images/s, errors and the time left, at most every few seconds."""
 
-    def __init__(self, label: str, step: int, steps: int, batch_size: int, style: str) -> None:
+    def __init__(self, label: str, step: int, steps: int, batch_size: int, style: str, train_seconds: float) -> None:
         self.label, self.steps, self.batch_size = label, steps, batch_size
         if style == "auto":
             style = "bar" if sys.stderr.isatty() else "lines"
@@ -35,7 +38,7 @@ class Progress:
         self.eval_text = ""
         self.images_per_second = 0.0
         self._first_step, self._start = step, time.monotonic()
-        self._last_step, self._last_seconds = step, 0.0
+        self._last_step, self._last_seconds = step, train_seconds
         self._shown = self._start
         self._bar: Any = None
         if style == "bar":
@@ -46,9 +49,9 @@ class Progress:
 
     def update(self, step: int, train_seconds: float, train_error: float) -> None:
         """``train_seconds`` is the time spent in training steps alone, from which the speed is taken."""
-        if train_seconds > self._last_seconds and step > self._last_step and self._last_seconds > 0:
+        if train_seconds - self._last_seconds >= SPEED_SECONDS:
             self.images_per_second = (step - self._last_step) * self.batch_size / (train_seconds - self._last_seconds)
-        self._last_step, self._last_seconds = step, train_seconds
+            self._last_step, self._last_seconds = step, train_seconds
         speed = f"{self.images_per_second:,.0f} images/s, " if self.images_per_second else ""
         text = f"{speed}train error {train_error:.2f} %{self.eval_text}"
         if self._bar is not None:

@@ -42,7 +42,7 @@ class EagerStep:
             logits = self.model(images)
         loss = F.cross_entropy(logits.float(), labels)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(loss)
         self.optimizer.step()
         self._losses[self._pending] = loss.detach()
         self._errors[self._pending] = (logits.detach().argmax(1) != labels).sum()

@@ -50,9 +50,17 @@ class Watch:
     ) -> Watch:
         optim = config.optim
         label = f"{config.model.label} s{config.seed}"
-        progress = Progress(label, state.step, optim.steps, optim.batch_size, config.execution.progress)
+        style = config.execution.progress
+        progress = Progress(label, state.step, optim.steps, optim.batch_size, style, state.train_seconds)
         return cls(
-            config, split, model, optimizer, stopper, progress, Events(config.work_dir, state.step), time.monotonic()
+            config,
+            split,
+            model,
+            optimizer,
+            stopper,
+            progress,
+            Events(config.work_dir, state.step, split),
+            time.monotonic(),
         )
 
     def hooks(self, evaluate: Callable[[], Counts]) -> Hooks:
@@ -81,7 +89,7 @@ class Watch:
     def evaluated(self, state: TrainState) -> None:
         row = state.curve[-1]
         self.progress.evaluated(self.split, row.eval.top1_error)
-        self.events.evaluated(row.step, self.split, row.train, row.eval)
+        self.events.evaluated(row.step, row.train, row.eval)
 
     def save_is_due(self) -> bool:
         return time.monotonic() - self.saved >= self.config.execution.checkpoint_seconds

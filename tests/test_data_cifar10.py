@@ -170,7 +170,8 @@ def test_one_changed_byte_names_the_file(root, name):
     for read in (lambda: cifar10.verify_cifar10(root), lambda: load(config(), root, may_fetch=True)):
         with pytest.raises(InputError) as caught:
             read()
-        assert str(path) in str(caught.value) and "altered" in str(caught.value)
+        assert str(path) in str(caught.value)
+        assert "altered" in str(caught.value)
         assert f"repro data fetch cifar10 paths.data={root}" in str(caught.value)
         assert len([other for other in TINY if f"{other}.npy" in str(caught.value)]) == 1
 
@@ -240,7 +241,7 @@ def test_a_copy_with_other_images_is_refused(tmp_path, arrays, write: Writer, mo
 
 
 @pytest.mark.parametrize("write", [write_archive, write_npm_tarball])
-@pytest.mark.parametrize("kept", [0, 10, 1000, -1])
+@pytest.mark.parametrize("kept", [0, 10, 1000, 100_000])
 def test_a_truncated_tarball_is_a_bad_copy(tmp_path, arrays, write: Writer, kept):
     path = write(tmp_path, arrays)
     path.write_bytes(path.read_bytes()[:kept])
@@ -334,15 +335,21 @@ def test_smaller_images_are_block_means_rounded_half_up(root, arrays, size):
     blocks = arrays["test_images"].reshape(10, size, factor, size, factor, 3).astype(float)
     expected = np.floor(blocks.mean(axis=(2, 4)) + 0.5)
     images = load(config(image_size=size), root, may_fetch=False).eval.images
-    assert images.dtype == np.uint8 and images.shape == (10, size, size, 3)
+    assert images.dtype == np.uint8
+    assert images.shape == (10, size, size, 3)
     np.testing.assert_array_equal(images, expected)
     assert (blocks.mean(axis=(2, 4)) % 1 == 0.5).any(), "halves occur"
 
 
 def test_a_file_is_read_once_until_it_changes(root, monkeypatch):
-    read = []
+    read: list[str] = []
     check = cifar10.checked_digest
-    monkeypatch.setattr(cifar10, "checked_digest", lambda path, *rest: read.append(path.stem) or check(path, *rest))
+
+    def noting(path: Path, root: Path, spec: cifar10.ArraySpec) -> str:
+        read.append(path.stem)
+        return check(path, root, spec)
+
+    monkeypatch.setattr(cifar10, "checked_digest", noting)
     load(config(), root, may_fetch=False)
     load(config(), root, may_fetch=False)
     assert sorted(read) == sorted(TINY)

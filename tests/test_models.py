@@ -84,11 +84,11 @@ def test_option_a_takes_every_second_pixel_and_pads_zeros() -> None:
 
 
 def test_a_block_adds_its_input_before_the_last_relu() -> None:
-    block = BasicBlock(16, 16, 1, net_config(bn_group_size=2)).eval()
+    block: Any = BasicBlock(16, 16, 1, net_config(bn_group_size=2)).eval()
     x = torch.randn(2, 16, 8, 8)
     nn.init.zeros_(block.bn2.weight)
     assert torch.equal(block(x), x.relu()), "a residual of zero leaves the identity"
-    plain = BasicBlock(16, 16, 1, net_config(shortcut="none")).eval()
+    plain: Any = BasicBlock(16, 16, 1, net_config(shortcut="none")).eval()
     nn.init.zeros_(plain.bn2.weight)
     assert not plain(x).any(), "a plain block has nothing but its layers"
 

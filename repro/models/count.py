@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -19,6 +20,7 @@ class Size:
     """Multiply-adds of one image's forward pass in convolutions and the fully connected layer (the paper's FLOPs)."""
 
 
+@cache
 def measure(config: ModelConfig, image_size: int, num_classes: int) -> Size:
     """Counts without computing: the net is built on the meta device, which has shapes but no numbers."""
     with torch.device("meta"):

@@ -1,0 +1,157 @@
+"""The command line as a user meets it: help, answers, exit codes, bad input."""
+
+from __future__ import annotations
+
+import csv
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from repro.cli import command_line, main
+from repro.resources import shared_dir
+from tests.planted import plant
+
+COMMANDS = ("run", "show", "list", "data", "table", "figure", "publish", "status")
+
+
+@pytest.fixture(autouse=True)
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DATA", "WORK", "RESULTS"):
+        monkeypatch.setenv(f"REPRO_{name}", str(tmp_path / name.lower()))
+
+
+SMOKE = ["data=synthetic", "scale=smoke", "execution.threads=1", "execution.progress=none", "device=cpu"]
+
+
+def test_help_teaches_and_every_command_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in ([], *([name] for name in COMMANDS)):
+        with pytest.raises(SystemExit) as end:
+            main([*words, "--help"])
+        assert end.value.code == 0
+        said = capsys.readouterr().out
+        assert "repro " + (words[0] if words else "run") in said.split("example" if words else "start here")[1]
+
+
+def test_help_and_tables_start_without_torch() -> None:
+    code = (
+        "import sys; from repro.cli import main\n"
+        "main(['table', '6'])\n"
+        "assert not {'torch', 'hydra', 'matplotlib'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["rnu"], "unknown command 'rnu': did you mean 'run'?"),
+        ([], "the following arguments are required: command"),
+        (["run", "exp=cifar_depth_swep"], "did you mean 'cifar_depth_sweep'?"),
+        (["run", "model=cifar_resnt"], "did you mean 'cifar_resnet'?"),
+        (["run", "modle.depth=20"], "did you mean 'model.depth'?"),
+        (["run", "seed=abc"], "seed='abc' must be a whole number"),
+        (["run", "model.depth=21"], "for example 20 or 26"),
+        (["run", "optim.batch_size=-1"], "must be above 0"),
+        (["run", "--dryrun"], "unrecognized arguments: --dryrun"),
+        (["run", "protocol=comon", *SMOKE], "did you mean 'common'?"),
+        (["table", "77"], "tables that can be made: "),
+        (["table", "six"], "invalid int value: 'six'"),
+        (["table", "6", "--format", "mdx"], "unknown format 'mdx': did you mean 'md'?"),
+        (["table", "6", "protocol=comon"], "did you mean 'common'?"),
+        (["table", "6", "paths.wrok=x"], "did you mean 'paths.work'?"),
+        (["figure", "6", "--scale", "dmeo"], "did you mean 'demo'?"),
+        (["data", "verify", "cifar11"], "did you mean 'cifar10'?"),
+        (["data", "verfy", "cifar10"], "did you mean 'verify'?"),
+        (["data", "verify", "cifar10"], "repro data fetch cifar10"),
+        (["publish", "../../etc/passwd"], "is not a finished run"),
+        (["publish"], "there is no finished run"),
+    ],
+)
+def test_bad_input_is_one_clear_sentence_and_exit_code_2(
+    words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    captured = capsys.readouterr()
+    assert said in captured.err
+    assert captured.err.startswith("repro: ")
+    assert captured.err.count("\n") == 1
+    assert "Traceback" not in captured.err
+    assert not list(tmp_path.iterdir()), "nothing is left half-written"
+
+
+def test_a_whole_small_sweep_from_run_to_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["run", "exp=cifar_residual_vs_plain", *SMOKE]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "4 runs, 4 to start" in said
+    assert "ResNet-56 seed 0: test error" in said
+    assert "not comparable with the paper" in said
+    assert main(words) == 0
+    assert "nothing is left to do: all 4 runs have a record" in capsys.readouterr().out
+
+    assert main(["status"]) == 0
+    assert capsys.readouterr().out.count(" done ") == 4
+    assert main(["publish"]) == 0
+    assert len(list((tmp_path / "results" / "runs").iterdir())) == 4
+    capsys.readouterr()
+    assert main(["figure", "6", "--scale", "smoke", "--published"]) == 0
+    drawn = [Path(line) for line in capsys.readouterr().out.split()]
+    assert sorted(path.suffix for path in drawn) == [".png", ".svg"]
+    assert all(path.stat().st_size > 5000 for path in drawn)
+    assert main(["table", "6", "--format", "csv", "--published"]) == 0
+    rows = {row["method"]: row for row in csv.DictReader(io.StringIO(capsys.readouterr().out))}
+    assert rows["ResNet-20"]["measured_mean"] == "", "a proxy never fills the column of measured values"
+    assert float(rows["ResNet-20"]["proxy_smoke_mean"]) > 0
+
+
+def test_published_leaves_out_the_work_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plant(tmp_path / "work", 20, "A", 0, 8.5)
+    for words, found in ((["--published"], ""), ([], "8.5")):
+        assert main(["table", "6", "--format", "csv", *words]) == 0
+        rows = {row["method"]: row for row in csv.DictReader(io.StringIO(capsys.readouterr().out))}
+        assert rows["ResNet-20"]["measured_mean"] == found
+
+
+def test_show_and_dry_run_train_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "model.depth=20,56", "execution.threads=1", "device=cpu"]) == 0
+    shown = capsys.readouterr().out
+    for text in ("269,722", "853,018", "40,551,040", "64,000", "depth: [20, 56]", "batch_size: 128", "2 runs, about"):
+        assert text in shown
+    assert main(["run", "--dry-run", "model.depth=20,56", "execution.threads=1", "device=cpu"]) == 0
+    assert capsys.readouterr().out == shown
+    assert [path.name for path in (tmp_path / "work").iterdir()] == ["calibration.json"]
+
+
+def test_list_names_all_that_conf_holds(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list"]) == 0
+    said = capsys.readouterr().out
+    for group in ("exp", "scale", "model", "data"):
+        for path in (shared_dir("conf") / group).glob("*.yaml"):
+            assert f"  {path.stem} " in said
+
+
+def test_status_of_nothing_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status"]) == 0
+    assert "repro run exp=cifar_residual_vs_plain scale=demo" in capsys.readouterr().out
+
+
+def test_the_recorded_command_repeats_the_science_not_the_machine() -> None:
+    words = [
+        "exp=cifar_depth_sweep",
+        "paths.work=/tmp/x",
+        "device=cpu",
+        "execution.threads=1",
+        "optim.milestones=[1,2]",
+    ]
+    assert command_line(words) == "repro run exp=cifar_depth_sweep 'optim.milestones=[1,2]'"
+
+
+def test_failed_runs_are_listed_with_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "optim.lr=1e30,0.02", *SMOKE]) == 1
+    said = capsys.readouterr().out
+    assert "1 of 2 runs failed; the same command tries them again" in said
+    assert "learning rate 1e+30" in said
