@@ -78,14 +78,18 @@ def figure(number: int, reading: Reading, scale: str = "paper") -> Figure:
     if splits := {r.science.data.eval_split for r in selection.records} - {"test"}:
         notes.append(f"Evaluated on {', '.join(sorted(splits))}, not on the test set.")
     averaged = [_average(group, notes) for group in selection.groups]
-    panels = [[Drawn(c, *averaged[runs.index(c.run)]) for c in panel.curves] for panel in paper.panels]
+    layout = [(panel, [Drawn(c, *averaged[runs.index(c.run)]) for c in panel.curves]) for panel in paper.panels]
+    if scale != "paper":
+        # A proxy shows what was run; only the paper's own figure names what is missing from it.
+        layout = [(p, [d for d in curves if d.n]) for p, curves in layout if any(d.n for d in curves)] or layout
+    panels = [curves for _, curves in layout]
     with matplotlib.rc_context(STYLE):
         picture = Figure(figsize=(0.6 + 3.9 * len(panels), 4.3))
         FigureCanvasAgg(picture)
         picture.set_layout_engine("constrained", w_pad=0.1, h_pad=0.06)
         axes = picture.subplots(1, len(panels), squeeze=False)[0]
         picture.suptitle(_title(paper, selection), fontsize=10.5, x=0.01, ha="left")
-        for ax, panel, curves in zip(axes, paper.panels, panels, strict=True):
+        for ax, (panel, curves) in zip(axes, layout, strict=True):
             _draw_panel(ax, paper, panel, curves, scale)
         if scale != "paper":
             _fit_axes(list(axes), panels)

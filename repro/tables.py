@@ -328,7 +328,7 @@ def _proxy_notes(selection: Selection, recipe: dict[str, object]) -> list[str]:
 
 
 def _short(value: object) -> str:
-    return "all" if value is None else str(value).replace(" ", "")
+    return "default" if value is None else str(value).replace(" ", "")
 
 
 def _id_notes(table: Table) -> list[str]:

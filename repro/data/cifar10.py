@@ -257,7 +257,7 @@ def from_batches(read: Callable[[str], bytes]) -> Arrays:
         if hashlib.md5(content, usedforsecurity=False).hexdigest() != known[name]:
             raise BadCopyError(f"its {name} is not the official one, the md5 differs")
         with warnings.catch_warnings():
-            # The batches were pickled by Python 2 with a form of dtype that newer NumPy versions warn of.
+            # The batches were pickled by Python 2, with a form of dtype that NumPy 2.4.0 to 2.4.4 warn of.
             warnings.simplefilter("ignore")
             batch = pickle.loads(content, encoding="latin1")
         images[name] = np.ascontiguousarray(batch["data"].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
