@@ -14,6 +14,7 @@ from repro.config import DataConfig, RunConfig
 from repro.data import Dataset, load
 from repro.device import pick_device
 from repro.errors import InputError, RunError
+from repro.record import environment
 from repro.resources import default_path
 from repro.run import check_folder, run
 from repro.stop import Stopper
@@ -41,6 +42,7 @@ def launch(configs: list[RunConfig], command: str, say: Say, finished: Callable[
     """
     check(configs)
     waiting = [c for c in configs if not is_done(c)]
+    environment()  # now, as it is cached: the checkout may change while a long sweep trains
     say(summary(configs, waiting))
     result = Result()
     if waiting:
