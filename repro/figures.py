@@ -195,7 +195,7 @@ def _fit_axes(axes: Sequence[Axes], panels: Sequence[Sequence[Drawn]]) -> None:
 
 
 def _draw_key(picture: Figure, paper: PaperFigure, panels: Sequence[Sequence[Drawn]]) -> None:
-    """Says in the corner above the panels what a dashed and a solid line and a band mean, where the figure has them."""
+    """Says what a dashed and a solid line and a band mean, where the figure has them."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -207,4 +207,6 @@ def _draw_key(picture: Figure, paper: PaperFigure, panels: Sequence[Sequence[Dra
     if any(drawn.n > 1 for curves in panels for drawn in curves):
         handles.append(Patch(color="#444444", alpha=0.18, linewidth=0, label="mean and range over n seeds"))
     if handles:
-        picture.legend(handles=handles, loc="upper right", ncols=len(handles), frameon=False, borderaxespad=0.3)
+        # Beside the title where the figure is wide enough, otherwise below the panels.
+        place = "upper right" if len(panels) > 2 else "outside lower center"
+        picture.legend(handles=handles, loc=place, ncols=len(handles), frameon=False, borderaxespad=0.3)
