@@ -208,5 +208,6 @@ def _draw_key(picture: Figure, paper: PaperFigure, panels: Sequence[Sequence[Dra
         handles.append(Patch(color="#444444", alpha=0.18, linewidth=0, label="mean and range over n seeds"))
     if handles:
         # Beside the title where the figure is wide enough, otherwise below the panels.
+        place: Literal["upper right", "outside lower center"]
         place = "upper right" if len(panels) > 2 else "outside lower center"
         picture.legend(handles=handles, loc=place, ncols=len(handles), frameon=False, borderaxespad=0.3)

@@ -11,9 +11,11 @@ from filelock import FileLock, Timeout
 
 from repro import checkpoint
 from repro.config import DataConfig, RunConfig
+from repro.cost import calibrate, estimate
 from repro.data import Dataset, load
-from repro.device import pick_device
+from repro.device import device_name, num_threads, pick_device
 from repro.errors import InputError, RunError
+from repro.progress import duration
 from repro.record import environment
 from repro.resources import default_path
 from repro.run import check_folder, run
@@ -47,6 +49,7 @@ def launch(configs: list[RunConfig], command: str, say: Say, finished: Callable[
     result = Result()
     if waiting:
         datasets = load_all(waiting, say)
+        say(forecast(waiting, datasets))
         with Stopper(waiting[0].execution.max_minutes) as stopper:
             for number, config in enumerate(waiting, 1):
                 say(f"[{number}/{len(waiting)}] {config.run_id}")
@@ -140,6 +143,17 @@ def load_all(configs: list[RunConfig], say: Say) -> dict[DataConfig, Dataset]:
             mine = root == default_path("data").absolute()
             datasets[config.data] = load(config.data, root, may_fetch=mine, say=say, cache=config.paths.work / "cache")
     return datasets
+
+
+def forecast(waiting: list[RunConfig], datasets: dict[DataConfig, Dataset]) -> str:
+    """One line: how long it may take, from the start of each run, and on what."""
+    speed = calibrate(waiting[0])
+    sizes = [(config, len(datasets[config.data].train), len(datasets[config.data].eval)) for config in waiting]
+    seconds = sum(estimate(config, speed, train, evaluated).seconds for config, train, evaluated in sizes)
+    execution = waiting[0].execution
+    device = pick_device(execution.device)
+    where = device_name(device) + (f", {num_threads(execution)} threads" if device.type == "cpu" else "")
+    return f"about {duration(seconds)} of training on {where}"
 
 
 def summary(configs: list[RunConfig], waiting: list[RunConfig]) -> str:
