@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from repro.errors import InputError, RunError, nearest
-from repro.resources import resolve_paths, shared_dir
+from repro.resources import default_path, in_checkout, resolve_paths, shared_dir
 
 if TYPE_CHECKING:
     from repro.config import RunConfig
@@ -248,6 +248,9 @@ def protocol_from(words: list[str]) -> str:
 
 
 def record_roots(paths: dict[str, Path], published: bool) -> list[Path]:
+    """Where records are read: the results folder (a wheel brings the published ones along) and the work folder."""
+    if paths["results"] == default_path("results").absolute() and not in_checkout():
+        paths = paths | {"results": shared_dir("results")}
     return [paths["results"] / "runs"] + ([] if published else [paths["work"]])
 
 

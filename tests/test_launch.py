@@ -26,8 +26,10 @@ def go(runs: list[RunConfig]) -> tuple[Result, list[str], list[RunConfig]]:
 
 def test_what_is_done_is_skipped_and_published_records_do_not_count(tmp_path: Path) -> None:
     runs = configs(tmp_path, "seed=0,1")
-    result, _, finished = go(runs)
+    result, said, finished = go(runs)
     assert finished == runs == result.finished
+    assert said[0] == "2 runs, 2 to start"
+    assert "of training on" in said[1], "how long, on what"
     publish([], runs[0].paths.work, runs[0].paths.results)
     result, said, finished = go(runs)
     assert (finished, result.exit_code) == ([], 0)
