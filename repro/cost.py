@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import time
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import torch
 
 from repro.config import ModelConfig, RunConfig
 from repro.device import device_name, num_threads, set_up
-from repro.errors import InputError
+from repro.errors import InputError, RunError
 from repro.models.blocks import BasicBlock
 from repro.models.count import Size, measure
 from repro.record import read_json, write_json
@@ -64,8 +65,10 @@ def calibrate(config: RunConfig) -> Speed:
     known = _read(path)
     if name not in known:
         known[name] = asdict(measure_speed(device))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, known)
+        # Kept if it can be: a full disk must not hinder a command that only wants to say how long it takes.
+        with contextlib.suppress(OSError, RunError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, known)
     return Speed(**known[name])
 
 

@@ -40,3 +40,9 @@ def test_the_calibration_is_kept_and_used_again(tmp_path: Path) -> None:
     assert calibrate(one).macs_per_second == 123.0
     path.write_text("not json")
     assert calibrate(one).macs_per_second > 1e8, "a damaged file is measured anew"
+
+
+def test_a_calibration_that_cannot_be_kept_is_still_used(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    one = config(tmp_path, f"paths.work={tmp_path / 'file' / 'work'}")
+    assert calibrate(one).macs_per_second > 1e8
