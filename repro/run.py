@@ -25,7 +25,7 @@ from repro.optim import build_optimizer, first_warmup_end
 from repro.record import SCHEMA, environment, now, read_json, write_json
 from repro.step import EagerStep
 from repro.stop import Stopper
-from repro.train import TrainState, train
+from repro.train import NotFiniteError, TrainState, train
 from repro.watch import Watch, payload, write_curve
 
 
@@ -58,8 +58,8 @@ def run(
     try:
         hooks = watch.hooks(lambda: evaluate_on(model, eval_images, eval_labels))
         finished = train(execute, optimizer, state, config, len(stream), hooks)
-    except RunError as error:
-        raise RunError(f"{config.run_id}: {error}; {last_good(config)}") from error
+    except NotFiniteError as error:
+        raise RunError(f"{error}; {last_good(config)}") from error
     finally:
         watch.close()
     if not finished:

@@ -17,6 +17,10 @@ from repro.optim import WARMUP_CHECK_STEPS, WARMUP_ERROR, lr_at, set_lr
 from repro.step import EagerStep, StepResult
 
 
+class NotFiniteError(RunError):
+    """A loss is infinite or not a number: the weights are of no more use."""
+
+
 @dataclass(frozen=True)
 class CurveRow:
     """One evaluation: ``train`` counts the augmented batches since the row before, ``eval`` the evaluated split."""
@@ -82,7 +86,7 @@ def train(
         epoch_images: Images in an epoch.
 
     Raises:
-        RunError: A loss is not finite.
+        NotFiniteError: A loss is not finite.
     """
     optim = config.optim
     clock = time.perf_counter()
@@ -135,13 +139,13 @@ def count(results: list[StepResult], step: int, batch_size: int, lr: float) -> C
     """Adds up the results of the steps that end at ``step``.
 
     Raises:
-        RunError: A loss is not finite, with the step that it is of.
+        NotFiniteError: A loss is not finite, with the step that it is of.
     """
     total = Counts()
     for offset, result in enumerate(results):
         if not math.isfinite(result.loss):
             at = step - len(results) + offset
-            raise RunError(f"the loss is {result.loss} at step {at}, learning rate {lr:g}")
+            raise NotFiniteError(f"the loss is {result.loss} at step {at}, learning rate {lr:g}")
         total += Counts(result.errors, batch_size, result.loss * batch_size)
     return total
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from torch import nn
 
 from repro import checkpoint
 from repro.config import RunConfig
+from repro.errors import RunError
 from repro.events import Events
 from repro.metrics import Counts
 from repro.progress import Progress
@@ -84,7 +86,9 @@ class Watch:
             "seconds_left": seconds * (self.config.optim.steps - state.step),
             "written": now(),
         }
-        write_json(self.config.work_dir / "progress.json", values)
+        # Only a status: a full disk ends the run at its next checkpoint, which says so.
+        with contextlib.suppress(RunError):
+            write_json(self.config.work_dir / "progress.json", values)
 
     def evaluated(self, state: TrainState) -> None:
         row = state.curve[-1]
