@@ -23,7 +23,7 @@ demo: $(READY)  ## in minutes on a laptop: plain and residual nets at two depths
 	@if $(REPRO) data fetch cifar10; then data=cifar10; else data=synthetic; \
 	  echo "CIFAR-10 could not be had (see above): the demo goes on with the built-in images."; fi; \
 	$(REPRO) run exp=cifar_residual_vs_plain scale=demo data=$$data
-	@$(REPRO) figure 6 --scale demo
+	@$(REPRO) figure 6 --scale demo --unpublished
 	@echo "Look at the training errors: plain-56 stays far above plain-20, ResNet-56 close to ResNet-20. After so few steps"
 	@echo "that is a deep plain net that cannot get started, not yet the degradation of converged nets that the paper reports:"
 	@echo "that takes 64,000 steps a net (repro show exp=cifar_degradation)."

@@ -98,7 +98,9 @@ def parser() -> Parser:
     figure.add_argument("number", type=int, help="the paper's number of the figure")
     figure.add_argument("--scale", default="paper", help="draw the proxies of this scale instead (demo, smoke)")
     for sub in (table, figure):
-        sub.add_argument("--published", action="store_true", help="read only the committed records")
+        only = sub.add_mutually_exclusive_group()
+        only.add_argument("--published", action="store_true", help="read only the committed records")
+        only.add_argument("--unpublished", action="store_true", help="read only your own, in the work folder")
 
     publish = add("publish", publish_command, "Copy records and curves to results/runs.", "repro publish")
     publish.add_argument("runs", nargs="*", metavar="run", help="run ids; all finished runs where none is named")
@@ -187,7 +189,7 @@ def table_command(options: argparse.Namespace) -> int:
     from repro.tables import FORMATS, table
 
     paths, protocol = paths_from(options.words), protocol_from(options.words)
-    reading = read_records(record_roots(paths, options.published))
+    reading = read_records(record_roots(paths, options))
     print(FORMATS[options.format](table(options.number, reading, protocol)), end="")
     return 0
 
@@ -201,7 +203,7 @@ def figure_command(options: argparse.Namespace) -> int:
     from repro.figures import draw
     from repro.results import read_records
 
-    reading = read_records(record_roots(paths, options.published))
+    reading = read_records(record_roots(paths, options))
     # A proxy's figure is not evidence: it stays out of the committed folder.
     folder = (paths["results"] if options.scale == "paper" else paths["work"]) / "figures"
     for path in draw(options.number, folder, reading, options.scale):
@@ -247,11 +249,14 @@ def protocol_from(words: list[str]) -> str:
     return values[-1] if values else "paper"
 
 
-def record_roots(paths: dict[str, Path], published: bool) -> list[Path]:
+def record_roots(paths: dict[str, Path], options: argparse.Namespace) -> list[Path]:
     """Where records are read: the results folder (a wheel brings the published ones along) and the work folder."""
     if paths["results"] == default_path("results").absolute() and not in_checkout():
         paths = paths | {"results": shared_dir("results")}
-    return [paths["results"] / "runs"] + ([] if published else [paths["work"]])
+    published, own = paths["results"] / "runs", paths["work"]
+    if options.published:
+        return [published]
+    return [own] if options.unpublished else [published, own]
 
 
 def command_line(words: list[str]) -> str:

@@ -108,9 +108,12 @@ def test_a_whole_small_sweep_from_run_to_table(tmp_path: Path, capsys: pytest.Ca
     assert float(rows["ResNet-20"]["proxy_smoke_mean"]) > 0
 
 
-def test_published_leaves_out_the_work_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_published_and_unpublished_records_are_read_apart_or_together(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     plant(tmp_path / "work", 20, "A", 0, 8.5)
-    for words, found in ((["--published"], ""), ([], "8.5")):
+    plant(tmp_path / "results" / "runs", 20, "A", 1, 9.5)
+    for words, found in ((["--published"], "9.5"), (["--unpublished"], "8.5"), ([], "9.0")):
         assert main(["table", "6", "--format", "csv", *words]) == 0
         rows = {row["method"]: row for row in csv.DictReader(io.StringIO(capsys.readouterr().out))}
         assert rows["ResNet-20"]["measured_mean"] == found
