@@ -108,9 +108,7 @@ def test_a_whole_small_sweep_from_run_to_table(tmp_path: Path, capsys: pytest.Ca
     assert float(rows["ResNet-20"]["proxy_smoke_mean"]) > 0
 
 
-def test_published_and_unpublished_records_are_read_apart_or_together(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_published_and_unpublished_records_are_read_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plant(tmp_path / "work", 20, "A", 0, 8.5)
     plant(tmp_path / "results" / "runs", 20, "A", 1, 9.5)
     for words, found in ((["--published"], "9.5"), (["--unpublished"], "8.5"), ([], "9.0")):
@@ -126,7 +124,8 @@ def test_show_and_dry_run_train_nothing(tmp_path: Path, capsys: pytest.CaptureFi
         assert text in shown
     assert main(["run", "--dry-run", "model.depth=20,56", "execution.threads=1", "device=cpu"]) == 0
     assert capsys.readouterr().out == shown
-    assert [path.name for path in (tmp_path / "work").iterdir()] == ["calibration.json"]
+    # Libraries may keep their caches there from when they are first imported.
+    assert {path.name for path in (tmp_path / "work").iterdir()} - {"cache"} == {"calibration.json"}
 
 
 def test_list_names_all_that_conf_holds(capsys: pytest.CaptureFixture[str]) -> None:
