@@ -49,7 +49,7 @@ def plan(words: list[str]) -> Plan:
     twice = [key for key in {o.key_or_group for o in given} if sum(o.key_or_group == key for o in given) > 1]
     if twice:
         raise InputError(f"{twice[0]} is given twice")
-    settings = Settings({})
+    settings = Settings()
     runs: dict[str, RunConfig] = {}
     protocol = "paper"
     for point in points(given, settings):
@@ -95,8 +95,10 @@ def product(words: dict[str, Override]) -> Iterator[dict[str, Override]]:
 
 
 def parse(word: str) -> Override:
-    """Raises:
-    InputError: It is not of Hydra's form ``key=value``.
+    """One word of the command line, read by Hydra's own parser.
+
+    Raises:
+        InputError: It is not of Hydra's form ``key=value``.
     """
     if "=" not in word or word.startswith(("~", "=")):
         raise InputError(f"{word!r} is not a setting; write key=value, as in model.depth=56")
@@ -110,8 +112,8 @@ def parse(word: str) -> Override:
 class Settings:
     """Hydra's composition, once for each choice of groups; the values on top are set without composing again."""
 
-    def __init__(self, cache: dict[tuple[str, ...], DictConfig]) -> None:
-        self._cache = cache
+    def __init__(self) -> None:
+        self._cache: dict[tuple[str, ...], DictConfig] = {}
 
     def composed(self, point: dict[str, Override]) -> DictConfig:
         """The configuration of the groups that ``point`` chooses.
@@ -140,8 +142,10 @@ class Settings:
             raise InputError(f"a setting does not fit: {str(error).splitlines()[0]}") from error
 
     def check(self, override: Override) -> None:
-        """Raises:
-        InputError: The word names a group's choice or a key that does not exist.
+        """Refuses a word that nothing in conf/ answers to.
+
+        Raises:
+            InputError: The word names a group's choice or a key that does not exist.
         """
         key = override.key_or_group
         if key in GROUPS:

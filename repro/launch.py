@@ -120,8 +120,10 @@ def check(configs: list[RunConfig]) -> None:
 
 
 def check_folder_is_usable(path: Path) -> None:
-    """Raises:
-    InputError: ``path``, or the nearest of its parents that exists, is not a folder that can be written.
+    """Refuses a path that no folder can be at.
+
+    Raises:
+        InputError: ``path``, or the nearest of its parents that exists, is not a folder that can be written.
     """
     there = next(p for p in (path, *path.parents) if p.exists())
     if not there.is_dir():

@@ -48,8 +48,10 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Raises:
-    InputError: The file is not a JSON object.
+    """The values of a JSON file.
+
+    Raises:
+        InputError: The file is not a JSON object.
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))

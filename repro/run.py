@@ -114,8 +114,10 @@ def claim_folder(config: RunConfig) -> None:
 
 
 def check_folder(config: RunConfig) -> None:
-    """Raises:
-    InputError: The run's folder exists and holds another run.
+    """Refuses a folder whose stored fingerprint is not the run's.
+
+    Raises:
+        InputError: The run's folder exists and holds another run.
     """
     for name in ("config.json", "record.json"):
         path = config.work_dir / name
