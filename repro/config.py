@@ -13,6 +13,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import re
 import types
 import typing
 from dataclasses import dataclass
@@ -21,8 +22,16 @@ from typing import Any, Literal
 
 from repro.errors import InputError, nearest
 
-NUMERICS_VERSION = 1
+NUMERICS_VERSION = 2
 """Rises with every [numerics] entry of the CHANGELOG, so that old and new records are never averaged."""
+
+SLURM_WORD = r"[\w.,:/@+&|*()\[\]=-]+"
+SLURM_OURS = {
+    *("array", "chdir", "error", "input", "job-name", "nodes", "ntasks", "ntasks-per-node", "open-mode", "output"),
+    *("requeue", "no-requeue", "signal", "time", "wrap", "gpus", "gpus-per-node", "gres", "mem", "cpus-per-task"),
+    *("partition", "account", "qos", "constraint", "export", "wait", "parsable", "test-only"),
+}
+"""Options of sbatch that decide where output goes and how a job resumes, or that have a setting of their own."""
 
 
 @dataclass(frozen=True)
@@ -136,19 +145,76 @@ class EvalConfig:
 
 
 @dataclass(frozen=True)
+class SlurmConfig:
+    """What a Slurm job asks for (``execution=slurm``); null leaves a choice to the cluster."""
+
+    partition: str | None
+    account: str | None
+    qos: str | None
+    constraint: str | None
+    time: int
+    grace_seconds: int
+    gpus: int
+    shard: int | None
+    cpus: int | None
+    memory: float | None
+    runs_per_job: int
+    max_jobs: int
+    poll_seconds: float
+    extra: tuple[str, ...]
+
+    def validate(self) -> None:
+        for name in ("time", "grace_seconds", "shard", "cpus", "memory", "runs_per_job", "max_jobs", "poll_seconds"):
+            value = getattr(self, name)
+            require(value is None or value > 0, f"execution.slurm.{name}={value} must be above 0")
+        require(self.gpus >= 0, f"execution.slurm.gpus={self.gpus} must not be negative")
+        require(
+            self.grace_seconds < 60 * self.time,
+            f"execution.slurm.grace_seconds={self.grace_seconds} must be shorter than "
+            f"execution.slurm.time={self.time} (minutes)",
+        )
+        # These words reach sbatch: nothing that a shell or its reader of options could take for more than a word.
+        for name in ("partition", "account", "qos", "constraint"):
+            value = getattr(self, name)
+            require(
+                value is None or re.fullmatch(SLURM_WORD, value) is not None,
+                f"execution.slurm.{name}={value!r} must be one word without quotes or blanks",
+            )
+        for word in self.extra:
+            found = re.fullmatch(rf"([a-z][a-z-]*)(={SLURM_WORD})?", word)
+            require(
+                found is not None,
+                f"execution.slurm.extra has {word!r}; write options of sbatch as in reservation=week3 or exclusive",
+            )
+            name = found[1] if found else ""
+            require(name not in SLURM_OURS, f"execution.slurm.extra has {word!r}, but --{name} is set by the program")
+
+
+@dataclass(frozen=True)
 class ExecutionConfig:
     """How the run is carried out. Nothing here may move a reported number beyond rounding."""
 
     device: Literal["auto", "cpu", "cuda", "mps"]
     threads: int | None
+    step: Literal["auto", "eager", "compile", "graph"]
+    deterministic: bool
+    checkpoint_activations: bool
+    parallel: int | Literal["auto"]
+    runs_per_gpu: int | Literal["auto"]
+    profile: bool
     log_steps: int
     eval_batch_size: int
     checkpoint_seconds: float
     max_minutes: float | None
     progress: Literal["auto", "bar", "lines", "none"]
+    engine: Literal["local", "slurm"] = "local"
+    slurm: SlurmConfig | None = None
 
     def validate(self) -> None:
         require(self.threads is None or self.threads > 0, f"execution.threads={self.threads} must be above 0, or null")
+        for name in ("parallel", "runs_per_gpu"):
+            value = getattr(self, name)
+            require(value == "auto" or value > 0, f"execution.{name}={value} must be above 0, or auto")
         require(self.log_steps > 0, f"execution.log_steps={self.log_steps} must be above 0")
         require(self.eval_batch_size > 0, f"execution.eval_batch_size={self.eval_batch_size} must be above 0")
         require(
@@ -159,6 +225,17 @@ class ExecutionConfig:
             self.max_minutes is None or self.max_minutes > 0,
             f"execution.max_minutes={self.max_minutes} must be above 0, or null for no limit",
         )
+        require(
+            (self.engine == "slurm") == (self.slurm is not None),
+            "execution.engine is chosen by a word: execution=slurm or execution=local",
+        )
+        if self.slurm is not None:
+            self.slurm.validate()
+            require(
+                self.max_minutes is None,
+                f"execution.max_minutes={self.max_minutes} has no place on Slurm: execution.slurm.time limits a job, "
+                "and the next one goes on",
+            )
 
 
 @dataclass(frozen=True)
@@ -285,7 +362,10 @@ def convert(hint: Any, value: Any, where: str) -> Any:
             raise InputError(f"{where}={value} is unknown: {nearest(str(value), words)}")
         return words[str(value)]
     if origin in (typing.Union, types.UnionType):
-        return None if value is None else convert(args[0], value, where)
+        if value is None and type(None) in args:
+            return None
+        word = next((a for a in args if typing.get_origin(a) is Literal and value in typing.get_args(a)), args[0])
+        return convert(word, value, where)
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
             raise InputError(f"{where}={value!r} must be a list, as in {where}=[1,2]")

@@ -42,7 +42,20 @@ def set_up(execution: ExecutionConfig, precision: str) -> torch.device:
     torch.backends.cuda.matmul.fp32_precision = products
     # Set in either case: torch leaves convolutions on TF32 by default.
     torch.backends.cudnn.conv.fp32_precision = products  # type: ignore[attr-defined]
+    if device.type == "cuda":
+        set_deterministic(execution.deterministic)
     return device
+
+
+def set_deterministic(wanted: bool) -> None:
+    """Bit-identical runs on a GPU, or the fastest algorithms that libraries find by trying."""
+    # cuBLAS reads it when it starts: two fixed workspaces, else concurrent kernels share one in any order.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(wanted)
+    # Every value that is read was written before: filling memory with NaN first would only cost time.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.deterministic = wanted
+    torch.backends.cudnn.benchmark = not wanted
 
 
 def arithmetic(device: torch.device, precision: str) -> str:
@@ -58,6 +71,17 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
     if precision == "bf16":
         return torch.autocast(device.type, torch.bfloat16)
     return contextlib.nullcontext()
+
+
+def setting(execution: ExecutionConfig, device: torch.device, step: str) -> dict[str, str]:
+    """All that the last bits of a run depend on besides its science; ``step`` is the mode of its steps."""
+    return {
+        "device": device_name(device),
+        "threads": str(num_threads(execution)) if device.type == "cpu" else "any",
+        "step": step,
+        "deterministic": str(execution.deterministic or device.type == "cpu").lower(),
+        "torch": str(torch.__version__),  # its own type would not load as plain weights
+    }
 
 
 def device_name(device: torch.device) -> str:

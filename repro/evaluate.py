@@ -10,30 +10,74 @@ from torch import Tensor, nn
 
 from repro.data.transforms import PixelStats, normalize
 from repro.device import autocast, memory_format
+from repro.graphs import record_graph
 from repro.metrics import Counts
 
 
-def evaluate(
-    model: nn.Module, images: Tensor, labels: Tensor, stats: PixelStats, batch_size: int, precision: str
-) -> Counts:
-    """Top-1 errors and loss over uint8 images (N, 3, H, W) with labels (N,); the last batch may be short."""
-    was_training = model.training
-    model.eval()
-    errors = torch.zeros((), dtype=torch.int64, device=images.device)
-    losses = []
-    with torch.inference_mode():
-        for some_images, some_labels in zip(
-            torch.split(images, batch_size), torch.split(labels, batch_size), strict=True
-        ):
-            pixels = normalize(some_images, stats).contiguous(memory_format=memory_format(images.device))
-            with autocast(images.device, precision):
-                logits = model(pixels)
-            errors += (logits.argmax(1) != some_labels).sum()
-            losses.append(F.cross_entropy(logits.float(), some_labels, reduction="sum"))
-        # One transfer at the end; summed in double precision on the host.
-        loss_sum = sum(torch.stack(losses).tolist())
-    model.train(was_training)
-    return Counts(int(errors), len(labels), loss_sum)
+class Evaluator:
+    """Counts top-1 errors and the loss over uint8 images (N, 3, H, W) with labels (N,); the last batch may be short.
+
+    Calling it leaves the net in the mode, training or evaluation, that it was in.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        stats: PixelStats,
+        batch_size: int,
+        precision: str,
+        mode: str = "eager",
+    ) -> None:
+        self.model, self.images, self.labels = model, images, labels
+        self.stats, self.batch_size, self.precision = stats, batch_size, precision
+        self._graph: _BatchGraph | None = None
+        self._wants_graph = images.device.type == "cuda" and mode != "eager"
+
+    def __call__(self) -> Counts:
+        was_training = self.model.training
+        self.model.eval()
+        batches = zip(torch.split(self.images, self.batch_size), torch.split(self.labels, self.batch_size), strict=True)
+        with torch.inference_mode():
+            results = [self._count(images, labels) for images, labels in batches]
+            # One transfer at the end; losses are summed in double precision on the host.
+            losses, errors = (torch.stack(column).tolist() for column in zip(*results, strict=True))
+        self.model.train(was_training)
+        return Counts(sum(errors), len(self.labels), sum(losses))
+
+    def _count(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Summed loss and errors of a batch; a full one goes through a CUDA graph where there is one."""
+        if not self._wants_graph or len(images) < self.batch_size:
+            return self._forward(images, labels)
+        if self._graph is None:
+            self._graph = _BatchGraph(self._forward, images, labels)
+        return self._graph(images, labels)
+
+    def _forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        dtype = next(self.model.parameters()).dtype
+        pixels = normalize(images, self.stats).to(dtype, memory_format=memory_format(images.device))
+        with autocast(images.device, self.precision):
+            logits = self.model(pixels)
+        loss = F.cross_entropy(logits.to(dtype), labels, reduction="sum")
+        return loss, (logits.argmax(1) != labels).sum()
+
+
+class _BatchGraph:
+    """A function of one batch as a CUDA graph, over copies of its arguments."""
+
+    def __init__(
+        self, forward: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], images: Tensor, labels: Tensor
+    ) -> None:
+        self._images, self._labels = images.clone(), labels.clone()
+        self._graph, self._results = record_graph(lambda: forward(self._images, self._labels))
+
+    def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        self._images.copy_(images)
+        self._labels.copy_(labels)
+        self._graph.replay()
+        loss, errors = self._results
+        return loss.clone(), errors.clone()
 
 
 def recompute_batch_norm(model: nn.Module, batch: Callable[[int], tuple[Tensor, Tensor]], num_batches: int) -> None:
@@ -41,12 +85,12 @@ def recompute_batch_norm(model: nn.Module, batch: Callable[[int], tuple[Tensor, 
     did after training (deviation D4)."""
     layers = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
     momenta = [layer.momentum for layer in layers]
-    for layer in layers:
-        layer.reset_running_stats()
-        layer.momentum = None
     model.train()
-    with torch.no_grad():
+    # Compiled blocks would be compiled anew for each momentum.
+    with torch.no_grad(), torch.compiler.set_stance("force_eager"):
         for step in range(num_batches):
+            for layer in layers:
+                layer.momentum = 1 / (step + 1)
             model(batch(step)[0])
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from repro.config import ModelConfig, OptimConfig
 
@@ -18,14 +20,35 @@ WARMUP_ERROR = 80.0
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.SGD:
-    """SGD; ``decay_scope="weights"`` decays convolution and fully connected weights only (deviation D2)."""
+    """SGD in one fused kernel; ``decay_scope="weights"`` decays convolution and fully connected weights only (D2).
+
+    Learning rate and momentum buffers are tensors that stay where they are, so that a CUDA graph can hold them. A
+    buffer of zeros is what torch's first step amounts to: v = g.
+    """
     matrices = [p for p in model.parameters() if p.ndim > 1]
     vectors = [p for p in model.parameters() if p.ndim <= 1]
     groups = [
         {"params": matrices, "weight_decay": config.weight_decay},
         {"params": vectors, "weight_decay": config.weight_decay if config.decay_scope == "all" else 0.0},
     ]
-    return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov)
+    optimizer = torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, fused=True)
+    for group in optimizer.param_groups:
+        group["lr"] = rate_tensor(config.lr, matrices[0].device)
+        for p in group["params"] if config.momentum else []:
+            optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
+    return optimizer
+
+
+def rate_tensor(lr: float, device: torch.device) -> Tensor:
+    """A learning rate as fused SGD reads it: single precision on accelerators, where its kernels have no other."""
+    return torch.tensor(lr, dtype=torch.float64 if device.type == "cpu" else torch.float32, device=device)
+
+
+def load_optimizer(optimizer: torch.optim.SGD, stored: dict[str, Any]) -> None:
+    """Restores a state dict, whichever device it was saved on."""
+    optimizer.load_state_dict(stored)
+    for group in optimizer.param_groups:
+        group["lr"] = rate_tensor(float(group["lr"]), group["params"][0].device)
 
 
 def warmup_kind(optim: OptimConfig, model: ModelConfig) -> str:
@@ -53,16 +76,17 @@ def lr_at(optim: OptimConfig, step: int, warmup_end: int | None) -> float:
 
 
 def set_lr(optimizer: torch.optim.SGD, lr: float, momentum_form: str) -> None:
-    """Sets the learning rate of the next step.
+    """Sets the learning rate of the next steps. It waits for the device: call it where the rate changes only.
 
     PyTorch keeps v = m*v + g and moves by lr*v; Caffe, which the authors used, keeps v = m*v + lr*g and moves by v.
     They differ only where the rate changes: Caffe's buffer keeps the size of the old steps (deviation D5).
     """
     for group in optimizer.param_groups:
-        if group["lr"] == lr:
+        before, after = float(group["lr"]), float(rate_tensor(lr, group["lr"].device))
+        if before == after:
             continue
         if momentum_form == "caffe":
             for p in group["params"]:
                 if (buffer := optimizer.state[p].get("momentum_buffer")) is not None:
-                    buffer.mul_(group["lr"] / lr)
-        group["lr"] = lr
+                    buffer.mul_(before / after)
+        group["lr"].fill_(lr)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.backends.cudnn import version as cudnn_version
 
 from repro import checkpoint
@@ -15,15 +14,16 @@ from repro.config import NUMERICS_VERSION, RunConfig, plain
 from repro.data import Dataset
 from repro.data.stream import TrainStream, to_device
 from repro.data.transforms import generator_for
-from repro.device import arithmetic, device_name, memory_format, num_threads, set_up
+from repro.device import arithmetic, device_name, memory_format, num_threads, set_up, setting
 from repro.errors import InputError, RunError
-from repro.evaluate import evaluate, recompute_batch_norm
+from repro.evaluate import Evaluator, recompute_batch_norm
 from repro.metrics import Counts
 from repro.models import build_model
 from repro.models.count import measure
-from repro.optim import build_optimizer, first_warmup_end
+from repro.optim import build_optimizer, first_warmup_end, load_optimizer
+from repro.profiling import ProfiledStep
 from repro.record import SCHEMA, environment, now, read_json, write_json
-from repro.step import EagerStep
+from repro.step import build_step, pick_step
 from repro.stop import Stopper
 from repro.train import NotFiniteError, TrainState, train
 from repro.watch import Watch, payload, write_curve
@@ -43,21 +43,27 @@ def run(
     """
     started = now()
     claim_folder(config)
-    device = set_up(config.execution, config.optim.precision)
+    execution, precision = config.execution, config.optim.precision
+    device = set_up(execution, precision)
+    mode = pick_step(execution.step, device)
     model = build_model(config.model, dataset.num_classes, generator_for(config.seed, "init"))
+    model.recompute = execution.checkpoint_activations
     model.to(device, memory_format=memory_format(device))  # type: ignore[call-overload]
     optimizer = build_optimizer(model, config.optim)
     stream = TrainStream(dataset.train, config.data, config.optim.batch_size, config.seed, device)
-    state, resumed = restore(config, model, optimizer, say)
+    made_on = setting(execution, device, mode)
+    state, resumed = restore(config, model, optimizer, made_on, say)
 
-    eval_images, eval_labels = to_device(dataset.eval, device)
-    batch_size, precision = config.execution.eval_batch_size, config.optim.precision
-    evaluate_on = functools.partial(evaluate, stats=stream.stats, batch_size=batch_size, precision=precision)
-    execute = EagerStep(model, optimizer, stream, precision, config.execution.log_steps)
-    watch = Watch.start(config, state, dataset.eval.name, model, optimizer, stopper)
+    def evaluator(images: Tensor, labels: Tensor) -> Evaluator:
+        return Evaluator(model, images, labels, stream.stats, execution.eval_batch_size, precision, mode)
+
+    evaluate = evaluator(*to_device(dataset.eval, device))
+    execute = build_step(mode, model, optimizer, stream, precision, execution.log_steps)
+    if execution.profile:
+        execute = ProfiledStep(execute, config.work_dir, device, config.optim.steps - state.step, say)
+    watch = Watch.start(config, state, dataset.eval.name, model, optimizer, made_on, stopper)
     try:
-        hooks = watch.hooks(lambda: evaluate_on(model, eval_images, eval_labels))
-        finished = train(execute, optimizer, state, config, len(stream), hooks)
+        finished = train(execute, optimizer, state, config, len(stream), watch.hooks(evaluate))
     except NotFiniteError as error:
         raise RunError(f"{error}; {last_good(config)}") from error
     finally:
@@ -68,14 +74,15 @@ def run(
     final = state.curve[-1].eval
     if config.eval.bn_stats == "recomputed":
         recompute_batch_norm(model, stream.batch, config.eval.bn_batches)
-        final = evaluate_on(model, eval_images, eval_labels)
-    checkpoint.save(config.work_dir / checkpoint.FINAL, payload(model, optimizer, state))
+        final = evaluate()
+    checkpoint.save(config.work_dir / checkpoint.FINAL, payload(model, optimizer, state, made_on))
     trained = None
     if config.eval.train_error:
         limit = config.eval.train_images
-        trained = evaluate_on(model, stream.images[:limit], stream.labels[:limit])
+        trained = evaluator(stream.images[:limit], stream.labels[:limit])()
 
     record = make_record(config, dataset, state, final, trained) | {
+        "execution": plain(execution) | {"threads": num_threads(execution), "step": mode},
         "provenance": environment()
         | {
             "command": command,
@@ -88,7 +95,7 @@ def run(
             "resumed_at": resumed,
             "started": started,
             "finished": now(),
-        }
+        },
     }
     write_curve(config.work_dir, state.curve)
     write_json(config.work_dir / "record.json", record)
@@ -129,7 +136,11 @@ def check_folder(config: RunConfig) -> None:
 
 
 def restore(
-    config: RunConfig, model: nn.Module, optimizer: torch.optim.Optimizer, say: Callable[[str], None]
+    config: RunConfig,
+    model: nn.Module,
+    optimizer: torch.optim.SGD,
+    made_on: dict[str, str],
+    say: Callable[[str], None],
 ) -> tuple[TrainState, int | None]:
     """The state to go on from, and the step that a checkpoint gave (None: from the start)."""
     found = checkpoint.load_latest(config.work_dir, say)
@@ -139,9 +150,13 @@ def restore(
         return TrainState(warmup_end=first_warmup_end(config.optim, config.model)), None
     path, stored = found
     model.load_state_dict(stored["model"])
-    optimizer.load_state_dict(stored["optimizer"])
+    load_optimizer(optimizer, stored["optimizer"])
     state = TrainState.from_dict(stored["state"])
     say(f"  goes on at step {state.step:,} from {path.name}")
+    before = stored["setting"]
+    changes = [f"{name} {before.get(name)} → {value}" for name, value in made_on.items() if before.get(name) != value]
+    if changes:
+        say(f"  made under another setting ({', '.join(changes)}): equal up to rounding, not to the last bit")
     return state, state.step
 
 
@@ -165,7 +180,6 @@ def make_record(
         "fingerprint": config.fingerprint,
         "numerics_version": NUMERICS_VERSION,
         "science": config.science(),
-        "execution": plain(config.execution) | {"threads": num_threads(config.execution)},
         "result": {
             "final": outcome(final, dataset.eval.name) | {"step": last.step},
             "best": outcome(best.eval, dataset.eval.name) | {"step": best.step},

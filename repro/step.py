@@ -1,15 +1,25 @@
-"""How one training step is executed. The loop knows only ``run`` and ``read``."""
+"""How one training step is executed. The loop knows only ``run`` and ``read``.
+
+Whatever the mode, a step is the same operations on tensors that stay in place: the draws of its batch are copied in,
+losses and error counts are kept on the device and read once in a while, so that the host never waits in between.
+"""
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from repro.data.stream import TrainStream
+from repro.data.transforms import Draws
 from repro.device import autocast, memory_format
+from repro.errors import InputError
+from repro.graphs import record_graph
+from repro.models.blocks import BlockNet
 
 
 @dataclass(frozen=True)
@@ -20,36 +30,131 @@ class StepResult:
     errors: int
 
 
-class EagerStep:
-    """Forward, backward and update, operation by operation.
-
-    Losses and error counts stay on the device until ``read``, so that the host does not wait at every step.
-    """
-
-    def __init__(
-        self, model: nn.Module, optimizer: torch.optim.Optimizer, stream: TrainStream, precision: str, window: int
-    ) -> None:
-        self.model, self.optimizer, self.stream, self.precision = model, optimizer, stream, precision
-        self._losses = torch.zeros(window, device=stream.device)
-        self._errors = torch.zeros(window, dtype=torch.int64, device=stream.device)
-        self._pending = 0
+class Step(Protocol):
+    """What the loop sees of a step, whichever way it is executed."""
 
     def run(self, step: int) -> None:
         """Trains on the batch of ``step``, counted from 0, at the learning rate that the optimizer holds."""
-        images, labels = self.stream.batch(step)
-        images = images.contiguous(memory_format=memory_format(images.device))
-        with autocast(images.device, self.precision):
-            logits = self.model(images)
-        loss = F.cross_entropy(logits.float(), labels)
-        self.optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        self.optimizer.step()
-        self._losses[self._pending] = loss.detach()
-        self._errors[self._pending] = (logits.detach().argmax(1) != labels).sum()
+
+    def read(self) -> list[StepResult]:
+        """The results since the last read, oldest first."""
+
+
+def step_modes(device: torch.device) -> tuple[str, ...]:
+    """The modes that ``device`` can run, the simplest first."""
+    if device.type == "cuda":
+        return ("eager", "graph", "compile")
+    return ("eager", "compile") if device.type == "cpu" else ("eager",)
+
+
+def pick_step(mode: str, device: torch.device) -> str:
+    """The mode that ``execution.step`` names; ``auto`` is a graph on CUDA, where launching small kernels one by one
+    takes longer than running them, and eager elsewhere (compiling gains less than 5 % on a CPU: docs/performance.md).
+
+    Raises:
+        InputError: The device cannot run it, or nothing that compiles is there.
+    """
+    if mode == "auto":
+        return "graph" if device.type == "cuda" else "eager"
+    if mode not in step_modes(device):
+        kinds = " or ".join(step_modes(device))
+        raise InputError(f"execution.step={mode} cannot run on device={device.type}; it can be {kinds}, or auto")
+    compilers = ("c++", "g++", "clang++", "cl")
+    if mode == "compile" and not any(map(shutil.which, compilers)):
+        raise InputError("execution.step=compile needs a C++ compiler such as g++ on the PATH; auto does without")
+    return mode
+
+
+def build_step(
+    mode: str, model: BlockNet, optimizer: torch.optim.SGD, stream: TrainStream, precision: str, window: int
+) -> Step:
+    """The step in a mode of ``step_modes``; at most ``window`` steps lie between two reads."""
+    if mode == "compile":
+        compile_blocks(model)
+    kind = GraphStep if stream.device.type == "cuda" and mode != "eager" else EagerStep
+    return kind(model, optimizer, stream, precision, window)
+
+
+def compile_blocks(model: BlockNet) -> None:
+    """Compiles the blocks rather than the net: five kinds of block serve every depth, seed and run of a process, so
+    that 1202 layers start as fast as 20."""
+    # A kind counts apart for training, evaluation and each batch size; torch would give up after eight.
+    torch._dynamo.config.recompile_limit = 64
+    for block in model.blocks():
+        block.compile(dynamic=False)
+
+
+class EagerStep:
+    """Forward, backward and update, operation by operation."""
+
+    def __init__(
+        self, model: nn.Module, optimizer: torch.optim.SGD, stream: TrainStream, precision: str, window: int
+    ) -> None:
+        self.model, self.optimizer, self.stream, self.precision = model, optimizer, stream, precision
+        device = stream.device
+        self._dtype = next(model.parameters()).dtype
+        self._draws = torch.zeros(4, stream.batch_size, dtype=torch.int64, device=device)
+        self._losses = torch.zeros(window, dtype=self._dtype, device=device)
+        self._errors = torch.zeros(window, dtype=torch.int64, device=device)
+        self._positions = torch.arange(window, device=device)
+        self._position = torch.zeros((), dtype=torch.int64, device=device)
+        self._pending = 0
+
+    def run(self, step: int) -> None:
+        self._draws.copy_(self.stream.draws(step).packed)
+        self._execute()
         self._pending += 1
 
     def read(self) -> list[StepResult]:
-        """The results since the last read, oldest first; at most ``window`` of them are kept."""
         losses, errors = self._losses[: self._pending].tolist(), self._errors[: self._pending].tolist()
         self._pending = 0
+        self._position.zero_()
         return [StepResult(loss, count) for loss, count in zip(losses, errors, strict=True)]
+
+    def _execute(self) -> None:
+        self._step()
+
+    def _step(self) -> None:
+        """All of a step, on the device alone."""
+        images, labels = self.stream.augmented(Draws(self._draws))
+        images = images.to(self._dtype, memory_format=memory_format(images.device))
+        with autocast(images.device, self.precision):
+            logits = self.model(images)
+        loss = F.cross_entropy(logits.to(self._dtype), labels)
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        self.optimizer.step()
+        self._keep(loss.detach(), (logits.detach().argmax(1) != labels).sum())
+
+    def _keep(self, loss: Tensor, errors: Tensor) -> None:
+        # Not an indexed write: its deterministic form on CUDA sorts.
+        here = self._positions == self._position
+        torch.where(here, loss, self._losses, out=self._losses)
+        torch.where(here, errors, self._errors, out=self._errors)
+        self._position += 1
+
+
+class GraphStep(EagerStep):
+    """The whole step as one CUDA graph, from the augmentation to the update: one launch instead of hundreds."""
+
+    _graph: torch.cuda.CUDAGraph | None = None
+
+    def _execute(self) -> None:
+        if self._graph is None:
+            self._graph = self._record()
+        self._graph.replay()
+
+    def _record(self) -> torch.cuda.CUDAGraph:
+        """Records a step; warming up for it leaves weights, statistics and counts as they were."""
+        changed = [*self.model.parameters(), *self.model.buffers(), self._losses, self._errors, self._position]
+        changed += [value for state in self.optimizer.state.values() for value in state.values()]
+        before = [t.detach().clone() for t in changed]
+
+        def undo() -> None:
+            with torch.no_grad():
+                for tensor, value in zip(changed, before, strict=True):
+                    tensor.copy_(value)
+            # A graph that finds gradients adds to them; without any it makes its own.
+            self.optimizer.zero_grad(set_to_none=True)
+
+        return record_graph(self._step, undo)[0]

@@ -14,7 +14,7 @@ from repro.config import EvalConfig, OptimConfig, RunConfig
 from repro.errors import RunError
 from repro.metrics import Counts
 from repro.optim import WARMUP_CHECK_STEPS, WARMUP_ERROR, lr_at, set_lr
-from repro.step import EagerStep, StepResult
+from repro.step import Step, StepResult
 
 
 class NotFiniteError(RunError):
@@ -73,7 +73,7 @@ class Hooks:
 
 
 def train(
-    execute: EagerStep,
+    execute: Step,
     optimizer: torch.optim.SGD,
     state: TrainState,
     config: RunConfig,
@@ -90,9 +90,11 @@ def train(
     """
     optim = config.optim
     clock = time.perf_counter()
+    lr = math.nan
     while state.step < optim.steps:
-        lr = lr_at(optim, state.step, state.warmup_end)
-        set_lr(optimizer, lr, optim.momentum_form)
+        before, lr = lr, lr_at(optim, state.step, state.warmup_end)
+        if lr != before:
+            set_lr(optimizer, lr, optim.momentum_form)
         execute.run(state.step)
         state.step += 1
         evaluating = is_eval_step(state.step, config.eval, optim, epoch_images)

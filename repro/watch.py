@@ -34,6 +34,7 @@ class Watch:
     split: str
     model: nn.Module
     optimizer: torch.optim.Optimizer
+    setting: dict[str, str]
     stopper: Stopper
     progress: Progress
     events: Events
@@ -48,6 +49,7 @@ class Watch:
         split: str,
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
+        setting: dict[str, str],
         stopper: Stopper,
     ) -> Watch:
         optim = config.optim
@@ -59,6 +61,7 @@ class Watch:
             split,
             model,
             optimizer,
+            setting,
             stopper,
             progress,
             Events(config.work_dir, state.step, split),
@@ -99,9 +102,8 @@ class Watch:
         return time.monotonic() - self.saved >= self.config.execution.checkpoint_seconds
 
     def save(self, state: TrainState) -> None:
-        checkpoint.save(
-            checkpoint.step_path(self.config.work_dir, state.step), payload(self.model, self.optimizer, state)
-        )
+        path = checkpoint.step_path(self.config.work_dir, state.step)
+        checkpoint.save(path, payload(self.model, self.optimizer, state, self.setting))
         write_curve(self.config.work_dir, state.curve)
         self.saved = time.monotonic()
 
@@ -110,9 +112,16 @@ class Watch:
         self.events.close()
 
 
-def payload(model: nn.Module, optimizer: torch.optim.Optimizer, state: TrainState) -> dict[str, Any]:
+def payload(
+    model: nn.Module, optimizer: torch.optim.Optimizer, state: TrainState, setting: dict[str, str]
+) -> dict[str, Any]:
     """A checkpoint. No generator is in it: what a step sees is a function of the seed and the step."""
-    return {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "state": state.to_dict()}
+    return {
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "state": state.to_dict(),
+        "setting": setting,
+    }
 
 
 def write_curve(folder: Path, curve: list[CurveRow]) -> None:

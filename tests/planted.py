@@ -26,6 +26,12 @@ def planted_config(
     values["execution"] = {
         "device": "cpu",
         "threads": 2,
+        "step": "eager",
+        "deterministic": True,
+        "checkpoint_activations": False,
+        "parallel": 1,
+        "runs_per_gpu": 1,
+        "profile": False,
         "log_steps": 10,
         "eval_batch_size": 500,
         "checkpoint_seconds": 60.0,

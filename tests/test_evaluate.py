@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from repro.data.transforms import PixelStats, normalize
-from repro.evaluate import evaluate, recompute_batch_norm
+from repro.evaluate import Evaluator, recompute_batch_norm
 
 STATS = PixelStats(torch.full((3, 1, 1), 0.5), torch.ones(3, 1, 1))
 
@@ -23,7 +23,7 @@ def test_every_image_is_counted_once_whatever_the_batch(batch_size: int) -> None
     model = net()
     images = torch.randint(0, 256, (101, 3, 8, 8), dtype=torch.uint8)
     labels = torch.randint(0, 10, (101,))
-    counts = evaluate(model, images, labels, STATS, batch_size, "fp32")
+    counts = Evaluator(model, images, labels, STATS, batch_size, "fp32")()
     model.eval()
     logits = torch.cat([model(normalize(image[None], STATS)) for image in images])
     assert counts.images == 101
@@ -34,7 +34,8 @@ def test_every_image_is_counted_once_whatever_the_batch(batch_size: int) -> None
 def test_the_mode_of_the_net_is_left_as_it_was() -> None:
     for training in (True, False):
         model = net().train(training)
-        evaluate(model, torch.zeros(2, 3, 8, 8, dtype=torch.uint8), torch.zeros(2, dtype=torch.int64), STATS, 2, "fp32")
+        images, labels = torch.zeros(2, 3, 8, 8, dtype=torch.uint8), torch.zeros(2, dtype=torch.int64)
+        Evaluator(model, images, labels, STATS, 2, "fp32")()
         assert model.training is training
 
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from repro.config import NUMERICS_VERSION
 from repro.errors import InputError
 from repro.paper import load_recipe
 from repro.results import departures, proxy_scales, read_curve, read_records, scale_label, select, summarize
@@ -64,7 +65,7 @@ def test_a_key_that_a_later_version_added_beside_the_science_is_no_fault(tmp_pat
     [
         (("fingerprint",), "0" * 16, "its configuration has the fingerprint"),
         (("science", "optim", "lr"), 0.2, "its configuration has the fingerprint"),
-        (("numerics_version",), 2, "its configuration has the fingerprint"),
+        (("numerics_version",), NUMERICS_VERSION + 1, "its configuration has the fingerprint"),
         (("science", "optim", "extra"), 1, "unknown key 'science.optim.extra'"),
         (("science", "optim", "lr"), "fast", "science.optim.lr='fast' must be a number"),
         (("schema",), 2, "schema=2 is not 1"),
@@ -168,13 +169,13 @@ def test_the_science_decides_what_is_a_proxy_not_the_label(tmp_path):
 def test_only_the_newest_numerics_are_averaged(tmp_path):
     for seed in range(3):
         plant(tmp_path, seed=seed, error=5.0)
-    plant(tmp_path, seed=0, error=9.0, numerics_version=2)
+    plant(tmp_path, seed=0, error=9.0, numerics_version=NUMERICS_VERSION + 1)
     plant(tmp_path, 56, seed=0, error=7.0)
     selection = select(read_records([tmp_path]).records, RECIPE, ROWS)
     assert [len(group) for group in selection.groups] == [0, 1, 1]
     assert summary_of(selection.groups[1]).mean == 9.0
     (note,) = selection.notes
-    assert "numerics version 1 instead of 2" in note
+    assert f"numerics version {NUMERICS_VERSION} instead of {NUMERICS_VERSION + 1}" in note
     assert note.count("cifar10-resnet20-s") == 3
 
 

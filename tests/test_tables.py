@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+from repro.config import NUMERICS_VERSION
 from repro.errors import InputError
 from repro.results import read_records
 from repro.tables import FORMATS, table, to_csv, to_latex, to_markdown
@@ -126,21 +127,21 @@ def test_what_is_left_out_is_named_and_not_averaged(tmp_path):
     bad = plant(tmp_path, 20, seed=1, error=80.0)
     edit(bad, "result", "final", "errors", value=20000)
     moved = plant(tmp_path, 20, seed=2, error=80.0).rename(tmp_path / "moved")
-    old = plant(tmp_path, 20, seed=0, error=80.0, numerics_version=0)
+    old = plant(tmp_path, 20, seed=0, error=80.0, numerics_version=NUMERICS_VERSION - 1)
     rows, notes = markdown(tmp_path)
     assert row(rows, "ResNet-20")["Measured"] == "8.00 (n=1)"
     assert f"{bad.name}: result.final counts 20000 errors" in notes
     assert f"{moved.name}: its run_id" in notes
-    assert f"numerics version 0 instead of 1: {old.name}" in notes
+    assert f"numerics version {NUMERICS_VERSION - 1} instead of {NUMERICS_VERSION}: {old.name}" in notes
 
 
 def test_dirty_and_unknown_commits_and_mixed_numerics_are_flagged(tmp_path):
     dirty = plant(tmp_path, 20, seed=0, dirty=True)
-    unknown = plant(tmp_path, 32, seed=0, commit=None, numerics_version=2)
+    unknown = plant(tmp_path, 32, seed=0, commit=None, numerics_version=NUMERICS_VERSION + 1)
     _, notes = markdown(tmp_path)
     assert f"uncommitted changes: {dirty.name}." in notes
     assert f"unknown commit: {unknown.name}." in notes
-    assert "different numerics versions: 1, 2" in notes
+    assert f"different numerics versions: {NUMERICS_VERSION}, {NUMERICS_VERSION + 1}" in notes
 
 
 def test_deleting_one_record_changes_exactly_its_row(tmp_path):

@@ -27,7 +27,7 @@ class TrainStream:
         self.images, self.labels = to_device(split, device)
         self.config, self.batch_size, self.seed, self.device = config, batch_size, seed, device
         self.stats: PixelStats = pixel_stats(self.images, config.mean, config.std)
-        self._epochs: dict[int, Draws] = {}
+        self._epochs: dict[int, Tensor] = {}
 
     def __len__(self) -> int:
         """Images in an epoch."""
@@ -35,24 +35,28 @@ class TrainStream:
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """Augmented float32 images (B, 3, H, W) and labels (B,) of ``step``, counted from 0."""
-        draws = self.draws(step)
+        return self.augmented(self.draws(step))
+
+    def augmented(self, draws: Draws) -> tuple[Tensor, Tensor]:
+        """What ``batch`` gives, for draws that are at hand: all of it on the device, as a CUDA graph needs."""
         images = augment(self.images[draws.order], draws, self.stats, self.config.pad, self.config.pad_order)
         return images, self.labels[draws.order]
 
     def draws(self, step: int) -> Draws:
+        """What chance decides about the images of ``step``, on the device."""
         first, last = step * self.batch_size, (step + 1) * self.batch_size
         parts = []
         for epoch in range(first // len(self), (last - 1) // len(self) + 1):
             start = epoch * len(self)
-            parts.append(self._epoch(epoch).take(max(first - start, 0), min(last - start, len(self))))
-        if len(parts) == 1:
-            return parts[0]
-        return Draws(*(torch.cat([getattr(p, name) for p in parts]) for name in ("order", "top", "left", "flip")))
+            parts.append(self._epoch(epoch)[:, max(first - start, 0) : min(last - start, len(self))])
+        return Draws(parts[0] if len(parts) == 1 else torch.cat(parts, 1))
 
-    def _epoch(self, epoch: int) -> Draws:
+    def _epoch(self, epoch: int) -> Tensor:
         if epoch not in self._epochs:
             # Only the epoch that ends and the one that begins are ever needed.
             self._epochs = {e: draws for e, draws in self._epochs.items() if e == epoch - 1}
-            drawn = draw_epoch(len(self), self.config.pad, self.config.flip, self.seed, epoch)
-            self._epochs[epoch] = drawn.to(self.device)
+            drawn = draw_epoch(len(self), self.config.pad, self.config.flip, self.seed, epoch).packed
+            if self.device.type == "cuda":
+                drawn = drawn.pin_memory()  # else the copy would wait for all steps that are under way
+            self._epochs[epoch] = drawn.to(self.device, non_blocking=True)
         return self._epochs[epoch]

@@ -16,20 +16,31 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Draws:
-    """What chance decides about a row of images; every tensor has shape (N,)."""
+    """What chance decides about a row of N images, as one int64 tensor (4, N) that moves to a device in one piece."""
 
-    order: Tensor
-    """Positions of the images in the training set."""
-    top: Tensor
-    """First row of the crop in the padded image, 0 to 2 * pad."""
-    left: Tensor
-    flip: Tensor
+    packed: Tensor
 
-    def take(self, start: int, stop: int) -> Draws:
-        return Draws(self.order[start:stop], self.top[start:stop], self.left[start:stop], self.flip[start:stop])
+    @classmethod
+    def of(cls, order: Tensor, top: Tensor, left: Tensor, flip: Tensor) -> Draws:
+        return cls(torch.stack([order, top, left, flip.to(order.dtype)]))
 
-    def to(self, device: torch.device) -> Draws:
-        return Draws(self.order.to(device), self.top.to(device), self.left.to(device), self.flip.to(device))
+    @property
+    def order(self) -> Tensor:
+        """Positions of the images in the training set."""
+        return self.packed[0]
+
+    @property
+    def top(self) -> Tensor:
+        """First row of the crop in the padded image, 0 to 2 * pad."""
+        return self.packed[1]
+
+    @property
+    def left(self) -> Tensor:
+        return self.packed[2]
+
+    @property
+    def flip(self) -> Tensor:
+        return self.packed[3].bool()
 
 
 @dataclass(frozen=True)
@@ -52,7 +63,7 @@ def draw_epoch(num_images: int, pad: int, flip: bool, seed: int, epoch: int) -> 
     order = torch.randperm(num_images, generator=generator)
     offsets = torch.randint(0, 2 * pad + 1, (2, num_images), generator=generator)
     flips = torch.randint(0, 2, (num_images,), generator=generator).bool()
-    return Draws(order, offsets[0], offsets[1], flips if flip else torch.zeros_like(flips))
+    return Draws.of(order, offsets[0], offsets[1], flips if flip else torch.zeros_like(flips))
 
 
 def pixel_stats(images: Tensor, mean: str, std: str) -> PixelStats:

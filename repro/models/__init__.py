@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
 
 from repro.config import ModelConfig
-from repro.models.blocks import initialize
+from repro.models.blocks import BlockNet, initialize
 from repro.models.resnet_cifar import CifarResNet
 
 
-def build_model(config: ModelConfig, num_classes: int, generator: torch.Generator | None = None) -> nn.Module:
+def build_model(config: ModelConfig, num_classes: int, generator: torch.Generator | None = None) -> BlockNet:
     """The net of ``config``; initialized from ``generator`` (a CPU generator) where one is given."""
     match config.name:
         case "cifar_resnet":

@@ -5,11 +5,14 @@ Sources: paper, sections 3.2 to 3.4 and 4.1. What the paper leaves open is named
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from repro.config import ModelConfig
 
@@ -25,37 +28,43 @@ class GroupBatchNorm2d(nn.BatchNorm2d):
     def __init__(self, num_features: int, group_size: int, eps: float, momentum: float) -> None:
         super().__init__(num_features, eps=eps, momentum=momentum)
         self.group_size = group_size
+        self.updates_statistics = True
+        """False while activations are computed a second time: the batch has been counted already."""
 
     def forward(self, x: Tensor) -> Tensor:
+        # torch's own forward also counts batches: a kernel a layer and step that nothing here reads.
         if not self.training or x.shape[0] == self.group_size:
-            return super().forward(x)
+            return self._normalize(x, self.running_mean, self.running_var, self.weight, self.bias)
         num_images, channels, height, width = x.shape
         groups, rest = divmod(num_images, self.group_size)
         if rest:
             raise ValueError(f"a batch of {num_images} images does not divide into groups of {self.group_size}")
-        assert self.num_batches_tracked is not None
         assert self.running_mean is not None
         assert self.running_var is not None
-        self.num_batches_tracked.add_(1)
-        # A momentum of None is torch's cumulative average, used when the statistics are recomputed.
-        momentum = self.momentum if self.momentum is not None else 1.0 / float(self.num_batches_tracked)
         running_mean, running_var = self.running_mean.repeat(groups), self.running_var.repeat(groups)
         # One group's channels stand beside the next one's, so that one call normalizes all groups apart.
         stacked = x.view(groups, self.group_size, channels, height, width).transpose(0, 1)
-        y = F.batch_norm(
+        y = self._normalize(
             stacked.reshape(self.group_size, groups * channels, height, width),
             running_mean,
             running_var,
             self.weight.repeat(groups),
             self.bias.repeat(groups),
-            training=True,
-            momentum=momentum,
-            eps=self.eps,
         )
         self.running_mean.copy_(running_mean.view(groups, channels).mean(0))
         self.running_var.copy_(running_var.view(groups, channels).mean(0))
         y = y.view(self.group_size, groups, channels, height, width).transpose(0, 1)
         return y.reshape(num_images, channels, height, width)
+
+    def _normalize(
+        self, x: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight: Tensor, bias: Tensor
+    ) -> Tensor:
+        assert running_mean is not None
+        assert running_var is not None
+        assert self.momentum is not None
+        if self.training and not self.updates_statistics:
+            running_mean, running_var = running_mean.clone(), running_var.clone()
+        return F.batch_norm(x, running_mean, running_var, weight, bias, self.training, self.momentum, self.eps)
 
 
 def batch_norm(channels: int, config: ModelConfig) -> nn.Module:
@@ -107,8 +116,59 @@ class BasicBlock(nn.Module):
         self.shortcut = shortcut(in_channels, out_channels, stride, config) if config.shortcut != "none" else None
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
-        return F.relu(y if self.shortcut is None else y + self.shortcut(x))
+        # In place: no backward pass needs a batch norm's output, and memory traffic is what a small net waits for.
+        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        y = self.bn2(self.conv2(y))
+        if self.shortcut is not None:
+            y += self.shortcut(x)
+        return F.relu(y, inplace=True)
+
+
+def recomputed(block: nn.Module, x: Tensor) -> Tensor:
+    """``block(x)`` without keeping its activations: the backward pass computes them again, to the same numbers.
+
+    The second computation leaves the running statistics alone.
+    """
+
+    def contexts() -> tuple[contextlib.AbstractContextManager[None], contextlib.AbstractContextManager[None]]:
+        return contextlib.nullcontext(), _frozen_statistics(block)
+
+    y: Tensor = checkpoint(block, x, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
+    return y
+
+
+@contextlib.contextmanager
+def _frozen_statistics(block: nn.Module) -> Iterator[None]:
+    layers = [m for m in block.modules() if isinstance(m, GroupBatchNorm2d)]
+    for layer in layers:
+        layer.updates_statistics = False
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.updates_statistics = True
+
+
+class BlockNet(nn.Module):
+    """A net whose body is a chain of blocks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stages = nn.Sequential()
+        self.recompute = False
+        """Whether training recomputes activations in the backward pass instead of keeping them."""
+
+    def blocks(self) -> Iterator[nn.Module]:
+        """The residual or plain blocks, in the order of computation."""
+        for stage in self.stages:
+            assert isinstance(stage, nn.Sequential)
+            yield from stage
+
+    def body(self, x: Tensor) -> Tensor:
+        """All blocks, one after the other."""
+        for block in self.blocks():
+            x = recomputed(block, x) if self.recompute and self.training else block(x)
+        return x
 
 
 def initialize(model: nn.Module, init: str, generator: torch.Generator) -> None:

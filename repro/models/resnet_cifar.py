@@ -6,12 +6,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from repro.config import ModelConfig
-from repro.models.blocks import BasicBlock, batch_norm, conv
+from repro.models.blocks import BasicBlock, BlockNet, batch_norm, conv
 
 STAGE_CHANNELS = (16, 32, 64)
 
 
-class CifarResNet(nn.Module):
+class CifarResNet(BlockNet):
     """A 3x3 convolution, three stages of n blocks, global average pooling and one fully connected layer.
 
     Input (N, 3, H, W), H and W a multiple of 4 (32 in the paper); output logits (N, num_classes).
@@ -23,7 +23,6 @@ class CifarResNet(nn.Module):
         self.conv1 = conv(3, STAGE_CHANNELS[0], 3)
         self.bn1 = batch_norm(STAGE_CHANNELS[0], config)
         channels = STAGE_CHANNELS[0]
-        self.stages = nn.Sequential()
         for out_channels in STAGE_CHANNELS:
             stage = nn.Sequential()
             for block in range(num_blocks):
@@ -34,6 +33,6 @@ class CifarResNet(nn.Module):
         self.fc = nn.Linear(channels, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.stages(F.relu(self.bn1(self.conv1(x))))
+        x = self.body(F.relu(self.bn1(self.conv1(x)), inplace=True))
         logits: Tensor = self.fc(x.mean((2, 3)))
         return logits

@@ -1,0 +1,223 @@
+"""Eager, compiled and captured steps are the same training: to the last bit, to float64 rounding, to fp32 rounding."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from repro.data import load
+from repro.data.stream import TrainStream
+from repro.data.transforms import generator_for
+from repro.device import memory_format, set_up
+from repro.errors import InputError
+from repro.evaluate import Evaluator
+from repro.models import build_model
+from repro.models.blocks import BlockNet, GroupBatchNorm2d
+from repro.optim import build_optimizer, set_lr
+from repro.step import Step, StepResult, build_step, pick_step, step_modes
+from tests.runs import config
+
+WINDOW = 20
+
+OTHER_MODES = [
+    pytest.param("cpu", "compile", marks=pytest.mark.slow),
+    pytest.param("cuda", "graph", marks=pytest.mark.gpu),
+    pytest.param("cuda", "compile", marks=[pytest.mark.gpu, pytest.mark.slow]),
+]
+
+
+class Training:
+    """A net, its optimizer and its step on the built-in images, all from seed 0."""
+
+    def __init__(self, folder: Path, device: str, mode: str, *words: str, dtype: torch.dtype = torch.float32) -> None:
+        run = config(folder, f"device={device}", "optim.precision=fp32", "execution.threads=2", *words)
+        self.device = set_up(run.execution, run.optim.precision)
+        dataset = load(run.data, run.paths.data, may_fetch=False, say=lambda line: None)
+        self.model: BlockNet = build_model(run.model, 10, generator_for(0, "init"))
+        self.model.recompute = run.execution.checkpoint_activations
+        self.model.to(self.device, dtype, memory_format=memory_format(self.device))  # type: ignore[call-overload]
+        self.optimizer = build_optimizer(self.model, run.optim)
+        self.stream = TrainStream(dataset.train, run.data, run.optim.batch_size, 0, self.device)
+        self.step: Step = build_step(mode, self.model, self.optimizer, self.stream, run.optim.precision, WINDOW)
+
+    def train(self, steps: int, lr: float = 0.1) -> list[StepResult]:
+        set_lr(self.optimizer, lr, "torch")
+        for step in range(steps):
+            self.step.run(step)
+        return self.step.read()
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        momentum = {
+            f"momentum of {name}": self.optimizer.state[p]["momentum_buffer"]
+            for name, p in self.model.named_parameters()
+        }
+        return {**self.model.state_dict(), **momentum}
+
+
+def losses(results: list[StepResult]) -> list[float]:
+    return [r.loss for r in results]
+
+
+def assert_close(found: Training, expected: Training, rtol: float) -> None:
+    """Each tensor as a whole: a single small gradient may lose its digits to cancellation."""
+    for name, tensor in expected.tensors().items():
+        difference = (found.tensors()[name] - tensor).double().norm()
+        assert difference <= rtol * tensor.double().norm() + 1e-12, name
+
+
+@pytest.mark.parametrize(("device", "mode"), OTHER_MODES)
+def test_20_steps_of_resnet_20_agree_to_1e_9_in_float64(tmp_path: Path, device: str, mode: str) -> None:
+    words = ("model.depth=20", "data.train_images=320")
+    eager = Training(tmp_path, device, "eager", *words, dtype=torch.float64)
+    other = Training(tmp_path, device, mode, *words, dtype=torch.float64)
+    expected, found = eager.train(20), other.train(20)
+    assert losses(found) == pytest.approx(losses(expected), rel=1e-9)
+    assert [r.errors for r in found] == [r.errors for r in expected]
+    assert_close(other, eager, 1e-9)
+
+
+@pytest.mark.parametrize(("device", "mode"), OTHER_MODES)
+def test_single_steps_in_float32_agree_from_the_same_state(tmp_path: Path, device: str, mode: str) -> None:
+    eager, other = Training(tmp_path, device, "eager"), Training(tmp_path, device, mode)
+    for step in range(5):
+        other.model.load_state_dict(eager.model.state_dict())
+        for mine, theirs in zip(other.optimizer.state.values(), eager.optimizer.state.values(), strict=True):
+            mine["momentum_buffer"].copy_(theirs["momentum_buffer"])
+        results = []
+        for training in (eager, other):
+            training.step.run(step)
+            results.append(training.step.read()[0].loss)
+        assert results[1] == pytest.approx(results[0], rel=1e-4)
+        gradients = [
+            {name: p.grad.clone() for name, p in t.model.named_parameters() if p.grad is not None}
+            for t in (eager, other)
+        ]
+        assert gradients[0].keys() == dict(eager.model.named_parameters()).keys()
+        for name, gradient in gradients[0].items():
+            assert (gradients[1][name] - gradient).norm() <= 1e-4 * gradient.norm(), (step, name)
+
+
+@pytest.mark.parametrize(("device", "mode"), OTHER_MODES)
+def test_20_steps_in_float32_at_a_small_rate_agree(tmp_path: Path, device: str, mode: str) -> None:
+    eager, other = Training(tmp_path, device, "eager"), Training(tmp_path, device, mode)
+    assert losses(other.train(20, lr=0.001)) == pytest.approx(losses(eager.train(20, lr=0.001)), rel=1e-4)
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_eager_training_is_bit_identical_from_run_to_run(tmp_path: Path, device: str) -> None:
+    first, again = (Training(tmp_path, device, "eager", "model.depth=20") for _ in range(2))
+    assert first.train(20) == again.train(20)
+    assert all(torch.equal(again.tensors()[name], tensor) for name, tensor in first.tensors().items())
+
+
+@pytest.mark.gpu
+def test_a_graph_trains_the_same_bits_as_its_kernels_one_by_one(tmp_path: Path) -> None:
+    eager, graph = Training(tmp_path, "cuda", "eager"), Training(tmp_path, "cuda", "graph")
+    assert graph.train(20) == eager.train(20)
+    assert all(torch.equal(graph.tensors()[name], tensor) for name, tensor in eager.tensors().items())
+
+
+@pytest.mark.gpu
+def test_a_graph_takes_up_a_change_of_the_learning_rate(tmp_path: Path) -> None:
+    eager, graph = Training(tmp_path, "cuda", "eager"), Training(tmp_path, "cuda", "graph")
+    for training in (eager, graph):
+        training.train(5, lr=0.1)
+    assert graph.train(5, lr=0.01) == eager.train(5, lr=0.01)
+
+
+def test_results_come_oldest_first_and_once(tmp_path: Path) -> None:
+    training = Training(tmp_path, "cpu", "eager")
+    together = training.train(4)
+    apart = Training(tmp_path, "cpu", "eager")
+    apart.train(0)
+    results = []
+    for step in range(4):
+        apart.step.run(step)
+        results += apart.step.read()
+    assert results == together
+    assert len(together) == 4
+    assert apart.step.read() == []
+
+
+def test_a_step_counts_its_own_mean_loss_and_errors(tmp_path: Path) -> None:
+    training = Training(tmp_path, "cpu", "eager")
+    images, labels = training.stream.batch(0)
+    training.model.train()
+    logits = training.model(images.contiguous(memory_format=torch.channels_last)).detach()
+    training.model.load_state_dict(Training(tmp_path, "cpu", "eager").model.state_dict())
+    (result,) = training.train(1)
+    assert result.loss == pytest.approx(torch.nn.functional.cross_entropy(logits, labels).item(), rel=1e-6)
+    assert result.errors == int((logits.argmax(1) != labels).sum())
+
+
+@pytest.mark.parametrize("words", [(), ("model.bn_group_size=8",), ("model.shortcut=B",)])
+def test_recomputed_activations_change_no_bit(tmp_path: Path, words: tuple[str, ...]) -> None:
+    kept = Training(tmp_path, "cpu", "eager", *words)
+    again = Training(tmp_path, "cpu", "eager", "execution.checkpoint_activations=true", *words)
+    assert again.train(5) == kept.train(5)
+    assert all(torch.equal(again.tensors()[name], tensor) for name, tensor in kept.tensors().items())
+    layers = [m for m in again.model.modules() if isinstance(m, GroupBatchNorm2d)]
+    assert all(layer.updates_statistics for layer in layers)
+
+
+def saved_bytes(training: Training) -> int:
+    """What the forward pass keeps for the backward pass, each piece of memory once."""
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        alive = training.model(training.stream.batch(0)[0])
+    assert alive.requires_grad
+    return sum(kept.values())
+
+
+def test_recomputing_activations_keeps_less(tmp_path: Path) -> None:
+    kept = saved_bytes(Training(tmp_path, "cpu", "eager", "model.depth=20"))
+    again = saved_bytes(Training(tmp_path, "cpu", "eager", "model.depth=20", "execution.checkpoint_activations=true"))
+    assert again < kept / 2
+
+
+@pytest.mark.slow
+def test_one_compilation_serves_all_depths_seeds_and_runs(tmp_path: Path) -> None:
+    counters: Any = torch._dynamo.utils.counters
+    torch._dynamo.reset()
+    counters.clear()
+    Training(tmp_path, "cpu", "compile", "model.depth=14").train(1)
+    before = counters["stats"]["unique_graphs"]
+    Training(tmp_path, "cpu", "compile", "model.depth=14").train(1)
+    Training(tmp_path, "cpu", "compile", "model.depth=26").train(1)
+    assert counters["stats"]["unique_graphs"] == before == 5, "one kind of block in the first stage, two in each other"
+
+
+@pytest.mark.parametrize("device", [pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize("batch_size", [64, 24])
+def test_evaluation_through_a_graph_counts_the_same(tmp_path: Path, device: str, batch_size: int) -> None:
+    training = Training(tmp_path, device, "eager")
+    arguments = (training.model, training.stream.images, training.stream.labels, training.stream.stats, batch_size)
+    eager, graph = (Evaluator(*arguments, "fp32", mode) for mode in ("eager", "graph"))
+    assert graph() == eager()
+    training.train(5)
+    assert graph() == eager(), "the graph sees weights as they are now"
+
+
+def test_the_modes_of_a_device() -> None:
+    cpu, cuda, mps = (torch.device(name) for name in ("cpu", "cuda", "mps"))
+    assert pick_step("auto", cpu) == "eager"
+    assert pick_step("auto", cuda) == "graph"
+    assert pick_step("auto", mps) == "eager"
+    assert pick_step("compile", cuda) == "compile"
+    assert step_modes(cpu)[0] == "eager"
+    with pytest.raises(InputError, match=r"execution.step=graph cannot run on device=cpu; it can be eager or compile"):
+        pick_step("graph", cpu)
+
+
+def test_compiling_without_a_compiler_is_said_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(InputError, match=r"needs a C\+\+ compiler"):
+        pick_step("compile", torch.device("cpu"))
