@@ -11,7 +11,7 @@ READY := $(VENV)/.repro-ready
 REPRO := $(VENV)/bin/python -m repro
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check table6 figure1 figure6 tensorboard clean
+.PHONY: help setup demo bench test test-slurm check table6 figure1 figure6 tensorboard clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -28,8 +28,14 @@ demo: $(READY)  ## in minutes on a laptop: plain and residual nets at two depths
 	@echo "that is a deep plain net that cannot get started, not yet the degradation of converged nets that the paper reports:"
 	@echo "that takes 64,000 steps a net (repro show exp=cifar_degradation)."
 
+bench: $(READY)  ## in under a minute: how fast this machine trains, beside the loop of public CIFAR scripts
+	@$(REPRO) bench --quick
+
 test: $(READY)  ## the tests
 	@$(VENV)/bin/python -m pytest -n $(TEST_WORKERS)
+
+test-slurm: $(READY)  ## minutes: a sweep on a real Slurm of two nodes on this machine (needs slurm-wlm and munge)
+	@$(VENV)/bin/python -m pytest -m slurm tests/test_slurm.py
 
 check: $(READY)  ## style, types and layers
 	@$(VENV)/bin/ruff check

@@ -1,8 +1,12 @@
-"""Checkpoints: written beside, flushed and renamed, so that one that is there is whole; the last two are kept."""
+"""Checkpoints: written beside, flushed and renamed, so that one that is there is whole; the last two are kept.
+
+Each carries a digest of its values: PyTorch loads a file with a flipped bit without a word.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +18,7 @@ from repro.errors import RunError
 
 FINAL = "final.pt"
 KEPT = 2
+DIGEST = "sha256"
 
 
 def step_path(folder: Path, step: int) -> Path:
@@ -35,7 +40,7 @@ def save(path: Path, payload: dict[str, Any]) -> None:
     beside = path.with_suffix(".tmp")
     try:
         with beside.open("wb") as file:
-            torch.save(payload, file)
+            torch.save(payload | {DIGEST: digest(payload)}, file)
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
@@ -79,4 +84,27 @@ def load(path: Path) -> dict[str, Any]:
         raise RunError(f"the checkpoint {path} cannot be read ({reason(error)})") from error
     if not isinstance(payload, dict) or "model" not in payload:
         raise RunError(f"the checkpoint {path} does not hold a model")
+    if payload.pop(DIGEST, None) != digest(payload):
+        raise RunError(f"the checkpoint {path} is damaged: its values do not have the digest that it carries")
     return payload
+
+
+def digest(payload: dict[str, Any]) -> str:
+    """SHA-256 over names, types, shapes and values of all that ``payload`` holds, wherever it lies in memory."""
+    found = hashlib.sha256()
+
+    def add(value: Any) -> None:
+        if isinstance(value, torch.Tensor):
+            found.update(f"{value.dtype} {tuple(value.shape)}".encode())
+            found.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        elif isinstance(value, dict):
+            add(list(value.items()))
+        elif isinstance(value, (list, tuple)):
+            found.update(f"{len(value)} values".encode())
+            for each in value:
+                add(each)
+        else:
+            found.update(repr(value).encode())
+
+    add(payload)
+    return found.hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import shlex
 import sys
@@ -15,6 +16,7 @@ from repro.resources import default_path, in_checkout, resolve_paths, shared_dir
 
 if TYPE_CHECKING:
     from repro.config import RunConfig
+    from repro.launch import Result
 
 DESCRIPTION = """\
 Does the ResNet paper hold up? Re-runs the experiments of He, Zhang, Ren, Sun 2015 (Deep Residual Learning for
@@ -30,6 +32,16 @@ start here:
 
 Settings are key=value words as in Hydra: model.depth=20,56 seed=0,1,2 sweeps over both.
 Interrupted? The same command goes on where it stopped."""
+
+BENCH = "Measure how fast nets train here, alone and beside the textbook loop of public CIFAR scripts."
+BENCH_EXAMPLES = """\
+repro bench --quick
+  repro bench model.depth=20,110 optim.precision=tf32,bf16 execution.step=graph
+  repro bench --all --json bench.json
+
+Without a net: ResNet-20, on a GPU also 56 and 110; without execution.step: every way that the device can take a step.
+On the data in paths.data, or on made images; nothing is fetched, and nothing of what is trained is kept. A part that
+fails is named at the end (exit code 1) and the others go on."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -82,6 +94,7 @@ def parser() -> Parser:
 
     run = add("run", run_command, "Train what is missing, then show the result.", "repro run exp=cifar_degradation")
     run.add_argument("--dry-run", action="store_true", help="only show what would be run, as `repro show`")
+    run.add_argument("--detach", action="store_true", help="with execution=slurm: submit and return")
     show = add("show", show_command, "Show runs, configuration and cost; trains nothing.", "repro show model.depth=56")
     for sub in (run, show):
         sub.add_argument("words", nargs="*", metavar="key=value", help="settings, as in exp=cifar_depth_sweep seed=0")
@@ -102,11 +115,22 @@ def parser() -> Parser:
         only.add_argument("--published", action="store_true", help="read only the committed records")
         only.add_argument("--unpublished", action="store_true", help="read only your own, in the work folder")
 
+    bench = add("bench", bench_command, BENCH, BENCH_EXAMPLES)
+    extent = bench.add_mutually_exclusive_group()
+    extent.add_argument("--quick", action="store_true", help="one net beside the textbook loop, in under a minute")
+    extent.add_argument("--all", action="store_true", help="every net, precision and mode of the project's targets")
+    bench.add_argument("--json", type=Path, metavar="FILE", help="keep every round here; written anew after each part")
+    bench.add_argument("--minutes", type=float, metavar="N", help="leave out what does not fit into N minutes (8)")
+    bench.add_argument("words", nargs="*", metavar="key=value", help="as in model.depth=20,110 execution.step=graph")
+
     publish = add("publish", publish_command, "Copy records and curves to results/runs.", "repro publish")
     publish.add_argument("runs", nargs="*", metavar="run", help="run ids; all finished runs where none is named")
     add("status", status_command, "Show what became of every run.", "repro status")
+    cancel = add("cancel", cancel_command, "Cancel the Slurm jobs of runs.", "repro cancel --all")
+    cancel.add_argument("--all", action="store_true", help="every job of the work folder")
+    cancel.add_argument("runs", nargs="*", metavar="run", help="run ids, and paths.work=")
     for name, sub in commands.choices.items():
-        if name not in ("run", "show", "list", "publish"):
+        if name not in ("run", "bench", "show", "list", "publish", "cancel"):
             sub.add_argument("words", nargs="*", metavar="key=value", help="paths.data=, paths.work=, paths.results=")
     return top
 
@@ -124,7 +148,7 @@ def run_command(options: argparse.Namespace) -> int:
 
     planned = plan(options.words)
     quiet_caches(planned.runs[0].paths.work)
-    from repro.launch import launch
+    launch = engine(planned.runs, options.detach)
     from repro.results import read_record
     from repro.summary import Summary
 
@@ -141,6 +165,26 @@ def run_command(options: argparse.Namespace) -> int:
         for run_id, reason in result.failed.items():
             say(f"  {run_id}: {reason}")
     return result.exit_code
+
+
+def engine(runs: list[RunConfig], detach: bool) -> Callable[..., Result]:
+    """What carries out the plan: this machine, or Slurm.
+
+    Raises:
+        InputError: The runs ask for both, or ``--detach`` has nothing to detach from.
+    """
+    engines = {config.execution.engine for config in runs}
+    if len(engines) > 1:
+        raise InputError("execution=local,slurm cannot be swept over: run each by a command of its own")
+    if engines == {"slurm"}:
+        from repro import slurm_collect
+
+        return functools.partial(slurm_collect.launch, detach=detach)
+    if detach:
+        raise InputError("--detach needs execution=slurm: a run on this machine ends with its command")
+    from repro.launch import launch
+
+    return launch
 
 
 def show_command(options: argparse.Namespace) -> int:
@@ -211,6 +255,20 @@ def figure_command(options: argparse.Namespace) -> int:
     return 0
 
 
+def bench_command(options: argparse.Namespace) -> int:
+    from repro.bench import bench, choose
+
+    minutes = options.minutes if options.minutes is not None else 0.9 if options.quick else 8.0
+    if not minutes > 0:
+        raise InputError(f"--minutes {minutes:g} must be above 0")
+    choice = choose(options.words, everything=options.all)
+    quiet_caches(choice.configs[0].paths.work)
+    extent = "quick" if options.quick else "all" if options.all else "usual"
+    flags = [] if extent == "usual" else [f"--{extent}"]
+    command = shlex.join(["repro", "bench", *flags, *(w for w in options.words if not w.startswith("paths."))])
+    return bench(choice, extent, minutes, command, options.json, say)
+
+
 def publish_command(options: argparse.Namespace) -> int:
     from repro.publish import publish
 
@@ -227,6 +285,21 @@ def status_command(options: argparse.Namespace) -> int:
 
     work = paths_from(options.words)["work"]
     say(show_statuses(statuses(work), work))
+    return 0
+
+
+def cancel_command(options: argparse.Namespace) -> int:
+    from repro.slurm import cancel
+
+    work = paths_from([word for word in options.runs if "=" in word])["work"]
+    run_ids = [word for word in options.runs if "=" not in word]
+    if options.all == bool(run_ids):
+        raise InputError("name the runs to cancel, or write `repro cancel --all` for every job of the work folder")
+    cancelled = cancel(work, None if options.all else run_ids)
+    for job in cancelled:
+        say(f"cancelled Slurm job {job.job_id} ({job.state.lower()}): {', '.join(job.run_ids)}")
+    if not cancelled:
+        say(f"no Slurm job holds a run of {work}")
     return 0
 
 
@@ -261,7 +334,7 @@ def record_roots(paths: dict[str, Path], options: argparse.Namespace) -> list[Pa
 
 def command_line(words: list[str]) -> str:
     """The command that repeats this one anywhere: folders are the reader's own."""
-    return shlex.join(["repro", "run", *(w for w in words if not w.startswith(("paths.", "execution.", "device=")))])
+    return shlex.join(["repro", "run", *(w for w in words if not w.startswith(("paths.", "execution", "device=")))])
 
 
 def quiet_caches(work: Path) -> None:

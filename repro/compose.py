@@ -74,10 +74,12 @@ def run_config(values: dict[str, Any], point: dict[str, Override]) -> RunConfig:
 def points(given: list[Override], settings: Settings) -> Iterator[dict[str, Override]]:
     """The points of the sweep: each line of the experiment's ``sweep``, with what the user gave in its place."""
     user = {o.key_or_group: o for o in given}
-    for word in user.values():
-        settings.check(word)
     groups = {key: o for key, o in user.items() if key in GROUPS}
+    for word in groups.values():
+        settings.check(word, groups)
     for chosen in product(groups):
+        for word in user.values():
+            settings.check(word, chosen)
         lines = settings.composed(chosen).get("sweep") or [""]
         for line in lines:
             swept = {o.key_or_group: o for o in map(parse, str(line).split())}
@@ -141,8 +143,8 @@ class Settings:
         except OmegaConfBaseException as error:
             raise InputError(f"a setting does not fit: {str(error).splitlines()[0]}") from error
 
-    def check(self, override: Override) -> None:
-        """Refuses a word that nothing in conf/ answers to.
+    def check(self, override: Override, groups: dict[str, Override]) -> None:
+        """Refuses a word that nothing in conf/ answers to where ``groups`` are chosen.
 
         Raises:
             InputError: The word names a group's choice or a key that does not exist.
@@ -155,7 +157,7 @@ class Settings:
                     kind = {"exp": "experiment", "data": "data set"}.get(key, key)
                     raise InputError(f"unknown {kind} {str(value)!r}: {nearest(str(value), known)}")
             return
-        keys = set(flatten(plain_values(self.composed({}), resolve=False))) - {"description", "sweep"}
+        keys = set(flatten(plain_values(self.composed(groups), resolve=False))) - {"description", "sweep"}
         if key not in keys:
             raise InputError(f"unknown key {key!r}: {nearest(key, keys | set(GROUPS))}")
 

@@ -154,7 +154,7 @@ class SlurmConfig:
     constraint: str | None
     time: int
     grace_seconds: int
-    gpus: int
+    gpus: int | Literal["auto"]
     shard: int | None
     cpus: int | None
     memory: float | None
@@ -167,11 +167,11 @@ class SlurmConfig:
         for name in ("time", "grace_seconds", "shard", "cpus", "memory", "runs_per_job", "max_jobs", "poll_seconds"):
             value = getattr(self, name)
             require(value is None or value > 0, f"execution.slurm.{name}={value} must be above 0")
-        require(self.gpus >= 0, f"execution.slurm.gpus={self.gpus} must not be negative")
+        require(self.gpus == "auto" or self.gpus >= 0, f"execution.slurm.gpus={self.gpus} must not be negative")
         require(
-            self.grace_seconds < 60 * self.time,
-            f"execution.slurm.grace_seconds={self.grace_seconds} must be shorter than "
-            f"execution.slurm.time={self.time} (minutes)",
+            self.grace_seconds + 60 < 60 * self.time,
+            f"execution.slurm.grace_seconds={self.grace_seconds} leaves nothing of execution.slurm.time={self.time} "
+            "(minutes): Slurm may warn a minute early",
         )
         # These words reach sbatch: nothing that a shell or its reader of options could take for more than a word.
         for name in ("partition", "account", "qos", "constraint"):
@@ -209,12 +209,34 @@ class ExecutionConfig:
     progress: Literal["auto", "bar", "lines", "none"]
     engine: Literal["local", "slurm"] = "local"
     slurm: SlurmConfig | None = None
+    devices: int = 1
+    nodes: int = 1
+    restarts: int = 3
+
+    @property
+    def job_gpus(self) -> int:
+        """Whole GPUs that a Slurm job asks for on each of its nodes."""
+        if self.slurm is None or self.slurm.shard is not None:
+            return 0
+        if self.slurm.gpus == "auto":
+            return 0 if self.device == "cpu" else self.devices
+        return self.slurm.gpus
+
+    @property
+    def num_ranks(self) -> int:
+        """Processes that train a run together, each with its part of the batch."""
+        return self.devices * self.nodes
 
     def validate(self) -> None:
         require(self.threads is None or self.threads > 0, f"execution.threads={self.threads} must be above 0, or null")
         for name in ("parallel", "runs_per_gpu"):
             value = getattr(self, name)
             require(value == "auto" or value > 0, f"execution.{name}={value} must be above 0, or auto")
+        for name in ("devices", "nodes"):
+            value = getattr(self, name)
+            require(value > 0, f"execution.{name}={value} must be above 0")
+        require(self.restarts >= 0, f"execution.restarts={self.restarts} must not be negative")
+        require(self.num_ranks == 1 or self.device != "mps", "execution=ddp runs on device=cuda or device=cpu, not mps")
         require(self.log_steps > 0, f"execution.log_steps={self.log_steps} must be above 0")
         require(self.eval_batch_size > 0, f"execution.eval_batch_size={self.eval_batch_size} must be above 0")
         require(
@@ -231,6 +253,10 @@ class ExecutionConfig:
         )
         if self.slurm is not None:
             self.slurm.validate()
+            require(
+                self.job_gpus in (0, *range(self.devices, 10_000)),
+                f"execution.devices={self.devices} needs as many GPUs, but execution.slurm.gpus={self.slurm.gpus}",
+            )
             require(
                 self.max_minutes is None,
                 f"execution.max_minutes={self.max_minutes} has no place on Slurm: execution.slurm.time limits a job, "
@@ -279,6 +305,20 @@ class RunConfig:
         require(
             self.model.bn_group_size > 0 and self.optim.batch_size % self.model.bn_group_size == 0,
             f"model.bn_group_size={self.model.bn_group_size} must divide optim.batch_size={self.optim.batch_size}",
+        )
+        self.validate_ranks()
+
+    def validate_ranks(self) -> None:
+        """A batch, and its groups of batch norm, must come out even on the devices."""
+        batch, group, ranks = self.optim.batch_size, self.model.bn_group_size, self.execution.num_ranks
+        devices = f"the {ranks} devices of execution.devices={self.execution.devices}"
+        devices += f" × execution.nodes={self.execution.nodes}" * (self.execution.nodes > 1)
+        require(batch % ranks == 0, f"optim.batch_size={batch} does not divide evenly over {devices}")
+        part = batch // ranks
+        require(
+            part % group == 0 or group % part == 0,
+            f"model.bn_group_size={group} does not fit {devices}: each has {part} images of a batch, which must be "
+            "whole groups, or a whole part of one",
         )
 
     def science(self) -> dict[str, Any]:

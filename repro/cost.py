@@ -15,7 +15,7 @@ from repro.config import ModelConfig, RunConfig
 from repro.device import device_name, num_threads, set_up
 from repro.errors import InputError, RunError
 from repro.models.blocks import BasicBlock
-from repro.models.count import Size, measure
+from repro.models.count import Size, activation_bytes, measure
 from repro.record import read_json, write_json
 
 NUM_CLASSES = 10
@@ -37,6 +37,8 @@ class Estimate:
     size: Size
     steps: int
     seconds: float
+    memory: int
+    """Bytes at the height of a step: activations, and weights, gradients and momentum. Libraries take some more."""
 
 
 def estimate(config: RunConfig, speed: Speed, train_images: int, eval_images: int) -> Estimate:
@@ -53,7 +55,15 @@ def estimate(config: RunConfig, speed: Speed, train_images: int, eval_images: in
     macs = size.macs * ((1 + BACKWARD) * optim.steps * optim.batch_size + evaluated)
     launches = optim.steps + evaluated / config.execution.eval_batch_size / (1 + BACKWARD)
     blocks = config.model.depth / 2
-    return Estimate(size, optim.steps, macs / speed.macs_per_second + launches * blocks * speed.block_seconds)
+    seconds = macs / speed.macs_per_second + launches * blocks * speed.block_seconds
+    return Estimate(size, optim.steps, seconds, memory(config, size))
+
+
+def memory(config: RunConfig, size: Size) -> int:
+    """Bytes that training holds; bfloat16 halves the activations, not the weights."""
+    image_size, batch_size = config.data.image_size, config.optim.batch_size
+    kept = activation_bytes(config.model, image_size, batch_size, config.execution.checkpoint_activations)
+    return (kept // 2 if config.optim.precision == "bf16" else kept) + 3 * 4 * size.params
 
 
 def calibrate(config: RunConfig) -> Speed:

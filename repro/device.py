@@ -28,10 +28,11 @@ def pick_device(name: str) -> torch.device:
 
 
 def num_threads(execution: ExecutionConfig) -> int:
-    """Threads of one operation: as set, otherwise the processors that this process may use."""
+    """Threads of one operation: as set, otherwise the processors that this process may use, its share of several."""
     if execution.threads is not None:
         return execution.threads
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, there // execution.devices)
 
 
 def set_up(execution: ExecutionConfig, precision: str) -> torch.device:
@@ -80,6 +81,7 @@ def setting(execution: ExecutionConfig, device: torch.device, step: str) -> dict
         "threads": str(num_threads(execution)) if device.type == "cpu" else "any",
         "step": step,
         "deterministic": str(execution.deterministic or device.type == "cpu").lower(),
+        "ranks": str(execution.devices) if execution.nodes == 1 else f"{execution.nodes}x{execution.devices}",
         "torch": str(torch.__version__),  # its own type would not load as plain weights
     }
 

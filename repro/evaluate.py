@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from repro import dist
 from repro.data.transforms import PixelStats, normalize
 from repro.device import autocast, memory_format
 from repro.graphs import record_graph
@@ -16,6 +17,7 @@ from repro.metrics import Counts
 
 class Evaluator:
     """Counts top-1 errors and the loss over uint8 images (N, 3, H, W) with labels (N,); the last batch may be short.
+    Of several ranks each counts its own part, and all know the sum.
 
     Calling it leaves the net in the mode, training or evaluation, that it was in.
     """
@@ -30,7 +32,8 @@ class Evaluator:
         precision: str,
         mode: str = "eager",
     ) -> None:
-        self.model, self.images, self.labels = model, images, labels
+        self.model, self.num_images = model, len(labels)
+        self.images, self.labels = (t.tensor_split(dist.size())[dist.rank()] for t in (images, labels))
         self.stats, self.batch_size, self.precision = stats, batch_size, precision
         self._graph: _BatchGraph | None = None
         self._wants_graph = images.device.type == "cuda" and mode != "eager"
@@ -44,7 +47,8 @@ class Evaluator:
             # One transfer at the end; losses are summed in double precision on the host.
             losses, errors = (torch.stack(column).tolist() for column in zip(*results, strict=True))
         self.model.train(was_training)
-        return Counts(sum(errors), len(self.labels), sum(losses))
+        errors_sum, loss_sum = dist.total([sum(errors), sum(losses)])
+        return Counts(int(errors_sum), self.num_images, loss_sum)
 
     def _count(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Summed loss and errors of a batch; a full one goes through a CUDA graph where there is one."""
@@ -82,7 +86,7 @@ class _BatchGraph:
 
 def recompute_batch_norm(model: nn.Module, batch: Callable[[int], tuple[Tensor, Tensor]], num_batches: int) -> None:
     """Replaces the running statistics by plain averages over training batches, as the authors' ImageNet release
-    did after training (deviation D4)."""
+    did after training (deviation D4). Each rank takes its own part of a batch."""
     layers = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
     momenta = [layer.momentum for layer in layers]
     model.train()
@@ -94,3 +98,4 @@ def recompute_batch_norm(model: nn.Module, batch: Callable[[int], tuple[Tensor, 
             model(batch(step)[0])
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
+    dist.average([b for b in model.buffers() if b.is_floating_point()])

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
-from repro import checkpoint
+from repro import checkpoint, torchrun
+from repro.attempt import Outcome, attempt
+from repro.attempt import is_done as is_done
 from repro.config import DataConfig, RunConfig
-from repro.cost import calibrate, estimate
 from repro.data import Dataset, load
-from repro.device import device_name, num_threads, pick_device
-from repro.errors import InputError, RunError
-from repro.progress import duration
+from repro.device import pick_device
+from repro.errors import InputError
+from repro.forecast import PlanProgress, forecast, longest_first, seconds_of
+from repro.places import Place, places_for, runs_at_once, share_processors, shared_gpus
+from repro.pool import Pool
 from repro.record import environment
 from repro.resources import default_path
-from repro.run import check_folder, run
+from repro.run import check_folder
 from repro.stop import Stopper
 
 Say = Callable[[str], None]
@@ -37,7 +37,8 @@ class Result:
 
 
 def launch(configs: list[RunConfig], command: str, say: Say, finished: Callable[[RunConfig], None]) -> Result:
-    """Trains what is missing, one run after the other; ``finished`` is called after each run that ends with a record.
+    """Trains what is missing, one run after the other or several at once; ``finished`` is called after each run that
+    ends with a record.
 
     Raises:
         InputError: Something that the plan needs is wrong; nothing was started.
@@ -45,64 +46,99 @@ def launch(configs: list[RunConfig], command: str, say: Say, finished: Callable[
     check(configs)
     waiting = [c for c in configs if not is_done(c)]
     environment()  # now, as it is cached: the checkout may change while a long sweep trains
-    say(summary(configs, waiting))
     result = Result()
-    if waiting:
-        datasets = load_all(waiting, say)
-        say(forecast(waiting, datasets))
-        with Stopper(waiting[0].execution.max_minutes) as stopper:
-            for number, config in enumerate(waiting, 1):
-                say(f"[{number}/{len(waiting)}] {config.run_id}")
-                if done := attempt(config, datasets[config.data], command, stopper, say, result):
-                    finished(config)
-                if stopper.asked() and (not done or number < len(waiting)):
-                    say(f"stopped ({stopper.reason}): everything is saved; the same command goes on")
-                    result.exit_code = stopper.exit_code
-                    break
+    if not waiting:
+        say(summary(configs, waiting))
+    else:
+        places = places_for(waiting)
+        waiting = share_processors(waiting, places)
+        say(summary(configs, waiting))
+        carry_out(waiting, places, command, say, finished, result)
     result.finished = [c for c in configs if is_done(c)]
+    done = {c.run_id for c in result.finished}
+    result.elsewhere = [run_id for run_id in result.elsewhere if run_id not in done]
+    if result.elsewhere:
+        say(f"left to other processes: {', '.join(result.elsewhere)}")
     if result.failed and not result.exit_code:
         result.exit_code = 1
     return result
 
 
-def attempt(config: RunConfig, dataset: Dataset, command: str, stopper: Stopper, say: Say, result: Result) -> bool:
-    """Whether one run ended with a record. A failure is noted, in its folder too, and does not spread."""
-    failure = config.work_dir / "failure.txt"
+def carry_out(
+    waiting: list[RunConfig],
+    places: list[Place],
+    command: str,
+    say: Say,
+    finished: Callable[[RunConfig], None],
+    result: Result,
+) -> None:
+    """Trains ``waiting`` and notes in ``result`` what went wrong."""
+    datasets = load_all(waiting, say)
+    seconds = seconds_of(waiting, datasets)
+    say(forecast(waiting, places, seconds))
+    left = {config.run_id for config in waiting}
+
+    def ended(config: RunConfig, outcome: Outcome) -> None:
+        if outcome.state == "stopped":
+            return
+        left.discard(config.run_id)
+        if outcome.state == "finished":
+            finished(config)
+        elif outcome.state == "elsewhere":
+            say(outcome.reason)
+            result.elsewhere.append(config.run_id)
+        else:
+            result.failed[config.run_id] = outcome.reason
+            say(f"{f'{config.run_id} ' * bool(places)}failed: {outcome.reason}")
+
+    with Stopper(waiting[0].execution.max_minutes) as stopper:
+        if places:
+            datasets.clear()  # each worker has its own
+            at_once(longest_first(waiting, seconds), places, command, stopper, seconds, say, ended)
+        else:
+            one_after_another(waiting, datasets, command, stopper, say, ended)
+        if stopper.asked() and left:
+            say(f"stopped ({stopper.reason}): everything is saved; the same command goes on")
+            result.exit_code = stopper.exit_code
+
+
+def one_after_another(
+    waiting: Sequence[RunConfig],
+    datasets: dict[DataConfig, Dataset],
+    command: str,
+    stopper: Stopper,
+    say: Say,
+    ended: Callable[[RunConfig, Outcome], None],
+) -> None:
+    """In this process."""
+    for number, config in enumerate(waiting, 1):
+        say(f"[{number}/{len(waiting)}] {config.run_id}")
+        ended(config, attempt(config, lambda config: datasets[config.data], command, stopper, say))
+        if stopper.asked():
+            return
+
+
+def at_once(
+    waiting: Sequence[RunConfig],
+    places: Sequence[Place],
+    command: str,
+    stopper: Stopper,
+    seconds: dict[str, float],
+    say: Say,
+    ended: Callable[[RunConfig, Outcome], None],
+) -> None:
+    """In worker processes."""
+    progress = PlanProgress(waiting[0].execution.progress, seconds, runs_at_once(places), say)
+
+    def told(config: RunConfig, outcome: Outcome) -> None:
+        with progress.aside():
+            ended(config, outcome)
+
     try:
-        config.work_dir.mkdir(parents=True, exist_ok=True)
-        # A second, not none: a status command holds the lock for a moment when it looks.
-        with FileLock(config.work_dir / "lock", timeout=1):
-            if is_done(config):
-                return True
-            failure.unlink(missing_ok=True)
-            return run(config, dataset, command, stopper, say) is not None
-    except Timeout:
-        say(f"{config.run_id} is being trained by another process")
-        result.elsewhere.append(config.run_id)
-    except RunError as error:
-        result.failed[config.run_id] = str(error)
-    except Exception as error:  # out of memory, a fault of the device: the other runs go on
-        first = (str(error).splitlines() or [""])[0]
-        result.failed[config.run_id] = f"{type(error).__name__}: {first} (all of it in {failure})"
-        _keep(failure, traceback.format_exc())
-    if config.run_id in result.failed:
-        say(f"failed: {result.failed[config.run_id]}")
-        if not failure.exists():
-            _keep(failure, result.failed[config.run_id])
-    return False
-
-
-def _keep(path: Path, text: str) -> None:
-    """Best effort: a full disk must not hide what went wrong."""
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError:
-        return
-
-
-def is_done(config: RunConfig) -> bool:
-    """A run that has a record is complete: the record is written last. Published records never count."""
-    return (config.work_dir / "record.json").exists()
+        with shared_gpus(places, waiting) as (shared, environment):
+            Pool(shared, environment, command, progress.say, told, progress.look).train(waiting, stopper)
+    finally:
+        progress.close()
 
 
 def check(configs: list[RunConfig]) -> None:
@@ -117,6 +153,8 @@ def check(configs: list[RunConfig]) -> None:
         pick_device(device)
     for config in configs:
         check_folder(config)
+        if config.execution.num_ranks > 1:
+            torchrun.check(config.execution)
 
 
 def check_folder_is_usable(path: Path) -> None:
@@ -145,17 +183,6 @@ def load_all(configs: list[RunConfig], say: Say) -> dict[DataConfig, Dataset]:
             mine = root == default_path("data").absolute()
             datasets[config.data] = load(config.data, root, may_fetch=mine, say=say, cache=config.paths.work / "cache")
     return datasets
-
-
-def forecast(waiting: list[RunConfig], datasets: dict[DataConfig, Dataset]) -> str:
-    """One line: how long it may take, from the start of each run, and on what."""
-    speed = calibrate(waiting[0])
-    sizes = [(config, len(datasets[config.data].train), len(datasets[config.data].eval)) for config in waiting]
-    seconds = sum(estimate(config, speed, train, evaluated).seconds for config, train, evaluated in sizes)
-    execution = waiting[0].execution
-    device = pick_device(execution.device)
-    where = device_name(device) + (f", {num_threads(execution)} threads" if device.type == "cpu" else "")
-    return f"about {duration(seconds)} of training on {where}"
 
 
 def summary(configs: list[RunConfig], waiting: list[RunConfig]) -> str:

@@ -1,4 +1,4 @@
-"""Progress of one run: a bar on a terminal, plain lines elsewhere."""
+"""Progress of one run, or of several at once: a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -27,14 +27,19 @@ def duration(seconds: float) -> str:
     return f"{whole // 86400} d {whole % 86400 // 3600} h"
 
 
+def shown_as(style: str) -> str:
+    """``bar``, ``lines`` or ``none``, where ``auto`` looks for a terminal."""
+    if style == "auto":
+        return "bar" if sys.stderr.isatty() else "lines"
+    return style
+
+
 class Progress:
     """Shows step, images/s, errors and the time left, at most every few seconds."""
 
     def __init__(self, label: str, step: int, steps: int, batch_size: int, style: str, train_seconds: float) -> None:
         self.label, self.steps, self.batch_size = label, steps, batch_size
-        if style == "auto":
-            style = "bar" if sys.stderr.isatty() else "lines"
-        self.style = style
+        self.style = style = shown_as(style)
         self.eval_text = ""
         self.images_per_second = 0.0
         self._first_step, self._start = step, time.monotonic()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.backends.cudnn import version as cudnn_version
 
-from repro import checkpoint
+from repro import checkpoint, dist
 from repro.config import NUMERICS_VERSION, RunConfig, plain
 from repro.data import Dataset
 from repro.data.stream import TrainStream, to_device
@@ -26,13 +26,15 @@ from repro.record import SCHEMA, environment, now, read_json, write_json
 from repro.step import build_step, pick_step
 from repro.stop import Stopper
 from repro.train import NotFiniteError, TrainState, train
-from repro.watch import Watch, payload, write_curve
+from repro.watch import Follower, Watch, payload, write_curve
 
 
 def run(
     config: RunConfig, dataset: Dataset, command: str, stopper: Stopper, say: Callable[[str], None]
 ) -> dict[str, Any] | None:
     """Trains, evaluates and records one run; goes on from its last checkpoint where there is one.
+
+    Every rank of the run calls it alike; the first alone reads and writes the run's folder.
 
     Returns:
         The record, or None where the run was asked to stop and saved itself.
@@ -42,7 +44,9 @@ def run(
         RunError: The loss is not finite, or something cannot be written.
     """
     started = now()
-    claim_folder(config)
+    if dist.size() != config.execution.num_ranks:
+        raise InputError(f"{config.run_id} is a run of {config.execution.num_ranks} processes: torchrun starts them")
+    dist.on_first(lambda: claim_folder(config))
     execution, precision = config.execution, config.optim.precision
     device = set_up(execution, precision)
     mode = pick_step(execution.step, device)
@@ -50,7 +54,9 @@ def run(
     model.recompute = execution.checkpoint_activations
     model.to(device, memory_format=memory_format(device))  # type: ignore[call-overload]
     optimizer = build_optimizer(model, config.optim)
-    stream = TrainStream(dataset.train, config.data, config.optim.batch_size, config.seed, device)
+    stream = TrainStream(
+        dataset.train, config.data, config.optim.batch_size, config.seed, device, dist.rank(), dist.size()
+    )
     made_on = setting(execution, device, mode)
     state, resumed = restore(config, model, optimizer, made_on, say)
 
@@ -59,9 +65,11 @@ def run(
 
     evaluate = evaluator(*to_device(dataset.eval, device))
     execute = build_step(mode, model, optimizer, stream, precision, execution.log_steps)
-    if execution.profile:
+    if execution.profile and dist.is_first():
         execute = ProfiledStep(execute, config.work_dir, device, config.optim.steps - state.step, say)
-    watch = Watch.start(config, state, dataset.eval.name, model, optimizer, made_on, stopper)
+    watch: Watch | Follower = Follower(stopper)
+    if dist.is_first():
+        watch = Watch.start(config, state, dataset.eval.name, model, optimizer, made_on, stopper)
     try:
         finished = train(execute, optimizer, state, config, len(stream), watch.hooks(evaluate))
     except NotFiniteError as error:
@@ -75,14 +83,15 @@ def run(
     if config.eval.bn_stats == "recomputed":
         recompute_batch_norm(model, stream.batch, config.eval.bn_batches)
         final = evaluate()
-    checkpoint.save(config.work_dir / checkpoint.FINAL, payload(model, optimizer, state, made_on))
+    last = payload(model, optimizer, state, made_on)
+    dist.on_first(lambda: checkpoint.save(config.work_dir / checkpoint.FINAL, last))
     trained = None
     if config.eval.train_error:
         limit = config.eval.train_images
         trained = evaluator(stream.images[:limit], stream.labels[:limit])()
 
     record = make_record(config, dataset, state, final, trained) | {
-        "execution": plain(execution) | {"threads": num_threads(execution), "step": mode},
+        "execution": plain(execution) | {"threads": num_threads(execution), "step": mode, "world_size": dist.size()},
         "provenance": environment()
         | {
             "command": command,
@@ -97,8 +106,12 @@ def run(
             "finished": now(),
         },
     }
-    write_curve(config.work_dir, state.curve)
-    write_json(config.work_dir / "record.json", record)
+
+    def leave() -> None:
+        write_curve(config.work_dir, state.curve)
+        write_json(config.work_dir / "record.json", record)
+
+    dist.on_first(leave)
     return record
 
 
@@ -142,7 +155,24 @@ def restore(
     made_on: dict[str, str],
     say: Callable[[str], None],
 ) -> tuple[TrainState, int | None]:
-    """The state to go on from, and the step that a checkpoint gave (None: from the start)."""
+    """The state to go on from, and the step that a checkpoint gave (None: from the start); the same on all ranks."""
+    found_here = load_last(config, model, optimizer, made_on, say) if dist.is_first() else None
+    rates = [group["lr"] for group in optimizer.param_groups]
+    momentum = [value for state in optimizer.state.values() for value in state.values()]
+    dist.copy_from_first([*model.state_dict().values(), *rates, *momentum])
+    found = dist.shared(found_here)
+    assert found is not None
+    return found
+
+
+def load_last(
+    config: RunConfig,
+    model: nn.Module,
+    optimizer: torch.optim.SGD,
+    made_on: dict[str, str],
+    say: Callable[[str], None],
+) -> tuple[TrainState, int | None]:
+    """Fills model and optimizer from the newest checkpoint that can be read, where there is one."""
     found = checkpoint.load_latest(config.work_dir, say)
     if found is None:
         if checkpoint.checkpoints(config.work_dir):
@@ -153,7 +183,7 @@ def restore(
     load_optimizer(optimizer, stored["optimizer"])
     state = TrainState.from_dict(stored["state"])
     say(f"  goes on at step {state.step:,} from {path.name}")
-    before = stored["setting"]
+    before = {"ranks": "1"} | stored["setting"]  # which older checkpoints do not say
     changes = [f"{name} {before.get(name)} → {value}" for name, value in made_on.items() if before.get(name) != value]
     if changes:
         say(f"  made under another setting ({', '.join(changes)}): equal up to rounding, not to the last bit")

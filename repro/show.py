@@ -36,7 +36,7 @@ def image_counts(config: RunConfig) -> tuple[int, int]:
 
 
 def cost_table(configs: Sequence[RunConfig], costs: Sequence[Estimate]) -> str:
-    header = ["run", "params", "multiply-adds", "steps", "time", ""]
+    header = ["run", "params", "multiply-adds", "steps", "time", "memory", ""]
     rows = []
     for config, cost in zip(configs, costs, strict=True):
         state = "done" if (config.work_dir / "record.json").exists() else ""
@@ -47,10 +47,11 @@ def cost_table(configs: Sequence[RunConfig], costs: Sequence[Estimate]) -> str:
                 f"{cost.size.macs:,}",
                 f"{cost.steps:,}",
                 duration(cost.seconds),
+                f"{cost.memory / 1e9:.1f} GB",
                 state,
             ]
         )
-    align = ("left", "right", "right", "right", "right", "left")
+    align = ("left", "right", "right", "right", "right", "right", "left")
     return str(tabulate(rows, header, tablefmt="simple", colalign=align, disable_numparse=True))
 
 
@@ -82,6 +83,8 @@ def _values(configs: Sequence[RunConfig]) -> list[tuple[str, str, list[object]]]
 
 
 def plain_value(value: object) -> object:
+    if dataclasses.is_dataclass(value):
+        return {field.name: plain_value(getattr(value, field.name)) for field in dataclasses.fields(value)}
     return str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from repro.errors import InputError
+from repro.lock import is_held, owner
 from repro.record import read_json
 
 
@@ -23,6 +22,7 @@ class RunStatus:
     images_per_second: float | None
     seconds_left: float | None
     note: str = ""
+    """Who trains a running run, why one failed, what is broken."""
 
 
 def statuses(work: Path) -> list[RunStatus]:
@@ -42,22 +42,11 @@ def status(folder: Path) -> RunStatus:
     except (InputError, KeyError, TypeError, ValueError) as problem:
         return RunStatus(folder.name, "broken", 0, 0, None, None, None, str(problem).splitlines()[0])
     step, error = progress.get("step", 0), progress.get("train_error")
-    if is_locked(folder / "lock"):
+    if is_held(folder):
         speed, left = progress.get("images_per_second"), progress.get("seconds_left")
-        return RunStatus(folder.name, "running", step, steps, error, speed, left)
+        return RunStatus(folder.name, "running", step, steps, error, speed, left, str(owner(folder) or ""))
     failure = folder / "failure.txt"
     if failure.exists():
         lines = failure.read_text(encoding="utf-8").splitlines()
         return RunStatus(folder.name, "failed", step, steps, error, None, None, lines[-1] if lines else "")
     return RunStatus(folder.name, "interrupted", step, steps, error, None, None)
-
-
-def is_locked(path: Path) -> bool:
-    """Whether a living process holds the lock: the system drops it when its owner dies."""
-    if not path.exists():
-        return False
-    try:
-        with FileLock(path, timeout=0):
-            return False
-    except (Timeout, OSError):
-        return True

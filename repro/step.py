@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from repro import dist
 from repro.data.stream import TrainStream
 from repro.data.transforms import Draws
 from repro.device import autocast, memory_format
@@ -24,7 +25,7 @@ from repro.models.blocks import BlockNet
 
 @dataclass(frozen=True)
 class StepResult:
-    """One step's mean loss and wrong answers on its augmented batch."""
+    """One step's mean loss and wrong answers on its augmented batch, whole, whatever the number of ranks."""
 
     loss: float
     errors: int
@@ -37,7 +38,7 @@ class Step(Protocol):
         """Trains on the batch of ``step``, counted from 0, at the learning rate that the optimizer holds."""
 
     def read(self) -> list[StepResult]:
-        """The results since the last read, oldest first."""
+        """The results since the last read, oldest first; all ranks must read after the same step."""
 
 
 def step_modes(device: torch.device) -> tuple[str, ...]:
@@ -93,12 +94,15 @@ class EagerStep:
         self.model, self.optimizer, self.stream, self.precision = model, optimizer, stream, precision
         device = stream.device
         self._dtype = next(model.parameters()).dtype
-        self._draws = torch.zeros(4, stream.batch_size, dtype=torch.int64, device=device)
+        self._draws = torch.zeros(4, stream.part_size, dtype=torch.int64, device=device)
         self._losses = torch.zeros(window, dtype=self._dtype, device=device)
         self._errors = torch.zeros(window, dtype=torch.int64, device=device)
         self._positions = torch.arange(window, device=device)
         self._position = torch.zeros((), dtype=torch.int64, device=device)
         self._pending = 0
+        self._parameters = list(model.parameters())
+        self._statistics = [b for b in model.buffers() if b.is_floating_point()]
+        self._mean = dist.Mean(self._parameters + self._statistics) if dist.size() > 1 else None
 
     def run(self, step: int) -> None:
         self._draws.copy_(self.stream.draws(step).packed)
@@ -109,6 +113,8 @@ class EagerStep:
         losses, errors = self._losses[: self._pending].tolist(), self._errors[: self._pending].tolist()
         self._pending = 0
         self._position.zero_()
+        sums = dist.total(losses + errors)
+        losses, errors = [s / dist.size() for s in sums[: len(losses)]], [int(s) for s in sums[len(losses) :]]
         return [StepResult(loss, count) for loss, count in zip(losses, errors, strict=True)]
 
     def _execute(self) -> None:
@@ -123,8 +129,19 @@ class EagerStep:
         loss = F.cross_entropy(logits.to(self._dtype), labels)
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
+        if self._mean is not None:
+            self._average(self._mean)
         self.optimizer.step()
         self._keep(loss.detach(), (logits.detach().argmax(1) != labels).sum())
+
+    def _average(self, mean: dist.Mean) -> None:
+        """Gradients of the whole batch, and running statistics over all its groups: as these are the same on all ranks
+        after every step, evaluating or saving at another time changes no bit of them."""
+        gradients = [p.grad for p in self._parameters]
+        means = mean([g for g in gradients if g is not None] + self._statistics)
+        for p, gradient in zip(self._parameters, means, strict=False):
+            p.grad = gradient
+        torch._foreach_copy_(self._statistics, means[len(self._parameters) :])
 
     def _keep(self, loss: Tensor, errors: Tensor) -> None:
         # Not an indexed write: its deterministic form on CUDA sorts.

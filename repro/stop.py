@@ -1,24 +1,31 @@
-"""When a run is asked to save and end: a time limit or a signal."""
+"""When a run is asked to save and end: a time limit, a signal or another process."""
 
 from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Callable
 from types import FrameType, TracebackType
 
 TIME_IS_UP = 75
 """Exit code of a command that ``execution.max_minutes`` ended: the same command goes on."""
 
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR2") if hasattr(signal, name))
+"""What asks a command to save and end. The last is what schedulers announce their time limit with."""
+
 
 class Stopper:
-    """Turns the first SIGINT or SIGTERM, and the end of the time, into a request; a second signal ends at once."""
+    """Turns a first signal, the end of the time or ``stop`` into a request; a second SIGINT or SIGTERM ends at once."""
 
     def __init__(self, max_minutes: float | None) -> None:
         self.deadline = None if max_minutes is None else time.monotonic() + 60 * max_minutes
         self.signal: signal.Signals | None = None
+        self.end_children: Callable[[], None] | None = None
+        """Called before a second signal ends this process, so that nobody is left behind."""
+        self._told = False
 
     def __enter__(self) -> Stopper:
-        self._handlers = {s: signal.signal(s, self._request) for s in (signal.SIGINT, signal.SIGTERM)}
+        self._handlers = {s: signal.signal(s, self._request) for s in SIGNALS}
         return self
 
     def __exit__(
@@ -28,11 +35,24 @@ class Stopper:
             signal.signal(number, handler)
 
     def _request(self, number: int, frame: FrameType | None) -> None:
+        again = self.signal == number
         self.signal = signal.Signals(number)
-        signal.signal(number, signal.SIG_DFL)
+        if number not in (signal.SIGINT, signal.SIGTERM):
+            return  # a scheduler's warning, which may come more than once: it is in no hurry
+        if self.end_children is None:
+            signal.signal(number, signal.SIG_DFL)  # so that the next one ends even a step that takes minutes
+        elif again:
+            self.end_children()
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+
+    def stop(self) -> None:
+        """Asks from within the process; from any thread."""
+        self._told = True
 
     def asked(self) -> bool:
-        return self.signal is not None or (self.deadline is not None and time.monotonic() >= self.deadline)
+        late = self.deadline is not None and time.monotonic() >= self.deadline
+        return self._told or self.signal is not None or late
 
     @property
     def exit_code(self) -> int:

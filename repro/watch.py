@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from repro import checkpoint
+from repro import checkpoint, dist
 from repro.config import RunConfig
 from repro.errors import RunError
 from repro.events import Events
@@ -69,7 +69,15 @@ class Watch:
         )
 
     def hooks(self, evaluate: Callable[[], Counts]) -> Hooks:
-        return Hooks(self.logged, evaluate, self.evaluated, self.save_is_due, self.save, self.stopper.asked)
+        """What the loop of the first rank calls; in step with what ``Follower`` answers on the others."""
+        return Hooks(
+            self.logged,
+            evaluate,
+            self.evaluated,
+            lambda: dist.on_any(self.save_is_due()),
+            lambda state: dist.on_first(lambda: self.save(state)),
+            lambda: dist.on_any(self.stopper.asked()),
+        )
 
     def logged(self, state: TrainState, seen: Counts, lr: float) -> None:
         self.progress.update(state.step, state.train_seconds, seen.top1_error)
@@ -110,6 +118,29 @@ class Watch:
     def close(self) -> None:
         self.progress.close()
         self.events.close()
+
+
+@dataclass
+class Follower:
+    """Answers the loop's hooks on the other ranks: it writes nothing, waits while the first saves, stops with all."""
+
+    stopper: Stopper
+
+    def hooks(self, evaluate: Callable[[], Counts]) -> Hooks:
+        def nothing(*_: object) -> None:
+            pass
+
+        return Hooks(
+            nothing,
+            evaluate,
+            nothing,
+            lambda: dist.on_any(False),
+            lambda state: dist.on_first(nothing),
+            lambda: dist.on_any(self.stopper.asked()),
+        )
+
+    def close(self) -> None:
+        pass
 
 
 def payload(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from repro import checkpoint
 from repro.errors import RunError
@@ -47,6 +50,36 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(tmp_pat
     assert torch.equal(found[1]["model"]["w"], torch.full((3,), 5.0))
     assert len(said) == 1
     assert newest.name in said[0]
+
+
+@settings(max_examples=60)
+@given(where=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+def test_a_flipped_bit_is_refused_or_changes_nothing(where: float, bit: int) -> None:
+    values = {"model": {"w": torch.arange(64.0), "n": torch.tensor(3)}, "state": {"step": 5, "curve": [(1, 0.5)]}}
+    with tempfile.TemporaryDirectory() as folder:
+        path = checkpoint.step_path(Path(folder), 5)
+        checkpoint.save(path, values)
+        content = bytearray(path.read_bytes())
+        content[int(where * len(content))] ^= 1 << bit
+        path.write_bytes(content)
+        try:
+            found = checkpoint.load(path)
+        except RunError as error:
+            assert path.name in str(error)
+        else:
+            assert checkpoint.digest(found) == checkpoint.digest(values)
+
+
+def test_a_flipped_bit_of_a_weight_is_seen(tmp_path: Path) -> None:
+    """PyTorch itself loads it."""
+    path = checkpoint.step_path(tmp_path, 5)
+    checkpoint.save(path, {"model": {"w": torch.full((64,), 3.0)}})
+    content = bytearray(path.read_bytes())
+    content[content.index(torch.full((64,), 3.0).numpy().tobytes()) + 1] ^= 1
+    path.write_bytes(content)
+    assert torch.load(path, weights_only=True)["model"]["w"][0] != 3.0
+    with pytest.raises(RunError, match="damaged"):
+        checkpoint.load(path)
 
 
 def test_nothing_that_can_be_read_is_none(tmp_path: Path) -> None:

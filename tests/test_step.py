@@ -16,6 +16,7 @@ from repro.errors import InputError
 from repro.evaluate import Evaluator
 from repro.models import build_model
 from repro.models.blocks import BlockNet, GroupBatchNorm2d
+from repro.models.count import activation_bytes
 from repro.optim import build_optimizer, set_lr
 from repro.step import Step, StepResult, build_step, pick_step, step_modes
 from tests.runs import config
@@ -181,6 +182,16 @@ def test_recomputing_activations_keeps_less(tmp_path: Path) -> None:
     kept = saved_bytes(Training(tmp_path, "cpu", "eager", "model.depth=20"))
     again = saved_bytes(Training(tmp_path, "cpu", "eager", "model.depth=20", "execution.checkpoint_activations=true"))
     assert again < kept / 2
+
+
+@pytest.mark.parametrize("recompute", ["true", "false"])
+def test_what_a_step_keeps_is_what_is_counted_beforehand(tmp_path: Path, recompute: str) -> None:
+    words = ("model.depth=14", "model.shortcut=B", f"execution.checkpoint_activations={recompute}")
+    run = config(tmp_path, *words)
+    counted = activation_bytes(run.model, run.data.image_size, run.optim.batch_size, recompute == "true")
+    training = Training(tmp_path, "cpu", "eager", *words)
+    weights = sum(4 * p.numel() for p in training.model.parameters())
+    assert counted <= saved_bytes(training) <= counted + weights
 
 
 @pytest.mark.slow

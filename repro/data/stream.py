@@ -20,12 +20,26 @@ def to_device(split: Split, device: torch.device) -> tuple[Tensor, Tensor]:
 class TrainStream:
     """Step t takes images [B*t, B*t + B) of the concatenated per-epoch permutations.
 
-    No batch is short and no image is dropped: a step may end one epoch and begin the next.
+    No batch is short and no image is dropped: a step may end one epoch and begin the next. ``batch_size`` is global:
+    of ``num_ranks`` ranks, which divide it, ``rank`` gets its own consecutive part, and chance decides about the whole
+    batch before.
     """
 
-    def __init__(self, split: Split, config: DataConfig, batch_size: int, seed: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        split: Split,
+        config: DataConfig,
+        batch_size: int,
+        seed: int,
+        device: torch.device,
+        rank: int = 0,
+        num_ranks: int = 1,
+    ) -> None:
         self.images, self.labels = to_device(split, device)
         self.config, self.batch_size, self.seed, self.device = config, batch_size, seed, device
+        self.part_size = batch_size // num_ranks
+        """Images of a step on this rank."""
+        self._part_start = rank * self.part_size
         self.stats: PixelStats = pixel_stats(self.images, config.mean, config.std)
         self._epochs: dict[int, Tensor] = {}
 
@@ -34,7 +48,7 @@ class TrainStream:
         return len(self.labels)
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Augmented float32 images (B, 3, H, W) and labels (B,) of ``step``, counted from 0."""
+        """Augmented float32 images (B, 3, H, W) and labels (B,) of ``step``, counted from 0; B is this rank's part."""
         return self.augmented(self.draws(step))
 
     def augmented(self, draws: Draws) -> tuple[Tensor, Tensor]:
@@ -43,8 +57,9 @@ class TrainStream:
         return images, self.labels[draws.order]
 
     def draws(self, step: int) -> Draws:
-        """What chance decides about the images of ``step``, on the device."""
-        first, last = step * self.batch_size, (step + 1) * self.batch_size
+        """What chance decides about this rank's images of ``step``, on the device."""
+        first = step * self.batch_size + self._part_start
+        last = first + self.part_size
         parts = []
         for epoch in range(first // len(self), (last - 1) // len(self) + 1):
             start = epoch * len(self)

@@ -14,7 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from repro import dist
 from repro.config import ModelConfig
+from repro.models.spanning import normalize_across
 
 
 class GroupBatchNorm2d(nn.BatchNorm2d):
@@ -22,7 +24,8 @@ class GroupBatchNorm2d(nn.BatchNorm2d):
 
     The group size is a setting of the science, as a batch of 128 on the paper's two GPUs was two groups of 64:
     it does not follow from the hardware that the run happens to be on. Running statistics take the mean over
-    the groups. Input and output: (N, C, H, W), N a multiple of ``group_size`` in training mode.
+    the groups. Input and output: (N, C, H, W); in training mode N is a multiple of ``group_size``, or its part on each
+    of several ranks.
     """
 
     def __init__(self, num_features: int, group_size: int, eps: float, momentum: float) -> None:
@@ -36,6 +39,8 @@ class GroupBatchNorm2d(nn.BatchNorm2d):
         if not self.training or x.shape[0] == self.group_size:
             return self._normalize(x, self.running_mean, self.running_var, self.weight, self.bias)
         num_images, channels, height, width = x.shape
+        if num_images < self.group_size and dist.size() > 1:
+            return self._across_ranks(x)
         groups, rest = divmod(num_images, self.group_size)
         if rest:
             raise ValueError(f"a batch of {num_images} images does not divide into groups of {self.group_size}")
@@ -55,6 +60,22 @@ class GroupBatchNorm2d(nn.BatchNorm2d):
         self.running_var.copy_(running_var.view(groups, channels).mean(0))
         y = y.view(self.group_size, groups, channels, height, width).transpose(0, 1)
         return y.reshape(num_images, channels, height, width)
+
+    def _across_ranks(self, x: Tensor) -> Tensor:
+        ranks, rest = divmod(self.group_size, x.shape[0])
+        if rest or dist.size() % ranks:
+            raise ValueError(
+                f"{x.shape[0]} images on each of {dist.size()} ranks do not make groups of {self.group_size}"
+            )
+        y, mean, var = normalize_across(x, self.weight, self.bias, self.eps, ranks)
+        if self.updates_statistics:
+            assert self.running_mean is not None
+            assert self.running_var is not None
+            assert self.momentum is not None
+            values = self.group_size * x.shape[2] * x.shape[3]
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(var * (values / (values - 1)), self.momentum)
+        return y
 
     def _normalize(
         self, x: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight: Tensor, bias: Tensor

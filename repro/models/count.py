@@ -29,3 +29,28 @@ def measure(config: ModelConfig, image_size: int, num_classes: int) -> Size:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(image)
     return Size(sum(p.numel() for p in model.parameters()), counter.get_total_flops() // 2)
+
+
+@cache
+def activation_bytes(config: ModelConfig, image_size: int, batch_size: int, recompute: bool) -> int:
+    """Memory of what a training step in single precision keeps for its backward pass, each tensor once.
+
+    Args:
+        recompute: Whether blocks compute their activations again instead (``execution.checkpoint_activations``).
+    """
+    with torch.device("meta"):
+        model = build_model(config, num_classes=10)
+        model.recompute = recompute
+        images = torch.empty(batch_size, 3, image_size, image_size)
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage._cdata] = storage  # held, so that no later one takes its place
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        logits = model(images)
+    learned = {p.untyped_storage()._cdata for p in model.parameters()}
+    assert logits.requires_grad
+    return sum(storage.nbytes() for address, storage in kept.items() if address not in learned)

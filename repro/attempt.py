@@ -1,0 +1,87 @@
+"""Training one run so that nothing that goes wrong with it reaches another: what became of it, and why."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from repro import torchrun
+from repro.config import RunConfig
+from repro.data import Dataset
+from repro.errors import InputError, RunError
+from repro.lock import Elsewhere, hold
+from repro.run import run
+from repro.stop import Stopper
+
+FAILURE = "failure.txt"
+"""Why a run failed, in its folder."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an attempt ended."""
+
+    state: Literal["finished", "stopped", "elsewhere", "failed"]
+    reason: str = ""
+    sound: bool = True
+    """Whether the process can be trusted with another run: not after an error that nobody foresaw."""
+
+
+def attempt(
+    config: RunConfig,
+    dataset_of: Callable[[RunConfig], Dataset],
+    command: str,
+    stopper: Stopper,
+    say: Callable[[str], None],
+) -> Outcome:
+    """Trains one run under its lock. A failure is noted, in its folder too, and does not spread."""
+    failure = config.work_dir / FAILURE
+    sound = True
+    try:
+        if config.execution.num_ranks > 1:
+            failure.unlink(missing_ok=True)
+            done = torchrun.train(config, command, stopper, say)  # its first rank holds the lock
+            return Outcome("finished" if done else "stopped")
+        with hold(config.work_dir):
+            if is_done(config):
+                return Outcome("finished")
+            failure.unlink(missing_ok=True)
+            done = run(config, dataset_of(config), command, stopper, say) is not None
+            return Outcome("finished" if done else "stopped")
+    except Elsewhere as error:
+        return Outcome("elsewhere", str(error))
+    except (InputError, RunError) as error:
+        reason = details = str(error)
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        reason = (
+            f"out of memory ({first_line(error)}): execution.checkpoint_activations=true needs less, and so do fewer "
+            f"runs at once (all of it in {failure})"
+        )
+        details = traceback.format_exc()
+    except Exception as error:  # a fault of the device or of ours
+        reason = f"{type(error).__name__}: {first_line(error)} (all of it in {failure})"
+        details = traceback.format_exc()
+        sound = False
+    note_failure(config, details)
+    return Outcome("failed", reason, sound)
+
+
+def note_failure(config: RunConfig, text: str) -> None:
+    """Writes why a run failed into its folder, where that is possible: a full disk must not hide what went wrong."""
+    try:
+        (config.work_dir / FAILURE).write_text(text, encoding="utf-8")
+    except OSError:
+        return
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0]
+
+
+def is_done(config: RunConfig) -> bool:
+    """A run that has a record is complete: the record is written last. Published records never count."""
+    return (config.work_dir / "record.json").exists()

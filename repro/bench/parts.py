@@ -1,0 +1,159 @@
+"""What a bench measures, in order of importance: when the time is up, the least important is missing."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from repro.compose import parse, plan, product
+from repro.config import RunConfig
+from repro.errors import InputError
+
+GPU_DEPTHS = (20, 56, 110)
+CPU_DEPTHS = (20,)
+RUNS_AT_ONCE = (1, 2, 4, 8)
+
+FIXED_BY_ALL = ("model", "model.depth", "optim.precision", "execution.step", "exp")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One measurement."""
+
+    kind: str
+    """A name in ``repro.bench.measure.MEASUREMENTS``, or ``processes``."""
+    label: str
+    config: RunConfig
+    seconds: float
+    """Of measuring, start-up apart."""
+    limit: float
+    """Seconds after which it is given up."""
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the words ask for. ``names_nets``: whether they say which nets; without, the device decides."""
+
+    configs: list[RunConfig]
+    names_nets: bool
+
+
+def choose(words: Sequence[str], *, everything: bool) -> Choice:
+    """The configurations that ``words`` describe, without those that differ in what no speed depends on (seeds).
+
+    Raises:
+        InputError: Some word is wrong, or ``everything`` decides what it sets.
+    """
+    plan(list(words))
+    given = {override.key_or_group: override for override in map(parse, words)}
+    if everything and (fixed := [key for key in FIXED_BY_ALL if key in given]):
+        raise InputError(f"--all measures a list of its own; leave out {fixed[0]}=, or leave out --all")
+    # A plan holds every run once, whatever its execution: sweeps over that are expanded here.
+    execution = {key: o for key, o in given.items() if key.startswith("execution.")}
+    others = [word for word, key in zip(words, given, strict=True) if key not in execution]
+    configs: dict[object, RunConfig] = {}
+    for point in product(execution):
+        for config in plan([*others, *(o.input_line or "" for o in point.values())]).runs:
+            key = (config.model, config.data, config.optim.precision, config.optim.batch_size, config.execution)
+            configs.setdefault(key, config)
+    return Choice(list(configs.values()), "model.depth" in given or "exp" in given)
+
+
+def quick_parts(choice: Choice, device: dict[str, Any]) -> list[Part]:
+    """The first net in its fastest way: under a minute in all on two cores."""
+    config = choice.configs[0]
+    if config.execution.step == "auto":
+        config = with_step(config, device["best_step"])
+    return [
+        pairs_part(config, 20, 44),
+        Part("ceilings", "the device's ceilings", config, 1, 10),
+        case_part(config, 6, 30),
+    ]
+
+
+def usual_parts(choice: Choice, device: dict[str, Any]) -> list[Part]:
+    """Each net asked for in each way that the device can run it, and each beside the textbook loop."""
+    configs = choice.configs
+    if not choice.names_nets:
+        depths = GPU_DEPTHS if device["device"] == "cuda" else CPU_DEPTHS
+        configs = [with_depth(config, depth) for depth in depths for config in configs]
+    parts = [Part("ceilings", "the device's ceilings", configs[0], 3, 60)]
+    compared: set[object] = set()
+    for config in configs:
+        modes = fastest_first(device) if config.execution.step == "auto" else [config.execution.step]
+        parts += [case_part(with_step(config, mode), 12, 240) for mode in modes]
+        if config.model not in compared:
+            compared.add(config.model)
+            parts.append(pairs_part(with_step(config, modes[0]), 24, 240))
+    return parts
+
+
+def all_parts(choice: Choice, device: dict[str, Any]) -> list[Part]:
+    """All that the project's targets need: every net of Table 6, the precisions, the modes, what exactness costs, how
+    many small runs a device can hold, and the memory of the deepest net. Eight minutes on a fast GPU."""
+    best, base = device["best_step"], with_step(choice.configs[0], device["best_step"])
+    net = {depth: with_depth(base, depth) for depth in (20, 32, 44, 56, 110, 1202)}
+    parts = [
+        Part("ceilings", "the device's ceilings", base, 3, 60),
+        case_part(net[20], 6, 60),
+        pairs_part(net[20], 20, 90),
+        Part("threads", "ResNet-20, runs at once in threads", net[20], 12, 90, {"counts": RUNS_AT_ONCE}),
+        case_part(net[110], 8, 60),
+        case_part(net[1202], 15, 120),
+        Part("processes", "ResNet-20, runs at once in processes", net[20], 12, 120, {"counts": RUNS_AT_ONCE}),
+    ]
+    parts += [case_part(with_precision(net[depth], "bf16"), 6, 60) for depth in (20, 110)]
+    parts.append(case_part(checkpointed(net[1202]), 10, 120))
+    parts += [case_part(not_deterministic(net[depth]), 6, 60) for depth in (20, 110)]
+    parts += [case_part(with_precision(net[depth], "fp32"), 6, 60) for depth in (20, 110)]
+    parts += [case_part(net[depth], 5, 60) for depth in (56, 32, 44)]
+    others = [mode for mode in fastest_first(device) if mode != best]
+    parts += [case_part(with_step(net[depth], mode), 6, 120) for mode in others for depth in (20, 110)]
+    parts += [case_part(with_precision(net[1202], "bf16"), 10, 120), pairs_part(net[110], 15, 120)]
+    parts += [case_part(with_step(net[1202], mode), 10, 150) for mode in others]
+    return parts
+
+
+def fastest_first(device: dict[str, Any]) -> list[str]:
+    best = device["best_step"]
+    return [best, *(mode for mode in device["step_modes"] if mode != best)]
+
+
+def case_part(config: RunConfig, seconds: float, limit: float) -> Part:
+    return Part("case", label(config), config, seconds, limit)
+
+
+def pairs_part(config: RunConfig, seconds: float, limit: float) -> Part:
+    return Part("pairs", f"{label(config)} beside the textbook loop", config, seconds, limit)
+
+
+def label(config: RunConfig) -> str:
+    """What sets a configuration apart from others, in words."""
+    execution = config.execution
+    words = [config.model.label, config.optim.precision, execution.step]
+    words += ["not deterministic"] * (not execution.deterministic)
+    words += ["recomputing"] * execution.checkpoint_activations
+    return " ".join(words)
+
+
+def with_depth(config: RunConfig, depth: int) -> RunConfig:
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, depth=depth))
+
+
+def with_precision(config: RunConfig, precision: Any) -> RunConfig:
+    return dataclasses.replace(config, optim=dataclasses.replace(config.optim, precision=precision))
+
+
+def with_step(config: RunConfig, step: Any) -> RunConfig:
+    return dataclasses.replace(config, execution=dataclasses.replace(config.execution, step=step))
+
+
+def checkpointed(config: RunConfig) -> RunConfig:
+    return dataclasses.replace(config, execution=dataclasses.replace(config.execution, checkpoint_activations=True))
+
+
+def not_deterministic(config: RunConfig) -> RunConfig:
+    return dataclasses.replace(config, execution=dataclasses.replace(config.execution, deterministic=False))

@@ -1,0 +1,201 @@
+"""A net with all that trains it, driven in timed windows: single steps, the training loop, evaluation.
+
+Times are wall-clock between two waits for the device; each figure is the median of several rounds of many steps.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from repro.bench.ceilings import wait
+from repro.config import RunConfig
+from repro.data import Dataset
+from repro.data.stream import TrainStream, to_device
+from repro.data.transforms import generator_for
+from repro.device import memory_format, set_up
+from repro.evaluate import Evaluator
+from repro.metrics import Counts
+from repro.models import build_model
+from repro.optim import build_optimizer
+from repro.step import Step, StepResult, build_step, pick_step
+from repro.train import Hooks, TrainState, train
+
+ROUNDS = 5
+OVERTIME = 1.3
+"""Times the wanted seconds, after which no further round is begun."""
+
+HOST_STEPS = 10
+
+LEARNING_RATE = 0.01
+"""Of all timed steps: no speed depends on it, and no net of any depth diverges at it."""
+
+
+def warmup_steps(device: torch.device) -> int:
+    """Steps after the first in which libraries still choose algorithms and take memory."""
+    return 20 if device.type == "cuda" else 2
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """Repeated timings of the same work."""
+
+    count: int
+    """Steps, or images, in each round."""
+    seconds: list[float]
+
+    @property
+    def ms(self) -> float:
+        """Milliseconds for one, median."""
+        return 1000 * statistics.median(self.seconds) / self.count
+
+    @property
+    def per_second(self) -> float:
+        return 1000 / self.ms
+
+    def to_dict(self) -> dict[str, Any]:
+        ms = [1000 * s / self.count for s in self.seconds]
+        return {"median": self.ms, "min": min(ms), "max": max(ms), "rounds": ms, "count": self.count}
+
+
+def repeat(action: Callable[[int], float], seconds: float) -> Rounds:
+    """Calls ``action(count)``, which does so many and returns its seconds, in rounds that fill about ``seconds``.
+
+    Five rounds, but on a machine that turns out slower than at first as few as two.
+    """
+    count = max(1, int(seconds / ROUNDS / action(1)))
+    rounds: list[float] = []
+    while len(rounds) < 2 or (len(rounds) < ROUNDS and sum(rounds) < OVERTIME * seconds):
+        rounds.append(action(count))
+    return Rounds(count, rounds)
+
+
+class TimedStep:
+    """Passes on to ``step`` and keeps how long that took: what is left of a loop's time is the loop's own."""
+
+    def __init__(self, step: Step) -> None:
+        self.step, self.seconds = step, 0.0
+
+    def run(self, step: int) -> None:
+        start = time.perf_counter()
+        self.step.run(step)
+        self.seconds += time.perf_counter() - start
+
+    def read(self) -> list[StepResult]:
+        start = time.perf_counter()
+        results = self.step.read()
+        self.seconds += time.perf_counter() - start
+        return results
+
+
+class Rig:
+    """A net with all that trains it, as ``repro.run`` puts it together."""
+
+    def __init__(self, config: RunConfig, dataset: Dataset) -> None:
+        optim = dataclasses.replace(config.optim, lr=LEARNING_RATE, milestones=(), warmup="none")
+        self.config = dataclasses.replace(config, optim=optim)
+        self.device = set_up(config.execution, optim.precision)
+        self.mode = pick_step(config.execution.step, self.device)
+        self.model = build_model(config.model, dataset.num_classes, generator_for(config.seed, "init"))
+        self.model.recompute = config.execution.checkpoint_activations
+        self.model.to(self.device, memory_format=memory_format(self.device))  # type: ignore[call-overload]
+        self.optimizer = build_optimizer(self.model, optim)
+        self.stream = TrainStream(dataset.train, config.data, optim.batch_size, config.seed, self.device)
+        self.images, self.labels = to_device(dataset.eval, self.device)
+        self.window = config.execution.log_steps
+        self.step = build_step(self.mode, self.model, self.optimizer, self.stream, optim.precision, self.window)
+        self.state = TrainState()
+        self.loop_seconds = 0.0
+        self.loop_steps = 0
+
+    def steps(self, count: int) -> float:
+        """Seconds of so many steps without the loop; the draws of an epoch are on the device already."""
+        self.step.read()
+        start = time.perf_counter()
+        for done in range(1, count + 1):
+            self.step.run(self.state.step)
+            self.state.step += 1
+            if done % self.window == 0:
+                self.step.read()
+        self.step.read()  # waits for all of this net's steps, and only for them: others may share the device
+        return time.perf_counter() - start
+
+    def loop(self, count: int) -> float:
+        """Seconds of so many steps of ``repro.train.train``, with its data and readings but without evaluations."""
+        last = self.state.step + count
+        config = dataclasses.replace(
+            self.config,
+            optim=dataclasses.replace(self.config.optim, steps=last),
+            eval=dataclasses.replace(self.config.eval, every_steps=last),
+        )
+        timed = TimedStep(self.step)
+        wait(self.device)
+        start = time.perf_counter()
+        train(timed, self.optimizer, self.state, config, len(self.stream), NO_HOOKS)
+        wait(self.device)
+        seconds = time.perf_counter() - start
+        self.loop_seconds += seconds - timed.seconds
+        self.loop_steps += count
+        return seconds
+
+    def warm_up(self) -> float:
+        """Seconds of the first step, then some steps more."""
+        first = self.steps(1)
+        self.steps(warmup_steps(self.device))
+        return first
+
+    def host_ms(self) -> float | None:
+        """Milliseconds that the host needs to hand a step to an idle device; None where the host is the device."""
+        if self.device.type == "cpu":
+            return None
+        times = []
+        for _ in range(HOST_STEPS):
+            self.step.read()
+            wait(self.device)
+            start = time.perf_counter()
+            self.step.run(self.state.step)
+            times.append(time.perf_counter() - start)
+            self.state.step += 1
+        self.step.read()
+        return 1000 * statistics.median(times)
+
+    def evaluation(self, seconds: float) -> Rounds:
+        """Evaluates as many of the images as fit into ``seconds``, in whole batches."""
+        batch_size = min(self.config.execution.eval_batch_size, len(self.images))
+
+        def evaluator(count: int) -> Evaluator:
+            images, labels = self.images[:count], self.labels[:count]
+            precision = self.config.optim.precision
+            return Evaluator(self.model, images, labels, self.stream.stats, batch_size, precision, self.mode)
+
+        def timed(evaluate: Evaluator) -> float:
+            wait(self.device)
+            start = time.perf_counter()
+            evaluate()
+            wait(self.device)
+            return time.perf_counter() - start
+
+        evaluate, count = evaluator(batch_size), batch_size
+        timed(evaluate)
+        batches = int(seconds / ROUNDS / timed(evaluate))
+        if batches > 1 and count < len(self.images):
+            count = min(batches * batch_size, len(self.images))
+            evaluate = evaluator(count)
+            timed(evaluate)
+        return Rounds(count, [timed(evaluate) for _ in range(ROUNDS if batches else 2)])
+
+
+NO_HOOKS = Hooks(
+    logged=lambda state, seen, lr: None,
+    evaluate=lambda: Counts(images=1),
+    evaluated=lambda state: None,
+    save_is_due=lambda: False,
+    save=lambda state: None,
+    stop=lambda: False,
+)

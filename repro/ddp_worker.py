@@ -1,0 +1,168 @@
+"""What torchrun starts, once for each device: joins the other ranks, then trains a run with them.
+
+``torchrun … -m repro.ddp_worker key=value…`` trains what the words describe, as `repro run` would, run by run;
+with a job's file, which ``repro.torchrun`` writes, one run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import shlex
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from repro.config import RunConfig
+from repro.errors import InputError, RunError
+from repro.lock import Elsewhere, hold
+from repro.parent import die_with_parent
+from repro.record import read_json, write_json
+from repro.resources import default_path
+from repro.stop import Stopper
+from repro.torchrun import JOB, OUTCOME, STOP
+
+if TYPE_CHECKING:
+    from repro.data import Dataset
+
+
+@dataclass(frozen=True)
+class Work:
+    """The runs to train, one after the other."""
+
+    configs: list[RunConfig]
+    command: str
+    folder: Path | None
+    """Where the launcher on this machine leaves its request to stop and reads how it ended."""
+
+    @classmethod
+    def read(cls, words: Sequence[str]) -> Work:
+        """From a job's file, or from settings as `repro run` takes them."""
+        if len(words) == 1 and Path(words[0]).name == JOB:
+            values = read_json(Path(words[0]))
+            return cls([RunConfig.from_dict(values["config"])], str(values["command"]), Path(words[0]).parent)
+        from repro.compose import plan
+
+        shown = [word for word in words if not word.startswith(("paths.", "execution", "device="))]
+        return cls(plan(list(words)).runs, shlex.join(["repro", "run", *shown]), None)
+
+
+class Request(Stopper):
+    """Signals to this process, and the file that the launcher makes."""
+
+    def __init__(self, work: Work) -> None:
+        super().__init__(None if work.folder else work.configs[0].execution.max_minutes)
+        self._path = work.folder / STOP if work.folder else None
+
+    def asked(self) -> bool:
+        return super().asked() or (self._path is not None and self._path.exists())
+
+
+def main(words: Sequence[str]) -> int:
+    """One rank. The exit code is 0 however the runs ended: after any other, torchrun starts all ranks again."""
+    die_with_parent()
+    if "WORLD_SIZE" not in os.environ:
+        print(
+            "repro: torchrun starts this module; repro run execution=ddp execution.devices=2 does it", file=sys.stderr
+        )
+        return 2
+    from torch.distributed.elastic.multiprocessing.errors import record
+
+    try:
+        record(work_together)(words)
+    except InputError as error:
+        if os.environ["RANK"] == "0":
+            print(f"repro: {error}", file=sys.stderr)
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+        # At once: threads of a process group that lost a peer may never end.
+        os._exit(1)
+    return 0
+
+
+def work_together(words: Sequence[str]) -> None:
+    work = Work.read(words)
+    there = int(os.environ["WORLD_SIZE"])
+    for config in work.configs:
+        if config.execution.num_ranks != there:
+            raise InputError(
+                f"torchrun started {there} processes, but execution.devices={config.execution.devices} × "
+                f"execution.nodes={config.execution.nodes} asks for {config.execution.num_ranks}"
+            )
+    from repro import dist
+    from repro.attempt import note_failure
+    from repro.device import pick_device
+
+    with dist.joined(pick_device(work.configs[0].execution.device).type), Request(work) as stopper:
+        say: Callable[[str], None] = tell if dist.is_first() else lambda line: None
+        for config in work.configs:
+            state, reason = train_run(config, work.command, stopper, say)
+            if dist.is_first():
+                if work.folder is not None:
+                    write_json(work.folder / OUTCOME, {"state": state, "reason": reason})
+                elif state in ("failed", "refused"):
+                    note_failure(config, reason)
+            if work.folder is None:
+                say(f"{config.run_id}: {reason or state}")
+            if state == "stopped":
+                break
+
+
+def tell(line: str) -> None:
+    print(line, flush=True)
+
+
+def train_run(config: RunConfig, command: str, stopper: Stopper, say: Callable[[str], None]) -> tuple[str, str]:
+    """How a run ended, on all ranks alike, and why: ``done``, ``stopped``, ``failed``, ``refused`` or ``elsewhere``."""
+    from repro import dist
+    from repro.run import run
+
+    with contextlib.ExitStack() as held:
+        try:
+            dist.on_first(lambda: take(config, held))
+            if dist.shared((config.work_dir / "record.json").exists()):
+                return "done", ""
+            if dist.on_any(stopper.asked()):
+                return "stopped", ""
+            load = functools.partial(load_data, config, say)
+            dist.on_first(load)  # which may fetch what the others then find
+            dataset = dist.agreed(load)
+            if run(config, dataset, command, stopper, say) is None:
+                return "stopped", ""
+        except Elsewhere as error:
+            return "elsewhere", str(error)
+        except InputError as error:
+            return "refused", str(error)
+        except RunError as error:
+            return "failed", str(error)
+    return "done", ""
+
+
+def load_data(config: RunConfig, say: Callable[[str], None]) -> Dataset:
+    """The run's data; only the default data folder is filled by itself."""
+    from repro.data import load
+
+    root = config.paths.data
+    may_fetch = root == default_path("data").absolute()
+    return load(config.data, root, may_fetch=may_fetch, say=say, cache=config.paths.work / "cache")
+
+
+def take(config: RunConfig, held: contextlib.ExitStack) -> None:
+    """Holds the run's lock, which the system drops when this process is gone.
+
+    Raises:
+        Elsewhere: Another process holds it.
+    """
+    from repro.attempt import FAILURE
+
+    held.enter_context(hold(config.work_dir))
+    (config.work_dir / FAILURE).unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,172 @@
+"""The ranks of a run under torchrun: one process a device, each with its part of every batch.
+
+The only user of torch.distributed. Where no process group was joined there is one rank, and nothing here does anything.
+
+Gradients are averaged by one all-reduce of our own rather than by torch's ``DistributedDataParallel``: its buckets are
+arranged anew after the first step of a process, so that a resumed run would add in another order than the undisturbed
+one; one fixed buffer adds in the same order always, can be recorded in a CUDA graph, and carries the running
+statistics of the batch norms along.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from typing import TypeVar
+
+import torch
+from torch import Tensor, distributed
+
+from repro.errors import InputError, RunError
+
+T = TypeVar("T")
+
+
+@contextlib.contextmanager
+def joined(device_type: str) -> Iterator[None]:
+    """Joins the ranks that torchrun started; its environment variables say who they are.
+
+    Raises:
+        InputError: This machine has fewer GPUs than ranks.
+    """
+    # Two backends on a GPU: what the host has to know goes between hosts, without waiting for the device.
+    distributed.init_process_group("cpu:gloo,cuda:nccl" if device_type == "cuda" else "gloo")
+    if device_type == "cuda":
+        agreed(_take_gpu)
+    yield
+    # After an error there is nobody left to say goodbye to.
+    neighbours.cache_clear()
+    distributed.destroy_process_group()
+
+
+def _take_gpu() -> None:
+    local_rank, there = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+    if local_rank >= there:
+        ranks = os.environ["LOCAL_WORLD_SIZE"]
+        raise InputError(f"execution.devices={ranks} is more than the GPUs of this machine, which has {there}")
+    torch.cuda.set_device(local_rank)
+
+
+def size() -> int:
+    """How many ranks train the run together."""
+    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+
+
+def rank() -> int:
+    """This process's place, from 0."""
+    return distributed.get_rank() if size() > 1 else 0
+
+
+def is_first() -> bool:
+    """Whether this is rank 0, which alone writes and speaks."""
+    return rank() == 0
+
+
+def agreed(action: Callable[[], T]) -> T:
+    """Does ``action`` on every rank; where it fails on one with an InputError or RunError, all raise that error."""
+    value, error = None, None
+    try:
+        value = action()
+    except (InputError, RunError) as raised:
+        error = raised
+    if size() > 1:
+        errors: list[InputError | RunError | None] = [None] * size()
+        distributed.all_gather_object(errors, error)
+        error = next((e for e in errors if e is not None), None)
+    if error is not None:
+        raise error
+    return value  # type: ignore[return-value]
+
+
+def on_first(action: Callable[[], object]) -> None:
+    """Does ``action`` on rank 0 alone, while the others wait; its InputError or RunError is raised on all."""
+    agreed(action if is_first() else lambda: None)
+
+
+def shared(value: T) -> T:
+    """Rank 0's value, on all ranks."""
+    if size() == 1:
+        return value
+    box = [value]
+    distributed.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def total(values: Sequence[float]) -> list[float]:
+    """Sums over the ranks, in double precision; whole numbers stay exact."""
+    if size() == 1:
+        return list(values)
+    sums = torch.tensor(values, dtype=torch.float64)
+    distributed.all_reduce(sums)
+    return sums.tolist()
+
+
+def on_any(flag: bool) -> bool:
+    """Whether ``flag`` holds on some rank: all ranks decide alike."""
+    return total([float(flag)])[0] > 0
+
+
+def copy_from_first(tensors: Sequence[Tensor]) -> None:
+    """Gives all ranks the values of rank 0, in place."""
+    if size() == 1:
+        return
+    with torch.no_grad():
+        for tensor in tensors:
+            dense = tensor.contiguous()
+            distributed.broadcast(dense, src=0)
+            tensor.copy_(dense)
+
+
+class Mean:
+    """Averages tensors over the ranks: one collective, and the same order of addition every time.
+
+    Args:
+        like: Tensors of the sizes, strides, dtype and device that will be averaged.
+    """
+
+    def __init__(self, like: Sequence[Tensor]) -> None:
+        self._flat = torch.zeros(sum(t.numel() for t in like), dtype=like[0].dtype, device=like[0].device)
+        self._parts: list[Tensor] = []
+        offset = 0
+        for tensor in like:
+            self._parts.append(self._flat.as_strided(tensor.shape, tensor.stride(), offset))
+            offset += tensor.numel()
+
+    @torch.no_grad()
+    def __call__(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """The means, in memory that the next call writes anew."""
+        torch._foreach_copy_(self._parts, list(tensors))
+        distributed.all_reduce(self._flat)
+        self._flat /= size()
+        return self._parts
+
+
+def average(tensors: Sequence[Tensor]) -> None:
+    """Replaces tensors by their means over the ranks."""
+    if size() > 1 and tensors:
+        with torch.no_grad():
+            torch._foreach_copy_(list(tensors), Mean(tensors)(tensors))
+
+
+@cache
+def neighbours(num_ranks: int) -> distributed.ProcessGroup:
+    """The group of ``num_ranks`` consecutive ranks that this one is in. All ranks must ask for it at the same time."""
+    groups = [distributed.new_group(list(range(first, first + num_ranks))) for first in range(0, size(), num_ranks)]
+    mine = groups[rank() // num_ranks]
+    assert isinstance(mine, distributed.ProcessGroup)
+    return mine
+
+
+def gather(tensor: Tensor, group: distributed.ProcessGroup) -> Tensor:
+    """The tensors of all ranks of ``group``, stacked in their order."""
+    parts = [torch.empty_like(tensor) for _ in range(distributed.get_world_size(group))]
+    distributed.all_gather(parts, tensor, group)
+    return torch.stack(parts)
+
+
+def add_up(tensor: Tensor, group: distributed.ProcessGroup) -> Tensor:
+    """The sum over the ranks of ``group``, in place."""
+    distributed.all_reduce(tensor, group=group)
+    return tensor

@@ -1,0 +1,37 @@
+"""A process that ends when the one that started it does, however that ended."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+import time
+
+PR_SET_PDEATHSIG = 1
+"""From <sys/prctl.h>."""
+
+LOOK_SECONDS = 0.5
+
+
+def die_with_parent(parent: int | None = None) -> None:
+    """Call it first of all: on Linux the kernel then kills this process with its parent, elsewhere a thread looks.
+
+    Args:
+        parent: The parent's process id where it is known: it may be dead already.
+    """
+    if parent is None:
+        parent = os.getppid()
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    else:
+        threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(LOOK_SECONDS)
+    os._exit(1)

@@ -1,0 +1,115 @@
+"""Packs runs into jobs and submits them as job arrays."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import json
+import os
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import submitit
+
+from repro.config import ExecutionConfig, RunConfig
+from repro.errors import RunError
+from repro.models.count import measure
+from repro.record import now, write_json
+from repro.slurm import FOLDER, SUBMISSION, Submission
+from repro.slurm_job import ShardJob, provenance
+
+NUM_CLASSES = 10
+
+
+def submit(configs: Sequence[RunConfig], command: str) -> list[Submission]:
+    """Submits runs as job arrays, one array for each set of execution settings.
+
+    Raises:
+        RunError: Slurm does not take the jobs.
+    """
+    groups: dict[ExecutionConfig, list[RunConfig]] = {}
+    for config in configs:
+        groups.setdefault(config.execution, []).append(config)
+    return [submit_array(execution, group, command) for execution, group in groups.items()]
+
+
+def submit_array(execution: ExecutionConfig, configs: Sequence[RunConfig], command: str) -> Submission:
+    assert execution.slurm is not None
+    planned = shards(configs, execution.slurm.runs_per_job)
+    work = planned[0][0].paths.work
+    name = f"repro-{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(3).hex()}"
+    submission = Submission(work / FOLDER / name, tuple(tuple(c.run_id for c in shard) for shard in planned))
+    submission.folder.mkdir(parents=True)
+    values = {
+        "submitted": now(),
+        "command": command,
+        "provenance": provenance(),
+        "shards": submission.shards,
+        "configs": {config.run_id: as_values(config) for shard in planned for config in shard},
+    }
+    write_json(submission.folder / SUBMISSION, values)
+    # exec makes Python the batch process itself, so that the warning before the time limit reaches it and it alone.
+    executor = submitit.SlurmExecutor(submission.folder, python=f"exec {shlex.quote(sys.executable)}")
+    executor.update_parameters(**parameters(execution, name))
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            executor.submit_array([ShardJob(submission.folder, number) for number in range(len(planned))])
+    except submitit.core.utils.UncompletedJobError as error:
+        said = str(error).strip().splitlines() or ["no reason given"]
+        raise RunError(f"Slurm does not take the jobs: {said[-1]}") from error
+    return submission
+
+
+def as_values(config: RunConfig) -> dict[str, Any]:
+    """The run as JSON values that ``RunConfig.from_dict`` reads."""
+    values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config), default=str))
+    return values
+
+
+def parameters(execution: ExecutionConfig, name: str) -> dict[str, Any]:
+    """What submitit asks sbatch for."""
+    slurm = execution.slurm
+    assert slurm is not None
+    options: dict[str, Any] = {}
+    for word in slurm.extra:
+        option, given, value = word.partition("=")
+        options[option] = value if given else True
+    wanted = {
+        "job_name": name,
+        "partition": slurm.partition,
+        "account": slurm.account,
+        "qos": slurm.qos,
+        "constraint": slurm.constraint,
+        "time": slurm.time,
+        "nodes": execution.nodes,
+        "ntasks_per_node": 1,
+        "cpus_per_task": slurm.cpus,
+        "gpus_per_node": execution.job_gpus or None,
+        "gres": None if slurm.shard is None else f"shard:{slurm.shard}",
+        "mem": None if slurm.memory is None else f"{round(slurm.memory * 1024)}MB",
+        "array_parallelism": slurm.max_jobs,
+        "use_srun": False,
+        "stderr_to_stdout": True,
+        "additional_parameters": {"signal": f"B:USR2@{slurm.grace_seconds}", "requeue": True, **options},
+    }
+    return {key: value for key, value in wanted.items() if value is not None}
+
+
+def shards(configs: Sequence[RunConfig], size: int) -> list[list[RunConfig]]:
+    """Packs at most ``size`` runs into a job, so that jobs take about equally long; the longest job and run first."""
+    cost = {config.run_id: work_of(config) for config in configs}
+    jobs_of: list[list[RunConfig]] = [[] for _ in range(-(-len(configs) // size))]
+    for config in sorted(configs, key=lambda c: -cost[c.run_id]):
+        open_jobs = [job for job in jobs_of if len(job) < size]
+        min(open_jobs, key=lambda job: sum(cost[c.run_id] for c in job)).append(config)
+    return sorted(jobs_of, key=lambda job: -sum(cost[c.run_id] for c in job))
+
+
+def work_of(config: RunConfig) -> float:
+    """Multiply-adds of a run, up to a factor that all runs share."""
+    macs = measure(config.model, config.data.image_size, NUM_CLASSES).macs
+    return float(macs) * config.optim.steps * config.optim.batch_size

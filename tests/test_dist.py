@@ -1,0 +1,396 @@
+"""1, 2, 3 and 4 ranks on the CPU train and count the same, and a whole run of several is as safe as one of one."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from repro import checkpoint, dist
+from repro.config import RunConfig
+from repro.data import load
+from repro.data.stream import TrainStream, to_device
+from repro.data.transforms import generator_for
+from repro.errors import InputError, RunError
+from repro.evaluate import Evaluator, recompute_batch_norm
+from repro.metrics import Counts
+from repro.models import build_model
+from repro.optim import build_optimizer, load_optimizer, set_lr
+from repro.results import read_record
+from repro.run import run
+from repro.step import StepResult, build_step
+from repro.stop import Stopper
+from tests.ranks import on_ranks
+from tests.runs import config
+
+WORDS = ("optim.batch_size=16", "data.train_images=72", "data.test_images=101", "data.image_size=8")
+GROUPS = (2, 4, 8, 16)
+"""Of the batch norm: with 16 images on 2 and 4 ranks smaller than, equal to and larger than a rank's part."""
+
+Tensors = dict[str, torch.Tensor]
+
+
+def small(folder: Path, *words: str) -> RunConfig:
+    given = dict(word.split("=") for word in ("model.depth=8", *WORDS, *words))
+    return config(folder, *(f"{key}={value}" for key, value in given.items()))
+
+
+def grouped(folder: Path) -> dict[int, RunConfig]:
+    """By size of the groups of batch norm."""
+    return {group: small(folder, f"model.bn_group_size={group}") for group in GROUPS}
+
+
+class Training:
+    """A net, its optimizer, its step and its evaluation, all from seed 0, on this rank."""
+
+    def __init__(self, of: RunConfig, dtype: torch.dtype, mode: str = "eager") -> None:
+        dataset = load(of.data, of.paths.data, may_fetch=False)
+        device, batch_size = torch.device("cpu"), of.optim.batch_size
+        self.model = build_model(of.model, 10, generator_for(0, "init")).to(dtype)
+        self.model.recompute = of.execution.checkpoint_activations
+        self.model.to(memory_format=torch.channels_last)
+        self.optimizer = build_optimizer(self.model, of.optim)
+        self.stream = TrainStream(dataset.train, of.data, batch_size, 0, device, dist.rank(), dist.size())
+        self.step = build_step(mode, self.model, self.optimizer, self.stream, of.optim.precision, 20)
+        images, labels = to_device(dataset.eval, device)
+        self.evaluate = Evaluator(self.model, images, labels, self.stream.stats, 40, "fp32")
+        set_lr(self.optimizer, 0.1, "torch")
+
+    def train(self, steps: int) -> list[StepResult]:
+        for step in range(steps):
+            self.step.run(step)
+        return self.step.read()
+
+    def double_batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        images, labels = self.stream.batch(step)
+        return images.double(), labels
+
+    def tensors(self) -> Tensors:
+        """Weights and running statistics, momentum, and the gradients of the last step."""
+        found = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+        for name, p in self.model.named_parameters():
+            assert p.grad is not None
+            found[f"momentum of {name}"] = self.optimizer.state[p]["momentum_buffer"].clone()
+            found[f"gradient of {name}"] = p.grad.clone()
+        return found
+
+
+def difference(found: Tensors, expected: Tensors) -> dict[str, float]:
+    """Relative, of each tensor as a whole: a single small value may lose its digits to cancellation."""
+    assert found.keys() == expected.keys()
+    return {
+        name: float((found[name] - tensor).double().norm() / tensor.double().norm().clamp_min(1e-6))
+        for name, tensor in expected.items()
+    }
+
+
+def assert_close(found: Tensors, expected: Tensors, rtol: float) -> None:
+    assert {name: off for name, off in difference(found, expected).items() if off > rtol} == {}
+
+
+def long_training(configs: dict[int, RunConfig]) -> dict[int, dict[str, Any]]:
+    """20 steps in float64 for every group size."""
+    results = {}
+    for group, of in configs.items():
+        training = Training(of, torch.float64)
+        steps = training.train(20)
+        results[group] = {"steps": steps, "tensors": training.tensors(), "counts": training.evaluate()}
+        recompute_batch_norm(training.model, training.double_batch, 3)
+        results[group] |= {"recomputed": dict(training.model.state_dict())}
+    return results
+
+
+@pytest.fixture(scope="module")
+def long_trainings(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[dict[int, dict[str, Any]]]]:
+    """By number of ranks: what each rank found."""
+    configs = grouped(tmp_path_factory.mktemp("long"))
+    return {n: on_ranks(n, long_training, configs) for n in (1, 2, 4)}
+
+
+@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize("num_ranks", [2, 4])
+def test_20_steps_in_float64_agree_with_one_rank_to_1e_9(
+    long_trainings: dict[int, list[dict[int, dict[str, Any]]]], num_ranks: int, group: int
+) -> None:
+    expected, found = long_trainings[1][0][group], long_trainings[num_ranks][0][group]
+    assert [r.loss for r in found["steps"]] == pytest.approx([r.loss for r in expected["steps"]], rel=1e-9)
+    assert [r.errors for r in found["steps"]] == [r.errors for r in expected["steps"]]
+    assert_close(found["tensors"], expected["tensors"], 1e-9)
+    assert found["counts"].errors == expected["counts"].errors
+    assert found["counts"].images == 101
+    assert found["counts"].loss == pytest.approx(expected["counts"].loss, rel=1e-9)
+    assert_close(found["recomputed"], expected["recomputed"], 1e-9)
+
+
+@pytest.mark.parametrize("num_ranks", [2, 4])
+def test_all_ranks_hold_the_same_bits(
+    long_trainings: dict[int, list[dict[int, dict[str, Any]]]], num_ranks: int
+) -> None:
+    first, *others = long_trainings[num_ranks]
+    for other in others:
+        for group in GROUPS:
+            assert other[group]["steps"] == first[group]["steps"]
+            assert other[group]["counts"] == first[group]["counts"]
+            for name, tensor in first[group]["tensors"].items():
+                assert torch.equal(other[group]["tensors"][name], tensor), name
+
+
+def test_the_group_size_is_science(long_trainings: dict[int, list[dict[int, dict[str, Any]]]]) -> None:
+    """Were it ignored, ranks could agree on a wrong one."""
+    weights = [long_trainings[4][0][group]["tensors"]["fc.weight"] for group in GROUPS]
+    assert all(not torch.allclose(a, b, rtol=1e-3) for i, a in enumerate(weights) for b in weights[:i])
+
+
+def single_steps(folder: Path, configs: dict[int, RunConfig]) -> dict[int, list[dict[str, Any]]]:
+    """Five steps in fp32 for every group size, each from the state that one rank had before."""
+    found: dict[int, list[dict[str, Any]]] = {}
+    for group, of in configs.items():
+        training = Training(of, torch.float32)
+        found[group] = []
+        for step in range(5):
+            path = folder / f"{group}_{step}.pt"
+            if dist.size() == 1:
+                torch.save([training.model.state_dict(), training.optimizer.state_dict()], path)
+            else:
+                model, optimizer = torch.load(path)
+                training.model.load_state_dict(model)
+                load_optimizer(training.optimizer, optimizer)
+            training.step.run(step)
+            (result,) = training.step.read()
+            tensors, gradients = training.tensors(), {}
+            for name in list(tensors):
+                if name.startswith(("gradient of", "momentum of")):
+                    gradients[name] = tensors.pop(name)
+            found[group].append({"loss": result.loss, "state": tensors, "gradients": gradients})
+            found[group][-1]["counts"] = training.evaluate()
+    return found
+
+
+def test_single_steps_in_float32_from_the_same_state_agree_to_1e_4(tmp_path: Path) -> None:
+    configs = grouped(tmp_path)
+    (expected,) = on_ranks(1, single_steps, tmp_path, configs)
+    for num_ranks in (2, 4):
+        found = on_ranks(num_ranks, single_steps, tmp_path, configs)[0]
+        for group in GROUPS:
+            off = []
+            for mine, one in zip(found[group], expected[group], strict=True):
+                assert mine["loss"] == pytest.approx(one["loss"], rel=1e-4)
+                assert mine["counts"].loss == pytest.approx(one["counts"].loss, rel=1e-4)
+                assert_close(mine["state"], one["state"], 1e-4)
+                off.append(max(difference(mine["gradients"], one["gradients"]).values()))
+            # A value so close to zero that rounding decides its ReLU moves all gradients below it: once in many steps.
+            assert sorted(off)[2] <= 1e-4
+
+
+def evaluations(configs: list[RunConfig]) -> list[Counts]:
+    return [Training(of, torch.float64).evaluate() for of in configs]
+
+
+def test_every_image_is_counted_once_on_any_number_of_ranks(tmp_path: Path) -> None:
+    """Of 1,001 images, and of 2, which leave one of three ranks without any."""
+    configs = [small(tmp_path, f"data.test_images={number}") for number in (1001, 2)]
+    (expected,) = on_ranks(1, evaluations, configs)
+    assert [counts.images for counts in expected] == [1001, 2]
+    for num_ranks in (2, 3):
+        for found in on_ranks(num_ranks, evaluations, configs):
+            assert [(c.images, c.errors) for c in found] == [(c.images, c.errors) for c in expected]
+            assert [c.loss for c in found] == pytest.approx([c.loss for c in expected], rel=1e-12)
+
+
+def few_steps(configs: list[RunConfig], modes: list[str], dtype: torch.dtype) -> list[Tensors]:
+    found = []
+    for of, mode in zip(configs, modes, strict=True):
+        training = Training(of, dtype, mode)
+        training.train(3)
+        found.append(training.tensors())
+    return found
+
+
+def test_recomputed_activations_of_a_spanning_group_change_no_bit(tmp_path: Path) -> None:
+    configs = [
+        small(tmp_path, "model.bn_group_size=16", f"execution.checkpoint_activations={again}")
+        for again in ("false", "true")
+    ]
+    kept, again = on_ranks(2, few_steps, configs, ["eager", "eager"], torch.float32)[0]
+    assert all(torch.equal(again[name], tensor) for name, tensor in kept.items())
+
+
+@pytest.mark.slow
+def test_compiled_blocks_take_groups_that_span_ranks(tmp_path: Path) -> None:
+    configs = [small(tmp_path, "model.bn_group_size=16")] * 2
+    eager, compiled = on_ranks(2, few_steps, configs, ["eager", "compile"], torch.float64)[0]
+    assert_close(compiled, eager, 1e-9)
+
+
+def test_the_parts_of_the_ranks_are_the_batch_of_one(tmp_path: Path) -> None:
+    one = config(tmp_path, *WORDS)
+    dataset = load(one.data, one.paths.data, may_fetch=False)
+    cpu = torch.device("cpu")
+    whole, *parts = (
+        TrainStream(dataset.train, one.data, 16, 0, cpu, rank, num_ranks)
+        for rank, num_ranks in [(0, 1), (0, 4), (1, 4), (2, 4), (3, 4)]
+    )
+    for step in range(10):  # step 4 ends one epoch of 72 images and begins the next
+        images, labels = zip(*(part.batch(step) for part in parts), strict=True)
+        assert torch.equal(torch.cat(images), whole.batch(step)[0])
+        assert torch.equal(torch.cat(labels), whole.batch(step)[1])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["execution.devices=3"],
+            "optim.batch_size=16 does not divide evenly over the 3 devices of execution.devices=3",
+        ),
+        (["execution.devices=4", "execution.nodes=3"], r"the 12 devices of execution.devices=4 × execution.nodes=3"),
+        (["execution.devices=2", "optim.batch_size=12", "model.bn_group_size=4"], "each has 6 images of a batch"),
+        (["execution.devices=0"], "execution.devices=0 must be above 0"),
+        (["execution.devices=2", "device=mps"], "not mps"),
+    ],
+)
+def test_what_does_not_come_out_even_is_said_before(tmp_path: Path, words: list[str], message: str) -> None:
+    given = ["optim.batch_size=16", "model.bn_group_size=16"]
+    given = [w for w in given if w.partition("=")[0] not in {x.partition("=")[0] for x in words}]
+    with pytest.raises(InputError, match=message):
+        config(tmp_path, "execution=ddp", *given, *words)
+
+
+def test_devices_are_not_science(tmp_path: Path) -> None:
+    assert config(tmp_path, "execution=ddp").run_id == config(tmp_path).run_id
+
+
+class StopAfter(Stopper):
+    """Asks to stop when it was asked so many times; never for None."""
+
+    def __init__(self, times: int | None) -> None:
+        super().__init__(None)
+        self.times = times
+
+    def asked(self) -> bool:
+        if self.times is None:
+            return False
+        self.times -= 1
+        return self.times < 0
+
+
+def go(of: RunConfig, times: int | None, said: list[str]) -> dict[str, Any] | None:
+    """One run; the last rank alone is asked to stop."""
+    dataset = load(of.data, of.paths.data, may_fetch=False)
+    stopper = StopAfter(times if dist.rank() == dist.size() - 1 else None)
+    return run(of, dataset, "repro run …", stopper, said.append)
+
+
+def whole_runs(folder: Path) -> dict[str, Any]:
+    words = ["execution=ddp", "execution.devices=2"]
+    whole, broken, bad = (config(folder / name, *words) for name in ("whole", "broken", "bad"))
+    said: list[str] = []
+    found: dict[str, Any] = {"record": go(whole, None, []), "pieces": 0}
+    while go(broken, 0, said) is None:
+        found["pieces"] += 1
+    go(bad, 0, [])
+    dist.on_first(lambda: spoil(bad))
+    with pytest.raises(RunError) as error:
+        go(bad, None, [])
+    return found | {"said": said, "error": str(error.value)}
+
+
+def spoil(bad: RunConfig) -> None:
+    (saved,) = checkpoint.checkpoints(bad.work_dir)
+    stored = checkpoint.load(saved)
+    stored["model"]["fc.bias"].fill_(float("nan"))
+    checkpoint.save(saved, stored)
+
+
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
+    folder = tmp_path_factory.mktemp("runs")
+    return folder, on_ranks(2, whole_runs, folder)
+
+
+def test_a_run_on_two_ranks_leaves_what_one_rank_leaves(tmp_path: Path, two_ranks: tuple[Path, Any]) -> None:
+    folder, found = two_ranks
+    one = config(tmp_path)
+    assert go(one, None, []) is not None
+    expected = read_record(one.work_dir / "record.json").result
+    work = folder / "whole" / "work" / one.run_id
+    result = read_record(work / "record.json").result
+    assert result.final.images == expected.final.images
+    assert result.final.loss == pytest.approx(expected.final.loss, rel=1e-3)
+    assert result.train is not None and expected.train is not None
+    assert result.train.images == expected.train.images
+    assert found[0]["record"]["execution"] | {"world_size": 2, "devices": 2} == found[0]["record"]["execution"]
+    assert {p.name.split(".")[0] for p in work.iterdir()} == {p.name.split(".")[0] for p in one.work_dir.iterdir()}
+    events = EventAccumulator(str(work)).Reload()
+    assert [e.step for e in events.Scalars("error/test")] == [4, 8], "the first rank alone writes"
+    assert len(list(work.glob("events*"))) == 1
+
+
+def test_a_stop_on_one_rank_stops_all_and_the_run_ends_with_the_same_bits(two_ranks: tuple[Path, Any]) -> None:
+    folder, found = two_ranks
+    run_id = config(folder).run_id
+    assert [f["pieces"] for f in found] == [found[0]["pieces"]] * 2
+    assert found[0]["pieces"] > 0
+    finals = [checkpoint.load(folder / name / "work" / run_id / checkpoint.FINAL) for name in ("whole", "broken")]
+    assert all(torch.equal(finals[1]["model"][name], tensor) for name, tensor in finals[0]["model"].items())
+    curves = [(folder / name / "work" / run_id / "curve.csv").read_text() for name in ("whole", "broken")]
+    assert curves[0] == curves[1]
+    assert [row["step"] for row in csv.DictReader(curves[0].splitlines())] == ["4", "8"]
+    assert any("goes on at step" in line for line in found[0]["said"])
+    assert found[1]["said"] == []
+
+
+def test_a_loss_that_is_not_finite_ends_all_ranks_with_the_same_sentence(two_ranks: tuple[Path, Any]) -> None:
+    first, second = (f["error"] for f in two_ranks[1])
+    assert first == second
+    assert first.startswith("the loss is nan at step")
+
+
+def test_going_on_with_another_number_of_ranks_says_that_bits_differ(two_ranks: tuple[Path, Any]) -> None:
+    folder, _ = two_ranks
+    one = config(folder / "broken")
+    (one.work_dir / "record.json").unlink()
+    said: list[str] = []
+    go(one, None, said)
+    assert "ranks 2 → 1" in said[-1]
+    assert "not to the last bit" in said[-1]
+
+
+def test_one_process_does_not_pass_for_several(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="a run of 2 processes"):
+        go(config(tmp_path, "execution=ddp"), None, [])
+
+
+def agreements() -> dict[str, Any]:
+    def fail() -> None:
+        if dist.rank() == 1:
+            raise InputError("no room on rank 1")
+
+    done: list[int] = []
+    dist.on_first(lambda: done.append(dist.rank()))
+    with pytest.raises(InputError, match="no room on rank 1"):
+        dist.agreed(fail)
+    tensor = torch.full((2, 3, 4, 4), float(dist.rank())).contiguous(memory_format=torch.channels_last)
+    dist.copy_from_first([tensor])
+    mean = torch.tensor([float(dist.rank()), 4.0])
+    dist.average([mean])
+    return {
+        "done": done,
+        "any": [dist.on_any(dist.rank() == 1), dist.on_any(False)],
+        "shared": dist.shared({"from": dist.rank()}),
+        "total": dist.total([1, 2**50, dist.rank()]),
+        "copied": tensor.unique().tolist(),
+        "mean": mean.tolist(),
+    }
+
+
+def test_ranks_agree_on_errors_requests_and_values() -> None:
+    first, *others = on_ranks(3, agreements)
+    assert first.pop("done") == [0]
+    assert [other.pop("done") for other in others] == [[], []]
+    expected = {"any": [True, False], "shared": {"from": 0}, "total": [3, 3 * 2**50, 3], "copied": [0], "mean": [1, 4]}
+    assert [first, *others] == [expected] * 3

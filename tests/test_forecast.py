@@ -1,0 +1,77 @@
+"""The order of runs at the same time, and what is said of their progress."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from repro.config import RunConfig
+from repro.forecast import PlanProgress, forecast, longest_first
+from repro.places import Place
+from repro.record import write_json
+from tests.runs import configs
+
+
+@pytest.fixture(autouse=True)
+def at_every_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("repro.forecast.LINE_SECONDS", 0.0)
+    monkeypatch.setattr("repro.forecast.BAR_SECONDS", 0.0)
+
+
+def tell(run: RunConfig, step: int, seconds_left: float) -> None:
+    run.work_dir.mkdir(parents=True, exist_ok=True)
+    told = {"step": step, "steps": 8, "train_error": 80.0, "images_per_second": 1234.5, "seconds_left": seconds_left}
+    write_json(run.work_dir / "progress.json", told)
+
+
+def test_the_longest_run_comes_first_within_its_experiment(tmp_path: Path) -> None:
+    first = configs(tmp_path, "exp=cifar_residual_vs_plain", "model.depth=8,14")
+    second = configs(tmp_path, "model.depth=20,26")
+    seconds = {run.run_id: float(run.model.depth) for run in [*first, *second]}
+    order = longest_first([*first, *second], seconds)
+    assert [run.model.depth for run in order] == [14] * (len(first) // 2) + [8] * (len(first) // 2) + [26, 20]
+    same = dict.fromkeys(seconds, 1.0)
+    assert longest_first([*first, *second], same) == [*first, *second], "equals stay in the given order"
+
+
+def test_the_time_of_a_plan_is_shared_but_not_below_its_longest_run(tmp_path: Path) -> None:
+    runs = configs(tmp_path, "seed=0,1,2")
+    seconds = dict.fromkeys([run.run_id for run in runs], 100.0)
+    assert forecast(runs, [], seconds).startswith("about 5 min 00 s of training on ")
+    assert forecast(runs, [Place(), Place()], seconds).startswith("about 2 min 30 s of training, 2 runs at once on ")
+    seconds[runs[0].run_id] = 1000.0
+    assert forecast(runs, [Place(), Place()], seconds).startswith("about 16 min 40 s of training")
+
+
+def test_each_run_and_the_whole_plan_have_a_line(tmp_path: Path) -> None:
+    runs = configs(tmp_path, "seed=0,1,2,3")
+    said: list[str] = []
+    progress = PlanProgress("lines", dict.fromkeys([run.run_id for run in runs], 10.0), 2, said.append)
+    tell(runs[1], step=2, seconds_left=60.0)
+    progress.look(runs[1:3], runs[3:])
+    # Run 1 takes eight times its estimate: so will the others. Half of 60 + 80 + 80 s is less than 2 after another.
+    assert said == [
+        "  ResNet-20 s1: step 2 of 8, 1,234 images/s, train error 80.00 %, 1 min 00 s left",
+        "  ResNet-20 s2: starting",
+        "  1 of 4 runs ended, about 1 min 50 s left for all",
+    ]
+
+
+def test_a_bar_on_a_terminal_stands_below_what_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = configs(tmp_path, "seed=0,1")
+    said: list[str] = []
+    progress = PlanProgress("bar", dict.fromkeys([run.run_id for run in runs], 10.0), 2, said.append)
+    tell(runs[0], step=4, seconds_left=5.0)
+    progress.look(runs, [])
+    progress.say("a line")
+    progress.close()
+    assert said == ["a line"]
+    assert "ResNet-20 s0 50 %, ResNet-20 s1 0 %:  25%" in capsys.readouterr().err
+
+
+def test_none_is_silence(tmp_path: Path) -> None:
+    said: list[str] = []
+    runs = configs(tmp_path)
+    PlanProgress("none", {runs[0].run_id: 1.0}, 2, said.append).look(runs, [])
+    assert said == []

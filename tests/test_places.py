@@ -1,0 +1,99 @@
+"""Where runs are trained when several are at the same time: on GPUs that are only pretended here."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from repro.config import RunConfig
+from repro.errors import InputError
+from repro.mps import mps
+from repro.places import Place, places_for, share_of, share_processors, shared_gpus, visible_gpus
+from tests.runs import config, configs
+
+
+@pytest.fixture
+def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("repro.places.pick_device", lambda _: torch.device("cuda"))
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+
+def runs(folder: Path, *words: str) -> list[RunConfig]:
+    return configs(folder, "seed=0,1,2,3,4", *words)
+
+
+def test_a_cpu_trains_one_after_the_other_unless_asked(tmp_path: Path) -> None:
+    assert places_for(runs(tmp_path)) == []
+    assert places_for(runs(tmp_path, "execution.parallel=1")) == []
+    assert places_for(runs(tmp_path, "execution.parallel=2")) == [Place(), Place()]
+    assert len(places_for(runs(tmp_path, "execution.parallel=9"))) == 5, "no worker without a run"
+    assert places_for(runs(tmp_path, "execution.parallel=9")[:1]) == []
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_runs_are_dealt_over_the_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert places_for(runs(tmp_path)) == [Place(1, "0"), Place(1, "1")]
+    assert places_for(runs(tmp_path, "execution.runs_per_gpu=3")) == [Place(3, "0"), Place(2, "1")]
+    assert places_for(runs(tmp_path, "execution.runs_per_gpu=3", "execution.parallel=3")) == [
+        Place(2, "0"),
+        Place(1, "1"),
+    ]
+    with pytest.raises(InputError, match=r"raise execution\.runs_per_gpu"):
+        places_for(runs(tmp_path, "execution.parallel=3"))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
+    assert visible_gpus() == ["5", "7"]
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_runs_that_share_a_gpu_get_processes_where_mps_starts_and_threads_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    log = tmp_path / "log"
+    control = folder / "nvidia-cuda-mps-control"
+    control.write_text(f'#!/bin/sh\n[ "$1" = -d ] || read word\necho "$1$word $CUDA_MPS_PIPE_DIRECTORY" >> {log}\n')
+    control.chmod(0o755)
+    some = runs(tmp_path, "execution.runs_per_gpu=2", f"paths.work={os.path.relpath(tmp_path / 'w')}")
+    monkeypatch.setattr("repro.mps.LONGEST_PATH", 1000)
+    places = places_for(some)
+    with shared_gpus(places, some) as found:
+        assert found == (places, {}), "there is no MPS here"
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    with shared_gpus(places, some) as (apart, environment):
+        assert apart == [Place(1, "0"), Place(1, "0"), Place(1, "1"), Place(1, "1")]
+        pipe = environment["CUDA_MPS_PIPE_DIRECTORY"]
+        assert Path(pipe).is_dir() and Path(pipe).parent == some[0].paths.work
+    assert log.read_text().splitlines() == [f"-d {pipe}", f"quit {pipe}"]
+    assert not Path(pipe).exists()
+
+
+def test_mps_is_left_where_its_socket_would_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda _: "there")
+    with mps(tmp_path / ("x" * 100)) as environment:
+        assert environment is None
+    assert not list(tmp_path.iterdir())
+
+
+def test_small_nets_share_a_gpu_as_far_as_its_memory_goes(tmp_path: Path) -> None:
+    small = config(tmp_path, "data=cifar10", "scale=paper", "model.depth=20")
+    deep = config(tmp_path, "data=cifar10", "scale=paper", "model.depth=110")
+    wide = config(tmp_path, "data=cifar10", "scale=paper", "model.depth=20", "optim.batch_size=1024")
+    assert share_of(small, 80e9) == share_of(deep, 80e9) == 4, "a layer decides, not the depth"
+    assert share_of(wide, 80e9) == 1
+    assert share_of(small, 5e9) == 2
+    assert share_of(small, 1e9) == 1
+
+
+def test_processors_are_shared_unless_the_user_chose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(7)))
+    free = runs(tmp_path, "execution.threads=null")
+    assert {c.execution.threads for c in share_processors(free, [Place(), Place(width=2)])} == {2}
+    assert {c.execution.threads for c in share_processors(free, [Place(width=9)])} == {1}
+    assert share_processors(free, []) == free, "alone, a run takes what is there"
+    assert {c.execution.threads for c in share_processors(runs(tmp_path, "execution.threads=5"), [Place()] * 2)} == {5}
+    assert [c.run_id for c in share_processors(free, [Place()] * 2)] == [c.run_id for c in free]

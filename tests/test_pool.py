@@ -1,0 +1,282 @@
+"""Several runs at the same time: the same bits as one after the other, whoever is killed on the way."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from repro import checkpoint
+from repro.config import RunConfig
+from repro.launch import Result, launch
+from repro.places import Place
+from repro.pool import Worker
+from repro.status import statuses
+from tests.runs import configs
+
+TRAINING = {
+    "model.depth": "8",
+    "optim.steps": "40",
+    "optim.milestones": "[]",
+    "eval.every_steps": "20",
+    # A checkpoint after every step, so that whoever kills finds one.
+    "execution.log_steps": "1",
+    "execution.checkpoint_seconds": "0",
+}
+AT_ONCE = "execution.parallel=2"
+SEEDS = "seed=0,1,2,3"
+
+
+def training(*words: str) -> list[str]:
+    """``words``, and what they leave open."""
+    given = {word.partition("=")[0] for word in words}
+    return [*words, *(f"{key}={value}" for key, value in TRAINING.items() if key not in given)]
+
+
+def plan(folder: Path, *words: str) -> list[RunConfig]:
+    return configs(folder, *training(*words))
+
+
+def go(runs: list[RunConfig]) -> tuple[Result, list[str]]:
+    said: list[str] = []
+    return launch(runs, "repro run …", said.append, lambda _: None), said
+
+
+def start(folder: Path, *words: str) -> subprocess.Popen[str]:
+    """`repro run` in a process of its own, on the runs of ``plan``."""
+    smoke = ["data=synthetic", "scale=smoke", "execution.threads=1", "device=cpu"]
+    paths = [f"paths.{name}={folder / name}" for name in ("work", "data", "results")]
+    command = [sys.executable, "-m", "repro", "run", *smoke, *training(*words), *paths]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def assert_same(found: list[RunConfig], expected: list[RunConfig]) -> None:
+    for one, two in zip(found, expected, strict=True):
+        assert (one.work_dir / "curve.csv").read_bytes() == (two.work_dir / "curve.csv").read_bytes()
+        results = [json.loads((c.work_dir / "record.json").read_text())["result"] for c in (one, two)]
+        assert results[0] == results[1]
+        weights = [checkpoint.load(c.work_dir / checkpoint.FINAL)["model"] for c in (one, two)]
+        assert all(torch.equal(weights[0][name], tensor) for name, tensor in weights[1].items())
+
+
+def owner_pid(run: RunConfig) -> int | None:
+    with contextlib.suppress(OSError, ValueError):
+        return int(json.loads((run.work_dir / "owner.json").read_text())["pid"])
+    return None
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def killer(run: RunConfig, times: int) -> Iterator[None]:
+    """Kills the process that trains ``run``, each time after it has saved a step."""
+
+    def kill() -> None:
+        before: set[object] = {None}
+        for _ in range(times):
+            wait_for(lambda: owner_pid(run) not in before and checkpoint.checkpoints(run.work_dir))
+            pid = owner_pid(run)
+            assert pid is not None and pid != os.getpid()
+            os.kill(pid, signal.SIGKILL)
+            before.add(pid)
+
+    thread = threading.Thread(target=kill, daemon=True)
+    thread.start()
+    yield
+    thread.join(1)
+    assert not thread.is_alive(), "it found nobody to kill"
+
+
+def is_alive(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+def fake_places(monkeypatch: pytest.MonkeyPatch, *places: Place) -> None:
+    monkeypatch.setattr("repro.launch.places_for", lambda _: list(places))
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> list[RunConfig]:
+    """The runs, trained one after the other in this process."""
+    runs = plan(tmp_path_factory.mktemp("alone"), SEEDS)
+    assert go(runs)[0].exit_code == 0
+    return runs
+
+
+@pytest.mark.parametrize("width", [1, 2])
+def test_at_once_gives_the_bits_of_one_after_the_other(
+    alone: list[RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    """In two processes, and in two threads of one."""
+    if width == 2:
+        fake_places(monkeypatch, Place(width=2))
+    runs = plan(tmp_path, SEEDS, AT_ONCE)
+    result, said = go(runs)
+    assert (result.exit_code, result.finished) == (0, runs)
+    assert "2 runs at once" in said[1] and "1 thread each" in said[1]
+    assert_same(runs, alone)
+
+
+def test_a_failing_run_and_a_killed_worker_hurt_nobody_else(
+    alone: list[RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even those that share their process."""
+    fake_places(monkeypatch, Place(width=2))
+    runs = plan(tmp_path, "seed=0,1", AT_ONCE)
+    (bad,) = plan(tmp_path, "optim.lr=1e30", AT_ONCE)
+    with killer(runs[0], times=1):
+        result, said = go([runs[0], bad, runs[1]])
+    assert result.exit_code == 1
+    assert list(result.failed) == [bad.run_id]
+    assert "the loss is" in (bad.work_dir / "failure.txt").read_text()
+    assert any("was killed (SIGKILL); out of memory?; the run goes on" in line for line in said)
+    assert result.finished == runs
+    assert_same(runs, alone[:2])
+
+
+def test_a_process_that_had_a_fault_is_left_by_all(
+    alone: list[RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_places(monkeypatch, Place(width=2))
+    runs = plan(tmp_path, "seed=0,1", AT_ONCE)
+    (odd,) = plan(tmp_path, "seed=9", AT_ONCE)
+    odd.work_dir.mkdir(parents=True)
+    checkpoint.save(checkpoint.step_path(odd.work_dir, 1), {"model": {}})
+    result, said = go([runs[0], odd, runs[1]])
+    assert list(result.failed) == [odd.run_id]
+    assert "Traceback" in (odd.work_dir / "failure.txt").read_text() and "Traceback" not in "".join(said)
+    assert result.finished == runs
+    assert f"{runs[0].run_id}: its process had a fault; the run goes on from what it saved" in said
+    assert_same(runs, alone[:2])
+
+
+def test_who_shares_a_process(tmp_path: Path) -> None:
+    """Precision, determinism and threads are settings of a whole process: mixing them would move numbers."""
+    words = ("seed=0", "model.depth=14", "optim.precision=bf16", "execution.threads=2", "execution.deterministic=false")
+    one, like, *others = (plan(tmp_path, word)[0] for word in words)
+    worker = Worker(Place(width=2), {}, queue.SimpleQueue())
+    assert worker.takes(one, alone=True)
+    worker.runs["one"] = one
+    assert worker.takes(like, alone=False)
+    assert not worker.takes(like, alone=True), "whoever may have crashed a process gets one to itself"
+    assert not any(worker.takes(other, alone=False) for other in others)
+    worker.runs["another"] = like
+    assert not worker.takes(like, alone=False), "it is full"
+
+
+def test_a_run_whose_process_is_killed_twice_is_given_up_and_tried_by_the_next_command(
+    alone: list[RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_places(monkeypatch, Place())
+    runs = plan(tmp_path)
+    with killer(runs[0], times=2):
+        result, _ = go(runs)
+    assert result.exit_code == 1
+    assert result.failed[runs[0].run_id] == "its process was killed (SIGKILL) twice; out of memory?"
+    (status,) = statuses(runs[0].paths.work)
+    assert (status.state, status.note) == ("failed", result.failed[runs[0].run_id])
+    monkeypatch.undo()
+    assert go(runs)[0].exit_code == 0
+    assert_same(runs, alone[:1])
+
+
+def owners(runs: list[RunConfig]) -> set[int]:
+    """The living processes that train ``runs``."""
+    return {pid for run in runs if (pid := owner_pid(run)) and is_alive(pid)}
+
+
+def saved(runs: list[RunConfig]) -> bool:
+    return any(checkpoint.checkpoints(run.work_dir) for run in runs)
+
+
+def test_a_launcher_that_is_killed_leaves_no_child_and_moves_no_bit(alone: list[RunConfig], tmp_path: Path) -> None:
+    runs = plan(tmp_path, "seed=0,1")
+    process = start(tmp_path, "seed=0,1", AT_ONCE)
+    wait_for(lambda: len(owners(runs)) == 2 and saved(runs))
+    pids = owners(runs)
+    assert process.pid not in pids
+    shown = statuses(runs[0].paths.work)
+    assert all(any(s.note.startswith(f"pid {pid}, host ") for s in shown if s.state == "running") for pid in pids)
+    process.kill()
+    process.communicate(timeout=20)
+    wait_for(lambda: not any(map(is_alive, pids)), 20)
+    assert {s.state for s in statuses(runs[0].paths.work)} == {"interrupted"}
+    assert go(runs)[0].exit_code == 0
+    assert_same(runs, alone[:2])
+
+
+def test_sigterm_saves_all_and_the_same_command_goes_on(alone: list[RunConfig], tmp_path: Path) -> None:
+    runs = plan(tmp_path, SEEDS, AT_ONCE)
+    pids: set[int] = set()
+
+    def ask() -> None:
+        wait_for(lambda: len(owners(runs)) == 2 and saved(runs))
+        pids.update(owners(runs))
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    result, said = go(runs)
+    thread.join(1)
+    assert result.exit_code == 128 + signal.SIGTERM
+    assert said[-1] == "stopped (SIGTERM): everything is saved; the same command goes on"
+    assert pids and not any(map(is_alive, pids)), "the launcher waits for its workers"
+    assert {s.state for s in statuses(runs[0].paths.work)} == {"interrupted"}
+    again = plan(tmp_path, SEEDS)
+    assert go(again)[0].exit_code == 0
+    assert_same(again, alone)
+
+
+def test_a_second_signal_ends_at_once_and_leaves_no_child(tmp_path: Path) -> None:
+    # No reading of results before the last step: a worker that is asked to stop would take long.
+    words = ("optim.steps=100000", "execution.log_steps=100000", "eval.every_steps=100000")
+    runs = plan(tmp_path, *words, "seed=0,1")
+    process = start(tmp_path, *words, "seed=0,1", AT_ONCE)
+    wait_for(lambda: len(owners(runs)) == 2)
+    pids = owners(runs)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    assert process.poll() is None and all(map(is_alive, pids))
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=10)
+    assert process.returncode == -signal.SIGINT
+    wait_for(lambda: not any(map(is_alive, pids)), 5)
+
+
+def test_two_launchers_at_once_train_each_run_once(alone: list[RunConfig], tmp_path: Path) -> None:
+    runs = plan(tmp_path, SEEDS)
+    processes = [start(tmp_path, SEEDS), start(tmp_path, SEEDS)]
+    said = [process.communicate(timeout=120)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
+    assert_same(runs, alone)
+    for run in runs:
+        assert len(list(run.work_dir.glob("events.out.tfevents.*"))) == 1, "each training writes one of its own"
+
+
+def test_time_that_is_up_saves_all_and_the_same_command_goes_on(alone: list[RunConfig], tmp_path: Path) -> None:
+    result, said = go(plan(tmp_path, SEEDS, AT_ONCE, "execution.max_minutes=1e-9"))
+    assert result.exit_code == 75
+    assert "the same command goes on" in said[-1]
+    runs = plan(tmp_path, SEEDS)
+    assert [s.state for s in statuses(runs[0].paths.work)] == ["interrupted"] * 2
+    assert all(checkpoint.checkpoints(c.work_dir) for c in runs if c.work_dir.exists()), "each came to save a step"
+    assert go(runs)[0].exit_code == 0
+    assert_same(runs, alone)

@@ -1,0 +1,515 @@
+"""What needs no Slurm to test: the packing of runs, what sbatch is asked for, and how the queue's answers are read."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from repro import slurm, slurm_collect, slurm_job, slurm_submit
+from repro.cli import main
+from repro.config import ExecutionConfig, RunConfig
+from repro.errors import InputError, RunError
+from repro.launch import Result
+from repro.slurm import Job, Submission, read_queue
+from repro.slurm_job import ShardJob, for_job
+from repro.slurm_submit import as_values, parameters, shards
+from tests.runs import configs
+
+ON_SLURM = ("execution=slurm", "execution.slurm.poll_seconds=0.001")
+
+
+def settings(folder: Path, *words: str) -> ExecutionConfig:
+    return configs(folder, "execution=slurm", *words)[0].execution
+
+
+def test_a_run_goes_through_the_file_of_its_job_unchanged(tmp_path: Path) -> None:
+    for config in configs(tmp_path, "seed=0,1", "execution=slurm", 'execution.slurm.extra=["nice=5"]'):
+        assert RunConfig.from_dict(as_values(config)) == config
+
+
+def test_long_runs_come_first_and_jobs_take_equally_long(tmp_path: Path) -> None:
+    runs = configs(tmp_path, "model.depth=20,56", "seed=0,1,2", "execution=slurm")
+    packed = shards(runs, 3)
+    assert sorted(c.run_id for job in packed for c in job) == sorted(c.run_id for c in runs)
+    assert [[c.model.depth for c in job] for job in packed] == [[56, 56, 20], [56, 20, 20]]
+    assert [[c.model.depth for c in job] for job in shards(runs, 1)] == [[56]] * 3 + [[20]] * 3
+    assert len(shards(runs, 4)) == 2
+    assert len(shards(runs, 100)) == 1
+
+
+def test_what_sbatch_is_asked_for(tmp_path: Path) -> None:
+    asked = parameters(settings(tmp_path, "device=auto"), "name")
+    assert (asked["gpus_per_node"], asked["nodes"], asked["ntasks_per_node"]) == (1, 1, 1)
+    assert asked["additional_parameters"] == {"signal": "B:USR2@120", "requeue": True}
+    assert not {"partition", "gres", "mem", "cpus_per_task"} & asked.keys(), "the cluster's own defaults"
+    words = [f"execution.slurm.{word}" for word in ("shard=2", "memory=1.5", "partition=short", "time=60", "cpus=3")]
+    asked = parameters(settings(tmp_path, *words, 'execution.slurm.extra=["nice=5",exclusive]'), "name")
+    assert (asked["gres"], asked["mem"], asked["partition"], asked["time"]) == ("shard:2", "1536MB", "short", 60)
+    assert "gpus_per_node" not in asked, "shards stand in place of whole GPUs"
+    assert asked["additional_parameters"]["nice"] == "5"
+    assert asked["additional_parameters"]["exclusive"] is True
+    assert "gpus_per_node" not in parameters(settings(tmp_path, "device=cpu"), "name")
+    asked = parameters(settings(tmp_path, "device=cuda", "execution.devices=4", "execution.nodes=2"), "name")
+    assert (asked["gpus_per_node"], asked["nodes"], asked["ntasks_per_node"]) == (4, 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("word", "sentence"),
+    [
+        ('partition="a; rm x"', "one word"),
+        ('account="a\'b"', "one word"),
+        ('qos="a\\nb"', "one word"),
+        ('constraint="$(x)"', "one word"),
+        ('extra=["output=x"]', "is set by the program"),
+        ('extra=["signal=x"]', "is set by the program"),
+        ('extra=["nice=5 --wrap=x"]', "write options of sbatch"),
+        ('extra=["Nice"]', "write options of sbatch"),
+        ("time=3", "Slurm may warn a minute early"),
+        ("gpus=-1", "must not be negative"),
+        ("runs_per_job=0", "must be above 0"),
+        ("nonsense=1", "unknown key"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(tmp_path: Path, word: str, sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        configs(tmp_path, "execution=slurm", f"execution.slurm.{word}")
+
+
+def test_settings_that_contradict_each_other(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"unknown key 'execution\.slurm\.partition'"):
+        configs(tmp_path, "execution.slurm.partition=short")
+    with pytest.raises(InputError, match="is chosen by a word"):
+        configs(tmp_path, "execution=slurm", "execution.engine=local")
+    with pytest.raises(InputError, match="needs as many GPUs"):
+        configs(tmp_path, "execution=slurm", "execution.slurm.gpus=2", "execution.devices=4")
+    with pytest.raises(InputError, match="has no place on Slurm"):
+        configs(tmp_path, "execution=slurm", "execution.max_minutes=5")
+
+
+@pytest.mark.parametrize(
+    ("words", "device"),
+    [
+        ((), "cuda"),
+        (("gpus=0",), "cpu"),
+        (("gpus=0", "shard=1"), "cuda"),
+    ],
+)
+def test_a_job_trains_on_what_it_asked_for(tmp_path: Path, words: tuple[str, ...], device: str) -> None:
+    """A node whose GPU does not work is an error, not a run on the CPU that takes for ever."""
+    (config,) = configs(tmp_path, "execution=slurm", "device=auto", *(f"execution.slurm.{word}" for word in words))
+    inside = for_job(config)
+    assert (inside.execution.device, inside.execution.engine, inside.execution.slurm) == (device, "local", None)
+    assert inside.run_id == config.run_id
+
+
+def submission(folder: Path, *run_ids: tuple[str, ...]) -> Submission:
+    path = folder / "work" / slurm.FOLDER / "repro-1"
+    path.mkdir(parents=True)
+    (path / slurm.SUBMISSION).write_text(json.dumps({"shards": run_ids}))
+    return Submission.read(path)
+
+
+def test_the_queue_is_read(tmp_path: Path) -> None:
+    mine = submission(tmp_path, ("a", "b"), ("c",))
+    text = """\
+repro-1|0|12_0|RUNNING|n1|None
+repro-1|1|12_1|PENDING||Resources
+repro-1|7|12_7|PENDING||no such shard
+other|0|13_0|RUNNING|n1|None
+"""
+    first, second = read_queue(text, [mine])
+    assert (first.job_id, first.nodes, first.reason, first.run_ids) == ("12_0", "n1", "", ("a", "b"))
+    assert (second.state, second.reason, second.run_ids) == ("PENDING", "Resources", ("c",))
+    (single,) = read_queue("repro-1|N/A|14|COMPLETED|n1|a|b\n", [mine])
+    assert (single.shard, single.is_alive) == (0, False)
+
+
+def test_two_nodes_meet_on_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = "NodeName=n1 Arch=x86_64 NodeAddr=10.0.0.1 NodeHostName=host OS=Linux"
+    monkeypatch.setattr(slurm, "call", lambda *words: told)
+    environment = {"SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "2", "SLURMD_NODENAME": "n1", "SLURM_CPUS_PER_TASK": "8"}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert slurm.spans(2)
+    assert not slurm.spans(1)
+    srun, *words = slurm.on_each_node(2, ["job.json"])
+    assert srun == "srun"
+    assert {"--nodes=2", "--ntasks=2", "--cpus-per-task=8", "--nnodes=2", "--rdzv-id=7"} <= set(words)
+    assert [word for word in words if word.startswith("--rdzv-endpoint=10.0.0.1:")]
+    assert words[-1] == "job.json"
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"shards": 3}', '{"shards": [[1]]}', '{"shards": [[]]}'])
+def test_a_damaged_submission_is_left_out(tmp_path: Path, text: str) -> None:
+    mine = submission(tmp_path, ("a",))
+    assert slurm.submissions(tmp_path / "work") == [mine]
+    (mine.folder / slurm.SUBMISSION).write_text(text)
+    assert slurm.submissions(tmp_path / "work") == []
+
+
+def test_submissions_whose_runs_are_all_done_are_not_asked_about(tmp_path: Path) -> None:
+    submission(tmp_path, ("a",), ("b",))
+    for number, run_id in enumerate("ab"):
+        assert len(slurm.submissions(tmp_path / "work")) == 1, number
+        (tmp_path / "work" / run_id).mkdir()
+        (tmp_path / "work" / run_id / "record.json").touch()
+    assert slurm.submissions(tmp_path / "work") == []
+
+
+def test_without_slurm_there_are_no_jobs_and_submitting_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    submission(tmp_path, ("a",))
+    assert slurm.jobs(tmp_path / "work") == []
+    with pytest.raises(InputError, match="there is no sbatch here"):
+        slurm_collect.launch(configs(tmp_path, *ON_SLURM), "", print, print)
+    assert main(["cancel", "--all", f"paths.work={tmp_path / 'work'}"]) == 2
+    assert "there is no squeue here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [[], ["--all", "a-run"]])
+def test_cancel_wants_runs_or_all(tmp_path: Path, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["cancel", *words, f"paths.work={tmp_path}"]) == 2
+    assert "repro cancel --all" in capsys.readouterr().err
+
+
+def test_detach_needs_slurm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["data=synthetic", "scale=smoke", f"paths.work={tmp_path}", f"paths.results={tmp_path}"]
+    assert main(["run", "--detach", *words]) == 2
+    assert "--detach needs execution=slurm" in capsys.readouterr().err
+
+
+State = str | Callable[[], object]
+
+
+class Queue:
+    """Slurm as the collector sees it: a list of states that a job goes through, one a look."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *states: Sequence[State]) -> None:
+        self.plans, self.submissions = list(map(list, states)), list[Submission]()
+        monkeypatch.setattr(slurm_collect, "call", lambda *words: "")
+        monkeypatch.setattr(slurm_collect, "jobs", lambda work: [job for job in self.look() if job.is_alive])
+        monkeypatch.setattr(slurm_collect, "known_jobs", lambda asked: self.look())
+        monkeypatch.setattr(slurm_collect, "last_state", lambda job_id: "")
+        monkeypatch.setattr(slurm_collect, "submit", self.submit)
+
+    def submit(self, runs: list[RunConfig], command: str) -> list[Submission]:
+        folder = runs[0].paths.work / slurm.FOLDER / f"repro-{len(self.submissions)}"
+        folder.mkdir()
+        self.submissions.append(Submission(folder, (tuple(c.run_id for c in runs),)))
+        return self.submissions[-1:]
+
+    def look(self) -> list[Job]:
+        """The job of each submission, in its next state; in its last one from then on."""
+        found = []
+        for number, (one, plan) in enumerate(zip(self.submissions, self.plans, strict=False)):
+            state = plan.pop(0) if len(plan) > 1 else plan[0]
+            if callable(state):
+                state()
+                plan[:] = ["COMPLETED"]
+            elif state != "gone":
+                found.append(Job(f"{number}", state, "n1", "", one, 0))
+        return found
+
+
+def collect(runs: list[RunConfig]) -> tuple[Result, list[str], list[RunConfig]]:
+    said, finished = list[str](), list[RunConfig]()
+    return slurm_collect.launch(runs, "repro run …", said.append, finished.append), said, finished
+
+
+def record(*runs: RunConfig) -> None:
+    for config in runs:
+        config.work_dir.mkdir(parents=True, exist_ok=True)
+        (config.work_dir / "record.json").write_text(json.dumps({"fingerprint": config.fingerprint}))
+
+
+def test_the_record_is_the_truth_whatever_the_job_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = configs(tmp_path, "seed=0,1", *ON_SLURM)
+    queue = Queue(monkeypatch, ["PENDING", "RUNNING", lambda: record(*runs), "FAILED"])
+    result, said, finished = collect(runs)
+    assert finished == runs == result.finished
+    assert (result.exit_code, result.failed) == (0, {})
+    assert said[0] == "2 runs, 2 submitted"
+    assert said[-1] == "2 of 2 done, 100 % of all steps"
+    assert len(queue.submissions) == 1
+
+
+def test_a_job_that_slurm_queues_again_is_not_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (run,) = configs(tmp_path, *ON_SLURM)
+    states: list[State] = [
+        "RUNNING",
+        "NODE_FAIL",
+        "NODE_FAIL",
+        "PENDING",
+        "BOOT_FAIL",
+        "REQUEUED",
+        "RUNNING",
+        lambda: record(run),
+    ]
+    queue = Queue(monkeypatch, states)
+    assert collect([run])[2] == [run]
+    assert len(queue.submissions) == 1
+
+
+@pytest.mark.parametrize("state", ["TIMEOUT", "NODE_FAIL", "PREEMPTED"])
+def test_a_lost_job_is_submitted_again_but_not_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    (run,) = configs(tmp_path, *ON_SLURM)
+    queue = Queue(monkeypatch, ["RUNNING", state], ["RUNNING", lambda: record(run)])
+    assert collect([run])[2] == [run]
+    assert len(queue.submissions) == 2
+    (other,) = configs(tmp_path / "other", *ON_SLURM)
+    queue = Queue(monkeypatch, *[["RUNNING", state] for _ in range(9)])
+    result = collect([other])[0]
+    assert len(queue.submissions) == slurm_collect.SUBMISSIONS
+    assert result.exit_code == 1
+    assert f"ended as {state}" in result.failed[other.run_id]
+
+
+@pytest.mark.parametrize("state", ["CANCELLED", "FAILED", "OUT_OF_MEMORY", "gone"])
+def test_a_job_that_ended_otherwise_is_not_submitted_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    (run,) = configs(tmp_path, *ON_SLURM)
+    queue = Queue(monkeypatch, ["RUNNING", state])
+    result, _, finished = collect([run])
+    assert (finished, result.exit_code, len(queue.submissions)) == ([], 1, 1)
+    assert run.run_id in result.failed
+
+
+@pytest.mark.parametrize(
+    ("outcome", "failed", "elsewhere", "times"),
+    [
+        ({"failed": "the loss is nan"}, "the loss is nan", False, 1),
+        ({"refused": "another commit"}, "another commit", False, 1),
+        ({"elsewhere": True}, "", True, 1),
+        ({"again": True}, "ended as COMPLETED", False, slurm_collect.SUBMISSIONS),
+        ("nonsense", "ended as COMPLETED", False, 1),
+    ],
+)
+def test_what_the_job_says_of_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, outcome: Any, failed: str, elsewhere: bool, times: int
+) -> None:
+    (run,) = configs(tmp_path, *ON_SLURM)
+    queue = Queue(monkeypatch, *[["RUNNING", "COMPLETED"] for _ in range(9)])
+    submit = queue.submit
+
+    def submit_and_tell(runs: list[RunConfig], command: str) -> list[Submission]:
+        (one,) = submit(runs, command)
+        values = {"failed": {}, "elsewhere": [], "refused": "", "again": False}
+        if isinstance(outcome, dict):
+            values |= outcome
+            values["failed"] = {run.run_id: outcome["failed"]} if "failed" in outcome else {}
+            values["elsewhere"] = [run.run_id] * elsewhere
+        one.outcome_path(0).write_text(json.dumps(values if isinstance(outcome, dict) else outcome))
+        return [one]
+
+    monkeypatch.setattr(slurm_collect, "submit", submit_and_tell)
+    result = collect([run])[0]
+    assert len(queue.submissions) == times
+    assert result.elsewhere == [run.run_id] * elsewhere
+    assert (failed in result.failed[run.run_id]) if failed else not result.failed
+
+
+def test_a_queue_that_does_not_answer_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (run,) = configs(tmp_path, *ON_SLURM)
+    queue = Queue(monkeypatch, ["RUNNING", lambda: record(run)])
+    silent = iter([True, True, False])
+
+    def answers(asked: object) -> list[Job]:
+        if next(silent, False):
+            raise RunError("Slurm does not answer (squeue)")
+        return queue.look()
+
+    monkeypatch.setattr(slurm_collect, "known_jobs", answers)
+    result, said, _ = collect([run])
+    assert result.exit_code == 0
+    assert said.count("Slurm does not answer (squeue); asking again") == 1
+
+
+def test_ctrl_c_leaves_the_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = configs(tmp_path, *ON_SLURM)
+    Queue(monkeypatch, ["RUNNING", lambda: signal.raise_signal(signal.SIGINT)])
+    result, said, _ = collect(runs)
+    assert result.exit_code == 130
+    assert "the jobs go on" in said[-1]
+
+
+@pytest.fixture
+def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ShardJob:
+    """A job of two runs, in whose place nothing is trained yet."""
+    runs = configs(tmp_path, "seed=0,1", *ON_SLURM)
+    folder = tmp_path / "work" / slurm.FOLDER / "repro-1"
+    folder.mkdir(parents=True)
+    values = {
+        "command": "repro run …",
+        "provenance": slurm_job.provenance(),
+        "shards": [[config.run_id for config in runs]],
+        "configs": {config.run_id: as_values(config) for config in runs},
+    }
+    (folder / slurm.SUBMISSION).write_text(json.dumps(values))
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setattr(slurm_job, "LOOK_SECONDS", 0)
+    monkeypatch.setattr(slurm_job, "call", lambda *words: pytest.fail(f"asked Slurm {words}"))
+    return ShardJob(folder, 0)
+
+
+@pytest.fixture(autouse=True)
+def handlers_as_before() -> Any:
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR2)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def start(job: ShardJob) -> tuple[int, dict[str, Any]]:
+    """The exit code of a job and what it said when it ended."""
+    with pytest.raises(SystemExit) as ended:
+        job()
+    path = job.folder / "outcome_0.json"
+    return int(ended.value.code or 0), json.loads(path.read_text()) if path.exists() else {}
+
+
+def training(monkeypatch: pytest.MonkeyPatch, *results: Result | signal.Signals) -> list[list[str]]:
+    """Puts something quick in place of the training; returns the runs of each call."""
+    calls, left = list[list[str]](), list(results)
+
+    def launch(runs: list[RunConfig], *rest: object) -> Result:
+        calls.append([config.run_id for config in runs])
+        result = left.pop(0)
+        if isinstance(result, signal.Signals):
+            signal.raise_signal(result)
+            raise AssertionError("the signal was not heard")
+        return result
+
+    monkeypatch.setattr("repro.launch.launch", launch)
+    return calls
+
+
+def answering(monkeypatch: pytest.MonkeyPatch, state: str) -> list[tuple[str, ...]]:
+    """Lets Slurm say this of the job; returns what it is asked."""
+    asked: list[tuple[str, ...]] = []
+
+    def call(*words: str) -> str:
+        asked.append(words)
+        return state
+
+    monkeypatch.setattr(slurm_job, "call", call)
+    return asked
+
+
+def test_a_job_trains_its_runs_here(job: ShardJob) -> None:
+    code, outcome = start(job)
+    assert (code, outcome) == (0, {"failed": {}, "elsewhere": [], "refused": "", "again": False})
+    assert len(list(job.folder.parent.parent.glob("*/record.json"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("commit", "0" * 40, f"was submitted at commit {'0' * 40}"),
+        ("code", "0", "the program's files have changed"),
+        ("python", "2.7", "was submitted under Python 2.7"),
+        ("packages", ["torch==1.0"], "packages have changed"),
+    ],
+)
+def test_a_job_refuses_other_code(
+    job: ShardJob, monkeypatch: pytest.MonkeyPatch, name: str, value: Any, sentence: str
+) -> None:
+    calls = training(monkeypatch)
+    path = job.folder / slurm.SUBMISSION
+    values = json.loads(path.read_text())
+    path.write_text(json.dumps(values | {"provenance": values["provenance"] | {name: value}}))
+    code, outcome = start(job)
+    assert code == 1
+    assert sentence in outcome["refused"]
+    assert calls == []
+
+
+def test_a_job_refuses_a_run_under_another_runs_name(job: ShardJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = training(monkeypatch)
+    path = job.folder / slurm.SUBMISSION
+    values = json.loads(path.read_text())
+    first, second = values["configs"]
+    values["configs"][first] = values["configs"][second]
+    path.write_text(json.dumps(values))
+    code, outcome = start(job)
+    assert (code, calls) == (1, [])
+    assert "submit again" in outcome["refused"]
+
+
+@pytest.mark.parametrize("state", ["RUNNING\n", "SIGNALING\n"])
+@pytest.mark.parametrize("stopped", [Result(exit_code=143), signal.SIGTERM, signal.SIGUSR2])
+def test_a_job_that_is_asked_to_end_goes_back_into_the_queue(
+    job: ShardJob, monkeypatch: pytest.MonkeyPatch, stopped: Result | signal.Signals, state: str
+) -> None:
+    training(monkeypatch, stopped)
+    asked = answering(monkeypatch, state)
+    code, outcome = start(job)
+    assert code != 0
+    assert outcome == {}, "it has not ended"
+    assert asked[-1] == ("scontrol", "requeue", "7")
+
+
+@pytest.mark.parametrize("state", ["COMPLETING", "PENDING", ""])
+def test_a_job_that_slurm_ends_is_not_queued_again(job: ShardJob, monkeypatch: pytest.MonkeyPatch, state: str) -> None:
+    """It was cancelled, or preemption queues it again: Slurm has decided."""
+    training(monkeypatch, Result(exit_code=143))
+    asked = answering(monkeypatch, state)
+    start(job)
+    assert [words[0] for words in asked] == ["squeue"]
+
+
+def test_a_job_that_cannot_go_back_says_so(job: ShardJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    def silent(*words: str) -> str:
+        raise RunError("Slurm does not answer")
+
+    training(monkeypatch, Result(exit_code=143))
+    monkeypatch.setattr(slurm_job, "call", silent)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    assert start(job)[1]["again"] is True
+
+
+def test_a_job_that_never_gets_to_save_does_not_start_for_ever(job: ShardJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    training(monkeypatch, Result(exit_code=140))
+    monkeypatch.setenv("SLURM_RESTART_COUNT", str(slurm_job.FRUITLESS_STARTS))
+    code, outcome = start(job)
+    assert code == 1
+    assert "raise execution.slurm.time" in outcome["refused"]
+
+
+def test_a_run_that_a_lost_node_still_trains_is_waited_for(job: ShardJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_ids = Submission.read(job.folder).shards[0]
+    busy = Result(failed={run_ids[0]: "the loss is nan"}, elsewhere=[run_ids[1]], exit_code=1)
+    calls = training(monkeypatch, busy, dataclasses.replace(busy, failed={}), Result())
+    code, outcome = start(job)
+    assert calls == [list(run_ids), [run_ids[1]], [run_ids[1]]]
+    assert (code, outcome["failed"], outcome["elsewhere"]) == (1, {run_ids[0]: "the loss is nan"}, [])
+
+
+def test_submitting_writes_the_story_before_the_jobs_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bin_folder = tmp_path / "bin"
+    bin_folder.mkdir()
+    for name in ("sbatch", "srun"):
+        (bin_folder / name).write_text('#!/bin/sh\ncp "$1" "$0.script"\necho Submitted batch job 12\n')
+        (bin_folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(bin_folder), prepend=":")
+    runs = configs(tmp_path, "seed=0,1,2", "execution=slurm", "execution.slurm.runs_per_job=2")
+    (tmp_path / "work" / slurm.FOLDER).mkdir(parents=True)
+    (one,) = slurm_submit.submit(runs, "repro run …")
+    assert Submission.read(one.folder) == one
+    assert [config.run_id for shard in (0, 1) for config in one.configs(shard)] == [r for s in one.shards for r in s]
+    script = (bin_folder / "sbatch.script").read_text()
+    assert f"#SBATCH --job-name={one.name}" in script
+    assert "#SBATCH --array=0-1%2" in script
+    assert "#SBATCH --signal=B:USR2@120" in script
+    assert "\nexec " in script, "Python takes the place of the shell, and hears the signal"
+    assert len(list(one.folder.glob("12_*_submitted.pkl"))) == 2

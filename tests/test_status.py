@@ -1,0 +1,69 @@
+"""What `repro status` knows of a run, and who trains it."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from repro.config import RunConfig
+from repro.errors import RunError
+from repro.lock import Elsewhere, hold, is_held, owner
+from repro.record import write_json
+from repro.show import show_statuses
+from repro.status import statuses
+from tests.runs import config
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunConfig:
+    """A run under way, at step 3 of 8."""
+    one = config(tmp_path)
+    one.work_dir.mkdir(parents=True)
+    write_json(one.work_dir / "config.json", {"science": one.science()})
+    told = {"step": 3, "steps": 8, "train_error": 75.0, "images_per_second": 1000.0, "seconds_left": 61.0}
+    write_json(one.work_dir / "progress.json", told)
+    return one
+
+
+def test_a_running_run_shows_progress_speed_time_left_and_owner(run: RunConfig) -> None:
+    work = run.paths.work
+    with hold(run.work_dir):
+        line = show_statuses(statuses(work), work).splitlines()[-1]
+    for part in ("running", "3 / 8", "75.00", "1,000", "1 min 01 s", f"pid {os.getpid()}, host {socket.gethostname()}"):
+        assert part in line
+    (after,) = statuses(work)
+    assert (after.state, after.note) == ("interrupted", "")
+
+
+def test_an_owner_that_is_gone_is_nobody(run: RunConfig) -> None:
+    """Its name may still stand there after a kill; the lock does not."""
+    write_json(run.work_dir / "owner.json", {"pid": 1, "host": "elsewhere", "started": "2020-01-01"})
+    (run.work_dir / "lock").touch()
+    assert not is_held(run.work_dir)
+    assert statuses(run.paths.work)[0].state == "interrupted"
+
+
+def test_a_lock_that_is_held_names_its_owner(run: RunConfig) -> None:
+    with hold(run.work_dir):
+        with pytest.raises(Elsewhere, match=rf"{run.run_id} is being trained by another process \(pid {os.getpid()}, "):
+            hold(run.work_dir).__enter__()
+        assert owner(run.work_dir) is not None
+    assert owner(run.work_dir) is None
+    with hold(run.work_dir):
+        assert is_held(run.work_dir)
+
+
+def test_a_damaged_owner_file_names_nobody(run: RunConfig) -> None:
+    with hold(run.work_dir):
+        (run.work_dir / "owner.json").write_text("{")
+        (status,) = statuses(run.paths.work)
+    assert (status.state, status.note) == ("running", "")
+
+
+def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match="cannot be used"), hold(tmp_path / "file" / "run"):
+        pass

@@ -1,0 +1,304 @@
+"""torchrun and its workers, killed in the middle: the run ends with the bits of the undisturbed one, nobody is left."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+
+from repro import checkpoint, torchrun
+from repro.config import RunConfig
+from repro.ddp_worker import Request, Work, main, train_run
+from repro.errors import InputError, RunError
+from repro.lock import Elsewhere, hold, is_held
+from repro.record import read_json, write_json
+from repro.stop import Stopper
+from tests.ranks import free_port, on_ranks
+from tests.runs import config
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+
+WORDS = (
+    *("execution=ddp", "optim.steps=60", "data.image_size=8", "model.depth=8", "eval.every_steps=20"),
+    *("execution.checkpoint_seconds=0", "execution.log_steps=1"),
+)
+SHORT = ("execution=ddp", "optim.steps=2", "optim.milestones=[]", "data.image_size=8", "model.depth=8")
+SECONDS = 120.0
+
+
+def processes(folder: Path) -> dict[int, str]:
+    """The command lines of the living processes that name ``folder``, by process id."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            if str(folder) in line and (path.parent / "stat").read_text().rpartition(") ")[2][0] != "Z":
+                found[int(path.parent.name)] = line
+    return found
+
+
+def worker(folder: Path, rank: int) -> int | None:
+    """The process id of a rank."""
+    for pid, line in processes(folder).items():
+        with contextlib.suppress(OSError):
+            environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+            if "ddp_worker" in line and f"RANK={rank}".encode() in environment:
+                return pid
+    return None
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def last_step(of: RunConfig) -> int:
+    steps = [int(path.stem.removeprefix("step_")) for path in of.work_dir.glob("step_*.pt")]
+    return max(steps, default=0)
+
+
+@contextlib.contextmanager
+def killed_at(of: RunConfig, step: int, rank: int) -> Iterator[list[int]]:
+    """Kills a rank once ``step`` is saved; gives the process ids that were killed."""
+    killed: list[int] = []
+
+    def kill() -> None:
+        wait_for(lambda: last_step(of) >= step)
+        if pid := worker(of.paths.work.parent, rank):
+            os.kill(pid, signal.SIGKILL)
+            killed.append(pid)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    yield killed
+    thread.join()
+
+
+class StopAt(Stopper):
+    """Asks to stop once ``step`` is saved."""
+
+    def __init__(self, of: RunConfig, step: int) -> None:
+        super().__init__(None)
+        self.of, self.step = of, step
+
+    def asked(self) -> bool:
+        return last_step(self.of) >= self.step
+
+
+def assert_same(one: RunConfig, two: RunConfig) -> None:
+    """The bits of weights, momentum, statistics and curve, and TensorBoard's steps without a double or a gap."""
+    stored = [checkpoint.load(of.work_dir / checkpoint.FINAL) for of in (one, two)]
+    assert all(torch.equal(stored[1]["model"][name], tensor) for name, tensor in stored[0]["model"].items())
+    momenta = [s["optimizer"]["state"] for s in stored]
+    assert all(torch.equal(momenta[1][i]["momentum_buffer"], m["momentum_buffer"]) for i, m in momenta[0].items())
+    assert (one.work_dir / "curve.csv").read_text() == (two.work_dir / "curve.csv").read_text()
+    results = [read_json(of.work_dir / "record.json")["result"] for of in (one, two)]
+    assert results[0] == results[1]
+    events = EventAccumulator(str(two.work_dir)).Reload()
+    assert [e.step for e in events.Scalars("loss/train")] == list(range(1, 61))
+
+
+def undisturbed(folder: Path, *words: str) -> str:
+    return train_run(config(folder, *WORDS, *words), "repro run …", Stopper(None), lambda line: None)[0]
+
+
+@pytest.mark.slow
+def test_a_killed_worker_a_killed_launcher_and_a_stop_end_with_the_undisturbed_bits(tmp_path: Path) -> None:
+    whole, broken = (config(tmp_path / name, *WORDS) for name in ("whole", "broken"))
+    assert on_ranks(2, undisturbed, tmp_path / "whole") == ["done", "done"]
+
+    words = ["-m", "tests.test_torchrun", str(tmp_path / "broken")]
+    with subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, text=True) as launcher:
+        with killed_at(broken, 8, rank=1) as killed:
+            assert launcher.stdout is not None
+            said = launcher.stdout.readline()
+        assert killed
+        assert "goes on at step" in said, "torchrun has started all ranks again"
+        restarted = last_step(broken)
+        wait_for(lambda: last_step(broken) >= restarted + 4)
+        there = [line for line in processes(tmp_path).values() if "ddp_worker" in line]
+        assert len(there) == 3, "an agent and two workers"
+        launcher.kill()
+    wait_for(lambda: not processes(tmp_path))
+    wait_for(lambda: not is_held(broken.work_dir))
+    assert not (broken.work_dir / "record.json").exists(), "it was to be killed before its end"
+
+    before = last_step(broken)
+    assert torchrun.train(broken, "repro run …", StopAt(broken, before + 4), lambda line: None) is False
+    assert processes(tmp_path) == {}
+    assert before + 4 <= last_step(broken) < 60
+
+    assert on_ranks(2, undisturbed, tmp_path / "broken") == ["done", "done"]
+    assert torchrun.verdict(broken, tmp_path, 0) is True
+    assert not list(broken.work_dir.glob(f"{torchrun.PREFIX}*")), "what the killed launcher left"
+    assert_same(whole, broken)
+
+
+@pytest.mark.slow
+def test_two_agents_with_a_killed_worker_end_with_the_undisturbed_bits(tmp_path: Path) -> None:
+    """By the very command that is printed for several machines."""
+    words = (*WORDS, "execution.nodes=2", "execution.devices=1")
+    whole, broken = (config(tmp_path / name, *words) for name in ("whole", "broken"))
+    assert on_ranks(2, undisturbed, tmp_path / "whole", "execution.nodes=2", "execution.devices=1") == ["done"] * 2
+
+    given = [f"paths.{name}={tmp_path / 'broken' / name}" for name in ("data", "work", "results")]
+    given += ["data=synthetic", "scale=smoke", "execution.threads=1", "execution.progress=none", "device=cpu"]
+    printed = torchrun.instructions(broken.execution, [*words, *given])
+    (line,) = (line for line in printed.splitlines() if "torchrun" in line)
+    endpoint, port = f"{socket.gethostname()}:{torchrun.PORT}", free_port()
+    line = line.replace(endpoint, f"127.0.0.1:{port}").replace("ADDRESS", "127.0.0.1")
+    store, command, *arguments = shlex.split(line)
+    assert command == "torchrun"
+    environment = os.environ | dict([store.split("=")])
+    log = (tmp_path / "log").open("wb")
+    with killed_at(broken, 20, int(os.environ.get("KILL", "1"))) as killed:
+        agents = [
+            subprocess.Popen([sys.executable, "-m", "torch.distributed.run", *arguments], env=environment, stderr=log)
+            for _ in range(2)
+        ]
+        codes = [agent.wait(SECONDS) for agent in agents]
+    assert codes == [0, 0], (tmp_path / "log").read_text()
+    assert killed
+    wait_for(lambda: not processes(tmp_path))
+    assert read_json(broken.work_dir / "record.json")["provenance"]["resumed_at"]
+    assert_same(whole, broken)
+
+
+def endings(folder: Path) -> dict[str, tuple[str, str]]:
+    """How a worker's run ends, by what is in its way."""
+    from repro import dist
+
+    found = {}
+    for name in ("done", "elsewhere", "refused", "failed", "asked"):
+        of = config(folder / name, *SHORT)
+        stopper = Stopper(0.0 if name == "asked" and dist.rank() == 1 else None)
+        with contextlib.ExitStack() as stack:
+            if dist.rank() == 1:
+                of.work_dir.mkdir(parents=True)
+                if name == "refused":
+                    write_json(of.work_dir / "config.json", {"fingerprint": "0" * 16})
+                if name == "failed":  # a folder in the place of a file cannot be written
+                    (of.work_dir / "curve.csv").mkdir()
+                if name == "elsewhere":
+                    stack.enter_context(hold(of.work_dir))
+            dist.agreed(lambda: None)
+            found[name] = train_run(of, "repro run …", stopper, lambda line: None)
+    return found
+
+
+def test_every_rank_knows_how_the_run_ended(tmp_path: Path) -> None:
+    first, second = on_ranks(2, endings, tmp_path)
+    assert first == second
+    assert {name: state for name, (state, _) in first.items()} == {
+        "done": "done",
+        "elsewhere": "elsewhere",
+        "refused": "refused",
+        "failed": "failed",
+        "asked": "stopped",
+    }
+    assert "is being trained by another process" in first["elsewhere"][1]
+    assert "holds another run" in first["refused"][1]
+    assert "curve.csv cannot be written" in first["failed"][1]
+
+
+@pytest.mark.parametrize(
+    ("file", "values", "error", "message"),
+    [
+        ("outcome.json", {"state": "failed", "reason": "the loss is nan"}, RunError, "the loss is nan"),
+        ("outcome.json", {"state": "refused", "reason": "no data"}, InputError, "no data"),
+        ("outcome.json", {"state": "elsewhere", "reason": "trained"}, Elsewhere, "trained"),
+        (
+            "crash.json",
+            {"rank": 1, "what": "was killed (SIGKILL)"},
+            RunError,
+            r"rank 1 was killed \(SIGKILL\), and 3 t",
+        ),
+        ("nothing.json", {}, RunError, "torchrun was ended by SIGKILL"),
+    ],
+)
+def test_the_launcher_says_how_it_ended(
+    tmp_path: Path, file: str, values: dict[str, object], error: type[Exception], message: str
+) -> None:
+    one = config(tmp_path, *WORDS)
+    one.work_dir.mkdir(parents=True)
+    write_json(tmp_path / file, values)
+    with pytest.raises(error, match=message):
+        torchrun.verdict(one, tmp_path, -signal.SIGKILL)
+
+
+def test_the_worker_that_was_killed_is_named_before_those_that_failed_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures = {
+        rank: ProcessFailure(local_rank=rank, pid=1, exitcode=code, error_file="") for rank, code in [(0, 1), (1, -9)]
+    }
+
+    def fail(words: list[str]) -> None:
+        raise ChildFailedError("repro.ddp_worker", failures)
+
+    monkeypatch.setattr("torch.distributed.run.main", fail)
+    monkeypatch.setattr(torchrun, "die_with_parent", lambda parent: None)
+    monkeypatch.setenv(torchrun.LAUNCHER, "1")
+    assert torchrun.main(["--standalone", str(tmp_path / torchrun.JOB)]) == 1
+    assert read_json(tmp_path / torchrun.CRASH) == {"rank": 1, "what": "was killed (SIGKILL)"}
+
+
+def test_a_job_goes_to_its_workers_whole_and_a_stop_reaches_them(tmp_path: Path) -> None:
+    one = config(tmp_path, *WORDS, "execution.progress=bar")
+    write_json(tmp_path / torchrun.JOB, {"config": torchrun.as_values(one), "command": "repro run x"})
+    work = Work.read([str(tmp_path / torchrun.JOB)])
+    (found,) = work.configs
+    assert (found.run_id, found.paths, work.command) == (one.run_id, one.paths, "repro run x")
+    assert found.execution.progress == "lines", "a worker has no terminal"
+    request = Request(work)
+    assert not request.asked()
+    (tmp_path / torchrun.STOP).touch()
+    assert request.asked()
+
+
+def test_words_are_composed_as_repro_run_would(tmp_path: Path) -> None:
+    work = Work.read(["data=synthetic", "seed=0,1", "execution=ddp", f"paths.work={tmp_path}"])
+    assert [c.seed for c in work.configs] == [0, 1]
+    assert work.command == "repro run data=synthetic seed=0,1"
+    assert work.folder is None
+
+
+def test_lines_come_whole_while_they_are_printed_and_at_the_end() -> None:
+    script = (
+        "import sys, time; print('one'); print('tw', end='', flush=True); time.sleep(0.5); print('o\\nlast', end='')"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, bufsize=0) as process:
+        assert process.stdout is not None
+        lines = list(torchrun.lines(process.stdout, lambda: process.poll() is None))
+    assert [line for line in lines if line] == ["one", "two", "last"]
+    assert "" in lines, "the caller gets its turn in between"
+
+
+def test_what_cannot_start_is_said_before(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    several = config(tmp_path, *WORDS, "execution.nodes=2")
+    with pytest.raises(InputError, match="torchrun must be started on each machine"):
+        torchrun.train(several, "repro run …", Stopper(None), lambda line: None)
+    assert not several.work_dir.exists()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("repro.ddp_worker.die_with_parent", lambda: None)
+        assert main(["data=synthetic"]) == 2
+    assert "torchrun starts this module" in capsys.readouterr().err
+
+
+if __name__ == "__main__":
+    torchrun.train(config(Path(sys.argv[1]), *WORDS), "repro run …", Stopper(None), print)
