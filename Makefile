@@ -11,10 +11,10 @@ READY := $(VENV)/.repro-ready
 REPRO := $(VENV)/bin/python -m repro
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo bench test test-slurm check table6 figure1 figure6 tensorboard clean
+.PHONY: help setup demo bench test test-faults test-slurm check table6 figure1 figure6 tensorboard clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: $(READY)  ## the virtual environment with everything in it
 	@echo "Ready: $(REPRO) --help"
@@ -33,6 +33,9 @@ bench: $(READY)  ## in under a minute: how fast this machine trains, beside the 
 
 test: $(READY)  ## the tests
 	@$(VENV)/bin/python -m pytest -n $(TEST_WORKERS)
+
+test-faults: $(READY)  ## up to 15 minutes: fifty kills at random moments, each ending with the undisturbed bits
+	@REPRO_FAULTS=50 $(VENV)/bin/python -m pytest tests/test_faults.py
 
 test-slurm: $(READY)  ## minutes: a sweep on a real Slurm of two nodes on this machine (needs slurm-wlm and munge)
 	@$(VENV)/bin/python -m pytest -m slurm tests/test_slurm.py

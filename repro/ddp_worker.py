@@ -102,13 +102,14 @@ def work_together(words: Sequence[str]) -> None:
         say: Callable[[str], None] = tell if dist.is_first() else lambda line: None
         for config in work.configs:
             state, reason = train_run(config, work.command, stopper, say)
-            if dist.is_first():
-                if work.folder is not None:
+            if dist.is_first() and work.folder is not None:
+                with contextlib.suppress(RunError):  # a disk that is full of late: the reason is in the log too
                     write_json(work.folder / OUTCOME, {"state": state, "reason": reason})
-                elif state in ("failed", "refused"):
-                    note_failure(config, reason)
-            if work.folder is None:
+                print(f"{config.run_id}: {reason or state}", file=sys.stderr)
+            elif dist.is_first():
                 say(f"{config.run_id}: {reason or state}")
+                if state in ("failed", "refused"):
+                    note_failure(config, reason)
             if state == "stopped":
                 break
 

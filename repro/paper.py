@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from repro.config import build, convert, require
 from repro.errors import InputError, nearest
 from repro.resources import shared_dir
+from repro.strict import build, convert, require
 
 Run = Mapping[str, Any]
 """The science fields, flat (``{"model.depth": 20}``), that a row or a curve sets on top of its recipe."""

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from repro.config import DataConfig, EvalConfig, ModelConfig, OptimConfig, build, fingerprint, recipe_of, require
+from repro.config import DataConfig, EvalConfig, ModelConfig, OptimConfig, fingerprint, recipe_of
 from repro.errors import InputError, nearest
+from repro.strict import build, require
 
 if TYPE_CHECKING:
     import pandas

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 from tabulate import tabulate
 
-from repro.config import require
 from repro.errors import nearest
 from repro.paper import PaperRow, PaperTable, Published, load_recipe, load_table
 from repro.results import PROTOCOLS, Reading, Record, Selection, Summary, proxy_scales, run_ids, select, summarize
+from repro.strict import require
 
 NOT_RUN = "–"
 MINUS = "−"

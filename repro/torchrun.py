@@ -1,4 +1,4 @@
-"""Trains one run on several devices: starts torchrun on this machine, or says how to start it on several.
+"""Trains one run on several devices: starts torchrun here or on the nodes of a Slurm job, or says how elsewhere.
 
 Three kinds of process: the launcher (``train``), torchrun's agent (``main``), and its workers (``repro.ddp_worker``),
 one a device. The agent dies with the launcher and the workers with the agent, whatever ends them: nobody is left. The
@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from repro import slurm
 from repro.config import ExecutionConfig, RunConfig
 from repro.errors import InputError, RunError
 from repro.lock import Elsewhere as Elsewhere
@@ -39,7 +40,10 @@ PORT = 29400
 
 
 def train(config: RunConfig, command: str, stopper: Stopper, say: Callable[[str], None]) -> bool:
-    """Trains one run under torchrun on the devices of this machine; False where it was asked to stop and saved itself.
+    """Trains one run under torchrun, on this machine or on the nodes of the Slurm job that this process is in.
+
+    Returns:
+        Whether the run has its record; False where it was asked to stop and saved itself.
 
     The first rank holds the run's lock while it trains: the caller must not.
 
@@ -49,8 +53,11 @@ def train(config: RunConfig, command: str, stopper: Stopper, say: Callable[[str]
         RunError: It failed on the way, or was killed more often than ``execution.restarts``.
     """
     check(config.execution)
-    config.work_dir.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=config.work_dir))
+    try:
+        config.work_dir.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=config.work_dir))
+    except OSError as error:
+        raise RunError(f"the folder {config.work_dir} cannot be used ({error.strerror})") from error
     try:
         write_json(folder / JOB, {"config": as_values(config), "command": command})
         with (config.work_dir / LOG).open("ab") as log:
@@ -66,7 +73,7 @@ def check(execution: ExecutionConfig) -> None:
     Raises:
         InputError: There are fewer GPUs than devices asked for, or several machines are.
     """
-    if execution.nodes > 1:
+    if execution.nodes > 1 and not slurm.spans(execution.nodes):
         raise InputError(f"execution.nodes={execution.nodes}: torchrun must be started on each machine by itself")
     import torch  # only now: the agent must first see to it that it dies with its launcher
 
@@ -88,9 +95,13 @@ def run_agent(
     folder: Path, execution: ExecutionConfig, log: IO[bytes], stopper: Stopper, say: Callable[[str], None]
 ) -> int:
     """Runs torchrun to its end, passing on what the first rank says and, to it, the request to stop."""
-    words = ["--standalone", f"--nproc-per-node={execution.devices}", *elastic(execution), str(folder / JOB)]
+    words = [f"--nproc-per-node={execution.devices}", *elastic(execution), str(folder / JOB)]
+    if execution.nodes > 1:
+        command = slurm.on_each_node(execution.nodes, words)
+    else:
+        command = [sys.executable, "-m", "repro.torchrun", "--standalone", *words]
     with subprocess.Popen(
-        [sys.executable, "-m", "repro.torchrun", *words],
+        command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         bufsize=0,

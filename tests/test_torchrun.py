@@ -271,6 +271,24 @@ def test_a_job_goes_to_its_workers_whole_and_a_stop_reaches_them(tmp_path: Path)
     assert request.asked()
 
 
+def test_several_nodes_are_reached_through_their_slurm_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    several = config(tmp_path, *WORDS, "execution.nodes=2", "execution.devices=1", "device=cpu")
+    asked: list[list[str]] = []
+
+    def on_each_node(nodes: int, words: list[str]) -> list[str]:
+        asked.append([str(nodes), *words])
+        return [sys.executable, "-c", "print('goes on'); raise SystemExit(3)"]
+
+    monkeypatch.setattr("repro.slurm.spans", lambda nodes: nodes == 2)
+    monkeypatch.setattr("repro.slurm.on_each_node", on_each_node)
+    said: list[str] = []
+    with pytest.raises(RunError, match="torchrun ended with exit code 3"):
+        torchrun.train(several, "repro run …", Stopper(None), said.append)
+    assert said == ["goes on"]
+    assert asked[0][:2] == ["2", "--nproc-per-node=1"]
+    assert asked[0][-1].endswith(torchrun.JOB)
+
+
 def test_words_are_composed_as_repro_run_would(tmp_path: Path) -> None:
     work = Work.read(["data=synthetic", "seed=0,1", "execution=ddp", f"paths.work={tmp_path}"])
     assert [c.seed for c in work.configs] == [0, 1]
