@@ -15,7 +15,7 @@ from repro.errors import InputError, RunError, nearest
 from repro.resources import default_path, in_checkout, resolve_paths, shared_dir
 
 if TYPE_CHECKING:
-    from repro.config import RunConfig
+    from repro.config import ExecutionConfig, RunConfig
     from repro.launch import Result
 
 DESCRIPTION = """\
@@ -147,6 +147,11 @@ def run_command(options: argparse.Namespace) -> int:
     from repro.compose import plan
 
     planned = plan(options.words)
+    if several_machines(planned.runs[0].execution):
+        from repro.torchrun import instructions
+
+        say(instructions(planned.runs[0].execution, options.words))
+        return 0
     quiet_caches(planned.runs[0].paths.work)
     launch = engine(planned.runs, options.detach)
     from repro.results import read_record
@@ -165,6 +170,13 @@ def run_command(options: argparse.Namespace) -> int:
         for run_id, reason in result.failed.items():
             say(f"  {run_id}: {reason}")
     return result.exit_code
+
+
+def several_machines(execution: ExecutionConfig) -> bool:
+    """Whether the runs span machines that only their user can reach."""
+    from repro.slurm import spans
+
+    return execution.nodes > 1 and execution.engine == "local" and not spans(execution.nodes)
 
 
 def engine(runs: list[RunConfig], detach: bool) -> Callable[..., Result]:

@@ -38,7 +38,7 @@ class Estimate:
     steps: int
     seconds: float
     memory: int
-    """Bytes at the height of a step: activations, and weights, gradients and momentum. Libraries take some more."""
+    """Bytes at the height of a step on each device: activations, and weights, gradients and momentum. Libraries take some more."""
 
 
 def estimate(config: RunConfig, speed: Speed, train_images: int, eval_images: int) -> Estimate:
@@ -56,13 +56,14 @@ def estimate(config: RunConfig, speed: Speed, train_images: int, eval_images: in
     launches = optim.steps + evaluated / config.execution.eval_batch_size / (1 + BACKWARD)
     blocks = config.model.depth / 2
     seconds = macs / speed.macs_per_second + launches * blocks * speed.block_seconds
-    return Estimate(size, optim.steps, seconds, memory(config, size))
+    return Estimate(size, optim.steps, seconds / config.execution.num_ranks, memory(config, size))
 
 
 def memory(config: RunConfig, size: Size) -> int:
-    """Bytes that training holds; bfloat16 halves the activations, not the weights."""
+    """Bytes that training holds on each of its devices; bfloat16 halves the activations, not the weights."""
     image_size, batch_size = config.data.image_size, config.optim.batch_size
     kept = activation_bytes(config.model, image_size, batch_size, config.execution.checkpoint_activations)
+    kept //= config.execution.num_ranks
     return (kept // 2 if config.optim.precision == "bf16" else kept) + 3 * 4 * size.params
 
 

@@ -47,7 +47,7 @@ def cost_table(configs: Sequence[RunConfig], costs: Sequence[Estimate]) -> str:
                 f"{cost.size.macs:,}",
                 f"{cost.steps:,}",
                 duration(cost.seconds),
-                f"{cost.memory / 1e9:.1f} GB",
+                f"{cost.memory / 1e9:.1f} GB" if cost.memory >= 1e8 else f"{cost.memory / 1e6:.0f} MB",
                 state,
             ]
         )

@@ -57,8 +57,7 @@ def main(words: Sequence[str]) -> int:
                 threads.submit(desk.train, json.loads(line))
         finally:
             desk.stopper.stop()
-            if os.getppid() != parent:
-                threading.Thread(target=_end_at_last, daemon=True).start()
+            threading.Thread(target=_end_as_orphan, args=(parent,), daemon=True).start()
     if os.getppid() != parent:
         mps.end(dict(os.environ))  # which its launcher can no longer do
     return 0
@@ -68,8 +67,10 @@ def _nothing(number: int, frame: FrameType | None) -> None:
     """Answers a signal."""
 
 
-def _end_at_last() -> None:
-    """A device that hangs must not keep a worker alive that nobody waits for."""
+def _end_as_orphan(parent: int) -> None:
+    """Ends a worker that nobody waits for and that cannot save: its device hangs, or its steps take for ever."""
+    while os.getppid() == parent:
+        time.sleep(1)
     time.sleep(ORPHAN_SECONDS)
     os._exit(1)
 

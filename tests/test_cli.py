@@ -14,7 +14,7 @@ from repro.cli import command_line, main
 from repro.resources import shared_dir
 from tests.planted import plant
 
-COMMANDS = ("run", "show", "list", "data", "table", "figure", "publish", "status")
+COMMANDS = ("run", "show", "list", "data", "bench", "table", "figure", "publish", "status", "cancel")
 
 
 @pytest.fixture(autouse=True)

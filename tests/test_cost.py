@@ -46,3 +46,11 @@ def test_a_calibration_that_cannot_be_kept_is_still_used(tmp_path: Path) -> None
     (tmp_path / "file").write_text("")
     one = config(tmp_path, f"paths.work={tmp_path / 'file' / 'work'}")
     assert calibrate(one).macs_per_second > 1e8
+
+
+def test_several_devices_share_the_time_and_the_activations(tmp_path: Path) -> None:
+    speed = Speed(1e9, 1e-4)
+    one = estimate(config(tmp_path, "model.bn_group_size=4"), speed, 256, 128)
+    two = estimate(config(tmp_path, "model.bn_group_size=4", "execution=ddp"), speed, 256, 128)
+    assert two.seconds == one.seconds / 2
+    assert 12 * one.size.params < two.memory < one.memory
