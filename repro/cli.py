@@ -293,10 +293,16 @@ def publish_command(options: argparse.Namespace) -> int:
 
 def status_command(options: argparse.Namespace) -> int:
     from repro.show import show_statuses
+    from repro.slurm import jobs
     from repro.status import statuses
 
     work = paths_from(options.words)["work"]
-    say(show_statuses(statuses(work), work))
+    try:
+        queued = jobs(work)
+    except RunError as error:
+        print(f"repro: {error}; what is known without it:", file=sys.stderr)
+        queued = []
+    say(show_statuses(statuses(work, queued), work))
     return 0
 
 

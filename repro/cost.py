@@ -38,7 +38,7 @@ class Estimate:
     steps: int
     seconds: float
     memory: int
-    """Bytes at the height of a step on each device: activations, and weights, gradients and momentum. Libraries take some more."""
+    """Bytes on each device at the height of a step: activations, weights, gradients, momentum. Libraries take more."""
 
 
 def estimate(config: RunConfig, speed: Speed, train_images: int, eval_images: int) -> Estimate:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from repro.errors import InputError
 from repro.lock import is_held, owner
 from repro.record import read_json
+from repro.slurm import Job
 
 
 @dataclass(frozen=True)
 class RunStatus:
     run_id: str
     state: str
-    """``done``, ``running``, ``failed``, ``interrupted`` or ``broken``."""
+    """``done``, ``running``, ``queued`` (in Slurm's queue), ``failed``, ``interrupted`` or ``broken``."""
     step: int
     steps: int
     error: float | None
@@ -22,12 +24,20 @@ class RunStatus:
     images_per_second: float | None
     seconds_left: float | None
     note: str = ""
-    """Who trains a running run, why one failed, what is broken."""
+    """Who trains a running run, its job, why one failed, what is broken."""
 
 
-def statuses(work: Path) -> list[RunStatus]:
-    """All runs in ``work``, by name."""
-    return [status(path.parent) for path in sorted(work.glob("*/config.json"))]
+def statuses(work: Path, jobs: Sequence[Job] = ()) -> list[RunStatus]:
+    """All runs in ``work`` and in Slurm's queue, by name."""
+    found = {path.parent.name: status(path.parent) for path in work.glob("*/config.json")}
+    for job in jobs:
+        for config in job.submission.configs(job.shard):
+            before = found.get(config.run_id) or RunStatus(config.run_id, "", 0, config.optim.steps, None, None, None)
+            if before.state != "done":
+                state = before.state if before.state == "running" else "queued"
+                about = " ".join(filter(None, (job.state.lower(), job.nodes, f"({job.reason})" if job.reason else "")))
+                found[config.run_id] = replace(before, state=state, note=f"job {job.job_id}: {about}")
+    return [found[run_id] for run_id in sorted(found)]
 
 
 def status(folder: Path) -> RunStatus:

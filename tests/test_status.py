@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import socket
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
@@ -13,8 +15,9 @@ from repro.errors import RunError
 from repro.lock import Elsewhere, hold, is_held, owner
 from repro.record import write_json
 from repro.show import show_statuses
+from repro.slurm import Job, Submission
 from repro.status import statuses
-from tests.runs import config
+from tests.runs import config, configs
 
 
 @pytest.fixture
@@ -67,3 +70,22 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RunError, match="cannot be used"), hold(tmp_path / "file" / "run"):
         pass
+
+
+def test_jobs_in_the_queue_stand_beside_the_runs(run: RunConfig) -> None:
+    """One run is under way on a node, another still waits and has no folder yet."""
+    (waiting,) = (c for c in configs(run.paths.work.parent, "seed=7"))
+    submission = SimpleNamespace(configs=lambda shard: [(run, waiting)[shard]])
+    jobs = [
+        Job("12_0", "RUNNING", "n1", "", cast(Submission, submission), 0),
+        Job("12_1", "PENDING", "", "Priority", cast(Submission, submission), 1),
+    ]
+    with hold(run.work_dir):
+        found = {s.run_id: s for s in statuses(run.paths.work, jobs)}
+    assert found[run.run_id].state == "running"
+    assert found[run.run_id].step == 3
+    assert found[run.run_id].note == "job 12_0: running n1"
+    assert found[waiting.run_id].state == "queued"
+    assert found[waiting.run_id].steps == 8
+    assert found[waiting.run_id].note == "job 12_1: pending (Priority)"
+    assert {s.state for s in statuses(run.paths.work, jobs)} == {"queued"}, "no process holds the first any more"
