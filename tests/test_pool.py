@@ -247,11 +247,11 @@ def test_a_second_signal_ends_at_once_and_leaves_no_child(tmp_path: Path) -> Non
     words = ("optim.steps=100000", "execution.log_steps=100000", "eval.every_steps=100000")
     runs = plan(tmp_path, *words, "seed=0,1")
     process = start(tmp_path, *words, "seed=0,1", AT_ONCE)
-    wait_for(lambda: all(owner_pid(run) for run in runs))
+    work = runs[0].paths.work
+    wait_for(lambda: [s.state for s in statuses(work)] == ["running"] * 2 and all(map(owner_pid, runs)))
     owners = {owner_pid(run) for run in runs}
     assert len(owners) == 2 and owners <= workers(tmp_path)
-    notes = [s.note for s in statuses(runs[0].paths.work) if s.state == "running"]
-    assert {int(note.split(",")[0].removeprefix("pid ")) for note in notes} == owners
+    assert {int(s.note.split(",")[0].removeprefix("pid ")) for s in statuses(work)} == owners
     process.send_signal(signal.SIGINT)
     time.sleep(0.5)
     assert process.poll() is None and owners <= workers(tmp_path)
