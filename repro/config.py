@@ -296,6 +296,11 @@ class RunConfig:
         config.validate()
         return config
 
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values, from which ``from_dict`` makes the same run in another process."""
+        values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self), default=str))
+        return values
+
     def validate(self) -> None:
         require(0 <= self.seed < 2**32, f"seed={self.seed} must be a whole number from 0 to 4294967295")
         for part in (self.model, self.data, self.optim, self.eval, self.execution):

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from repro import checkpoint, torchrun
-from repro.attempt import Outcome, attempt
-from repro.attempt import is_done as is_done
+from repro.attempt import Outcome, attempt, is_done
 from repro.config import DataConfig, RunConfig
 from repro.data import Dataset, load
 from repro.device import pick_device
@@ -19,6 +18,7 @@ from repro.pool import Pool
 from repro.record import environment
 from repro.resources import default_path
 from repro.run import check_folder
+from repro.step import pick_step
 from repro.stop import Stopper
 
 Say = Callable[[str], None]
@@ -145,12 +145,12 @@ def check(configs: list[RunConfig]) -> None:
     """All that can be known to be wrong before anything starts.
 
     Raises:
-        InputError: A folder, a device or a run's folder does not fit.
+        InputError: A folder, a device, a step mode or a run's folder does not fit.
     """
     for path in {p for c in configs for p in (c.paths.work, c.paths.results)}:
         check_folder_is_usable(path)
-    for device in {c.execution.device for c in configs}:
-        pick_device(device)
+    for device, step in {(c.execution.device, c.execution.step) for c in configs}:
+        pick_step(step, pick_device(device))
     for config in configs:
         check_folder(config)
         if config.execution.num_ranks > 1:

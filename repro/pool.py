@@ -47,11 +47,11 @@ class Worker:
         self.process = self.process or self._start(config)
         self.runs[config.run_id], self._alone = config, alone
         execution = dataclasses.replace(config.execution, progress="none")  # shown for all runs in one place
-        values = dataclasses.asdict(dataclasses.replace(config, execution=execution))
+        values = dataclasses.replace(config, execution=execution).to_dict()
         job = {"run_id": config.run_id, "config": values, "command": command}
         assert self.process.stdin is not None
         with contextlib.suppress(OSError):  # it is gone: the end of its messages says so
-            self.process.stdin.write(json.dumps(job, default=str) + "\n")
+            self.process.stdin.write(json.dumps(job) + "\n")
             self.process.stdin.flush()
 
     def _start(self, config: RunConfig) -> subprocess.Popen[str]:

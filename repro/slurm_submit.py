@@ -49,7 +49,7 @@ def submit_array(execution: ExecutionConfig, configs: Sequence[RunConfig], comma
         "command": command,
         "provenance": provenance(),
         "shards": submission.shards,
-        "configs": {config.run_id: as_values(config) for shard in planned for config in shard},
+        "configs": {config.run_id: config.to_dict() for shard in planned for config in shard},
     }
     write_json(submission.folder / SUBMISSION, values)
     # exec makes Python the batch process itself, so that the warning before the time limit reaches it and it alone.
@@ -62,12 +62,6 @@ def submit_array(execution: ExecutionConfig, configs: Sequence[RunConfig], comma
         said = str(error).strip().splitlines() or ["no reason given"]
         raise RunError(f"Slurm does not take the jobs: {said[-1]}") from error
     return submission
-
-
-def as_values(config: RunConfig) -> dict[str, Any]:
-    """The run as JSON values that ``RunConfig.from_dict`` reads."""
-    values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config), default=str))
-    return values
 
 
 def parameters(execution: ExecutionConfig, name: str) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def step_modes(device: torch.device) -> tuple[str, ...]:
 
 def pick_step(mode: str, device: torch.device) -> str:
     """The mode that ``execution.step`` names; ``auto`` is a graph on CUDA, where launching small kernels one by one
-    takes longer than running them, and eager elsewhere (compiling gains less than 5 % on a CPU: docs/performance.md).
+    takes longer than running them, and eager elsewhere (on a CPU compiled blocks are slower: docs/performance.md).
 
     Raises:
         InputError: The device cannot run it, or nothing that compiles is there.

@@ -86,9 +86,7 @@ def check(execution: ExecutionConfig) -> None:
 def as_values(config: RunConfig) -> dict[str, Any]:
     """The run as JSON values for its workers, which have no terminal to draw a bar on."""
     style: Literal["lines", "none"] = "none" if config.execution.progress == "none" else "lines"
-    config = dataclasses.replace(config, execution=dataclasses.replace(config.execution, progress=style))
-    values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config), default=str))
-    return values
+    return dataclasses.replace(config, execution=dataclasses.replace(config.execution, progress=style)).to_dict()
 
 
 def run_agent(

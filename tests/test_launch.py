@@ -103,6 +103,13 @@ def test_a_folder_of_another_run_is_refused_before_anything_starts(tmp_path: Pat
     assert not runs[0].work_dir.exists()
 
 
+def test_a_step_mode_that_the_device_has_not_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    runs = configs(tmp_path, "execution.step=graph")
+    with pytest.raises(InputError, match=r"execution\.step=graph cannot run on device=cpu"):
+        go(runs)
+    assert not runs[0].work_dir.exists()
+
+
 def test_data_that_is_missing_is_refused_before_anything_starts(tmp_path: Path) -> None:
     runs = configs(tmp_path, "data=cifar10")
     (tmp_path / "data").mkdir()

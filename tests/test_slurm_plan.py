@@ -18,7 +18,7 @@ from repro.errors import InputError, RunError
 from repro.launch import Result
 from repro.slurm import Job, Submission, read_queue
 from repro.slurm_job import ShardJob, for_job
-from repro.slurm_submit import as_values, parameters, shards
+from repro.slurm_submit import parameters, shards
 from tests.runs import configs
 
 ON_SLURM = ("execution=slurm", "execution.slurm.poll_seconds=0.001")
@@ -30,7 +30,7 @@ def settings(folder: Path, *words: str) -> ExecutionConfig:
 
 def test_a_run_goes_through_the_file_of_its_job_unchanged(tmp_path: Path) -> None:
     for config in configs(tmp_path, "seed=0,1", "execution=slurm", 'execution.slurm.extra=["nice=5"]'):
-        assert RunConfig.from_dict(as_values(config)) == config
+        assert RunConfig.from_dict(config.to_dict()) == config
 
 
 def test_long_runs_come_first_and_jobs_take_equally_long(tmp_path: Path) -> None:
@@ -353,7 +353,7 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ShardJob:
         "command": "repro run …",
         "provenance": slurm_job.provenance(),
         "shards": [[config.run_id for config in runs]],
-        "configs": {config.run_id: as_values(config) for config in runs},
+        "configs": {config.run_id: config.to_dict() for config in runs},
     }
     (folder / slurm.SUBMISSION).write_text(json.dumps(values))
     monkeypatch.setenv("SLURM_JOB_ID", "7")

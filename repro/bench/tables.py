@@ -55,7 +55,7 @@ def summary_line(part: dict[str, Any]) -> str:
 
 
 def case_table(results: Sequence[dict[str, Any]]) -> str:
-    header = ["net", "precision", "step", "ms/step", "±", "in loop", "images/s", "eval images/s", "FLOP/s", "%"]
+    header = ["net", "arithmetic", "step", "ms/step", "±", "in loop", "images/s", "eval images/s", "FLOP/s", "%"]
     header += ["bytes/s", "%", "host", "memory", "first step", "schedule"]
     rows = []
     for r in results:
@@ -64,7 +64,7 @@ def case_table(results: Sequence[dict[str, Any]]) -> str:
         rows.append(
             [
                 r["net"],
-                r["precision"],
+                r["arithmetic"],
                 step_words(r),
                 milliseconds(step["median"]),
                 f"{50 * (step['max'] - step['min']) / step['median']:.0f} %",
@@ -85,14 +85,14 @@ def case_table(results: Sequence[dict[str, Any]]) -> str:
 
 
 def pairs_table(results: Sequence[dict[str, Any]]) -> str:
-    header = ["net", "precision", "step", "in loop, ms", "textbook, ms", "ratio", "range", "pair by pair"]
+    header = ["net", "arithmetic", "step", "in loop, ms", "textbook, ms", "ratio", "range", "pair by pair"]
     rows = []
     for r in results:
         ratio = r["ratio"]
         rows.append(
             [
                 r["net"],
-                r["precision"],
+                r["arithmetic"],
                 step_words(r),
                 milliseconds(r["loop_ms"]["median"]),
                 milliseconds(r["textbook_ms"]["median"]),
