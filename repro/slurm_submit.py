@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import io
-import json
 import os
 import shlex
 import sys

@@ -8,7 +8,6 @@ workers live in sessions of their own, so that a request to stop goes through a 
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import selectors
 import shlex
