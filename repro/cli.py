@@ -44,6 +44,9 @@ On the data in paths.data, or on made images; nothing is fetched, and nothing of
 fails is named at the end (exit code 1) and the others go on."""
 
 
+OPTIONS_WITH_A_VALUE = ("--format", "--json", "--minutes", "--scale")
+
+
 class Parser(argparse.ArgumentParser):
     """Answers a wrong word with one sentence that names the nearest right one, and exit code 2."""
 
@@ -59,7 +62,7 @@ class Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit code: 0, 1 (a run went wrong), 2 (bad input), 75 (time is up)."""
     try:
-        options = parser().parse_args(arguments)
+        options = parser().parse_args(words_together(sys.argv[1:] if arguments is None else arguments))
         code: int = options.command(options)
         return code
     except InputError as error:
@@ -72,6 +75,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of a pipe (head, less) has seen enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def words_together(arguments: Sequence[str]) -> list[str]:
+    """The arguments with all key=value words before the first option: argparse takes positionals in one piece only."""
+    first = next((i for i, argument in enumerate(arguments) if argument.startswith("-")), len(arguments))
+    before, after = list(arguments[:first]), list(arguments[first:])
+    is_word = [
+        "=" in argument and not argument.startswith("-") and option not in OPTIONS_WITH_A_VALUE
+        for option, argument in zip(["", *after], after, strict=False)
+    ]
+    words = [argument for argument, moves in zip(after, is_word, strict=True) if moves]
+    return [*before, *words, *(argument for argument, moves in zip(after, is_word, strict=True) if not moves)]
 
 
 def complain(error: Exception, code: int) -> int:

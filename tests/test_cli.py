@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import io
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from repro.cli import command_line, main
+from repro.cli import OPTIONS_WITH_A_VALUE, command_line, main, parser, words_together
 from repro.resources import shared_dir
 from tests.planted import plant
 
@@ -157,3 +158,31 @@ def test_failed_runs_are_listed_with_exit_code_1(capsys: pytest.CaptureFixture[s
     said = capsys.readouterr().out
     assert "1 of 2 runs failed; the same command tries them again" in said
     assert "learning rate 1e+30" in said
+
+
+@pytest.mark.parametrize(
+    ("given", "together"),
+    [
+        (["run", "exp=a", "--dry-run", "seed=1"], ["run", "exp=a", "seed=1", "--dry-run"]),
+        (["bench", "--json", "a=b.json", "c=d"], ["bench", "c=d", "--json", "a=b.json"]),
+        (
+            ["table", "6", "--format", "md", "--published", "e=f"],
+            ["table", "6", "e=f", "--format", "md", "--published"],
+        ),
+        (["publish", "a", "b"], ["publish", "a", "b"]),
+        (["--help"], ["--help"]),
+        ([], []),
+    ],
+)
+def test_words_may_stand_before_and_after_options(given: list[str], together: list[str]) -> None:
+    assert words_together(given) == together
+
+
+def test_options_with_a_value_are_all_known() -> None:
+    """Else their value could be taken for a setting."""
+    commands = next(a for a in parser()._actions if isinstance(a, argparse._SubParsersAction))
+    actions = [action for sub in commands.choices.values() for action in sub._actions]
+    found = {
+        name for action in actions if action.option_strings and action.nargs != 0 for name in action.option_strings
+    }
+    assert found == set(OPTIONS_WITH_A_VALUE)
