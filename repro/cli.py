@@ -78,15 +78,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def words_together(arguments: Sequence[str]) -> list[str]:
-    """The arguments with all key=value words before the first option: argparse takes positionals in one piece only."""
-    first = next((i for i, argument in enumerate(arguments) if argument.startswith("-")), len(arguments))
-    before, after = list(arguments[:first]), list(arguments[first:])
-    is_word = [
-        "=" in argument and not argument.startswith("-") and option not in OPTIONS_WITH_A_VALUE
-        for option, argument in zip(["", *after], after, strict=False)
-    ]
-    words = [argument for argument, moves in zip(after, is_word, strict=True) if moves]
-    return [*before, *words, *(argument for argument, moves in zip(after, is_word, strict=True) if not moves)]
+    """The arguments with all options at the end: argparse takes what stands between them in one piece only."""
+    words: list[str] = []
+    options: list[str] = []
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        is_option = argument.startswith("-") or before in OPTIONS_WITH_A_VALUE
+        (options if is_option else words).append(argument)
+    return words + options
 
 
 def complain(error: Exception, code: int) -> int:

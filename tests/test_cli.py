@@ -169,6 +169,7 @@ def test_failed_runs_are_listed_with_exit_code_1(capsys: pytest.CaptureFixture[s
             ["table", "6", "--format", "md", "--published", "e=f"],
             ["table", "6", "e=f", "--format", "md", "--published"],
         ),
+        (["cancel", "--all", "a-run", "paths.work=w"], ["cancel", "a-run", "paths.work=w", "--all"]),
         (["publish", "a", "b"], ["publish", "a", "b"]),
         (["--help"], ["--help"]),
         ([], []),
