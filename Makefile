@@ -11,10 +11,15 @@ READY := $(VENV)/.repro-ready
 REPRO := $(VENV)/bin/python -m repro
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo bench test test-faults test-slurm check table6 figure1 figure6 tensorboard clean
+TABLES := $(addprefix table,1 2 3 4 5 6 7 8 9 10 11 12 13 14)
+FIGURES := $(addprefix figure,1 4 6 7)
+
+.PHONY: help setup demo bench test test-faults test-slurm check $(TABLES) $(FIGURES) tables figures report verify claims
+.PHONY: tensorboard clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[A-Za-z0-9$$()-]+:.*## / { sub(/\$$\(TABLES\)/, "table1…14", $$1); \
+	  sub(/\$$\(FIGURES\)/, "figure1,4,6,7", $$1); printf "make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: $(READY)  ## the virtual environment with everything in it
 	@echo "Ready: $(REPRO) --help"
@@ -46,17 +51,29 @@ check: $(READY)  ## style, types and layers
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports
 
-table6: $(READY)  ## Table 6: the paper's values and the measured ones
-	@$(REPRO) table 6
+$(TABLES): $(READY)  ## a table of the paper: its values and the measured ones
+	@$(REPRO) table $(@:table%=%)
 
-figure1: $(READY)  ## Figure 1: deeper plain nets train worse
-	@$(REPRO) figure 1
+$(FIGURES): $(READY)  ## a figure of the paper, from the measured curves
+	@$(REPRO) figure $(@:figure%=%)
 
-figure6: $(READY)  ## Figure 6: training on CIFAR-10, plain and residual
-	@$(REPRO) figure 6
+claims: $(READY)  ## every claim of the paper with a verdict
+	@$(REPRO) check
+
+tables: $(READY)  ## all tables and claims anew into results/, from the published records
+	@$(REPRO) render tables
+
+figures: $(READY)  ## all figures anew into results/figures
+	@$(REPRO) render figures
+
+report: $(READY)  ## everything on one page: results/report.html
+	@$(REPRO) render report
+
+verify: $(READY)  ## fails where a published table, figure or page is not what the records give
+	@$(REPRO) render --verify
 
 tensorboard: $(READY)  ## the curves of all runs in a browser
-	@$(VENV)/bin/python -m tensorboard.main --logdir "$${REPRO_WORK:-$${REPRO_RESULTS:-results}/work}"
+	@$(REPRO) tensorboard
 
 clean:  ## removes caches and build outputs; environment, data and results stay
 	@rm -rf build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

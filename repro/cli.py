@@ -9,13 +9,14 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from repro.errors import InputError, RunError, nearest
-from repro.resources import default_path, in_checkout, resolve_paths, shared_dir
+from repro.words import paths_from, quiet_caches, say
 
 if TYPE_CHECKING:
-    from repro.config import ExecutionConfig, RunConfig
+    from repro.config import RunConfig
+    from repro.execution import ExecutionConfig
     from repro.launch import Result
 
 DESCRIPTION = """\
@@ -44,7 +45,25 @@ On the data in paths.data, or on made images; nothing is fetched, and nothing of
 fails is named at the end (exit code 1) and the others go on."""
 
 
-OPTIONS_WITH_A_VALUE = ("--format", "--json", "--minutes", "--scale")
+FIGURE_EXAMPLES = """\
+repro figure 6
+  repro figure 6 --scale demo
+  repro figure gradient_flow"""
+
+EVALUATE_EXAMPLES = """\
+repro evaluate cifar10-resnet20-s0-1a2b3c4d
+  repro evaluate RUN RUN --ensemble --views multiscale
+  repro evaluate --weights resnet50.pth model=imagenet_resnet model.depth=50 model.shortcut=B model.stride_in=3x3 \
+    data=imagenet paths.data=/data/imagenet --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225
+
+A finished run is tested as its record says, from its last weights; equal errors are said to be equal. Scores are kept
+in the run's folder, so that ensembles and tables need no GPU later."""
+
+OPTIONS_WITH_A_VALUE = (
+    *("--format", "--json", "--minutes", "--scale", "--views", "--weights", "--mean", "--std", "--resize"),
+)
+OWN_WORDS = ("run", "show", "list", "bench", "publish", "cancel", "check", "render", "report", "export", "evaluate")
+"""Commands that say themselves which words they take; the others take folders."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -117,16 +136,7 @@ def parser() -> Parser:
     data.add_argument("action", choices=["fetch", "verify"], metavar="action", help="fetch or verify")
     data.add_argument("name", choices=["cifar10"], metavar="data-set", help="cifar10")
 
-    table = add("table", table_command, "Print a table of the paper with measured values.", "repro table 6 --format md")
-    table.add_argument("number", type=int, help="the paper's number of the table")
-    table.add_argument("--format", choices=["md", "csv", "tex"], default="md", metavar="format", help="md, csv or tex")
-    figure = add("figure", figure_command, "Draw a figure of the paper as SVG and PNG.", "repro figure 6 --scale demo")
-    figure.add_argument("number", type=int, help="the paper's number of the figure")
-    figure.add_argument("--scale", default="paper", help="draw the proxies of this scale instead (demo, smoke)")
-    for sub in (table, figure):
-        only = sub.add_mutually_exclusive_group()
-        only.add_argument("--published", action="store_true", help="read only the committed records")
-        only.add_argument("--unpublished", action="store_true", help="read only your own, in the work folder")
+    add_evidence(add)
 
     bench = add("bench", bench_command, BENCH, BENCH_EXAMPLES)
     extent = bench.add_mutually_exclusive_group()
@@ -136,16 +146,79 @@ def parser() -> Parser:
     bench.add_argument("--minutes", type=float, metavar="N", help="leave out what does not fit into N minutes (8)")
     bench.add_argument("words", nargs="*", metavar="key=value", help="as in model.depth=20,110 execution.step=graph")
 
-    publish = add("publish", publish_command, "Copy records and curves to results/runs.", "repro publish")
-    publish.add_argument("runs", nargs="*", metavar="run", help="run ids; all finished runs where none is named")
+    add("tensorboard", tensorboard_command, "Show the curves of all runs in a browser.", "repro tensorboard")
     add("status", status_command, "Show what became of every run.", "repro status")
     cancel = add("cancel", cancel_command, "Cancel the Slurm jobs of runs.", "repro cancel --all")
     cancel.add_argument("--all", action="store_true", help="every job of the work folder")
     cancel.add_argument("runs", nargs="*", metavar="run", help="run ids, and paths.work=")
     for name, sub in commands.choices.items():
-        if name not in ("run", "bench", "show", "list", "publish", "cancel"):
+        if name not in OWN_WORDS:
             sub.add_argument("words", nargs="*", metavar="key=value", help="paths.data=, paths.work=, paths.results=")
     return top
+
+
+def add_evidence(add: Callable[..., Parser]) -> None:
+    """The commands of ``repro.evidence_commands``."""
+    table = add("table", evidence("table"), "Print a table of the paper with measured values.", "repro table 6")
+    table.add_argument("number", type=int, help="the paper's number of the table")
+    table.add_argument("--format", choices=["md", "csv", "tex"], default="md", metavar="format", help="md, csv or tex")
+    figure = add(
+        "figure", evidence("figure"), "Draw a figure as SVG and PNG, with its numbers as CSV.", FIGURE_EXAMPLES
+    )
+    figure.add_argument("name", help="the paper's number of the figure, or the name of one of ours")
+    figure.add_argument("--scale", default="paper", help="draw the proxies of this scale instead (demo, smoke)")
+    check = add("check", evidence("check"), "Say which of the paper's claims hold.", "repro check degradation_cifar")
+    check.add_argument("words", nargs="*", metavar="claim", help="one claim in full; and paths.work=, paths.results=")
+    forms = ["text", "md", "json"]
+    check.add_argument("--format", choices=forms, default="text", metavar="format", help="text, md or json")
+    check.add_argument("--strict", action="store_true", help="exit code 1 where a claim fails")
+    export = add("export", evidence("export"), "All runs as one tidy CSV (docs/export.md).", "repro export runs.csv")
+    export.add_argument("words", nargs="*", metavar="file", help="where to write it; and paths.work=, paths.results=")
+    export.add_argument("--curves", action="store_true", help="one row a run and evaluation instead of one a run")
+    for sub in (table, figure, check, export):
+        only = sub.add_mutually_exclusive_group()
+        only.add_argument("--published", action="store_true", help="read only the committed records")
+        only.add_argument("--unpublished", action="store_true", help="read only your own, in the work folder")
+
+    evaluate = add("evaluate", evidence("evaluate"), "Test trained nets again, or average several.", EVALUATE_EXAMPLES)
+    evaluate.add_argument("words", nargs="*", metavar="run", help="run ids, and settings as key=value")
+    evaluate.add_argument("--views", type=listed(str), default=(), metavar="V,…", help="1crop, 10crop, multiscale")
+    evaluate.add_argument("--ensemble", action="store_true", help="also average the scores of all the runs")
+    evaluate.add_argument("--weights", type=Path, metavar="FILE", help="weights of another's net, as model=… says")
+    evaluate.add_argument("--mean", type=listed(float), default=(), metavar="R,G,B", help="of pixels in [0, 1]")
+    evaluate.add_argument("--std", type=listed(float), default=(), metavar="R,G,B", help="of pixels in [0, 1]")
+    evaluate.add_argument("--resize", type=int, metavar="N", help="the shorter side for crops")
+    evaluate.add_argument("--json", type=Path, metavar="FILE", help="keep what was measured here")
+
+    render = add("render", evidence("render"), "Make all that is generated from records anew.", "repro render tables")
+    render.add_argument("words", nargs="*", metavar="part", help="tables, figures or report; all where none is named")
+    render.add_argument("--verify", action="store_true", help="change nothing; exit code 1 where something differs")
+    report = add("report", evidence("report"), "Write everything on one page, results/report.html.", "repro report")
+    report.add_argument("words", nargs="*", metavar="key=value", help="paths.results=")
+    publish = add("publish", evidence("publish"), "Copy records and curves to results/runs.", "repro publish")
+    publish.add_argument("runs", nargs="*", metavar="run", help="run ids; all finished runs where none is named")
+
+
+def evidence(name: str) -> Callable[[argparse.Namespace], int]:
+    """A command of ``repro.evidence_commands``, imported when it is carried out."""
+
+    def command(options: argparse.Namespace) -> int:
+        from repro import evidence_commands
+
+        code: int = getattr(evidence_commands, f"{name}_command")(options)
+        return code
+
+    return command
+
+
+def listed(kind: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:
+    """Reads ``a,b,c`` as an argument."""
+
+    def values(text: str) -> tuple[Any, ...]:
+        return tuple(kind(part) for part in text.split(","))
+
+    values.__name__ = "list of values"
+    return values
 
 
 def _version() -> str:
@@ -178,6 +251,9 @@ def run_command(options: argparse.Namespace) -> int:
     result = launch(planned.runs, command_line(planned.words), say, finished)
     if len(planned.runs) > 1 and result.finished:
         say("\n" + summary.table([read_record(c.work_dir / "record.json") for c in result.finished]))
+        from repro.board import write_summaries
+
+        write_summaries(planned.runs[0].paths.work)
     if result.failed:
         say(f"\n{len(result.failed)} of {len(planned.runs)} runs failed; the same command tries them again:")
         for run_id, reason in result.failed.items():
@@ -253,33 +329,6 @@ def data_command(options: argparse.Namespace) -> int:
     return 0
 
 
-def table_command(options: argparse.Namespace) -> int:
-    from repro.results import read_records
-    from repro.tables import FORMATS, table
-
-    paths, protocol = paths_from(options.words), protocol_from(options.words)
-    reading = read_records(record_roots(paths, options))
-    print(FORMATS[options.format](table(options.number, reading, protocol)), end="")
-    return 0
-
-
-def figure_command(options: argparse.Namespace) -> int:
-    paths = paths_from(options.words)
-    quiet_caches(paths["work"])
-    scales = {path.stem for path in (shared_dir("conf") / "scale").glob("*.yaml")} | {"custom"}
-    if options.scale not in scales:
-        raise InputError(f"unknown scale {options.scale!r}: {nearest(options.scale, scales)}")
-    from repro.figures import draw
-    from repro.results import read_records
-
-    reading = read_records(record_roots(paths, options))
-    # A proxy's figure is not evidence: it stays out of the committed folder.
-    folder = (paths["results"] if options.scale == "paper" else paths["work"]) / "figures"
-    for path in draw(options.number, folder, reading, options.scale):
-        print(path)
-    return 0
-
-
 def bench_command(options: argparse.Namespace) -> int:
     from repro.bench import bench, choose
 
@@ -294,13 +343,10 @@ def bench_command(options: argparse.Namespace) -> int:
     return bench(choice, extent, minutes, command, options.json, say)
 
 
-def publish_command(options: argparse.Namespace) -> int:
-    from repro.publish import publish
+def tensorboard_command(options: argparse.Namespace) -> int:
+    from repro.board import serve
 
-    words = [word for word in options.runs if "=" in word]
-    paths = paths_from(words)
-    for folder in publish([r for r in options.runs if "=" not in r], paths["work"], paths["results"]):
-        print(folder)
+    serve(paths_from(options.words)["work"], say)
     return 0
 
 
@@ -334,49 +380,6 @@ def cancel_command(options: argparse.Namespace) -> int:
     return 0
 
 
-def paths_from(words: list[str]) -> dict[str, Path]:
-    """The three folders for a command that needs no other setting."""
-    given = {}
-    for word in words:
-        key, _, value = word.partition("=")
-        if key == "protocol":
-            continue
-        known = ("paths.data", "paths.work", "paths.results")
-        if key not in known:
-            raise InputError(f"unknown word {word!r}: {nearest(key, known)}")
-        given[key.removeprefix("paths.")] = value
-    return resolve_paths(given)
-
-
-def protocol_from(words: list[str]) -> str:
-    values = [word.partition("=")[2] for word in words if word.startswith("protocol=")]
-    return values[-1] if values else "paper"
-
-
-def record_roots(paths: dict[str, Path], options: argparse.Namespace) -> list[Path]:
-    """Where records are read: the results folder (a wheel brings the published ones along) and the work folder."""
-    if paths["results"] == default_path("results").absolute() and not in_checkout():
-        paths = paths | {"results": shared_dir("results")}
-    published, own = paths["results"] / "runs", paths["work"]
-    if options.published:
-        return [published]
-    return [own] if options.unpublished else [published, own]
-
-
 def command_line(words: list[str]) -> str:
     """The command that repeats this one anywhere: folders are the reader's own."""
     return shlex.join(["repro", "run", *(w for w in words if not w.startswith(("paths.", "execution", "device=")))])
-
-
-def quiet_caches(work: Path) -> None:
-    """Sends what libraries keep on disk to ``paths.work``; must come before they are imported."""
-    for name, folder in (
-        ("TORCHINDUCTOR_CACHE_DIR", "inductor"),
-        ("TRITON_CACHE_DIR", "triton"),
-        ("MPLCONFIGDIR", "matplotlib"),
-    ):
-        os.environ.setdefault(name, str(work / "cache" / folder))
-
-
-def say(text: str) -> None:
-    print(text, flush=True)

@@ -12,31 +12,36 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from repro.errors import InputError
+from repro.execution import ExecutionConfig
 from repro.strict import build, require
+
+IMAGENET_DEPTHS = (18, 34, 50, 101, 152)
+"""The columns of Table 1."""
 
 NUMERICS_VERSION = 2
 """Rises with every [numerics] entry of the CHANGELOG, so that old and new records are never averaged."""
 
-SLURM_WORD = r"[\w.,:/@+&|*()\[\]=-]+"
-SLURM_OURS = {
-    *("array", "chdir", "error", "input", "job-name", "nodes", "ntasks", "ntasks-per-node", "open-mode", "output"),
-    *("requeue", "no-requeue", "signal", "time", "wrap", "gpus", "gpus-per-node", "gres", "mem", "cpus-per-task"),
-    *("partition", "account", "qos", "constraint", "export", "wait", "parsable", "test-only"),
-}
-"""Options of sbatch that decide where output goes and how a job resumes, or that have a setting of their own."""
+
+def is_cifar_depth(depth: int) -> bool:
+    """Whether ``depth`` is 6n+2 (paper, section 4.2)."""
+    return depth >= 8 and (depth - 2) % 6 == 0
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The net. CIFAR nets have 6n+2 layers (paper, section 4.2); ``shortcut=none`` is the plain net."""
+    """The net: 6n+2 layers for CIFAR (paper, section 4.2), the columns of Table 1 for ImageNet.
 
-    name: Literal["cifar_resnet"]
+    ``shortcut=none`` is the plain net. ``stride_in`` is where a bottleneck block takes its stride (deviation D16).
+    ``constructed_from`` names the depth of a trained shallow net that this one begins as, its added layers set to the
+    identity (the construction of section 1).
+    """
+
+    name: Literal["cifar_resnet", "imagenet_resnet"]
     depth: int
     shortcut: Literal["A", "B", "C", "none"]
     shortcut_subsample: Literal["stride", "avg_pool"]
@@ -44,30 +49,54 @@ class ModelConfig:
     bn_group_size: int
     bn_momentum: float
     bn_eps: float
+    stride_in: Literal["1x1", "3x3"] = "1x1"
+    constructed_from: int | None = None
+
+    @property
+    def bottleneck(self) -> bool:
+        """Whether blocks have three layers (Table 1: the ImageNet nets from 50 layers on)."""
+        return self.name == "imagenet_resnet" and self.depth >= 50
 
     @property
     def label(self) -> str:
-        """The paper's name of the net: ``ResNet-20``, ``plain-20``, ``ResNet-20 B``."""
-        if self.shortcut == "none":
-            return f"plain-{self.depth}"
-        return f"ResNet-{self.depth}" + ("" if self.shortcut == "A" else f" {self.shortcut}")
+        """The paper's name of the net: ``ResNet-20``, ``plain-20``, ``ResNet-34 B``, ``ResNet-50`` (option B)."""
+        usual = {"cifar_resnet": "A", "imagenet_resnet": "B" if self.bottleneck else ""}[self.name]
+        option = "" if self.shortcut in ("none", usual) else f" {self.shortcut}"
+        origin = "" if self.constructed_from is None else f" from {self.constructed_from}"
+        return f"{'plain' if self.shortcut == 'none' else 'ResNet'}-{self.depth}{option}{origin}"
 
     def validate(self) -> None:
-        if self.depth < 8 or (self.depth - 2) % 6:
+        if self.name == "imagenet_resnet":
+            require(
+                self.depth in IMAGENET_DEPTHS,
+                f"model.depth={self.depth} is not a depth of Table 1: {', '.join(map(str, IMAGENET_DEPTHS))}",
+            )
+            require(self.constructed_from is None, "model.constructed_from is for model=cifar_resnet")
+        elif not is_cifar_depth(self.depth):
             below = max(8, self.depth - (self.depth - 2) % 6)
             raise InputError(
                 f"model.depth={self.depth} is not a CIFAR depth: it must be 6n+2 (paper, section 4.2), "
                 f"for example {below} or {below + 6}"
             )
+        origin = self.constructed_from
+        require(
+            origin is None or (is_cifar_depth(origin) and origin < self.depth),
+            f"model.constructed_from={origin} must be a smaller depth of 6n+2 layers than model.depth={self.depth}",
+        )
         require(0 < self.bn_momentum <= 1, f"model.bn_momentum={self.bn_momentum} must be above 0 and at most 1")
         require(self.bn_eps > 0, f"model.bn_eps={self.bn_eps} must be above 0")
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """What is trained and evaluated on, and the augmentation (paper, section 4.2)."""
+    """What is trained and evaluated on, and the augmentation (paper, sections 3.4 and 4.2).
 
-    name: Literal["cifar10", "synthetic"]
+    Photographs (``imagenet``, ``tiny_imagenet``) lie in folders: in training their shorter side is resized to a length
+    drawn from ``resize`` (two lengths, from and to) and a crop of ``image_size`` is taken; for testing the shorter side
+    is ``eval_resize``. ``partial`` allows a folder that is not the whole set.
+    """
+
+    name: Literal["cifar10", "synthetic", "imagenet", "tiny_imagenet"]
     split: Literal["train", "train45k"]
     image_size: int
     train_images: int | None
@@ -77,18 +106,67 @@ class DataConfig:
     pad: int
     pad_order: Literal["after_mean", "before_mean"]
     flip: bool
+    resize: tuple[int, ...] = ()
+    eval_resize: int | None = None
+    colour: Literal["none", "pca"] = "none"
+    decoder: Literal["pillow", "torchvision", "nvjpeg"] = "pillow"
+    skip_corrupt: bool = False
+    partial: bool = False
+
+    @property
+    def num_classes(self) -> int:
+        """Of the whole set; a partial folder may have fewer."""
+        return {"imagenet": 1000, "tiny_imagenet": 200}.get(self.name, 10)
+
+    @property
+    def photos(self) -> bool:
+        """Whether images are files of their own sizes, decoded as they are needed."""
+        return self.name in ("imagenet", "tiny_imagenet")
 
     @property
     def eval_split(self) -> str:
-        """The split that the run is evaluated on: the test set, or what ``train45k`` leaves out."""
+        """The split that the run is evaluated on: the validation set of photographs, else the test set, or what
+        ``train45k`` leaves out."""
+        if self.photos:
+            return "val"
         return "test" if self.split == "train" else "val5k"
 
     def validate(self) -> None:
-        require(self.image_size in (8, 16, 32), f"data.image_size={self.image_size} must be 8, 16 or 32")
+        if self.photos:
+            self.validate_photos()
+        else:
+            require(self.image_size in (8, 16, 32), f"data.image_size={self.image_size} must be 8, 16 or 32")
+            for name in ("resize", "eval_resize"):
+                value = getattr(self, name)
+                require(not value, f"data.{name}={value} is for photographs (data=imagenet, data=tiny_imagenet)")
+            require(self.colour == "none", f"data.colour={self.colour} is for photographs (data=imagenet)")
+            require(self.decoder == "pillow", f"data.decoder={self.decoder} is for photographs (data=imagenet)")
+            for name in ("skip_corrupt", "partial"):
+                require(not getattr(self, name), f"data.{name}=true is for photographs (data=imagenet)")
         require(0 <= self.pad <= self.image_size, f"data.pad={self.pad} must be between 0 and data.image_size")
         for name in ("train_images", "test_images"):
             value = getattr(self, name)
             require(value is None or value > 0, f"data.{name}={value} must be above 0, or null for all images")
+
+    def validate_photos(self) -> None:
+        size = self.image_size
+        require(size >= 32 and size % 8 == 0, f"data.image_size={size} must be a multiple of 8, at least 32")
+        require(self.pad == 0, f"data.pad={self.pad} must be 0 for photographs: they are cropped from a larger image")
+        require(
+            self.split == "train",
+            f"data.split={self.split} is for CIFAR-10; photographs have a folder val of their own",
+        )
+        rising = len(self.resize) == 2 and size <= self.resize[0] <= self.resize[1]
+        require(
+            rising,
+            f"data.resize={list(self.resize)} must be two lengths of the shorter side, from and to, "
+            f"not below data.image_size={size}",
+        )
+        require(
+            self.eval_resize is not None and self.eval_resize >= size,
+            f"data.eval_resize={self.eval_resize} must be a length of the shorter side, not below "
+            f"data.image_size={size}",
+        )
 
 
 @dataclass(frozen=True)
@@ -109,9 +187,12 @@ class OptimConfig:
     warmup_steps: int
     warmup_lr: float
     precision: Literal["fp32", "tf32", "bf16"]
+    schedule: Literal["milestones", "plateau"] = "milestones"
+    plateau_evals: int = 5
+    plateau_drops: int = 2
 
     def validate(self) -> None:
-        for name in ("lr", "batch_size", "steps", "decay_factor", "warmup_lr"):
+        for name in ("lr", "batch_size", "steps", "decay_factor", "warmup_lr", "plateau_evals", "plateau_drops"):
             value = getattr(self, name)
             require(value > 0, f"optim.{name}={value} must be above 0")
         for name in ("weight_decay", "warmup_steps"):
@@ -127,139 +208,32 @@ class OptimConfig:
 
 @dataclass(frozen=True)
 class EvalConfig:
-    """When and how the run is evaluated. ``every_steps=null`` is once an epoch."""
+    """When and how the run is evaluated. ``every_steps=null`` is once an epoch.
+
+    ``views`` are further tests of the final net: ten crops, or fully convolutional at the shorter sides ``scales``
+    (section 3.4). ``gradient_flow`` keeps the size of signals and gradients, layer by layer, at every evaluation.
+    """
 
     every_steps: int | None
     train_error: bool
     train_images: int | None
     bn_stats: Literal["moving", "recomputed"]
     bn_batches: int
+    views: tuple[Literal["10crop", "multiscale"], ...] = ()
+    scales: tuple[int, ...] = (224, 256, 384, 480, 640)
+    flip_scales: bool = True
+    gradient_flow: bool = False
 
     def validate(self) -> None:
+        require(len(set(self.views)) == len(self.views), f"eval.views={list(self.views)} names a view twice")
+        require(
+            len(self.scales) > 0 and all(scale >= 32 for scale in self.scales),
+            f"eval.scales={list(self.scales)} must be lengths of the shorter side, each at least 32",
+        )
         for name in ("every_steps", "train_images"):
             value = getattr(self, name)
             require(value is None or value > 0, f"eval.{name}={value} must be above 0, or null")
         require(self.bn_batches > 0, f"eval.bn_batches={self.bn_batches} must be above 0")
-
-
-@dataclass(frozen=True)
-class SlurmConfig:
-    """What a Slurm job asks for (``execution=slurm``); null leaves a choice to the cluster."""
-
-    partition: str | None
-    account: str | None
-    qos: str | None
-    constraint: str | None
-    time: int
-    grace_seconds: int
-    gpus: int | Literal["auto"]
-    shard: int | None
-    cpus: int | None
-    memory: float | None
-    runs_per_job: int
-    max_jobs: int
-    poll_seconds: float
-    extra: tuple[str, ...]
-
-    def validate(self) -> None:
-        for name in ("time", "grace_seconds", "shard", "cpus", "memory", "runs_per_job", "max_jobs", "poll_seconds"):
-            value = getattr(self, name)
-            require(value is None or value > 0, f"execution.slurm.{name}={value} must be above 0")
-        require(self.gpus == "auto" or self.gpus >= 0, f"execution.slurm.gpus={self.gpus} must not be negative")
-        require(
-            self.grace_seconds + 60 < 60 * self.time,
-            f"execution.slurm.grace_seconds={self.grace_seconds} leaves nothing of execution.slurm.time={self.time} "
-            "(minutes): Slurm may warn a minute early",
-        )
-        # These words reach sbatch: nothing that a shell or its reader of options could take for more than a word.
-        for name in ("partition", "account", "qos", "constraint"):
-            value = getattr(self, name)
-            require(
-                value is None or re.fullmatch(SLURM_WORD, value) is not None,
-                f"execution.slurm.{name}={value!r} must be one word without quotes or blanks",
-            )
-        for word in self.extra:
-            found = re.fullmatch(rf"([a-z][a-z-]*)(={SLURM_WORD})?", word)
-            require(
-                found is not None,
-                f"execution.slurm.extra has {word!r}; write options of sbatch as in reservation=week3 or exclusive",
-            )
-            name = found[1] if found else ""
-            require(name not in SLURM_OURS, f"execution.slurm.extra has {word!r}, but --{name} is set by the program")
-
-
-@dataclass(frozen=True)
-class ExecutionConfig:
-    """How the run is carried out. Nothing here may move a reported number beyond rounding."""
-
-    device: Literal["auto", "cpu", "cuda", "mps"]
-    threads: int | None
-    step: Literal["auto", "eager", "compile", "graph"]
-    deterministic: bool
-    checkpoint_activations: bool
-    parallel: int | Literal["auto"]
-    runs_per_gpu: int | Literal["auto"]
-    profile: bool
-    log_steps: int
-    eval_batch_size: int
-    checkpoint_seconds: float
-    max_minutes: float | None
-    progress: Literal["auto", "bar", "lines", "none"]
-    engine: Literal["local", "slurm"] = "local"
-    slurm: SlurmConfig | None = None
-    devices: int = 1
-    nodes: int = 1
-    restarts: int = 3
-
-    @property
-    def job_gpus(self) -> int:
-        """Whole GPUs that a Slurm job asks for on each of its nodes."""
-        if self.slurm is None or self.slurm.shard is not None:
-            return 0
-        if self.slurm.gpus == "auto":
-            return 0 if self.device == "cpu" else self.devices
-        return self.slurm.gpus
-
-    @property
-    def num_ranks(self) -> int:
-        """Processes that train a run together, each with its part of the batch."""
-        return self.devices * self.nodes
-
-    def validate(self) -> None:
-        require(self.threads is None or self.threads > 0, f"execution.threads={self.threads} must be above 0, or null")
-        for name in ("parallel", "runs_per_gpu"):
-            value = getattr(self, name)
-            require(value == "auto" or value > 0, f"execution.{name}={value} must be above 0, or auto")
-        for name in ("devices", "nodes"):
-            value = getattr(self, name)
-            require(value > 0, f"execution.{name}={value} must be above 0")
-        require(self.restarts >= 0, f"execution.restarts={self.restarts} must not be negative")
-        require(self.num_ranks == 1 or self.device != "mps", "execution=ddp runs on device=cuda or device=cpu, not mps")
-        require(self.log_steps > 0, f"execution.log_steps={self.log_steps} must be above 0")
-        require(self.eval_batch_size > 0, f"execution.eval_batch_size={self.eval_batch_size} must be above 0")
-        require(
-            self.checkpoint_seconds >= 0,
-            f"execution.checkpoint_seconds={self.checkpoint_seconds} must not be negative",
-        )
-        require(
-            self.max_minutes is None or self.max_minutes > 0,
-            f"execution.max_minutes={self.max_minutes} must be above 0, or null for no limit",
-        )
-        require(
-            (self.engine == "slurm") == (self.slurm is not None),
-            "execution.engine is chosen by a word: execution=slurm or execution=local",
-        )
-        if self.slurm is not None:
-            self.slurm.validate()
-            require(
-                self.job_gpus in (0, *range(self.devices, 10_000)),
-                f"execution.devices={self.devices} needs as many GPUs, but execution.slurm.gpus={self.slurm.gpus}",
-            )
-            require(
-                self.max_minutes is None,
-                f"execution.max_minutes={self.max_minutes} has no place on Slurm: execution.slurm.time limits a job, "
-                "and the next one goes on",
-            )
 
 
 @dataclass(frozen=True)
@@ -308,6 +282,10 @@ class RunConfig:
         require(
             self.model.bn_group_size > 0 and self.optim.batch_size % self.model.bn_group_size == 0,
             f"model.bn_group_size={self.model.bn_group_size} must divide optim.batch_size={self.optim.batch_size}",
+        )
+        require(
+            self.data.photos or not self.eval.views,
+            f"eval.views={list(self.eval.views)} is for photographs (data=imagenet, data=tiny_imagenet)",
         )
         self.validate_ranks()
 
@@ -367,6 +345,17 @@ def recipe_of(science: dict[str, Any]) -> dict[str, Any]:
         for group, values in science.items()
         if isinstance(values, dict)
         for name, value in values.items()
+    }
+
+
+def later_defaults() -> dict[str, Any]:
+    """The science fields that came later, flat, at the defaults at which they are left out of a fingerprint."""
+    groups = {"model": ModelConfig, "data": DataConfig, "optim": OptimConfig, "eval": EvalConfig}
+    return {
+        f"{group}.{field.name}": list(field.default) if isinstance(field.default, tuple) else field.default
+        for group, kind in groups.items()
+        for field in dataclasses.fields(kind)
+        if field.default is not dataclasses.MISSING
     }
 
 

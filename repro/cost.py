@@ -18,9 +18,15 @@ from repro.models.blocks import BasicBlock
 from repro.models.count import Size, activation_bytes, measure
 from repro.record import read_json, write_json
 
-NUM_CLASSES = 10
 BACKWARD = 2
 """Backward passes cost two forward passes: the gradients of the inputs and of the weights."""
+
+
+TIMED: dict[str, tuple[int, tuple[tuple[int, int], ...]]] = {
+    "cifar_resnet": (128, ((16, 32), (32, 16), (64, 8))),
+    "imagenet_resnet": (8, ((64, 56), (128, 28), (256, 14), (512, 7))),
+}
+"""Batch size, and the filters and map size of each stage, that the speed of a family of nets is measured at."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,7 @@ def estimate(config: RunConfig, speed: Speed, train_images: int, eval_images: in
         train_images: Images in an epoch.
         eval_images: Images of the split that the run is evaluated on.
     """
-    size = measure(config.model, config.data.image_size, NUM_CLASSES)
+    size = measure(config.model, config.data.image_size, config.data.num_classes)
     optim = config.optim
     evaluations = optim.steps / (config.eval.every_steps or max(train_images / optim.batch_size, 1)) + 1
     evaluated = eval_images * evaluations + train_images * config.eval.train_error
@@ -72,10 +78,11 @@ def calibrate(config: RunConfig) -> Speed:
     device = set_up(config.execution, config.optim.precision)
     threads = num_threads(config.execution)
     name = f"{device_name(device)}, {threads} threads, {config.optim.precision}, torch {torch.__version__}"
+    name += "" if config.model.name == "cifar_resnet" else f", {config.model.name}"
     path = config.paths.work / "calibration.json"
     known = _read(path)
     if name not in known:
-        known[name] = asdict(measure_speed(device))
+        known[name] = asdict(measure_speed(device, config.model.name))
         # Kept if it can be: a full disk must not hinder a command that only wants to say how long it takes.
         with contextlib.suppress(OSError, RunError):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -90,14 +97,15 @@ def _read(path: Path) -> dict[str, dict[str, float]]:
         return {}
 
 
-def measure_speed(device: torch.device) -> Speed:
-    """Times a basic block of each stage at the paper's batch and map sizes, and one on next to no data."""
-    block_config = ModelConfig("cifar_resnet", 20, "A", "stride", "he_fan_in", 128, 0.1, 1e-5)
+def measure_speed(device: torch.device, family: str = "cifar_resnet") -> Speed:
+    """Times a basic block of each stage at the paper's map sizes, and one on next to no data."""
+    batch_size, stages = TIMED[family]
+    block_config = ModelConfig("cifar_resnet", 20, "A", "stride", "he_fan_in", batch_size, 0.1, 1e-5)
     macs = seconds = 0.0
-    for channels, map_size in ((16, 32), (32, 16), (64, 8)):
+    for channels, map_size in stages:
         block = BasicBlock(channels, channels, 1, block_config).to(device)
-        seconds += _time_block(block, torch.randn(128, channels, map_size, map_size, device=device), device)
-        macs += (1 + BACKWARD) * 2 * 9 * channels**2 * map_size**2 * 128
+        seconds += _time_block(block, torch.randn(batch_size, channels, map_size, map_size, device=device), device)
+        macs += (1 + BACKWARD) * 2 * 9 * channels**2 * map_size**2 * batch_size
     tiny_config = ModelConfig("cifar_resnet", 20, "A", "stride", "he_fan_in", 2, 0.1, 1e-5)
     tiny = BasicBlock(16, 16, 1, tiny_config).to(device)
     launch = _time_block(tiny, torch.randn(2, 16, 4, 4, device=device), device)

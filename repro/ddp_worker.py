@@ -150,7 +150,8 @@ def load_data(config: RunConfig, say: Callable[[str], None]) -> Dataset:
 
     root = config.paths.data
     may_fetch = root == default_path("data").absolute()
-    return load(config.data, root, may_fetch=may_fetch, say=say, cache=config.paths.work / "cache")
+    cache, workers = config.paths.work / "cache", config.execution.workers
+    return load(config.data, root, may_fetch=may_fetch, say=say, cache=cache, workers=workers)
 
 
 def take(config: RunConfig, held: contextlib.ExitStack) -> None:

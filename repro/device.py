@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
-from repro.config import ExecutionConfig
 from repro.errors import InputError
+from repro.execution import ExecutionConfig
 
 
 def pick_device(name: str) -> torch.device:
@@ -33,6 +33,14 @@ def num_threads(execution: ExecutionConfig) -> int:
         return execution.threads
     there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, there // execution.devices)
+
+
+def num_workers(execution: ExecutionConfig, device: torch.device) -> int:
+    """Processes of one device that decode photographs: as set, otherwise its share of the processors; one where the
+    processors train as well."""
+    if execution.workers is not None:
+        return execution.workers
+    return num_threads(execution) if device.type == "cuda" else 1
 
 
 def set_up(execution: ExecutionConfig, precision: str) -> torch.device:

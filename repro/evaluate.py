@@ -9,15 +9,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from repro import dist
+from repro.data.feeds import Images
 from repro.data.transforms import PixelStats, normalize
 from repro.device import autocast, memory_format
 from repro.graphs import record_graph
 from repro.metrics import Counts
 
+Results = list[Tensor]
+"""Of a batch: the sum of its losses, its top-1 errors and, where they are counted, its top-5 errors."""
+
 
 class Evaluator:
-    """Counts top-1 errors and the loss over uint8 images (N, 3, H, W) with labels (N,); the last batch may be short.
-    Of several ranks each counts its own part, and all know the sum.
+    """Counts errors (``top5``: also of the five best answers) and the loss over the images of a split; of several ranks each counts its own part, and all know
+    the sum.
 
     Calling it leaves the net in the mode, training or evaluation, that it was in.
     """
@@ -25,32 +29,31 @@ class Evaluator:
     def __init__(
         self,
         model: nn.Module,
-        images: Tensor,
-        labels: Tensor,
+        images: Images,
         stats: PixelStats,
         batch_size: int,
         precision: str,
         mode: str = "eager",
+        top5: bool = False,
     ) -> None:
-        self.model, self.num_images = model, len(labels)
-        self.images, self.labels = (t.tensor_split(dist.size())[dist.rank()] for t in (images, labels))
-        self.stats, self.batch_size, self.precision = stats, batch_size, precision
+        self.model, self.images, self.stats = model, images, stats
+        self.batch_size, self.precision, self.top5 = batch_size, precision, top5
         self._graph: _BatchGraph | None = None
-        self._wants_graph = images.device.type == "cuda" and mode != "eager"
+        self._wants_graph = stats.mean.device.type == "cuda" and mode != "eager"
 
     def __call__(self) -> Counts:
         was_training = self.model.training
         self.model.eval()
-        batches = zip(torch.split(self.images, self.batch_size), torch.split(self.labels, self.batch_size), strict=True)
         with torch.inference_mode():
-            results = [self._count(images, labels) for images, labels in batches]
             # One transfer at the end; losses are summed in double precision on the host.
-            losses, errors = (torch.stack(column).tolist() for column in zip(*results, strict=True))
+            results = [self._count(*batch) for batch in self.images.batches(self.batch_size)]
+            columns = [torch.stack(column).tolist() for column in zip(*results, strict=True)]
+        columns = columns or [[0]] * (2 + self.top5)  # a rank without an image
         self.model.train(was_training)
-        errors_sum, loss_sum = dist.total([sum(errors), sum(losses)])
-        return Counts(int(errors_sum), self.num_images, loss_sum)
+        loss, errors, *top5 = dist.total([sum(column) for column in columns])
+        return Counts(int(errors), self.images.num_images, loss, int(top5[0]) if top5 else None)
 
-    def _count(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def _count(self, images: Tensor, labels: Tensor) -> Results:
         """Summed loss and errors of a batch; a full one goes through a CUDA graph where there is one."""
         if not self._wants_graph or len(images) < self.batch_size:
             return self._forward(images, labels)
@@ -58,30 +61,30 @@ class Evaluator:
             self._graph = _BatchGraph(self._forward, images, labels)
         return self._graph(images, labels)
 
-    def _forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def _forward(self, images: Tensor, labels: Tensor) -> Results:
         dtype = next(self.model.parameters()).dtype
         pixels = normalize(images, self.stats).to(dtype, memory_format=memory_format(images.device))
         with autocast(images.device, self.precision):
             logits = self.model(pixels)
         loss = F.cross_entropy(logits.to(dtype), labels, reduction="sum")
-        return loss, (logits.argmax(1) != labels).sum()
+        results = [loss, (logits.argmax(1) != labels).sum()]
+        if self.top5:
+            results.append((logits.topk(5).indices != labels[:, None]).all(1).sum())
+        return results
 
 
 class _BatchGraph:
     """A function of one batch as a CUDA graph, over copies of its arguments."""
 
-    def __init__(
-        self, forward: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], images: Tensor, labels: Tensor
-    ) -> None:
+    def __init__(self, forward: Callable[[Tensor, Tensor], Results], images: Tensor, labels: Tensor) -> None:
         self._images, self._labels = images.clone(), labels.clone()
         self._graph, self._results = record_graph(lambda: forward(self._images, self._labels))
 
-    def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, images: Tensor, labels: Tensor) -> Results:
         self._images.copy_(images)
         self._labels.copy_(labels)
         self._graph.replay()
-        loss, errors = self._results
-        return loss.clone(), errors.clone()
+        return [result.clone() for result in self._results]
 
 
 def recompute_batch_norm(model: nn.Module, batch: Callable[[int], tuple[Tensor, Tensor]], num_batches: int) -> None:

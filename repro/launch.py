@@ -17,7 +17,7 @@ from repro.places import Place, places_for, runs_at_once, share_processors, shar
 from repro.pool import Pool
 from repro.record import environment
 from repro.resources import default_path
-from repro.run import check_folder
+from repro.resume import check_folder
 from repro.step import pick_step
 from repro.stop import Stopper
 
@@ -181,7 +181,8 @@ def load_all(configs: list[RunConfig], say: Say) -> dict[DataConfig, Dataset]:
         if config.data not in datasets:
             root = config.paths.data
             mine = root == default_path("data").absolute()
-            datasets[config.data] = load(config.data, root, may_fetch=mine, say=say, cache=config.paths.work / "cache")
+            cache, workers = config.paths.work / "cache", config.execution.workers
+            datasets[config.data] = load(config.data, root, may_fetch=mine, say=say, cache=cache, workers=workers)
     return datasets
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -63,16 +65,35 @@ def first_warmup_end(optim: OptimConfig, model: ModelConfig) -> int | None:
     return {"none": 0, "fixed": optim.warmup_steps, "until_80": None}[warmup_kind(optim, model)]
 
 
-def lr_at(optim: OptimConfig, step: int, warmup_end: int | None) -> float:
+def lr_at(optim: OptimConfig, step: int, warmup_end: int | None, plateaus: int = 0) -> float:
     """The learning rate of ``step``, counted from 0; the warm-up counts within the schedule.
 
     Args:
         warmup_end: The first step after the warm-up; None while it has not been decided yet.
+        plateaus: How often the error has stopped falling, as ``plateaus`` counts it; read by that schedule only.
     """
     if warmup_end is None or step < warmup_end:
         return optim.warmup_lr
+    passed = sum(step >= milestone for milestone in optim.milestones)
     # Dividing, not multiplying by 0.1, gives the decimal values that the paper prints.
-    return optim.lr / optim.decay_factor ** sum(step >= milestone for milestone in optim.milestones)
+    return optim.lr / optim.decay_factor ** (plateaus if optim.schedule == "plateau" else passed)
+
+
+def plateaus(optim: OptimConfig, errors: Sequence[float]) -> int:
+    """How often the training error has stopped falling (section 3.4: "when the error plateaus", deviation D18).
+
+    It has where ``plateau_evals`` evaluations in a row were no better than the best one since the drop before; at most
+    ``plateau_drops`` are counted.
+
+    Args:
+        errors: The running training error at every evaluation so far. Never the test error, which chooses nothing.
+    """
+    drops, best, worse = 0, math.inf, 0
+    for error in errors:
+        best, worse = (error, 0) if error < best else (best, worse + 1)
+        if worse == optim.plateau_evals and drops < optim.plateau_drops:
+            drops, best, worse = drops + 1, math.inf, 0
+    return drops
 
 
 def set_lr(optimizer: torch.optim.SGD, lr: float, momentum_form: str) -> None:

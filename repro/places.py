@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from repro.config import RunConfig
-from repro.cost import NUM_CLASSES, memory
+from repro.cost import memory
 from repro.device import num_threads, pick_device
 from repro.errors import InputError
 from repro.models.count import measure
@@ -83,7 +83,7 @@ def runs_that_share(configs: Sequence[RunConfig]) -> int:
 
 def share_of(config: RunConfig, free: float) -> int:
     """How many runs like ``config`` one GPU takes that has ``free`` bytes."""
-    size = measure(config.model, config.data.image_size, NUM_CLASSES)
+    size = measure(config.model, config.data.image_size, config.data.num_classes)
     layer = size.macs * config.optim.batch_size / config.model.depth
     fitting = int(MEMORY_SHARE * free / (memory(config, size) + PROCESS_BYTES))
     return max(1, min(MOST_PER_GPU, math.ceil(FULL_LAYER / layer), fitting))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from repro.config import DataConfig, EvalConfig, ModelConfig, OptimConfig, fingerprint, recipe_of
+from repro.config import DataConfig, EvalConfig, ModelConfig, OptimConfig, fingerprint, later_defaults, recipe_of
 from repro.errors import InputError, nearest
 from repro.strict import build, require
 
@@ -39,6 +39,64 @@ class Evaluation:
     top1_error: float
     loss: float
     step: int
+    top5_errors: int | None = None
+    top5_error: float | None = None
+
+
+@dataclass(frozen=True)
+class ViewResult:
+    """The final net on several views of every image (section 3.4): ``10crop`` or ``multiscale``, softmax averaged."""
+
+    view: str
+    split: str
+    errors: int
+    images: int
+    top1_error: float
+    top5_errors: int
+    top5_error: float
+
+
+@dataclass(frozen=True)
+class LayerResponse:
+    """Standard deviation of a 3x3 layer's output after batch norm, before nonlinearity or addition (Fig. 7)."""
+
+    layer: str
+    std: float
+
+
+@dataclass(frozen=True)
+class LayerFlow:
+    """One layer's forward standard deviation (after batch norm) and the norm of its weight's gradient."""
+
+    layer: str
+    forward_std: float
+    gradient_norm: float
+
+
+@dataclass(frozen=True)
+class Flow:
+    """Signals and gradients through all 3x3 layers after ``step`` steps (``eval.gradient_flow``)."""
+
+    step: int
+    layers: tuple[LayerFlow, ...]
+
+
+@dataclass(frozen=True)
+class Construction:
+    """How a net that begins as a trained shallow one compares with it before its first step.
+
+    Errors are over the evaluated split in evaluation mode, or over training batches in training mode; ``gap`` is the
+    largest difference of a logit in evaluation mode, ``changed`` the images that both answer differently.
+    """
+
+    from_run: str
+    shallow_errors: int
+    deep_errors: int
+    images: int
+    gap: float
+    shallow_batch_error: float
+    deep_batch_error: float
+    changed: int = 0
 
 
 @dataclass(frozen=True)
@@ -59,6 +117,7 @@ class Result:
     best: Evaluation
     train: Evaluation | None
     train_running: RunningError | None
+    views: tuple[ViewResult, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -102,6 +161,9 @@ class Record:
     images_per_second: float
     provenance: Provenance
     folder: Path
+    responses: tuple[LayerResponse, ...] = ()
+    flow: tuple[Flow, ...] = ()
+    construction: Construction | None = None
 
     @functools.cached_property
     def fields(self) -> dict[str, Any]:
@@ -227,7 +289,7 @@ def read_curve(record: Record) -> pandas.DataFrame:
 
 def departures(record: Record, recipe: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
     """The science fields of ``record`` that differ from the recipe with ``run`` set on top, flat."""
-    wanted = {**recipe, **run}
+    wanted = {**later_defaults(), **recipe, **run}
     return {key: value for key, value in record.fields.items() if key not in wanted or value != wanted[key]}
 
 
@@ -274,28 +336,44 @@ def select(
     return Selection(scale, chosen, departures(first[0], recipe, first[1]) if first else {}, tuple(notes))
 
 
-def summarize(records: Sequence[Record], metric: str = "top1_error", protocol: str = "paper") -> Summary | None:
-    """``metric`` over the seeds ``records`` as ``protocol`` reads it; None where there are none.
+def summarize(
+    records: Sequence[Record], metric: str = "top1_error", protocol: str = "paper", view: str = ""
+) -> Summary | None:
+    """``metric`` over the seeds ``records`` as ``protocol`` reads it; None where there are none, or one lacks it.
+
+    Args:
+        view: The test of several views that is read instead, where all of the records have it (section 3.4).
 
     Raises:
         InputError: The protocol is unknown.
     """
     require(protocol in PROTOCOLS, f"protocol={protocol} is unknown: {nearest(protocol, PROTOCOLS)}")
-    if not records:
+    views = [view_of(record, view) for record in records]
+    read = views if None not in views else [getattr(record.result, PROTOCOLS[protocol]) for record in records]
+    values = [getattr(result, metric) for result in read]
+    if not values or None in values:
         return None
-    values = [getattr(getattr(record.result, PROTOCOLS[protocol]), metric) for record in records]
     std = statistics.stdev(values) if len(values) > 1 else None
     ids = tuple(record.run_id for record in records)
     return Summary(len(values), statistics.fmean(values), std, min(values), ids)
+
+
+def view_of(record: Record, view: str) -> ViewResult | None:
+    """What the final net's test ``view`` (``10crop``, ``multiscale``) gave; None where it was not made."""
+    return next((result for result in record.result.views if result.view == view), None)
 
 
 def run_ids(records: Iterable[Record]) -> str:
     return ", ".join(record.run_id for record in records)
 
 
+APART: Mapping[str, Any] = {"model.constructed_from": None, "eval.gradient_flow": False}
+"""What sets a run apart from others of its net at any scale, unless a row or curve asks for it."""
+
+
 def _matches(record: Record, run: Mapping[str, Any]) -> bool:
     fields = record.fields
-    return all(key in fields and fields[key] == value for key, value in run.items())
+    return all(key in fields and fields[key] == value for key, value in {**APART, **run}.items())
 
 
 def _one_recipe(
@@ -320,12 +398,16 @@ def _recipe_text(record: Record, run: Mapping[str, Any]) -> str:
 
 def _readable(kind: Any, values: Any) -> Any:
     """``values`` without the keys that are not read here, but for the science, where an unknown key is a refusal."""
-    if kind is Science or not isinstance(values, dict):
+    if kind is Science:
         return values
+    if typing.get_origin(kind) is tuple and isinstance(values, list):
+        return [_readable(typing.get_args(kind)[0], value) for value in values]
     if not dataclasses.is_dataclass(kind):
         kind = next((k for k in typing.get_args(kind) if dataclasses.is_dataclass(k)), None)
         if kind is None:
             return values
+    if not isinstance(values, dict):
+        return values
     hints = typing.get_type_hints(kind)
     return {name: _readable(hints[name], value) for name, value in values.items() if name in hints}
 
@@ -355,9 +437,14 @@ def _check(record: Record, science: dict[str, Any]) -> None:
     for name in ("final", "best", "train", "train_running"):
         if (counts := getattr(result, name)) is not None:
             _check_counts(name, counts)
+    names = [view.view for view in result.views]
+    require(len(set(names)) == len(names), f"result.views names a view twice: {', '.join(names)}")
+    for view in result.views:
+        require(view.split == split, f"its {view.view} error is of the split {view.split}, not {split}")
+        _check_counts(view.view, view)
 
 
-def _check_counts(name: str, counts: Evaluation | RunningError) -> None:
+def _check_counts(name: str, counts: Evaluation | RunningError | ViewResult) -> None:
     require(
         0 <= counts.errors <= counts.images and counts.images > 0,
         f"result.{name} counts {counts.errors} errors among {counts.images} images",
@@ -366,4 +453,12 @@ def _check_counts(name: str, counts: Evaluation | RunningError) -> None:
     require(
         abs(counts.top1_error - error) < 1e-9,
         f"result.{name}.top1_error={counts.top1_error} is not 100 * {counts.errors} / {counts.images} = {error}",
+    )
+    if isinstance(counts, RunningError) or counts.top5_errors is None or counts.top5_error is None:
+        return
+    error = 100 * counts.top5_errors / counts.images
+    require(
+        0 <= counts.top5_errors <= counts.errors and abs(counts.top5_error - error) < 1e-9,
+        f"result.{name}: {counts.top5_errors} top-5 errors ({counts.top5_error} %) do not fit {counts.errors} errors "
+        f"among {counts.images} images",
     )

@@ -15,7 +15,11 @@ from repro.progress import duration
 from repro.status import RunStatus
 
 DAY = 86400.0
-SPLIT_SIZES = {"cifar10": {"train": 50_000, "train45k": 45_000, "test": 10_000, "val5k": 5_000}}
+SPLIT_SIZES = {
+    "cifar10": {"train": 50_000, "train45k": 45_000, "test": 10_000, "val5k": 5_000},
+    "imagenet": {"train": 1_281_167, "val": 50_000},
+    "tiny_imagenet": {"train": 100_000, "val": 10_000},
+}
 
 
 def show(configs: Sequence[RunConfig]) -> str:

@@ -19,7 +19,7 @@ from repro.config import RunConfig
 from repro.errors import InputError, RunError
 from repro.launch import Result, check_folder_is_usable
 from repro.record import read_json
-from repro.run import check_folder
+from repro.resume import check_folder
 from repro.slurm import FOLDER, Job, call, jobs, known_jobs, last_state
 from repro.slurm_job import Outcome
 from repro.slurm_submit import submit

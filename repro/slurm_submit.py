@@ -13,14 +13,13 @@ from typing import Any
 
 import submitit
 
-from repro.config import ExecutionConfig, RunConfig
+from repro.config import RunConfig
 from repro.errors import RunError
+from repro.execution import ExecutionConfig
 from repro.models.count import measure
 from repro.record import now, write_json
 from repro.slurm import FOLDER, SUBMISSION, Submission
 from repro.slurm_job import ShardJob, provenance
-
-NUM_CLASSES = 10
 
 
 def submit(configs: Sequence[RunConfig], command: str) -> list[Submission]:
@@ -103,5 +102,5 @@ def shards(configs: Sequence[RunConfig], size: int) -> list[list[RunConfig]]:
 
 def work_of(config: RunConfig) -> float:
     """Multiply-adds of a run, up to a factor that all runs share."""
-    macs = measure(config.model, config.data.image_size, NUM_CLASSES).macs
+    macs = measure(config.model, config.data.image_size, config.data.num_classes).macs
     return float(macs) * config.optim.steps * config.optim.batch_size

@@ -1,6 +1,6 @@
 """How one training step is executed. The loop knows only ``run`` and ``read``.
 
-Whatever the mode, a step is the same operations on tensors that stay in place: the draws of its batch are copied in,
+Whatever the mode, a step is the same operations on tensors that stay in place: what its batch is made of is copied in,
 losses and error counts are kept on the device and read once in a while, so that the host never waits in between.
 """
 
@@ -15,8 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from repro import dist
-from repro.data.stream import TrainStream
-from repro.data.transforms import Draws
+from repro.data.feeds import Feed
 from repro.device import autocast, memory_format
 from repro.errors import InputError
 from repro.graphs import record_graph
@@ -66,19 +65,17 @@ def pick_step(mode: str, device: torch.device) -> str:
     return mode
 
 
-def build_step(
-    mode: str, model: BlockNet, optimizer: torch.optim.SGD, stream: TrainStream, precision: str, window: int
-) -> Step:
+def build_step(mode: str, model: BlockNet, optimizer: torch.optim.SGD, feed: Feed, precision: str, window: int) -> Step:
     """The step in a mode of ``step_modes``; at most ``window`` steps lie between two reads."""
     if mode == "compile":
         compile_blocks(model)
-    kind = GraphStep if stream.device.type == "cuda" and mode != "eager" else EagerStep
-    return kind(model, optimizer, stream, precision, window)
+    kind = GraphStep if feed.device.type == "cuda" and mode != "eager" else EagerStep
+    return kind(model, optimizer, feed, precision, window)
 
 
 def compile_blocks(model: BlockNet) -> None:
-    """Compiles the blocks rather than the net: five kinds of block serve every depth, seed and run of a process, so
-    that 1202 layers start as fast as 20."""
+    """Compiles the blocks rather than the net: a few kinds of block (five for CIFAR) serve every depth, seed and run of
+    a process, so that 1202 layers start as fast as 20."""
     # A kind counts apart for training, evaluation and each batch size; torch would give up after eight.
     torch._dynamo.config.recompile_limit = 64
     for block in model.blocks():
@@ -88,13 +85,11 @@ def compile_blocks(model: BlockNet) -> None:
 class EagerStep:
     """Forward, backward and update, operation by operation."""
 
-    def __init__(
-        self, model: nn.Module, optimizer: torch.optim.SGD, stream: TrainStream, precision: str, window: int
-    ) -> None:
-        self.model, self.optimizer, self.stream, self.precision = model, optimizer, stream, precision
-        device = stream.device
+    def __init__(self, model: nn.Module, optimizer: torch.optim.SGD, feed: Feed, precision: str, window: int) -> None:
+        self.model, self.optimizer, self.feed, self.precision = model, optimizer, feed, precision
+        device = feed.device
         self._dtype = next(model.parameters()).dtype
-        self._draws = torch.zeros(4, stream.part_size, dtype=torch.int64, device=device)
+        self._fed: tuple[Tensor, ...] = ()
         self._losses = torch.zeros(window, dtype=self._dtype, device=device)
         self._errors = torch.zeros(window, dtype=torch.int64, device=device)
         self._positions = torch.arange(window, device=device)
@@ -105,7 +100,11 @@ class EagerStep:
         self._mean = dist.Mean(self._parameters + self._statistics) if dist.size() > 1 else None
 
     def run(self, step: int) -> None:
-        self._draws.copy_(self.stream.draws(step).packed)
+        fed = self.feed.fed(step)
+        if not self._fed:
+            self._fed = tuple(torch.empty_like(t, device=self.feed.device) for t in fed)
+        for place, tensor in zip(self._fed, fed, strict=True):
+            place.copy_(tensor, non_blocking=True)
         self._execute()
         self._pending += 1
 
@@ -122,7 +121,7 @@ class EagerStep:
 
     def _step(self) -> None:
         """All of a step, on the device alone."""
-        images, labels = self.stream.augmented(Draws(self._draws))
+        images, labels = self.feed.augmented(self._fed)
         images = images.to(self._dtype, memory_format=memory_format(images.device))
         with autocast(images.device, self.precision):
             logits = self.model(images)

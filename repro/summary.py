@@ -20,7 +20,8 @@ class Summary:
     def __init__(self, protocol: str) -> None:
         self.protocol = protocol
         self._rows: list[tuple[PaperRow, Recipe]] = []
-        for paper in map(load_table, table_numbers()):
+        # What a run ends with is one view; a table of several views has nothing to stand beside it.
+        for paper in (table for table in map(load_table, table_numbers()) if not table.view):
             self._rows += [(row, load_recipe(paper.recipe)) for row in paper.rows if row.run is not None]
 
     def line(self, record: Record) -> str:

@@ -23,8 +23,9 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from repro import slurm
-from repro.config import ExecutionConfig, RunConfig
+from repro.config import RunConfig
 from repro.errors import InputError, RunError
+from repro.execution import ExecutionConfig
 from repro.lock import Elsewhere as Elsewhere
 from repro.parent import die_with_parent
 from repro.record import read_json, write_json

@@ -13,7 +13,7 @@ import torch
 from repro.config import EvalConfig, OptimConfig, RunConfig
 from repro.errors import RunError
 from repro.metrics import Counts
-from repro.optim import WARMUP_CHECK_STEPS, WARMUP_ERROR, lr_at, set_lr
+from repro.optim import WARMUP_CHECK_STEPS, WARMUP_ERROR, lr_at, plateaus, set_lr
 from repro.step import Step, StepResult
 
 
@@ -43,6 +43,8 @@ class TrainState:
     curve: list[CurveRow] = field(default_factory=list)
     train_seconds: float = 0.0
     eval_seconds: float = 0.0
+    flow: list[dict[str, Any]] = field(default_factory=list)
+    """Signals and gradients layer by layer, an entry an evaluation, where ``eval.gradient_flow`` asks for them."""
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -65,7 +67,7 @@ class Hooks:
     """After the results of some steps were read, with their counts and the learning rate."""
     evaluate: Callable[[], Counts]
     evaluated: Callable[[TrainState], None]
-    """After a row was added to the curve."""
+    """After a row was added to the curve, on all ranks."""
     save_is_due: Callable[[], bool]
     save: Callable[[TrainState], None]
     stop: Callable[[], bool]
@@ -92,7 +94,8 @@ def train(
     clock = time.perf_counter()
     lr = math.nan
     while state.step < optim.steps:
-        before, lr = lr, lr_at(optim, state.step, state.warmup_end)
+        drops = plateaus(optim, [row.train.top1_error for row in state.curve]) if optim.schedule == "plateau" else 0
+        before, lr = lr, lr_at(optim, state.step, state.warmup_end, drops)
         if lr != before:
             set_lr(optimizer, lr, optim.momentum_form)
         execute.run(state.step)

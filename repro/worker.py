@@ -128,7 +128,10 @@ class Desk:
 
         with self._loading:
             if config.data not in self._datasets:
-                self._datasets[config.data] = load(config.data, config.paths.data, may_fetch=False)
+                cache, workers = config.paths.work / "cache", config.execution.workers
+                self._datasets[config.data] = load(
+                    config.data, config.paths.data, may_fetch=False, cache=cache, workers=workers
+                )
             return self._datasets[config.data]
 
     def _say(self, run_id: str) -> Callable[[str], None]:

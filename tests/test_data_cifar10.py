@@ -14,6 +14,7 @@ import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -293,7 +294,7 @@ def test_nothing_here_imports_torch():
 
 
 def test_load_gives_the_whole_set(root, arrays):
-    dataset = load(config(), root, may_fetch=False)
+    dataset: Any = load(config(), root, may_fetch=False)
     assert (dataset.name, dataset.num_classes) == ("cifar10", 10)
     assert (dataset.train.name, dataset.eval.name) == ("train", "test")
     assert isinstance(dataset.train.images, np.memmap)
@@ -306,7 +307,7 @@ def test_load_gives_the_whole_set(root, arrays):
 
 
 def test_train45k_holds_out_the_last_tenth(root, arrays):
-    dataset = load(config(split="train45k", test_images=3), root, may_fetch=False)
+    dataset: Any = load(config(split="train45k", test_images=3), root, may_fetch=False)
     assert (dataset.train.name, dataset.eval.name) == ("train45k", "val5k")
     np.testing.assert_array_equal(dataset.train.images, arrays["train_images"][:45])
     np.testing.assert_array_equal(dataset.eval.images, arrays["train_images"][45:48])
@@ -314,7 +315,7 @@ def test_train45k_holds_out_the_last_tenth(root, arrays):
 
 
 def test_the_first_images_are_taken_and_the_digests_stay_those_of_the_whole(root, arrays):
-    dataset = load(config(train_images=7, test_images=2), root, may_fetch=False)
+    dataset: Any = load(config(train_images=7, test_images=2), root, may_fetch=False)
     np.testing.assert_array_equal(dataset.train.images, arrays["train_images"][:7])
     np.testing.assert_array_equal(dataset.train.labels, arrays["train_labels"][:7])
     assert len(dataset.eval.images) == len(dataset.eval.labels) == 2
@@ -335,7 +336,8 @@ def test_smaller_images_are_block_means_rounded_half_up(root, arrays, size):
     factor = 32 // size
     blocks = arrays["test_images"].reshape(10, size, factor, size, factor, 3).astype(float)
     expected = np.floor(blocks.mean(axis=(2, 4)) + 0.5)
-    images = load(config(image_size=size), root, may_fetch=False).eval.images
+    dataset: Any = load(config(image_size=size), root, may_fetch=False)
+    images = dataset.eval.images
     assert images.dtype == np.uint8
     assert images.shape == (10, size, size, 3)
     np.testing.assert_array_equal(images, expected)

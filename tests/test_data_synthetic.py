@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,10 +50,8 @@ def test_the_seed_decides():
     assert (first != other).any()
 
 
-def test_the_default_set_is_made_quickly():
-    start = time.perf_counter()
-    dataset = load(config("synthetic"), root=None, may_fetch=False)  # type: ignore[arg-type]
-    assert time.perf_counter() - start < 10
+def test_the_default_set_has_the_usual_size():
+    dataset: Any = load(config("synthetic"), root=None, may_fetch=False)  # type: ignore[arg-type]
     assert (len(dataset.train), len(dataset.eval)) == (5000, 1000)
     assert dataset.train.images.shape[1:] == (32, 32, 3)
 
@@ -81,7 +79,7 @@ def test_classes_are_learnable_but_not_by_a_linear_model(size):
 
 
 def test_load_gives_digests_and_the_held_out_tenth():
-    dataset = load(config("synthetic", split="train45k", train_images=100, image_size=8), None, may_fetch=False)  # type: ignore[arg-type]
+    dataset: Any = load(config("synthetic", split="train45k", train_images=100, image_size=8), None, may_fetch=False)  # type: ignore[arg-type]
     whole, _ = make_synthetic(100, 1000, 8)
     assert (dataset.train.name, dataset.eval.name, len(dataset.train), len(dataset.eval)) == (
         "train45k",

@@ -12,8 +12,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from repro import checkpoint, dist
 from repro.config import RunConfig
-from repro.data import load
-from repro.data.stream import TrainStream, to_device
+from repro.data import Split, load
+from repro.data.stream import MemoryImages, TrainStream, to_device
 from repro.data.transforms import generator_for
 from repro.errors import InputError, RunError
 from repro.evaluate import Evaluator, recompute_batch_norm
@@ -49,6 +49,7 @@ class Training:
 
     def __init__(self, of: RunConfig, dtype: torch.dtype, mode: str = "eager") -> None:
         dataset = load(of.data, of.paths.data, may_fetch=False)
+        assert isinstance(dataset.train, Split) and isinstance(dataset.eval, Split)
         device, batch_size = torch.device("cpu"), of.optim.batch_size
         self.model = build_model(of.model, 10, generator_for(0, "init")).to(dtype)
         self.model.recompute = of.execution.checkpoint_activations
@@ -57,7 +58,7 @@ class Training:
         self.stream = TrainStream(dataset.train, of.data, batch_size, 0, device, dist.rank(), dist.size())
         self.step = build_step(mode, self.model, self.optimizer, self.stream, of.optim.precision, 20)
         images, labels = to_device(dataset.eval, device)
-        self.evaluate = Evaluator(self.model, images, labels, self.stream.stats, 40, "fp32")
+        self.evaluate = Evaluator(self.model, MemoryImages(images, labels), self.stream.stats, 40, "fp32")
         set_lr(self.optimizer, 0.1, "torch")
 
     def train(self, steps: int) -> list[StepResult]:
@@ -229,6 +230,7 @@ def test_compiled_blocks_take_groups_that_span_ranks(tmp_path: Path) -> None:
 def test_the_parts_of_the_ranks_are_the_batch_of_one(tmp_path: Path) -> None:
     one = config(tmp_path, *WORDS)
     dataset = load(one.data, one.paths.data, may_fetch=False)
+    assert isinstance(dataset.train, Split)
     cpu = torch.device("cpu")
     whole, *parts = (
         TrainStream(dataset.train, one.data, 16, 0, cpu, rank, num_ranks)

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from repro.data.stream import MemoryImages
 from repro.data.transforms import PixelStats, normalize
 from repro.evaluate import Evaluator, recompute_batch_norm
 
@@ -23,7 +24,7 @@ def test_every_image_is_counted_once_whatever_the_batch(batch_size: int) -> None
     model = net()
     images = torch.randint(0, 256, (101, 3, 8, 8), dtype=torch.uint8)
     labels = torch.randint(0, 10, (101,))
-    counts = Evaluator(model, images, labels, STATS, batch_size, "fp32")()
+    counts = Evaluator(model, MemoryImages(images, labels), STATS, batch_size, "fp32")()
     model.eval()
     logits = torch.cat([model(normalize(image[None], STATS)) for image in images])
     assert counts.images == 101
@@ -35,7 +36,7 @@ def test_the_mode_of_the_net_is_left_as_it_was() -> None:
     for training in (True, False):
         model = net().train(training)
         images, labels = torch.zeros(2, 3, 8, 8, dtype=torch.uint8), torch.zeros(2, dtype=torch.int64)
-        Evaluator(model, images, labels, STATS, 2, "fp32")()
+        Evaluator(model, MemoryImages(images, labels), STATS, 2, "fp32")()
         assert model.training is training
 
 

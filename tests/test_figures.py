@@ -1,17 +1,22 @@
-"""Figures 1 and 6 from planted curves: the paper's axes and lines, what was not run, proxies that say so."""
+"""The figures from planted records: the paper's axes and lines, what was not run, proxies that say so; the same as
+numbers, words and SVG for a page."""
 
 from __future__ import annotations
 
+import csv
 import subprocess
 import sys
+import xml.etree.ElementTree as ElementTree
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from repro.errors import InputError
-from repro.figures import COLOURS, draw, figure
+from repro.figures import COLOURS, describe, draw, figure, names, plotted, svg
 from repro.results import Reading, read_curve, read_records
 from tests.planted import DEMO, plant
+from tests.planted_figures import plant_constructed, plant_flow, plant_imagenet, plant_responses
 
 
 def drawn_lines(ax):
@@ -21,6 +26,10 @@ def drawn_lines(ax):
 
 def legend(ax):
     return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def rows(name, reading, scale="paper"):
+    return list(csv.DictReader(plotted(name, reading, scale).splitlines()))
 
 
 def texts(picture):
@@ -128,7 +137,7 @@ def test_drawing_twice_gives_the_same_bytes(tmp_path):
     reading = read_records([tmp_path / "runs"])
     first = draw(1, tmp_path / "a", reading, "demo")
     second = draw(1, tmp_path / "b" / "deep", reading, "demo")
-    assert [path.name for path in first] == ["figure1-demo.svg", "figure1-demo.png"]
+    assert [path.name for path in first] == ["figure1-demo.svg", "figure1-demo.png", "figure1-demo.csv"]
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
     assert first[1].read_bytes().startswith(b"\x89PNG")
     assert b"<svg" in first[0].read_bytes()
@@ -152,3 +161,158 @@ def test_drawing_needs_neither_torch_nor_pyplot():
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False []\n"
     )
+
+
+def test_figure_4_is_thin_training_and_bold_validation_on_the_papers_axes(tmp_path):
+    for depth, error in ((18, 27.9), (34, 28.5)):
+        plant_imagenet(tmp_path, depth, "none", error=error)
+    picture = figure(4, read_records([tmp_path]))
+    left, right = picture.axes
+    assert (left.get_xlim(), left.get_ylim()) == ((0, 50), (20, 60))
+    assert list(left.get_yticks()) == [20, 30, 40, 50, 60]
+    training, validation, *_ = drawn_lines(left)
+    assert not training.is_dashed()
+    assert validation.get_linewidth() > training.get_linewidth()
+    assert validation.get_xdata()[-1] == pytest.approx(50)
+    assert validation.get_ydata()[-1] == pytest.approx(27.9)
+    assert legend(left) == ["plain-18", "plain-34"]
+    assert len({line.get_color() for line in drawn_lines(left)}) == 2
+    assert "repro run exp=imagenet_plain_vs_residual" in texts(picture)
+    assert drawn_lines(right) == []
+    assert picture.get_supxlabel() == ""
+
+
+def test_figure_7_shows_every_layer_in_order_and_sorted(tmp_path):
+    for seed in range(2):
+        plant_responses(tmp_path, 20, "none", seed)
+        plant_responses(tmp_path, 110, "A", seed)
+    reading = read_records([tmp_path])
+    top, bottom = figure(7, reading).axes
+    assert top.get_position().y0 > bottom.get_position().y0
+    assert list(top.get_yticks()) == [1, 2, 3]
+    plain, residual = drawn_lines(top)
+    assert (plain.is_dashed(), residual.is_dashed()) == (True, False)
+    assert (len(plain.get_xdata()), len(residual.get_xdata())) == (19, 109)
+    means = np.mean([[layer.std for layer in r.responses] for r in reading.records if r.label == "plain-20"], axis=0)
+    assert plain.get_ydata() == pytest.approx(means)
+    ordered = drawn_lines(bottom)[1].get_ydata()
+    assert all(above >= below for above, below in pairwise(ordered))
+    # Each seed is sorted by itself, then averaged: the mean of the largest, not the largest mean.
+    largest = np.mean([max(layer.std for layer in r.responses) for r in reading.records if r.label == "ResNet-110"])
+    assert ordered[0] == pytest.approx(largest)
+
+
+def test_a_run_without_responses_is_named_and_left_out(tmp_path):
+    plant_responses(tmp_path, 20, "none")
+    without = plant(tmp_path, 56, "none").name
+    picture = figure(7, read_records([tmp_path]))
+    assert f"the curve of {without}: it has no layer responses" in picture.get_supxlabel().replace("\n", " ")
+    assert "plain-56: not run" in legend(picture.axes[0])
+
+
+def test_gradient_flow_by_layer_and_through_training(tmp_path):
+    for depth, shortcut in ((20, "none"), (56, "none"), (56, "A")):
+        plant_flow(tmp_path, depth, shortcut)
+    reading = read_records([tmp_path])
+    flow = next(record.flow for record in reading.records if record.label == "plain-56")
+    forward, backward, nets, _, forward_steps, _ = axes = figure("gradient_flow", reading).axes
+    assert {ax.get_yscale() for ax in axes} == {"log"}
+    assert forward.get_ylim() == nets.get_ylim() != backward.get_ylim()
+    first, middle, last = drawn_lines(backward)
+    for line, there in ((first, flow[0]), (middle, flow[2]), (last, flow[4])):
+        assert list(line.get_ydata()) == pytest.approx([layer.gradient_norm for layer in there.layers])
+    assert "middle evaluation (step 38,400)" in legend(forward)
+    assert legend(nets) == ["plain-20", "plain-56", "ResNet-56", "last evaluation (step 64,000)"]
+    assert len({line.get_color() for line in drawn_lines(nets)}) == 3
+    deepest = drawn_lines(forward_steps)[2]
+    assert list(deepest.get_xdata()) == pytest.approx([there.step / 1e4 for there in flow])
+    assert list(deepest.get_ydata()) == pytest.approx([there.layers[-1].forward_std for there in flow])
+
+
+def test_a_constructed_net_is_marked_where_it_started(tmp_path):
+    plant(tmp_path, 20, "none", error=9.1)
+    plant(tmp_path, 56, "none", error=11.0)
+    plant_constructed(tmp_path, error=9.3)
+    reading = read_records([tmp_path])
+    training, test = figure("constructed_solution", reading).axes
+    (mark,) = (line for line in drawn_lines(training) if len(line.get_xdata()) == 1)
+    assert (mark.get_xdata()[0], mark.get_ydata()[0]) == (0, 1.5)
+    (mark,) = (line for line in drawn_lines(test) if len(line.get_xdata()) == 1)
+    assert (mark.get_xdata()[0], mark.get_ydata()[0]) == (0, pytest.approx(9.1))
+    ends = {line.get_color(): line.get_ydata()[-1] for line in drawn_lines(test) if len(line.get_xdata()) > 1}
+    assert len(ends) == 3, "three nets, three colours, though two have the same depth"
+    assert sorted(ends.values()) == pytest.approx([9.1, 9.3, 11.0])
+
+
+def test_what_asks_another_question_never_stands_in_for_a_plain_run(tmp_path):
+    """A constructed net, or one with its gradient flow measured, is a proxy of the same depth and scale."""
+    for seed in range(2):
+        plant_constructed(tmp_path, seed, scale="demo", science=DEMO, error=40.0)
+        plant_flow(tmp_path, 56, seed=seed, scale="demo", science=DEMO, error=50.0)
+    plant(tmp_path, 56, "none", scale="demo", science=DEMO, error=60.0)
+    picture = figure(1, read_records([tmp_path]), "demo")
+    (line,) = drawn_lines(picture.axes[1])
+    assert line.get_ydata()[-1] == pytest.approx(60.0)
+    assert picture.get_supxlabel() == ""
+    drawn = figure("constructed_solution", read_records([tmp_path]), "demo").axes[1]
+    assert legend(drawn) == ["plain-56, random start", "plain-56 made from plain-20 (n=2)"]
+
+
+def test_warm_up_is_told_apart_and_shown_from_its_first_steps(tmp_path):
+    for warmup, error in (("fixed", 6.4), ("none", 6.6)):
+        plant(tmp_path, 110, "A", error=error, scale="demo", science={**DEMO, "optim.warmup": warmup})
+    first, whole = figure("warmup", read_records([tmp_path]), "demo").axes
+    assert (first.get_xlim(), whole.get_xlim()) == ((0, 50), (0, 200))
+    assert legend(whole) == ["with warm-up", "without"]
+    assert {line.get_ydata()[-1] for line in drawn_lines(whole) if not line.is_dashed()} == {6.4, 6.6}
+
+
+def test_the_plotted_numbers_are_those_of_the_lines(tmp_path):
+    for seed in range(2):
+        plant(tmp_path, 20, "none", seed=seed, scale="demo", science=DEMO, error=60.0 + seed)
+    reading = read_records([tmp_path])
+    found = [row for row in rows(1, reading, "demo") if row["panel"] == "test error"]
+    line = drawn_lines(figure(1, reading, "demo").axes[1])[0]
+    assert [float(row["x"]) for row in found] == pytest.approx(list(line.get_xdata()))
+    assert [float(row["mean"]) for row in found] == pytest.approx(list(line.get_ydata()), rel=1e-5)
+    end = found[-1]
+    assert (end["figure"], end["curve"], end["line"], end["n"]) == ("1", "20-layer", "test", "2")
+    assert (end["x"], end["mean"], end["low"], end["high"]) == ("200", "60.5", "60", "61")
+
+
+def test_every_figure_is_there_in_every_form_without_a_run(tmp_path):
+    assert [name for name in names() if name.isdigit()] == ["1", "4", "6", "7"]
+    assert {"constructed_solution", "gradient_flow", "warmup"} <= set(names())
+    for name in names():
+        assert plotted(name, Reading()) == "figure,panel,curve,line,x,mean,low,high,n\n"
+        assert "not run yet" in describe(name, Reading())
+        assert "not run yet" in texts(figure(name, Reading()))
+
+
+def test_svg_of_several_figures_stand_in_one_page(tmp_path):
+    plant_responses(tmp_path, 20, "none")
+    plant(tmp_path, 20, "none", scale="demo", science=DEMO)
+    reading = read_records([tmp_path])
+    pieces = [svg(1, reading), svg(1, reading, "demo"), svg(7, reading), svg(7, reading, columns=2)]
+    assert pieces[0] == svg(1, reading)
+    page = ElementTree.fromstring(f"<div>{''.join(pieces)}</div>")
+    ids = [element.get("id") for element in page.iter() if element.get("id")]
+    assert len(ids) == len(set(ids))
+    used = {v.split("#")[1].rstrip(")") for e in page.iter() for v in e.attrib.values() if v.startswith(("#", "url(#"))}
+    assert used
+    assert used <= set(ids)
+    first = page[0]
+    assert first.get("role") == "img"
+    assert first.get("aria-label") == describe(1, reading)
+    assert first.get("width") is None
+    written = [element.text for element in first.iter("{http://www.w3.org/2000/svg}text")]
+    assert "training error (%)" in written, "text is text, not outlines"
+
+
+def test_the_description_says_where_lines_end(tmp_path):
+    for seed in range(2):
+        plant(tmp_path, 20, "none", seed=seed, error=9.0 + seed)
+    found = describe(1, read_records([tmp_path]))
+    assert "20-layer, test error (mean of 2 seeds): from" in found
+    assert "to 9.5 at 6.4" in found
+    assert "56-layer: not run" in found

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from repro.compose import plan
 from repro.config import RunConfig
 from repro.data.transforms import generator_for
 from repro.models import build_model
-from repro.optim import build_optimizer, first_warmup_end, lr_at, set_lr, warmup_kind
+from repro.optim import build_optimizer, first_warmup_end, lr_at, plateaus, set_lr, warmup_kind
 
 
 def run(*words: str) -> RunConfig:
     return plan(list(words)).runs[0]
+
+
+PLATEAU = run("optim.schedule=plateau").optim
 
 
 def rate(config: RunConfig, step: int) -> float:
@@ -90,3 +97,27 @@ def test_a_schedule_restarts_anywhere(tmp_path: Path) -> None:
     """The rate is a function of the step: no object has to be replayed to step 40,000."""
     config = run("model.depth=110")
     assert [rate(config, step) for step in (40_000, 399, 40_000)] == [0.01, 0.01, 0.01]
+
+
+def test_a_plateau_is_counted_once_and_only_where_nothing_was_better():
+    plan = run("optim.schedule=plateau", "optim.plateau_evals=3").optim
+    assert plateaus(plan, [50, 40, 30, 20]) == 0
+    assert plateaus(plan, [50, 40, 40, 41]) == 0, "two evaluations without a better one are not three"
+    assert plateaus(plan, [50, 40, 40, 41, 40]) == 1
+    # Behind a drop the count begins anew, and the error that was best before is forgotten.
+    assert plateaus(plan, [50, 40, 40, 41, 40, 45, 44, 46]) == 1
+    assert plateaus(plan, [50, 40, 40, 41, 40, 45, 44, 46, 44, 47]) == 2
+    assert plateaus(plan, [50] * 100) == 2, "no more than plateau_drops"
+
+
+@given(errors=st.lists(st.floats(0, 100), max_size=40), patience=st.integers(1, 5))
+def test_plateaus_never_become_fewer(errors, patience):
+    plan = dataclasses.replace(PLATEAU, plateau_evals=patience)
+    counts = [plateaus(plan, errors[:end]) for end in range(len(errors) + 1)]
+    assert counts == sorted(counts) and all(after - before <= 1 for before, after in itertools.pairwise(counts))
+
+
+def test_the_schedule_decides_what_divides_the_learning_rate():
+    by_step, by_plateau = run().optim, PLATEAU
+    assert lr_at(by_step, 33000, 0, plateaus=2) == 0.01
+    assert lr_at(by_plateau, 33000, 0, plateaus=0) == 0.1 and lr_at(by_plateau, 5, 0, plateaus=2) == 0.001

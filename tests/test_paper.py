@@ -1,4 +1,4 @@
-"""The paper as data: every number of Table 6, strict files, a recipe that names every science field."""
+"""The paper as data: every number of Table 6, strict files, recipes that name every science field."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from repro.config import DataConfig, EvalConfig, ModelConfig, OptimConfig
+from repro.config import DataConfig, EvalConfig, ModelConfig, OptimConfig, later_defaults
 from repro.errors import InputError
 from repro.paper import Published, figure_numbers, load_figure, load_recipe, load_table, table_numbers
 from repro.resources import shared_dir
@@ -67,8 +67,8 @@ def test_figure_6_has_the_panels_of_the_paper():
         ["ResNet-20", "ResNet-32", "ResNet-44", "ResNet-56", "ResNet-110"],
         ["residual-110", "residual-1202"],
     ]
-    assert [panel.x.limits for panel in figure.panels] == [(0, 6.4), (0, 6.4), (4, 6.4)]
-    assert figure.panels[2].y.ticks == (0, 1, 5, 10, 20)
+    assert [panel.x and panel.x.limits for panel in figure.panels] == [(0, 6.4), (0, 6.4), (4, 6.4)]
+    assert figure.panels[2].y and figure.panels[2].y.ticks == (0, 1, 5, 10, 20)
     assert (figure.line("train").style, figure.line("test").style) == ("dashed", "solid")
     assert {panel.curves[0].run["model.shortcut"] for panel in figure.panels} == {"A", "none"}
 
@@ -80,10 +80,13 @@ def test_figure_1_shows_training_left_and_test_right():
     assert all(c.run["model.shortcut"] == "none" for panel in panels for c in panel.curves)
 
 
-def test_the_recipe_names_every_science_field_but_those_of_the_row():
+@pytest.mark.parametrize("name", ["cifar10_recipe", "imagenet_recipe"])
+def test_the_recipe_names_every_science_field_but_those_of_the_row(name):
+    """And those that came later, at whose defaults a run is what it was before them."""
     groups = {"model": ModelConfig, "data": DataConfig, "optim": OptimConfig, "eval": EvalConfig}
     fields = {f"{group}.{f.name}" for group, kind in groups.items() for f in dataclasses.fields(kind)}
-    assert set(load_recipe("cifar10_recipe").fields) == fields - {"model.depth", "model.shortcut"}
+    named = set(load_recipe(name).fields)
+    assert fields - {"model.depth", "model.shortcut"} - set(later_defaults()) <= named < fields
 
 
 def test_the_recipe_is_the_papers():
@@ -94,12 +97,28 @@ def test_the_recipe_is_the_papers():
     assert planted_config(20).key == "cifar10-resnet20"
 
 
+def test_the_recipe_for_imagenet_is_the_papers():
+    """Section 3.4, and what the authors' release says of it."""
+    stated, chosen = load_recipe("imagenet_recipe").stated, load_recipe("imagenet_recipe").chosen
+    assert (stated["optim.lr"], stated["optim.batch_size"], stated["optim.decay_factor"]) == (0.1, 256, 10)
+    assert (stated["optim.momentum"], stated["optim.weight_decay"]) == (0.9, 1e-4)
+    assert (stated["data.image_size"], stated["data.resize"], stated["data.colour"]) == (224, [256, 480], "pca")
+    assert (stated["data.mean"], stated["eval.scales"]) == ("per_pixel", [224, 256, 384, 480, 640])
+    assert chosen["optim.steps"] <= 600000
+    assert chosen["model.bn_group_size"] * 8 == stated["optim.batch_size"]
+    assert (chosen["model.stride_in"], chosen["eval.bn_stats"], chosen["data.eval_resize"]) == (
+        "1x1",
+        "recomputed",
+        256,
+    )
+
+
 def test_a_number_without_data_names_those_that_exist():
-    assert table_numbers() == [6]
-    assert figure_numbers() == [1, 6]
-    with pytest.raises(InputError, match=r"no table 7 here.*: 6$"):
-        load_table(7)
-    with pytest.raises(InputError, match=r"no figure 2 here.*: 1, 6$"):
+    assert table_numbers() == list(range(1, 15))
+    assert {1, 6} <= set(figure_numbers())
+    with pytest.raises(InputError, match=r"no table 15 here.*: 1, 2, .*, 14$"):
+        load_table(15)
+    with pytest.raises(InputError, match=r"no figure 2 here.*: 1, "):
         load_figure(2)
     with pytest.raises(InputError, match=r"no experiments/nothing\.toml"):
         load_recipe("nothing")
@@ -118,6 +137,26 @@ def test_a_number_without_data_names_those_that_exist():
         ("table6", "number = 6", "number = ", "table6.toml is not TOML"),
         ("table6", 'title = "', 'titel = "', "did you mean 'title'"),
         ("table6", 'experiment = "cifar_depth_sweep"', "", "experiment is missing"),
+        ("table2", 'view = "10crop"', 'view = "9crop"', "view=9crop is unknown: did you mean '10crop'"),
+        ("table2", "eval_images = 50000\n", "", "eval_images is missing"),
+        ("table3", 'experiment = "imagenet_shortcuts"\n', "", "ResNet-34 A: experiment is missing"),
+        (
+            "table3",
+            "{ top1_error = 24.52, top5_error = 7.46 }",
+            "{ top1_error = 24.52 }",
+            "ResNet-34 B: paper must give",
+        ),
+        ("table3", "{ top5_error = 9.15 }", "{ top2_error = 9.15 }", "GoogLeNet: paper must give top1_error, top5"),
+        ("table3", "{ top5_error = 9.15 }", "{}", "GoogLeNet: paper must give top1_error, top5_error"),
+        (
+            "table3",
+            'not_attempted = "',
+            'cited = true\nnot_attempted = "',
+            "VGG-16: a row is either cited or has a run",
+        ),
+        ("table5", "labels = { top5_error", "labels = { top_error", "labels names what is no metric: top_error"),
+        ("table7", 'not_attempted = "object detection is outside this project"\n', "", "VGG-16: a row is either cited"),
+        ("table1", '"model.depth" = 18', "depth = 18", "18-layer: net: depth must read"),
         ("table6", '"model.depth" = 20', "depth = 20", "depth must read"),
         ("figure6", 'lines = ["train", "test"]', 'lines = ["train", "tset"]', "unknown line 'tset'"),
         ("figure6", 'style = "dashed"', 'style = "wavy"', "style=wavy is unknown"),
@@ -128,7 +167,7 @@ def test_a_number_without_data_names_those_that_exist():
 )
 def test_a_file_that_does_not_fit_is_refused(experiments, name, old, new, sentence):
     replace(experiments / f"{name}.toml", old, new)
-    load = {"t": lambda: load_table(6), "f": lambda: load_figure(6), "c": lambda: load_recipe("cifar10_recipe")}
+    number = int(name[-1]) if name[-1].isdigit() else None
     with pytest.raises(InputError) as error:
-        load[name[0]]()
+        load_recipe(name) if number is None else load_table(number) if name[0] == "t" else load_figure(number)
     assert sentence in str(error.value)

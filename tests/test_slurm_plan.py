@@ -13,8 +13,9 @@ import pytest
 
 from repro import slurm, slurm_collect, slurm_job, slurm_submit
 from repro.cli import main
-from repro.config import ExecutionConfig, RunConfig
+from repro.config import RunConfig
 from repro.errors import InputError, RunError
+from repro.execution import ExecutionConfig
 from repro.launch import Result
 from repro.slurm import Job, Submission, read_queue
 from repro.slurm_job import ShardJob, for_job

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from repro.data import load
-from repro.data.stream import TrainStream
+from repro.data import Split, load
+from repro.data.stream import MemoryImages, TrainStream
 from repro.data.transforms import generator_for
 from repro.device import memory_format, set_up
 from repro.errors import InputError
@@ -41,6 +41,7 @@ class Training:
         self.model.recompute = run.execution.checkpoint_activations
         self.model.to(self.device, dtype, memory_format=memory_format(self.device))  # type: ignore[call-overload]
         self.optimizer = build_optimizer(self.model, run.optim)
+        assert isinstance(dataset.train, Split)
         self.stream = TrainStream(dataset.train, run.data, run.optim.batch_size, 0, self.device)
         self.step: Step = build_step(mode, self.model, self.optimizer, self.stream, run.optim.precision, WINDOW)
 
@@ -210,7 +211,8 @@ def test_one_compilation_serves_all_depths_seeds_and_runs(tmp_path: Path) -> Non
 @pytest.mark.parametrize("batch_size", [64, 24])
 def test_evaluation_through_a_graph_counts_the_same(tmp_path: Path, device: str, batch_size: int) -> None:
     training = Training(tmp_path, device, "eager")
-    arguments = (training.model, training.stream.images, training.stream.labels, training.stream.stats, batch_size)
+    images = MemoryImages(training.stream.images, training.stream.labels)
+    arguments = (training.model, images, training.stream.stats, batch_size)
     eager, graph = (Evaluator(*arguments, "fp32", mode) for mode in ("eager", "graph"))
     assert graph() == eager()
     training.train(5)

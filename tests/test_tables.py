@@ -1,4 +1,4 @@
-"""Table 6 with planted records: like beside like, proxies apart, three formats that read back."""
+"""Tables with planted records: like beside like, proxies and ensembles apart, three formats that read back."""
 
 from __future__ import annotations
 
@@ -11,29 +11,35 @@ import sys
 import pytest
 
 from repro.config import NUMERICS_VERSION
+from repro.ensembles import read_ensembles
 from repro.errors import InputError
+from repro.paper import load_table, table_numbers
 from repro.results import read_records
 from repro.tables import FORMATS, table, to_csv, to_latex, to_markdown
 from tests.planted import DEMO, edit, plant
+from tests.planted_imagenet import TINY, plant_ensemble, plant_imagenet
 
 OWN = ["ResNet-20", "ResNet-32", "ResNet-44", "ResNet-56", "ResNet-110", "ResNet-1202"]
 CITED = ["Maxout", "NIN", "DSN", "FitNet", "Highway", "Highway"]
 
 
-def build(*roots, protocol="paper"):
-    return table(6, read_records(roots), protocol)
+def build(*roots, number=6, protocol="paper"):
+    return table(number, read_records(roots), protocol)
 
 
-def markdown(*roots, protocol="paper"):
-    """The Markdown table as a list of {header: cell}, and the text below it."""
-    text = to_markdown(build(*roots, protocol=protocol))
+def parsed(text):
+    """A Markdown table as a list of {header: cell}, and the text below it."""
     rows = [[c.strip() for c in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
     header, _, *body = rows
     return [dict(zip(header, row, strict=True)) for row in body], text.split("\n\n")[-1]
 
 
-def comma(*roots, protocol="paper"):
-    return list(csv.DictReader(io.StringIO(to_csv(build(*roots, protocol=protocol)))))
+def markdown(*roots, number=6, protocol="paper"):
+    return parsed(to_markdown(build(*roots, number=number, protocol=protocol)))
+
+
+def comma(*roots, number=6, protocol="paper"):
+    return list(csv.DictReader(io.StringIO(to_csv(build(*roots, number=number, protocol=protocol)))))
 
 
 def row(rows, label):
@@ -201,8 +207,9 @@ def test_latex_compiles(tmp_path):
     for seed in range(5):
         plant(tmp_path / "runs", 110, seed=seed, error=6.5 + seed / 10)
     plant(tmp_path / "runs", 20, scale="demo", science=DEMO)
-    document = r"\documentclass{article}\usepackage{booktabs}\begin{document}" + "\n"
-    (tmp_path / "t.tex").write_text(document + to_latex(build(tmp_path / "runs")) + r"\end{document}", encoding="utf-8")
+    written = [to_latex(build(tmp_path / "runs", number=number)) for number in table_numbers()]
+    document = [r"\documentclass{article}\usepackage{booktabs,graphicx}\begin{document}", *written, r"\end{document}"]
+    (tmp_path / "t.tex").write_text("\n\\clearpage\n".join(document), encoding="utf-8")
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:]
@@ -211,7 +218,205 @@ def test_latex_compiles(tmp_path):
 def test_a_table_needs_neither_torch_nor_pandas_nor_matplotlib():
     code = (
         "import sys; from repro.results import Reading; from repro.tables import FORMATS, table\n"
-        "[write(table(6, Reading())) for write in FORMATS.values()]\n"
+        "[write(table(n, Reading())) for write in FORMATS.values() for n in range(1, 15)]\n"
         "print(sorted({'torch', 'pandas', 'matplotlib', 'hydra'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+# Tables of ImageNet: several metrics, and tests of the final net on several views.
+
+
+def records(root, **kinds):
+    """ResNet-34 B, ResNet-50 and what else is asked for, with both views, in a folder."""
+    for depth, error in ((34, 24.6), (50, 22.9)):
+        views = {"10crop": (error, error / 3), "multiscale": (error - 2.5, error / 4)}
+        plant_imagenet(root, depth, "B", error=error + 2, views=views, **kinds)
+
+
+@pytest.mark.parametrize(
+    ("number", "top1", "top5", "differences"),
+    [(3, "24.60", "8.20", ("+0.08", "+0.74")), (4, "22.10", "6.15", ("+0.26", "+0.44"))],
+)
+def test_tables_3_and_4_read_their_own_view(tmp_path, number, top1, top5, differences):
+    records(tmp_path)
+    rows, notes = markdown(tmp_path, number=number)
+    cells = row(rows, "ResNet-34 B")
+    assert cells["Measured top-1 error (%)"] == f"{top1} (n=1)"
+    assert cells["Measured top-5 error (%)"] == f"{top5} (n=1)"
+    assert (cells["Difference top-1 error (%)"], cells["Difference top-5 error (%)"]) == differences
+    assert row(rows, "ResNet-50")["Measured top-1 error (%)"].endswith("(n=1)")
+    assert row(rows, "ResNet-34 C")["Measured top-1 error (%)"] == "–"
+    assert "Left out" not in notes
+    line = row(comma(tmp_path, number=number), "ResNet-34 B")
+    assert f"{float(line['top1_error_measured_mean']):.2f}" == top1
+    assert f"{float(line['top5_error_measured_mean']):.2f}" == top5
+    assert line["top5_error_n"] == "1"
+
+
+def test_table_2_averages_the_ten_crop_errors_of_its_seeds(tmp_path):
+    for seed, error in enumerate([24.9, 25.1, 25.3]):
+        plant_imagenet(tmp_path, 34, "A", seed, views={"10crop": (error, 8.0), "multiscale": (22.0, 6.0)})
+    plant_imagenet(tmp_path, 34, "none", views={"10crop": (28.5, 10.0), "multiscale": (26.0, 8.0)})
+    rows, notes = markdown(tmp_path, number=2)
+    assert row(rows, "ResNet-34 A")["Measured"] == "25.10 ± 0.20 (n=3)"
+    assert row(rows, "ResNet-34 A")["Difference"] == "+0.07"
+    assert row(rows, "plain-34")["Measured"] == "28.50 (n=1)"
+    assert row(rows, "ResNet-18 A")["Measured"] == "–"
+    assert "Not run: 2 of the paper's 4 own rows (plain-18, ResNet-18 A)" in notes
+    assert "`repro run exp=imagenet_plain_vs_residual`" in notes
+
+
+@pytest.mark.parametrize("number", [2, 3, 4])
+def test_what_was_not_tested_on_all_images_is_never_measured(tmp_path, number):
+    both = {"10crop": (20.0, 5.0), "multiscale": (20.0, 5.0)}
+    part = plant_imagenet(tmp_path, 34, "A", seed=0, views=both, images=49999)
+    part_b = plant_imagenet(tmp_path, 34, "B", seed=0, views=both, images=49999)
+    untested = plant_imagenet(tmp_path, 34, "A", seed=1)
+    rows, notes = markdown(tmp_path, number=number)
+    assert {r[name] for r in rows for name in r if name.startswith("Measured")} <= {"–", "", "not attempted"}
+    assert not any("Proxy" in name for name in rows[0])
+    left_out = part_b if number == 4 else part
+    assert f"Left out: {left_out.name}: it was tested on 49,999 images instead of all 50,000." in notes
+    assert number == 4 or f"{untested.name}: it holds no test 10crop" in notes
+    assert "49999" not in to_csv(build(tmp_path, number=number))
+
+
+def test_a_record_of_too_few_test_images_of_cifar_is_not_measured(tmp_path):
+    folder = plant(tmp_path, 20, error=8.0)
+    for name in ("final", "best"):
+        edit(folder, "result", name, "images", value=9000)
+        edit(folder, "result", name, "top1_error", value=100 * 800 / 9000)
+        edit(folder, "result", name, "errors", value=800)
+    rows, notes = markdown(tmp_path)
+    assert row(rows, "ResNet-20")["Measured"] == "–"
+    assert f"{folder.name}: it was tested on 9,000 images instead of all 10,000" in notes
+
+
+def test_a_proxy_on_other_photographs_stands_in_its_own_column(tmp_path):
+    records(tmp_path, scale="demo", science=TINY, images=10000)
+    plant_imagenet(tmp_path, 34, "B", views={"10crop": (25.0, 8.0)}, images=200, science={"data.partial": True})
+    rows, notes = markdown(tmp_path, number=3)
+    cells = row(rows, "ResNet-34 B")
+    assert cells["Measured top-1 error (%)"] == "–"
+    assert cells["Proxy top-1 error (%): demo (4000 steps, 56x56, tiny_imagenet)"] == "24.60 (n=1)"
+    assert cells["Proxy top-5 error (%): demo (4000 steps, 56x56, tiny_imagenet)"] == "8.20 (n=1)"
+    assert cells["Proxy top-1 error (%): custom (500000 steps, 224x224)"] == "25.00 (n=1)"
+    assert row(rows, "GoogLeNet (cited)")["Proxy top-1 error (%): custom (500000 steps, 224x224)"] == ""
+    assert row(rows, "ResNet-101")["Proxy top-1 error (%): custom (500000 steps, 224x224)"] == "–"
+    assert "Proxy custom, not comparable with the paper's values: data.partial=True (paper default)" in notes
+    assert "one view, stands here" not in notes
+
+
+def test_a_proxy_without_the_view_shows_its_final_evaluation_and_says_so(tmp_path):
+    plant_imagenet(tmp_path, 34, "B", error=30.0, scale="demo", science={**TINY, "eval.views": []}, images=10000)
+    rows, notes = markdown(tmp_path, number=4)
+    assert row(rows, "ResNet-34 B")["Proxy top-1 error (%): demo (4000 steps, 56x56, tiny_imagenet)"] == "30.00 (n=1)"
+    assert "Proxy demo: without the test multiscale; its final evaluation, one view, stands here." in notes
+
+
+def test_cifar_nets_of_an_imagenet_depth_fill_no_row_of_imagenet(tmp_path):
+    plant(tmp_path, 50, "B", error=6.0)
+    plant(tmp_path, 152, "B", error=6.0)
+    assert not any("Proxy" in name for name in markdown(tmp_path, number=3)[0][0])
+
+
+def test_what_is_not_attempted_says_so_and_why(tmp_path):
+    rows, notes = markdown(tmp_path, number=3)
+    assert row(rows, "VGG-16")["Measured top-1 error (%)"] == "not attempted"
+    assert row(rows, "GoogLeNet (cited)")["Paper top-1 error (%)"] == ""
+    assert "Not attempted (VGG-16): another group's net" in notes
+    rows, notes = markdown(tmp_path, number=14)
+    assert [r["Here"] for r in rows] == ["", "", "", "not attempted"]
+    assert (rows[1]["validation (%)"], rows[1]["test (%)"]) == ("", "26.7")
+    assert "Not attempted: object localization is outside this project." in notes
+    assert "Not run" not in notes
+    assert [line["not_attempted"] != "" for line in comma(tmp_path, number=14)] == [False, False, False, True]
+
+
+def test_the_classes_of_table_10_stand_beside_their_mean(tmp_path):
+    rows, _ = markdown(tmp_path, number=10)
+    assert list(rows[0])[:4] == ["Method", "Setting", "mAP (%)", "aero"]
+    assert (rows[2]["mAP (%)"], rows[2]["tv"], rows[0]["plant"]) == ("85.6", "86.8", "38.8")
+    assert "graphicx" in to_latex(build(tmp_path, number=10))
+
+
+def test_the_best_epoch_has_no_several_views(tmp_path):
+    with pytest.raises(InputError, match="Table 3 is of the test 10crop, which only the final net takes"):
+        build(tmp_path, number=3, protocol="common")
+
+
+@pytest.mark.parametrize("number", table_numbers())
+def test_every_table_is_the_same_in_all_formats(tmp_path, number):
+    records(tmp_path / "runs")
+    labels = [r.label for r in load_table(number).rows]
+    rows, _ = markdown(tmp_path / "runs", number=number)
+    assert [r["Method"].removesuffix(" (cited)") for r in rows] == labels
+    assert [line["method"] for line in comma(tmp_path / "runs", number=number)] == labels
+    latex = to_latex(build(tmp_path / "runs", number=number))
+    assert latex.count("{") == latex.count("}")
+    body = latex.split(r"\midrule")[1].split(r"\bottomrule")[0]
+    assert [line.count(" & ") for line in body.strip().splitlines()] == [len(rows[0]) - 1] * len(labels)
+
+
+# Our ensembles, beside Table 5.
+
+
+def ensemble_table(root):
+    return table(5, read_records([root]), ensembles=read_ensembles([root]))
+
+
+def test_an_ensemble_stands_in_a_row_and_a_column_of_its_own(tmp_path):
+    runs = [plant_imagenet(tmp_path, 50, "B"), *(plant_imagenet(tmp_path, 152, "B", seed) for seed in (0, 1))]
+    plant_ensemble(tmp_path, runs, 4.2)
+    rows, notes = parsed(to_markdown(ensemble_table(tmp_path)))
+    assert rows[-1] == {
+        "Method": "ensemble of 3: ResNet-50, ResNet-152 (2)",
+        "Setting": "multiscale, 50,000 images of imagenet val",
+        "Paper": "",
+        "Ensemble, validation set": "4.20",
+        "Here": "",
+    }
+    assert row(rows, "ResNet (ILSVRC'15)")["Ensemble, validation set"] == ""
+    assert row(rows, "ResNet (ILSVRC'15)")["Here"] == "not attempted"
+    assert "Our ensembles are tested on the validation set, the published ones on the test set" in notes
+    assert "No ensemble at the paper's budget" not in notes
+    assert all(run.name in notes for run in runs)
+    line = list(csv.DictReader(io.StringIO(to_csv(ensemble_table(tmp_path)))))[-1]
+    assert (line["paper"], line["ensemble_validation_top5_error"], line["ensemble_images"]) == ("", "4.2", "50000")
+    assert len(line["ensemble_run_ids"].split()) == 3
+
+
+@pytest.mark.parametrize(
+    "kind", ["fewer images", "a proxy among its members", "a member without a record", "other data"]
+)
+def test_an_ensemble_below_the_papers_budget_is_a_proxy(tmp_path, kind):
+    science = TINY if kind == "a proxy among its members" else {}
+    runs = [plant_imagenet(tmp_path, 50, "B"), plant_imagenet(tmp_path, 101, "B", science=science)]
+    images = 49999 if kind == "fewer images" else 50000
+    plant_ensemble(tmp_path, runs, 4.2, images=images, data="tiny_imagenet" if kind == "other data" else "imagenet")
+    if kind == "a member without a record":
+        shutil.rmtree(runs[1])
+    rows, notes = parsed(to_markdown(ensemble_table(tmp_path)))
+    assert rows[-1]["Ensemble, validation set"] == ""
+    assert rows[-1]["Proxy: ensemble, validation set"] == "4.20"
+    assert "No ensemble at the paper's budget: `repro run exp=imagenet_ensemble`" in notes
+    line = list(csv.DictReader(io.StringIO(to_csv(ensemble_table(tmp_path)))))[-1]
+    assert "ensemble_validation_top5_error" not in line
+    assert float(line["proxy_ensemble_validation_top5_error"]) == pytest.approx(4.2, abs=0.001)
+
+
+def test_an_ensemble_stands_in_no_other_table(tmp_path):
+    runs = [plant_imagenet(tmp_path, depth, "B") for depth in (50, 101)]
+    plant_ensemble(tmp_path, runs, 4.2)
+    text = to_markdown(table(4, read_records([tmp_path]), ensembles=read_ensembles([tmp_path])))
+    assert "nsemble" not in text
+
+
+def test_a_damaged_ensemble_is_named_below_table_5(tmp_path):
+    runs = [plant_imagenet(tmp_path, depth, "B") for depth in (50, 101)]
+    ensemble = plant_ensemble(tmp_path, runs, 4.2)
+    (tmp_path / "ensembles" / ensemble.ensemble_id / "ensemble.json").write_text("{}", encoding="utf-8")
+    text = to_markdown(ensemble_table(tmp_path))
+    assert f"ensembles/{ensemble.ensemble_id}: schema=None" in text
+    assert "| ensemble of" not in text

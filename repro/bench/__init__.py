@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from repro.bench.parts import Choice, Part, all_parts, choose, quick_parts, usual_parts
+from repro.bench.photo_parts import all_photo_parts, quick_photo_parts, usual_photo_parts
 from repro.bench.tables import report, summary_line
 from repro.bench.worker import DEVICE_LIMIT, PartFailedError, Worker
 from repro.config import RunConfig
@@ -21,6 +22,9 @@ from repro.record import environment, now, write_json
 __all__ = ["Choice", "Document", "bench", "carry_out", "choose"]
 
 SCHEMA = 1
+LISTING_LIMIT = 600.0
+"""Seconds in which a folder of a million photographs must be listed, from wherever it is mounted."""
+
 WORTHWHILE_SECONDS = 4.0
 """A part is not begun with less time left."""
 
@@ -56,7 +60,10 @@ def bench(choice: Choice, extent: str, minutes: float, command: str, json_path: 
         for config in choice.configs:
             check_step(config, device)
         say(headline(document))
-        parts = {"quick": quick_parts, "usual": usual_parts, "all": all_parts}[extent](choice, device)
+        plans = {"quick": quick_parts, "usual": usual_parts, "all": all_parts}
+        if choice.photos:
+            plans = {"quick": quick_photo_parts, "usual": usual_photo_parts, "all": all_photo_parts}
+        parts = plans[extent](choice, device)
 
         def save() -> None:
             if json_path is not None:
@@ -147,7 +154,7 @@ class Workers:
             RunError: The process that was to measure does not answer.
         """
         try:
-            return self._workers[0].call("device", config, DEVICE_LIMIT)
+            return self._workers[0].call("device", config, LISTING_LIMIT if config.data.photos else DEVICE_LIMIT)
         except PartFailedError as error:
             raise RunError(f"the device cannot be measured: {error}") from error
 

@@ -13,8 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from repro.config import ExecutionConfig, ModelConfig
+from repro.config import ModelConfig
 from repro.device import memory_format, set_up
+from repro.execution import ExecutionConfig
 from repro.models import build_model
 from repro.models.blocks import BasicBlock
 from repro.models.count import measure

@@ -9,7 +9,6 @@ import dataclasses
 import functools
 import gc
 import os
-import statistics
 import sys
 import threading
 import time
@@ -21,8 +20,10 @@ from typing import Any
 import torch
 from torch.backends.cudnn import version as cudnn_version
 
+from repro.bench import photos
 from repro.bench.ceilings import ceilings, wait, work_of
-from repro.bench.rig import OVERTIME, Rig, Rounds, repeat, warmup_steps
+from repro.bench.reference import reference
+from repro.bench.rig import Rig, alternate, identity, repeat, warmup_steps
 from repro.bench.textbook import Textbook
 from repro.config import DataConfig, RunConfig
 from repro.data import Dataset, load
@@ -30,8 +31,6 @@ from repro.data.cifar10 import ARRAYS, missing_files
 from repro.device import arithmetic, device_name, num_threads, set_up
 from repro.step import pick_step, step_modes
 from repro.train import is_eval_step
-
-PAIRS = 5
 
 
 def describe(config: RunConfig) -> dict[str, Any]:
@@ -55,6 +54,7 @@ def describe(config: RunConfig) -> dict[str, Any]:
         "torch": torch.__version__,
         "cuda": torch.version.cuda if cuda else None,
         "cudnn": cudnn_version() if cuda else None,
+        "bf16": has_bf16(device),
         "step_modes": list(step_modes(device)),
         "best_step": pick_step("auto", device),
         "data": dataset.name,
@@ -64,9 +64,20 @@ def describe(config: RunConfig) -> dict[str, Any]:
     }
 
 
+def has_bf16(device: torch.device) -> bool:
+    """Whether products of bfloat16 are the device's own, not put together from others."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    told = torch.cpu.get_capabilities() if device.type == "cpu" else {}
+    return bool(told.get("avx512_bf16") or told.get("amx_bf16"))
+
+
 @cache
 def data_of(data: DataConfig, root: Path) -> Dataset:
-    """The data set as it is stored; nothing is fetched to be measured: made images stand in for CIFAR-10."""
+    """The data set as it is stored, of photographs a sample; nothing is fetched to be measured: made images stand in
+    for CIFAR-10."""
+    if data.photos:
+        return photos.sample(data, root)
     if data.name == "cifar10" and missing_files(root):
         data = dataclasses.replace(data, name="synthetic", split="train", train_images=5000, test_images=1000)
     return load(data, root, may_fetch=False)
@@ -149,26 +160,16 @@ def pairs(config: RunConfig, seconds: float) -> dict[str, Any]:
     textbook = Textbook(rig.config, dataset, rig.device)
     try:
         textbook.run(warmup)
-        both = rig.loop(warmup) + textbook.run(warmup)
-        count = max(2, int(seconds / PAIRS / both * warmup))
-        engine_seconds: list[float] = []
-        textbook_seconds: list[float] = []
-        for pair in range(PAIRS):
-            if pair > 1 and sum(engine_seconds + textbook_seconds) > OVERTIME * seconds:
-                break
-            order = [(rig.loop, engine_seconds), (textbook.run, textbook_seconds)]
-            for loop, times in order if pair % 2 == 0 else reversed(order):
-                times.append(loop(count))
+        contest = alternate(rig.loop, textbook.run, seconds, warmup)
     finally:
         textbook.close()
-    ratios = [t / e for t, e in zip(textbook_seconds, engine_seconds, strict=True)]
     return {
         **identity(rig),
-        "steps_per_window": count,
+        "steps_per_window": contest.ours.count,
         "textbook_workers": textbook.num_workers,
-        "loop_ms": Rounds(count, engine_seconds).to_dict(),
-        "textbook_ms": Rounds(count, textbook_seconds).to_dict(),
-        "ratio": {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios), "pairs": ratios},
+        "loop_ms": contest.ours.to_dict(),
+        "textbook_ms": contest.theirs.to_dict(),
+        "ratio": contest.ratio(),
     }
 
 
@@ -246,29 +247,15 @@ def go(config: RunConfig, seconds: float) -> dict[str, Any]:
 PREPARED: list[Rig] = []
 
 
-def identity(rig: Rig) -> dict[str, Any]:
-    """What was measured."""
-    config, execution = rig.config, rig.config.execution
-    return {
-        "net": config.model.label,
-        "depth": config.model.depth,
-        "precision": config.optim.precision,
-        "arithmetic": arithmetic(rig.device, config.optim.precision),
-        "step": rig.mode,
-        "deterministic": execution.deterministic,
-        "checkpoint_activations": execution.checkpoint_activations,
-        "batch_size": config.optim.batch_size,
-        "image_size": config.data.image_size,
-        "threads": num_threads(execution),
-    }
-
-
 MEASUREMENTS: dict[str, Callable[..., dict[str, Any]]] = {
     "device": describe,
     "ceilings": lambda config, seconds: ceilings(config.execution, seconds),
     "case": case,
     "pairs": pairs,
     "threads": threads,
+    "loader": photos.loader,
+    "training": photos.training,
+    "reference": reference,
     "prepare": prepare,
     "go": go,
 }

@@ -15,6 +15,10 @@ GPU_DEPTHS = (20, 56, 110)
 CPU_DEPTHS = (20,)
 RUNS_AT_ONCE = (1, 2, 4, 8)
 
+PHOTO_SETS = {"imagenet", "tiny_imagenet"}
+PHOTO_WORDS = {"model": "imagenet_resnet", "optim": "imagenet_sgd", "model.shortcut": "B"}
+"""What is measured on photographs where the words do not say."""
+
 FIXED_BY_ALL = ("model", "model.depth", "optim.precision", "execution.step", "exp")
 
 
@@ -35,10 +39,17 @@ class Part:
 
 @dataclass(frozen=True)
 class Choice:
-    """What the words ask for. ``names_nets``: whether they say which nets; without, the device decides."""
+    """What the words ask for. ``names_nets``: whether they say which nets; without, the device decides, and on
+    photographs also about precision and size of a batch."""
 
     configs: list[RunConfig]
     names_nets: bool
+    names_precision: bool = False
+    names_batch: bool = False
+
+    @property
+    def photos(self) -> bool:
+        return self.configs[0].data.photos
 
 
 def choose(words: Sequence[str], *, everything: bool) -> Choice:
@@ -47,10 +58,12 @@ def choose(words: Sequence[str], *, everything: bool) -> Choice:
     Raises:
         InputError: Some word is wrong, or ``everything`` decides what it sets.
     """
+    said = {override.key_or_group: override for override in map(parse, words)}
+    words = [*words, *photo_words(said)]
     plan(list(words))
-    given = {override.key_or_group: override for override in map(parse, words)}
-    if everything and (fixed := [key for key in FIXED_BY_ALL if key in given]):
+    if everything and (fixed := [key for key in FIXED_BY_ALL if key in said]):
         raise InputError(f"--all measures a list of its own; leave out {fixed[0]}=, or leave out --all")
+    given = {override.key_or_group: override for override in map(parse, words)}
     # A plan holds every run once, whatever its execution: sweeps over that are expanded here.
     execution = {key: o for key, o in given.items() if key.startswith("execution.")}
     others = [word for word, key in zip(words, given, strict=True) if key not in execution]
@@ -59,7 +72,28 @@ def choose(words: Sequence[str], *, everything: bool) -> Choice:
         for config in plan([*others, *(o.input_line or "" for o in point.values())]).runs:
             key = (config.model, config.data, config.optim.precision, config.optim.batch_size, config.execution)
             configs.setdefault(key, config)
-    return Choice(list(configs.values()), "model.depth" in given or "exp" in given)
+    if len({config.data.photos for config in configs.values()}) > 1:
+        raise InputError("photographs are measured by themselves: name data=imagenet, data=tiny_imagenet or both alone")
+    return Choice(
+        list(configs.values()),
+        names_nets="model.depth" in said or "exp" in said,
+        names_precision="optim.precision" in said,
+        names_batch=bool({"optim.batch_size", "model.bn_group_size", "scale"} & set(said)),
+    )
+
+
+def photo_words(said: dict[str, Any]) -> list[str]:
+    """Words that make nets for photographs of a choice of data, where nothing was said of nets."""
+    if "data" not in said or "exp" in said or not set(values(said["data"])) <= PHOTO_SETS:
+        return []
+    if "model" in said and set(values(said["model"])) != {"imagenet_resnet"}:
+        return []
+    return [f"{key}={value}" for key, value in PHOTO_WORDS.items() if key not in said]
+
+
+def values(word: Any) -> list[str]:
+    """All that a word, as ``repro.compose.parse`` reads it, gives its key."""
+    return [str(v) for v in word.sweep_string_iterator()] if word.is_sweep_override() else [str(word.value())]
 
 
 def quick_parts(choice: Choice, device: dict[str, Any]) -> list[Part]:

@@ -16,10 +16,12 @@ import torch
 
 from repro.bench.ceilings import wait
 from repro.config import RunConfig
-from repro.data import Dataset
-from repro.data.stream import TrainStream, to_device
+from repro.data import Dataset, Split
+from repro.data.feeds import Feed
+from repro.data.inputs import train_feed
+from repro.data.stream import MemoryImages, to_device
 from repro.data.transforms import generator_for
-from repro.device import memory_format, set_up
+from repro.device import arithmetic, memory_format, num_threads, set_up
 from repro.evaluate import Evaluator
 from repro.metrics import Counts
 from repro.models import build_model
@@ -28,6 +30,7 @@ from repro.step import Step, StepResult, build_step, pick_step
 from repro.train import Hooks, TrainState, train
 
 ROUNDS = 5
+PAIRS = 5
 OVERTIME = 1.3
 """Times the wanted seconds, after which no further round is begun."""
 
@@ -64,16 +67,55 @@ class Rounds:
         return {"median": self.ms, "min": min(ms), "max": max(ms), "rounds": ms, "count": self.count}
 
 
-def repeat(action: Callable[[int], float], seconds: float) -> Rounds:
+def repeat(action: Callable[[int], float], seconds: float, probe: int = 1) -> Rounds:
     """Calls ``action(count)``, which does so many and returns its seconds, in rounds that fill about ``seconds``.
 
     Five rounds, but on a machine that turns out slower than at first as few as two.
+
+    Args:
+        probe: So many are done first, to see how long one takes.
     """
-    count = max(1, int(seconds / ROUNDS / action(1)))
+    count = max(1, int(seconds / ROUNDS / action(probe) * probe))
     rounds: list[float] = []
     while len(rounds) < 2 or (len(rounds) < ROUNDS and sum(rounds) < OVERTIME * seconds):
         rounds.append(action(count))
     return Rounds(count, rounds)
+
+
+@dataclass(frozen=True)
+class Contest:
+    """The same work done in two ways, window by window, in turns."""
+
+    ours: Rounds
+    theirs: Rounds
+
+    def ratio(self) -> dict[str, Any]:
+        """How many times as fast ours is, in each pair of windows and in the median."""
+        ratios = [t / o for o, t in zip(self.ours.seconds, self.theirs.seconds, strict=True)]
+        return {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios), "pairs": ratios}
+
+
+def alternate(
+    ours: Callable[[int], float], theirs: Callable[[int], float], seconds: float, warmup: int, least: int = 2
+) -> Contest:
+    """Pairs of windows of the same number of steps, which fill about ``seconds``; every other pair begins with theirs.
+
+    Args:
+        ours: Does so many steps and returns their seconds; ``theirs`` likewise. Both are warm.
+        warmup: Steps that each does first, to see how long they take.
+        least: Steps of a window.
+    """
+    both = ours(warmup) + theirs(warmup)
+    count = max(least, int(seconds / PAIRS / both * warmup))
+    our_seconds: list[float] = []
+    their_seconds: list[float] = []
+    for pair in range(PAIRS):
+        if pair > 1 and sum(our_seconds + their_seconds) > OVERTIME * seconds:
+            break
+        order = [(ours, our_seconds), (theirs, their_seconds)]
+        for action, times in order if pair % 2 == 0 else reversed(order):
+            times.append(action(count))
+    return Contest(Rounds(count, our_seconds), Rounds(count, their_seconds))
 
 
 class TimedStep:
@@ -95,10 +137,10 @@ class TimedStep:
 
 
 class Rig:
-    """A net with all that trains it, as ``repro.run`` puts it together."""
+    """A net with all that trains it, as ``repro.run`` puts it together; ``feed`` in place of the usual batches."""
 
-    def __init__(self, config: RunConfig, dataset: Dataset) -> None:
-        optim = dataclasses.replace(config.optim, lr=LEARNING_RATE, milestones=(), warmup="none")
+    def __init__(self, config: RunConfig, dataset: Dataset, feed: Feed | None = None) -> None:
+        optim = dataclasses.replace(config.optim, lr=LEARNING_RATE, milestones=(), schedule="milestones", warmup="none")
         self.config = dataclasses.replace(config, optim=optim)
         self.device = set_up(config.execution, optim.precision)
         self.mode = pick_step(config.execution.step, self.device)
@@ -106,8 +148,9 @@ class Rig:
         self.model.recompute = config.execution.checkpoint_activations
         self.model.to(self.device, memory_format=memory_format(self.device))  # type: ignore[call-overload]
         self.optimizer = build_optimizer(self.model, optim)
-        self.stream = TrainStream(dataset.train, config.data, optim.batch_size, config.seed, self.device)
-        self.images, self.labels = to_device(dataset.eval, self.device)
+        self.stream = train_feed(dataset, self.config, self.device) if feed is None else feed
+        if isinstance(dataset.eval, Split):
+            self.images, self.labels = to_device(dataset.eval, self.device)
         self.window = config.execution.log_steps
         self.step = build_step(self.mode, self.model, self.optimizer, self.stream, optim.precision, self.window)
         self.state = TrainState()
@@ -170,9 +213,9 @@ class Rig:
         batch_size = min(self.config.execution.eval_batch_size, len(self.images))
 
         def evaluator(count: int) -> Evaluator:
-            images, labels = self.images[:count], self.labels[:count]
+            images = MemoryImages(self.images[:count], self.labels[:count])
             precision = self.config.optim.precision
-            return Evaluator(self.model, images, labels, self.stream.stats, batch_size, precision, self.mode)
+            return Evaluator(self.model, images, self.stream.stats, batch_size, precision, self.mode)
 
         def timed(evaluate: Evaluator) -> float:
             wait(self.device)
@@ -189,6 +232,23 @@ class Rig:
             evaluate = evaluator(count)
             timed(evaluate)
         return Rounds(count, [timed(evaluate) for _ in range(ROUNDS if batches else 2)])
+
+
+def identity(rig: Rig) -> dict[str, Any]:
+    """What was measured."""
+    config, execution = rig.config, rig.config.execution
+    return {
+        "net": config.model.label,
+        "depth": config.model.depth,
+        "precision": config.optim.precision,
+        "arithmetic": arithmetic(rig.device, config.optim.precision),
+        "step": rig.mode,
+        "deterministic": execution.deterministic,
+        "checkpoint_activations": execution.checkpoint_activations,
+        "batch_size": config.optim.batch_size,
+        "image_size": config.data.image_size,
+        "threads": num_threads(execution),
+    }
 
 
 NO_HOOKS = Hooks(

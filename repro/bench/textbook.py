@@ -78,6 +78,7 @@ class Textbook:
             self.optimizer = torch.optim.SGD(
                 self.model.parameters(), lr=optim.lr, momentum=optim.momentum, weight_decay=optim.weight_decay
             )
+        assert isinstance(dataset.train, Split), "photographs are compared with torchvision's net instead"
         images = PilImages(dataset.train, config.data.pad)
         before = multiprocessing.active_children()
         loader = DataLoader(

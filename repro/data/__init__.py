@@ -1,4 +1,4 @@
-"""Data sets: images with their labels, in memory or mapped from disk. Nothing here imports torch.
+"""Data sets: images with their labels, in memory, mapped from disk, or files in folders. Nothing here imports torch.
 
 The modules of the sets are imported where they are used: they build on ``Split``, and a run needs only one of them.
 """
@@ -16,6 +16,7 @@ from repro.config import DataConfig
 from repro.errors import InputError
 
 NUM_CLASSES = 10
+"""Of CIFAR-10 and of the images that are made; photographs have as many as folders."""
 
 
 @dataclass(frozen=True)
@@ -31,18 +32,61 @@ class Split:
 
 
 @dataclass(frozen=True)
-class Dataset:
-    """What a run trains and is evaluated on. ``digests``: array name to SHA-256 of the whole array, before any cut."""
+class PhotoSplit:
+    """Photographs of all sizes: ``files`` below ``root``, by name, and their labels (N,) int64, which count
+    ``classes`` from 0. ``name``: train or val. ``sizes`` (N, 2) are heights and widths, where they are known."""
 
     name: str
-    train: Split
-    eval: Split
+    root: Path
+    files: tuple[str, ...]
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    sizes: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+
+@dataclass(frozen=True)
+class PhotoStats:
+    """Of all training photographs, over their centre crops; pixels are in [0, 1] (deviation D17).
+
+    ``mean_image`` (3, S, S), ``channel_mean`` (3,), and the principal components of the colours: ``covariance`` (3, 3),
+    its ``eigenvalues`` (3,), falling, and ``eigenvectors`` (3, 3), one a column. All float64.
+    """
+
+    mean_image: np.ndarray
+    channel_mean: np.ndarray
+    covariance: np.ndarray
+    eigenvalues: np.ndarray
+    eigenvectors: np.ndarray
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What a run trains and is evaluated on.
+
+    ``digests``: SHA-256 of each whole array by its name, or of the list of each split's files, before any cut.
+    ``skipped``: photographs that cannot be read and are left out, as ``data.skip_corrupt`` allows.
+    """
+
+    name: str
+    train: Split | PhotoSplit
+    eval: Split | PhotoSplit
     num_classes: int
     digests: dict[str, str]
+    photo_stats: PhotoStats | None = None
+    skipped: tuple[str, ...] = ()
 
 
 def load(
-    data: DataConfig, root: Path, *, may_fetch: bool, say: Callable[[str], None] = print, cache: Path | None = None
+    data: DataConfig,
+    root: Path,
+    *,
+    may_fetch: bool,
+    say: Callable[[str], None] = print,
+    cache: Path | None = None,
+    workers: int | None = None,
 ) -> Dataset:
     """The data of a run, checked against its digests.
 
@@ -51,7 +95,9 @@ def load(
         root: The data folder (``paths.data``). It is only read, unless data is missing and ``may_fetch``.
         may_fetch: Missing data is fetched into ``root``; without it, that is an error.
         say: Takes lines for the user.
-        cache: Where a fetch keeps its temporary files; None is inside ``root``.
+        cache: Where a fetch keeps its temporary files, None is inside ``root``; and where the one pass over all
+            photographs is kept, None is nowhere.
+        workers: Processes that make this pass; None is one for each processor, 0 is none but this one.
 
     Raises:
         InputError: Data that is missing, truncated or altered, that no source answers for, or fewer images
@@ -62,6 +108,8 @@ def load(
             return load_cifar10(data, root, may_fetch=may_fetch, say=say, cache=cache)
         case "synthetic":
             return load_synthetic(data)
+        case "imagenet" | "tiny_imagenet":
+            return load_photos(data, root, say=say, cache=cache, workers=workers)
 
 
 def load_cifar10(
@@ -111,6 +159,39 @@ def load_synthetic(data: DataConfig) -> Dataset:
     if data.split == "train45k":
         train, test = hold_out(train, len(train) // 10)
     return Dataset(data.name, train, test, NUM_CLASSES, digests)
+
+
+def load_photos(
+    data: DataConfig, root: Path, *, say: Callable[[str], None], cache: Path | None, workers: int | None
+) -> Dataset:
+    """Photographs in folders (paper, section 4.1): every one is read once, for checks and statistics, before a run.
+
+    ``data.train_images`` and ``data.test_images`` take so many of those that can be read, evenly from all classes;
+    the statistics are always those of all training images.
+    """
+    from repro.data import folders, scan
+
+    listings = folders.find(data, root)
+    seen = scan.seen(listings, data, cache=cache, workers=workers, say=say)
+    bad = seen.unreadable
+    if bad:
+        scan.report(bad, listings[0].root, data, cache, say)
+    train, evaluated = (
+        folders.take(folders.readable(listing, sizes), count, setting)
+        for listing, sizes, count, setting in (
+            (listings[0], seen.train_sizes, data.train_images, "data.train_images"),
+            (listings[1], seen.val_sizes, data.test_images, "data.test_images"),
+        )
+    )
+    return Dataset(
+        data.name,
+        train,
+        evaluated,
+        len(train.classes),
+        {listing.name: listing.digest() for listing in listings},
+        seen.stats(),
+        tuple(bad),
+    )
 
 
 def hold_out(train: Split, num_held_out: int) -> tuple[Split, Split]:

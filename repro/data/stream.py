@@ -1,11 +1,14 @@
-"""The training set on the device, and the batch that belongs to a step."""
+"""Data sets that lie in memory, whole on the device: the batch of a step, and the images of an evaluation."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from repro import dist
 from repro.config import DataConfig
 from repro.data import Split
 from repro.data.transforms import Draws, PixelStats, augment, draw_epoch, pixel_stats
@@ -17,12 +20,23 @@ def to_device(split: Split, device: torch.device) -> tuple[Tensor, Tensor]:
     return images.to(device), torch.from_numpy(np.array(split.labels, dtype=np.int64)).to(device)
 
 
-class TrainStream:
-    """Step t takes images [B*t, B*t + B) of the concatenated per-epoch permutations.
+class MemoryImages:
+    """Images of a split that are evaluated, on the device: this rank's part (``data.feeds.Images``)."""
 
-    No batch is short and no image is dropped: a step may end one epoch and begin the next. ``batch_size`` is global:
-    of ``num_ranks`` ranks, which divide it, ``rank`` gets its own consecutive part, and chance decides about the whole
-    batch before.
+    def __init__(self, images: Tensor, labels: Tensor) -> None:
+        self.num_images = len(labels)
+        self._images, self._labels = (t.tensor_split(dist.size())[dist.rank()] for t in (images, labels))
+
+    def batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        return zip(self._images.split(batch_size), self._labels.split(batch_size), strict=True)
+
+
+class TrainStream:
+    """The training batches of a set in memory (``data.feeds.Feed``).
+
+    Step t takes images [B*t, B*t + B) of the concatenated per-epoch permutations. No batch is short and no image is
+    dropped: a step may end one epoch and begin the next. ``batch_size`` is global: of ``num_ranks`` ranks, which
+    divide it, ``rank`` gets its own consecutive part, and chance decides about the whole batch before.
     """
 
     def __init__(
@@ -49,12 +63,20 @@ class TrainStream:
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """Augmented float32 images (B, 3, H, W) and labels (B,) of ``step``, counted from 0; B is this rank's part."""
-        return self.augmented(self.draws(step))
+        return self.augmented(self.fed(step))
 
-    def augmented(self, draws: Draws) -> tuple[Tensor, Tensor]:
+    def fed(self, step: int) -> tuple[Tensor]:
+        """The draws of ``step``, packed, (4, B)."""
+        return (self.draws(step).packed,)
+
+    def augmented(self, fed: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         """What ``batch`` gives, for draws that are at hand: all of it on the device, as a CUDA graph needs."""
+        draws = Draws(fed[0])
         images = augment(self.images[draws.order], draws, self.stats, self.config.pad, self.config.pad_order)
         return images, self.labels[draws.order]
+
+    def close(self) -> None:
+        """Nothing reads ahead."""
 
     def draws(self, step: int) -> Draws:
         """What chance decides about this rank's images of ``step``, on the device."""

@@ -6,14 +6,18 @@ import torch
 
 from repro.config import ModelConfig
 from repro.models.blocks import BlockNet, initialize
+from repro.models.resnet import ImageNetResNet
 from repro.models.resnet_cifar import CifarResNet
 
 
 def build_model(config: ModelConfig, num_classes: int, generator: torch.Generator | None = None) -> BlockNet:
     """The net of ``config``; initialized from ``generator`` (a CPU generator) where one is given."""
+    model: BlockNet
     match config.name:
         case "cifar_resnet":
             model = CifarResNet(config, num_classes)
+        case "imagenet_resnet":
+            model = ImageNetResNet(config, num_classes)
     if generator is not None:
         initialize(model, config.init, generator)
     return model

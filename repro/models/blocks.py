@@ -1,4 +1,4 @@
-"""The building blocks: basic residual block, shortcut options, grouped batch norm and initialization.
+"""The building blocks: basic and bottleneck residual blocks, shortcut options, grouped batch norm and initialization.
 
 Sources: paper, sections 3.2 to 3.4 and 4.1. What the paper leaves open is named in experiments/DEVIATIONS.md.
 """
@@ -109,7 +109,8 @@ class PaddedIdentity(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.subsample == "avg_pool":
-            x = F.avg_pool2d(x, self.stride)
+            # Rounded up, as a convolution of this stride does with a map of odd size.
+            x = F.avg_pool2d(x, self.stride, ceil_mode=True)
         else:
             x = x[:, :, :: self.stride, :: self.stride]
         return F.pad(x, (0, 0, 0, 0, 0, self.extra_channels))
@@ -128,6 +129,9 @@ def shortcut(in_channels: int, out_channels: int, stride: int, config: ModelConf
 class BasicBlock(nn.Module):
     """Two 3x3 layers with batch norm; residual unless ``config.shortcut`` is none (Fig. 2, Fig. 5 left)."""
 
+    expansion = 1
+    """Output channels for each channel of its 3x3 layers."""
+
     def __init__(self, in_channels: int, out_channels: int, stride: int, config: ModelConfig) -> None:
         super().__init__()
         self.conv1 = conv(in_channels, out_channels, 3, stride)
@@ -140,6 +144,36 @@ class BasicBlock(nn.Module):
         # In place: no backward pass needs a batch norm's output, and memory traffic is what a small net waits for.
         y = F.relu(self.bn1(self.conv1(x)), inplace=True)
         y = self.bn2(self.conv2(y))
+        if self.shortcut is not None:
+            y += self.shortcut(x)
+        return F.relu(y, inplace=True)
+
+
+class Bottleneck(nn.Module):
+    """A 1x1 layer to a quarter of the output channels, a 3x3 and a 1x1 back (Fig. 5 right); plain where
+    ``config.shortcut`` is none."""
+
+    expansion = 4
+    """Output channels for each channel of its 3x3 layer."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, config: ModelConfig) -> None:
+        super().__init__()
+        channels = out_channels // self.expansion
+        # The layer that takes the stride is the authors' release's by default (deviation D16).
+        first, second = (stride, 1) if config.stride_in == "1x1" else (1, stride)
+        self.conv1 = conv(in_channels, channels, 1, first)
+        self.bn1 = batch_norm(channels, config)
+        self.conv2 = conv(channels, channels, 3, second)
+        self.bn2 = batch_norm(channels, config)
+        self.conv3 = conv(channels, out_channels, 1)
+        self.bn3 = batch_norm(out_channels, config)
+        self.shortcut = shortcut(in_channels, out_channels, stride, config) if config.shortcut != "none" else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        # In place, as in the basic block.
+        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        y = F.relu(self.bn2(self.conv2(y)), inplace=True)
+        y = self.bn3(self.conv3(y))
         if self.shortcut is not None:
             y += self.shortcut(x)
         return F.relu(y, inplace=True)
@@ -171,7 +205,10 @@ def _frozen_statistics(block: nn.Module) -> Iterator[None]:
 
 
 class BlockNet(nn.Module):
-    """A net whose body is a chain of blocks."""
+    """A net whose body is a chain of blocks: ``fc`` on the mean of the last map, which ``features`` gives."""
+
+    fc: nn.Linear
+    """From the channels of the last map to the logits."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -190,6 +227,15 @@ class BlockNet(nn.Module):
         for block in self.blocks():
             x = recomputed(block, x) if self.recompute and self.training else block(x)
         return x
+
+    def features(self, x: Tensor) -> Tensor:
+        """The last map (N, C, h, w) of images (N, 3, H, W)."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (N, num_classes) of images (N, 3, H, W)."""
+        logits: Tensor = self.fc(self.features(x).mean((2, 3)))
+        return logits
 
 
 def initialize(model: nn.Module, init: str, generator: torch.Generator) -> None:

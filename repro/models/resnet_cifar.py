@@ -32,7 +32,5 @@ class CifarResNet(BlockNet):
             self.stages.append(stage)
         self.fc = nn.Linear(channels, num_classes)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.body(F.relu(self.bn1(self.conv1(x)), inplace=True))
-        logits: Tensor = self.fc(x.mean((2, 3)))
-        return logits
+    def features(self, x: Tensor) -> Tensor:
+        return self.body(F.relu(self.bn1(self.conv1(x)), inplace=True))

@@ -1,0 +1,30 @@
+"""`repro check`: what it prints and its exit code."""
+
+from __future__ import annotations
+
+from repro.claims.render import FORMATS, explain
+from repro.claims.verdicts import check
+from repro.errors import InputError
+from repro.results import Reading
+
+
+def answer(
+    reading: Reading, claim: str | None = None, form: str = "text", *, strict: bool = False, published: str = "runs"
+) -> tuple[str, int]:
+    """The verdicts, or one ``claim`` in full, as text that ends with a newline, and the exit code of the command.
+
+    The code is 1 where committed evidence is broken, and with ``strict`` where a claim fails; otherwise 0.
+
+    Args:
+        form: A key of ``FORMATS``; one claim in full has ``text`` only.
+        published: Name of the folder of committed records.
+
+    Raises:
+        InputError: There is no such claim, or no such format of it.
+    """
+    if claim is not None and form != "text":
+        raise InputError(f"--format {form} is for all claims together; leave out {claim!r}")
+    found = check(reading, published)
+    # The code is that of all claims even where one is printed: a script may ask for either.
+    code = int(found.broken or (strict and found.count("fails") > 0))
+    return (FORMATS[form](found) if claim is None else explain(found, claim)), code

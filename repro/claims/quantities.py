@@ -1,0 +1,108 @@
+"""The one number that a comparison takes from a run, read from its record or its curve."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from repro.errors import InputError
+from repro.paper.claims import Comparison
+from repro.results import Flow, Record, read_curve
+from repro.strict import require
+
+if TYPE_CHECKING:
+    import pandas
+
+SMALLEST_NORM = 1e-30
+"""Stands for a gradient of exactly 0, which has no logarithm."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How values of a metric are written: digits after the point, and the unit behind a value."""
+
+    digits: int
+    unit: str
+
+
+def scale_of(metric: str) -> Scale:
+    if metric in ("params", "macs", "start_difference"):
+        return Scale(0, {"params": " parameters", "macs": " multiply-adds", "start_difference": " errors"}[metric])
+    if metric in ("response_std", "lowest_forward_std", "log10_gradient_ratio"):
+        return Scale(3, "")
+    return Scale(2, " %")
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A value, and the images that it was counted over where it is an error rate."""
+
+    value: float
+    images: int | None = None
+
+
+def quantity(record: Record, c: Comparison) -> Quantity:
+    """What ``c`` compares, of one run.
+
+    Raises:
+        InputError: The record does not hold it; the sentence says what is missing.
+    """
+    metric, result = c.metric, record.result
+    if metric == "top1_error":
+        return Quantity(result.final.top1_error, result.final.images)
+    if metric == "train_running_error":
+        if result.train_running is None:
+            raise InputError("it has no training error")
+        return Quantity(result.train_running.top1_error, result.train_running.images)
+    if metric.startswith(("10crop_", "multiscale_")):
+        return _view(record, *metric.split("_", 1))
+    if metric in ("curve_train_error", "curve_eval_error"):
+        return Quantity(float(series(record, c).mean()))
+    if metric == "response_std":
+        require(len(record.responses) > 0, "it has no responses of layers")
+        return Quantity(math.fsum(layer.std for layer in record.responses) / len(record.responses))
+    if metric in ("lowest_forward_std", "log10_gradient_ratio"):
+        require(len(record.flow) > 0 and all(flow.layers for flow in record.flow), "it has no gradient flow")
+        of_flow = _lowest_forward if metric == "lowest_forward_std" else _gradient_ratio
+        return Quantity(min(map(of_flow, record.flow)))
+    return _start(record)
+
+
+def series(record: Record, c: Comparison) -> pandas.Series:
+    """The errors of the curve within the window of ``c``, in percent, by step.
+
+    Raises:
+        InputError: There is no such curve, or no evaluation lies within the window.
+    """
+    column = c.metric.removeprefix("curve_")
+    curve = read_curve(record).set_index("step")[column].dropna()
+    first, last = (part * record.steps for part in c.window)
+    within = curve[(curve.index > first) & (curve.index <= last)]
+    require(len(within) > 0, f"its curve has no {column} within {c.window[0]:.0%} to {c.window[1]:.0%} of the steps")
+    return within
+
+
+def _view(record: Record, name: str, error: str) -> Quantity:
+    for view in record.result.views:
+        if view.view == name:
+            value: float = getattr(view, error)
+            return Quantity(value, view.images)
+    raise InputError(f"it has no {name} result")
+
+
+def _lowest_forward(flow: Flow) -> float:
+    return min(layer.forward_std for layer in flow.layers)
+
+
+def _gradient_ratio(flow: Flow) -> float:
+    """Logarithm of the gradient norms of the first quarter of the layers over those of the last, geometric means."""
+    logs = [math.log10(max(layer.gradient_norm, SMALLEST_NORM)) for layer in flow.layers]
+    quarter = max(1, len(logs) // 4)
+    return (math.fsum(logs[:quarter]) - math.fsum(logs[-quarter:])) / quarter
+
+
+def _start(record: Record) -> Quantity:
+    if record.construction is None:
+        raise InputError("it was not constructed from a trained net")
+    return Quantity(record.construction.deep_errors - record.construction.shallow_errors)

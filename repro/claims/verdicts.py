@@ -1,0 +1,255 @@
+"""The verdict on every claim of the paper: holds, fails, inconclusive or not run, with all that it rests on.
+
+A claim holds where every comparison that decides it shows what it says, and fails where one shows the contrary; what
+shows neither is inconclusive. Only runs of the paper's full recipe decide. Runs of ``scale=demo`` go through the same
+computation and stand beside it as a proxy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from repro.claims.comparisons import Outcome, compute
+from repro.claims.evidence import Evidence, Problem, Seeds, gather, usable
+from repro.claims.statistics import holm
+from repro.paper.claims import Claim, Claims, Comparison, Group, load_claims
+from repro.results import Reading, Record
+
+Status = Literal["holds", "fails", "inconclusive", "not run", "not decidable here"]
+
+STATUSES: tuple[Status, ...] = ("holds", "fails", "inconclusive", "not run", "not decidable here")
+PROXY = "demo"
+
+
+@dataclass(frozen=True)
+class GroupFigures:
+    """One group of a comparison: its seeds with their values, mean, std (n-1) and what a single run's images allow.
+
+    ``command`` trains the seeds that are ``missing``; empty where none is.
+    """
+
+    label: str
+    needed: int
+    seeds: tuple[int, ...]
+    run_ids: tuple[str, ...]
+    values: tuple[float, ...]
+    mean: float | None
+    std: float | None
+    binomial_error: float | None
+    images: int | None
+    missing: tuple[int, ...]
+    command: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One comparison with its figures; ``because`` explains a status that the figures alone do not.
+
+    ``adjusted_p`` is ``p`` corrected by Holm for the ``tests`` of the claim's family.
+    """
+
+    comparison: Comparison
+    status: Status
+    because: str
+    groups: tuple[GroupFigures, ...]
+    outcome: Outcome
+    adjusted_p: float | None
+    tests: int
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A claim's status at one scale, and its findings."""
+
+    scale: str
+    status: Status
+    findings: tuple[Finding, ...]
+
+    @property
+    def run_ids(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(id for f in self.findings for group in f.groups for id in group.run_ids))
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of one claim; ``proxy`` is the same at demo scale, None without such runs, and decides nothing.
+
+    The verdict rests on the runs of ``judgement`` and, through the correction, on those of the other claims of its
+    family, ``family_run_ids``.
+    """
+
+    claim: Claim
+    judgement: Judgement
+    proxy: Judgement | None
+    family_run_ids: tuple[str, ...] = ()
+
+    @property
+    def status(self) -> Status:
+        return self.judgement.status
+
+
+@dataclass(frozen=True)
+class Check:
+    """All verdicts, and the records that none of them rests on."""
+
+    claims: Claims
+    verdicts: tuple[Verdict, ...]
+    problems: tuple[Problem, ...]
+
+    @property
+    def broken(self) -> bool:
+        """Whether committed evidence is refused or was made from uncommitted code."""
+        return any(problem.breaks for problem in self.problems)
+
+    def count(self, status: Status) -> int:
+        return sum(verdict.status == status for verdict in self.verdicts)
+
+
+def check(reading: Reading, published: str = "runs") -> Check:
+    """A verdict on every claim of ``experiments/claims.toml``.
+
+    Args:
+        published: Name of the folder of committed records, which must be without fault.
+
+    Raises:
+        InputError: The claims' file does not fit.
+    """
+    claims = load_claims()
+    records, problems = usable(reading, published)
+    measured = {claim.id: _examine(claims, claim, records, "paper") for claim in claims.claims}
+    proxies = {claim.id: _examine(claims, claim, records, PROXY) for claim in claims.claims}
+    verdicts = []
+    for claim in claims.claims:
+        judgement = _judge(claims, claim, measured, "paper")
+        proxy = _judge(claims, claim, proxies, PROXY) if _any_run(proxies[claim.id]) else None
+        others = [other for other in claims.family(claim) if other is not claim]
+        ids = [i for o in others for e in measured[o.id] for group in e.evidence.groups for i in group.run_ids]
+        verdicts.append(Verdict(claim, judgement, proxy, tuple(dict.fromkeys(ids))))
+    return Check(claims, tuple(verdicts), tuple(problems))
+
+
+@dataclass(frozen=True)
+class _Examined:
+    """A comparison with its evidence and outcome; ``tested`` where it is complete and has a p."""
+
+    comparison: Comparison
+    evidence: Evidence
+    outcome: Outcome
+    empty: bool
+
+    @property
+    def short(self) -> bool:
+        return any(group.missing for group in self.evidence.groups)
+
+    @property
+    def tested(self) -> bool:
+        return not self.short and self.outcome.p is not None
+
+
+def _examine(claims: Claims, claim: Claim, records: Sequence[Record], scale: str) -> list[_Examined]:
+    examined = []
+    for c in claim.comparisons:
+        of_net = c.metric in ("params", "macs")
+        evidence = Evidence(scale, (), ()) if of_net else gather(claims, c, records, scale)
+        empty = not of_net and any(not group.values for group in evidence.groups)
+        outcome = Outcome() if empty else compute(claims, c, evidence)
+        examined.append(_Examined(c, evidence, outcome, empty))
+    return examined
+
+
+def _any_run(examined: list[_Examined]) -> bool:
+    return any(group.values for e in examined for group in e.evidence.groups)
+
+
+def _judge(claims: Claims, claim: Claim, all_examined: dict[str, list[_Examined]], scale: str) -> Judgement:
+    if claim.undecidable:
+        return Judgement(scale, "not decidable here", ())
+    family = [e for member in claims.family(claim) for e in all_examined[member.id] if _counts(e)]
+    tested = [e for e in family if e.tested]
+    adjusted = holm([e.outcome.p for e in tested if e.outcome.p is not None], len(family))
+    corrected = {id(e): p for e, p in zip(tested, adjusted, strict=True)}
+    findings = []
+    for e in all_examined[claim.id]:
+        # What decides nothing is no part of the family, and stands by its own p.
+        p = corrected.get(id(e), e.outcome.p if not e.comparison.decides else None)
+        status, because = _settle(claims, e, p)
+        figures = tuple(_figures(claims, group, scale) for group in e.evidence.groups)
+        findings.append(Finding(e.comparison, status, because, figures, e.outcome, p, len(family), e.evidence.notes))
+    return Judgement(scale, _together(findings), tuple(findings))
+
+
+def _counts(e: _Examined) -> bool:
+    """Whether the comparison is one of its family's tests, made or not: declared, and no exact count."""
+    return e.comparison.decides and e.comparison.test != "count"
+
+
+def _settle(claims: Claims, e: _Examined, p: float | None) -> tuple[Status, str]:
+    outcome = e.outcome
+    if e.empty:
+        return "not run", "no run of " + ", ".join(g.group.label for g in e.evidence.groups if not g.values)
+    if outcome.exact:
+        return ("holds" if outcome.supports else "fails"), ""
+    if e.short:
+        lacking = [f"{g.group.label} {len(g.values)} of {g.needed}" for g in e.evidence.groups if g.missing]
+        return "inconclusive", f"too few seeds: {', '.join(lacking)}"
+    if p is None or outcome.p is None:
+        return "inconclusive", outcome.obstacle
+    if e.comparison.test in ("value", "gap"):
+        return _settle_value(claims, outcome, p)
+    if p >= claims.alpha:
+        return "inconclusive", ""
+    if not outcome.supports:
+        return "fails", ""
+    return ("inconclusive", outcome.obstacle) if outcome.obstacle else ("holds", "")
+
+
+def _settle_value(claims: Claims, outcome: Outcome, p: float) -> tuple[Status, str]:
+    if p < claims.alpha:
+        return "fails", "the published value lies outside the interval"
+    if outcome.compatible:
+        return "holds", "the published value lies within the interval"
+    return "inconclusive", "the interval is too wide to say anything"
+
+
+def _together(findings: Sequence[Finding]) -> Status:
+    deciding = [finding for finding in findings if finding.comparison.decides]
+    statuses = {finding.status for finding in deciding}
+    if "fails" in statuses:
+        return "fails"
+    # A net can be counted without a run: that alone does not make a claim about runs an open question.
+    if {finding.status for finding in deciding if finding.groups} == {"not run"}:
+        return "not run"
+    return next(iter(statuses)) if len(statuses) == 1 else "inconclusive"
+
+
+def _figures(claims: Claims, seeds: Seeds, scale: str) -> GroupFigures:
+    there = bool(seeds.values)
+    return GroupFigures(
+        seeds.group.label,
+        seeds.needed,
+        seeds.seeds,
+        seeds.run_ids,
+        seeds.values,
+        seeds.sample.mean if there else None,
+        seeds.sample.std if there else None,
+        seeds.binomial if there else None,
+        seeds.images,
+        seeds.missing,
+        command(claims, seeds.group, seeds.missing, scale) if seeds.missing else "",
+    )
+
+
+def command(claims: Claims, group: Group, seeds: Sequence[int], scale: str) -> str:
+    """The command that trains these seeds of ``group``."""
+    words = (claims.words if scale == "paper" else claims.proxy_words)[group.recipe]
+    fields = [f"{key}={_word(value)}" for key, value in group.run.items()]
+    return " ".join(filter(None, ["repro run", words, *fields, f"seed={','.join(map(str, seeds))}"]))
+
+
+def _word(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value).replace(" ", "")

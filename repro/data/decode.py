@@ -1,0 +1,173 @@
+"""From a file to pixels: decoded, the shorter side resized, perhaps cropped (paper, section 3.4; deviation D20).
+
+The decoder is science: another one gives other pixels. Resizing is bilinear, with antialiasing where it shrinks. The
+EXIF orientation is ignored, as the tools of the paper's time did: turning those few images would train on others.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+Place = tuple[float, float]
+"""Where in the room that it has a crop begins, from 0 to below 1: downwards and to the right."""
+
+BILINEAR = Image.Resampling.BILINEAR
+
+
+class UnreadableError(Exception):
+    """A file that cannot be decoded; the message says why."""
+
+
+class Photo(Protocol):
+    """A decoded image."""
+
+    height: int
+    width: int
+
+    def resized(self, height: int, width: int) -> Tensor:
+        """uint8 (3, height, width)."""
+
+    def crop(self, height: int, width: int, top: int, left: int, size: int) -> Tensor:
+        """uint8 (3, size, size): a part of the image as resized to ``height`` and ``width``."""
+
+
+class PillowPhoto:
+    """An image that Pillow holds."""
+
+    def __init__(self, image: Image.Image) -> None:
+        self._image = image
+        self.width, self.height = image.size
+
+    def resized(self, height: int, width: int) -> Tensor:
+        return to_tensor(self._image.resize((width, height), BILINEAR))
+
+    def crop(self, height: int, width: int, top: int, left: int, size: int) -> Tensor:
+        # Resampling only what is cropped is several times faster; the pixels are those of the whole, up to rounding.
+        down, across = self.height / height, self.width / width
+        right, bottom = min((left + size) * across, self.width), min((top + size) * down, self.height)
+        return to_tensor(self._image.resize((size, size), BILINEAR, box=(left * across, top * down, right, bottom)))
+
+
+class TensorPhoto:
+    """An image that torchvision decoded, (3, H, W), in host memory or on a GPU."""
+
+    def __init__(self, pixels: Tensor) -> None:
+        self._pixels = pixels
+        self.height, self.width = pixels.shape[-2:]
+
+    def resized(self, height: int, width: int) -> Tensor:
+        from torchvision.transforms.v2 import InterpolationMode
+        from torchvision.transforms.v2.functional import resize
+
+        resized: Tensor = resize(self._pixels, [height, width], InterpolationMode.BILINEAR, antialias=True)
+        return resized
+
+    def crop(self, height: int, width: int, top: int, left: int, size: int) -> Tensor:
+        return self.resized(height, width)[:, top : top + size, left : left + size]
+
+
+def load_resized(path: Path | str, shorter_side: int, decoder: str) -> Tensor:
+    """The whole image, uint8 (3, H, W), its shorter side of that length.
+
+    Raises:
+        UnreadableError: The file cannot be read, or is no image.
+    """
+    photo = open_photo(path, decoder)
+    return photo.resized(*resized_size(photo, shorter_side))
+
+
+def load_crop(
+    path: Path | str, shorter_side: int, size: int, decoder: str, place: Place | None = None, flip: bool = False
+) -> Tensor:
+    """A crop of the resized image, uint8 (3, size, size): at ``place``, or the centre, mirrored where ``flip``.
+
+    Raises:
+        UnreadableError: The file cannot be read, or is no image.
+    """
+    return crop(open_photo(path, decoder), shorter_side, size, place, flip)
+
+
+def crop(photo: Photo, shorter_side: int, size: int, place: Place | None = None, flip: bool = False) -> Tensor:
+    """As ``load_crop``, of an image that is decoded already."""
+    height, width = resized_size(photo, shorter_side)
+    if place is None:
+        # Cut from the whole, so that it is to the bit the centre of what ``load_resized`` gives, and at torchvision's
+        # place, where its published weights were tested.
+        top, left = round((height - size) / 2), round((width - size) / 2)
+        pixels = photo.resized(height, width)[:, top : top + size, left : left + size]
+    else:
+        top, left = int(place[0] * (height - size + 1)), int(place[1] * (width - size + 1))
+        pixels = photo.crop(height, width, top, left, size)
+    return pixels.flip(-1) if flip else pixels
+
+
+def resized_size(photo: Photo, shorter_side: int) -> tuple[int, int]:
+    """Height and width with the shorter side as given and the other in proportion, rounded down as torchvision does."""
+    shorter = min(photo.height, photo.width)
+    return shorter_side * photo.height // shorter, shorter_side * photo.width // shorter
+
+
+def open_photo(path: Path | str, decoder: str) -> Photo:
+    """Decodes a file by its content, whatever its name: ``pillow``, ``torchvision`` or ``nvjpeg`` (on the GPU).
+
+    What the other two cannot read goes to Pillow, which has the last word on whether it is an image.
+
+    Raises:
+        UnreadableError: The file cannot be read, or is no image.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of odd metadata: only pixels count
+        if decoder != "pillow" and (decoded := with_torchvision(path, decoder)) is not None:
+            return decoded
+        try:
+            with Image.open(path) as image:
+                photo = PillowPhoto(to_rgb(image))
+        except MemoryError:
+            raise
+        except Exception as error:  # Pillow's readers raise what their format makes them
+            raise UnreadableError(reason(error)) from error
+    return TensorPhoto(photo.resized(photo.height, photo.width).cuda()) if decoder == "nvjpeg" else photo
+
+
+def with_torchvision(path: Path | str, decoder: str) -> TensorPhoto | None:
+    """None where torchvision cannot read it as one image of 8 bits a colour."""
+    from torchvision.io import ImageReadMode, decode_image, decode_jpeg
+
+    try:
+        content = torch.frombuffer(bytearray(Path(path).read_bytes()), dtype=torch.uint8)
+        if decoder == "nvjpeg":
+            pixels = decode_jpeg(content, mode=ImageReadMode.RGB, device="cuda")
+        else:
+            pixels = decode_image(content, mode=ImageReadMode.RGB)
+    except (OSError, RuntimeError, ValueError):
+        return None
+    return TensorPhoto(pixels) if pixels.dtype == torch.uint8 and pixels.dim() == 3 else None
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Decodes to RGB of 8 bits. Of 16 bits the high byte counts, an alpha channel does not."""
+    if image.mode.startswith("I"):  # Pillow's own conversion would cut all above 255 off
+        high = np.clip(np.asarray(image).astype(np.int64), 0, 65535) >> 8
+        image = Image.fromarray(high.astype(np.uint8))
+    return image.convert("RGB")
+
+
+def to_tensor(image: Image.Image) -> Tensor:
+    """RGB to uint8 (3, H, W)."""
+    return torch.from_numpy(np.array(image).transpose(2, 0, 1))
+
+
+def reason(error: Exception) -> str:
+    """Why a file cannot be decoded, in a few words without its path."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if isinstance(error, UnidentifiedImageError):
+        return "not an image"
+    return str(error) or type(error).__name__

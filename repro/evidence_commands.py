@@ -1,0 +1,154 @@
+"""The commands that read what was measured: tables, figures, verdicts, the report, and what is published of it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from repro.errors import InputError, nearest
+from repro.resources import default_path, in_checkout, shared_dir
+from repro.results import Reading, read_records
+from repro.words import (
+    evidence_roots,
+    paths_from,
+    protocol_from,
+    published_results,
+    quiet_caches,
+    record_folders,
+    say,
+)
+
+
+def roots_of(options: argparse.Namespace, paths: dict[str, Path]) -> list[Path]:
+    return evidence_roots(paths, published=options.published, unpublished=options.unpublished)
+
+
+def reading_of(options: argparse.Namespace, paths: dict[str, Path]) -> Reading:
+    return read_records(record_folders(paths, roots_of(options, paths)))
+
+
+def table_command(options: argparse.Namespace) -> int:
+    paths, protocol = paths_from(options.words), protocol_from(options.words)
+    if options.number == 1:
+        from repro import architecture
+
+        print(architecture.FORMATS[options.format](architecture.architecture()), end="")
+        return 0
+    from repro.ensembles import read_ensembles
+    from repro.tables import FORMATS, table
+
+    ensembles = read_ensembles(roots_of(options, paths))
+    print(FORMATS[options.format](table(options.number, reading_of(options, paths), protocol, ensembles)), end="")
+    return 0
+
+
+def figure_command(options: argparse.Namespace) -> int:
+    paths = paths_from(options.words)
+    quiet_caches(paths["work"])
+    scales = {path.stem for path in (shared_dir("conf") / "scale").glob("*.yaml")} | {"custom"}
+    if options.scale not in scales:
+        raise InputError(f"unknown scale {options.scale!r}: {nearest(options.scale, scales)}")
+    from repro.figures import draw
+
+    # A proxy's figure is not evidence: it stays out of the committed folder.
+    folder = (paths["results"] if options.scale == "paper" else paths["work"]) / "figures"
+    for path in draw(options.name, folder, reading_of(options, paths), options.scale):
+        print(path)
+    return 0
+
+
+def check_command(options: argparse.Namespace) -> int:
+    from repro.claims.command import answer
+
+    paths = paths_from([word for word in options.words if "=" in word])
+    ids = [word for word in options.words if "=" not in word]
+    if len(ids) > 1:
+        raise InputError("name one claim, or none for all of them")
+    reading = reading_of(options, paths)
+    text, code = answer(reading, next(iter(ids), None), options.format, strict=options.strict)
+    print(text, end="")
+    return code
+
+
+def render_command(options: argparse.Namespace) -> int:
+    paths = paths_from([word for word in options.words if "=" in word])
+    quiet_caches(paths["work"])
+    from repro.render import PARTS, pages_of, read_evidence, render, verify
+
+    parts = [word for word in options.words if "=" not in word] or list(PARTS)
+    for part in parts:
+        if part not in PARTS:
+            raise InputError(f"unknown part {part!r}: {nearest(part, PARTS)}")
+    results = published_results(paths)
+    evidence = read_evidence(results)
+    # Pages have sections made from the records of their own checkout, not of any folder.
+    own = in_checkout() and paths["results"] == default_path("results").absolute()
+    pages = pages_of(results.parent) if own else []
+    if not options.verify:
+        for path in render(evidence, results, parts, pages):
+            print(path)
+        return 0
+    wrong = verify(evidence, results, pages)
+    for sentence in wrong:
+        say(sentence)
+    say(f"{len(wrong)} differences; `repro render` makes all of it anew" if wrong else "all as the records give it")
+    return int(bool(wrong))
+
+
+def report_command(options: argparse.Namespace) -> int:
+    options.words, options.verify = ["report", *options.words], False
+    return render_command(options)
+
+
+def export_command(options: argparse.Namespace) -> int:
+    from repro.export import curves, runs, to_csv, write
+
+    words = [word for word in options.words if "=" in word]
+    files = [word for word in options.words if "=" not in word]
+    if len(files) > 1:
+        raise InputError("name one file, or none to print")
+    reading = reading_of(options, paths_from(words))
+    left_out = list(reading.left_out)
+    if options.curves:
+        frame, without = curves(reading)
+        left_out += without
+    else:
+        frame = runs(reading)
+    for left in left_out:
+        print(f"repro: left out: {left.name}: {left.reason}", file=sys.stderr)
+    if files:
+        write(frame, Path(files[0]))
+    else:
+        print(to_csv(frame), end="")
+    return 0
+
+
+def evaluate_command(options: argparse.Namespace) -> int:
+    words = tuple(options.words)
+    quiet_caches(paths_from([word for word in words if word.startswith("paths.")])["work"])
+    from repro.retest import Request, evaluate
+
+    request = Request(
+        words=words,
+        views=options.views,
+        ensemble=options.ensemble,
+        weights=options.weights,
+        mean=options.mean,
+        std=options.std,
+        resize=options.resize,
+        json=options.json,
+    )
+    return evaluate(request, say)
+
+
+def publish_command(options: argparse.Namespace) -> int:
+    from repro.ensembles import publish_ensembles
+    from repro.publish import publish
+
+    paths = paths_from([word for word in options.runs if "=" in word])
+    for folder in publish([r for r in options.runs if "=" not in r], paths["work"], paths["results"]):
+        print(folder)
+    for folder in publish_ensembles(paths["work"], paths["results"]):
+        print(folder)
+    return 0

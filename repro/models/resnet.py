@@ -1,0 +1,42 @@
+"""The ImageNet nets of Table 1: 18 to 152 layers, plain or residual, of basic or bottleneck blocks."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from repro.config import ModelConfig
+from repro.models.blocks import BasicBlock, BlockNet, Bottleneck, batch_norm, conv
+
+STEM_CHANNELS = 64
+STAGE_CHANNELS = (64, 128, 256, 512)
+STAGE_BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+"""Blocks of conv2_x to conv5_x by depth: the columns of Table 1."""
+
+
+class ImageNetResNet(BlockNet):
+    """A 7x7 convolution and a 3x3 max pool, both of stride 2, four stages, global average pooling, one fully
+    connected layer.
+
+    Input (N, 3, H, W) of any size (224 in the paper): the last map is 1/32 of it, rounded up. Output logits
+    (N, num_classes). The first block of conv3_x, conv4_x and conv5_x halves the map.
+    """
+
+    def __init__(self, config: ModelConfig, num_classes: int) -> None:
+        super().__init__()
+        block: type[Bottleneck | BasicBlock] = Bottleneck if config.bottleneck else BasicBlock
+        self.conv1 = conv(3, STEM_CHANNELS, 7, stride=2)
+        self.bn1 = batch_norm(STEM_CHANNELS, config)
+        in_channels = STEM_CHANNELS
+        for i, num_blocks in enumerate(STAGE_BLOCKS[config.depth]):
+            out_channels = STAGE_CHANNELS[i] * block.expansion
+            stage = nn.Sequential()
+            for j in range(num_blocks):
+                stage.append(block(in_channels, out_channels, 2 if i > 0 and j == 0 else 1, config))
+                in_channels = out_channels
+            self.stages.append(stage)
+        self.fc = nn.Linear(in_channels, num_classes)
+
+    def features(self, x: Tensor) -> Tensor:
+        x = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        return self.body(F.max_pool2d(x, 3, stride=2, padding=1))

@@ -1,0 +1,140 @@
+"""What a finished run measured and how it was made, as its record holds it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.backends.cudnn import version as cudnn_version
+
+from repro import dist
+from repro.config import NUMERICS_VERSION, RunConfig, plain
+from repro.data import Dataset
+from repro.data.feeds import Images
+from repro.data.inputs import train_images
+from repro.data.transforms import PixelStats
+from repro.device import arithmetic, device_name, num_threads
+from repro.evaluate import Evaluator
+from repro.metrics import Counts
+from repro.models.blocks import BlockNet
+from repro.models.count import measure
+from repro.multiview import test_views
+from repro.record import SCHEMA, environment, now
+from repro.responses import layer_responses
+from repro.train import TrainState
+
+TOP5_CLASSES = 100
+"""From so many classes on the paper reports top-5 errors too (section 4.1); with ten they say nothing."""
+
+
+def evaluator_of(
+    images: Images, model: BlockNet, stats: PixelStats, config: RunConfig, num_classes: int, mode: str
+) -> Evaluator:
+    """The exact evaluation of a run's net on ``images``."""
+    batch_size, precision = config.execution.eval_batch_size, config.optim.precision
+    return Evaluator(model, images, stats, batch_size, precision, mode, top5=num_classes >= TOP5_CLASSES)
+
+
+def measurements(
+    config: RunConfig,
+    dataset: Dataset,
+    state: TrainState,
+    final: Counts,
+    model: BlockNet,
+    images: Images,
+    stats: PixelStats,
+    mode: str,
+) -> dict[str, Any]:
+    """All that is known of the final net; every rank measures its part."""
+    device, precision = stats.mean.device, config.optim.precision
+    trained = None
+    if config.eval.train_error:
+        on = train_images(dataset, config, device)
+        trained = evaluator_of(on, model, stats, config, dataset.num_classes, mode)()
+    record = make_record(config, dataset, state, final, trained)
+    record["responses"] = layer_responses(model, images, stats, config.execution.eval_batch_size, precision)
+    if state.flow:
+        record["flow"] = state.flow
+    if config.eval.views:
+        record["result"]["views"] = test_views(model, dataset, config, device)
+    return record
+
+
+def make_record(
+    config: RunConfig, dataset: Dataset, state: TrainState, final: Counts, trained: Counts | None
+) -> dict[str, Any]:
+    """What was counted, as records name it."""
+    size = measure(config.model, config.data.image_size, dataset.num_classes)
+    last = state.curve[-1]
+    before = state.curve[-2].step if len(state.curve) > 1 else 0
+    best = min(state.curve, key=lambda row: (row.eval.errors, row.step))
+    wall_seconds = state.train_seconds + state.eval_seconds
+    return {
+        "schema": SCHEMA,
+        "run_id": config.run_id,
+        "key": config.key,
+        "label": config.model.label,
+        "exp": config.exp,
+        "scale": config.scale,
+        "seed": config.seed,
+        "fingerprint": config.fingerprint,
+        "numerics_version": NUMERICS_VERSION,
+        "science": config.science(),
+        "result": {
+            "final": outcome(final, dataset.eval.name) | {"step": last.step},
+            "best": outcome(best.eval, dataset.eval.name) | {"step": best.step},
+            "train": outcome(trained, dataset.train.name) | {"step": last.step} if trained else None,
+            "train_running": outcome(last.train, dataset.train.name)
+            | {"first_step": before + 1, "last_step": last.step},
+        },
+        "steps": state.step,
+        "params": size.params,
+        "macs": size.macs,
+        "wall_seconds": round(wall_seconds, 3),
+        "images_per_second": round(state.step * config.optim.batch_size / state.train_seconds, 1),
+    }
+
+
+def outcome(counts: Counts, split: str) -> dict[str, Any]:
+    """Counts as a record holds them; top-5 errors only where they were counted."""
+    values: dict[str, Any] = {
+        "split": split,
+        "errors": counts.errors,
+        "images": counts.images,
+        "top1_error": counts.top1_error,
+        "loss": counts.loss,
+    }
+    if counts.top5_errors is not None:
+        values |= {"top5_errors": counts.top5_errors, "top5_error": counts.top5_error}
+    return values
+
+
+def provenance(
+    config: RunConfig,
+    dataset: Dataset,
+    command: str,
+    device: torch.device,
+    mode: str,
+    started: str,
+    resumed: int | None,
+) -> dict[str, Any]:
+    """How the run was carried out, and all that repeats it."""
+    execution, cuda = config.execution, device.type == "cuda"
+    skipped = {"data_skipped": list(dataset.skipped)} if dataset.skipped else {}
+    return {
+        "execution": plain(execution) | {"threads": num_threads(execution), "step": mode, "world_size": dist.size()},
+        "provenance": environment()
+        | {
+            "command": command,
+            "device": device_name(device),
+            "precision": arithmetic(device, config.optim.precision),
+            "torch": torch.__version__,
+            "cuda": torch.version.cuda if cuda else None,
+            "cudnn": cudnn_version() if cuda else None,
+            "data_digests": dataset.digests,
+            "resumed_at": resumed,
+            "started": started,
+            "finished": now(),
+        }
+        | skipped,
+    }

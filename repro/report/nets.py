@@ -1,0 +1,36 @@
+"""The nets of one scale as a table for a page in Markdown."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Sequence
+
+from tabulate import tabulate
+
+from repro.report.runs import group_anchor, order
+from repro.results import Reading, Record
+from repro.tables.grids import NOT_RUN
+
+
+def nets_table(reading: Reading, scale: str) -> str:
+    """The nets of ``scale`` in Markdown: mean ± standard deviation over their seeds."""
+    groups: dict[str, list[Record]] = defaultdict(list)
+    for record in reading.records:
+        if record.scale == scale:
+            groups[group_anchor(record)].append(record)
+    rows = []
+    for group in sorted(groups.values(), key=lambda group: order(group[0])):
+        train = [record.result.train.top1_error for record in group if record.result.train is not None]
+        test = [record.result.final.top1_error for record in group]
+        rows.append([group[0].label, f"{group[0].params:,}", mean_text(train), mean_text(test), str(len(group))])
+    header = ["net", "parameters", "training error %", "test error %", "seeds"]
+    text: str = tabulate(rows, header, tablefmt="pipe", disable_numparse=True, colalign=["left", *["right"] * 4])
+    return f"{text}\n"
+
+
+def mean_text(values: Sequence[float]) -> str:
+    if not values:
+        return NOT_RUN
+    spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.2f}{spread}"

@@ -1,0 +1,213 @@
+"""Evaluates trained nets again: finished runs against their records, weights of others, ensembles."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tabulate import tabulate
+
+from repro.compose import plan
+from repro.config import RunConfig
+from repro.data.transforms import PixelStats
+from repro.device import device_name
+from repro.ensemble import make_ensemble, write_ensemble
+from repro.ensembles import Ensemble
+from repro.errors import InputError, nearest
+from repro.multiview import VIEWS
+from repro.record import commit, now, write_json
+from repro.strict import require
+from repro.testing import NetTester, Row, row_of
+from repro.trained import from_file, is_torchvisions, read_weights, record_of
+
+SETTINGS = ("paths.", "execution", "device=")
+"""What may be set for a finished run: its science stands in its record."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What ``repro evaluate`` was asked for.
+
+    Args:
+        words: Run ids, and settings as ``key=value``.
+        views: Of ``VIEWS``; empty for those that the run itself was tested on (an ensemble: ``multiscale``).
+        ensemble: Whether to average the runs.
+        weights: A file of weights in the place of runs; the settings say of which net.
+        mean, std: Of the pixels in [0, 1], for each channel, as ``weights`` was trained; empty for our own.
+        resize: The shorter side for crops, as ``weights`` was trained.
+        json: Where to write what was measured.
+    """
+
+    words: tuple[str, ...]
+    views: tuple[str, ...] = ()
+    ensemble: bool = False
+    weights: Path | None = None
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    resize: int | None = None
+    json: Path | None = None
+
+
+def evaluate(request: Request, say: Callable[[str], None]) -> int:
+    """Does what ``repro evaluate`` was asked for and shows it; returns the exit code.
+
+    Raises:
+        InputError: The words do not fit together, or what they name is not there or does not hold together.
+        RunError: A net gives scores that are not finite, or something cannot be written.
+    """
+    check(request)
+    run_ids = [word for word in request.words if "=" not in word]
+    ensembles: list[Ensemble] = []
+    if request.weights is not None:
+        weights = read_weights(request.weights)
+        testing = NetTester(foreign_config(request, is_torchvisions(weights), say), say)
+        trained = from_file(request.weights, weights, testing.base)
+        rows = testing.test(trained, request.views or ("1crop",), given_stats(request, testing.device))
+    else:
+        testing = NetTester(base_config(request), say)
+        if request.ensemble:
+            rows, ensembles = averaged(testing, run_ids, request.views)
+        else:
+            rows = [row for run_id in run_ids for row in testing.retest(run_id, request.views)]
+    for ensemble in ensembles:
+        say(f"wrote {write_ensemble(testing.base.paths.work, ensemble)}")
+    say("\n" + table(rows, ensembles))
+    if any(row.equal is False for row in rows):
+        say("\nAnother device, precision or version of torch rounds otherwise, which can move a few errors.")
+    if request.json is not None:
+        write_json(request.json, as_values(rows, ensembles, testing))
+    return 0
+
+
+def averaged(testing: NetTester, run_ids: Sequence[str], views: Sequence[str]) -> tuple[list[Row], list[Ensemble]]:
+    """The ensemble of the runs on each of ``views``, and its members."""
+    rows: list[Row] = []
+    ensembles = []
+    for view in views or (default_ensemble_view(run_ids, testing.base),):
+        members = [testing.predictions_of(run_id, view) for run_id in run_ids]
+        ensembles.append(make_ensemble([record for record, _ in members], [scores for _, scores in members]))
+        rows += [row_of(record.run_id, scores, record) for record, scores in members]
+    return rows, ensembles
+
+
+def check(request: Request) -> None:
+    """Refuses what does not fit together.
+
+    Raises:
+        InputError: Always one sentence.
+    """
+    for view in request.views:
+        require(view in VIEWS, f"unknown view {view!r}: {nearest(view, VIEWS)}")
+    run_ids = [word for word in request.words if "=" not in word]
+    if request.weights is not None:
+        require(not run_ids, f"--weights is tested in the place of runs, so that {', '.join(run_ids)} cannot be named")
+        require(not request.ensemble, "--ensemble is of finished runs, not of --weights")
+        require(bool(request.mean) or not request.std, "--std needs --mean")
+        return
+    foreign = request.mean or request.std or request.resize
+    require(not foreign, "--mean, --std and --resize are for --weights: a run is tested as it was trained")
+    require(bool(run_ids), "name finished runs (`repro status` lists them), or a file with --weights")
+
+
+def base_config(request: Request) -> RunConfig:
+    """Device, threads and folders, as the words set them; the rest of it is the record's to say.
+
+    Raises:
+        InputError: A word cannot be set.
+    """
+    settings = [word for word in request.words if "=" in word]
+    for word in settings:
+        if not word.startswith(SETTINGS):
+            raise InputError(f"{word!r} cannot be set: a finished run is tested as its record says, or name --weights")
+    return plan(settings).runs[0]
+
+
+def foreign_config(request: Request, torchvisions: bool, say: Callable[[str], None]) -> RunConfig:
+    """The configuration that foreign weights are tested in: the one run that the words describe.
+
+    Raises:
+        InputError: They describe several, or an impossible one.
+    """
+    words = list(request.words)
+    given = {word.partition("=")[0] for word in words}
+    if torchvisions:
+        # Its nets are those of Table 1 but for these two (deviation D16).
+        implied = {"model.shortcut": "B", "model.stride_in": "3x3"}
+        added = [f"{key}={value}" for key, value in implied.items() if key not in given]
+        if added:
+            say(f"the weights have torchvision's names: {' '.join(added)}, as its nets are")
+        words += added
+    runs = plan(words).runs
+    if len(runs) > 1:
+        raise InputError(f"--weights is one net, but the settings describe {len(runs)}")
+    config = runs[0]
+    if request.resize is not None:
+        config = dataclasses.replace(config, data=dataclasses.replace(config.data, eval_resize=request.resize))
+    config.validate()
+    return config
+
+
+def given_stats(request: Request, device: torch.device) -> PixelStats | None:
+    """Mean and deviation as the user gave them, broadcastable to (3, H, W).
+
+    Raises:
+        InputError: They are not three numbers each, of pixels in [0, 1].
+    """
+    if not request.mean:
+        return None
+    std = request.std or (1.0, 1.0, 1.0)
+    sound = len(request.mean) == len(std) == 3 and all(0 <= m <= 1 for m in request.mean) and all(s > 0 for s in std)
+    require(sound, "--mean and --std are three numbers each, for pixels from 0 to 1, as in --mean 0.485,0.456,0.406")
+    mean, deviation = (torch.tensor(values, device=device).view(3, 1, 1) for values in (request.mean, std))
+    return PixelStats(mean, deviation)
+
+
+def default_ensemble_view(run_ids: Sequence[str], base: RunConfig) -> str:
+    """The paper's ensemble is multi-scale; images in memory have a single view."""
+    first = record_of(run_ids[0], (base.paths.work, base.paths.results / "runs"))
+    return "multiscale" if first.science.data.photos else "1crop"
+
+
+def table(rows: Sequence[Row], ensembles: Sequence[Ensemble]) -> str:
+    """Errors in percent of every net and view, ensembles below their members."""
+    cells = [
+        [row.name, row.view, row.images, row.errors, percent(row.top1_error), percent(row.top5_error), verdict(row)]
+        for row in rows
+    ]
+    for one in ensembles:
+        name, view = f"ensemble of {len(one.members)}", one.members[0].view
+        cells.append([name, view, one.images, one.errors, percent(one.top1_error), percent(one.top5_error), ""])
+    headings = ["net", "view", "images", "errors", "top-1 %", "top-5 %", "record"]
+    right = ("left", "left", "right", "right", "right", "right", "left")
+    text: str = tabulate(cells, headings, tablefmt="simple", colalign=right, disable_numparse=True)
+    return text
+
+
+def percent(error: float | None) -> str:
+    return "" if error is None else f"{error:.2f}"
+
+
+def verdict(row: Row) -> str:
+    """How a row compares with the record of its run."""
+    if row.equal is None:
+        return "–"
+    if row.equal:
+        return "equal"
+    top5 = "" if row.recorded_top5_errors is None else f", top-5 {row.recorded_top5_errors}"
+    return f"differs: {row.recorded_errors} errors{top5}"
+
+
+def as_values(rows: Sequence[Row], ensembles: Sequence[Ensemble], testing: NetTester) -> dict[str, Any]:
+    """What was measured, and on what, as JSON values; ``equal`` is null where a record says nothing of the view."""
+    return {
+        "results": [dataclasses.asdict(row) | {"equal": row.equal} for row in rows],
+        "ensembles": [dataclasses.asdict(ensemble) for ensemble in ensembles],
+        "device": device_name(testing.device),
+        "torch": torch.__version__,
+        "commit": commit(),
+        "finished": now(),
+    }

@@ -1,0 +1,160 @@
+"""Trained nets to be evaluated again: of a finished run, or from a file of weights."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from repro import checkpoint
+from repro.config import RunConfig
+from repro.device import memory_format
+from repro.errors import InputError, nearest
+from repro.models import build_model
+from repro.models.blocks import BlockNet
+from repro.models.torchvision_names import from_torchvision
+from repro.results import Record, read_record
+
+PUBLISHED_WEIGHTS = "weights.pt"
+"""Beside a published record: a checkpoint, or the state dict of the net alone."""
+NAMED = 3
+"""Wrong parts of a net that a message names."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A net's configuration and weights; ``record`` is None for those of a file."""
+
+    name: str
+    config: RunConfig
+    weights: Mapping[str, Tensor]
+    record: Record | None = None
+
+    def build(self, num_classes: int, device: torch.device) -> BlockNet:
+        """The net on ``device``, in evaluation mode.
+
+        Raises:
+            InputError: The weights are not those of such a net.
+        """
+        model = build_model(self.config.model, num_classes)
+        if reason := misfit(model.state_dict(), self.weights):
+            label = self.config.model.label
+            raise InputError(f"{self.name} does not hold a {label} of {num_classes} classes: {reason}")
+        model.load_state_dict(dict(self.weights), strict=False)  # what may be missing has been looked at
+        model.to(device, memory_format=memory_format(device))  # type: ignore[call-overload]
+        return model.eval()
+
+
+def misfit(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
+    """What of ``found`` does not fit a net that has ``wanted``, naming the first parts; empty where all does."""
+    counters = {name for name in wanted if name.endswith("num_batches_tracked")}  # which nothing reads
+    reasons = []
+    if missing := [name for name in wanted if name not in found and name not in counters]:
+        reasons.append(f"it lacks {listed(missing)}")
+    if surplus := [name for name in found if name not in wanted]:
+        reasons.append(f"it has {listed(surplus)} too many")
+    other = [
+        f"{name} of {sizes(found[name])} instead of {sizes(wanted[name])}"
+        for name in wanted
+        if name in found and found[name].shape != wanted[name].shape
+    ]
+    if other:
+        reasons.append(f"it has {listed(other)}")
+    return "; ".join(reasons)
+
+
+def listed(names: Sequence[str]) -> str:
+    rest = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def sizes(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "one value"
+
+
+def from_run(run_id: str, base: RunConfig) -> Trained:
+    """The net of a finished run, as its record describes it, with the execution and the folders of ``base``.
+
+    Its weights are ``final.pt`` in the work folder, or ``weights.pt`` beside a published record.
+
+    Raises:
+        InputError: There is no such finished run, its record does not hold together, or its weights are not there.
+        RunError: The checkpoint is damaged.
+    """
+    work, published = base.paths.work, base.paths.results / "runs"
+    record = record_of(run_id, (work, published))
+    places = (work / run_id / checkpoint.FINAL, published / run_id / PUBLISHED_WEIGHTS)
+    file = next((place for place in places if place.is_file()), None)
+    if file is None:
+        raise InputError(f"the weights of {run_id} are not there: neither {places[0]} nor {places[1]} exists")
+    weights = checkpoint.load(file)["model"] if file.name == checkpoint.FINAL else read_weights(file)
+    return Trained(run_id, config_of(record, base), weights, record)
+
+
+def record_of(run_id: str, roots: Sequence[Path]) -> Record:
+    """The record of a finished run, from the first of ``roots`` that has one.
+
+    Raises:
+        InputError: None has, or it does not hold together.
+    """
+    finished = {file.parent.name: file for root in reversed(roots) for file in root.glob("*/record.json")}
+    if run_id not in finished:
+        known = nearest(run_id, finished) if finished else "there is none"
+        raise InputError(f"{run_id!r} is not a finished run of {' or '.join(map(str, roots))}: {known}")
+    try:
+        return read_record(finished[run_id])
+    except InputError as error:
+        raise InputError(f"the record {finished[run_id]} does not hold together: {error}") from None
+
+
+def config_of(record: Record, base: RunConfig) -> RunConfig:
+    """The configuration of a finished run, with the execution and the folders of ``base``."""
+    science = record.science
+    return dataclasses.replace(
+        base,
+        exp=record.exp,
+        scale=record.scale,
+        seed=record.seed,
+        model=science.model,
+        data=science.data,
+        optim=science.optim,
+        eval=science.eval,
+    )
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The values of a net from a file that torch saved: a state dict, or a dictionary that holds one as ``model`` or
+    ``state_dict``. Nothing that the file holds is run.
+
+    Raises:
+        InputError: It cannot be read so.
+    """
+    try:
+        payload: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise InputError(f"the weights {path} cannot be read ({error.strerror or error})") from None
+    except Exception as error:  # a file of another kind surfaces as many kinds of error
+        raise InputError(f"{path} is not a file of weights alone ({checkpoint.reason(error)})") from None
+    for key in ("model", "state_dict"):
+        if isinstance(payload, dict) and isinstance(payload.get(key), dict):
+            payload = payload[key]
+    named = isinstance(payload, dict) and all(isinstance(name, str) for name in payload)
+    if not named or not payload or not all(isinstance(value, Tensor) for value in payload.values()):
+        raise InputError(f"{path} does not hold the weights of a net by their names")
+    weights: dict[str, Tensor] = payload
+    return weights
+
+
+def is_torchvisions(weights: Mapping[str, Tensor]) -> bool:
+    """Whether the names are those of torchvision's ResNets."""
+    return any(name.startswith("layer") for name in weights)
+
+
+def from_file(path: Path, weights: Mapping[str, Tensor], config: RunConfig) -> Trained:
+    """The net of ``config`` with weights from a file, under our names or torchvision's."""
+    return Trained(path.name, config, from_torchvision(weights) if is_torchvisions(weights) else weights)

@@ -1,0 +1,92 @@
+"""Small folders of photographs for the tests, laid out as ImageNet and Tiny ImageNet are, and files that are odd."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from repro.config import DataConfig
+
+CLASSES = ("n01440764", "n01443537", "n02105855")
+
+
+def config(name: str = "imagenet", **changes: object) -> DataConfig:
+    """Small crops of a folder that is not the whole set."""
+    values = {
+        "name": name,
+        "split": "train",
+        "image_size": 32,
+        "train_images": None,
+        "test_images": None,
+        "mean": "per_pixel",
+        "std": "none",
+        "pad": 0,
+        "pad_order": "after_mean",
+        "flip": True,
+        "resize": (36, 48),
+        "eval_resize": 40,
+        "colour": "pca",
+        "partial": True,
+    }
+    return DataConfig(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def picture(seed: int, height: int | None = None, width: int | None = None) -> Image.Image:
+    """A smooth picture, of a size of its own unless told; colours go together, as in photographs."""
+    random = np.random.default_rng(seed)
+    height = height or int(random.integers(40, 80))
+    width = width or int(random.integers(40, 80))
+    grey = random.integers(0, 256, (5, 5, 1))
+    coarse = (0.7 * grey + 0.3 * random.integers(0, 256, (5, 5, 3))).astype(np.uint8)
+    return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def write(path: Path, seed: int) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture(seed).save(path, "JPEG", quality=90)
+    return path
+
+
+def make_train(folder: Path, below: str, classes: tuple[str, ...], count: int) -> None:
+    for label, name in enumerate(classes):
+        for i in range(count):
+            write(folder / "train" / name / below / f"{name}_{i}.JPEG", 1000 * label + i)
+
+
+def make_imagenet(
+    folder: Path, train: int = 6, val: int = 2, flat: bool = False, classes: tuple[str, ...] = CLASSES
+) -> Path:
+    """``train/<class>/*.JPEG``, and ``val`` likewise, or ``flat`` with ``val/labels.txt``; so many of each class."""
+    make_train(folder, ".", classes, train)
+    lines = []
+    for i in range(val * len(classes)):
+        # One class after the other, so that the order of the names is not that of the labels.
+        wnid = classes[i % len(classes)]
+        name = f"ILSVRC2012_val_{i + 1:08d}.JPEG"
+        write(folder / "val" / ("." if flat else wnid) / name, 500_000 + i)
+        lines.append(f"{name} {wnid}\n")
+    if flat:
+        (folder / "val" / "labels.txt").write_text("".join(lines))
+    return folder
+
+
+def make_tiny(folder: Path, train: int = 6, val: int = 2, classes: tuple[str, ...] = CLASSES) -> Path:
+    """``train/<class>/images/*.JPEG``, ``val/images`` with ``val_annotations.txt``."""
+    make_train(folder, "images", classes, train)
+    lines = []
+    for i in range(val * len(classes)):
+        write(folder / "val" / "images" / f"val_{i}.JPEG", 500_000 + i)
+        lines.append(f"val_{i}.JPEG\t{classes[i % len(classes)]}\t0\t0\t40\t40\n")
+    (folder / "val" / "val_annotations.txt").write_text("".join(lines))
+    for name in classes:
+        (folder / "train" / name / f"{name}_boxes.txt").write_text("no image\n")
+    return folder
+
+
+def truncate(path: Path) -> Path:
+    """Only the first half of the file is left."""
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    return path

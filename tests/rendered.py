@@ -1,0 +1,39 @@
+"""What is rendered from planted records, with a short Table 1: building all its nets takes seconds."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from repro import architecture
+from repro.paper import PaperTable, load_table
+from tests.planted import DEMO, plant
+
+
+@contextmanager
+def short_table_1() -> Iterator[None]:
+    """Table 1 with its first net and the references."""
+
+    def first_and_references(number: int) -> PaperTable:
+        paper = load_table(number)
+        return dataclasses.replace(paper, rows=tuple(row for row in paper.rows if row.cited or row.layers == 18))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(architecture, "load_table", first_and_references)
+        yield
+
+
+def plant_some(results: Path) -> Path:
+    """Two nets of five seeds and one of one at the paper's budget, and two proxies; returns the folder of the runs."""
+    runs = results / "runs"
+    for seed in range(5):
+        plant(runs, 20, "A", seed, 8.6 + seed / 20, train_error=0.4)
+        plant(runs, 20, "none", seed, 9.0 + seed / 20, train_error=2.0)
+    plant(runs, 56, "A", 0, 7.0)
+    for seed in range(2):
+        plant(runs, 56, "none", seed, 80.0 + seed, train_error=85.0, scale="demo", science=DEMO)
+    return runs

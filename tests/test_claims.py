@@ -1,0 +1,408 @@
+"""Claims: the file, each verdict from planted records, what is left out and named, and what one record moves."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import shutil
+
+import numpy
+import pytest
+
+from repro.claims.command import answer
+from repro.claims.comparisons import compute
+from repro.claims.evidence import Evidence, Seeds
+from repro.claims.render import explain, to_json, to_markdown, to_text
+from repro.claims.verdicts import check
+from repro.compose import plan
+from repro.config import NUMERICS_VERSION, later_defaults, recipe_of
+from repro.errors import InputError
+from repro.paper import load_recipe
+from repro.paper.claims import load_claims
+from repro.resources import shared_dir
+from repro.results import read_records
+from tests.planted import edit
+from tests.planted_claims import plant_group, plant_paper
+
+DEMO = {"data.image_size": 16, "data.pad": 2, "optim.steps": 400, "optim.milestones": [300], "optim.lr": 0.01}
+DETECTION = {
+    "voc_gain",
+    "coco_gain",
+    "box_refinement",
+    "context",
+    "multiscale",
+    "coco_win",
+    "voc12_margin",
+    "det_margin",
+}
+TOLD = {"low_convergence_rate", "identity_not_optimal", "not_sota_focus"}
+UNDECIDABLE = {*DETECTION, "loc_gain", "ensemble_win", *TOLD}
+COUNTED = {"no_extra_params", "flops_152_vs_vgg", "flops_34_vs_vgg19"}
+
+
+def verdicts(*roots):
+    return {verdict.claim.id: verdict for verdict in check(read_records(roots)).verdicts}
+
+
+def finding(verdict, name):
+    return next(found for found in verdict.judgement.findings if found.comparison.name == name)
+
+
+def plant(root, *groups, seeds=5, **how):
+    """All ``seeds`` of the groups; returns the folder of the last."""
+    return [plant_group(root, name, seed, **how) for name in groups for seed in range(seeds)][-1]
+
+
+@pytest.fixture(scope="module")
+def paper(tmp_path_factory):
+    """Every group with the paper's values, published."""
+    root = tmp_path_factory.mktemp("paper") / "runs"
+    plant_paper(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def checked(paper):
+    return check(read_records([paper]))
+
+
+@pytest.fixture
+def experiments(tmp_path, monkeypatch):
+    folder = tmp_path / "experiments"
+    shutil.copytree(shared_dir("experiments"), folder)
+    monkeypatch.setenv("REPRO_SHARE", str(tmp_path))
+    return folder
+
+
+# ------------------------------------------------------------------------------------------------------------ the file
+
+
+def test_there_are_the_41_claims_and_one_that_the_paper_argues_from():
+    claims = load_claims().claims
+    assert len([claim for claim in claims if not claim.argued]) == 41
+    assert [claim.id for claim in claims if claim.argued] == ["constructed_solution"]
+    assert {claim.id for claim in claims if claim.undecidable} == UNDECIDABLE
+
+
+def test_the_words_of_every_group_make_the_runs_it_asks_for():
+    claims = load_claims()
+    for group in claims.groups.values():
+        words = [f"{key}={str(value).lower() if value is True else value}" for key, value in group.run.items()]
+        (config,) = plan([*claims.words[group.recipe].split(), *words, "seed=1"]).runs
+        made = {**later_defaults(), **recipe_of(config.science())}
+        wanted = {**later_defaults(), **load_recipe(group.recipe).fields, **group.run}
+        assert {key: value for key, value in made.items() if wanted[key] != value} == {}
+        assert config.model.label.split(" from ")[0].split()[0] in group.label
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ('groups = ["plain20", "plain56"]', 'groups = ["plain20", "plain65"]', "unknown group 'plain65'"),
+        ('groups = ["plain20", "plain56"]', 'groups = ["plain20", "plain34"]', "different recipes cannot be compared"),
+        ('groups = ["plain20", "plain56"]', 'groups = ["plain20"]', "1 groups do not fit order"),
+        ('test = "order", metric = "top1', 'test = "ordr", metric = "top1', "did you mean 'order'"),
+        (", margin = 0.5, paired", ", paired", "equal needs margin"),
+        ('direction = "rising"', 'direction = "up"', "direction"),
+        ("above = 60.0", "above = 60.0, below = 70.0", "bound needs either above or below"),
+        ("window = [0.0, 0.25]", "window = [0.25, 0.0]", "two parts of the steps"),
+        ("seeds = 5", "seeds = 1", "one run has no spread"),
+        ('id = "not_overfitting"', 'id = "degradation_cifar"', "degradation_cifar is there twice"),
+        ('undecidable = "A statement of intent."', "", "has comparisons that decide it, or is undecidable"),
+        ("proxy_seeds = 3", "", "proxy_seeds is missing"),
+    ],
+)
+def test_a_claims_file_that_does_not_fit_is_one_sentence(experiments, old, new, sentence):
+    file = experiments / "claims.toml"
+    text = file.read_text(encoding="utf-8")
+    assert old in text
+    file.write_text(text.replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(InputError, match=re.escape(sentence)) as error:
+        load_claims()
+    assert str(error.value).startswith("experiments/claims.toml: ")
+
+
+# ------------------------------------------------------------------------------------------------------------ verdicts
+
+
+def test_without_a_run_counts_alone_decide(tmp_path):
+    found = verdicts(tmp_path)
+    assert {id for id, verdict in found.items() if verdict.status == "holds"} == COUNTED
+    assert {id for id, verdict in found.items() if verdict.status == "not decidable here"} == UNDECIDABLE
+    assert {v.status for id, v in found.items() if id not in COUNTED | UNDECIDABLE} == {"not run"}
+    assert finding(found["no_extra_params"], "parameters at 34 layers").outcome.numbers == (21_623_848,)
+
+
+def test_with_the_papers_own_values_every_claim_holds(checked):
+    assert {verdict.claim.id for verdict in checked.verdicts if verdict.status != "holds"} == UNDECIDABLE
+
+
+def test_a_reversed_order_fails_and_an_unclear_one_is_inconclusive(tmp_path):
+    plant(tmp_path, "plain20")
+    plant(tmp_path, "plain56", shift=-6.0)
+    found = verdicts(tmp_path)["degradation_cifar"]
+    assert (found.status, finding(found, "test error").status) == ("fails", "fails")
+    assert finding(found, "training error").status == "fails"
+    shutil.rmtree(tmp_path)
+    plant(tmp_path, "plain20", noise=40)
+    plant(tmp_path, "plain56", noise=40, shift=-2.0)
+    assert verdicts(tmp_path)["degradation_cifar"].status == "inconclusive"
+
+
+def test_a_claim_of_which_a_part_is_not_run_is_inconclusive_and_says_so(tmp_path):
+    plant(tmp_path, "plain20", "plain56")
+    found = verdicts(tmp_path)["not_overfitting"]
+    assert found.status == "inconclusive"
+    assert finding(found, "training error, CIFAR-10").status == "holds"
+    assert finding(found, "training error, ImageNet").because == "no run of plain-18, plain-34"
+
+
+def test_fewer_seeds_than_were_set_decide_nothing_and_the_missing_are_named(tmp_path):
+    plant(tmp_path, "plain20")
+    for seed in (0, 1, 3):
+        plant_group(tmp_path, "plain56", seed)
+    found = verdicts(tmp_path)["degradation_cifar"]
+    part = finding(found, "test error")
+    assert (found.status, part.because) == ("inconclusive", "too few seeds: plain-56 3 of 5")
+    assert part.outcome.p is not None and part.outcome.p < 0.001
+    assert part.groups[1].missing == (2, 4)
+    assert part.groups[1].command == "repro run model.depth=56 model.shortcut=none seed=2,4"
+
+
+def test_one_seed_a_group_is_not_tested(tmp_path):
+    plant(tmp_path, "plain20", "plain56", seeds=1)
+    part = finding(verdicts(tmp_path)["degradation_cifar"], "test error")
+    assert (part.status, part.outcome.p, part.groups[0].std) == ("inconclusive", None, None)
+    assert part.groups[0].mean == pytest.approx(8.9)
+
+
+def test_a_published_value_outside_the_interval_of_one_more_run_fails(tmp_path):
+    plant(tmp_path, "resnet34a", "resnet18a", seeds=3)
+    assert verdicts(tmp_path)["resnet34_better"].status == "holds"
+    plant(tmp_path, "resnet18a", seeds=3, shift=2.0)
+    found = verdicts(tmp_path)["resnet34_better"]
+    assert finding(found, "10-crop error").status == "holds"
+    assert (finding(found, "by 2.85 points").status, found.status) == ("fails", "fails")
+
+
+def test_an_interval_that_is_too_wide_confirms_no_published_value(tmp_path):
+    plant(tmp_path, "resnet34a", "resnet18a", seeds=3, noise=4)
+    part = finding(verdicts(tmp_path)["resnet34_better"], "by 2.85 points")
+    assert (part.status, part.because) == ("inconclusive", "the interval is too wide to say anything")
+
+
+def test_what_decides_nothing_is_shown(tmp_path):
+    plant(tmp_path, "resnet20", shift=1.0)
+    plant(tmp_path, "resnet32", "resnet44", "resnet56", "resnet110")
+    found = verdicts(tmp_path)["resnet_cifar_improves"]
+    assert (found.status, finding(found, "published ResNet-20").status) == ("holds", "fails")
+    assert finding(found, "published ResNet-110").status == "holds"
+
+
+def test_about_equal_has_to_be_shown(tmp_path):
+    plant(tmp_path, "resnet34a", "resnet34b", "resnet34c", seeds=3)
+    assert verdicts(tmp_path)["projections_not_essential"].status == "holds"
+    plant(tmp_path, "resnet34a", seeds=3, noise=8)
+    assert verdicts(tmp_path)["projections_not_essential"].status == "inconclusive"
+    plant(tmp_path, "resnet34a", seeds=3, shift=3.0)
+    assert verdicts(tmp_path)["projections_not_essential"].status == "fails"
+
+
+def test_seeds_pair_by_their_number_and_not_by_their_place(tmp_path):
+    plant(tmp_path, "warm110", "cold110")
+    part = finding(verdicts(tmp_path)["warmup_needed"], "final test error")
+    warm, cold = (dict(zip(group.seeds, group.values, strict=True)) for group in part.groups)
+    assert part.outcome.test == "paired t test"
+    assert part.outcome.difference == pytest.approx(sum(cold[seed] - warm[seed] for seed in warm) / 5)
+
+
+def test_one_evaluation_in_the_other_order_keeps_throughout_from_holding(tmp_path):
+    plant(tmp_path, "plain18", "plain34", seeds=3)
+    assert verdicts(tmp_path)["plain34_worse_train"].status == "holds"
+    for file in tmp_path.glob("imagenet-plain34*/curve.csv"):
+        lines = file.read_text(encoding="utf-8").splitlines()
+        cells = lines[3].split(",")
+        lines[3] = ",".join([*cells[:4], "30.0", *cells[5:]])
+        file.write_text("\n".join(lines), encoding="utf-8")
+    part = finding(verdicts(tmp_path)["plain34_worse_train"], "training error at every evaluation")
+    assert part.status == "fails"
+    assert "19 of 20 evaluations" in part.outcome.statistic
+
+
+def test_a_construction_with_other_errors_fails(tmp_path):
+    plant(tmp_path, "plain20", "plain56")
+    folder = plant(tmp_path, "constructed56", seeds=3)
+    assert verdicts(tmp_path)["constructed_solution"].status == "holds"
+    edit(folder, "construction", "deep_errors", value=950)
+    found = verdicts(tmp_path)["constructed_solution"]
+    assert (found.status, found.judgement.findings[0].outcome.numbers) == ("fails", (0, 50))
+
+
+def test_a_constructed_net_is_no_seed_of_the_net_with_a_random_start(tmp_path):
+    plant(tmp_path, "plain20", "plain56", seeds=3, scale="demo", science=DEMO)
+    plant(tmp_path, "constructed56", seeds=8, scale="demo", science=DEMO)
+    proxy = verdicts(tmp_path)["degradation_cifar"].proxy
+    assert proxy is not None and len(proxy.findings[0].groups[1].seeds) == 3
+
+
+def test_comparisons_of_a_family_are_corrected_together(checked):
+    found = {verdict.claim.id: verdict for verdict in checked.verdicts}
+    family = [found[id] for id in ("all_options_beat_plain", "B_over_A", "C_over_B")]
+    parts = [part for verdict in family for part in verdict.judgement.findings]
+    assert {part.tests for part in parts} == {5}
+    smallest = min(parts, key=lambda part: part.outcome.p)
+    assert smallest.adjusted_p == pytest.approx(5 * smallest.outcome.p)
+    assert found["degradation_cifar"].judgement.findings[0].tests == 2
+
+
+def test_the_whole_rule_calls_equal_nets_different_as_rarely_as_alpha():
+    claims = load_claims()
+    claim = claims.claim("degradation_cifar")
+    groups = [claims.groups[name] for name in ("plain20", "plain56")]
+    called = 0
+    for draw in numpy.random.default_rng(0).normal(8, 0.2, (400, 2, 2, 5)):
+        ps: list[float] = []
+        for c, values in zip(claim.comparisons, draw, strict=True):
+            seeds = [Seeds(g, 5, tuple(range(5)), values=tuple(v)) for g, v in zip(groups, values, strict=True)]
+            ps.append(compute(claims, c, Evidence("paper", tuple(seeds), ())).p or 0.0)
+        called += min(ps) * 2 < 0.05
+    assert called / 400 < 0.075
+
+
+# ------------------------------------------------------------------------------------------------- evidence left out
+
+
+def test_a_wrong_record_is_named_and_left_out(tmp_path):
+    runs = tmp_path / "runs"
+    plant(runs, "plain20", "plain56", seeds=6)
+    folders = sorted(runs.glob("*plain56*"))
+    edit(folders[0], "fingerprint", value="0" * 16)
+    edit(folders[1], "provenance", "dirty", value=True)
+    edit(folders[2], "provenance", "commit", value="unknown")
+    edit(folders[3], "result", "final", "errors", value=3)
+    found = check(read_records([runs]))
+    part = finding(next(v for v in found.verdicts if v.claim.id == "degradation_cifar"), "test error")
+    assert sorted(part.groups[1].run_ids) == [folder.name for folder in folders[4:]]
+    assert part.status == "inconclusive" and len(part.groups[1].missing) == 3
+    reasons = {problem.name: (problem.reason, problem.breaks) for problem in found.problems}
+    assert set(reasons) == {f"runs/{folder.name}" for folder in folders[:4]}
+    assert "fingerprint" in reasons[f"runs/{folders[0].name}"][0]
+    assert reasons[f"runs/{folders[1].name}"] == ("it was made from a tree with uncommitted changes", True)
+    assert reasons[f"runs/{folders[2].name}"] == ("it was made from an unknown commit", False)
+    assert all(f"Left out: {name}" in to_text(found) for name in reasons)
+
+
+def test_a_run_with_another_setting_is_no_seed_of_the_group(tmp_path):
+    plant(tmp_path, "plain20", "plain56")
+    plant_group(tmp_path, "plain56", 5, science={"optim.lr": 0.05})
+    part = finding(verdicts(tmp_path)["degradation_cifar"], "test error")
+    assert part.groups[1].seeds == (0, 1, 2, 3, 4)
+
+
+def test_another_numerics_version_is_named_and_left_out(tmp_path):
+    plant(tmp_path, "plain20", "plain56")
+    old = plant_group(tmp_path, "plain56", 5, numerics_version=NUMERICS_VERSION - 1)
+    part = finding(verdicts(tmp_path)["degradation_cifar"], "test error")
+    assert part.groups[1].seeds == (0, 1, 2, 3, 4)
+    assert part.notes == (f"left out, of numerics version 1 instead of {NUMERICS_VERSION}: {old.name}",)
+
+
+def test_groups_of_different_numerics_versions_are_not_compared(tmp_path):
+    plant(tmp_path, "plain20")
+    plant(tmp_path, "plain56", numerics_version=NUMERICS_VERSION - 1)
+    assert verdicts(tmp_path)["degradation_cifar"].status == "not run"
+
+
+def test_a_record_without_the_measure_is_named_and_left_out(tmp_path):
+    folder = plant(tmp_path, "resnet34a", "resnet34b", seeds=3)
+    edit(folder, "result", "views", value=[])
+    part = finding(verdicts(tmp_path)["B_over_A"], "10-crop error")
+    assert part.groups[0].seeds == (0, 1)
+    assert part.notes == (f"left out: {folder.name}: it has no 10crop result",)
+
+
+@pytest.mark.parametrize("name", ["plain20", "resnet34b", "resnet110", "constructed56"])
+def test_deleting_a_record_changes_exactly_the_claims_that_rest_on_it(paper, checked, name):
+    reading, before = read_records([paper]), checked
+    groups = [group for v in before.verdicts for f in v.judgement.findings for group in f.groups]
+    label = load_claims().groups[name].label
+    run_id = next(group.run_ids[0] for group in groups if group.label == label)
+    gone = next(record for record in reading.records if record.run_id == run_id)
+    after = check(dataclasses.replace(reading, records=tuple(r for r in reading.records if r is not gone)))
+    changed = {old.claim.id for old, new in zip(before.verdicts, after.verdicts, strict=True) if old != new}
+    resting = {v.claim.id for v in before.verdicts if gone.run_id in (*v.judgement.run_ids, *v.family_run_ids)}
+    assert changed == resting != set()
+
+
+def test_proxies_stand_beside_and_never_decide(tmp_path):
+    plant(tmp_path, "plain20", "plain56", seeds=3, scale="demo", science=DEMO)
+    found = verdicts(tmp_path)["degradation_cifar"]
+    assert (found.status, found.proxy.status) == ("not run", "holds")
+    assert found.judgement.run_ids == () and len(found.proxy.run_ids) == 6
+    assert verdicts(tmp_path)["plain34_worse_val"].proxy is None
+
+
+# ---------------------------------------------------------------------------------------------------- what is printed
+
+
+def test_the_text_has_a_line_for_every_claim(checked):
+    text = to_text(checked)
+    lines = text.split("\n\n")[0].splitlines()[2:]
+    assert [line.split("  ")[0] for line in lines].count("holds") == 29
+    assert [re.split(r" {2,}", line)[1] for line in lines] == [claim.id for claim in load_claims().claims]
+    assert "42 claims: 29 hold, 0 fail, 0 inconclusive, 0 not run, 13 not decidable here." in text
+
+
+def test_one_claim_in_full_has_all_that_it_rests_on(checked):
+    text = " ".join(explain(checked, "degradation_cifar").split())
+    for part in (
+        "degradation_cifar: holds",
+        "(Figure 1)",
+        "plain-20: 9.00 ± 0.08 % over 5 seeds: s0 8.90, s1 9.10, s2 9.00, s3 8.95, s4 9.05",
+        "a single run on 10,000 images has a binomial standard error of 0.29",
+        "Welch's t test, difference +3.50 from",
+        "Corrected by Holm for 2 tests",
+        "Power: 5 seeds detect a difference of 0.16 with a power of 80 %",
+    ):
+        assert part in text
+    assert len(re.findall(r"cifar10-plain56-s\d-[0-9a-f]{8}", text)) == 10
+
+
+def test_one_claim_in_full_says_why_it_cannot_be_decided_and_which_is_unknown(tmp_path):
+    found = check(read_records([tmp_path]))
+    assert "Not decidable here: A statement of intent." in explain(found, "not_sota_focus")
+    with pytest.raises(InputError, match="did you mean 'degradation_cifar'"):
+        explain(found, "degradation_cifr")
+
+
+def test_the_markdown_links_to_the_runs(paper, checked):
+    text = to_markdown(checked)
+    links = set(re.findall(r"\]\((runs/[^)]+)\)", text))
+    assert len(links) == len(list(paper.iterdir()))
+    assert all((paper.parent / link).is_file() for link in links)
+    assert "## Holds (29)" in text and "## Not decidable here (13)" in text and "## Fails" not in text
+
+
+def test_the_json_reads_back(checked):
+    values = json.loads(to_json(checked))
+    verdict = next(v for v in values["verdicts"] if v["id"] == "B_over_A")
+    (part,) = verdict["judgement"]["findings"]
+    assert (verdict["status"], part["status"], part["tests"], values["broken"]) == ("holds", "holds", 5, False)
+    assert part["groups"][0]["values"] == [24.42, 24.62, 24.52]
+    assert 0 < part["outcome"]["p"] < part["adjusted_p"] < 0.05
+
+
+def test_the_exit_code(tmp_path):
+    runs = tmp_path / "runs"
+    folder = plant(runs, "plain20", "plain56")
+    assert answer(read_records([runs]))[1] == answer(read_records([runs]), strict=True)[1] == 0
+    plant(runs, "plain56", shift=-6.0)
+    assert answer(read_records([runs]))[1] == 0
+    assert answer(read_records([runs]), strict=True)[1] == 1
+    edit(folder, "provenance", "dirty", value=True)
+    assert answer(read_records([runs]))[1] == 1
+    own = runs.rename(tmp_path / "work")
+    assert answer(read_records([own]))[1] == 0
+    with pytest.raises(InputError, match="for all claims together"):
+        answer(read_records([own]), "degradation_cifar", "json")

@@ -1,0 +1,79 @@
+"""The CSV of all runs: documented columns, one row a run or an evaluation, and values that read back."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+
+import pandas
+import pytest
+
+from repro.errors import RunError
+from repro.export import curve_columns, curves, run_columns, runs, to_csv, write
+from repro.results import CURVE_COLUMNS, read_records
+from tests.planted import DEMO, edit, plant
+
+PAGE = (Path(__file__).resolve().parent.parent / "docs" / "export.md").read_text(encoding="utf-8")
+
+
+def back(frame):
+    return pandas.read_csv(io.StringIO(to_csv(frame)))
+
+
+@pytest.mark.parametrize("columns", [run_columns, curve_columns])
+def test_the_page_explains_every_column_and_no_other(columns):
+    rows, curve = PAGE.split("## One row a run and evaluation")
+    part = curve if columns is curve_columns else rows.split("## One row a run")[1]
+    cells = [line.split("|")[1] for line in part.splitlines() if line.startswith("| `")]
+    named = [name for cell in cells for name in re.findall(r"`([^`]+)`", cell)]
+    assert sorted(named) == sorted(columns())
+
+
+def test_one_row_a_run_with_what_was_set_and_measured(tmp_path):
+    plant(tmp_path, 20, "none", seed=1, error=9.25)
+    plant(tmp_path, 56, seed=0, error=60.0, scale="demo", science=DEMO)
+    table = back(runs(read_records([tmp_path]))).set_index("run_id")
+    assert list(table.columns) == run_columns()[1:]
+    plain = table[table["scale"] == "paper"].iloc[0]
+    assert (plain["model.shortcut"], plain["model.depth"], plain["seed"]) == ("none", 20, 1)
+    assert (plain["final.top1_error"], plain["final.errors"], plain["final.images"]) == (9.25, 925, 10000)
+    assert plain["optim.milestones"] == "[32000, 48000]"
+    assert not plain["provenance.dirty"]
+    assert pandas.isna(plain["10crop.top1_error"]) and pandas.isna(plain["construction.gap"])
+    proxy = table[table["scale"] == "demo"].iloc[0]
+    assert (proxy["optim.lr"], proxy["steps"]) == (0.02, 200)
+
+
+def test_views_and_constructions_have_their_columns(tmp_path):
+    folder = plant(tmp_path)
+    view = {"view": "10crop", "split": "test", "errors": 30, "images": 100, "top1_error": 30.0}
+    edit(folder, "result", "views", value=[{**view, "top5_errors": 10, "top5_error": 10.0}])
+    begun = {"from_run": "a-run", "shallow_errors": 3, "deep_errors": 4, "images": 100, "gap": 0.5}
+    edit(folder, "construction", value={**begun, "shallow_batch_error": 3.0, "deep_batch_error": 4.0})
+    row = back(runs(read_records([tmp_path]))).iloc[0]
+    assert (row["10crop.top1_error"], row["10crop.top5_errors"]) == (30.0, 10)
+    assert (row["construction.from_run"], row["construction.deep_errors"]) == ("a-run", 4)
+
+
+def test_curves_have_one_row_an_evaluation_and_name_a_run_without(tmp_path):
+    whole, broken = plant(tmp_path, 20, seed=0), plant(tmp_path, 20, seed=1)
+    (broken / "curve.csv").unlink()
+    frame, left_out = curves(read_records([tmp_path]))
+    table = back(frame)
+    assert list(table.columns) == curve_columns()
+    assert set(table["run_id"]) == {whole.name} and set(table["eval_split"]) == {"test"}
+    stored = pandas.read_csv(whole / "curve.csv")
+    pandas.testing.assert_frame_equal(table[CURVE_COLUMNS], stored)
+    assert [(out.name, out.reason) for out in left_out] == [(broken.name, "it has no curve.csv")]
+
+
+def test_no_run_is_a_header(tmp_path):
+    reading = read_records([tmp_path])
+    assert to_csv(runs(reading)) == ",".join(run_columns()) + "\n"
+    assert to_csv(curves(reading)[0]) == ",".join(curve_columns()) + "\n"
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
+    with pytest.raises(RunError, match="cannot be written"):
+        write(runs(read_records([tmp_path])), tmp_path / "missing" / "runs.csv")

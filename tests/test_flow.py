@@ -1,0 +1,150 @@
+"""Signals and gradients of a batch against a written-out step, and a measurement that leaves no trace."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from repro.data import load
+from repro.data.inputs import train_feed
+from repro.data.transforms import generator_for
+from repro.flow import measure_flow
+from repro.models import build_model
+from repro.models.blocks import BlockNet, GroupBatchNorm2d
+from repro.optim import build_optimizer
+from repro.step import EagerStep
+from tests.ranks import on_ranks
+from tests.runs import config
+from tests.test_models import net_config
+from tests.test_responses import net
+
+
+def batch(size: int = 16) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    return torch.randn(size, 3, 8, 8, generator=generator), torch.randint(0, 10, (size,), generator=generator)
+
+
+def test_gradients_and_deviations_are_those_of_a_step() -> None:
+    model = net(8, "none")
+    found = {entry["layer"]: entry for entry in measure_flow(model, *batch(4), "fp32")}
+    images, labels = batch(4)
+    model.train()
+    F.cross_entropy(model(images), labels).backward()
+    layers: dict[str, Any] = dict(model.named_modules())
+    assert len(found) == 7
+    for name, entry in found.items():
+        assert entry["gradient_norm"] == pytest.approx(layers[str(name)].weight.grad.norm().item(), rel=1e-5)
+    first = layers["bn1"](layers["conv1"](images))
+    assert found["conv1"]["forward_std"] == pytest.approx(first.double().std(correction=0).item(), rel=1e-5)
+
+
+def test_the_sum_of_a_residual_block_is_not_its_layer() -> None:
+    """Batch norm at scale 1 and shift 0 gives a deviation of 1 in training mode, the addition another."""
+    model = build_model(net_config(depth=14, bn_group_size=16), 10, generator_for(0, "init"))
+    entries = measure_flow(model, *batch(), "fp32")
+    assert [entry["forward_std"] for entry in entries] == pytest.approx([1.0] * len(entries), rel=1e-3)
+
+
+class Training:
+    """A few steps with momentum, with or without measurements in between."""
+
+    def __init__(self, folder: Path, *words: str) -> None:
+        run = config(folder, *words)
+        dataset = load(run.data, run.paths.data, may_fetch=False, say=lambda line: None)
+        self.model: BlockNet = build_model(run.model, 10, generator_for(0, "init"))
+        self.model.recompute = run.execution.checkpoint_activations
+        self.optimizer = build_optimizer(self.model, run.optim)
+        self.stream = train_feed(dataset, run, torch.device("cpu"))
+        self.step = EagerStep(self.model, self.optimizer, self.stream, "fp32", 10)
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        return self.stream.augmented(self.stream.fed(step))
+
+    def train(self, *, measured: bool) -> list[Any]:
+        for step in range(4):
+            if measured:
+                measure_flow(self.model, *self.batch(step), "fp32")
+            self.step.run(step)
+        return self.step.read()
+
+    def state(self) -> dict[str, Any]:
+        return copy.deepcopy(
+            {
+                "weights": self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "gradients": {name: p.grad for name, p in self.model.named_parameters()},
+                "modes": [m.training for m in self.model.modules()],
+                "hooks": [len(m._forward_hooks) for m in self.model.modules()],
+                "counting": [m.updates_statistics for m in self.model.modules() if isinstance(m, GroupBatchNorm2d)],
+            }
+        )
+
+
+def assert_equal(found: Any, expected: Any) -> None:
+    if isinstance(expected, Tensor):
+        assert torch.equal(found, expected)
+    elif isinstance(expected, dict):
+        assert found.keys() == expected.keys()
+        for key, value in expected.items():
+            assert_equal(found[key], value)
+    elif isinstance(expected, list):
+        assert len(found) == len(expected)
+        for mine, theirs in zip(found, expected, strict=True):
+            assert_equal(mine, theirs)
+    else:
+        assert found == expected
+
+
+WAYS = [(), ("model.bn_group_size=4", "model.shortcut=B"), ("execution.checkpoint_activations=true",)]
+
+
+@pytest.mark.parametrize("words", WAYS)
+def test_measuring_changes_no_bit_of_anything(tmp_path: Path, words: tuple[str, ...]) -> None:
+    training = Training(tmp_path, "model.depth=8", *words)
+    training.train(measured=False)
+    before = training.state()
+    assert any(gradient is not None for gradient in before["gradients"].values())
+    measure_flow(training.model, *training.batch(4), "fp32")
+    assert_equal(training.state(), before)
+
+
+@pytest.mark.parametrize("words", WAYS)
+def test_training_is_the_same_with_and_without_measuring(tmp_path: Path, words: tuple[str, ...]) -> None:
+    without, measured = (Training(tmp_path, "model.depth=8", *words) for _ in range(2))
+    assert measured.train(measured=True) == without.train(measured=False)
+    assert_equal(measured.state(), without.state())
+
+
+def test_recomputed_activations_give_the_same_figures(tmp_path: Path) -> None:
+    kept = Training(tmp_path, "model.depth=8")
+    again = Training(tmp_path, "model.depth=8", "execution.checkpoint_activations=true")
+    assert measure_flow(again.model, *again.batch(0), "fp32") == measure_flow(kept.model, *kept.batch(0), "fp32")
+
+
+def flow_on_this_rank(num_ranks: int, group_size: int) -> list[dict[str, str | float]]:
+    from repro import dist
+
+    model = net(8)
+    for layer in model.modules():
+        if isinstance(layer, GroupBatchNorm2d):
+            layer.group_size = group_size
+    images, labels = batch(16)
+    part = 16 // num_ranks
+    here = slice(dist.rank() * part, (dist.rank() + 1) * part)
+    return measure_flow(model, images[here], labels[here], "fp32")
+
+
+@pytest.mark.parametrize("group_size", [4, 16])
+def test_two_ranks_measure_the_whole_batch(group_size: int) -> None:
+    alone = flow_on_this_rank(1, group_size)
+    for found in on_ranks(2, flow_on_this_rank, 2, group_size):
+        for mine, theirs in zip(found, alone, strict=True):
+            assert mine["layer"] == theirs["layer"]
+            assert mine["forward_std"] == pytest.approx(theirs["forward_std"], rel=1e-5)
+            assert mine["gradient_norm"] == pytest.approx(theirs["gradient_norm"], rel=1e-3)

@@ -1,0 +1,132 @@
+"""Everything that is generated: written anew from records, and checked against them; one record moves only its rows."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shutil
+
+import pytest
+
+from repro.errors import InputError
+from repro.render import PARTS, pages_of, read_evidence, render, verify
+from tests.rendered import plant_some, short_table_1
+
+README = "# Title\n\nBefore.\n\n<!-- repro:begin table6 -->\nold\n<!-- repro:end table6 -->\n\nAfter.\n"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A checkout with everything rendered: its folder."""
+    root = tmp_path_factory.mktemp("checkout")
+    plant_some(root / "results")
+    (root / "docs").mkdir()
+    (root / "README.md").write_text(README, encoding="utf-8")
+    (root / "docs" / "proxies.md").write_text("<!-- repro:begin demo -->\n<!-- repro:end demo -->\n", encoding="utf-8")
+    with short_table_1():
+        render(read_evidence(root / "results"), root / "results", PARTS, pages_of(root))
+    return root
+
+
+@pytest.fixture
+def copy(made, tmp_path):
+    return shutil.copytree(made, tmp_path / "copy")
+
+
+def faults(root):
+    with short_table_1():
+        return verify(read_evidence(root / "results"), root / "results", pages_of(root))
+
+
+def change(path, old, new):
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def test_what_was_rendered_is_what_the_records_give(made):
+    assert faults(made) == []
+    tables = {path.name for path in (made / "results" / "tables").iterdir()}
+    assert tables == {f"table{number}.{form}" for number in range(1, 15) for form in ("md", "csv", "tex")}
+    for name in ("figure6.svg", "figure6.png", "figure6.csv", "figure1-demo.csv", "figure_warmup.svg"):
+        assert (made / "results" / "figures" / name).stat().st_size > 0
+
+
+def test_marked_sections_are_replaced_in_place(made):
+    text = (made / "README.md").read_text(encoding="utf-8")
+    table = (made / "results" / "tables" / "table6.md").read_text(encoding="utf-8")
+    assert text == README.replace("old\n", table)
+    proxies = (made / "docs" / "proxies.md").read_text(encoding="utf-8")
+    assert "| plain-56 |" in proxies and "80.50 ± 0.71" in proxies
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("results/tables/table6.md", "8.70 ± 0.08", "8.10 ± 0.08"),
+        ("results/tables/table6.csv", "8.7,", "8.1,"),
+        ("results/report.html", "8.70 ± 0.08", "8.10 ± 0.08"),
+        ("results/claims.md", "claims:", "claims, perhaps:"),
+        ("results/figures/figure1-demo.csv", "85", "15"),
+        ("README.md", "8.70 ± 0.08", "8.10 ± 0.08"),
+    ],
+)
+def test_an_edited_number_is_found_and_named(copy, file, old, new):
+    change(copy / file, old, new)
+    (fault,) = faults(copy)
+    assert fault.startswith(f"{file} is not what the records give: line ")
+    assert new[:4] in fault
+
+
+def test_a_missing_file_and_one_of_no_record_are_named(copy):
+    (copy / "results" / "tables" / "table3.tex").unlink()
+    (copy / "results" / "figures" / "figure7.png").unlink()
+    (copy / "results" / "figures" / "figure6-smoke.csv").write_text("", encoding="utf-8")
+    assert sorted(faults(copy)) == [
+        "results/figures/figure6-smoke.csv comes from no record: delete it",
+        "results/figures/figure7.png is missing",
+        "results/tables/table3.tex is missing",
+    ]
+
+
+def test_pixels_and_drawing_are_not_compared(copy):
+    (copy / "results" / "figures" / "figure6.png").write_bytes(b"other pixels")
+    change(copy / "results" / "figures" / "figure6.svg", "<g", "<g data-other=''")
+    change(copy / "results" / "report.html", "<g ", "<g data-other='' ")
+    assert faults(copy) == []
+
+
+def test_a_record_that_changed_is_found_where_it_is_used(copy):
+    run = next((copy / "results" / "runs").glob("cifar10-resnet56-s0-*"))
+    shutil.rmtree(run)
+    named = {fault.split(" ")[0] for fault in faults(copy)}
+    assert {"results/tables/table6.md", "results/figures/figure6.csv", "results/report.html", "README.md"} <= named
+    assert not named & {"results/tables/table2.md", "results/figures/figure1.csv", "docs/proxies.md"}
+
+
+@pytest.mark.parametrize(("run", "changed"), [("resnet20-s3", {"ResNet-20"}), ("plain56-demo-s0", set())])
+def test_deleting_one_record_changes_exactly_the_rows_that_rest_on_it(made, copy, run, changed):
+    shutil.rmtree(next((copy / "results" / "runs").glob(f"cifar10-{run}-*")))
+    with short_table_1():
+        render(read_evidence(copy / "results"), copy / "results", ["tables"])
+    moved = set()
+    for number in range(1, 15):
+        before, after = (
+            list(csv.DictReader(io.StringIO((root / f"results/tables/table{number}.csv").read_text(encoding="utf-8"))))
+            for root in (made, copy)
+        )
+        moved |= {(number, old["method"]) for old, new in zip(before, after, strict=True) if old != new}
+    assert moved == {(6, name) for name in changed}
+
+
+def test_a_part_writes_only_itself(made, tmp_path):
+    with short_table_1():
+        written = render(read_evidence(made / "results"), tmp_path, ["report"], [])
+    assert written == [tmp_path / "report.html"]
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_an_unknown_section_is_one_sentence(copy):
+    change(copy / "README.md", "table6", "tabel6")
+    with pytest.raises(InputError, match="unknown section 'tabel6'"):
+        faults(copy)

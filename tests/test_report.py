@@ -1,0 +1,263 @@
+"""The page: sound HTML that needs nothing else, every number leading to its run and back, nothing but the records."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import shlex
+import shutil
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from repro.compose import plan
+from repro.render import read_evidence
+from repro.report.commands import repeat
+from repro.report.page import TEMPLATES, sentence
+from repro.report.shapes import Finding
+from repro.results import read_records
+from tests.planted import edit, plant
+from tests.rendered import plant_some, short_table_1
+
+VOID = {"meta", "link", "br", "hr", "img", "input", "wbr"}
+SPITEFUL = "<script>alert(1)</script>\"'&`x`"
+
+
+class Page(HTMLParser):
+    """Elements as they open, with their attributes and the text inside; complains of what is not balanced."""
+
+    def __init__(self, html):
+        super().__init__(convert_charrefs=True)
+        self.opened: list[dict[str, Any]] = []
+        self.found: list[dict[str, Any]] = []
+        self.faults: list[str] = []
+        self.feed(html)
+        self.close()
+        self.faults += [f"{element['tag']} is never closed" for element in self.opened]
+
+    def handle_starttag(self, tag, attributes):
+        element = {"tag": tag, "text": "", "children": [], **dict(attributes)}
+        if self.opened:
+            self.opened[-1]["children"].append(tag)
+        self.found.append(element)
+        if tag not in VOID:
+            self.opened.append(element)
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        if tag not in VOID:
+            self.opened.pop()
+
+    def handle_endtag(self, tag):
+        if not self.opened or self.opened[-1]["tag"] != tag:
+            self.faults.append(f"</{tag}> closes {self.opened[-1]['tag'] if self.opened else 'nothing'}")
+        else:
+            self.opened.pop()
+
+    def handle_data(self, data):
+        for element in self.opened:
+            element["text"] += data
+
+    def all(self, *tags):
+        return [element for element in self.found if element["tag"] in tags]
+
+    def id(self, name):
+        (element,) = [element for element in self.found if element.get("id") == name]
+        return element
+
+
+def rendered(results):
+    with short_table_1():
+        return read_evidence(results).page()
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("page") / "results"
+    plant_some(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def html(results):
+    return rendered(results)
+
+
+@pytest.fixture(scope="module")
+def page(html):
+    return Page(html)
+
+
+def part(html, anchor, end):
+    start = html.index(f'id="{anchor}"')
+    return html[start : html.index(end, start)]
+
+
+def test_the_page_is_balanced_and_every_link_has_its_target(page):
+    assert page.faults == []
+    ids = [element["id"] for element in page.found if "id" in element]
+    assert len(ids) == len(set(ids))
+    targets = [
+        e[name][1:] for e in page.found for name in ("href", "xlink:href") if (e.get(name) or "").startswith("#")
+    ]
+    targets += [name for e in page.found for name in (e.get("aria-labelledby") or "").split()]
+    assert targets and set(targets) <= set(ids)
+
+
+def test_the_page_needs_nothing_from_elsewhere(page, html):
+    outside = [e for e in page.found for name in ("src", "srcset", "data") if name in e]
+    assert outside == []
+    hrefs = [e.get("href") or "" for e in page.all("link", "a")]
+    assert [href for href in hrefs if re.match(r"(https?:)?//", href)] == []
+    assert {href for href in hrefs if not href.startswith(("#", "runs/", "figures/"))} == {"data:,"}
+    assert not re.search(r"@import|url\((?!#)", html)
+    assert all(not e.get("src") for e in page.all("script", "iframe", "img"))
+
+
+def test_headings_landmarks_and_names_for_who_cannot_see(page):
+    levels = [int(e["tag"][1]) for e in page.all("h1", "h2", "h3", "h4", "h5", "h6")]
+    assert levels.count(1) == 1 and levels[0] == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+    for tag in ("header", "nav", "main", "footer"):
+        assert len(page.all(tag)) == 1, tag
+    first_link = page.all("a")[0]
+    assert first_link["href"] == "#main" and page.id("main")["tag"] == "main"
+    assert [e for e in page.all("svg") if e.get("role") != "img" or not e.get("aria-label")] == []
+    assert [e for e in page.all("th") if e.get("scope") not in ("col", "row")] == []
+    tables = [e for e in page.all("table") if "values" in e.get("class", "")]
+    assert len(tables) > 14
+    assert [table for table in tables if table["children"][0] != "caption"] == []
+    regions = [e for e in page.found if e.get("role") == "region"]
+    assert [e for e in regions if not (e.get("aria-label") or e.get("aria-labelledby"))] == []
+    assert {e.get("tabindex") for e in regions} == {"0"}
+
+
+def luminance(colour):
+    digits = colour[1:] if len(colour) == 7 else "".join(2 * digit for digit in colour[1:])
+    parts = [int(digits[place : place + 2], 16) / 255 for place in (0, 2, 4)]
+    linear = [part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def test_text_has_the_contrast_that_wcag_asks_for_in_light_dark_and_print():
+    style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
+    schemes = [
+        dict(re.findall(r"--(\w+): (#\w+)", block)) for block in re.findall(r":root \{(.*?)\}", style, re.DOTALL)
+    ]
+    assert len(schemes) == 3
+    for scheme in schemes:
+        for text in ("text", "muted", "link", "good", "bad", "open", "training", "evaluated"):
+            for ground in ("ground", "raised", "target"):
+                light, dark = sorted((luminance(scheme[text]), luminance(scheme[ground])), reverse=True)
+                assert (light + 0.05) / (dark + 0.05) >= 4.5, (text, ground, scheme)
+
+
+def test_all_tables_all_figures_and_all_claims_are_there(page):
+    ids = {element.get("id") for element in page.found}
+    assert {f"table-{number}" for number in range(1, 15)} <= ids
+    assert {f"figure-{number}" for number in (1, 4, 6, 7)} <= ids
+    assert {"figure-warmup", "figure-gradient_flow", "figure-constructed_solution", "figure-1-demo"} <= ids
+    assert len([name for name in ids if name and name.startswith("claim-")]) >= 41
+
+
+def test_a_number_leads_to_its_runs_and_a_run_back_to_the_row(html, results):
+    records = [r for r in read_records([results / "runs"]).records if r.key == "cifar10-resnet20"]
+    row = re.search(r'<tr id="(table-6-row-\d+)"><th scope="row">ResNet-20</th>.*?</tr>', html)
+    assert row is not None
+    for record in records:
+        assert f'href="#run-{record.run_id}"' in row[0]
+        section = part(html, f"run-{record.run_id}", "</article>")
+        assert f'href="#{row[1]}"' in section
+        assert 'href="#claim-' in section and 'href="#figure-6"' in section
+    mean = re.search(r'<a class="number" href="#(net-[^"]+)">8.70 ± 0.08 \(n=5\)</a>', row[0])
+    assert mean is not None
+    net = part(html, mean[1], "</section>")
+    assert net.count("<article") == 5 and "Everything else follows the recipe" in net
+
+
+def test_a_single_run_is_where_its_number_leads(html, results):
+    (run_id,) = [r.run_id for r in read_records([results / "runs"]).records if r.key == "cifar10-resnet56"]
+    assert f'<a class="number" href="#run-{run_id}">7.00 (n=1)</a>' in html
+
+
+def test_a_run_tells_its_departures_curve_provenance_and_command(html, results):
+    record = next(r for r in read_records([results / "runs"]).records if r.scale == "demo")
+    run = part(html, f"run-{record.run_id}", "</article>")
+    for text in ("NVIDIA H200", "clean tree", "0123456789abcdef", "tf32", record.fingerprint, "81,920 images/s"):
+        assert text in run
+    assert '<polyline class="training"' in run and '<polyline class="evaluated"' in run
+    assert "80.00" in run and f"runs/{record.run_id}/curve.csv" in run
+    net = html[: html.index(f'id="run-{record.run_id}"')].rpartition('<section id="net-')[2]
+    assert "not the paper&#39;s budget" in net
+    departures = net[net.index("Departs from the recipe") : net.index("The rest of the configuration")]
+    assert re.search(r"optim\.steps</code></th><td>200</td><td>64000</td>", departures)
+    assert "optim.momentum" not in departures and "optim.momentum" in net
+
+
+def test_the_command_of_a_run_makes_that_run(results):
+    runs = [*read_records([results / "runs"]).records]
+    published = plan([]).runs[0].paths.results / "runs"
+    runs += read_records([published]).records
+    commands = [repeat(record) for record in runs]
+    assert len(runs) > 3
+    for record, command in zip(runs, commands, strict=True):
+        assert command is not None
+        (made,) = plan(shlex.split(command)[2:]).runs
+        # What was planted at another size than scale=demo is named in full.
+        assert made.run_id == record.run_id
+    assert repeat(next(r for r in runs if r.key == "cifar10-plain20")) == "repro run model.shortcut=none seed=0"
+
+
+def test_a_scale_that_is_no_longer_there_has_no_command_of_its_own(tmp_path):
+    plant(tmp_path, scale="tiny")
+    (record,) = read_records([tmp_path]).records
+    assert repeat(record) is None
+
+
+def test_what_a_record_says_is_text_and_never_markup(tmp_path):
+    folder = plant(tmp_path / "runs", device=SPITEFUL, command=SPITEFUL, data_digests={SPITEFUL: SPITEFUL})
+    edit(folder, "label", value=SPITEFUL)
+    refused = tmp_path / "runs" / "<b>refused"
+    refused.mkdir()
+    (refused / "record.json").write_text("{}", encoding="utf-8")
+    html = rendered(tmp_path)
+    assert "<script>alert" not in html and "<b>refused" not in html
+    assert html.count("&lt;script&gt;alert(1)") >= 4 and "&lt;b&gt;refused" in html
+    page = Page(html)
+    assert page.faults == [] and len(page.all("script")) == 1
+
+
+def test_the_same_records_give_the_same_bytes_wherever_they_lie(results, html, tmp_path):
+    for folder in sorted((results / "runs").iterdir(), reverse=True):
+        shutil.copytree(folder, tmp_path / "elsewhere" / "runs" / folder.name)
+    assert rendered(tmp_path / "elsewhere") == html
+    assert str(results) not in html
+
+
+def test_without_records_the_page_says_so(tmp_path):
+    html = rendered(tmp_path)
+    assert "No run has been published yet" in html
+    assert Page(html).faults == []
+
+
+def test_what_is_refused_or_broken_is_named(tmp_path):
+    dirty = plant(tmp_path / "runs", 20, seed=0, dirty=True)
+    blind = plant(tmp_path / "runs", 20, seed=1)
+    (blind / "curve.csv").unlink()
+    html = rendered(tmp_path)
+    left_out = part(html, "left-out", "</section>")
+    assert dirty.name in left_out and "uncommitted changes" in left_out
+    assert "uncommitted changes" in part(html, f"run-{dirty.name}", "</article>")
+    assert "No curve: it has no curve.csv" in part(html, f"run-{blind.name}", "</article>")
+
+
+def test_one_sentence_counts_the_verdicts():
+    def claims(*statuses):
+        return [Finding(f"claim-{i}", str(i), "text", "", status, "") for i, status in enumerate(statuses)]
+
+    text = sentence(claims("holds", "fails", "fails", "not run", "not decidable here"))
+    assert text == (
+        "Of the paper's 5 claims, 1 holds, 2 fail, 1 has not been run and 1 cannot be decided by runs of this project."
+    )
+    assert sentence(claims("not run", "not run")).startswith("Of the paper's 2 claims, none hold, none fail and 2 have")
