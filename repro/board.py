@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from repro.config import slug
 from repro.errors import InputError, RunError
-from repro.results import Record, read_records
+from repro.records import Record, read_records
 
 if TYPE_CHECKING:
     from tensorboard.compat.proto.summary_pb2 import Summary

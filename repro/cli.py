@@ -53,7 +53,7 @@ repro figure 6
 EVALUATE_EXAMPLES = """\
 repro evaluate cifar10-resnet20-s0-1a2b3c4d
   repro evaluate RUN RUN --ensemble --views multiscale
-  repro evaluate --weights resnet50.pth model=imagenet_resnet model.depth=50 model.shortcut=B model.stride_in=3x3 \
+  repro evaluate --weights resnet50.pth model=imagenet_resnet model.depth=50 \
     data=imagenet paths.data=/data/imagenet --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225
 
 A finished run is tested as its record says, from its last weights; equal errors are said to be equal. Scores are kept
@@ -240,7 +240,7 @@ def run_command(options: argparse.Namespace) -> int:
         return 0
     quiet_caches(planned.runs[0].paths.work)
     launch = engine(planned.runs, options.detach)
-    from repro.results import read_record
+    from repro.records import read_record
     from repro.summary import Summary
 
     summary = Summary(planned.protocol)

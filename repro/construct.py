@@ -58,7 +58,7 @@ def begin_constructed(
         train: Trains a run to its record; None where it was asked to stop.
 
     Returns:
-        The comparison of both nets before the first step (``results.Construction``), or None where it was stopped.
+        The comparison of both nets before the first step (``records.Construction``), or None where it was stopped.
 
     Raises:
         RunError: The shallow net cannot be trained or read.
@@ -198,7 +198,7 @@ def compare(
     """Errors of both nets over ``images`` in evaluation mode and over ``batches`` in training mode, in percent there.
 
     Returns:
-        The fields of ``results.Construction`` but ``from_run``, and ``changed``, the images that both answer
+        The fields of ``records.Construction`` but ``from_run``, and ``changed``, the images that both answer
         differently. Nothing of the nets is changed.
     """
     nets = (shallow, deep)

@@ -15,7 +15,7 @@ from repro.ensembles import FILE, FOLDER, SCHEMA, Ensemble, Member, ensemble_id
 from repro.errors import InputError, RunError
 from repro.predictions import Predictions, count_errors, counts
 from repro.record import commit, now, write_json
-from repro.results import Record
+from repro.records import Record
 
 
 def mean_scores(members: Sequence[Predictions]) -> np.ndarray:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from repro.errors import InputError, RunError
-from repro.results import PLAIN_NAME, LeftOut
+from repro.records import PLAIN_NAME, LeftOut
 from repro.strict import build, require
 
 SCHEMA = 1

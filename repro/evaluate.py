@@ -19,9 +19,13 @@ Results = list[Tensor]
 """Of a batch: the sum of its losses, its top-1 errors and, where they are counted, its top-5 errors."""
 
 
+TOP5_CLASSES = 100
+"""From so many classes on the paper reports top-5 errors too (section 4.1); with ten they say nothing."""
+
+
 class Evaluator:
-    """Counts errors (``top5``: also of the five best answers) and the loss over the images of a split; of several ranks each counts its own part, and all know
-    the sum.
+    """Counts errors (``top5``: also of the five best answers) and the loss over the images of a split; of several ranks
+    each counts its own part, and all know the sum.
 
     Calling it leaves the net in the mode, training or evaluation, that it was in.
     """

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from repro.errors import InputError, nearest
+from repro.records import Reading, read_records
 from repro.resources import default_path, in_checkout, shared_dir
-from repro.results import Reading, read_records
 from repro.words import (
     evidence_roots,
     paths_from,
@@ -86,7 +86,7 @@ def render_command(options: argparse.Namespace) -> int:
     own = in_checkout() and paths["results"] == default_path("results").absolute()
     pages = pages_of(results.parent) if own else []
     if not options.verify:
-        for path in render(evidence, results, parts, pages):
+        for path in render(evidence, paths["results"], parts, pages):
             print(path)
         return 0
     wrong = verify(evidence, results, pages)

@@ -66,7 +66,7 @@ class MultiView:
         self.batch_pixels = config.execution.eval_batch_size * self.size**2
 
     def __call__(self, view: str) -> tuple[dict[str, Any], Predictions]:
-        """The errors on ``view``, as ``results.ViewResult`` reads them, and the scores of all images.
+        """The errors on ``view``, as ``records.ViewResult`` reads them, and the scores of all images.
 
         Raises:
             RunError: A score is not finite, or an image was not counted once.
@@ -126,7 +126,7 @@ def test_views(model: BlockNet, dataset: Dataset, config: RunConfig, device: tor
     """Tests a trained net on the views of ``config.eval.views`` and keeps the scores in the run's folder.
 
     Returns:
-        One entry a view, as ``results.ViewResult`` reads it, the same on all ranks.
+        One entry a view, as ``records.ViewResult`` reads it, the same on all ranks.
 
     Raises:
         RunError: A score is not finite, an image was not counted once, or the scores cannot be written.

@@ -15,13 +15,13 @@ from repro.ensembles import EnsembleReading, read_ensembles
 from repro.errors import InputError, nearest
 from repro.figures import draw, file_name, plotted
 from repro.paper import table_numbers
+from repro.records import Reading, read_records
 from repro.report import Contents, page
 from repro.report.drawings import drawings, shown_figures
 from repro.report.findings import findings
 from repro.report.grids import grids
 from repro.report.nets import nets_table
 from repro.report.page import sentence
-from repro.results import Reading, read_records
 from repro.tables import FORMATS, Grid, grid, table
 
 PARTS = ("tables", "figures", "report")

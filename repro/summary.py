@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 from tabulate import tabulate
 
 from repro.paper import PaperRow, Recipe, load_recipe, load_table, table_numbers
-from repro.results import PROTOCOLS, Evaluation, Record, departures
+from repro.records import Evaluation, Record
+from repro.results import PROTOCOLS, departures
 
 NONE = "–"
 

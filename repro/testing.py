@@ -19,12 +19,12 @@ from repro.data.transforms import PixelStats, normalize, pixel_stats
 from repro.data.validation import load_validation
 from repro.device import autocast, memory_format, set_up
 from repro.errors import InputError
-from repro.evaluate import Evaluator
+from repro.evaluate import TOP5_CLASSES, Evaluator
 from repro.models.blocks import BlockNet
 from repro.multiview import MultiView, evaluating, photographs
 from repro.predictions import Made, Predictions
 from repro.record import read_json
-from repro.results import Record
+from repro.records import Record
 from repro.strict import require
 from repro.trained import Trained, from_run, record_of
 
@@ -109,7 +109,7 @@ class NetTester:
         stats = stats or self.stats(dataset, config)
         batch_size = config.execution.eval_batch_size
         # As the run counted; of few classes five say nothing.
-        top5 = record.result.final.top5_errors is not None if record else dataset.num_classes >= 100
+        top5 = record.result.final.top5_errors is not None if record else dataset.num_classes >= TOP5_CLASSES
         counts = Evaluator(model, images, stats, batch_size, config.optim.precision, top5=top5)()
         return Row(
             name=trained.name,

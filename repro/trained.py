@@ -18,7 +18,7 @@ from repro.errors import InputError, nearest
 from repro.models import build_model
 from repro.models.blocks import BlockNet
 from repro.models.torchvision_names import from_torchvision
-from repro.results import Record, read_record
+from repro.records import Record, read_record
 
 PUBLISHED_WEIGHTS = "weights.pt"
 """Beside a published record: a checkpoint, or the state dict of the net alone."""

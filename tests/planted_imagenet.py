@@ -9,7 +9,7 @@ from typing import Any
 
 from repro.ensembles import Ensemble, Member, ensemble_id
 from repro.paper import load_recipe
-from repro.results import read_record
+from repro.records import read_record
 from tests.planted import edit, plant
 
 TINY = {

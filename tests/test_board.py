@@ -16,7 +16,7 @@ from repro import board
 from repro.board import FOLDER, VIEW, families, launch, serve, write_summaries
 from repro.errors import InputError, RunError
 from repro.events import Events
-from repro.results import read_records
+from repro.records import read_records
 from tests.planted import DEMO, plant
 from tests.planted_figures import plant_constructed, plant_responses
 
@@ -142,7 +142,7 @@ def test_serving_writes_first_and_names_the_address_of_the_charts(tmp_path, monk
         said.append(text)
         raise KeyboardInterrupt
 
-    said = []
+    said: list[str] = []
     monkeypatch.setattr(board, "launch", lambda work: "http://localhost:6006/")
     with pytest.raises(InputError, match="no runs in"):
         serve(tmp_path, say)

@@ -20,8 +20,8 @@ from repro.config import NUMERICS_VERSION, later_defaults, recipe_of
 from repro.errors import InputError
 from repro.paper import load_recipe
 from repro.paper.claims import load_claims
+from repro.records import read_records
 from repro.resources import shared_dir
-from repro.results import read_records
 from tests.planted import edit
 from tests.planted_claims import plant_group, plant_paper
 

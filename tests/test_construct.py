@@ -30,7 +30,7 @@ from repro.errors import RunError
 from repro.models import build_model
 from repro.models.blocks import BasicBlock, BlockNet
 from repro.optim import build_optimizer
-from repro.results import Construction
+from repro.records import Construction
 from repro.step import EagerStep
 from repro.strict import build
 from tests.ranks import on_ranks

@@ -20,7 +20,7 @@ from repro.evaluate import Evaluator, recompute_batch_norm
 from repro.metrics import Counts
 from repro.models import build_model
 from repro.optim import build_optimizer, load_optimizer, set_lr
-from repro.results import read_record
+from repro.records import read_record
 from repro.run import run
 from repro.step import StepResult, build_step
 from repro.stop import Stopper

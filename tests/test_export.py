@@ -11,7 +11,7 @@ import pytest
 
 from repro.errors import RunError
 from repro.export import curve_columns, curves, run_columns, runs, to_csv, write
-from repro.results import CURVE_COLUMNS, read_records
+from repro.records import CURVE_COLUMNS, read_records
 from tests.planted import DEMO, edit, plant
 
 PAGE = (Path(__file__).resolve().parent.parent / "docs" / "export.md").read_text(encoding="utf-8")

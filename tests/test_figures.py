@@ -14,7 +14,7 @@ import pytest
 
 from repro.errors import InputError
 from repro.figures import COLOURS, describe, draw, figure, names, plotted, svg
-from repro.results import Reading, read_curve, read_records
+from repro.records import Reading, read_curve, read_records
 from tests.planted import DEMO, plant
 from tests.planted_figures import plant_constructed, plant_flow, plant_imagenet, plant_responses
 

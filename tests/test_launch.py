@@ -13,7 +13,7 @@ from repro.config import RunConfig
 from repro.errors import InputError
 from repro.launch import Result, launch
 from repro.publish import publish
-from repro.results import read_records
+from repro.records import read_records
 from repro.status import statuses
 from tests.runs import configs
 

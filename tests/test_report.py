@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from repro.compose import plan
+from repro.records import read_records
 from repro.render import read_evidence
 from repro.report.commands import repeat
 from repro.report.page import TEMPLATES, sentence
 from repro.report.shapes import Finding
-from repro.results import read_records
 from tests.planted import edit, plant
 from tests.rendered import plant_some, short_table_1
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from repro.config import NUMERICS_VERSION
 from repro.errors import InputError
 from repro.paper import load_recipe
-from repro.results import departures, proxy_scales, read_curve, read_records, scale_label, select, summarize
+from repro.records import read_curve, read_records
+from repro.results import departures, proxy_scales, scale_label, select, summarize
 from tests.planted import DEMO, edit, plant
 
 RECIPE = load_recipe("cifar10_recipe").fields

@@ -20,7 +20,7 @@ from repro.ensembles import publish_ensembles, read_ensembles
 from repro.errors import InputError
 from repro.models import build_model
 from repro.record import read_json, write_json
-from repro.results import read_record
+from repro.records import read_record
 from repro.retest import Request, evaluate
 from repro.run import run
 from repro.stop import Stopper

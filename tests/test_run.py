@@ -23,7 +23,7 @@ from repro import checkpoint
 from repro.config import RunConfig
 from repro.data import Dataset, load
 from repro.errors import InputError, RunError
-from repro.results import read_record
+from repro.records import read_record
 from repro.run import run
 from repro.stop import Stopper
 from tests.runs import config

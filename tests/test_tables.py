@@ -14,7 +14,7 @@ from repro.config import NUMERICS_VERSION
 from repro.ensembles import read_ensembles
 from repro.errors import InputError
 from repro.paper import load_table, table_numbers
-from repro.results import read_records
+from repro.records import read_records
 from repro.tables import FORMATS, table, to_csv, to_latex, to_markdown
 from tests.planted import DEMO, edit, plant
 from tests.planted_imagenet import TINY, plant_ensemble, plant_imagenet
@@ -141,11 +141,18 @@ def test_what_is_left_out_is_named_and_not_averaged(tmp_path):
     assert f"numerics version {NUMERICS_VERSION - 1} instead of {NUMERICS_VERSION}: {old.name}" in notes
 
 
-def test_dirty_and_unknown_commits_and_mixed_numerics_are_flagged(tmp_path):
-    dirty = plant(tmp_path, 20, seed=0, dirty=True)
+def test_a_dirty_tree_is_named_and_not_averaged_in(tmp_path):
+    plant(tmp_path, 20, seed=0, error=8.0)
+    dirty = plant(tmp_path, 20, seed=1, error=80.0, dirty=True)
+    rows, notes = markdown(tmp_path)
+    assert row(rows, "ResNet-20")["Measured"] == "8.00 (n=1)"
+    assert f"uncommitted changes: {dirty.name}." in notes
+
+
+def test_unknown_commits_and_mixed_numerics_are_flagged(tmp_path):
+    plant(tmp_path, 20, seed=0)
     unknown = plant(tmp_path, 32, seed=0, commit=None, numerics_version=NUMERICS_VERSION + 1)
     _, notes = markdown(tmp_path)
-    assert f"uncommitted changes: {dirty.name}." in notes
     assert f"unknown commit: {unknown.name}." in notes
     assert f"different numerics versions: {NUMERICS_VERSION}, {NUMERICS_VERSION + 1}" in notes
 

@@ -19,8 +19,8 @@ from repro.config import IMAGENET_DEPTHS, RunConfig
 
 GPU_DEPTH = 50
 CPU_DEPTH = 18
-CPU_BATCH = 16
-"""Images of a step where the words say nothing: one of 256 would take a processor a quarter of a minute."""
+CPU_BATCH = 8
+"""Images of a step where the words say nothing: one of 256 would take a small processor half a minute."""
 
 
 def quick_photo_parts(choice: Choice, device: dict[str, Any]) -> list[Part]:
@@ -28,8 +28,8 @@ def quick_photo_parts(choice: Choice, device: dict[str, Any]) -> list[Part]:
     config = photo_configs(choice, device)[0]
     if config.execution.step == "auto":
         config = with_step(config, device["best_step"])
-    parts = [loader_part(config, 5, 20), training_part(config, 8, 35)]
-    return parts + reference_parts([same_work(config, device)], 8, 35)
+    parts = [loader_part(config, 5, 20), training_part(config, 8, 45)]
+    return parts + reference_parts([same_work(config, device)], 8, 45)
 
 
 def usual_photo_parts(choice: Choice, device: dict[str, Any]) -> list[Part]:

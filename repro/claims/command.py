@@ -5,7 +5,7 @@ from __future__ import annotations
 from repro.claims.render import FORMATS, explain
 from repro.claims.verdicts import check
 from repro.errors import InputError
-from repro.results import Reading
+from repro.records import Reading
 
 
 def answer(

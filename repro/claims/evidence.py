@@ -12,7 +12,8 @@ from repro.config import later_defaults
 from repro.errors import InputError
 from repro.paper import Run
 from repro.paper.claims import Claims, Comparison, Group
-from repro.results import Reading, Record, run_ids, select
+from repro.records import Reading, Record
+from repro.results import run_ids, select
 
 UNKNOWN_COMMITS = (None, "", "unknown")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from repro.errors import InputError
 from repro.paper.claims import Comparison
-from repro.results import Flow, Record, read_curve
+from repro.records import Flow, Record, read_curve
 from repro.strict import require
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from repro.claims.comparisons import Outcome, compute
 from repro.claims.evidence import Evidence, Problem, Seeds, gather, usable
 from repro.claims.statistics import holm
 from repro.paper.claims import Claim, Claims, Comparison, Group, load_claims
-from repro.results import Reading, Record
+from repro.records import Reading, Record
 
 Status = Literal["holds", "fails", "inconclusive", "not run", "not decidable here"]
 

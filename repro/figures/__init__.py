@@ -13,7 +13,7 @@ from repro.figures.picture import picture
 from repro.figures.style import COLOURS, METADATA, STYLE
 from repro.figures.words import csv_text, description
 from repro.paper import figure_names
-from repro.results import Reading
+from repro.records import Reading
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

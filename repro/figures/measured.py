@@ -10,7 +10,8 @@ from repro.config import later_defaults
 from repro.errors import InputError
 from repro.figures.series import series, steps_of
 from repro.paper import Curve, LineStyle, Panel, PaperFigure, Run, load_figure, load_recipe
-from repro.results import Reading, Record, Selection, select
+from repro.records import Reading, Record
+from repro.results import Selection, select
 from repro.tables import size_of
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from repro.paper import LineStyle, Panel
 from repro.paper.figures import Place
-from repro.results import Flow, Record, read_curve
+from repro.records import Flow, Record, read_curve
 from repro.strict import require
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import Any
 from repro.compose import choices, plan
 from repro.config import RunConfig
 from repro.errors import InputError
-from repro.results import Record
+from repro.records import Record
 
 
 def repeat(record: Record) -> str | None:

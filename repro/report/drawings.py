@@ -10,8 +10,9 @@ from repro.figures.measured import Plot, PlottedPanel, complete, plot
 from repro.figures.picture import picture
 from repro.figures.words import description
 from repro.paper import load_figure, load_recipe
+from repro.records import Reading
 from repro.report.shapes import Drawing
-from repro.results import Reading, proxy_scales, select
+from repro.results import proxy_scales, select
 
 
 def shown_figures(reading: Reading) -> list[tuple[str, str]]:

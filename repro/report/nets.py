@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from tabulate import tabulate
 
+from repro.records import Reading, Record
 from repro.report.runs import group_anchor, order
-from repro.results import Reading, Record
 from repro.tables.grids import NOT_RUN
 
 

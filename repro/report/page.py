@@ -12,9 +12,9 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from repro.records import Reading, Record
 from repro.report.runs import group_anchor, groups, run_anchor
 from repro.report.shapes import Drawing, Finding, Grid, Link
-from repro.results import Reading, Record
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 

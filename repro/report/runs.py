@@ -11,11 +11,12 @@ from typing import Any
 
 from repro.errors import InputError
 from repro.paper import Recipe, load_recipe
+from repro.records import Evaluation, Record, RunningError, read_curve
 from repro.report.charts import Chart, chart
 from repro.report.commands import repeat
 from repro.report.shapes import Link
 from repro.resources import shared_dir
-from repro.results import Evaluation, Record, RunningError, departures, read_curve, summarize
+from repro.results import departures, summarize
 
 RUN_FIELDS = ("model.name", "model.depth", "model.shortcut", "data.name")
 

@@ -9,18 +9,8 @@ from typing import Any
 from repro.ensembles import Ensemble, EnsembleReading
 from repro.errors import nearest
 from repro.paper import PaperRow, PaperTable, Published, Run, load_recipe, load_table
-from repro.results import (
-    PROTOCOLS,
-    Reading,
-    Record,
-    Selection,
-    Summary,
-    departures,
-    proxy_scales,
-    select,
-    summarize,
-    view_of,
-)
+from repro.records import Reading, Record
+from repro.results import PROTOCOLS, Selection, Summary, departures, proxy_scales, select, summarize, view_of
 from repro.strict import require
 from repro.tables.notes import best_notes, ensemble_notes, left_out_notes, measured_notes, paper_notes, proxy_notes
 
@@ -133,7 +123,8 @@ def table(number: int, reading: Reading, protocol: str = "paper", ensembles: Ens
         notes += proxy_notes(selection, recipe, paper.view)
     own = [_ensemble_line(e, reading.records, paper, recipe) for e in ensembles.ensembles if paper.ensembles]
     notes += ensemble_notes(paper, any(not line.proxy for line in own))
-    left_out = [*reading.left_out, *(ensembles.left_out if paper.ensembles else ())]
+    takes_runs = any(row.run is not None for row in paper.rows)
+    left_out = [*(reading.left_out if takes_runs else ()), *(ensembles.left_out if paper.ensembles else ())]
     notes += left_out_notes([*incomplete, *(f"{left.name}: {left.reason}" for left in left_out)])
     proxies = tuple(Proxy(selection.scale, size_of(selection)) for selection in below)
     return Table(paper, protocol, tuple(lines), proxies, tuple(notes), tuple(own))

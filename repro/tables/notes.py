@@ -6,7 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from repro.paper import PaperRow, PaperTable, Published
-from repro.results import Record, Selection, Summary, run_ids, view_of
+from repro.records import Record
+from repro.results import Selection, Summary, run_ids, view_of
 
 VIEWS = {
     "": "the error of the final iterate, chosen by nothing",
@@ -55,8 +56,6 @@ def measured_notes(paper: PaperTable, measured: Selection, protocol: str) -> lis
     versions = sorted({record.numerics_version for record in measured.records})
     if len(versions) > 1:
         notes.append(f"The rows were measured with different numerics versions: {', '.join(map(str, versions))}.")
-    if dirty := [r for r in measured.records if r.provenance.dirty]:
-        notes.append(f"Made from a tree with uncommitted changes: {run_ids(dirty)}.")
     if unknown := [r for r in measured.records if r.provenance.commit in (None, "", "unknown")]:
         notes.append(f"Made from an unknown commit: {run_ids(unknown)}.")
     return notes
