@@ -39,8 +39,11 @@ BENCH_EXAMPLES = """\
 repro bench --quick
   repro bench model.depth=20,110 optim.precision=tf32,bf16 execution.step=graph
   repro bench --all --json bench.json
+  repro bench data=imagenet paths.data=/data/imagenet
 
 Without a net: ResNet-20, on a GPU also 56 and 110; without execution.step: every way that the device can take a step.
+On photographs (data=imagenet, data=tiny_imagenet): the loader, the step and both, and torchvision's net beside it;
+without a net ResNet-50, on a CPU ResNet-18.
 On the data in paths.data, or on made images; nothing is fetched, and nothing of what is trained is kept. A part that
 fails is named at the end (exit code 1) and the others go on."""
 
@@ -140,7 +143,7 @@ def parser() -> Parser:
 
     bench = add("bench", bench_command, BENCH, BENCH_EXAMPLES)
     extent = bench.add_mutually_exclusive_group()
-    extent.add_argument("--quick", action="store_true", help="one net beside the textbook loop, in under a minute")
+    extent.add_argument("--quick", action="store_true", help="one net and its comparison, in under a minute")
     extent.add_argument("--all", action="store_true", help="every net, precision and mode of the project's targets")
     bench.add_argument("--json", type=Path, metavar="FILE", help="keep every round here; written anew after each part")
     bench.add_argument("--minutes", type=float, metavar="N", help="leave out what does not fit into N minutes (8)")
@@ -251,14 +254,22 @@ def run_command(options: argparse.Namespace) -> int:
     result = launch(planned.runs, command_line(planned.words), say, finished)
     if len(planned.runs) > 1 and result.finished:
         say("\n" + summary.table([read_record(c.work_dir / "record.json") for c in result.finished]))
-        from repro.board import write_summaries
-
-        write_summaries(planned.runs[0].paths.work)
+        summarize_for_tensorboard(planned.runs[0].paths.work)
     if result.failed:
         say(f"\n{len(result.failed)} of {len(planned.runs)} runs failed; the same command tries them again:")
         for run_id, reason in result.failed.items():
             say(f"  {run_id}: {reason}")
     return result.exit_code
+
+
+def summarize_for_tensorboard(work: Path) -> None:
+    """Charts of the sweep as a whole; without them its runs are as good."""
+    from repro.board import write_summaries
+
+    try:
+        write_summaries(work)
+    except RunError as error:
+        say(str(error))
 
 
 def several_machines(execution: ExecutionConfig) -> bool:

@@ -78,6 +78,9 @@ class Events:
     def _histogram(self, tag: str, values: Tensor, step: int) -> None:
         flat = values.detach().flatten()
         flat = flat[:: -(-len(flat) // HISTOGRAM_VALUES)].float().cpu()
+        flat = flat[flat.isfinite()]
+        if not len(flat):
+            return
         counts, edges = torch.histogram(flat, BINS)
         self.writer.add_histogram_raw(
             tag,

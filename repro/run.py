@@ -15,8 +15,8 @@ from repro.construct import begin_constructed, kept_report
 from repro.data import Dataset
 from repro.data.feeds import Feed, Images
 from repro.data.inputs import eval_images, train_feed
-from repro.data.transforms import generator_for
-from repro.device import memory_format, set_up, setting
+from repro.data.transforms import generator_for, normalize
+from repro.device import autocast, memory_format, set_up, setting
 from repro.errors import InputError, RunError
 from repro.evaluate import Evaluator, recompute_batch_norm
 from repro.flow import measure_flow
@@ -27,10 +27,14 @@ from repro.outcome import evaluator_of, measurements, provenance
 from repro.profiling import ProfiledStep
 from repro.record import now, write_json
 from repro.resume import claim_folder, last_good, restore
+from repro.signals import left_as_it_was, watched
 from repro.step import build_step, pick_step
 from repro.stop import Stopper
 from repro.train import Hooks, NotFiniteError, TrainState, train
 from repro.watch import Follower, Watch, payload, write_curve
+
+SHOWN_IMAGES = 128
+"""Behind the histograms of layer responses."""
 
 
 def run(
@@ -135,9 +139,27 @@ def trained(
         hooks = watch.hooks(evaluate)
         if config.eval.gradient_flow:
             hooks = with_flow(hooks, net, precision)
-        return train(execute, net.optimizer, net.state, config, len(net.feed), hooks)
+        if isinstance(watch, Watch) and net.state.step == 0:
+            watch.events.images(net.feed.batch(0)[0], net.feed.stats)
+        finished = train(execute, net.optimizer, net.state, config, len(net.feed), hooks)
+        if finished and isinstance(watch, Watch):
+            show_responses(net, watch, precision)
+        return finished
     finally:
         watch.close()
+
+
+def show_responses(net: Prepared, watch: Watch, precision: str) -> None:
+    """Histograms of the layers' responses to some of the evaluated images (Fig. 7), by this rank alone."""
+    batch, _ = next(iter(net.images.batches(SHOWN_IMAGES)))
+    pixels = normalize(batch, net.feed.stats).to(memory_format=memory_format(net.device))
+    with (
+        left_as_it_was(net.model, training=False),
+        torch.inference_mode(),
+        autocast(net.device, precision),
+        watched(net.model, watch.events.responses(net.state.step)),
+    ):
+        net.model(pixels)
 
 
 def with_flow(hooks: Hooks, net: Prepared, precision: str) -> Hooks:

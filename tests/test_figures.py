@@ -16,7 +16,7 @@ from repro.errors import InputError
 from repro.figures import COLOURS, describe, draw, figure, names, plotted, svg
 from repro.records import Reading, read_curve, read_records
 from tests.planted import DEMO, plant
-from tests.planted_figures import plant_constructed, plant_flow, plant_imagenet, plant_responses
+from tests.planted_figures import plant_constructed, plant_flow, plant_imagenet, plant_responses, with_values
 
 
 def drawn_lines(ax):
@@ -154,7 +154,7 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
 
 def test_drawing_needs_neither_torch_nor_pyplot():
     code = (
-        "import sys; from repro.results import Reading; import repro.figures as f\n"
+        "import sys; from repro.records import Reading; import repro.figures as f\n"
         "lazy = 'matplotlib' in sys.modules or 'pandas' in sys.modules; f.figure(1, Reading())\n"
         "print(lazy, sorted({'torch', 'matplotlib.pyplot'} & set(sys.modules)))"
     )
@@ -210,6 +210,14 @@ def test_a_run_without_responses_is_named_and_left_out(tmp_path):
     assert "plain-56: not run" in legend(picture.axes[0])
 
 
+def test_responses_far_apart_are_all_seen_in_a_proxy(tmp_path):
+    small = plant_responses(tmp_path, 20, "A", scale="demo", science=DEMO)
+    plant_responses(tmp_path, 20, "none", scale="demo", science=DEMO)
+    assert figure(7, read_records([tmp_path]), "demo").axes[0].get_yscale() == "linear"
+    with_values(small, responses=[{"layer": f"layer{i}", "std": 1e-4 * (i + 1)} for i in range(19)])
+    assert figure(7, read_records([tmp_path]), "demo").axes[0].get_yscale() == "log"
+
+
 def test_gradient_flow_by_layer_and_through_training(tmp_path):
     for depth, shortcut in ((20, "none"), (56, "none"), (56, "A")):
         plant_flow(tmp_path, depth, shortcut)
@@ -259,7 +267,7 @@ def test_what_asks_another_question_never_stands_in_for_a_plain_run(tmp_path):
 
 
 def test_warm_up_is_told_apart_and_shown_from_its_first_steps(tmp_path):
-    for warmup, error in (("fixed", 6.4), ("none", 6.6)):
+    for warmup, error in (("auto", 6.4), ("none", 6.6)):
         plant(tmp_path, 110, "A", error=error, scale="demo", science={**DEMO, "optim.warmup": warmup})
     first, whole = figure("warmup", read_records([tmp_path]), "demo").axes
     assert (first.get_xlim(), whole.get_xlim()) == ((0, 50), (0, 200))

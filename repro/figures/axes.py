@@ -55,7 +55,10 @@ def _fit_y(ax: Axes, shown: PlottedPanel, points: Sequence[pandas.DataFrame]) ->
         ax.set_yticks([])
         return
     low, high = min(table["low"].min() for table in points), max(table["high"].max() for table in points)
-    if shown.panel.y_scale == "log" and low > 0:
+    # The responses of a net that has hardly trained can be a million times those of another: all must be seen.
+    log = shown.panel.y_scale == "log" or (_quantity(shown) == "response" and high > 100 * low)
+    if log and low > 0:
+        ax.set_yscale("log")
         # Whole decades, so that nothing looks like vanishing that is not.
         ax.set_ylim(10 ** math.floor(math.log10(low)), 10 ** math.ceil(math.log10(high) + 1e-9))
         return
