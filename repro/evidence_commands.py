@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from repro.errors import InputError, nearest
+from repro.paper import load_figure
 from repro.records import Reading, read_records
 from repro.resources import default_path, in_checkout, shared_dir
 from repro.words import (
@@ -49,6 +50,7 @@ def figure_command(options: argparse.Namespace) -> int:
     scales = {path.stem for path in (shared_dir("conf") / "scale").glob("*.yaml")} | {"custom"}
     if options.scale not in scales:
         raise InputError(f"unknown scale {options.scale!r}: {nearest(options.scale, scales)}")
+    load_figure(options.name)  # a name that is wrong is told before anything is written
     from repro.figures import draw
 
     # A proxy's figure is not evidence: it stays out of the committed folder.

@@ -84,7 +84,7 @@ def layer_moments(model: nn.Module) -> Iterator[dict[str, Moments]]:
     counts: dict[str, int] = {}
 
     def take(name: str, output: Tensor) -> None:
-        taken[name], counts[name] = var_mean(output, (0, 1, 2, 3)), output.numel()
+        taken[name], counts[name] = var_mean(output.detach(), (0, 1, 2, 3)), output.numel()
 
     found: dict[str, Moments] = {}
     with watched(model, take):
@@ -111,7 +111,7 @@ def watched(model: nn.Module, take: Callable[[str, Tensor], None]) -> Iterator[N
 
     def normalized(_: nn.Module, __: object, output: Tensor) -> None:
         if waiting:
-            take(waiting.pop(), output.detach())
+            take(waiting.pop(), output)
 
     handles = []
     for name, module in model.named_modules():

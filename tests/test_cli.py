@@ -15,7 +15,10 @@ from repro.cli import OPTIONS_WITH_A_VALUE, command_line, main, parser, words_to
 from repro.resources import shared_dir
 from tests.planted import plant
 
-COMMANDS = ("run", "show", "list", "data", "bench", "table", "figure", "publish", "status", "cancel")
+COMMANDS = (
+    *("run", "show", "list", "data", "bench", "table", "figure", "check", "export", "evaluate", "render", "report"),
+    *("publish", "tensorboard", "status", "cancel"),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +61,20 @@ def test_help_and_tables_start_without_torch() -> None:
         (["run", "model.depth=21"], "for example 20 or 26"),
         (["run", "optim.batch_size=-1"], "must be above 0"),
         (["run", "--dryrun"], "unrecognized arguments: --dryrun"),
+        (["table", "15"], "there is no table 15 here"),
+        (["figure", "gradient_flo"], "gradient_flow"),
+        (["check", "degradation_cifr"], "did you mean 'degradation_cifar'?"),
+        (["check", "degradation_cifar", "context"], "name one claim"),
+        (["render", "tabels"], "did you mean 'tables'?"),
+        (["export", "a.csv", "b.csv"], "name one file"),
+        (["evaluate", "nosuchrun"], "nosuchrun"),
+        (["evaluate", "x", "--views", "11crop"], "11crop"),
+        (["tensorboard"], "no runs in"),
+        (["run", "model=imagenet_resnet", "model.depth=20"], "is not a depth of Table 1: 18, 34, 50, 101, 152"),
+        (["run", "exp=imagenet_depth", "model.depth=50", "paths.data=/nowhere"], "/nowhere"),
+        (["run", "model.depth=20", "model.constructed_from=56"], "must be a smaller depth"),
+        (["run", "eval.views=[10crop]"], "is for photographs"),
+        (["run", "data.resize=[256,480]"], "is for photographs"),
         (["run", "protocol=comon", *SMOKE], "did you mean 'common'?"),
         (["table", "77"], "tables that can be made: "),
         (["table", "six"], "invalid int value: 'six'"),

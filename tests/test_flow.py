@@ -44,6 +44,45 @@ def test_gradients_and_deviations_are_those_of_a_step() -> None:
     assert found["conv1"]["forward_std"] == pytest.approx(first.double().std(correction=0).item(), rel=1e-5)
 
 
+@pytest.mark.parametrize("shortcut", ["none", "A"])
+@pytest.mark.parametrize("recompute", [True, False])
+def test_the_signal_that_comes_back_is_by_the_value_that_is_written_over(shortcut: str, recompute: bool) -> None:
+    model = net(8, shortcut)
+    model.recompute = recompute
+    found = {entry["layer"]: entry["activation_gradient_norm"] for entry in measure_flow(model, *batch(4), "fp32")}
+    kept: dict[str, Tensor] = {}
+    model = net(8, shortcut)
+
+    def keep_of(layer: str) -> Any:
+        def keep(_: object, __: object, output: Tensor) -> Tensor:
+            output.retain_grad()
+            kept[layer] = output
+            return output.clone()  # what is written over
+
+        return keep
+
+    for name, layer in model.named_modules():
+        if isinstance(layer, GroupBatchNorm2d) and "shortcut" not in name:
+            layer.register_forward_hook(keep_of(name.replace("bn", "conv")))
+    images, labels = batch(4)
+    F.cross_entropy(model.train()(images), labels).backward()
+    assert found.keys() == kept.keys()
+    for name, output in kept.items():
+        assert output.grad is not None
+        assert found[name] == pytest.approx(output.grad.norm().item(), rel=1e-5)
+
+
+def test_larger_weights_have_smaller_gradients_for_the_same_signal() -> None:
+    small, large = net(8, "none"), net(8, "none")
+    with torch.no_grad():
+        for layer in large.modules():
+            if isinstance(layer, torch.nn.Conv2d):
+                layer.weight *= 10
+    for ours, theirs in zip(*(measure_flow(model, *batch(4), "fp32") for model in (large, small)), strict=True):
+        assert ours["activation_gradient_norm"] == pytest.approx(theirs["activation_gradient_norm"], rel=1e-2)
+        assert ours["gradient_norm"] == pytest.approx(float(theirs["gradient_norm"]) / 10, rel=1e-2)
+
+
 def test_the_sum_of_a_residual_block_is_not_its_layer() -> None:
     """Batch norm at scale 1 and shift 0 gives a deviation of 1 in training mode, the addition another."""
     model = build_model(net_config(depth=14, bn_group_size=16), 10, generator_for(0, "init"))
@@ -148,3 +187,4 @@ def test_two_ranks_measure_the_whole_batch(group_size: int) -> None:
             assert mine["layer"] == theirs["layer"]
             assert mine["forward_std"] == pytest.approx(theirs["forward_std"], rel=1e-5)
             assert mine["gradient_norm"] == pytest.approx(theirs["gradient_norm"], rel=1e-3)
+            assert mine["activation_gradient_norm"] == pytest.approx(theirs["activation_gradient_norm"], rel=1e-3)

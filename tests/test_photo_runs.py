@@ -1,0 +1,86 @@
+"""Photographs from end to end: the sweep of Table 2 as a user runs it, and a run that is interrupted."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+import pytest
+
+from repro.cli import main
+from repro.config import RunConfig
+from repro.data import load
+from repro.records import read_record
+from repro.run import run
+from repro.stop import Stopper
+from tests.photos import make_tiny
+from tests.runs import config
+from tests.test_run import StopAfter, same_weights
+
+SIZES = [
+    *("data.image_size=32", "data.resize=[40,48]", "data.eval_resize=40", "eval.scales=[32,48]"),
+    *("data.train_images=null", "data.test_images=null", "data.partial=true"),
+    *("optim.batch_size=8", "model.bn_group_size=4", "optim.steps=4", "optim.milestones=[3]", "eval.every_steps=2"),
+]
+WORDS = ["exp=imagenet_plain_vs_residual", "scale=smoke", "data=tiny_imagenet", *SIZES]
+
+
+@pytest.mark.slow
+def test_table_2_and_figure_4_from_a_folder_of_photographs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_tiny(tmp_path / "photos")
+    for name in ("WORK", "RESULTS"):
+        monkeypatch.setenv(f"REPRO_{name}", str(tmp_path / name.lower()))
+    settings = ["device=cpu", "execution.threads=1", "execution.workers=1", "execution.progress=none"]
+    command = ["run", *WORDS, *settings, f"paths.data={folder}", "model.shortcut=none,A", "model.depth=18"]
+    assert main(command) == 0
+    records = [read_record(path) for path in sorted((tmp_path / "work").glob("*/record.json"))]
+    assert [record.label for record in records] == ["plain-18", "ResNet-18 A"]
+    for record in records:
+        assert [view.view for view in record.result.views] == ["10crop", "multiscale"]
+        assert {view.images for view in record.result.views} == {record.result.final.images}
+        assert len(record.responses) == 16
+        assert sorted(path.name for path in (record.folder / "predictions").iterdir()) == [
+            "10crop.npz",
+            "multiscale.npz",
+        ]
+    assert main(command) == 0
+    assert "all 2 runs have a record" in capsys.readouterr().out
+
+    assert main(["table", "2", "--format", "csv"]) == 0
+    lines = {line["method"]: line for line in csv.DictReader(io.StringIO(capsys.readouterr().out))}
+    assert lines["plain-18"]["measured_mean"] == ""
+    tested = next(view for view in records[0].result.views if view.view == "10crop")
+    assert float(lines["plain-18"]["proxy_smoke_mean"]) == pytest.approx(tested.top1_error)
+    assert main(["figure", "4", "--scale", "smoke"]) == 0
+    assert main(["evaluate", records[0].run_id, f"paths.data={folder}", *settings[:3]]) == 0
+    assert capsys.readouterr().out.count("  equal\n") == 3, "one, ten crops and several scales, as the record says"
+
+
+def go(of: RunConfig, stopper: Stopper) -> object:
+    dataset = load(of.data, of.paths.data, may_fetch=False, cache=of.paths.work / "cache", workers=0)
+    return run(of, dataset, "repro run …", stopper, lambda _: None)
+
+
+def test_an_interrupted_run_on_photographs_ends_with_the_same_bits(tmp_path: Path) -> None:
+    folder = make_tiny(tmp_path / "photos")
+    whole, broken = (
+        config(
+            tmp_path / name,
+            *WORDS,
+            *("model.depth=18", "model.shortcut=A", f"paths.data={folder}", f"execution.workers={workers}"),
+            "execution.log_steps=1",
+        )
+        for name, workers in (("1", 0), ("2", 1))
+    )
+    assert go(whole, Stopper(None)) is not None
+    pieces = 0
+    while go(broken, StopAfter(0)) is None:
+        pieces += 1
+        assert pieces < 10
+    assert pieces > 1
+    assert same_weights(whole, broken)
+    curves = [(of.work_dir / "curve.csv").read_text() for of in (whole, broken)]
+    assert curves[0] == curves[1]
