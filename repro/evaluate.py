@@ -14,6 +14,7 @@ from repro.data.transforms import PixelStats, normalize
 from repro.device import autocast, memory_format
 from repro.graphs import record_graph
 from repro.metrics import Counts
+from repro.signals import uncompiled
 
 Results = list[Tensor]
 """Of a batch: the sum of its losses, its top-1 errors and, where they are counted, its top-5 errors."""
@@ -98,7 +99,7 @@ def recompute_batch_norm(model: nn.Module, batch: Callable[[int], tuple[Tensor, 
     momenta = [layer.momentum for layer in layers]
     model.train()
     # Compiled blocks would be compiled anew for each momentum.
-    with torch.no_grad(), torch.compiler.set_stance("force_eager"):
+    with torch.no_grad(), uncompiled(model):
         for step in range(num_batches):
             for layer in layers:
                 layer.momentum = 1 / (step + 1)

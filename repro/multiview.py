@@ -22,6 +22,7 @@ from repro.device import autocast, memory_format
 from repro.models.blocks import BlockNet
 from repro.predictions import Made, Predictions, digest_of_images
 from repro.scoring import Part, Scores, counted, gathered, mean_of, scored
+from repro.signals import uncompiled
 from repro.views import centre_crop, crop_scores, ten_crops, training_map, whole_scores
 
 VIEWS = ("1crop", "10crop", "multiscale")
@@ -166,7 +167,7 @@ def evaluating(model: BlockNet) -> Iterator[None]:
     model.eval()
     torch.backends.cudnn.benchmark = False
     try:
-        with torch.inference_mode(), torch.compiler.set_stance("force_eager"):
+        with torch.inference_mode(), uncompiled(model):
             yield
     finally:
         torch.backends.cudnn.benchmark = searches

@@ -62,11 +62,13 @@ class LayerResponse:
 
 @dataclass(frozen=True)
 class LayerFlow:
-    """One layer's forward standard deviation (after batch norm) and the norm of its weight's gradient."""
+    """One layer's forward standard deviation (after batch norm), and the norms of the gradients of its weight and of
+    that output. The latter is what comes back: behind batch norm, larger weights have smaller gradients."""
 
     layer: str
     forward_std: float
     gradient_norm: float
+    activation_gradient_norm: float
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,8 @@ def _plant_measures(folder: Path, name: str, response: float | None, off: float)
         edit(folder, "responses", value=layers)
     if name == "flow56":
         layers = [
-            {"layer": f"layer{i}", "forward_std": 0.9 + off, "gradient_norm": 0.2 + off * i / 8} for i in range(8)
+            {"layer": f"layer{i}", "forward_std": 0.9 + off, "gradient_norm": 0.2, "activation_gradient_norm": norm}
+            for i, norm in enumerate(0.2 + off * i / 8 for i in range(8))
         ]
         edit(folder, "flow", value=[{"step": 32000, "layers": layers}, {"step": 64000, "layers": layers}])
     if name == "constructed56":

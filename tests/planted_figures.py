@@ -39,7 +39,10 @@ def plant_flow(root: Path, depth: int = 56, shortcut: str = PLAIN, seed: int = 0
                 {
                     "layer": f"layer{i}",
                     "forward_std": 0.9 + 0.1 * part * math.sin(i / 8) + 0.02 * noise.random(),
-                    "gradient_norm": 0.5 * 10 ** (-0.01 * (depth - i) - 0.2 * part) * (1 + 0.3 * noise.random()),
+                    "gradient_norm": 0.1,
+                    "activation_gradient_norm": 0.5
+                    * 10 ** (-0.01 * (depth - i) - 0.2 * part)
+                    * (1 + 0.3 * noise.random()),
                 }
                 for i in range(depth - 1)
             ],

@@ -228,7 +228,7 @@ def test_gradient_flow_by_layer_and_through_training(tmp_path):
     assert forward.get_ylim() == nets.get_ylim() != backward.get_ylim()
     first, middle, last = drawn_lines(backward)
     for line, there in ((first, flow[0]), (middle, flow[2]), (last, flow[4])):
-        assert list(line.get_ydata()) == pytest.approx([layer.gradient_norm for layer in there.layers])
+        assert list(line.get_ydata()) == pytest.approx([layer.activation_gradient_norm for layer in there.layers])
     assert "middle evaluation (step 38,400)" in legend(forward)
     assert legend(nets) == ["plain-20", "plain-56", "ResNet-56", "last evaluation (step 64,000)"]
     assert len({line.get_color() for line in drawn_lines(nets)}) == 3

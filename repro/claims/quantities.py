@@ -96,8 +96,9 @@ def _lowest_forward(flow: Flow) -> float:
 
 
 def _gradient_ratio(flow: Flow) -> float:
-    """Logarithm of the gradient norms of the first quarter of the layers over those of the last, geometric means."""
-    logs = [math.log10(max(layer.gradient_norm, SMALLEST_NORM)) for layer in flow.layers]
+    """Logarithm of the norms of the gradients that came back to the first quarter of the layers over those of the
+    last, geometric means. Of the activations: behind batch norm, weights that have grown have smaller gradients."""
+    logs = [math.log10(max(layer.activation_gradient_norm, SMALLEST_NORM)) for layer in flow.layers]
     quarter = max(1, len(logs) // 4)
     return (math.fsum(logs[:quarter]) - math.fsum(logs[-quarter:])) / quarter
 

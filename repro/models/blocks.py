@@ -56,8 +56,9 @@ class GroupBatchNorm2d(nn.BatchNorm2d):
             self.weight.repeat(groups),
             self.bias.repeat(groups),
         )
-        self.running_mean.copy_(running_mean.view(groups, channels).mean(0))
-        self.running_var.copy_(running_var.view(groups, channels).mean(0))
+        if self.updates_statistics:
+            self.running_mean.copy_(running_mean.view(groups, channels).mean(0))
+            self.running_var.copy_(running_var.view(groups, channels).mean(0))
         y = y.view(self.group_size, groups, channels, height, width).transpose(0, 1)
         return y.reshape(num_images, channels, height, width)
 

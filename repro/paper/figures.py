@@ -60,7 +60,7 @@ class Panel:
     lines: tuple[str, ...]
     curves: tuple[Curve, ...]
     shows: Literal["curves", "responses", "sorted_responses", "flow_by_layer", "flow_by_step"] = "curves"
-    quantity: Literal["forward_std", "gradient_norm"] | None = None
+    quantity: Literal["forward_std", "gradient_norm", "activation_gradient_norm"] | None = None
     x: Axis | None = None
     y: Axis | None = None
     y_scale: Literal["linear", "log"] = "linear"
