@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -166,7 +167,7 @@ def check_folder_is_usable(path: Path) -> None:
     there = next(p for p in (path, *path.parents) if p.exists())
     if not there.is_dir():
         raise InputError(f"{path} cannot be used as a folder: {there} is a file")
-    probe = there / ".repro-write-test"
+    probe = there / f".repro-write-test-{os.getpid()}"  # another launcher may try the same folder
     try:
         probe.touch()
         probe.unlink()

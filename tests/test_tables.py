@@ -224,7 +224,7 @@ def test_latex_compiles(tmp_path):
 
 def test_a_table_needs_neither_torch_nor_pandas_nor_matplotlib():
     code = (
-        "import sys; from repro.results import Reading; from repro.tables import FORMATS, table\n"
+        "import sys; from repro.records import Reading; from repro.tables import FORMATS, table\n"
         "[write(table(n, Reading())) for write in FORMATS.values() for n in range(1, 15)]\n"
         "print(sorted({'torch', 'pandas', 'matplotlib', 'hydra'} & set(sys.modules)))"
     )

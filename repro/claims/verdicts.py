@@ -152,6 +152,8 @@ class _Examined:
 def _examine(claims: Claims, claim: Claim, records: Sequence[Record], scale: str) -> list[_Examined]:
     examined = []
     for c in claim.comparisons:
+        if scale != "paper" and c.published is not None:
+            continue  # a reduced run beside a published value says nothing
         of_net = c.metric in ("params", "macs")
         evidence = Evidence(scale, (), ()) if of_net else gather(claims, c, records, scale)
         empty = not of_net and any(not group.values for group in evidence.groups)
