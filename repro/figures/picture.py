@@ -64,7 +64,19 @@ def picture(plot: Plot, columns: int | None = None) -> Figure:
         if notes:
             label = drawn.supxlabel(notes, fontsize=7.5, color=MUTED, x=0.01, y=0.05 / height, ha="left")
             label.set(va="bottom", in_layout=False)
+        _settle(drawn)
     return drawn
+
+
+def _settle(drawn: Figure) -> None:
+    """Lays the figure out once, and rounds: the last digits of what the solver finds differ from time to time."""
+    engine = drawn.get_layout_engine()
+    assert engine is not None
+    engine.execute(drawn)
+    drawn.set_layout_engine("none")
+    for ax in drawn.axes:
+        left, bottom, width, height = (round(side, 4) for side in ax.get_position().bounds)
+        ax.set_position((left, bottom, width, height))
 
 
 def _wrapped(text: str, columns: float) -> str:
