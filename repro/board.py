@@ -158,7 +158,8 @@ def _write_final(record: Record) -> None:
     trained = _train_error(record)
     if trained is not None:
         events.append((record.steps, _scalar("final/train_error", trained)))
-    events += [(number, _scalar("response_std", r.std)) for number, r in enumerate(record.responses, 1)]
+    responses = enumerate(record.responses, 1)
+    events += [(number, _scalar("response_std", r.std)) for number, r in responses if r.std is not None]
     _write(record.folder, events)
 
 

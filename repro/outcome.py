@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -99,7 +100,7 @@ def outcome(counts: Counts, split: str) -> dict[str, Any]:
         "errors": counts.errors,
         "images": counts.images,
         "top1_error": counts.top1_error,
-        "loss": counts.loss,
+        "loss": counts.loss if math.isfinite(counts.loss) else None,
     }
     if counts.top5_errors is not None:
         values |= {"top5_errors": counts.top5_errors, "top5_error": counts.top5_error}

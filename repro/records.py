@@ -27,13 +27,15 @@ PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Errors counted over ``images`` of ``split`` with the weights after ``step`` steps; ``top1_error`` in percent."""
+    """Errors counted over ``images`` of ``split`` with the weights after ``step`` steps; ``top1_error`` in percent.
+    ``loss`` is None where it is not finite: a deep plain net's answers can overflow while it trains soundly.
+    """
 
     split: str
     errors: int
     images: int
     top1_error: float
-    loss: float
+    loss: float | None
     step: int
     top5_errors: int | None = None
     top5_error: float | None = None
@@ -57,7 +59,8 @@ class LayerResponse:
     """Standard deviation of a 3x3 layer's output after batch norm, before nonlinearity or addition (Fig. 7)."""
 
     layer: str
-    std: float
+    std: float | None
+    """None where the responses overflow."""
 
 
 @dataclass(frozen=True)

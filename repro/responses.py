@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
 
@@ -14,14 +16,14 @@ from repro.signals import NOTHING, Moments, layer_moments, left_as_it_was, over_
 
 def layer_responses(
     model: nn.Module, images: Images, stats: PixelStats, batch_size: int, precision: str
-) -> list[dict[str, str | float]]:
+) -> list[dict[str, str | float | None]]:
     """The standard deviation of every 3x3 layer's output after batch norm, before nonlinearity or addition (Fig. 7).
 
     In evaluation mode over all of ``images``: one figure a layer, over images, positions and channels together
     (deviation D21). Each rank takes its part and all know the result; the net is left as it was.
 
     Returns:
-        ``{"layer": name, "std": value}`` in the order of computation.
+        ``{"layer": name, "std": value}`` in the order of computation; None where the responses overflow.
     """
     dtype = next(model.parameters()).dtype
     found: dict[str, Moments] = {}
@@ -37,4 +39,5 @@ def layer_responses(
     # A rank without an image has seen no layer.
     names = dist.shared(list(found))
     whole = over_ranks({name: found.get(name, NOTHING) for name in names})
-    return [{"layer": name, "std": float(part.std)} for name, part in whole.items()]
+    deviations = {name: float(part.std) for name, part in whole.items()}
+    return [{"layer": name, "std": std if math.isfinite(std) else None} for name, std in deviations.items()]

@@ -193,12 +193,16 @@ def test_figure_7_shows_every_layer_in_order_and_sorted(tmp_path):
     plain, residual = drawn_lines(top)
     assert (plain.is_dashed(), residual.is_dashed()) == (True, False)
     assert (len(plain.get_xdata()), len(residual.get_xdata())) == (19, 109)
-    means = np.mean([[layer.std for layer in r.responses] for r in reading.records if r.label == "plain-20"], axis=0)
+    means = np.mean(
+        [[layer.std or 0.0 for layer in r.responses] for r in reading.records if r.label == "plain-20"], axis=0
+    )
     assert plain.get_ydata() == pytest.approx(means)
     ordered = drawn_lines(bottom)[1].get_ydata()
     assert all(above >= below for above, below in pairwise(ordered))
     # Each seed is sorted by itself, then averaged: the mean of the largest, not the largest mean.
-    largest = np.mean([max(layer.std for layer in r.responses) for r in reading.records if r.label == "ResNet-110"])
+    largest = np.mean(
+        [max(layer.std or 0.0 for layer in r.responses) for r in reading.records if r.label == "ResNet-110"]
+    )
     assert ordered[0] == pytest.approx(largest)
 
 

@@ -129,7 +129,7 @@ def test_compiled_blocks_respond_alike_and_stay_compiled() -> None:
     assert len(compiled) == count > 0, "nothing was compiled anew"
 
 
-def responses_on_this_rank(count: int) -> list[dict[str, str | float]]:
+def responses_on_this_rank(count: int) -> list[dict[str, str | float | None]]:
     return layer_responses(net(8), some_images(count), STATS, 4, "fp32")
 
 

@@ -224,6 +224,15 @@ def test_a_full_disk_ends_the_run_and_the_same_command_resumes(tmp_path: Path) -
     assert same_weights(whole, full)
 
 
+def test_answers_that_overflow_are_no_reason_to_lose_a_run(tmp_path: Path) -> None:
+    """A deep plain net trains soundly while its running averages are still far from what they average."""
+    one = config(tmp_path, "model.depth=110", "model.shortcut=none", "optim.steps=2", "optim.milestones=[]")
+    assert go(one) is not None
+    record = read_record(one.work_dir / "record.json")
+    assert record.result.final.loss is None and record.result.final.errors > 0
+    assert len(record.responses) == 109 and None in [response.std for response in record.responses]
+
+
 def test_training_learns(tmp_path: Path) -> None:
     """Eighty steps on the built-in images beat guessing by far; a broken gradient, label or crop would not."""
     words = ["optim.steps=80", "optim.milestones=[]", "optim.batch_size=32", "data.image_size=16"]

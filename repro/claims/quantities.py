@@ -61,7 +61,9 @@ def quantity(record: Record, c: Comparison) -> Quantity:
         return Quantity(float(series(record, c).mean()))
     if metric == "response_std":
         require(len(record.responses) > 0, "it has no responses of layers")
-        return Quantity(math.fsum(layer.std for layer in record.responses) / len(record.responses))
+        deviations = [layer.std for layer in record.responses if layer.std is not None]
+        require(len(deviations) == len(record.responses), "the responses of some of its layers overflow")
+        return Quantity(math.fsum(deviations) / len(deviations))
     if metric in ("lowest_forward_std", "log10_gradient_ratio"):
         require(len(record.flow) > 0 and all(flow.layers for flow in record.flow), "it has no gradient flow")
         of_flow = _lowest_forward if metric == "lowest_forward_std" else _gradient_ratio

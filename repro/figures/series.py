@@ -58,7 +58,8 @@ def _responses(record: Record, largest_first: bool) -> pandas.Series:
     import pandas
 
     require(bool(record.responses), "it has no layer responses")
-    values = [response.std for response in record.responses]
+    values = [response.std for response in record.responses if response.std is not None]
+    require(len(values) == len(record.responses), "the responses of some of its layers overflow")
     if largest_first:
         values.sort(reverse=True)
     return pandas.Series(values, index=range(1, len(values) + 1))
