@@ -149,7 +149,7 @@ def parser() -> Parser:
     bench.add_argument("--minutes", type=float, metavar="N", help="leave out what does not fit into N minutes (8)")
     bench.add_argument("words", nargs="*", metavar="key=value", help="as in model.depth=20,110 execution.step=graph")
 
-    add("tensorboard", tensorboard_command, "Show the curves of all runs in a browser.", "repro tensorboard")
+    add("tensorboard", evidence("tensorboard"), "Show the curves of all runs in a browser.", "repro tensorboard")
     add("status", status_command, "Show what became of every run.", "repro status")
     cancel = add("cancel", cancel_command, "Cancel the Slurm jobs of runs.", "repro cancel --all")
     cancel.add_argument("--all", action="store_true", help="every job of the work folder")
@@ -243,17 +243,25 @@ def run_command(options: argparse.Namespace) -> int:
         return 0
     quiet_caches(planned.runs[0].paths.work)
     launch = engine(planned.runs, options.detach)
-    from repro.records import read_record
+    from repro.records import Record, read_record
     from repro.summary import Summary
 
     summary = Summary(planned.protocol)
 
+    def record_of(config: RunConfig) -> Record | None:
+        try:
+            return read_record(config.work_dir / "record.json")
+        except InputError as error:
+            say(f"the record of {config.run_id} does not hold together: {error}")
+            return None
+
     def finished(config: RunConfig) -> None:
-        say(summary.line(read_record(config.work_dir / "record.json")))
+        if record := record_of(config):
+            say(summary.line(record))
 
     result = launch(planned.runs, command_line(planned.words), say, finished)
-    if len(planned.runs) > 1 and result.finished:
-        say("\n" + summary.table([read_record(c.work_dir / "record.json") for c in result.finished]))
+    if len(planned.runs) > 1 and (records := [r for r in map(record_of, result.finished) if r]):
+        say("\n" + summary.table(records))
         summarize_for_tensorboard(planned.runs[0].paths.work)
     if result.failed:
         say(f"\n{len(result.failed)} of {len(planned.runs)} runs failed; the same command tries them again:")
@@ -352,13 +360,6 @@ def bench_command(options: argparse.Namespace) -> int:
     flags = [] if extent == "usual" else [f"--{extent}"]
     command = shlex.join(["repro", "bench", *flags, *(w for w in options.words if not w.startswith("paths."))])
     return bench(choice, extent, minutes, command, options.json, say)
-
-
-def tensorboard_command(options: argparse.Namespace) -> int:
-    from repro.board import serve
-
-    serve(paths_from(options.words)["work"], say)
-    return 0
 
 
 def status_command(options: argparse.Namespace) -> int:

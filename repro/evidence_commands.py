@@ -154,3 +154,10 @@ def publish_command(options: argparse.Namespace) -> int:
     for folder in publish_ensembles(paths["work"], paths["results"]):
         print(folder)
     return 0
+
+
+def tensorboard_command(options: argparse.Namespace) -> int:
+    from repro.board import serve
+
+    serve(paths_from(options.words)["work"], say)
+    return 0
