@@ -199,6 +199,7 @@ def add_evidence(add: Callable[..., Parser]) -> None:
     report = add("report", evidence("report"), "Write everything on one page, results/report.html.", "repro report")
     report.add_argument("words", nargs="*", metavar="key=value", help="paths.results=")
     publish = add("publish", evidence("publish"), "Copy records and curves to results/runs.", "repro publish")
+    publish.add_argument("--weights", action="store_true", help="the final nets too, for `repro evaluate` elsewhere")
     publish.add_argument("runs", nargs="*", metavar="run", help="run ids; all finished runs where none is named")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from repro.config import ModelConfig, RunConfig
-from repro.device import device_name, num_threads, set_up
+from repro.device import device_name, memory_format, num_threads, set_up
 from repro.errors import InputError, RunError
 from repro.models.blocks import BasicBlock
 from repro.models.count import Size, activation_bytes, measure
@@ -42,6 +42,8 @@ class Speed:
 class Estimate:
     size: Size
     steps: int
+    macs: float
+    """Multiply-adds of the whole run, forward and backward, evaluations included."""
     seconds: float
     memory: int
     """Bytes on each device at the height of a step: activations, weights, gradients, momentum. Libraries take more."""
@@ -62,7 +64,7 @@ def estimate(config: RunConfig, speed: Speed, train_images: int, eval_images: in
     launches = optim.steps + evaluated / config.execution.eval_batch_size / (1 + BACKWARD)
     blocks = config.model.depth / 2
     seconds = macs / speed.macs_per_second + launches * blocks * speed.block_seconds
-    return Estimate(size, optim.steps, seconds / config.execution.num_ranks, memory(config, size))
+    return Estimate(size, optim.steps, macs, seconds / config.execution.num_ranks, memory(config, size))
 
 
 def memory(config: RunConfig, size: Size) -> int:
@@ -103,18 +105,18 @@ def measure_speed(device: torch.device, family: str = "cifar_resnet") -> Speed:
     block_config = ModelConfig("cifar_resnet", 20, "A", "stride", "he_fan_in", batch_size, 0.1, 1e-5)
     macs = seconds = 0.0
     for channels, map_size in stages:
-        block = BasicBlock(channels, channels, 1, block_config).to(device)
-        seconds += _time_block(block, torch.randn(batch_size, channels, map_size, map_size, device=device), device)
+        block = BasicBlock(channels, channels, 1, block_config)
+        seconds += _time_block(block, torch.randn(batch_size, channels, map_size, map_size), device)
         macs += (1 + BACKWARD) * 2 * 9 * channels**2 * map_size**2 * batch_size
     tiny_config = ModelConfig("cifar_resnet", 20, "A", "stride", "he_fan_in", 2, 0.1, 1e-5)
-    tiny = BasicBlock(16, 16, 1, tiny_config).to(device)
-    launch = _time_block(tiny, torch.randn(2, 16, 4, 4, device=device), device)
+    launch = _time_block(BasicBlock(16, 16, 1, tiny_config), torch.randn(2, 16, 4, 4), device)
     return Speed(macs / max(seconds - 3 * launch, seconds / 10), launch)
 
 
 def _time_block(block: torch.nn.Module, x: torch.Tensor, device: torch.device) -> float:
-    """Median seconds of a forward and backward pass."""
-    x.requires_grad_(True)
+    """Median seconds of a forward and backward pass, in the layout that nets are trained in."""
+    block.to(device, memory_format=memory_format(device))  # type: ignore[call-overload]
+    x = x.to(device, memory_format=memory_format(device)).requires_grad_(True)
     wait: Callable[[], None] = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     times = []
     for _ in range(8):

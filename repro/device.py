@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from repro.allocation import keep_freed_memory
 from repro.errors import InputError
 from repro.execution import ExecutionConfig
 
@@ -53,6 +54,7 @@ def set_up(execution: ExecutionConfig, precision: str) -> torch.device:
     torch.backends.cudnn.conv.fp32_precision = products  # type: ignore[attr-defined]
     if device.type == "cuda":
         set_deterministic(execution.deterministic)
+    keep_freed_memory()
     return device
 
 

@@ -149,8 +149,15 @@ def publish_command(options: argparse.Namespace) -> int:
     from repro.publish import publish
 
     paths = paths_from([word for word in options.runs if "=" in word])
-    for folder in publish([r for r in options.runs if "=" not in r], paths["work"], paths["results"]):
+    run_ids = [word for word in options.runs if "=" not in word]
+    published = publish(run_ids, paths["work"], paths["results"])
+    for folder in published:
         print(folder)
+    if options.weights:
+        from repro.trained import publish_weights
+
+        for folder in published:
+            print(publish_weights(folder.name, paths["work"], paths["results"]))
     for folder in publish_ensembles(paths["work"], paths["results"]):
         print(folder)
     return 0

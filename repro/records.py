@@ -139,6 +139,15 @@ class Provenance:
     device: str
     precision: str
     finished: str
+    cuda: str | None = None
+
+
+@dataclass(frozen=True)
+class Carried:
+    """On what a run was carried out: ``world_size`` devices, of which each has ``threads`` where it is a processor."""
+
+    threads: int | None = None
+    world_size: int = 1
 
 
 @dataclass(frozen=True)
@@ -162,6 +171,7 @@ class Record:
     images_per_second: float
     provenance: Provenance
     folder: Path
+    execution: Carried = Carried()
     responses: tuple[LayerResponse, ...] = ()
     flow: tuple[Flow, ...] = ()
     construction: Construction | None = None

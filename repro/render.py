@@ -20,6 +20,7 @@ from repro.report import Contents, page
 from repro.report.drawings import drawings, shown_figures
 from repro.report.findings import findings
 from repro.report.grids import grids
+from repro.report.measured import measured_table
 from repro.report.nets import nets_table
 from repro.report.page import sentence
 from repro.tables import FORMATS, Grid, grid, table
@@ -27,6 +28,8 @@ from repro.tables import FORMATS, Grid, grid, table
 PARTS = ("tables", "figures", "report")
 PICTURES = (".svg", ".png")
 REPORT = "report.html"
+DEMO = "cifar_residual_vs_plain"
+"""The experiment of ``make demo``, at its scale."""
 CLAIMS = "claims.md"
 GENERATED = ("tables/table*", "figures/figure*")
 """What lies there and comes from no record is out of date."""
@@ -79,7 +82,8 @@ class Evidence:
         sections: dict[str, Callable[[], str]] = {
             **{f"table{number}": functools.partial(self._table, number) for number in table_numbers()},
             "verdicts": lambda: sentence(findings(self.check)) + "\n",
-            "demo": lambda: nets_table(self.reading, "demo"),
+            "measured": lambda: measured_table(self.reading),
+            "demo": lambda: nets_table(self.reading, DEMO),
         }
         if name not in sections:
             raise InputError(f"unknown section {name!r} between marks: {nearest(name, sections)}")

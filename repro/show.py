@@ -9,12 +9,15 @@ from pathlib import Path
 import yaml
 from tabulate import tabulate
 
-from repro.config import RunConfig, plain
+from repro.config import RunConfig
 from repro.cost import Estimate, calibrate, estimate
+from repro.device import device_name, pick_device
 from repro.progress import duration
 from repro.status import RunStatus
 
 DAY = 86400.0
+REFERENCE_SPEED = 1e13
+"""Multiply-adds a second: a round number, to compare plans and devices by."""
 SPLIT_SIZES = {
     "cifar10": {"train": 50_000, "train45k": 45_000, "test": 10_000, "val5k": 5_000},
     "imagenet": {"train": 1_281_167, "val": 50_000},
@@ -26,7 +29,7 @@ def show(configs: Sequence[RunConfig]) -> str:
     """Runs with their cost, and the composed configuration with what varies over the runs."""
     speed = calibrate(configs[0])
     costs = [estimate(config, speed, *image_counts(config)) for config in configs]
-    parts = [cost_table(configs, costs), composed(configs), totals(costs, configs[0])]
+    parts = [cost_table(configs, costs), composed(configs), totals(configs, costs)]
     return "\n\n".join(parts)
 
 
@@ -43,7 +46,7 @@ def cost_table(configs: Sequence[RunConfig], costs: Sequence[Estimate]) -> str:
     header = ["run", "params", "multiply-adds", "steps", "time", "memory", ""]
     rows = []
     for config, cost in zip(configs, costs, strict=True):
-        state = "done" if (config.work_dir / "record.json").exists() else ""
+        state = "done" if is_done(config) else ""
         rows.append(
             [
                 config.run_id,
@@ -92,14 +95,27 @@ def plain_value(value: object) -> object:
     return str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
 
 
-def totals(costs: Sequence[Estimate], config: RunConfig) -> str:
-    """The time of all runs one after the other, and a warning where it is above a day."""
+def totals(configs: Sequence[RunConfig], costs: Sequence[Estimate]) -> str:
+    """The time of all runs one after the other, their work in terms of any device, and a warning above a day."""
     seconds = sum(cost.seconds for cost in costs)
-    device = plain(config.execution)["device"]
-    text = f"{len(costs)} runs, about {duration(seconds)} on this device ({device}), one after the other"
-    if seconds > DAY:
+    macs = sum(cost.macs for cost in costs)
+    device = device_name(pick_device(configs[0].execution.device))
+    runs = f"{len(costs)} run{'s' * (len(costs) > 1)}"
+    text = f"{runs}, about {duration(seconds)} on this device ({device}), one after the other"
+    done = [cost.seconds for config, cost in zip(configs, costs, strict=True) if is_done(config)]
+    if done and len(done) < len(costs):
+        text += f"; {len(done)} of them done, about {duration(seconds - sum(done))} left"
+    text += (
+        f"\nin all {macs:.2g} multiply-adds, forward and backward: {duration(macs / REFERENCE_SPEED)} on a device that "
+        f"sustains {REFERENCE_SPEED:.0e} a second"
+    )
+    if seconds - sum(done) > DAY:
         text += "\nwarning: that is more than a day; scale=demo takes minutes, seed=0 leaves one seed"
     return text
+
+
+def is_done(config: RunConfig) -> bool:
+    return (config.work_dir / "record.json").exists()
 
 
 def show_statuses(statuses: Sequence[RunStatus], work: Path) -> str:

@@ -15,22 +15,40 @@ from repro.results import PROTOCOLS, departures
 NONE = "–"
 
 
+class Published:
+    """What the paper prints of a run, found by its recipe."""
+
+    def __init__(self) -> None:
+        self._rows: list[tuple[PaperRow, Recipe]] = []
+        # What a run ends with is one view; a table of several views has nothing to stand beside it.
+        for paper in (table for table in map(load_table, table_numbers()) if not table.view):
+            self._rows += [(row, load_recipe(paper.recipe)) for row in paper.rows if row.run is not None]
+
+    def error(self, record: Record) -> float | None:
+        """Test error in percent of the run's net: the mean where the paper prints one, since one run is no best.
+
+        None where the run departs from the paper's recipe in anything.
+        """
+        for row, recipe in self._rows:
+            if row.run is not None and not departures(record, recipe.fields, row.run):
+                published = row.paper["top1_error"]
+                return published.headline if published.mean is None else published.mean
+        return None
+
+
 class Summary:
     """Reads records by ``protocol`` and compares with the paper where a run follows its recipe in all."""
 
     def __init__(self, protocol: str) -> None:
         self.protocol = protocol
-        self._rows: list[tuple[PaperRow, Recipe]] = []
-        # What a run ends with is one view; a table of several views has nothing to stand beside it.
-        for paper in (table for table in map(load_table, table_numbers()) if not table.view):
-            self._rows += [(row, load_recipe(paper.recipe)) for row in paper.rows if row.run is not None]
+        self._published = Published()
 
     def line(self, record: Record) -> str:
         """``ResNet-20 seed 0: test error 8.61 % (paper 8.75, difference −0.14), training error …``"""
         result = self._read(record)
         best = f" at its best epoch (step {result.step:,})" if self.protocol == "common" else ""
         text = f"{record.label} seed {record.seed}: {result.split} error {result.top1_error:.2f} %{best}"
-        paper = self._paper(record)
+        paper = self._published.error(record)
         if paper is not None:
             text += f" (paper {paper:.2f}, difference {signed(result.top1_error - paper)})"
         elif record.scale != "paper":
@@ -53,7 +71,7 @@ class Summary:
         for (_, label, _), group in groups.items():
             errors = [self._read(record).top1_error for record in group]
             running = [r.result.train_running.top1_error for r in group if r.result.train_running is not None]
-            paper = self._paper(group[0])
+            paper = self._published.error(group[0])
             difference = NONE if paper is None else signed(statistics.fmean(errors) - paper)
             printed = NONE if paper is None else f"{paper:.2f}"
             rows.append(
@@ -65,14 +83,6 @@ class Summary:
     def _read(self, record: Record) -> Evaluation:
         evaluation: Evaluation = getattr(record.result, PROTOCOLS[self.protocol])
         return evaluation
-
-    def _paper(self, record: Record) -> float | None:
-        """The published value of the run's net: the mean where the paper prints one, since one run is no best."""
-        for row, recipe in self._rows:
-            if row.run is not None and not departures(record, recipe.fields, row.run):
-                published = row.paper["top1_error"]
-                return published.headline if published.mean is None else published.mean
-        return None
 
 
 def spread(values: Iterable[float]) -> str:

@@ -96,6 +96,21 @@ def from_run(run_id: str, base: RunConfig) -> Trained:
     return Trained(run_id, config_of(record, base), weights, record)
 
 
+def publish_weights(run_id: str, work: Path, results: Path) -> Path:
+    """Writes the final net of a run beside its published record, without what only going on with it would need.
+
+    Raises:
+        InputError: Its final checkpoint is not there.
+        RunError: The checkpoint is damaged, or the file cannot be written.
+    """
+    final = work / run_id / checkpoint.FINAL
+    if not final.is_file():
+        raise InputError(f"the weights of {run_id} cannot be published: {final} is not there")
+    path = results / "runs" / run_id / PUBLISHED_WEIGHTS
+    checkpoint.save(path, {"model": checkpoint.load(final)["model"]})
+    return path
+
+
 def record_of(run_id: str, roots: Sequence[Path]) -> Record:
     """The record of a finished run, from the first of ``roots`` that has one.
 

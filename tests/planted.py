@@ -107,6 +107,7 @@ def plant(
             "command": "repro run",
             "device": "NVIDIA H200",
             "precision": "tf32",
+            "cuda": "13.0",
             "versions": {"torch": "2.15.0"},
             "data_digests": {},
             "started": "2026-01-01T00:00:00+00:00",

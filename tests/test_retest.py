@@ -19,11 +19,13 @@ from repro.data import load
 from repro.ensembles import publish_ensembles, read_ensembles
 from repro.errors import InputError
 from repro.models import build_model
+from repro.publish import publish
 from repro.record import read_json, write_json
 from repro.records import read_record
 from repro.retest import Request, evaluate
 from repro.run import run
 from repro.stop import Stopper
+from repro.trained import publish_weights
 from tests.pictures import folder
 from tests.planted import edit
 from tests.runs import config
@@ -95,15 +97,22 @@ def test_other_images_than_those_of_the_record_are_named(cifar: RunConfig, tmp_p
 
 def test_a_published_run_is_evaluated_from_the_weights_beside_its_record(cifar: RunConfig, tmp_path: Path) -> None:
     results = tmp_path / "results"
-    published = results / "runs" / cifar.run_id
-    published.mkdir(parents=True)
-    shutil.copy(cifar.work_dir / "record.json", published)
+    (folder,) = publish([cifar.run_id], cifar.paths.work, results)
     paths = dataclasses.replace(cifar.paths, work=tmp_path / "work", results=results)
     elsewhere = dataclasses.replace(cifar, paths=paths)
     with pytest.raises(InputError, match=r"weights of .* are not there: neither .*final\.pt nor .*weights\.pt"):
         asked(elsewhere, cifar.run_id)
-    torch.save(checkpoint.load(cifar.work_dir / "final.pt")["model"], published / "weights.pt")
+    file = publish_weights(cifar.run_id, cifar.paths.work, results)
+    assert file.parent == folder
+    assert file.stat().st_size < 0.7 * (cifar.work_dir / "final.pt").stat().st_size, "the momentum stays behind"
     assert "equal" in asked(elsewhere, cifar.run_id)
+    torch.save(checkpoint.load(cifar.work_dir / "final.pt")["model"], file)
+    assert "equal" in asked(elsewhere, cifar.run_id), "the weights alone do as well"
+
+
+def test_weights_are_published_only_of_a_run_that_still_has_them(cifar: RunConfig, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"the weights of .* cannot be published: .*final\.pt is not there"):
+        publish_weights(cifar.run_id, tmp_path / "work", tmp_path / "results")
 
 
 def test_photographs_are_tested_on_all_views_of_their_run(photos: list[RunConfig], tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The nets of one scale as a table for a page in Markdown."""
+"""The nets of a demo as a table for a page in Markdown."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from repro.report.runs import group_anchor, order
 from repro.tables.grids import NOT_RUN
 
 
-def nets_table(reading: Reading, scale: str) -> str:
-    """The nets of ``scale`` in Markdown: mean ± standard deviation over their seeds."""
+def nets_table(reading: Reading, exp: str) -> str:
+    """The nets of experiment ``exp`` at demo scale in Markdown: mean ± standard deviation over their seeds."""
     groups: dict[str, list[Record]] = defaultdict(list)
     for record in reading.records:
-        if record.scale == scale:
+        if record.scale == "demo" and record.exp == exp:
             groups[group_anchor(record)].append(record)
     rows = []
     for group in sorted(groups.values(), key=lambda group: order(group[0])):
