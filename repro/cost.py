@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from repro.config import ModelConfig, RunConfig
-from repro.device import device_name, memory_format, num_threads, set_up
+from repro.device import autocast, device_name, memory_format, num_threads, set_up
 from repro.errors import InputError, RunError
 from repro.models.blocks import BasicBlock
 from repro.models.count import Size, activation_bytes, measure
@@ -59,7 +59,8 @@ def estimate(config: RunConfig, speed: Speed, train_images: int, eval_images: in
     size = measure(config.model, config.data.image_size, config.data.num_classes)
     optim = config.optim
     evaluations = optim.steps / (config.eval.every_steps or max(train_images / optim.batch_size, 1)) + 1
-    evaluated = eval_images * evaluations + train_images * config.eval.train_error
+    trained_on = min(train_images, config.eval.train_images or train_images) * config.eval.train_error
+    evaluated = eval_images * evaluations + trained_on
     macs = size.macs * ((1 + BACKWARD) * optim.steps * optim.batch_size + evaluated)
     launches = optim.steps + evaluated / config.execution.eval_batch_size / (1 + BACKWARD)
     blocks = config.model.depth / 2
@@ -84,7 +85,7 @@ def calibrate(config: RunConfig) -> Speed:
     path = config.paths.work / "calibration.json"
     known = _read(path)
     if name not in known:
-        known[name] = asdict(measure_speed(device, config.model.name))
+        known[name] = asdict(measure_speed(device, config.model.name, config.optim.precision))
         # Kept if it can be: a full disk must not hinder a command that only wants to say how long it takes.
         with contextlib.suppress(OSError, RunError):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -99,30 +100,33 @@ def _read(path: Path) -> dict[str, dict[str, float]]:
         return {}
 
 
-def measure_speed(device: torch.device, family: str = "cifar_resnet") -> Speed:
+def measure_speed(device: torch.device, family: str, precision: str) -> Speed:
     """Times a basic block of each stage at the paper's map sizes, and one on next to no data."""
     batch_size, stages = TIMED[family]
     block_config = ModelConfig("cifar_resnet", 20, "A", "stride", "he_fan_in", batch_size, 0.1, 1e-5)
     macs = seconds = 0.0
     for channels, map_size in stages:
         block = BasicBlock(channels, channels, 1, block_config)
-        seconds += _time_block(block, torch.randn(batch_size, channels, map_size, map_size), device)
+        seconds += _time_block(block, torch.randn(batch_size, channels, map_size, map_size), device, precision)
         macs += (1 + BACKWARD) * 2 * 9 * channels**2 * map_size**2 * batch_size
     tiny_config = ModelConfig("cifar_resnet", 20, "A", "stride", "he_fan_in", 2, 0.1, 1e-5)
-    launch = _time_block(BasicBlock(16, 16, 1, tiny_config), torch.randn(2, 16, 4, 4), device)
+    launch = _time_block(BasicBlock(16, 16, 1, tiny_config), torch.randn(2, 16, 4, 4), device, precision)
     return Speed(macs / max(seconds - 3 * launch, seconds / 10), launch)
 
 
-def _time_block(block: torch.nn.Module, x: torch.Tensor, device: torch.device) -> float:
+def _time_block(block: torch.nn.Module, x: torch.Tensor, device: torch.device, precision: str) -> float:
     """Median seconds of a forward and backward pass, in the layout that nets are trained in."""
     block.to(device, memory_format=memory_format(device))  # type: ignore[call-overload]
     x = x.to(device, memory_format=memory_format(device)).requires_grad_(True)
-    wait: Callable[[], None] = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    waits: dict[str, Callable[[], None]] = {"cuda": torch.cuda.synchronize, "mps": torch.mps.synchronize}
+    wait = waits.get(device.type, lambda: None)
     times = []
     for _ in range(8):
         wait()
         start = time.perf_counter()
-        block(x).sum().backward()
+        with autocast(device, precision):
+            y = block(x)
+        y.float().sum().backward()
         wait()
         times.append(time.perf_counter() - start)
     return statistics.median(times[2:])

@@ -30,7 +30,7 @@ def reading_of(options: argparse.Namespace, paths: dict[str, Path]) -> Reading:
 
 
 def table_command(options: argparse.Namespace) -> int:
-    paths, protocol = paths_from(options.words), protocol_from(options.words)
+    paths, protocol = paths_from(options.words, protocol=options.number != 1), protocol_from(options.words)
     if options.number == 1:
         from repro import architecture
 
@@ -68,7 +68,8 @@ def check_command(options: argparse.Namespace) -> int:
     if len(ids) > 1:
         raise InputError("name one claim, or none for all of them")
     reading = reading_of(options, paths)
-    text, code = answer(reading, next(iter(ids), None), options.format, strict=options.strict)
+    published = published_results(paths) / "runs"
+    text, code = answer(reading, next(iter(ids), None), options.format, strict=options.strict, published=published)
     print(text, end="")
     return code
 
@@ -82,6 +83,8 @@ def render_command(options: argparse.Namespace) -> int:
     for part in parts:
         if part not in PARTS:
             raise InputError(f"unknown part {part!r}: {nearest(part, PARTS)}")
+    if options.verify and len(parts) < len(PARTS):
+        raise InputError("--verify checks everything that is generated: leave out the parts")
     results = published_results(paths)
     evidence = read_evidence(results)
     # Pages have sections made from the records of their own checkout, not of any folder.

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from repro.errors import InputError, RunError, nearest
 
-PUBLISHED = ("record.json", "curve.csv")
+PUBLISHED = ("curve.csv", "record.json")
+"""The record last: a folder that has one is complete."""
 
 
 def publish(run_ids: list[str], work: Path, results: Path) -> list[Path]:

@@ -189,6 +189,7 @@ class LeftOut:
 
     name: str
     reason: str
+    folder: Path = Path()
 
 
 @dataclass(frozen=True)
@@ -212,12 +213,14 @@ def read_records(roots: Iterable[Path]) -> Reading:
             try:
                 record = read_record(file)
             except InputError as error:
-                left_out.append(LeftOut(name, str(error)))
+                left_out.append(LeftOut(name, str(error), file.parent))
                 continue
             first = records.setdefault(record.run_id, record)
             if first.result != record.result:
                 counted = f"{first.folder.parent.name}/{first.run_id}"
-                left_out.append(LeftOut(name, f"its result differs from the one of {counted}, which counts"))
+                left_out.append(
+                    LeftOut(name, f"its result differs from the one of {counted}, which counts", file.parent)
+                )
     return Reading(tuple(records[run_id] for run_id in sorted(records)), tuple(left_out))
 
 

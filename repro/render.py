@@ -196,7 +196,9 @@ def read(path: Path) -> str | None:
 def write(path: Path, text: str) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8", newline="")
+        beside = path.with_name(f"{path.name}.tmp")
+        beside.write_text(text, encoding="utf-8", newline="")
+        beside.replace(path)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror or error}") from None
     return path

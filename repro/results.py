@@ -91,7 +91,7 @@ def select(
         if older := [r for r in group if r.numerics_version != newest]:
             versions = ", ".join(sorted({str(r.numerics_version) for r in older}))
             notes.append(f"not averaged in, numerics version {versions} instead of {newest}: {run_ids(older)}")
-    kept, others = _one_recipe(groups, runs)
+    kept, others = _one_recipe(groups, runs, recipe)
     if others:
         notes.append(f"not averaged in, trained by another recipe than the rest of {scale}: {run_ids(others)}")
     chosen = tuple(tuple(sorted(group, key=lambda r: r.seed)) for group in kept)
@@ -140,16 +140,25 @@ def _matches(record: Record, run: Mapping[str, Any]) -> bool:
 
 
 def _one_recipe(
-    groups: Sequence[Sequence[Record]], runs: Sequence[Mapping[str, Any] | None]
+    groups: Sequence[Sequence[Record]], runs: Sequence[Mapping[str, Any] | None], paper: Mapping[str, Any]
 ) -> tuple[list[list[Record]], list[Record]]:
-    """Keeps the recipe with most records, the one that finished last among equals; and what that leaves out."""
+    """Keeps the recipe with most records, among equals the one nearest to the paper's and then the one that finished
+    last; and what that leaves out."""
     recipes: dict[str, list[Record]] = defaultdict(list)
+    distance: dict[str, int] = {}
     for group, run in zip(groups, runs, strict=True):
         for record in group:
-            recipes[_recipe_text(record, run or {})].append(record)
+            text = _recipe_text(record, run or {})
+            recipes[text].append(record)
+            distance[text] = len(departures(record, paper, run or {}))
     if not recipes:
         return [[] for _ in groups], []
-    best = max(recipes.values(), key=lambda group: (len(group), max(r.provenance.finished for r in group)))
+
+    def rank(text: str) -> tuple[int, int, str]:
+        group = recipes[text]
+        return len(group), -distance[text], max(record.provenance.finished for record in group)
+
+    best = recipes[max(recipes, key=rank)]
     ids = {record.run_id for record in best}
     kept = [[record for record in group if record.run_id in ids] for group in groups]
     return kept, [record for group in recipes.values() if group is not best for record in group]

@@ -64,7 +64,8 @@ class Summary:
         groups: dict[tuple[str, str, str], list[Record]] = defaultdict(list)
         for record in records:
             groups[record.key, record.label, str(record.fields)].append(record)
-        split = records[0].science.data.eval_split
+        split = " or ".join(dict.fromkeys(record.science.data.eval_split for record in records))
+        varied = varied_fields([group[0] for group in groups.values()])
         best = ", best epoch" if self.protocol == "common" else ""
         header = ["net", "seeds", "params", "training error %", f"{split} error %{best}", "paper", "difference"]
         rows = []
@@ -75,7 +76,15 @@ class Summary:
             difference = NONE if paper is None else signed(statistics.fmean(errors) - paper)
             printed = NONE if paper is None else f"{paper:.2f}"
             rows.append(
-                [label, len(group), f"{group[0].params:,}", spread(running), spread(errors), printed, difference]
+                [
+                    told_apart(label, group[0], varied),
+                    len(group),
+                    f"{group[0].params:,}",
+                    spread(running),
+                    spread(errors),
+                    printed,
+                    difference,
+                ]
             )
         align = ("left", *["right"] * (len(header) - 1))
         return str(tabulate(rows, header, tablefmt="simple", colalign=align, disable_numparse=True))
@@ -83,6 +92,21 @@ class Summary:
     def _read(self, record: Record) -> Evaluation:
         evaluation: Evaluation = getattr(record.result, PROTOCOLS[self.protocol])
         return evaluation
+
+
+IN_LABEL = ("model.name", "model.depth", "model.shortcut", "model.constructed_from", "model.bn_group_size")
+"""What the label of a net says, and what follows from it."""
+
+
+def varied_fields(records: Sequence[Record]) -> list[str]:
+    """Names of the science fields in which ``records`` differ, without those that their labels tell."""
+    names = dict.fromkeys(name for record in records for name in record.fields if name not in IN_LABEL)
+    return [name for name in names if len({str(record.fields.get(name)) for record in records}) > 1]
+
+
+def told_apart(label: str, record: Record, varied: Sequence[str]) -> str:
+    """``ResNet-20 optim.nesterov=True``."""
+    return " ".join([label, *(f"{name}={record.fields.get(name)}" for name in varied)])
 
 
 def spread(values: Iterable[float]) -> str:

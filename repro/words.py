@@ -9,17 +9,22 @@ from repro.errors import InputError, nearest
 from repro.resources import default_path, in_checkout, resolve_paths, shared_dir
 
 
-def paths_from(words: list[str]) -> dict[str, Path]:
-    """The three folders for a command that needs no other setting."""
+def paths_from(words: list[str], *, protocol: bool = False) -> dict[str, Path]:
+    """The three folders for a command that needs no other setting, but for the ``protocol`` where it reads one.
+
+    Raises:
+        InputError: A word sets something else, or nothing.
+    """
     given = {}
+    known = [*(f"paths.{name}" for name in ("data", "work", "results")), *["protocol"] * protocol]
     for word in words:
-        key, _, value = word.partition("=")
-        if key == "protocol":
-            continue
-        known = ("paths.data", "paths.work", "paths.results")
+        key, sign, value = word.partition("=")
         if key not in known:
             raise InputError(f"unknown word {word!r}: {nearest(key, known)}")
-        given[key.removeprefix("paths.")] = value
+        if not sign:
+            raise InputError(f"{word!r} sets nothing: write {word}=…")
+        if key != "protocol":
+            given[key.removeprefix("paths.")] = value
     return resolve_paths(given)
 
 

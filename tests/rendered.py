@@ -35,5 +35,15 @@ def plant_some(results: Path) -> Path:
         plant(runs, 20, "none", seed, 9.0 + seed / 20, train_error=2.0)
     plant(runs, 56, "A", 0, 7.0)
     for seed in range(2):
-        plant(runs, 56, "none", seed, 80.0 + seed, train_error=85.0, scale="demo", science=DEMO)
+        plant(
+            runs,
+            56,
+            "none",
+            seed,
+            80.0 + seed,
+            train_error=85.0,
+            scale="demo",
+            exp="cifar_residual_vs_plain",
+            science=DEMO,
+        )
     return runs

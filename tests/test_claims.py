@@ -14,7 +14,7 @@ from repro.claims.command import answer
 from repro.claims.comparisons import compute
 from repro.claims.evidence import Evidence, Seeds
 from repro.claims.render import explain, to_json, to_markdown, to_text
-from repro.claims.verdicts import check
+from repro.claims.verdicts import check, command
 from repro.compose import plan
 from repro.config import NUMERICS_VERSION, later_defaults, recipe_of
 from repro.errors import InputError
@@ -300,6 +300,13 @@ def test_a_run_with_another_setting_is_no_seed_of_the_group(tmp_path):
     assert part.groups[1].seeds == (0, 1, 2, 3, 4)
 
 
+def test_seeds_beyond_those_set_beforehand_do_not_count(tmp_path):
+    plant(tmp_path, "plain20", "plain56", seeds=7)
+    part = finding(verdicts(tmp_path)["degradation_cifar"], "test error")
+    assert [group.seeds for group in part.groups] == [(0, 1, 2, 3, 4)] * 2
+    assert [note.split(":")[0] for note in part.notes] == ["left out, beyond the 5 seeds that the claim asks for"] * 4
+
+
 def test_another_numerics_version_is_named_and_left_out(tmp_path):
     plant(tmp_path, "plain20", "plain56")
     old = plant_group(tmp_path, "plain56", 5, numerics_version=NUMERICS_VERSION - 1)
@@ -341,6 +348,40 @@ def test_proxies_stand_beside_and_never_decide(tmp_path):
     assert (found.status, found.proxy.status) == ("not run", "holds")
     assert found.judgement.run_ids == () and len(found.proxy.run_ids) == 6
     assert verdicts(tmp_path)["plain34_worse_val"].proxy is None
+
+
+def test_proxies_are_not_held_against_published_limits(tmp_path):
+    plant(tmp_path, "plain110", seeds=3, scale="demo", science=DEMO)
+    claims = [claim for claim in load_claims().claims for c in claim.comparisons if c.test == "bound"]
+    assert any("plain110" in c.groups for claim in claims for c in claim.comparisons)
+    found = verdicts(tmp_path)
+    for claim in claims:
+        proxy = found[claim.id].proxy
+        assert not [
+            f
+            for f in (proxy.findings if proxy else ())
+            if f.comparison.metric.endswith("_error") and f.comparison.test == "bound"
+        ]
+
+
+def test_only_a_fault_among_published_records_breaks_the_check(tmp_path):
+    published, work = tmp_path / "results" / "runs", tmp_path / "scratch" / "runs"
+    edit(plant(work, "plain20", seeds=1), "provenance", "dirty", value=True)
+    reading = read_records([published, work])
+    assert not check(reading, published).broken
+    assert check(reading, work).broken
+    (work / "cifar10-x").mkdir()
+    (work / "cifar10-x" / "record.json").write_text("no", encoding="utf-8")
+    assert not check(read_records([published, work]), published).broken
+
+
+def test_the_words_of_a_proxy_make_the_runs_that_are_compared():
+    claims = load_claims()
+    group = claims.groups["cold110"]
+    words = command(claims, group, [1], "demo").split()[2:]
+    (config,) = plan(words).runs
+    (wanted,) = [run for run in plan(["exp=cifar_warmup", "scale=demo", "seed=1"]).runs if run.optim.warmup == "none"]
+    assert config.science() == wanted.science()
 
 
 # ---------------------------------------------------------------------------------------------------- what is printed

@@ -10,6 +10,7 @@ import pytest
 
 from repro.errors import InputError
 from repro.render import PARTS, pages_of, read_evidence, render, verify
+from tests.planted import edit, plant
 from tests.rendered import plant_some, short_table_1
 
 README = "# Title\n\nBefore.\n\n<!-- repro:begin table6 -->\nold\n<!-- repro:end table6 -->\n\nAfter.\n"
@@ -58,6 +59,27 @@ def test_marked_sections_are_replaced_in_place(made):
     assert text == README.replace("old\n", table)
     proxies = (made / "docs" / "proxies.md").read_text(encoding="utf-8")
     assert "| plain-56 |" in proxies and "80.50 ± 0.71" in proxies
+
+
+def test_the_runs_of_the_papers_budget_stand_with_their_device_and_time(tmp_path):
+    runs = plant_some(tmp_path / "results")
+    plant(runs, 20, "A", 0, 8.5, science={"optim.nesterov": True}, device="AMD EPYC", cuda=None)
+    plant(runs, 110, "A", 0, 6.0, dirty=True)
+    edit(next(runs.glob("cifar10-resnet56-*")), "execution", "world_size", value=4)
+    lines = read_evidence(tmp_path / "results").section("measured").splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    assert ["ResNet-20", "8.75", "8.70 ± 0.08", "−0.05", "5", "NVIDIA H200", "tf32", "1 min 40 s"] in cells
+    assert ["plain-20", "–", "9.10 ± 0.08", "–", "5", "NVIDIA H200", "tf32", "1 min 40 s"] in cells
+    other = ["ResNet-20, optim.nesterov=true", "–", "8.50", "–", "1", "AMD EPYC, 2 threads", "tf32", "1 min 40 s"]
+    assert other in cells, "what is set apart says by what"
+    assert any(row[:2] == ["ResNet-56", "6.97"] and row[5] == "4 x NVIDIA H200" for row in cells)
+    assert len(cells) == 2 + 4, "neither the proxies nor a tree with changes"
+    # 10 x 100 s, 4 devices for 100 s, and 100 s.
+    assert lines[-1].startswith("12 runs, 0.4 hours of training and evaluation in all (")
+
+
+def test_without_runs_of_the_papers_budget_the_page_says_so(tmp_path):
+    assert "No run of the paper's budget" in read_evidence(tmp_path / "results").section("measured")
 
 
 @pytest.mark.parametrize(

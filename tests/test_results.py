@@ -194,6 +194,13 @@ def test_within_a_scale_the_recipe_with_most_seeds_stands_then_the_newest(tmp_pa
     assert summary_of(select(read_records([tmp_path]).records, RECIPE, ROWS, "demo").groups[1]).mean == 91.0
 
 
+def test_among_recipes_of_as_many_seeds_the_one_nearest_to_the_papers_stands(tmp_path):
+    plant(tmp_path, seed=0, error=50.0, scale="demo", science=DEMO)
+    plant(tmp_path, seed=0, error=90.0, scale="demo", science={**DEMO, "optim.warmup": "none"}, finished="2027")
+    selection = select(read_records([tmp_path]).records, RECIPE, ROWS, "demo")
+    assert summary_of(selection.groups[1]).mean == 50.0
+
+
 def test_a_column_holds_one_recipe_over_all_its_rows(tmp_path):
     for seed in range(2):
         plant(tmp_path, 20, seed=seed, scale="demo", science=DEMO)

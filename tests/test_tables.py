@@ -395,13 +395,15 @@ def test_an_ensemble_stands_in_a_row_and_a_column_of_its_own(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "kind", ["fewer images", "a proxy among its members", "a member without a record", "other data"]
+    "kind", ["fewer images", "a proxy among its members", "a member without a record", "other data", "a dirty tree"]
 )
 def test_an_ensemble_below_the_papers_budget_is_a_proxy(tmp_path, kind):
     science = TINY if kind == "a proxy among its members" else {}
     runs = [plant_imagenet(tmp_path, 50, "B"), plant_imagenet(tmp_path, 101, "B", science=science)]
     images = 49999 if kind == "fewer images" else 50000
     plant_ensemble(tmp_path, runs, 4.2, images=images, data="tiny_imagenet" if kind == "other data" else "imagenet")
+    if kind == "a dirty tree":
+        edit(runs[1], "provenance", "dirty", value=True)
     if kind == "a member without a record":
         shutil.rmtree(runs[1])
     rows, notes = parsed(to_markdown(ensemble_table(tmp_path)))

@@ -1,8 +1,8 @@
 """The loop that public CIFAR scripts have, to compare with: written as they write it, with no trick for or against.
 
 A ``DataLoader`` with worker processes, PIL images through torchvision's transforms, NCHW batches, single precision
-with torch's own defaults (TF32 convolutions on a GPU that has them) and the C library's, operation by operation, ``torch.optim.SGD`` as it
-comes, and two ``.item()`` at every step for the running loss and accuracy.
+with torch's own defaults (TF32 convolutions on a GPU that has them) and the C library's, operation by operation,
+``torch.optim.SGD`` as it comes, and two ``.item()`` at every step for the running loss and accuracy.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from repro.claims.render import FORMATS, explain
 from repro.claims.verdicts import check
 from repro.errors import InputError
@@ -9,7 +11,12 @@ from repro.records import Reading
 
 
 def answer(
-    reading: Reading, claim: str | None = None, form: str = "text", *, strict: bool = False, published: str = "runs"
+    reading: Reading,
+    claim: str | None = None,
+    form: str = "text",
+    *,
+    strict: bool = False,
+    published: Path | None = None,
 ) -> tuple[str, int]:
     """The verdicts, or one ``claim`` in full, as text that ends with a newline, and the exit code of the command.
 
@@ -17,7 +24,7 @@ def answer(
 
     Args:
         form: A key of ``FORMATS``; one claim in full has ``text`` only.
-        published: Name of the folder of committed records.
+        published: The folder of committed records; None where all are.
 
     Raises:
         InputError: There is no such claim, or no such format of it.

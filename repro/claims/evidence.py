@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from repro.claims.quantities import quantity
@@ -66,22 +67,25 @@ class Evidence:
     notes: tuple[str, ...]
 
 
-def usable(reading: Reading, published: str = "runs") -> tuple[list[Record], list[Problem]]:
+def usable(reading: Reading, published: Path | None = None) -> tuple[list[Record], list[Problem]]:
     """The records whose code is known and committed, and what is wrong with the others.
 
     Args:
-        published: Name of the folder that holds the committed records.
+        published: The folder that holds the committed records; None where all of them are.
     """
-    problems = [Problem(out.name, out.reason, out.name.startswith(f"{published}/")) for out in reading.left_out]
+
+    def is_committed(folder: Path) -> bool:
+        return published is None or folder.parent == published
+
+    problems = [Problem(out.name, out.reason, is_committed(out.folder)) for out in reading.left_out]
     records = []
     for record in reading.records:
         reason = _fault(record)
         if reason is None:
             records.append(record)
             continue
-        folder = record.folder.parent.name
-        committed = folder == published and bool(record.provenance.dirty)
-        problems.append(Problem(f"{folder}/{record.run_id}", reason, committed))
+        name = f"{record.folder.parent.name}/{record.run_id}"
+        problems.append(Problem(name, reason, is_committed(record.folder) and bool(record.provenance.dirty)))
     return records, problems
 
 
@@ -138,6 +142,9 @@ def _one_version(
 def _seeds(group: Group, needed: int, chosen: Sequence[Record], c: Comparison, notes: list[str]) -> Seeds:
     records, values, images = [], [], None
     for record in chosen:
+        if len(records) == needed:  # set beforehand: who adds seeds until p is small finds something in nothing
+            notes.append(f"left out, beyond the {needed} seeds that the claim asks for: {record.run_id}")
+            continue
         try:
             found = quantity(record, c)
         except InputError as error:

@@ -57,6 +57,8 @@ class Group:
     recipe: str
     seeds: int
     run: Run
+    proxy_experiment: str = ""
+    """The experiment whose own budget its proxies have (conf/fitted_exp)."""
 
 
 @dataclass(frozen=True)

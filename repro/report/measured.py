@@ -10,7 +10,7 @@ from tabulate import tabulate
 from repro.progress import duration
 from repro.records import Reading, Record
 from repro.report.nets import mean_text
-from repro.report.runs import group_anchor, order
+from repro.report.runs import departing, group_anchor, order, recipes, show
 from repro.results import summarize
 from repro.summary import Published, signed
 from repro.tables.grids import NOT_RUN
@@ -32,7 +32,9 @@ def measured_table(reading: Reading) -> str:
         return NONE_YET
     published = Published()
     rows = [_row(group, published) for group in sorted(groups.values(), key=lambda group: order(group[0]))]
-    text = tabulate(rows, HEADER, tablefmt="pipe", disable_numparse=True, colalign=["left", *["right"] * 4, *["left"] * 3])
+    text = tabulate(
+        rows, HEADER, tablefmt="pipe", disable_numparse=True, colalign=["left", *["right"] * 4, *["left"] * 3]
+    )
     return f"{text}\n\n{_total(records)}\n"
 
 
@@ -41,7 +43,7 @@ def _row(group: Sequence[Record], published: Published) -> list[str]:
     assert summary is not None
     paper = published.error(group[0])
     return [
-        group[0].label,
+        name(group[0]),
         NOT_RUN if paper is None else f"{paper:.2f}",
         mean_text([record.result.final.top1_error for record in group]),
         NOT_RUN if paper is None else signed(summary.mean - paper),
@@ -50,6 +52,12 @@ def _row(group: Sequence[Record], published: Published) -> list[str]:
         listed(record.provenance.precision for record in group),
         duration(sum(record.wall_seconds for record in group) / summary.n),
     ]
+
+
+def name(record: Record) -> str:
+    """The net, and what sets it apart from the paper's recipe that is nearest to it."""
+    away = min((departing(record, recipe) for recipe in recipes()), key=len)
+    return ", ".join([record.label, *(f"{key}={show(value)}" for key, value in away.items())])
 
 
 def _total(records: Sequence[Record]) -> str:
@@ -63,7 +71,7 @@ def _total(records: Sequence[Record]) -> str:
 
 
 def machine(record: Record, several: bool = True) -> str:
-    """``NVIDIA H200``, ``8 x NVIDIA H200``; of a processor the threads, which set its speed: ``AMD EPYC, 2 threads``."""
+    """``8 x NVIDIA H200``; of a processor with the threads, which set its speed: ``AMD EPYC, 2 threads``."""
     execution, name = record.execution, record.provenance.device
     if record.provenance.cuda is None and execution.threads is not None:
         name += f", {execution.threads} threads"

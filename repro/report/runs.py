@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections import defaultdict
@@ -66,12 +67,17 @@ class Group:
 
 def groups(records: Sequence[Record], uses: Mapping[str, Sequence[Link]]) -> list[Group]:
     """All runs, the paper's budget first, then by net; ``uses`` are the places on the page that rest on a run."""
-    recipes = [load_recipe(file.stem) for file in sorted(shared_dir("experiments").glob("*_recipe.toml"))]
     together: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         together[group_anchor(record)].append(record)
     ordered = sorted(together.values(), key=lambda group: order(group[0]))
-    return [_group(sorted(group, key=lambda r: r.seed), recipes, uses) for group in ordered]
+    return [_group(sorted(group, key=lambda r: r.seed), recipes(), uses) for group in ordered]
+
+
+@functools.cache
+def recipes() -> list[Recipe]:
+    """The paper's recipes."""
+    return [load_recipe(file.stem) for file in sorted(shared_dir("experiments").glob("*_recipe.toml"))]
 
 
 def group_anchor(record: Record) -> str:
@@ -94,17 +100,17 @@ def order(record: Record) -> tuple[Any, ...]:
 def _group(group: Sequence[Record], recipes: Sequence[Recipe], uses: Mapping[str, Sequence[Link]]) -> Group:
     first = group[0]
     run = {key: first.fields[key] for key in RUN_FIELDS}
-    recipe = min(recipes, key=lambda recipe: (len(_departing(first, recipe)), recipe.name))
-    departing = _departing(first, recipe)
+    recipe = min(recipes, key=lambda recipe: (len(departing(first, recipe)), recipe.name))
+    away = departing(first, recipe)
     wanted = recipe.fields
-    chosen = [key for key in first.fields if key in run and key not in departing]
-    others = [key for key in first.fields if key not in departing and key not in chosen]
+    chosen = [key for key in first.fields if key in run and key not in away]
+    others = [key for key in first.fields if key not in away and key not in chosen]
     summary = summarize(group)
     assert summary is not None
     spread = "" if summary.std is None else f" ± {summary.std:.2f}"
     split = first.result.final.split
-    budget = "at the paper's budget" if not departing else f"proxy: {first.scale}, not the paper's budget"
-    if departing and first.scale == "paper":
+    budget = "at the paper's budget" if not away else f"proxy: {first.scale}, not the paper's budget"
+    if away and first.scale == "paper":
         budget = "departs from the paper's recipe"
     return Group(
         group_anchor(first),
@@ -112,15 +118,13 @@ def _group(group: Sequence[Record], recipes: Sequence[Recipe], uses: Mapping[str
         f"{summary.mean:.2f}{spread} % error on {split}, n={summary.n} seed{'s' * (summary.n > 1)}",
         recipe.title,
         tuple(Setting(key, show(first.fields[key])) for key in chosen),
-        tuple(
-            Setting(key, show(v), show(wanted[key]) if key in wanted else "not named") for key, v in departing.items()
-        ),
+        tuple(Setting(key, show(v), show(wanted[key]) if key in wanted else "not named") for key, v in away.items()),
         tuple(Setting(key, show(first.fields[key])) for key in others),
         tuple(_run(record, uses.get(record.run_id, ())) for record in group),
     )
 
 
-def _departing(record: Record, recipe: Recipe) -> dict[str, Any]:
+def departing(record: Record, recipe: Recipe) -> dict[str, Any]:
     """The fields that differ from the recipe; depth and shortcut are the row's to choose where it names none."""
     free = {key: record.fields[key] for key in RUN_FIELDS if key not in recipe.fields}
     return departures(record, recipe.fields, free)

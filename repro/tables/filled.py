@@ -172,7 +172,7 @@ def _ensemble_line(
     members = [record for record in records if record.run_id in ids]
     nets = [{name: r.fields[name] for name in ("model.depth", "model.shortcut")} for r in members]
     follows = len(members) == len(ids) and not any(
-        departures(record, recipe, net) for record, net in zip(members, nets, strict=True)
+        record.provenance.dirty or departures(record, recipe, net) for record, net in zip(members, nets, strict=True)
     )
     whole = (ensemble.data, ensemble.images) == (recipe["data.name"], paper.eval_images)
     return EnsembleLine(ensemble, proxy=not (whole and follows))

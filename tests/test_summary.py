@@ -1,0 +1,49 @@
+"""What is printed of finished runs: unlike runs are told apart, and only the paper's recipe stands beside the paper."""
+
+from __future__ import annotations
+
+from repro.records import read_records
+from repro.summary import Summary
+from tests.planted import DEMO, plant
+
+
+def table(root):
+    records = read_records([root]).records
+    head, _, *rows = Summary("paper").table(records).splitlines()
+    return head, rows
+
+
+def test_seeds_are_one_row_beside_the_published_mean(tmp_path):
+    plant(tmp_path, 110, "A", 0, 6.5)
+    plant(tmp_path, 110, "A", 1, 6.7)
+    head, (row,) = table(tmp_path)
+    assert "test error %" in head
+    for part in ("ResNet-110", "6.60 ± 0.14", "6.61", "−0.01"):
+        assert part in row
+
+
+def test_two_recipes_of_a_net_say_in_what_they_differ(tmp_path):
+    plant(tmp_path, 20, "A", 0, 8.7)
+    plant(tmp_path, 20, "A", 0, 8.6, science={"optim.nesterov": True})
+    _, rows = table(tmp_path)
+    assert sorted(" ".join(row.split()[:2]) for row in rows) == [
+        "ResNet-20 optim.nesterov=False",
+        "ResNet-20 optim.nesterov=True",
+    ]
+    assert sum("8.75" in row for row in rows) == 1, "only the paper's recipe has a published value"
+
+
+def test_errors_of_two_splits_do_not_stand_under_the_name_of_one(tmp_path):
+    plant(tmp_path, 20, "A", 0, 8.7)
+    plant(tmp_path, 20, "A", 0, 8.9, science={"data.split": "train45k"})
+    head, rows = table(tmp_path)
+    assert "test or val5k error %" in head
+    assert sum("data.split=train45k" in row for row in rows) == 1
+
+
+def test_a_line_says_of_a_proxy_that_it_is_one(tmp_path):
+    plant(tmp_path, 20, "A", 0, 55.0, scale="demo", science=DEMO)
+    (record,) = read_records([tmp_path]).records
+    line = Summary("paper").line(record)
+    assert "test error 55.00 % (a proxy, scale=demo: not comparable with the paper)" in line
+    assert "at its best epoch" in Summary("common").line(record)
