@@ -53,6 +53,8 @@ def save(path: Path, payload: dict[str, Any]) -> None:
         raise RunError(f"the checkpoint {path} cannot be written ({reason(error)}); {last}") from error
     for old in checkpoints(path.parent)[:-KEPT]:
         old.unlink()
+    for left in path.parent.glob("step_*.tmp"):  # by a process that was killed while it wrote
+        left.unlink(missing_ok=True)
 
 
 def reason(error: Exception) -> str:

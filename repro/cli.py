@@ -7,6 +7,7 @@ import functools
 import os
 import shlex
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -97,6 +98,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of a pipe (head, less) has seen enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception:  # a fault of the device or of ours; it ends here, so that processes which read ahead end too
+        traceback.print_exc()
+        return 1
 
 
 def words_together(arguments: Sequence[str]) -> list[str]:
@@ -234,8 +238,9 @@ def _version() -> str:
 def run_command(options: argparse.Namespace) -> int:
     if options.dry_run:
         return show_command(options)
-    from repro.compose import plan
+    from repro.compose import plan, refuse_sweeps_of_execution
 
+    refuse_sweeps_of_execution(options.words)
     planned = plan(options.words)
     if several_machines(planned.runs[0].execution):
         from repro.torchrun import instructions
@@ -292,12 +297,9 @@ def engine(runs: list[RunConfig], detach: bool) -> Callable[..., Result]:
     """What carries out the plan: this machine, or Slurm.
 
     Raises:
-        InputError: The runs ask for both, or ``--detach`` has nothing to detach from.
+        InputError: ``--detach`` has nothing to detach from.
     """
-    engines = {config.execution.engine for config in runs}
-    if len(engines) > 1:
-        raise InputError("execution=local,slurm cannot be swept over: run each by a command of its own")
-    if engines == {"slurm"}:
+    if runs[0].execution.engine == "slurm":
         from repro import slurm_collect
 
         return functools.partial(slurm_collect.launch, detach=detach)
@@ -309,8 +311,9 @@ def engine(runs: list[RunConfig], detach: bool) -> Callable[..., Result]:
 
 
 def show_command(options: argparse.Namespace) -> int:
-    from repro.compose import plan
+    from repro.compose import plan, refuse_sweeps_of_execution
 
+    refuse_sweeps_of_execution(options.words)
     planned = plan(options.words)
     quiet_caches(planned.runs[0].paths.work)
     from repro.show import show

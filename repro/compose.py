@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,17 @@ def plan(words: list[str]) -> Plan:
     return Plan(list(runs.values()), protocol, words)
 
 
+def refuse_sweeps_of_execution(words: Sequence[str]) -> None:
+    """Refuses words that would make runs which differ only in how they are carried out: these are one run.
+
+    Raises:
+        InputError: A word sweeps over the execution, the device or a folder.
+    """
+    for override in map(parse, words):
+        if override.is_sweep_override() and override.key_or_group.partition(".")[0] in ("execution", "device", "paths"):
+            raise InputError(f"{override.key_or_group} cannot be swept over: all of its runs would be the same ones")
+
+
 def run_config(values: dict[str, Any], point: dict[str, Override]) -> RunConfig:
     for name in ("description", "sweep", "device"):
         values.pop(name, None)
@@ -106,8 +117,11 @@ def parse(word: str) -> Override:
         raise InputError(f"{word!r} is not a setting; write key=value, as in model.depth=56")
     try:
         override: Override = OverridesParser.create().parse_override(word.lstrip("+"))
+        empty = override.is_sweep_override() and not list(override.sweep_string_iterator())
     except HydraException as error:
         raise InputError(f"{word!r} is not a setting that can be read: {str(error).splitlines()[0]}") from error
+    if empty:
+        raise InputError(f"{word!r} is a sweep over nothing")
     return override
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from repro.config import RunConfig
-from repro.errors import InputError, RunError
+from repro.errors import AloneError, InputError, RunError
 from repro.lock import Elsewhere, hold
 from repro.parent import die_with_parent
 from repro.record import read_json, write_json
@@ -139,6 +139,8 @@ def train_run(config: RunConfig, command: str, stopper: Stopper, say: Callable[[
             return "elsewhere", str(error)
         except InputError as error:
             return "refused", str(error)
+        except AloneError:
+            raise  # ends this process, so that torchrun stops the others and says why
         except RunError as error:
             return "failed", str(error)
     return "done", ""

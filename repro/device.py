@@ -50,6 +50,10 @@ def set_up(execution: ExecutionConfig, precision: str) -> torch.device:
     torch.set_num_threads(num_threads(execution))
     products = "tf32" if precision == "tf32" else "ieee"
     torch.backends.cuda.matmul.fp32_precision = products
+    if device.type == "cuda":
+        # Sets the older flag alike, which older compilers read: torch refuses where the two differ. Not on a CPU,
+        # where it would allow TF32 as well.
+        torch.set_float32_matmul_precision("high" if products == "tf32" else "highest")
     # Set in either case: torch leaves convolutions on TF32 by default.
     torch.backends.cudnn.conv.fp32_precision = products  # type: ignore[attr-defined]
     if device.type == "cuda":
@@ -62,6 +66,9 @@ def set_deterministic(wanted: bool) -> None:
     """Bit-identical runs on a GPU, or the fastest algorithms that libraries find by trying."""
     # cuBLAS reads it when it starts: two fixed workspaces, else concurrent kernels share one in any order.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    if wanted:
+        # NCCL reads it at its first collective: sums that are made inside the switch have no fixed order.
+        os.environ.setdefault("NCCL_NVLS_ENABLE", "0")
     torch.use_deterministic_algorithms(wanted)
     # Every value that is read was written before: filling memory with NaN first would only cost time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

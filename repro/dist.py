@@ -11,6 +11,7 @@ statistics of the batch norms along.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
@@ -19,7 +20,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, distributed
 
-from repro.errors import InputError, RunError
+from repro.errors import AloneError, InputError, RunError
 
 T = TypeVar("T")
 
@@ -38,6 +39,7 @@ def joined(device_type: str) -> Iterator[None]:
     yield
     # After an error there is nobody left to say goodbye to.
     neighbours.cache_clear()
+    gc.collect()  # NCCL waits for every CUDA graph that holds one of its collectives
     distributed.destroy_process_group()
 
 
@@ -69,15 +71,27 @@ def agreed(action: Callable[[], T]) -> T:
     value, error = None, None
     try:
         value = action()
+    except AloneError as raised:
+        error = RunError(str(raised))  # no longer
     except (InputError, RunError) as raised:
         error = raised
-    if size() > 1:
-        errors: list[InputError | RunError | None] = [None] * size()
-        distributed.all_gather_object(errors, error)
-        error = next((e for e in errors if e is not None), None)
-    if error is not None:
+    error = _first_of_all(error)
+    if error is None:
+        return value  # type: ignore[return-value]
+    try:
         raise error
-    return value  # type: ignore[return-value]
+    finally:
+        # Else traceback and frame hold each other, and with them all that the failed run has on the device.
+        error = None
+
+
+def _first_of_all(error: InputError | RunError | None) -> InputError | RunError | None:
+    """The error of the first rank that has one, on all ranks."""
+    if size() == 1:
+        return error
+    errors: list[InputError | RunError | None] = [None] * size()
+    distributed.all_gather_object(errors, error)
+    return next((e for e in errors if e is not None), None)
 
 
 def on_first(action: Callable[[], object]) -> None:

@@ -14,6 +14,10 @@ class RunError(Exception):
     """A run went wrong on the way; what it had saved is kept. Exit code 1."""
 
 
+class AloneError(RunError):
+    """The same, where it may be met by one rank of a run alone: the others know nothing of it and wait."""
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """A clause that names the closest known word, or lists all where none is close."""
     names = sorted(known)

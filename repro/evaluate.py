@@ -92,9 +92,11 @@ class _BatchGraph:
         return [result.clone() for result in self._results]
 
 
-def recompute_batch_norm(model: nn.Module, batch: Callable[[int], tuple[Tensor, Tensor]], num_batches: int) -> None:
+def recompute_batch_norm(
+    model: nn.Module, batch: Callable[[int], tuple[Tensor, Tensor]], num_batches: int, precision: str = "fp32"
+) -> None:
     """Replaces the running statistics by plain averages over training batches, as the authors' ImageNet release
-    did after training (deviation D4). Each rank takes its own part of a batch."""
+    did after training (deviation D4), in the precision of training. Each rank takes its own part of a batch."""
     layers = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
     momenta = [layer.momentum for layer in layers]
     model.train()
@@ -103,7 +105,9 @@ def recompute_batch_norm(model: nn.Module, batch: Callable[[int], tuple[Tensor, 
         for step in range(num_batches):
             for layer in layers:
                 layer.momentum = 1 / (step + 1)
-            model(batch(step)[0])
+            images = batch(step)[0]
+            with autocast(images.device, precision):
+                model(images)
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
     dist.average([b for b in model.buffers() if b.is_floating_point()])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import cache
 from typing import TypeVar
 
 import torch
@@ -17,6 +18,12 @@ _RECORDING = threading.Lock()
 """Runs that share a process record one after the other."""
 
 
+@cache
+def _side_stream(device: int) -> torch.cuda.Stream:
+    """The same at every call: torch has 32 streams a device and hands them out in turns, each with memory of cuBLAS."""
+    return torch.cuda.Stream(device)
+
+
 def record_graph(function: Callable[[], T], undo: Callable[[], None] = lambda: None) -> tuple[torch.cuda.CUDAGraph, T]:
     """Records ``function``, which must work in place on tensors that stay where they are and never wait for the device.
 
@@ -27,7 +34,11 @@ def record_graph(function: Callable[[], T], undo: Callable[[], None] = lambda: N
         The graph, and the tensors of ``function``'s result, which every replay fills.
     """
     with _RECORDING:
-        current, aside = torch.cuda.current_stream(), torch.cuda.Stream()
+        current = torch.cuda.current_stream()
+        # A neighbour's work must not get into the graph: a run that has a stream of its own is recorded there. The
+        # default stream cannot be recorded, so its runs, which come one after the other, have one beside it.
+        is_default = current == torch.cuda.default_stream()
+        aside = _side_stream(torch.cuda.current_device()) if is_default else current
         aside.wait_stream(current)
         with torch.cuda.stream(aside):
             for _ in range(WARMUP_CALLS):

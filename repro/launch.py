@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from repro import checkpoint, torchrun
 from repro.attempt import Outcome, attempt, is_done
@@ -45,14 +47,18 @@ def launch(configs: list[RunConfig], command: str, say: Say, finished: Callable[
         InputError: Something that the plan needs is wrong; nothing was started.
     """
     check(configs)
-    waiting = [c for c in configs if not is_done(c)]
+    waiting = [on_device(c) for c in configs if not is_done(c)]
     environment()  # now, as it is cached: the checkout may change while a long sweep trains
     result = Result()
     if not waiting:
         say(summary(configs, waiting))
     else:
         places = places_for(waiting)
-        waiting = share_processors(waiting, places)
+        if waiting[0].execution.profile and any(place.width > 1 for place in places):
+            raise InputError("execution.profile=true traces one run of a process: add execution.runs_per_gpu=1")
+        # On a CPU the share of the whole plan: threads move the last bits, and each time fewer runs are left.
+        on_cpu = waiting[0].execution.device == "cpu"
+        waiting = share_processors(waiting, places_for(configs) if on_cpu else places)
         say(summary(configs, waiting))
         carry_out(waiting, places, command, say, finished, result)
     result.finished = [c for c in configs if is_done(c)]
@@ -63,6 +69,12 @@ def launch(configs: list[RunConfig], command: str, say: Say, finished: Callable[
     if result.failed and not result.exit_code:
         result.exit_code = 1
     return result
+
+
+def on_device(config: RunConfig) -> RunConfig:
+    """The run with the device named that ``auto`` is here: a process that does not find it must not take another."""
+    device: Any = pick_device(config.execution.device).type
+    return dataclasses.replace(config, execution=dataclasses.replace(config.execution, device=device))
 
 
 def carry_out(
@@ -97,7 +109,11 @@ def carry_out(
             datasets.clear()  # each worker has its own
             at_once(longest_first(waiting, seconds), places, command, stopper, seconds, say, ended)
         else:
-            one_after_another(waiting, datasets, command, stopper, say, ended)
+            left_over = one_after_another(waiting, datasets, command, stopper, say, ended)
+            if left_over:
+                say("this process had a fault: the other runs go on in another one")
+                datasets.clear()
+                at_once(left_over, [Place()], command, stopper, seconds, say, ended)
         if stopper.asked() and left:
             say(f"stopped ({stopper.reason}): everything is saved; the same command goes on")
             result.exit_code = stopper.exit_code
@@ -110,13 +126,17 @@ def one_after_another(
     stopper: Stopper,
     say: Say,
     ended: Callable[[RunConfig, Outcome], None],
-) -> None:
-    """In this process."""
+) -> Sequence[RunConfig]:
+    """In this process; returns the runs that it cannot be trusted with any more, after an error nobody foresaw."""
     for number, config in enumerate(waiting, 1):
         say(f"[{number}/{len(waiting)}] {config.run_id}")
-        ended(config, attempt(config, lambda config: datasets[config.data], command, stopper, say))
+        outcome = attempt(config, lambda config: datasets[config.data], command, stopper, say)
+        ended(config, outcome)
         if stopper.asked():
-            return
+            return []
+        if not outcome.sound:
+            return waiting[number:]
+    return []
 
 
 def at_once(
@@ -164,7 +184,10 @@ def check_folder_is_usable(path: Path) -> None:
     Raises:
         InputError: ``path``, or the nearest of its parents that exists, is not a folder that can be written.
     """
-    there = next(p for p in (path, *path.parents) if p.exists())
+    try:
+        there = next(p for p in (path, *path.parents) if p.exists())
+    except OSError as error:  # a folder above it cannot be entered, or its name is too long
+        raise InputError(f"the folder {path} cannot be used ({error.strerror})") from error
     if not there.is_dir():
         raise InputError(f"{path} cannot be used as a folder: {there} is a file")
     probe = there / f".repro-write-test-{os.getpid()}"  # another launcher may try the same folder

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import FileLock, SoftFileLock, Timeout
 
 from repro.errors import InputError, RunError
 from repro.record import now, read_json, write_json
@@ -47,7 +47,9 @@ def hold(folder: Path) -> Iterator[None]:
     with contextlib.ExitStack() as held:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            held.enter_context(FileLock(folder / LOCK, timeout=HOLD_SECONDS))
+            lock = held.enter_context(FileLock(folder / LOCK, timeout=HOLD_SECONDS))
+            if isinstance(lock, SoftFileLock):  # a mere file, which would outlive its process
+                raise NotImplementedError
         except Timeout as error:
             who = owner(folder)
             named = f" ({who})" if who else ""

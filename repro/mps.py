@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 CONTROL = "nvidia-cuda-mps-control"
+OURS = "REPRO_MPS"
+"""Set for the clients of a daemon that this program started: the machine may have one of its own."""
 ANSWER_SECONDS = 20.0
 LONGEST_PATH = 80
 """Characters of the folder: a socket inside it must stay below the system's 108."""
@@ -22,7 +24,7 @@ def mps(work: Path) -> Iterator[dict[str, str] | None]:
     if shutil.which(CONTROL) is None or len(str(folder)) > LONGEST_PATH:
         yield None
         return
-    settings = {"CUDA_MPS_PIPE_DIRECTORY": str(folder), "CUDA_MPS_LOG_DIRECTORY": str(folder)}
+    settings = {"CUDA_MPS_PIPE_DIRECTORY": str(folder), "CUDA_MPS_LOG_DIRECTORY": str(folder), OURS: "1"}
     # The daemon sees all GPUs: what it left out would be numbered anew for its clients.
     environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"} | settings
     try:
@@ -35,8 +37,8 @@ def mps(work: Path) -> Iterator[dict[str, str] | None]:
 
 
 def end(environment: dict[str, str]) -> None:
-    """Ends the daemon that ``environment`` names, where it names one, once its clients are gone."""
-    if "CUDA_MPS_PIPE_DIRECTORY" in environment:
+    """Ends the daemon that ``environment`` names, where it is one of ours, once its clients are gone."""
+    if OURS in environment:
         call(environment=environment, said="quit\n")
 
 
@@ -48,7 +50,8 @@ def call(*words: str, environment: dict[str, str], said: str = "") -> bool:
             env=environment,
             input=said,
             text=True,
-            capture_output=True,
+            stdout=subprocess.DEVNULL,  # a daemon would keep a pipe open
+            stderr=subprocess.DEVNULL,
             timeout=ANSWER_SECONDS,
             check=False,
         )

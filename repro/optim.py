@@ -51,6 +51,11 @@ def load_optimizer(optimizer: torch.optim.SGD, stored: dict[str, Any]) -> None:
     optimizer.load_state_dict(stored)
     for group in optimizer.param_groups:
         group["lr"] = rate_tensor(float(group["lr"]), group["params"][0].device)
+        for p in group["params"]:
+            # In the layout of the weights, which is another one on MPS: the fused kernel goes through the memory of
+            # both side by side.
+            if (buffer := optimizer.state[p].get("momentum_buffer")) is not None:
+                optimizer.state[p]["momentum_buffer"] = torch.empty_like(p).copy_(buffer)
 
 
 def warmup_kind(optim: OptimConfig, model: ModelConfig) -> str:

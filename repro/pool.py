@@ -70,10 +70,12 @@ class Worker:
         return process
 
     def _listen(self, messages: IO[str]) -> None:
-        with messages:
-            for line in messages:
-                self._events.put((self, json.loads(line)))
-        self._events.put((self, None))
+        try:
+            with messages, contextlib.suppress(ValueError):  # of a last line that a kill cut off
+                for line in messages:
+                    self._events.put((self, json.loads(line)))
+        finally:
+            self._events.put((self, None))
 
     def close(self) -> None:
         """Asks the process to save what it trains and to end."""

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import torch
 from tabulate import tabulate
+from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
-from repro.errors import RunError
+from repro.errors import AloneError
 from repro.step import Step, StepResult
 
 WARMUP_STEPS = 10
@@ -59,7 +60,7 @@ class ProfiledStep:
         try:
             self._profile.export_chrome_trace(str(self.path))
         except (OSError, RuntimeError) as error:
-            raise RunError(f"the trace {self.path} cannot be written ({error})") from error
+            raise AloneError(f"the trace {self.path} cannot be written ({error})") from error
         steps = self._last - self._first
         self.say(
             f"{steps} steps took {1000 * seconds / steps:.3f} ms each while traced; the largest kernels of a step:"
@@ -76,6 +77,8 @@ def largest(found: profile, device: torch.device, steps: int) -> str:
     times = {
         event.key: ((event.self_device_time_total if cuda else event.self_cpu_time_total) / 1000, event.count)
         for event in found.key_averages()
+        # Operations have the time of their kernels too: of both together everything would count twice.
+        if event.device_type == (DeviceType.CUDA if cuda else DeviceType.CPU) and not event.is_user_annotation
     }
     total = sum(ms for ms, _ in times.values()) or 1.0
     first = sorted(times.items(), key=lambda item: -item[1][0])[:SHOWN]

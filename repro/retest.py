@@ -60,6 +60,8 @@ def evaluate(request: Request, say: Callable[[str], None]) -> int:
         RunError: A net gives scores that are not finite, or something cannot be written.
     """
     check(request)
+    if request.json is not None and not request.json.absolute().parent.is_dir():
+        raise InputError(f"--json {request.json} cannot be written: its folder is not there")
     run_ids = [word for word in request.words if "=" not in word]
     ensembles: list[Ensemble] = []
     if request.weights is not None:
@@ -69,6 +71,9 @@ def evaluate(request: Request, say: Callable[[str], None]) -> int:
         rows = testing.test(trained, request.views or ("1crop",), given_stats(request, testing.device))
     else:
         testing = NetTester(base_config(request), say)
+        paths = testing.base.paths
+        for run_id in run_ids:  # all of them, before hours go into the first
+            record_of(run_id, (paths.work, paths.results / "runs"))
         if request.ensemble:
             rows, ensembles = averaged(testing, run_ids, request.views)
         else:
@@ -110,6 +115,10 @@ def check(request: Request) -> None:
         return
     foreign = request.mean or request.std or request.resize
     require(not foreign, "--mean, --std and --resize are for --weights: a run is tested as it was trained")
+    if request.ensemble:
+        require(len(run_ids) > 1, "an ensemble needs two runs or more")
+        twice = next((run_id for run_id in run_ids if run_ids.count(run_id) > 1), None)
+        require(twice is None, f"{twice} is named twice: an ensemble is of different runs")
     require(bool(run_ids), "name finished runs (`repro status` lists them), or a file with --weights")
 
 

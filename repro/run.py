@@ -69,7 +69,7 @@ def run(
             return None
         final = net.state.curve[-1].eval
         if config.eval.bn_stats == "recomputed":
-            recompute_batch_norm(net.model, net.feed.batch, config.eval.bn_batches)
+            recompute_batch_norm(net.model, net.feed.batch, config.eval.bn_batches, config.optim.precision)
             final = evaluate()
     except NotFiniteError as error:
         raise RunError(f"{error}; {last_good(config)}") from error

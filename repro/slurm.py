@@ -160,7 +160,7 @@ def last_state(job_id: str) -> str:
     """How a job that left the queue ended, from Slurm's accounting; empty where a cluster keeps none."""
     try:
         lines = call("sacct", "-n", "-X", "-P", "-o", "State", "-j", job_id).splitlines()
-    except RunError:
+    except (InputError, RunError):
         return ""
     return lines[-1].split()[0] if lines and lines[-1].strip() else ""
 

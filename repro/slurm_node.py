@@ -9,11 +9,16 @@ from collections.abc import Sequence
 from repro import torchrun
 from repro.slurm import node_address
 
+MEETING_SECONDS = 600
+
 
 def main(words: Sequence[str]) -> int:
     """torchrun's words, which all nodes share; what only this one knows is its address."""
     os.environ[torchrun.LAUNCHER] = str(os.getppid())
-    return torchrun.main([f"--local-addr={node_address()}", *words])
+    # torch would guess by names, which need not resolve, who hosts the store where all meet; it gives slow imports
+    # from a shared folder a minute only.
+    meeting = f"is_host={int(os.environ['SLURM_NODEID'] == '0')},read_timeout={MEETING_SECONDS}"
+    return torchrun.main([f"--local-addr={node_address()}", f"--rdzv-conf={meeting}", *words])
 
 
 if __name__ == "__main__":

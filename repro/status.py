@@ -31,7 +31,14 @@ def statuses(work: Path, jobs: Sequence[Job] = ()) -> list[RunStatus]:
     """All runs in ``work`` and in Slurm's queue, by name."""
     found = {path.parent.name: status(path.parent) for path in work.glob("*/config.json")}
     for job in jobs:
-        for config in job.submission.configs(job.shard):
+        try:
+            configs = job.submission.configs(job.shard)
+        except InputError:
+            note = f"job {job.job_id}: submitted by another version of the program"
+            for run_id in job.run_ids:
+                found.setdefault(run_id, RunStatus(run_id, "queued", 0, 0, None, None, None, note))
+            continue
+        for config in configs:
             before = found.get(config.run_id) or RunStatus(config.run_id, "", 0, config.optim.steps, None, None, None)
             if before.state != "done":
                 state = before.state if before.state == "running" else "queued"

@@ -60,6 +60,9 @@ class NetTester:
     """
 
     def __init__(self, base: RunConfig, say: Callable[[str], None]) -> None:
+        require(base.execution.engine == "local", "nets are evaluated again on this machine: leave out execution=slurm")
+        step_by_step = base.execution.step in ("auto", "eager")
+        require(step_by_step, "nets are evaluated again operation by operation: leave out execution.step")
         require(base.execution.num_ranks == 1, "nets are evaluated again on one device: execution.devices must be 1")
         self.base, self.say = base, say
         self.device = set_up(base.execution, base.optim.precision)
@@ -196,7 +199,12 @@ class NetTester:
         """The data of a run, read once."""
         if config.data not in self._datasets:
             self._datasets[config.data] = load(
-                config.data, config.paths.data, may_fetch=False, say=self.say, cache=config.paths.work / "cache"
+                config.data,
+                config.paths.data,
+                may_fetch=False,
+                say=self.say,
+                cache=config.paths.work / "cache",
+                workers=config.execution.workers,
             )
         return self._datasets[config.data]
 

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -37,6 +37,8 @@ LOG = "torchrun.log"
 LOOK_SECONDS = 0.2
 LAUNCHER = "REPRO_LAUNCHER"
 PORT = 29400
+AGENT_KILLS_SECONDS = 30
+"""After which torchrun's agent kills what does not end when it is asked."""
 
 
 def train(config: RunConfig, command: str, stopper: Stopper, say: Callable[[str], None]) -> bool:
@@ -195,13 +197,27 @@ def main(words: Sequence[str]) -> int:
     try:
         torchrun(list(words))
     except ChildFailedError as error:
-        # The others fail because one is gone: the one that was killed comes first.
-        rank, first = min(error.failures.items(), key=lambda item: (item[1].exitcode >= 0, item[1].timestamp))
+        rank, first = first_failure(error.failures)
         said = first.message
         what = f"was killed ({first.signal_name()})" if first.exitcode < 0 else f"failed: {first_line(said)}"
         write_json(Path(words[-1]).parent / CRASH, {"rank": rank, "what": what})
         return 1
     return 0
+
+
+def first_failure(failures: Mapping[int, Any]) -> tuple[int, Any]:
+    """The rank that failed of itself, with torchrun's word of it: the others fail because one is gone.
+
+    One that was killed comes first, unless the agent did it: SIGTERM at once, SIGKILL half a minute later.
+    """
+    began = min(failure.timestamp for failure in failures.values())
+
+    def order(item: tuple[int, Any]) -> tuple[bool, float]:
+        code, when = item[1].exitcode, item[1].timestamp
+        was_killed = code < 0 and code != -signal.SIGTERM and when < began + AGENT_KILLS_SECONDS / 2
+        return not was_killed, when
+
+    return min(failures.items(), key=order)
 
 
 def first_line(said: object) -> str:

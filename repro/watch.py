@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from torch import nn
 
 from repro import checkpoint, dist
 from repro.config import RunConfig
-from repro.errors import RunError
+from repro.errors import AloneError, RunError
 from repro.events import Events
 from repro.metrics import Counts
 from repro.progress import Progress
@@ -81,7 +81,8 @@ class Watch:
 
     def logged(self, state: TrainState, seen: Counts, lr: float) -> None:
         self.progress.update(state.step, state.train_seconds, seen.top1_error)
-        self.events.logged(state.step, seen, lr, self.progress.images_per_second)
+        with charts_of(self.config.work_dir):
+            self.events.logged(state.step, seen, lr, self.progress.images_per_second)
         if time.monotonic() - self.told >= STATUS_SECONDS:
             self.told = time.monotonic()
             self.tell(state, seen)
@@ -104,7 +105,8 @@ class Watch:
     def evaluated(self, state: TrainState) -> None:
         row = state.curve[-1]
         self.progress.evaluated(self.split, row.eval.top1_error)
-        self.events.evaluated(row.step, row.train, row.eval)
+        with charts_of(self.config.work_dir):
+            self.events.evaluated(row.step, row.train, row.eval)
 
     def save_is_due(self) -> bool:
         return time.monotonic() - self.saved >= self.config.execution.checkpoint_seconds
@@ -117,7 +119,21 @@ class Watch:
 
     def close(self) -> None:
         self.progress.close()
-        self.events.close()
+        # What cannot be written any more must not hide why the run ended.
+        with contextlib.suppress(OSError):
+            self.events.close()
+
+
+@contextlib.contextmanager
+def charts_of(folder: Path) -> Iterator[None]:
+    """
+    Raises:
+        AloneError: TensorBoard's file in ``folder`` cannot be written (a full disk). Only the first rank has one.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise AloneError(f"the charts in {folder} cannot be written ({error.strerror or error})") from error
 
 
 @dataclass

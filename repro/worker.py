@@ -29,6 +29,8 @@ from repro.record import environment
 from repro.stop import SIGNALS, Stopper
 
 if TYPE_CHECKING:
+    import torch
+
     from repro.data import Dataset
 
 ORPHAN_SECONDS = 60.0
@@ -97,6 +99,7 @@ class Desk:
         self.stopper = Stopper(None)
         self._datasets: dict[DataConfig, Dataset] = {}
         self._loading = threading.Lock()
+        self._own = threading.local()
 
     def train(self, job: dict[str, Any]) -> None:
         """Trains the run of one job; whatever happens, it is answered."""
@@ -115,12 +118,21 @@ class Desk:
         config = RunConfig.from_dict(job["config"])
         # Runs that share a process would otherwise queue up in CUDA's one default stream.
         shares_gpu = self.width > 1 and torch.cuda.is_available()
-        with torch.cuda.stream(torch.cuda.Stream()) if shares_gpu else contextlib.nullcontext():
+        with torch.cuda.stream(self._stream()) if shares_gpu else contextlib.nullcontext():
             outcome = attempt(config, self._dataset, str(job["command"]), self.stopper, self._say(config.run_id))
         gc.collect()
         if self.width == 1 and torch.cuda.is_initialized():
             torch.cuda.empty_cache()  # what this process keeps, another on the same GPU lacks
         return asdict(outcome)
+
+    def _stream(self) -> torch.cuda.Stream:
+        """This thread's own, for all its runs: torch has 32 and hands them out in turns, in the end a neighbour's."""
+        import torch
+
+        if not hasattr(self._own, "stream"):
+            self._own.stream = torch.cuda.Stream()
+        stream: torch.cuda.Stream = self._own.stream
+        return stream
 
     def _dataset(self, config: RunConfig) -> Dataset:
         """The run's data, which the launcher has fetched."""

@@ -272,6 +272,23 @@ def test_the_pass_is_made_once(root, tmp_path, monkeypatch):
     assert not list((tmp_path / "cache").glob("*.tmp"))
 
 
+def test_an_image_that_can_be_read_again_is_not_taken_for_broken(root, tmp_path):
+    """Rights and disks that fail for a while change neither size nor time of a file."""
+    path = root / "train" / CLASSES[0] / "n01440764_0.JPEG"
+    whole, status = path.read_bytes(), path.stat()
+
+    def skipped() -> int:
+        data = config(skip_corrupt=True)
+        return len(load(data, root, may_fetch=False, say=print, cache=tmp_path / "cache", workers=0).skipped)
+
+    path.write_bytes(b"?" * len(whole))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert skipped() == 1
+    path.write_bytes(whole)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert skipped() == 0
+
+
 # --- parts of the set -----------------------------------------------------------------------------------------------
 
 

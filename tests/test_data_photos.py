@@ -272,6 +272,19 @@ def test_a_process_that_dies_is_one_sentence():
         list(read_ahead(_end, range(20), 1))
 
 
+def _too_large(task: int) -> torch.Tensor:
+    def full(tensor: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)")
+
+    torch.Tensor.share_memory_ = full  # of this process alone
+    return torch.ones(3)
+
+
+def test_shared_memory_that_is_full_is_one_sentence_and_no_endless_wait():
+    with pytest.raises(RunError, match=r"/dev/shm.*execution\.workers"):
+        list(read_ahead(_too_large, range(4), 1))
+
+
 def test_number_of_processes():
     assert num_workers(3) == 3 and num_workers(0) == 0 and num_workers(None) >= 1
 

@@ -15,7 +15,7 @@ from repro.config import RunConfig
 from repro.data import Split, load
 from repro.data.stream import MemoryImages, TrainStream, to_device
 from repro.data.transforms import generator_for
-from repro.errors import InputError, RunError
+from repro.errors import AloneError, InputError, RunError
 from repro.evaluate import Evaluator, recompute_batch_norm
 from repro.metrics import Counts
 from repro.models import build_model
@@ -32,6 +32,15 @@ GROUPS = (2, 4, 8, 16)
 """Of the batch norm: with 16 images on 2 and 4 ranks smaller than, equal to and larger than a rank's part."""
 
 Tensors = dict[str, torch.Tensor]
+
+
+def test_what_all_ranks_hear_of_is_no_longer_met_alone() -> None:
+    def fail() -> None:
+        raise AloneError("an image can no longer be read")
+
+    with pytest.raises(RunError, match="an image can no longer be read") as caught:
+        dist.agreed(fail)
+    assert type(caught.value) is RunError
 
 
 def small(folder: Path, *words: str) -> RunConfig:

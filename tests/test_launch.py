@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
+from torch.utils.tensorboard import SummaryWriter
 
+from repro.attempt import Outcome, attempt
 from repro.config import RunConfig
 from repro.errors import InputError
 from repro.launch import Result, launch
@@ -48,6 +52,37 @@ def test_published_records_are_read_like_the_others(tmp_path: Path) -> None:
     assert not reading.left_out
     with pytest.raises(InputError, match="is not a finished run"):
         publish(["../../etc"], run.paths.work, run.paths.results)
+
+
+def test_after_a_fault_of_the_process_the_rest_goes_on_in_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A device's error spoils all that follows in its process: what this one trains would fail like the first."""
+    runs = configs(tmp_path, "seed=0,1,2", "data.image_size=8", "optim.steps=2", "optim.milestones=[]")
+    real = attempt
+
+    def spoiled(config: RunConfig, *rest: Any) -> Outcome:
+        assert config.seed < 2, "the process cannot be trusted any more"
+        return real(config, *rest) if config.seed == 0 else Outcome("failed", "an illegal access", sound=False)
+
+    monkeypatch.setattr("repro.launch.attempt", spoiled)
+    result, said, finished = go(runs)
+    assert result.failed == {runs[1].run_id: "an illegal access"}
+    assert [c.seed for c in finished] == [0, 2]
+    assert "this process had a fault: the other runs go on in another one" in said
+
+
+def test_charts_that_cannot_be_written_are_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(SummaryWriter, "add_scalar", full)
+    monkeypatch.setattr(SummaryWriter, "close", full)
+    runs = configs(tmp_path, "data.image_size=8")
+    result, _, _ = go(runs)
+    assert result.failed == {
+        runs[0].run_id: f"the charts in {runs[0].work_dir} cannot be written (No space left on device)"
+    }
 
 
 def test_a_failing_run_is_listed_and_does_not_spread(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from repro import launch
 from repro.config import RunConfig
 from repro.errors import InputError
 from repro.mps import mps
@@ -87,6 +88,20 @@ def test_small_nets_share_a_gpu_as_far_as_its_memory_goes(tmp_path: Path) -> Non
     assert share_of(wide, 80e9) == 1
     assert share_of(small, 5e9) == 2
     assert share_of(small, 1e9) == 1
+
+
+def test_a_plan_that_goes_on_gives_its_last_runs_the_threads_of_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Threads move the last bits: one run that is left of four must not have all processors for itself."""
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setattr(launch, "is_done", lambda config: config.seed < 3)
+    monkeypatch.setattr(launch, "check", lambda configs: None)
+    given: list[RunConfig] = []
+    monkeypatch.setattr(launch, "carry_out", lambda waiting, *_: given.extend(waiting))
+    four = configs(tmp_path, "seed=0,1,2,3", "execution.threads=null", "execution.parallel=4")
+    launch.launch(four, "repro run", lambda _: None, lambda _: None)
+    assert [c.execution.threads for c in given] == [2]
 
 
 def test_processors_are_shared_unless_the_user_chose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

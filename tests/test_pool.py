@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import queue
@@ -13,11 +14,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from repro import checkpoint, worker
+from repro.attempt import Outcome
 from repro.board import SUFFIX
 from repro.config import RunConfig
 from repro.launch import Result, launch
@@ -172,6 +175,37 @@ def test_a_process_that_had_a_fault_is_left_by_all(
     assert result.finished == runs
     assert f"{runs[0].run_id}: its process had a fault; the run goes on from what it saved" in said
     assert_same(runs, alone[:2])
+
+
+def test_half_a_message_of_a_killed_worker_does_not_hide_its_end() -> None:
+    events: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    worker = Worker(Place(), {}, events)
+    worker._listen(io.StringIO('{"state": "says"}\n{"state": "sa'))
+    assert [events.get_nowait()[1] for _ in range(2)] == [{"state": "says"}, None]
+
+
+def test_a_thread_keeps_its_stream_for_all_its_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch hands out 32 streams in turns: one for every run would in the end be that of a neighbour."""
+    made: list[object] = []
+
+    def stream() -> object:
+        made.append(object())
+        return made[-1]
+
+    used: list[object] = []
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.Stream", stream)
+    monkeypatch.setattr("torch.cuda.stream", lambda own: used.append(own) or contextlib.nullcontext())
+    desk = worker.Desk(2, lambda message: None)
+    monkeypatch.setattr("repro.attempt.attempt", lambda *_: Outcome("finished"))
+    (one,) = plan(tmp_path, "seed=0")
+    job = {"run_id": one.run_id, "config": one.to_dict(), "command": "repro run"}
+    for _ in range(2):
+        desk.train(job)
+    beside = threading.Thread(target=desk.train, args=(job,))
+    beside.start()
+    beside.join()
+    assert used == [made[0], made[0], made[1]] and len(made) == 2
 
 
 def test_who_shares_a_process(tmp_path: Path) -> None:

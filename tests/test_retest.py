@@ -384,3 +384,12 @@ def test_a_run_twice_is_no_ensemble(photos: list[RunConfig]) -> None:
         asked(photos[0], run_id, run_id, ensemble=True)
     with pytest.raises(InputError, match="two runs or more"):
         asked(photos[0], run_id, ensemble=True)
+    said: list[str] = []
+    with pytest.raises(InputError, match="'typo' is not a finished run"):
+        evaluate(Request((run_id, "typo", *settings(photos[0]))), said.append)
+    assert not said, "nothing was tested before"
+    for word, sentence in (("execution=slurm", "on this machine"), ("execution.step=compile", "leave out")):
+        with pytest.raises(InputError, match=sentence):
+            asked(photos[0], run_id, word)
+    with pytest.raises(InputError, match="its folder is not there"):
+        asked(photos[0], run_id, json=Path("/nowhere/out.json"))

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from repro import slurm, slurm_collect, slurm_job, slurm_submit
+from repro import slurm, slurm_collect, slurm_job, slurm_node, slurm_submit
 from repro.cli import main
 from repro.config import RunConfig
 from repro.errors import InputError, RunError
@@ -144,6 +144,20 @@ def test_two_nodes_meet_on_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {"--nodes=2", "--ntasks=2", "--cpus-per-task=8", "--nnodes=2", "--rdzv-id=7"} <= set(words)
     assert [word for word in words if word.startswith("--rdzv-endpoint=10.0.0.1:")]
     assert words[-1] == "job.json"
+
+
+@pytest.mark.parametrize(("node", "host"), [("0", "1"), ("1", "0")])
+def test_the_first_node_hosts_the_meeting_whatever_its_name_resolves_to(
+    node: str, host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[str] = []
+    monkeypatch.setattr(slurm_node, "node_address", lambda: "10.0.0.1")
+    monkeypatch.setattr(slurm_node.torchrun, "main", lambda words: given.extend(words) or 0)
+    monkeypatch.setenv("SLURM_NODEID", node)
+    monkeypatch.setenv(slurm_node.torchrun.LAUNCHER, "1")
+    assert slurm_node.main(["--nnodes=2", "job.json"]) == 0
+    assert given[0] == "--local-addr=10.0.0.1"
+    assert given[1].startswith(f"--rdzv-conf=is_host={host},")
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"shards": 3}', '{"shards": [[1]]}', '{"shards": [[]]}'])

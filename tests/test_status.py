@@ -9,9 +9,10 @@ from types import SimpleNamespace
 from typing import cast
 
 import pytest
+from filelock import SoftFileLock
 
 from repro.config import RunConfig
-from repro.errors import RunError
+from repro.errors import InputError, RunError
 from repro.lock import Elsewhere, hold, is_held, owner
 from repro.record import write_json
 from repro.show import show_statuses
@@ -70,6 +71,29 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RunError, match="cannot be used"), hold(tmp_path / "file" / "run"):
         pass
+
+
+def test_a_lock_that_would_outlive_its_process_is_none(run: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What filelock falls back to where the file system has no locks: a mark that a killed process leaves behind."""
+    monkeypatch.setattr("repro.lock.FileLock", SoftFileLock)
+    (run.work_dir / "lock").unlink(missing_ok=True)
+    with pytest.raises(RunError, match="has no locks"), hold(run.work_dir):
+        pass
+    assert not (run.work_dir / "lock").exists()
+
+
+def test_a_job_of_another_version_is_shown_without_its_runs_steps(run: RunConfig) -> None:
+    def configs_of(shard: int) -> list[RunConfig]:
+        raise InputError("unknown key")
+
+    submission = SimpleNamespace(configs=configs_of, shards=[["other-run"]])
+    job = SimpleNamespace(submission=submission, shard=0, run_ids=["other-run"], job_id="12_0", state="PENDING")
+    found = {s.run_id: s for s in statuses(run.paths.work, [cast(Job, job)])}
+    assert (found["other-run"].state, found["other-run"].note) == (
+        "queued",
+        "job 12_0: submitted by another version of the program",
+    )
+    assert run.run_id in found
 
 
 def test_jobs_in_the_queue_stand_beside_the_runs(run: RunConfig) -> None:

@@ -22,7 +22,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from repro import checkpoint, torchrun
 from repro.config import RunConfig
 from repro.ddp_worker import Request, Work, main, train_run
-from repro.errors import InputError, RunError
+from repro.errors import AloneError, InputError, RunError
 from repro.lock import Elsewhere, hold, is_held
 from repro.record import read_json, write_json
 from repro.stop import Stopper
@@ -256,6 +256,25 @@ def test_the_worker_that_was_killed_is_named_before_those_that_failed_after_it(
     monkeypatch.setenv(torchrun.LAUNCHER, "1")
     assert torchrun.main(["--standalone", str(tmp_path / torchrun.JOB)]) == 1
     assert read_json(tmp_path / torchrun.CRASH) == {"rank": 1, "what": "was killed (SIGKILL)"}
+
+
+def test_what_the_agent_ends_itself_is_not_the_reason() -> None:
+    def failure(code: int, when: int) -> ProcessFailure:
+        return ProcessFailure(local_rank=0, pid=1, exitcode=code, error_file="", timestamp=when)
+
+    alone = {0: failure(-9, 130), 1: failure(1, 100), 2: failure(-15, 100), 3: failure(-9, 130)}
+    assert torchrun.first_failure(alone)[0] == 1, "the others hung and were killed half a minute later"
+    killed = {0: failure(1, 100), 1: failure(-9, 101), 2: failure(-15, 101)}
+    assert torchrun.first_failure(killed)[0] == 1, "out of memory: the first fails because it is gone"
+
+
+def test_what_only_one_rank_knows_ends_its_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def alone(*_: object) -> None:
+        raise AloneError("a photograph can no longer be read")
+
+    monkeypatch.setattr("repro.run.run", alone)
+    with pytest.raises(AloneError), Stopper(None) as stopper:
+        train_run(config(tmp_path, *SHORT), "repro run", stopper, lambda _: None)
 
 
 def test_a_job_goes_to_its_workers_whole_and_a_stop_reaches_them(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def describe(config: RunConfig) -> dict[str, Any]:
         "threads": num_threads(config.execution),
         "cores": os.cpu_count(),
         "memory_bytes": properties.total_memory if properties else None,
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),  # its own type would make the process that asks import torch
         "cuda": torch.version.cuda if cuda else None,
         "cudnn": cudnn_version() if cuda else None,
         "bf16": has_bf16(device),

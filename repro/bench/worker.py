@@ -14,6 +14,7 @@ from typing import IO, Any
 
 from repro.config import RunConfig
 from repro.errors import InputError
+from repro.parent import die_with_parent
 
 DEVICE_LIMIT = 120.0
 """Seconds for a process to start, import torch and wake the device."""
@@ -88,7 +89,7 @@ class Worker:
         self.close()
         # A group of its own: what asks ends it, not a key on the terminal.
         self._process = subprocess.Popen(
-            [sys.executable, "-c", "from repro.bench.worker import serve; serve()"],
+            [sys.executable, "-c", f"from repro.bench.worker import serve; serve({os.getpid()})"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,
@@ -108,8 +109,9 @@ def listen(process: subprocess.Popen[bytes], answers: queue.Queue[Answer]) -> No
         answers.put(("died", f"the measuring process died (exit code {process.wait()})"))
 
 
-def serve() -> None:
-    """Answers requests on standard input until the other side is gone."""
+def serve(parent: int) -> None:
+    """Answers requests on standard input until the other side, the process ``parent``, is gone."""
+    die_with_parent(parent)
     replies: IO[bytes] = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print must not get between the answers
     while True:

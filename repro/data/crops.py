@@ -10,7 +10,7 @@ from torch import Tensor
 
 from repro.data import decode
 from repro.data.folders import printable
-from repro.errors import InputError, RunError
+from repro.errors import AloneError, InputError
 
 CHUNK = 32
 """Images that a process decodes at a time: a batch is made of several, so that its parts are decoded side by side."""
@@ -70,10 +70,10 @@ class Resizer:
 def checked(result: Tensor | Unreadable) -> Tensor:
     """
     Raises:
-        RunError: The image could not be decoded.
+        AloneError: The image could not be decoded.
     """
     if isinstance(result, Unreadable):
-        raise RunError(f"{printable(result.path)} can no longer be read ({result.reason})")
+        raise AloneError(f"{printable(result.path)} can no longer be read ({result.reason})")
     return result
 
 

@@ -86,6 +86,8 @@ def only_process(folder: Path, say: Say) -> Iterator[None]:
     except Timeout:
         say(f"another process is fetching into {folder}: waiting for it")
         lock.acquire()
+    except NotImplementedError:
+        pass  # a file system without locks: at worst it is fetched twice
     try:
         yield
     finally:

@@ -71,8 +71,8 @@ def draw_photo_epoch(num_images: int, config: DataConfig, seed: int, epoch: int)
 class PhotoFeed:
     """The training batches of photographs (``data.feeds.Feed``).
 
-    Step t takes images [B*t, B*t + B) of the concatenated per-epoch permutations, as ``TrainStream`` does, of which
-    ``rank`` gets its consecutive part. What an image looks like depends on seed, epoch and image alone.
+    Step t takes images [B*t, B*t + B) of the concatenated per-epoch permutations, as ``TrainStream`` does (D15), of
+    which ``rank`` gets its consecutive part. What an image looks like depends on seed, epoch and image alone.
 
     Raises:
         InputError: ``data.decoder=nvjpeg`` without a GPU.
@@ -239,7 +239,8 @@ class PhotoImages:
         paths = (self._path(position) for position in positions)
         images = read_ahead(Resizer(shorter_side, self.config.decoder), paths, self._workers)
         for position, image in zip(positions, images, strict=True):
-            yield position, checked(image), int(self.split.labels[position])
+            # A copy: images wait for others of their shape, and each in shared memory would hold an open file.
+            yield position, checked(image).clone(), int(self.split.labels[position])
 
     def _task(self, positions: np.ndarray) -> Crops:
         assert self.config.eval_resize is not None

@@ -7,12 +7,13 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Generator, Iterable
+from dataclasses import is_dataclass
 from typing import Any, Generic, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from repro.errors import RunError
+from repro.errors import AloneError
 from repro.parent import die_with_parent
 
 T = TypeVar("T")
@@ -39,7 +40,7 @@ def read_ahead(make: Callable[[T], R], tasks: Iterable[T], workers: int) -> Gene
     shared memory.
 
     Raises:
-        RunError: A process ended, killed for its memory perhaps.
+        AloneError: A process ended, killed for its memory perhaps.
     """
     if workers == 0:
         yield from map(make, tasks)
@@ -61,7 +62,7 @@ def read_ahead(make: Callable[[T], R], tasks: Iterable[T], workers: int) -> Gene
     except RuntimeError as error:
         if not any(word in str(error) for word in ENDED):
             raise
-        raise RunError(
+        raise AloneError(
             f"a process that decodes images ended unexpectedly ({str(error).splitlines()[-1]}); if memory, or shared "
             "memory (/dev/shm), is short, lower execution.workers"
         ) from error
@@ -74,7 +75,20 @@ class _Made(Dataset[R], Generic[T, R]):
         self._make = make
 
     def __getitem__(self, task: T) -> R:
-        return self._make(task)
+        return _shared(self._make(task))
+
+
+def _shared(result: R) -> R:
+    """``result``, its tensors in shared memory already.
+
+    Left to the queue, a thread of it would move them, and where that memory is full lose the result and leave the
+    other side waiting for ever.
+    """
+    parts = [result] if isinstance(result, torch.Tensor) else vars(result).values() if is_dataclass(result) else ()
+    for part in parts:
+        if isinstance(part, torch.Tensor) and part.numel():
+            part.share_memory_()
+    return result
 
 
 def _unchanged(result: Any) -> Any:

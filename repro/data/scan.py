@@ -126,13 +126,22 @@ def seen(
     if cache is None:
         return look_through(listings, data, workers, say)
     path = cache / f"photos-{key(listings, data)}.npz"
-    found = read(path)
+    found = still_true(read(path), listings[0].root, data)
     if found is None:
         with one_at_a_time(path, say):
-            found = read(path)
+            found = still_true(read(path), listings[0].root, data)
             if found is None:
                 found = look_through(listings, data, workers, say)
                 write(path, found)
+    return found
+
+
+def still_true(found: Seen | None, root: Path, data: DataConfig) -> Seen | None:
+    """None where an image that could not be read now can: its rights or the disk were at fault, not the file."""
+    for file in found.unreadable if found else ():
+        with contextlib.suppress(decode.UnreadableError):
+            decode.open_photo(root / file, scanner(data)[0])
+            return None
     return found
 
 

@@ -35,8 +35,8 @@ class TrainStream:
     """The training batches of a set in memory (``data.feeds.Feed``).
 
     Step t takes images [B*t, B*t + B) of the concatenated per-epoch permutations. No batch is short and no image is
-    dropped: a step may end one epoch and begin the next. ``batch_size`` is global: of ``num_ranks`` ranks, which
-    divide it, ``rank`` gets its own consecutive part, and chance decides about the whole batch before.
+    dropped: a step may end one epoch and begin the next (D15). ``batch_size`` is global: of ``num_ranks`` ranks,
+    which divide it, ``rank`` gets its own consecutive part, and chance decides about the whole batch before.
     """
 
     def __init__(
