@@ -68,7 +68,8 @@ def is_first() -> bool:
 
 def agreed(action: Callable[[], T]) -> T:
     """Does ``action`` on every rank; where it fails on one with an InputError or RunError, all raise that error."""
-    value, error = None, None
+    value: T | None = None
+    error: InputError | RunError | None = None
     try:
         value = action()
     except AloneError as raised:

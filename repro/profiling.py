@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from tabulate import tabulate
-from torch.autograd import DeviceType
+from torch.autograd import DeviceType  # type: ignore[attr-defined]
 from torch.profiler import ProfilerActivity, profile
 
 from repro.errors import AloneError

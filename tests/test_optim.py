@@ -112,7 +112,7 @@ def test_the_momentum_of_another_layout_goes_on_as_it_was() -> None:
             optimizer.zero_grad()
             model(images.double()).pow(2).mean().backward()
             optimizer.step()
-        weights.append(model[0].weight.detach().contiguous())
+        weights.append(model.state_dict()["0.weight"].clone(memory_format=torch.contiguous_format))
     assert torch.allclose(weights[0], weights[1], atol=1e-12)
     assert torch.allclose(weights[0], weights[2], atol=1e-12)
 

@@ -193,9 +193,14 @@ def test_a_thread_keeps_its_stream_for_all_its_runs(tmp_path: Path, monkeypatch:
         return made[-1]
 
     used: list[object] = []
+
+    def on(own: object) -> contextlib.AbstractContextManager[None]:
+        used.append(own)
+        return contextlib.nullcontext()
+
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.Stream", stream)
-    monkeypatch.setattr("torch.cuda.stream", lambda own: used.append(own) or contextlib.nullcontext())
+    monkeypatch.setattr("torch.cuda.stream", on)
     desk = worker.Desk(2, lambda message: None)
     monkeypatch.setattr("repro.attempt.attempt", lambda *_: Outcome("finished"))
     (one,) = plan(tmp_path, "seed=0")

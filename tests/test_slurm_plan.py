@@ -152,9 +152,14 @@ def test_the_first_node_hosts_the_meeting_whatever_its_name_resolves_to(
 ) -> None:
     given: list[str] = []
     monkeypatch.setattr(slurm_node, "node_address", lambda: "10.0.0.1")
-    monkeypatch.setattr(slurm_node.torchrun, "main", lambda words: given.extend(words) or 0)
+
+    def agent(words: Sequence[str]) -> int:
+        given.extend(words)
+        return 0
+
+    monkeypatch.setattr("repro.torchrun.main", agent)
     monkeypatch.setenv("SLURM_NODEID", node)
-    monkeypatch.setenv(slurm_node.torchrun.LAUNCHER, "1")
+    monkeypatch.setenv("REPRO_LAUNCHER", "1")
     assert slurm_node.main(["--nnodes=2", "job.json"]) == 0
     assert given[0] == "--local-addr=10.0.0.1"
     assert given[1].startswith(f"--rdzv-conf=is_host={host},")

@@ -260,7 +260,9 @@ def test_the_worker_that_was_killed_is_named_before_those_that_failed_after_it(
 
 def test_what_the_agent_ends_itself_is_not_the_reason() -> None:
     def failure(code: int, when: int) -> ProcessFailure:
-        return ProcessFailure(local_rank=0, pid=1, exitcode=code, error_file="", timestamp=when)
+        found = ProcessFailure(local_rank=0, pid=1, exitcode=code, error_file="")
+        found.timestamp = when
+        return found
 
     alone = {0: failure(-9, 130), 1: failure(1, 100), 2: failure(-15, 100), 3: failure(-9, 130)}
     assert torchrun.first_failure(alone)[0] == 1, "the others hung and were killed half a minute later"

@@ -140,7 +140,9 @@ def _one_version(
 
 
 def _seeds(group: Group, needed: int, chosen: Sequence[Record], c: Comparison, notes: list[str]) -> Seeds:
-    records, values, images = [], [], None
+    records: list[Record] = []
+    values: list[float] = []
+    images = None
     for record in chosen:
         if len(records) == needed:  # set beforehand: who adds seeds until p is small finds something in nothing
             notes.append(f"left out, beyond the {needed} seeds that the claim asks for: {record.run_id}")
