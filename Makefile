@@ -22,7 +22,7 @@ help:  ## this list
 	  sub(/\$$\(FIGURES\)/, "figure1,4,6,7", $$1); printf "make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: $(READY)  ## the virtual environment with everything in it
-	@echo "Ready: $(REPRO) --help"
+	@echo "Ready: source $(VENV)/bin/activate, then repro --help"
 
 demo: $(READY)  ## in minutes on a laptop: plain and residual nets at two depths, then the figure
 	@if $(REPRO) data fetch cifar10; then data=cifar10; else data=synthetic; \

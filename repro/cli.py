@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from repro.errors import InputError, RunError, nearest
-from repro.words import paths_from, quiet_caches, say
+from repro.words import paths_from, quiet_caches, say, words_together
 
 if TYPE_CHECKING:
     from repro.config import RunConfig
@@ -63,9 +63,6 @@ repro evaluate cifar10-resnet20-s0-1a2b3c4d
 A finished run is tested as its record says, from its last weights; equal errors are said to be equal. Scores are kept
 in the run's folder, so that ensembles and tables need no GPU later."""
 
-OPTIONS_WITH_A_VALUE = (
-    *("--format", "--json", "--minutes", "--scale", "--views", "--weights", "--mean", "--std", "--resize"),
-)
 OWN_WORDS = ("run", "show", "list", "bench", "publish", "cancel", "check", "render", "report", "export", "evaluate")
 """Commands that say themselves which words they take; the others take folders."""
 
@@ -83,7 +80,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; returns its exit code: 0, 1 (a run went wrong), 2 (bad input), 75 (time is up)."""
+    """Runs one command; returns its exit code: 0, 1 (a run went wrong), 2 (bad input), 75 (time is up), 128 + a signal's."""
     try:
         options = parser().parse_args(words_together(sys.argv[1:] if arguments is None else arguments))
         code: int = options.command(options)
@@ -101,16 +98,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception:  # a fault of the device or of ours; it ends here, so that processes which read ahead end too
         traceback.print_exc()
         return 1
-
-
-def words_together(arguments: Sequence[str]) -> list[str]:
-    """The arguments with all options at the end: argparse takes what stands between them in one piece only."""
-    words: list[str] = []
-    options: list[str] = []
-    for before, argument in zip(["", *arguments], arguments, strict=False):
-        is_option = argument.startswith("-") or before in OPTIONS_WITH_A_VALUE
-        (options if is_option else words).append(argument)
-    return words + options
 
 
 def complain(error: Exception, code: int) -> int:
@@ -150,7 +137,9 @@ def parser() -> Parser:
     extent.add_argument("--quick", action="store_true", help="one net and its comparison, in under a minute")
     extent.add_argument("--all", action="store_true", help="every net, precision and mode of the project's targets")
     bench.add_argument("--json", type=Path, metavar="FILE", help="keep every round here; written anew after each part")
-    bench.add_argument("--minutes", type=float, metavar="N", help="leave out what does not fit into N minutes (8)")
+    bench.add_argument(
+        "--minutes", type=float, metavar="N", help="leave out what does not fit into N minutes (8; quick: 0.9)"
+    )
     bench.add_argument("words", nargs="*", metavar="key=value", help="as in model.depth=20,110 execution.step=graph")
 
     add("tensorboard", evidence("tensorboard"), "Show the curves of all runs in a browser.", "repro tensorboard")
@@ -200,7 +189,9 @@ def add_evidence(add: Callable[..., Parser]) -> None:
     render = add("render", evidence("render"), "Make all that is generated from records anew.", "repro render tables")
     render.add_argument("words", nargs="*", metavar="part", help="tables, figures or report; all where none is named")
     render.add_argument("--verify", action="store_true", help="change nothing; exit code 1 where something differs")
-    report = add("report", evidence("report"), "Write everything on one page, results/report.html.", "repro report")
+    report = add(
+        "report", evidence("report"), "Write all that is published on one page, results/report.html.", "repro report"
+    )
     report.add_argument("words", nargs="*", metavar="key=value", help="paths.results=")
     publish = add("publish", evidence("publish"), "Copy records and curves to results/runs.", "repro publish")
     publish.add_argument("--weights", action="store_true", help="the final nets too, for `repro evaluate` elsewhere")
@@ -324,13 +315,13 @@ def show_command(options: argparse.Namespace) -> int:
 
 def list_command(options: argparse.Namespace) -> int:
     from repro.compose import describe
-    from repro.paper import figure_numbers, load_figure, load_table, table_numbers
+    from repro.paper import figure_names, load_figure, load_table, table_numbers
 
-    headings = {"exp": "experiments", "scale": "scales", "model": "nets", "data": "data sets"}
+    headings = {"exp": "experiments", "scale": "scales", "model": "nets", "data": "data sets", "execution": "engines"}
     for group, heading in headings.items():
         print_list(f"{heading} ({group}=…)", describe(group))
     print_list("tables (repro table N)", {str(n): load_table(n).title for n in table_numbers()})
-    print_list("figures (repro figure N)", {str(n): load_figure(n).title for n in figure_numbers()})
+    print_list("figures (repro figure NAME)", {name: load_figure(name).title for name in figure_names()})
     return 0
 
 

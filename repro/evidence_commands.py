@@ -53,8 +53,9 @@ def figure_command(options: argparse.Namespace) -> int:
     load_figure(options.name)  # a name that is wrong is told before anything is written
     from repro.figures import draw
 
-    # A proxy's figure is not evidence: it stays out of the committed folder.
-    folder = (paths["results"] if options.scale == "paper" else paths["work"]) / "figures"
+    # Committed is only what the published records give at the paper's budget; `repro render` makes all of it.
+    committed = options.scale == "paper" and options.published
+    folder = (paths["results"] if committed else paths["work"]) / "figures"
     for path in draw(options.name, folder, reading_of(options, paths), options.scale):
         print(path)
     return 0

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
-from repro.errors import InputError, RunError
+from repro.errors import InputError
 from repro.records import CURVE_COLUMNS, Construction, LeftOut, Provenance, Reading, Record, Result, Science, read_curve
 
 if TYPE_CHECKING:
@@ -76,12 +76,12 @@ def write(frame: pandas.DataFrame, file: Path) -> None:
     """Writes ``frame`` as CSV.
 
     Raises:
-        RunError: It cannot be written.
+        InputError: It cannot be written.
     """
     try:
         file.write_text(to_csv(frame), encoding="utf-8")
     except OSError as error:
-        raise RunError(f"{file} cannot be written ({error.strerror})") from None
+        raise InputError(f"{file} cannot be written ({error.strerror})") from None
 
 
 def _values(record: Record) -> Mapping[str, Any]:

@@ -18,7 +18,7 @@ from repro.errors import InputError
 from repro.forecast import PlanProgress, forecast, longest_first, seconds_of
 from repro.places import Place, places_for, runs_at_once, share_processors, shared_gpus
 from repro.pool import Pool
-from repro.record import environment
+from repro.record import uncounted
 from repro.resources import default_path
 from repro.resume import check_folder
 from repro.step import pick_step
@@ -48,7 +48,9 @@ def launch(configs: list[RunConfig], command: str, say: Say, finished: Callable[
     """
     check(configs)
     waiting = [on_device(c) for c in configs if not is_done(c)]
-    environment()  # now, as it is cached: the checkout may change while a long sweep trains
+    # Now, as it is cached: the checkout may change while a long sweep trains.
+    if (reason := uncounted()) and any(config.scale == "paper" for config in waiting):
+        say(reason)
     result = Result()
     if not waiting:
         say(summary(configs, waiting))
@@ -195,7 +197,9 @@ def check_folder_is_usable(path: Path) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise InputError(f"the folder {path} cannot be written ({error.strerror})") from error
+        raise InputError(
+            f"the folder {path} cannot be written ({error.strerror}): name another with paths.work= or paths.results="
+        ) from error
 
 
 def load_all(configs: list[RunConfig], say: Say) -> dict[DataConfig, Dataset]:

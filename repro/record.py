@@ -112,5 +112,21 @@ def environment() -> dict[str, Any]:
     }
 
 
+def uncounted() -> str:
+    """Why a run of this code at the paper's budget would not count, in one sentence; empty where it would."""
+    code = environment()
+    if code["dirty"]:
+        return (
+            "repro/, conf/, experiments/ or pyproject.toml have uncommitted changes: a run at the paper's budget that is "
+            "trained now never counts as measured; commit first"
+        )
+    if code["dirty"] is None or code["commit"] == "unknown":
+        return (
+            "git does not say which code this is: no verdict will rest on what is trained now; "
+            "set REPRO_COMMIT=<commit> and REPRO_DIRTY=0"
+        )
+    return ""
+
+
 def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

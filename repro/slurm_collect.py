@@ -18,7 +18,7 @@ from repro.attempt import is_done
 from repro.config import RunConfig
 from repro.errors import InputError, RunError
 from repro.launch import Result, check_folder_is_usable
-from repro.record import read_json
+from repro.record import read_json, uncounted
 from repro.resume import check_folder
 from repro.slurm import FOLDER, Job, call, jobs, known_jobs, last_state
 from repro.slurm_job import Outcome
@@ -95,6 +95,8 @@ class Collector:
         if not self.waiting:
             self.say(f"nothing is left to do: all {len(self.configs)} runs have a record in {self.work}")
             return
+        if (reason := uncounted()) and any(config.scale == "paper" for config in self.waiting.values()):
+            self.say(reason)
         missing = self.submit_missing(list(self.waiting.values()))
         held, done = len(self.waiting) - missing, len(self.configs) - len(self.waiting)
         counts = ((done, "done"), (held, "in the queue already"), (missing, "submitted"))

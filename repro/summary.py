@@ -56,7 +56,7 @@ class Summary:
         running = record.result.train_running
         if running is not None:
             first, last = running.first_step, running.last_step
-            text += f", training error {running.top1_error:.2f} % over steps {first:,} to {last:,}"
+            text += f", running training error {running.top1_error:.2f} % over steps {first:,} to {last:,}"
         return f"  {text}"
 
     def table(self, records: Sequence[Record]) -> str:
@@ -67,7 +67,7 @@ class Summary:
         split = " or ".join(dict.fromkeys(record.science.data.eval_split for record in records))
         varied = varied_fields([group[0] for group in groups.values()])
         best = ", best epoch" if self.protocol == "common" else ""
-        header = ["net", "seeds", "params", "training error %", f"{split} error %{best}", "paper", "difference"]
+        header = ["net", "seeds", "params", "running training error %", f"{split} error %{best}", "paper", "difference"]
         rows = []
         for (_, label, _), group in groups.items():
             errors = [self._read(record).top1_error for record in group]

@@ -82,7 +82,7 @@ def check(execution: ExecutionConfig) -> None:
     from repro.device import pick_device
 
     if pick_device(execution.device).type == "cuda" and execution.devices > (there := torch.cuda.device_count()):
-        raise InputError(f"execution.devices={execution.devices} but this machine has {there} GPUs")
+        raise InputError(f"execution.devices={execution.devices} but this machine has {there} GPUs: lower it")
 
 
 def as_values(config: RunConfig) -> dict[str, Any]:

@@ -91,7 +91,10 @@ def from_run(run_id: str, base: RunConfig) -> Trained:
     places = (work / run_id / checkpoint.FINAL, published / run_id / PUBLISHED_WEIGHTS)
     file = next((place for place in places if place.is_file()), None)
     if file is None:
-        raise InputError(f"the weights of {run_id} are not there: neither {places[0]} nor {places[1]} exists")
+        raise InputError(
+            f"the weights of {run_id} are not there: neither {places[0]} nor {places[1]} exists; "
+            "its record has the command that trains it again, and `repro publish --weights` would have kept them"
+        )
     weights = checkpoint.load(file)["model"] if file.name == checkpoint.FINAL else read_weights(file)
     return Trained(run_id, config_of(record, base), weights, record)
 

@@ -1,12 +1,30 @@
-"""What a command that needs no Hydra reads from its words: folders and the protocol."""
+"""What a command that needs no Hydra reads from its words: folders, the protocol, and in which order they stand."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from repro.errors import InputError, nearest
 from repro.resources import default_path, in_checkout, resolve_paths, shared_dir
+
+OPTIONS_WITH_A_VALUE = (
+    *("--format", "--json", "--minutes", "--scale", "--views", "--weights", "--mean", "--std", "--resize"),
+)
+FLAGS_OF_PUBLISH = ("--weights",)
+"""Take no value there."""
+
+
+def words_together(arguments: Sequence[str]) -> list[str]:
+    """The arguments with all options at the end: argparse takes what stands between them in one piece only."""
+    flags = FLAGS_OF_PUBLISH if arguments[:1] == ["publish"] else ()
+    words: list[str] = []
+    options: list[str] = []
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        is_value = before in OPTIONS_WITH_A_VALUE and before not in flags
+        (options if argument.startswith("-") or is_value else words).append(argument)
+    return words + options
 
 
 def paths_from(words: list[str], *, protocol: bool = False) -> dict[str, Path]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from repro.cli import OPTIONS_WITH_A_VALUE, command_line, main, parser, words_together
+from repro.cli import command_line, main, parser
 from repro.resources import shared_dir
 from tests.planted import plant
 
@@ -199,6 +199,7 @@ def test_failed_runs_are_listed_with_exit_code_1(capsys: pytest.CaptureFixture[s
         ),
         (["cancel", "--all", "a-run", "paths.work=w"], ["cancel", "a-run", "paths.work=w", "--all"]),
         (["publish", "a", "b"], ["publish", "a", "b"]),
+        (["publish", "--weights", "a", "b"], ["publish", "a", "b", "--weights"]),
         (["--help"], ["--help"]),
         ([], []),
     ],

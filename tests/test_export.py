@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas
 import pytest
 
-from repro.errors import RunError
+from repro.errors import InputError
 from repro.export import curve_columns, curves, run_columns, runs, to_csv, write
 from repro.records import CURVE_COLUMNS, read_records
 from tests.planted import DEMO, edit, plant
@@ -75,5 +75,5 @@ def test_no_run_is_a_header(tmp_path):
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
-    with pytest.raises(RunError, match="cannot be written"):
+    with pytest.raises(InputError, match="cannot be written"):
         write(runs(read_records([tmp_path])), tmp_path / "missing" / "runs.csv")

@@ -17,6 +17,7 @@ from repro.config import RunConfig
 from repro.errors import InputError
 from repro.launch import Result, launch
 from repro.publish import publish
+from repro.record import environment, uncounted
 from repro.records import read_records
 from repro.status import statuses
 from tests.runs import configs
@@ -83,6 +84,22 @@ def test_charts_that_cannot_be_written_are_one_sentence(tmp_path: Path, monkeypa
     assert result.failed == {
         runs[0].run_id: f"the charts in {runs[0].work_dir} cannot be written (No space left on device)"
     }
+
+
+@pytest.mark.parametrize(
+    ("commit", "dirty", "said"),
+    [("abc", "1", "never counts as measured; commit first"), ("unknown", "0", "set REPRO_COMMIT="), ("abc", "0", "")],
+)
+def test_who_trains_at_the_papers_budget_hears_before_that_it_will_not_count(
+    commit: str, dirty: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REPRO_COMMIT", commit)
+    monkeypatch.setenv("REPRO_DIRTY", dirty)
+    environment.cache_clear()
+    try:
+        assert said in uncounted() if said else uncounted() == ""
+    finally:
+        environment.cache_clear()
 
 
 def test_a_failing_run_is_listed_and_does_not_spread(tmp_path: Path) -> None:

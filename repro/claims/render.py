@@ -10,9 +10,9 @@ from typing import Any
 
 from tabulate import tabulate
 
-from repro.claims.figures import NONE, finding_text, number, p_value, proxy_text, signed, verdict_text
 from repro.claims.quantities import scale_of
 from repro.claims.verdicts import STATUSES, Check, Finding, GroupFigures, Verdict
+from repro.claims.wording import NONE, finding_text, number, p_value, proxy_text, signed, verdict_text
 
 PROXY_HEADER = "at demo scale (a proxy, no verdict)"
 WIDTH = 110

@@ -11,14 +11,11 @@ from repro.errors import InputError
 from repro.figures.series import series, steps_of
 from repro.paper import Curve, LineStyle, Panel, PaperFigure, Run, load_figure, load_recipe
 from repro.records import Reading, Record
-from repro.results import Selection, select
+from repro.results import APART, Selection, select
 from repro.tables import size_of
 
 if TYPE_CHECKING:
     import pandas
-
-APART = ("model.constructed_from", "eval.gradient_flow")
-"""What asks another question: such a run fills only a curve that names it."""
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from repro.claims.figures import group_text, number, p_value, signed
 from repro.claims.quantities import scale_of
 from repro.claims.verdicts import Check, Judgement, Verdict
 from repro.claims.verdicts import Finding as Found
+from repro.claims.wording import group_text, number, p_value, signed
 from repro.paper import figure_numbers, table_numbers
 from repro.report.shapes import Cell, Comparison, Finding, Link
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from repro.errors import InputError
 from repro.paper import Recipe, load_recipe
+from repro.progress import duration
 from repro.records import Evaluation, Record, RunningError, read_curve
 from repro.report.charts import Chart, chart
 from repro.report.commands import repeat
@@ -216,14 +217,6 @@ def _told(record: Record, told: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Fingerprint", f"{record.fingerprint}, numerics version {record.numerics_version}"),
     ]
     return [(name, value) for name, value in rows if value]
-
-
-def duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {rest:02d} s" if minutes else f"{seconds:.0f} s"
 
 
 def _provenance(record: Record) -> Mapping[str, Any]:
