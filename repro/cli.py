@@ -80,7 +80,8 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; returns its exit code: 0, 1 (a run went wrong), 2 (bad input), 75 (time is up), 128 + a signal's."""
+    """Runs one command; returns its exit code: 0, 1 (a run went wrong), 2 (bad input), 75 (time is up) or, of a signal
+    that asked it to end, 128 and its number."""
     try:
         options = parser().parse_args(words_together(sys.argv[1:] if arguments is None else arguments))
         code: int = options.command(options)

@@ -117,8 +117,8 @@ def uncounted() -> str:
     code = environment()
     if code["dirty"]:
         return (
-            "repro/, conf/, experiments/ or pyproject.toml have uncommitted changes: a run at the paper's budget that is "
-            "trained now never counts as measured; commit first"
+            "repro/, conf/, experiments/ or pyproject.toml have uncommitted changes: a run at the paper's budget that "
+            "is trained now never counts as measured; commit first"
         )
     if code["dirty"] is None or code["commit"] == "unknown":
         return (

@@ -13,6 +13,7 @@ import pytest
 
 from repro.cli import command_line, main, parser
 from repro.resources import shared_dir
+from repro.words import OPTIONS_WITH_A_VALUE, words_together
 from tests.planted import plant
 
 COMMANDS = (
