@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 from tabulate import tabulate
 
+from repro.attempt import is_done
 from repro.config import RunConfig
 from repro.cost import Estimate, calibrate, estimate
 from repro.device import device_name, pick_device
@@ -112,10 +113,6 @@ def totals(configs: Sequence[RunConfig], costs: Sequence[Estimate]) -> str:
     if seconds - sum(done) > DAY:
         text += "\nwarning: that is more than a day; scale=demo takes minutes, seed=0 leaves one seed"
     return text
-
-
-def is_done(config: RunConfig) -> bool:
-    return (config.work_dir / "record.json").exists()
 
 
 def show_statuses(statuses: Sequence[RunStatus], work: Path) -> str:

@@ -64,7 +64,7 @@ class ShardJob:
         submission = Submission.read(self.folder)
         submission.outcome_path(self.shard).unlink(missing_ok=True)
         outcome, asked = Outcome(), False
-        signal.signal(signal.SIGUSR2, _pass_on)
+        signal.signal(signal.SIGUSR2, _raise)
         signal.signal(signal.SIGTERM, _raise)
         try:
             configs = [for_job(config) for config in submission.configs(self.shard)]
@@ -96,15 +96,9 @@ class ShardJob:
         sys.exit(1 if outcome.failed or outcome.refused else 0)
 
 
-def _pass_on(number: int, frame: FrameType | None) -> None:
-    """To whoever handles SIGTERM now, and once: Slurm may send both, and a second request means at once."""
-    handler = signal.getsignal(signal.SIGTERM)
-    if callable(handler):
-        handler(signal.SIGTERM, frame)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-
-
 def _raise(number: int, frame: FrameType | None) -> None:
+    for either in (signal.SIGTERM, signal.SIGUSR2):  # Slurm may send both: it is one request
+        signal.signal(either, signal.SIG_IGN)
     raise Asked
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -108,4 +109,22 @@ def test_a_full_disk_keeps_what_was_there_and_says_so(tmp_path: Path, monkeypatc
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(RunError, match=r"No space left on device.*step_00000005\.pt, is kept"):
         fill(tmp_path, 10)
+    assert [p.name for p in tmp_path.iterdir()] == ["step_00000005.pt"]
+
+
+def test_a_checkpoint_is_flushed_before_it_takes_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, there = os.fsync, list[list[str]]()
+
+    def fsync(handle: int) -> None:
+        there.append([p.name for p in tmp_path.iterdir()])
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    fill(tmp_path, 5)
+    assert there == [["step_00000005.tmp"]]
+
+
+def test_what_a_killed_writer_left_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "step_00000003.tmp").write_bytes(b"half of it")
+    fill(tmp_path, 5)
     assert [p.name for p in tmp_path.iterdir()] == ["step_00000005.pt"]

@@ -13,6 +13,7 @@ import pytest
 from repro.claims.command import answer
 from repro.claims.comparisons import compute
 from repro.claims.evidence import Evidence, Seeds
+from repro.claims.quantities import quantity
 from repro.claims.render import explain, to_json, to_markdown, to_text
 from repro.claims.verdicts import check, command
 from repro.compose import plan
@@ -20,7 +21,7 @@ from repro.config import NUMERICS_VERSION, later_defaults, recipe_of
 from repro.errors import InputError
 from repro.paper import load_recipe
 from repro.paper.claims import load_claims
-from repro.records import read_records
+from repro.records import read_curve, read_records
 from repro.resources import shared_dir
 from tests.planted import edit
 from tests.planted_claims import plant_group, plant_paper
@@ -210,14 +211,17 @@ def test_about_equal_has_to_be_shown(tmp_path):
 
 
 def test_seeds_pair_by_their_number_and_not_by_their_place(tmp_path):
-    plant(tmp_path, "warm110", "cold110")
+    plant(tmp_path, "warm110")
+    for seed in range(1, 6):
+        plant_group(tmp_path, "cold110", seed)
     part = finding(verdicts(tmp_path)["warmup_needed"], "final test error")
     warm, cold = (dict(zip(group.seeds, group.values, strict=True)) for group in part.groups)
+    assert (set(warm), set(cold)) == ({0, 1, 2, 3, 4}, {1, 2, 3, 4, 5})
     assert part.outcome.test == "paired t test"
-    assert part.outcome.difference == pytest.approx(sum(cold[seed] - warm[seed] for seed in warm) / 5)
+    assert part.outcome.difference == pytest.approx(sum(cold[seed] - warm[seed] for seed in (1, 2, 3, 4)) / 4)
 
 
-def test_one_evaluation_in_the_other_order_keeps_throughout_from_holding(tmp_path):
+def test_one_evaluation_significantly_in_the_other_order_fails_throughout(tmp_path):
     plant(tmp_path, "plain18", "plain34", seeds=3)
     assert verdicts(tmp_path)["plain34_worse_train"].status == "holds"
     for file in tmp_path.glob("imagenet-plain34*/curve.csv"):
@@ -447,3 +451,28 @@ def test_the_exit_code(tmp_path):
     assert answer(read_records([own]), published=runs)[1] == 0
     with pytest.raises(InputError, match="for all claims together"):
         answer(read_records([own]), "degradation_cifar", "json")
+
+
+def test_signals_are_read_where_they_are_weakest(tmp_path):
+    def layers(stds, norms):
+        return [
+            {"layer": f"layer{i}", "forward_std": std, "gradient_norm": 1.0, "activation_gradient_norm": norm}
+            for i, (std, norm) in enumerate(zip(stds, norms, strict=True))
+        ]
+
+    weak = layers([0.9, 0.05, *[0.9] * 6], [1e-3, 1e-5, *[7.0] * 4, 1e-1, 1e-1])
+    sound = layers([0.9] * 8, [1.0] * 8)
+    flow = [{"step": 32000, "layers": weak}, {"step": 64000, "layers": sound}]
+    edit(plant_group(tmp_path, "flow56", 0), "flow", value=flow)
+    (record,) = read_records([tmp_path]).records
+    asked = {c.metric: c for c in load_claims().claim("not_vanishing").comparisons}
+    assert quantity(record, asked["lowest_forward_std"]).value == 0.05
+    # Mean of -3 and -5 less that of -1 and -1: two of eight layers are a quarter.
+    assert quantity(record, asked["log10_gradient_ratio"]).value == pytest.approx(-3)
+
+
+def test_the_first_quarter_ends_with_the_evaluation_at_its_last_step(tmp_path):
+    plant_group(tmp_path, "resnet18a", 0)
+    (record,) = read_records([tmp_path]).records
+    (c,) = [c for c in load_claims().claim("resnet18_faster").comparisons if c.metric == "curve_eval_error"]
+    assert quantity(record, c).value == pytest.approx(read_curve(record)["eval_error"].iloc[:5].mean())

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -53,3 +56,38 @@ def test_recomputed_statistics_are_plain_averages_over_the_batches() -> None:
     assert torch.allclose(layer.running_mean, means.mean(0), atol=1e-5)
     assert torch.allclose(layer.running_var, variances.mean(0), rtol=1e-4)
     assert layer.momentum == 0.1, "training goes on with its own momentum"
+
+
+@pytest.mark.parametrize("batch_size", [7, 101])
+def test_a_graph_gives_every_batch_its_own_counts(batch_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a recording that is only pretended: its results lie in the same memory at every replay."""
+
+    def record(function: Any) -> tuple[Any, list[torch.Tensor]]:
+        results = function()
+
+        def replay() -> None:
+            for place, value in zip(results, function(), strict=True):
+                place.copy_(value)
+
+        return SimpleNamespace(replay=replay), results
+
+    monkeypatch.setattr("repro.evaluate.record_graph", record)
+    images = torch.randint(0, 256, (101, 3, 8, 8), dtype=torch.uint8)
+    evaluate = Evaluator(net(), MemoryImages(images, torch.randint(0, 10, (101,))), STATS, batch_size, "fp32")
+    expected = evaluate()
+    evaluate._wants_graph = True
+    assert evaluate() == evaluate() == expected
+
+
+@pytest.mark.parametrize("batch_size", [7, 1000])
+def test_the_five_best_answers_are_counted_beside_the_best(batch_size: int) -> None:
+    model = net()
+    images = torch.randint(0, 256, (101, 3, 8, 8), dtype=torch.uint8)
+    labels = torch.randint(0, 10, (101,))
+    counts = Evaluator(model, MemoryImages(images, labels), STATS, batch_size, "fp32", top5=True)()
+    logits = model.eval()(normalize(images, STATS))
+    rank = (logits > logits.gather(1, labels[:, None])).sum(1)
+    assert (counts.errors, counts.top5_errors) == (int((rank >= 1).sum()), int((rank >= 5).sum()))
+    assert counts.top5_errors is not None
+    assert 0 < counts.top5_errors < counts.errors
+    assert Evaluator(model, MemoryImages(images, labels), STATS, batch_size, "fp32")().top5_errors is None

@@ -75,8 +75,7 @@ def assert_same(found: Path, expected: Path) -> None:
     one, two = final(found), final(expected)
     assert one.keys() == two.keys()
     for run in two:
-        for part in ("model",):
-            assert all(torch.equal(one[run][part][name], tensor) for name, tensor in two[run][part].items()), run
+        assert all(torch.equal(one[run]["model"][name], tensor) for name, tensor in two[run]["model"].items()), run
         for mine, theirs in zip(
             one[run]["optimizer"]["state"].values(), two[run]["optimizer"]["state"].values(), strict=True
         ):

@@ -146,10 +146,11 @@ def test_a_file_where_a_folder_should_be(tmp_path: Path, name: str) -> None:
         go(runs)
 
 
-def test_a_folder_of_another_run_is_refused_before_anything_starts(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["config.json", "record.json"])
+def test_a_folder_of_another_run_is_refused_before_anything_starts(tmp_path: Path, name: str) -> None:
     runs = configs(tmp_path, "seed=0,1")
     runs[1].work_dir.mkdir(parents=True)
-    (runs[1].work_dir / "config.json").write_text('{"fingerprint": "0123456789abcdef"}')
+    (runs[1].work_dir / name).write_text('{"fingerprint": "0123456789abcdef"}')
     with pytest.raises(InputError, match="holds another run"):
         go(runs)
     assert not runs[0].work_dir.exists()

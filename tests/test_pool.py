@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -177,6 +178,22 @@ def test_a_process_that_had_a_fault_is_left_by_all(
     assert_same(runs, alone[:2])
 
 
+def test_a_worker_sees_the_gpu_of_its_place_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[dict[str, str]] = []
+
+    def popen(words: list[str], **options: Any) -> Any:
+        started.append(options["env"])
+        return SimpleNamespace(stdin=io.StringIO(), stdout=io.StringIO())
+
+    monkeypatch.setattr("repro.pool.subprocess.Popen", popen)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
+    (run,) = plan(tmp_path, "seed=0")
+    for place in (Place(gpu="7"), Place()):
+        Worker(place, {"REPRO_MPS": "1"}, queue.SimpleQueue()).give(run, "repro run", alone=False)
+    assert [env["CUDA_VISIBLE_DEVICES"] for env in started] == ["7", "5,7"]
+    assert [env["REPRO_MPS"] for env in started] == ["1", "1"]
+
+
 def test_half_a_message_of_a_killed_worker_does_not_hide_its_end() -> None:
     events: queue.SimpleQueue[Any] = queue.SimpleQueue()
     worker = Worker(Place(), {}, events)
@@ -215,7 +232,8 @@ def test_a_thread_keeps_its_stream_for_all_its_runs(tmp_path: Path, monkeypatch:
 
 def test_who_shares_a_process(tmp_path: Path) -> None:
     """Precision, determinism and threads are settings of a whole process: mixing them would move numbers."""
-    words = ("seed=0", "model.depth=14", "optim.precision=bf16", "execution.threads=2", "execution.deterministic=false")
+    words = ["seed=0", "model.depth=14", "optim.precision=bf16", "execution.threads=2", "execution.step=compile"]
+    words.append("execution.deterministic=false")
     one, like, *others = (plan(tmp_path, word)[0] for word in words)
     there = Worker(Place(width=2), {}, queue.SimpleQueue())
     assert there.takes(one, alone=True)

@@ -200,6 +200,58 @@ def test_cancel_wants_runs_or_all(tmp_path: Path, words: list[str], capsys: pyte
     assert "repro cancel --all" in capsys.readouterr().err
 
 
+def test_cancelling_a_run_cancels_its_job_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine, work = Submission(tmp_path / "repro-1", (("a", "b"), ("c",))), tmp_path / "work"
+    first, second = Job("12_0", "RUNNING", "n1", "", mine, 0), Job("12_1", "PENDING", "", "", mine, 1)
+    over = Job("11_0", "COMPLETED", "n1", "", mine, 0)
+    asked: list[tuple[str, ...]] = []
+
+    def call(*words: str) -> str:
+        asked.append(words)
+        return ""
+
+    monkeypatch.setattr(slurm, "known_jobs", lambda _: [over, first, second])
+    monkeypatch.setattr(slurm, "call", call)
+    assert slurm.cancel(work, ["b"]) == [first]
+    with pytest.raises(InputError, match="x is in no Slurm job"):
+        slurm.cancel(work, ["b", "x"])
+    assert slurm.cancel(work, None) == [first, second]
+    assert asked == [("scancel", "12_0"), ("scancel", "12_0", "12_1")]
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("echo first >&2; echo no controller >&2; exit 1", "squeue failed: no controller"),
+        ("exit 3", "squeue failed: exit code 3"),
+        ("exec sleep 60", "Slurm does not answer"),
+    ],
+)
+def test_a_command_of_slurm_that_fails_or_hangs_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, said: str
+) -> None:
+    (tmp_path / "squeue").write_text(f"#!/bin/sh\n{script}\n")
+    (tmp_path / "squeue").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(slurm, "ANSWER_SECONDS", 0.5)
+    with pytest.raises(RunError, match=said):
+        slurm.call("squeue")
+
+
+@pytest.mark.parametrize(
+    ("text", "state"),
+    [
+        ("NODE_FAIL\n", "NODE_FAIL"),
+        ("CANCELLED by 1000\n", "CANCELLED"),
+        ("REQUEUED\nTIMEOUT\n", "TIMEOUT"),
+        ("\n", ""),
+    ],
+)
+def test_the_last_word_of_accounting(monkeypatch: pytest.MonkeyPatch, text: str, state: str) -> None:
+    monkeypatch.setattr(slurm, "call", lambda *words: text)
+    assert slurm.last_state("7") == state
+
+
 def test_detach_needs_slurm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["data=synthetic", "scale=smoke", f"paths.work={tmp_path}", f"paths.results={tmp_path}"]
     assert main(["run", "--detach", *words]) == 2
@@ -221,6 +273,8 @@ class Queue:
         monkeypatch.setattr(slurm_collect, "submit", self.submit)
 
     def submit(self, runs: list[RunConfig], command: str) -> list[Submission]:
+        if not runs:
+            return []
         folder = runs[0].paths.work / slurm.FOLDER / f"repro-{len(self.submissions)}"
         folder.mkdir()
         self.submissions.append(Submission(folder, (tuple(c.run_id for c in runs),)))
@@ -259,6 +313,18 @@ def test_the_record_is_the_truth_whatever_the_job_says(tmp_path: Path, monkeypat
     assert said[0] == "2 runs, 2 submitted"
     assert said[-1] == "2 of 2 done, 100 % of all steps"
     assert len(queue.submissions) == 1
+
+
+def test_what_is_in_the_queue_is_not_submitted_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = configs(tmp_path, "seed=0,1", *ON_SLURM)
+    queue, said = Queue(monkeypatch, ["PENDING"]), list[str]()
+    for _ in range(2):
+        slurm_collect.launch(runs, "repro run …", said.append, lambda _: None, detach=True)
+    assert len(queue.submissions) == 1
+    assert [line for line in said if line.startswith("2 runs")] == [
+        "2 runs, 2 submitted",
+        "2 runs, 2 in the queue already",
+    ]
 
 
 def test_a_job_that_slurm_queues_again_is_not_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -504,6 +570,21 @@ def test_a_job_that_never_gets_to_save_does_not_start_for_ever(job: ShardJob, mo
     code, outcome = start(job)
     assert code == 1
     assert "raise execution.slurm.time" in outcome["refused"]
+
+
+def test_a_job_that_saved_a_step_goes_back_however_often_it_was_started(
+    job: ShardJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def launch(runs: list[RunConfig], *rest: object) -> Result:
+        runs[0].work_dir.mkdir(parents=True)
+        (runs[0].work_dir / "step_00000005.pt").touch()
+        return Result(exit_code=143)
+
+    monkeypatch.setattr("repro.launch.launch", launch)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "9")
+    asked = answering(monkeypatch, "RUNNING")
+    assert start(job) == (128 + signal.SIGUSR2, {})
+    assert asked[-1] == ("scontrol", "requeue", "7")
 
 
 def test_a_run_that_a_lost_node_still_trains_is_waited_for(job: ShardJob, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from repro.models import build_model
 from repro.models.blocks import BlockNet, GroupBatchNorm2d
 from repro.models.count import activation_bytes
 from repro.optim import build_optimizer, set_lr
-from repro.step import Step, StepResult, build_step, pick_step, step_modes
+from repro.step import GraphStep, Step, StepResult, build_step, pick_step, step_modes
 from tests.runs import config
 
 WINDOW = 20
@@ -234,3 +235,19 @@ def test_compiling_without_a_compiler_is_said_before(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("PATH", "")
     with pytest.raises(InputError, match=r"needs a C\+\+ compiler"):
         pick_step("compile", torch.device("cpu"))
+
+
+def test_recording_a_graph_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a recording that is only pretended: what warms up is taken back, whatever the device."""
+
+    def record(function: Any, undo: Any) -> tuple[Any, None]:
+        for _ in range(3):
+            function()
+        undo()
+        return SimpleNamespace(replay=function), None
+
+    monkeypatch.setattr("repro.step.record_graph", record)
+    eager, graph = Training(tmp_path, "cpu", "eager"), Training(tmp_path, "cpu", "eager")
+    graph.step = GraphStep(graph.model, graph.optimizer, graph.stream, "fp32", WINDOW)
+    assert graph.train(5) == eager.train(5)
+    assert all(torch.equal(graph.tensors()[name], tensor) for name, tensor in eager.tensors().items())

@@ -166,7 +166,7 @@ def test_two_agents_with_a_killed_worker_end_with_the_undisturbed_bits(tmp_path:
     assert command == "torchrun"
     environment = os.environ | dict([store.split("=")])
     log = (tmp_path / "log").open("wb")
-    with killed_at(broken, 20, int(os.environ.get("KILL", "1"))) as killed:
+    with killed_at(broken, 20, rank=1) as killed:
         agents = [
             subprocess.Popen([sys.executable, "-m", "torch.distributed.run", *arguments], env=environment, stderr=log)
             for _ in range(2)

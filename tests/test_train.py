@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from repro.compose import plan
 from repro.errors import RunError
 from repro.metrics import Counts
+from repro.optim import build_optimizer
 from repro.step import StepResult
-from repro.train import CurveRow, TrainState, count, decide_warmup, is_eval_step
+from repro.train import CurveRow, Hooks, TrainState, count, decide_warmup, is_eval_step, is_read_step, train
 from tests.runs import config
 
 
@@ -65,3 +70,63 @@ def test_the_state_survives_a_checkpoint() -> None:
     row = CurveRow(8, 0.5, 0.1, Counts(3, 10, 1.5), Counts(1, 4, 0.5))
     state = TrainState(8, None, Counts(1, 2, 0.5), Counts(3, 4, 0.25), [row], 1.5, 0.5)
     assert TrainState.from_dict(state.to_dict()) == state
+
+
+class Steady:
+    """A step whose every batch has the same errors; notes the rate of each and calls ``taken``."""
+
+    def __init__(self, optimizer: torch.optim.SGD, taken: Callable[[], None] = lambda: None) -> None:
+        self.optimizer, self.taken = optimizer, taken
+        self.rates: list[float] = []
+
+    def run(self, step: int) -> None:
+        self.rates.append(float(self.optimizer.param_groups[0]["lr"]))
+        self.taken()
+
+    def read(self) -> list[StepResult]:
+        return [StepResult(1.0, 8)]
+
+
+def hooks(evaluate: Callable[[], Counts], save: Callable[[TrainState], None] | None = None) -> Hooks:
+    return Hooks(
+        logged=lambda state, seen, lr: None,
+        evaluate=evaluate,
+        evaluated=lambda state: None,
+        save_is_due=lambda: save is not None,
+        save=save or (lambda state: None),
+        stop=lambda: False,
+    )
+
+
+def test_the_training_error_alone_decides_about_a_plateau() -> None:
+    """The test error falls all the time: it chooses nothing."""
+    words = ("optim.schedule=plateau", "optim.plateau_evals=2", "optim.lr=0.1", "optim.milestones=[]")
+    run = config(Path("unused"), *words, "optim.steps=7", "eval.every_steps=1")
+    optimizer = build_optimizer(nn.Linear(2, 2), run.optim)
+    step, falling = Steady(optimizer), iter(range(99, 0, -1))
+    assert train(step, optimizer, TrainState(), run, 1000, hooks(lambda: Counts(next(falling), 100, 1.0)))
+    assert step.rates == pytest.approx([0.1] * 3 + [0.01] * 3 + [0.001])
+
+
+def test_seconds_of_steps_evaluations_and_checkpoints_are_kept_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+
+    def after(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    def evaluated() -> Counts:
+        after(10)
+        return Counts(1, 2, 1.0)
+
+    monkeypatch.setattr("repro.train.time", SimpleNamespace(perf_counter=lambda: now))
+    run = config(Path("unused"), "optim.steps=3", "optim.milestones=[]", "eval.every_steps=1")
+    optimizer, state = build_optimizer(nn.Linear(2, 2), run.optim), TrainState()
+    step = Steady(optimizer, lambda: after(2))
+    assert train(step, optimizer, state, run, 1000, hooks(evaluated, lambda _: after(100)))
+    assert (state.train_seconds, state.eval_seconds) == (6, 30)
+
+
+def test_until_80_looks_every_50_steps_however_seldom_is_logged() -> None:
+    looks = [[s for s in range(1, 121) if is_read_step(TrainState(s, end), 1000)] for end in (None, 50)]
+    assert looks == [[50, 100], []]
