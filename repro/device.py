@@ -48,7 +48,7 @@ def set_up(execution: ExecutionConfig, precision: str) -> torch.device:
     """Picks the device and pins threads and arithmetic: sums depend on the number of threads, products on TF32."""
     device = pick_device(execution.device)
     torch.set_num_threads(num_threads(execution))
-    products = "tf32" if precision == "tf32" else "ieee"
+    products = "tf32" if precision == "tf32" and device.type == "cuda" else "ieee"
     torch.backends.cuda.matmul.fp32_precision = products
     if device.type == "cuda":
         # Sets the older flag alike, which older compilers read: torch refuses where the two differ. Not on a CPU,

@@ -6,8 +6,11 @@ losses and error counts are kept on the device and read once in a while, so that
 
 from __future__ import annotations
 
+import os
 import shutil
+import sysconfig
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -62,7 +65,19 @@ def pick_step(mode: str, device: torch.device) -> str:
     compilers = ("c++", "g++", "clang++", "cl")
     if mode == "compile" and not any(map(shutil.which, compilers)):
         raise InputError("execution.step=compile needs a C++ compiler such as g++ on the PATH; auto does without")
+    if mode == "compile" and device.type == "cuda" and (lacking := lacking_for_triton()):
+        raise InputError(f"execution.step=compile on a GPU needs {lacking}; auto does without")
     return mode
+
+
+def lacking_for_triton() -> str:
+    """What is not there of that with which Triton builds a part of itself, in C, before its first kernel."""
+    if not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
+        return "a C compiler such as gcc"
+    scheme = sysconfig.get_default_scheme()
+    folder = sysconfig.get_path("include", "posix_prefix" if scheme == "posix_local" else scheme)
+    header = Path(folder, "Python.h")
+    return "" if header.is_file() else f"Python's headers, {header}"
 
 
 def build_step(mode: str, model: BlockNet, optimizer: torch.optim.SGD, feed: Feed, precision: str, window: int) -> Step:

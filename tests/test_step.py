@@ -225,10 +225,23 @@ def test_the_modes_of_a_device() -> None:
     assert pick_step("auto", cpu) == "eager"
     assert pick_step("auto", cuda) == "graph"
     assert pick_step("auto", mps) == "eager"
-    assert pick_step("compile", cuda) == "compile"
     assert step_modes(cpu)[0] == "eager"
     with pytest.raises(InputError, match=r"execution.step=graph cannot run on device=cpu; it can be eager or compile"):
         pick_step("graph", cpu)
+
+
+def test_compiling_on_a_gpu_needs_what_triton_is_built_with(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    cuda = torch.device("cuda")
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr("sysconfig.get_path", lambda name, scheme: str(tmp_path))
+    with pytest.raises(InputError, match=r"needs Python's headers, .*Python\.h; auto does without"):
+        pick_step("compile", cuda)
+    (tmp_path / "Python.h").touch()
+    assert pick_step("compile", cuda) == "compile"
+    monkeypatch.setattr("shutil.which", lambda name: "/usr/bin/c++" if name == "c++" else None)
+    monkeypatch.delenv("CC", raising=False)
+    with pytest.raises(InputError, match="needs a C compiler"):
+        pick_step("compile", cuda)
 
 
 def test_compiling_without_a_compiler_is_said_before(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -184,7 +184,10 @@ def threads(config: RunConfig, seconds: float, counts: tuple[int, ...]) -> dict[
     for runs in counts:
         while len(rigs) < runs:
             rigs.append(Rig(dataclasses.replace(config, seed=len(rigs)), dataset))
-            rigs[-1].warm_up()
+            own = torch.cuda.Stream() if rigs[-1].device.type == "cuda" else None
+            wait(rigs[-1].device)
+            with torch.cuda.stream(own):  # recorded there, as a run in a worker is: cuBLAS has memory for each stream
+                rigs[-1].warm_up()
         together = repeat(functools.partial(run_together, rigs), seconds / len(counts))
         speed = runs * config.optim.batch_size * together.per_second
         rows.append({"runs": runs, "images_per_second": speed, "step_ms": together.to_dict()})

@@ -66,6 +66,8 @@ class Worker:
         if state == "input":
             raise InputError(value)
         if state != "done":
+            # A fault of the device, a graph recorded half-way and what the part still held end with their process.
+            self.close()
             raise PartFailedError(value)
         result: dict[str, Any] = value
         return result
