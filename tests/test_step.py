@@ -106,7 +106,8 @@ def test_single_steps_in_float32_agree_from_the_same_state(tmp_path: Path, devic
 @pytest.mark.parametrize(("device", "mode"), OTHER_MODES)
 def test_20_steps_in_float32_at_a_small_rate_agree(tmp_path: Path, device: str, mode: str) -> None:
     eager, other = Training(tmp_path, device, "eager"), Training(tmp_path, device, mode)
-    assert losses(other.train(20, lr=0.001)) == pytest.approx(losses(eager.train(20, lr=0.001)), rel=1e-4)
+    # Roundings grow from step to step, in torch 2.11 to 4e-4, in 2.15 to less than 1e-4.
+    assert losses(other.train(20, lr=0.001)) == pytest.approx(losses(eager.train(20, lr=0.001)), rel=1e-3)
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
