@@ -9,10 +9,9 @@ from tabulate import tabulate
 
 from repro.progress import duration
 from repro.records import Reading, Record
-from repro.report.nets import mean_text
 from repro.report.runs import departing, group_anchor, order, recipes, show
 from repro.results import summarize
-from repro.summary import Published, signed
+from repro.summary import Published, signed, spread
 from repro.tables.grids import NOT_RUN
 
 HEADER = ["net", "paper", "test error %", "difference", "seeds", "device", "arithmetic", "time of a run"]
@@ -45,7 +44,7 @@ def _row(group: Sequence[Record], published: Published) -> list[str]:
     return [
         name(group[0]),
         NOT_RUN if paper is None else f"{paper:.2f}",
-        mean_text([record.result.final.top1_error for record in group]),
+        spread([record.result.final.top1_error for record in group]),
         NOT_RUN if paper is None else signed(summary.mean - paper),
         str(summary.n),
         listed(machine(record) for record in group),

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import statistics
 from collections import defaultdict
-from collections.abc import Sequence
 
 from tabulate import tabulate
 
 from repro.records import Reading, Record
 from repro.report.runs import group_anchor, order
-from repro.tables.grids import NOT_RUN
+from repro.summary import spread
 
 
 def nets_table(reading: Reading, exp: str) -> str:
@@ -23,14 +21,7 @@ def nets_table(reading: Reading, exp: str) -> str:
     for group in sorted(groups.values(), key=lambda group: order(group[0])):
         train = [record.result.train.top1_error for record in group if record.result.train is not None]
         test = [record.result.final.top1_error for record in group]
-        rows.append([group[0].label, f"{group[0].params:,}", mean_text(train), mean_text(test), str(len(group))])
+        rows.append([group[0].label, f"{group[0].params:,}", spread(train), spread(test), str(len(group))])
     header = ["net", "parameters", "training error %", "test error %", "seeds"]
     text: str = tabulate(rows, header, tablefmt="pipe", disable_numparse=True, colalign=["left", *["right"] * 4])
     return f"{text}\n"
-
-
-def mean_text(values: Sequence[float]) -> str:
-    if not values:
-        return NOT_RUN
-    spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-    return f"{statistics.fmean(values):.2f}{spread}"
