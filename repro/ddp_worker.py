@@ -95,8 +95,8 @@ def work_together(words: Sequence[str]) -> None:
                 f"execution.nodes={config.execution.nodes} asks for {config.execution.num_ranks}"
             )
     from repro import dist
-    from repro.attempt import note_failure
     from repro.device import pick_device
+    from repro.launch.attempt import note_failure
 
     with dist.joined(pick_device(work.configs[0].execution.device).type), Request(work) as stopper:
         say: Callable[[str], None] = tell if dist.is_first() else lambda line: None
@@ -162,7 +162,7 @@ def take(config: RunConfig, held: contextlib.ExitStack) -> None:
     Raises:
         Elsewhere: Another process holds it.
     """
-    from repro.attempt import FAILURE
+    from repro.launch.attempt import FAILURE
 
     held.enter_context(hold(config.work_dir))
     (config.work_dir / FAILURE).unlink(missing_ok=True)

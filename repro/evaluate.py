@@ -12,7 +12,7 @@ from repro import dist
 from repro.data.feeds import Images
 from repro.data.transforms import PixelStats, normalize
 from repro.device import autocast, memory_format
-from repro.graphs import record_graph
+from repro.device.graphs import record_graph
 from repro.metrics import Counts
 from repro.signals import uncompiled
 

@@ -158,7 +158,7 @@ def publish_command(options: argparse.Namespace) -> int:
     for folder in published:
         print(folder)
     if options.weights:
-        from repro.trained import publish_weights
+        from repro.retest.trained import publish_weights
 
         for folder in published:
             print(publish_weights(folder.name, paths["work"], paths["results"]))

@@ -21,7 +21,7 @@ from repro.models.blocks import BlockNet
 from repro.models.count import measure
 from repro.multiview import test_views
 from repro.record import SCHEMA, environment, now
-from repro.responses import layer_responses
+from repro.signals.responses import layer_responses
 from repro.train import TrainState
 
 

@@ -19,7 +19,6 @@ from repro.data.transforms import generator_for, normalize
 from repro.device import autocast, memory_format, set_up, setting
 from repro.errors import InputError, RunError
 from repro.evaluate import Evaluator, recompute_batch_norm
-from repro.flow import measure_flow
 from repro.models import build_model
 from repro.models.blocks import BlockNet
 from repro.optim import build_optimizer
@@ -28,6 +27,7 @@ from repro.profiling import ProfiledStep
 from repro.record import now, write_json
 from repro.resume import claim_folder, last_good, restore
 from repro.signals import left_as_it_was, watched
+from repro.signals.flow import measure_flow
 from repro.step import build_step, pick_step
 from repro.stop import Stopper
 from repro.train import Hooks, NotFiniteError, TrainState, train

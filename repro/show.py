@@ -9,10 +9,10 @@ from pathlib import Path
 import yaml
 from tabulate import tabulate
 
-from repro.attempt import is_done
 from repro.config import RunConfig
 from repro.cost import Estimate, calibrate, estimate
 from repro.device import device_name, pick_device
+from repro.launch.attempt import is_done
 from repro.progress import duration
 from repro.status import RunStatus
 

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from repro.attempt import is_done
 from repro.config import RunConfig
 from repro.errors import InputError, RunError
 from repro.launch import Result, check_folder_is_usable
+from repro.launch.attempt import is_done
 from repro.record import read_json, uncounted
 from repro.resume import check_folder
 from repro.slurm import FOLDER, Job, call, jobs, known_jobs, last_state

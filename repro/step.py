@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from repro import dist
 from repro.data.feeds import Feed
 from repro.device import autocast, memory_format
+from repro.device.graphs import record_graph
 from repro.errors import InputError
-from repro.graphs import record_graph
 from repro.models.blocks import BlockNet
 
 

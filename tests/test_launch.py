@@ -12,10 +12,10 @@ import pytest
 from filelock import FileLock
 from torch.utils.tensorboard import SummaryWriter
 
-from repro.attempt import Outcome, attempt
 from repro.config import RunConfig
 from repro.errors import InputError
 from repro.launch import Result, launch
+from repro.launch.attempt import Outcome, attempt
 from repro.publish import publish
 from repro.record import environment, uncounted
 from repro.records import read_records

@@ -13,23 +13,24 @@ import pytest
 import torch
 import torchvision
 
-from repro import checkpoint, predictions
+from repro import checkpoint
 from repro.config import RunConfig
 from repro.data import load
 from repro.ensembles import publish_ensembles, read_ensembles
 from repro.errors import InputError
 from repro.models import build_model
+from repro.multiview import predictions
 from repro.publish import publish
 from repro.record import read_json, write_json
 from repro.records import read_record
 from repro.retest import Request, evaluate
+from repro.retest.trained import publish_weights
 from repro.run import run
 from repro.stop import Stopper
-from repro.trained import publish_weights
 from tests.pictures import folder
 from tests.planted import edit
 from tests.runs import config
-from tests.test_views import photo_config
+from tests.test_multiview_views import photo_config
 
 
 def finish(of: RunConfig) -> RunConfig:

@@ -14,9 +14,9 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import IO, Any
 
-from repro.attempt import Outcome, note_failure
 from repro.config import RunConfig
-from repro.places import Place
+from repro.launch.attempt import Outcome, note_failure
+from repro.launch.places import Place
 from repro.stop import Stopper
 
 LOOK_SECONDS = 0.2
@@ -55,7 +55,7 @@ class Worker:
             self.process.stdin.flush()
 
     def _start(self, config: RunConfig) -> subprocess.Popen[str]:
-        words = ["-m", "repro.worker", "--width", str(self.place.width), str(config.paths.work)]
+        words = ["-m", "repro.launch.worker", "--width", str(self.place.width), str(config.paths.work)]
         process = subprocess.Popen(
             [sys.executable, *words],
             stdin=subprocess.PIPE,

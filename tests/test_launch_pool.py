@@ -20,13 +20,13 @@ from typing import Any
 import pytest
 import torch
 
-from repro import checkpoint, worker
-from repro.attempt import Outcome
+from repro import checkpoint
 from repro.board import SUFFIX
 from repro.config import RunConfig
-from repro.launch import Result, launch
-from repro.places import Place
-from repro.pool import Worker
+from repro.launch import Result, launch, worker
+from repro.launch.attempt import Outcome
+from repro.launch.places import Place
+from repro.launch.pool import Worker
 from repro.status import statuses
 from tests.runs import configs
 
@@ -114,7 +114,7 @@ def workers(folder: Path) -> set[int]:
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
             words = path.read_bytes().decode().split("\0")
-            if "repro.worker" in words and str(folder / "work") in words:
+            if "repro.launch.worker" in words and str(folder / "work") in words:
                 found.add(int(path.parent.name))
     return found
 
@@ -185,7 +185,7 @@ def test_a_worker_sees_the_gpu_of_its_place_alone(tmp_path: Path, monkeypatch: p
         started.append(options["env"])
         return SimpleNamespace(stdin=io.StringIO(), stdout=io.StringIO())
 
-    monkeypatch.setattr("repro.pool.subprocess.Popen", popen)
+    monkeypatch.setattr("repro.launch.pool.subprocess.Popen", popen)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
     (run,) = plan(tmp_path, "seed=0")
     for place in (Place(gpu="7"), Place()):
@@ -219,7 +219,7 @@ def test_a_thread_keeps_its_stream_for_all_its_runs(tmp_path: Path, monkeypatch:
     monkeypatch.setattr("torch.cuda.Stream", stream)
     monkeypatch.setattr("torch.cuda.stream", on)
     desk = worker.Desk(2, lambda message: None)
-    monkeypatch.setattr("repro.attempt.attempt", lambda *_: Outcome("finished"))
+    monkeypatch.setattr("repro.launch.attempt.attempt", lambda *_: Outcome("finished"))
     (one,) = plan(tmp_path, "seed=0")
     job = {"run_id": one.run_id, "config": one.to_dict(), "command": "repro run"}
     for _ in range(2):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from repro import checkpoint, predictions
+from repro import checkpoint
 from repro.config import DataConfig, RunConfig
 from repro.data import Dataset, PhotoSplit, Split, load
 from repro.data.inputs import eval_images
@@ -21,12 +21,12 @@ from repro.device import autocast, memory_format, set_up
 from repro.errors import InputError
 from repro.evaluate import TOP5_CLASSES, Evaluator
 from repro.models.blocks import BlockNet
-from repro.multiview import MultiView, evaluating, photographs
-from repro.predictions import Made, Predictions
+from repro.multiview import MultiView, evaluating, photographs, predictions
+from repro.multiview.predictions import Made, Predictions
 from repro.record import read_json
 from repro.records import Record
+from repro.retest.trained import Trained, from_run, record_of
 from repro.strict import require
-from repro.trained import Trained, from_run, record_of
 
 
 @dataclass(frozen=True)

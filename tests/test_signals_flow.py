@@ -14,15 +14,15 @@ from torch import Tensor
 from repro.data import load
 from repro.data.inputs import train_feed
 from repro.data.transforms import generator_for
-from repro.flow import measure_flow
 from repro.models import build_model
 from repro.models.blocks import BlockNet, GroupBatchNorm2d
 from repro.optim import build_optimizer
+from repro.signals.flow import measure_flow
 from repro.step import EagerStep
 from tests.ranks import on_ranks
 from tests.runs import config
 from tests.test_models import net_config
-from tests.test_responses import net
+from tests.test_signals_responses import net
 
 
 def batch(size: int = 16) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms import TenCrop, v2
 
-from repro import dist, multiview, predictions, scoring
+from repro import dist, multiview
 from repro.config import RunConfig
 from repro.data import Dataset, PhotoSplit, load
 from repro.data.decode import load_resized
@@ -20,7 +20,8 @@ from repro.data.transforms import generator_for
 from repro.errors import RunError
 from repro.models import build_model
 from repro.models.blocks import BlockNet
-from repro.views import centre_crop, crop_scores, dense_scores, ten_crops, training_map, whole_scores
+from repro.multiview import predictions, scoring
+from repro.multiview.views import centre_crop, crop_scores, dense_scores, ten_crops, training_map, whole_scores
 from tests.pictures import draw, folder
 from tests.ranks import on_ranks
 from tests.runs import config

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from repro.allocation import keep_freed_memory
+from repro.device.allocation import keep_freed_memory
 from repro.errors import InputError
 from repro.execution import ExecutionConfig
 

@@ -18,8 +18,8 @@ from repro.data.stream import MemoryImages
 from repro.data.transforms import PixelStats, generator_for, normalize
 from repro.models import build_model
 from repro.models.blocks import BasicBlock, BlockNet
-from repro.responses import layer_responses
 from repro.signals import Moments, moments, var_mean
+from repro.signals.responses import layer_responses
 from tests.ranks import on_ranks
 
 STATS = PixelStats(torch.full((3, 1, 1), 0.4), torch.ones(3, 1, 1))

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from repro.ensemble import mean_scores
 from repro.errors import InputError, RunError
-from repro.predictions import Made, Predictions, count_errors, digest_of_images, path_of, read, write
+from repro.multiview.predictions import Made, Predictions, count_errors, digest_of_images, path_of, read, write
+from repro.retest.ensemble import mean_scores
 
 MADE = Made(
     run_id="imagenet-resnet18-s0-0123abcd",

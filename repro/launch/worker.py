@@ -1,4 +1,4 @@
-"""A process that trains one run after another for ``repro.pool``, or several at once, each in a thread of its own.
+"""A process that trains runs for ``repro.launch.pool``: one after another, or several at once, each in a thread.
 
 It pays for imports, data and compiled kernels once. Jobs come as lines of JSON on the standard input; what happens
 goes back as lines of JSON on the standard output. The end of the input asks to save and end: the launcher closes it,
@@ -23,8 +23,8 @@ from dataclasses import asdict
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from repro import mps
 from repro.config import DataConfig, RunConfig
+from repro.device import mps
 from repro.record import environment
 from repro.stop import SIGNALS, Stopper
 
@@ -46,7 +46,7 @@ def main(words: Sequence[str]) -> int:
         # rather than SIG_IGN, which compilers and the like would inherit.
         signal.signal(number, _nothing)
     parent = os.getppid()
-    parser = argparse.ArgumentParser(prog="python -m repro.worker")
+    parser = argparse.ArgumentParser(prog="python -m repro.launch.worker")
     parser.add_argument("--width", type=int, default=1, help="runs at the same time")
     parser.add_argument("work", help="the work folder, to tell workers apart")
     options = parser.parse_args(words)
@@ -113,7 +113,7 @@ class Desk:
     def _attempt(self, job: dict[str, Any]) -> dict[str, Any]:
         import torch
 
-        from repro.attempt import attempt
+        from repro.launch.attempt import attempt
 
         config = RunConfig.from_dict(job["config"])
         # Runs that share a process would otherwise queue up in CUDA's one default stream.

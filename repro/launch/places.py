@@ -14,9 +14,9 @@ import torch
 from repro.config import RunConfig
 from repro.cost import memory
 from repro.device import num_threads, pick_device
+from repro.device.mps import mps
 from repro.errors import InputError
 from repro.models.count import measure
-from repro.mps import mps
 
 FULL_LAYER = 1e9
 """Multiply-adds of a layer, forward and for a batch, from which one run is taken to fill a GPU. By arithmetic, not

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from repro import checkpoint, torchrun
-from repro.attempt import Outcome, attempt, is_done
 from repro.config import DataConfig, RunConfig
 from repro.data import Dataset, load
 from repro.device import pick_device
 from repro.errors import InputError
-from repro.forecast import PlanProgress, forecast, longest_first, seconds_of
-from repro.places import Place, places_for, runs_at_once, share_processors, shared_gpus
-from repro.pool import Pool
+from repro.launch.attempt import Outcome, attempt, is_done
+from repro.launch.forecast import PlanProgress, forecast, longest_first, seconds_of
+from repro.launch.places import Place, places_for, runs_at_once, share_processors, shared_gpus
+from repro.launch.pool import Pool
 from repro.record import uncounted
 from repro.resources import default_path
 from repro.resume import check_folder

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from repro import checkpoint, dist, predictions
+from repro import checkpoint, dist
 from repro.config import RunConfig
 from repro.data import Dataset
 from repro.data.inputs import eval_images
@@ -20,10 +20,11 @@ from repro.data.photos import PhotoImages, pixel_stats
 from repro.data.transforms import PixelStats, normalize
 from repro.device import autocast, memory_format
 from repro.models.blocks import BlockNet
-from repro.predictions import Made, Predictions, digest_of_images
-from repro.scoring import Part, Scores, counted, gathered, mean_of, scored
+from repro.multiview import predictions
+from repro.multiview.predictions import Made, Predictions, digest_of_images
+from repro.multiview.scoring import Part, Scores, counted, gathered, mean_of, scored
+from repro.multiview.views import centre_crop, crop_scores, ten_crops, training_map, whole_scores
 from repro.signals import uncompiled
-from repro.views import centre_crop, crop_scores, ten_crops, training_map, whole_scores
 
 VIEWS = ("1crop", "10crop", "multiscale")
 

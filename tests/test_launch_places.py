@@ -10,15 +10,15 @@ import torch
 
 from repro import launch
 from repro.config import RunConfig
+from repro.device.mps import mps
 from repro.errors import InputError
-from repro.mps import mps
-from repro.places import Place, places_for, share_of, share_processors, shared_gpus, visible_gpus
+from repro.launch.places import Place, places_for, share_of, share_processors, shared_gpus, visible_gpus
 from tests.runs import config, configs
 
 
 @pytest.fixture
 def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("repro.places.pick_device", lambda _: torch.device("cuda"))
+    monkeypatch.setattr("repro.launch.places.pick_device", lambda _: torch.device("cuda"))
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
@@ -60,7 +60,7 @@ def test_runs_that_share_a_gpu_get_processes_where_mps_starts_and_threads_elsewh
     control.write_text(f'#!/bin/sh\n[ "$1" = -d ] || read word\necho "$1$word $CUDA_MPS_PIPE_DIRECTORY" >> {log}\n')
     control.chmod(0o755)
     some = runs(tmp_path, "execution.runs_per_gpu=2", f"paths.work={os.path.relpath(tmp_path / 'w')}")
-    monkeypatch.setattr("repro.mps.LONGEST_PATH", 1000)
+    monkeypatch.setattr("repro.device.mps.LONGEST_PATH", 1000)
     places = places_for(some)
     with shared_gpus(places, some) as found:
         assert found == (places, {}), "there is no MPS here"

@@ -14,7 +14,7 @@ from repro.cost import calibrate, estimate
 from repro.data import Dataset
 from repro.device import device_name, num_threads, pick_device
 from repro.errors import InputError
-from repro.places import Place, runs_at_once
+from repro.launch.places import Place, runs_at_once
 from repro.progress import LINE_SECONDS, duration, shown_as
 from repro.record import read_json
 

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from repro import dist, predictions
+from repro import dist
 from repro.errors import RunError
+from repro.multiview import predictions
 
 WAITING = 8
 """Batches' worth of pixels that may wait for more images of their size."""

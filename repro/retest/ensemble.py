@@ -13,7 +13,7 @@ import numpy as np
 
 from repro.ensembles import FILE, FOLDER, SCHEMA, Ensemble, Member, ensemble_id
 from repro.errors import InputError, RunError
-from repro.predictions import Predictions, count_errors, counts
+from repro.multiview.predictions import Predictions, count_errors, counts
 from repro.record import commit, now, write_json
 from repro.records import Record
 

@@ -15,14 +15,14 @@ from repro.compose import plan
 from repro.config import RunConfig
 from repro.data.transforms import PixelStats
 from repro.device import device_name
-from repro.ensemble import make_ensemble, write_ensemble
 from repro.ensembles import Ensemble
 from repro.errors import InputError, nearest
 from repro.multiview import VIEWS
 from repro.record import commit, now, write_json
+from repro.retest.ensemble import make_ensemble, write_ensemble
+from repro.retest.testing import NetTester, Row, row_of
+from repro.retest.trained import from_file, is_torchvisions, read_weights, record_of
 from repro.strict import require
-from repro.testing import NetTester, Row, row_of
-from repro.trained import from_file, is_torchvisions, read_weights, record_of
 
 SETTINGS = ("paths.", "execution", "device=")
 """What may be set for a finished run: its science stands in its record."""
