@@ -5,15 +5,14 @@ Each carries a digest of its values: PyTorch loads a file with a flipped bit wit
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from repro.atomic import replacing
 from repro.errors import RunError
 
 FINAL = "final.pt"
@@ -32,29 +31,23 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def save(path: Path, payload: dict[str, Any]) -> None:
-    """Writes ``payload`` atomically and removes all but the last two checkpoints of the folder.
+    """Writes ``payload`` whole and removes all but the last two checkpoints of the folder.
 
     Raises:
         RunError: It cannot be written (a full disk); the checkpoints before it are kept.
     """
-    beside = path.with_suffix(".tmp")
     try:
-        with beside.open("wb") as file:
+        for left in path.parent.glob("*.pt.*.tmp"):  # by a process that was killed while it wrote
+            left.unlink(missing_ok=True)
+        with replacing(path) as file:
             torch.save(payload | {DIGEST: digest(payload)}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
     except (OSError, RuntimeError) as error:
         # torch reports a full disk as a RuntimeError of its zip writer.
-        with contextlib.suppress(OSError):
-            beside.unlink()
         kept = checkpoints(path.parent)
         last = f"the last checkpoint, {kept[-1]}, is kept" if kept else "no earlier checkpoint exists"
         raise RunError(f"the checkpoint {path} cannot be written ({reason(error)}); {last}") from error
     for old in checkpoints(path.parent)[:-KEPT]:
         old.unlink()
-    for left in path.parent.glob("step_*.tmp"):  # by a process that was killed while it wrote
-        left.unlink(missing_ok=True)
 
 
 def reason(error: Exception) -> str:

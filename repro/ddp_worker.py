@@ -15,19 +15,14 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from repro.config import RunConfig
 from repro.errors import AloneError, InputError, RunError
 from repro.lock import Elsewhere, hold
 from repro.parent import die_with_parent
 from repro.record import read_json, write_json
-from repro.resources import default_path
 from repro.stop import Stopper
 from repro.torchrun import JOB, OUTCOME, STOP
-
-if TYPE_CHECKING:
-    from repro.data import Dataset
 
 
 @dataclass(frozen=True)
@@ -121,6 +116,7 @@ def tell(line: str) -> None:
 def train_run(config: RunConfig, command: str, stopper: Stopper, say: Callable[[str], None]) -> tuple[str, str]:
     """How a run ended, on all ranks alike, and why: ``done``, ``stopped``, ``failed``, ``refused`` or ``elsewhere``."""
     from repro import dist
+    from repro.data import load_for
     from repro.run import run
 
     with contextlib.ExitStack() as held:
@@ -130,7 +126,7 @@ def train_run(config: RunConfig, command: str, stopper: Stopper, say: Callable[[
                 return "done", ""
             if dist.on_any(stopper.asked()):
                 return "stopped", ""
-            load = functools.partial(load_data, config, say)
+            load = functools.partial(load_for, config, say)
             dist.on_first(load)  # which may fetch what the others then find
             dataset = dist.agreed(load)
             if run(config, dataset, command, stopper, say) is None:
@@ -144,16 +140,6 @@ def train_run(config: RunConfig, command: str, stopper: Stopper, say: Callable[[
         except RunError as error:
             return "failed", str(error)
     return "done", ""
-
-
-def load_data(config: RunConfig, say: Callable[[str], None]) -> Dataset:
-    """The run's data; only the default data folder is filled by itself."""
-    from repro.data import load
-
-    root = config.paths.data
-    may_fetch = root == default_path("data").absolute()
-    cache, workers = config.paths.work / "cache", config.execution.workers
-    return load(config.data, root, may_fetch=may_fetch, say=say, cache=cache, workers=workers)
 
 
 def take(config: RunConfig, held: contextlib.ExitStack) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from repro.atomic import replacing
 from repro.errors import InputError, RunError
 from repro.records import PLAIN_NAME, LeftOut
 from repro.strict import build, require
@@ -130,9 +130,8 @@ def publish_ensembles(work: Path, results: Path) -> list[Path]:
         target = results / FOLDER / ensemble.ensemble_id
         try:
             target.mkdir(parents=True, exist_ok=True)
-            beside = target / f"{FILE}.tmp"
-            shutil.copyfile(work / FOLDER / ensemble.ensemble_id / FILE, beside)
-            beside.replace(target / FILE)
+            with replacing(target / FILE) as file:
+                file.write((work / FOLDER / ensemble.ensemble_id / FILE).read_bytes())
         except OSError as error:
             raise RunError(f"{target} cannot be written ({error.strerror})") from error
         published.append(target)

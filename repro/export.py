@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from repro.errors import InputError
-from repro.records import CURVE_COLUMNS, Construction, LeftOut, Provenance, Reading, Record, Result, Science, read_curve
+from repro.record import CURVE_COLUMNS
+from repro.records import Construction, LeftOut, Provenance, Reading, Record, Result, Science, read_curve
 
 if TYPE_CHECKING:
     import pandas

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
+from repro.atomic import replacing
 from repro.errors import InputError, RunError, nearest
 
 PUBLISHED = ("curve.csv", "record.json")
@@ -30,9 +30,8 @@ def publish(run_ids: list[str], work: Path, results: Path) -> list[Path]:
         try:
             target.mkdir(parents=True, exist_ok=True)
             for name in PUBLISHED:
-                beside = target / f"{name}.tmp"
-                shutil.copyfile(finished[run_id] / name, beside)
-                beside.replace(target / name)
+                with replacing(target / name) as file:
+                    file.write((finished[run_id] / name).read_bytes())
         except OSError as error:
             raise RunError(f"{target} cannot be written ({error.strerror})") from error
         published.append(target)

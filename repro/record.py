@@ -5,7 +5,6 @@ A run that has a record is complete.
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import datetime
 import importlib.metadata
@@ -19,6 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from repro.atomic import replacing
 from repro.errors import InputError, RunError
 from repro.resources import PACKAGE, in_checkout
 
@@ -27,21 +27,15 @@ CURVE_COLUMNS = ("step", "epoch", "lr", "train_loss", "train_error", "eval_loss"
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Writes beside and renames: a reader sees the old text or the new one, whole.
+    """Writes a text so that a reader sees the old one or the new one, whole.
 
     Raises:
         RunError: It cannot be written.
     """
-    beside = path.with_name(path.name + f".{os.getpid()}.tmp")
     try:
-        with beside.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
+        with replacing(path) as file:
+            file.write(text.encode())
     except OSError as error:
-        with contextlib.suppress(OSError):
-            beside.unlink()
         raise RunError(f"{path} cannot be written ({error.strerror})") from error
 
 

@@ -14,14 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from repro.config import DataConfig, EvalConfig, ModelConfig, OptimConfig, fingerprint, recipe_of
 from repro.errors import InputError
+from repro.record import CURVE_COLUMNS, SCHEMA
 from repro.strict import build, require
 
 if TYPE_CHECKING:
     import pandas
 
-SCHEMA = 1
-
-CURVE_COLUMNS = ["step", "epoch", "lr", "train_loss", "train_error", "eval_loss", "eval_error"]
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -261,7 +259,7 @@ def read_curve(record: Record) -> pandas.DataFrame:
         raise InputError("it has no curve.csv") from None
     except ValueError as error:
         raise InputError(f"curve.csv cannot be read: {error}") from None
-    require(list(curve.columns) == CURVE_COLUMNS, f"curve.csv must have the columns {','.join(CURVE_COLUMNS)}")
+    require(tuple(curve.columns) == CURVE_COLUMNS, f"curve.csv must have the columns {','.join(CURVE_COLUMNS)}")
     require(len(curve) > 0, "curve.csv has no rows")
     numeric = all(pandas.api.types.is_numeric_dtype(kind) for kind in curve.dtypes)
     require(numeric, "curve.csv holds a cell that is not a number")

@@ -121,10 +121,10 @@ def test_a_checkpoint_is_flushed_before_it_takes_its_name(tmp_path: Path, monkey
 
     monkeypatch.setattr(os, "fsync", fsync)
     fill(tmp_path, 5)
-    assert there == [["step_00000005.tmp"]]
+    assert there == [[f"step_00000005.pt.{os.getpid()}.tmp"]]
 
 
 def test_what_a_killed_writer_left_is_removed(tmp_path: Path) -> None:
-    (tmp_path / "step_00000003.tmp").write_bytes(b"half of it")
+    (tmp_path / "step_00000003.pt.1.tmp").write_bytes(b"half of it")
     fill(tmp_path, 5)
     assert [p.name for p in tmp_path.iterdir()] == ["step_00000005.pt"]

@@ -11,7 +11,8 @@ import pytest
 
 from repro.errors import InputError
 from repro.export import curve_columns, curves, run_columns, runs, to_csv, write
-from repro.records import CURVE_COLUMNS, read_records
+from repro.record import CURVE_COLUMNS
+from repro.records import read_records
 from tests.planted import DEMO, edit, plant
 
 PAGE = (Path(__file__).resolve().parent.parent / "docs" / "export.md").read_text(encoding="utf-8")
@@ -64,7 +65,7 @@ def test_curves_have_one_row_an_evaluation_and_name_a_run_without(tmp_path):
     assert list(table.columns) == curve_columns()
     assert set(table["run_id"]) == {whole.name} and set(table["eval_split"]) == {"test"}
     stored = pandas.read_csv(whole / "curve.csv")
-    pandas.testing.assert_frame_equal(table[CURVE_COLUMNS], stored)
+    pandas.testing.assert_frame_equal(table[[*CURVE_COLUMNS]], stored)
     assert [(out.name, out.reason) for out in left_out] == [(broken.name, "it has no curve.csv")]
 
 

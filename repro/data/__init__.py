@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from repro.config import DataConfig
+from repro.config import DataConfig, RunConfig
 from repro.errors import InputError
+from repro.resources import resolve_paths
 
 NUM_CLASSES = 10
 """Of CIFAR-10 and of the images that are made; photographs have as many as folders."""
@@ -77,6 +78,17 @@ class Dataset:
     digests: dict[str, str]
     photo_stats: PhotoStats | None = None
     skipped: tuple[str, ...] = ()
+
+
+def load_for(config: RunConfig, say: Callable[[str], None] = print, *, may_fetch: bool = True) -> Dataset:
+    """The data of a run. Only the default data folder is filled by itself: one that the user names is read.
+
+    Raises:
+        InputError: As ``load`` does.
+    """
+    root, cache = config.paths.data, config.paths.work / "cache"
+    may_fetch = may_fetch and root == resolve_paths({})["data"]
+    return load(config.data, root, may_fetch=may_fetch, say=say, cache=cache, workers=config.execution.workers)
 
 
 def load(

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +20,7 @@ import torch
 import torchvision
 from filelock import FileLock, Timeout
 
+from repro.atomic import replacing
 from repro.config import DataConfig
 from repro.data import PhotoStats, decode
 from repro.data.folders import SHOWN, Listing, plural, printable
@@ -243,10 +243,9 @@ def one_at_a_time(path: Path, say: Say) -> Iterator[None]:
 
 
 def write(path: Path, found: Seen) -> None:
-    """Writes beside and renames, so that a reader finds all of it or nothing."""
-    beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    """Writes what a pass found so that a reader finds all of it or nothing."""
     try:
-        with beside.open("wb") as file:
+        with replacing(path) as file:
             np.savez(
                 file,
                 train_sizes=found.train_sizes,
@@ -255,9 +254,7 @@ def write(path: Path, found: Seen) -> None:
                 products=found.products,
                 unreadable=np.frombuffer(json.dumps(found.unreadable).encode(), np.uint8),
             )
-        beside.replace(path)
     except OSError as error:
-        beside.unlink(missing_ok=True)
         raise RunError(f"{path} cannot be written ({error.strerror})") from error
 
 

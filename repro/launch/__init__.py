@@ -11,7 +11,7 @@ from typing import Any
 
 from repro import checkpoint, torchrun
 from repro.config import DataConfig, RunConfig
-from repro.data import Dataset, load
+from repro.data import Dataset, load_for
 from repro.device import pick_device
 from repro.errors import InputError
 from repro.launch.attempt import Outcome, attempt, is_done
@@ -19,7 +19,6 @@ from repro.launch.forecast import PlanProgress, forecast, longest_first, seconds
 from repro.launch.places import Place, places_for, runs_at_once, share_processors, shared_gpus
 from repro.launch.pool import Pool
 from repro.record import uncounted
-from repro.resources import default_path
 from repro.resume import check_folder
 from repro.step import pick_step
 from repro.stop import Stopper
@@ -203,14 +202,11 @@ def check_folder_is_usable(path: Path) -> None:
 
 
 def load_all(configs: list[RunConfig], say: Say) -> dict[DataConfig, Dataset]:
-    """The data sets of the runs. Only the default data folder is filled by itself: one that the user names is read."""
+    """The data sets of the runs."""
     datasets: dict[DataConfig, Dataset] = {}
     for config in configs:
         if config.data not in datasets:
-            root = config.paths.data
-            mine = root == default_path("data").absolute()
-            cache, workers = config.paths.work / "cache", config.execution.workers
-            datasets[config.data] = load(config.data, root, may_fetch=mine, say=say, cache=cache, workers=workers)
+            datasets[config.data] = load_for(config, say)
     return datasets
 
 

@@ -136,14 +136,11 @@ class Desk:
 
     def _dataset(self, config: RunConfig) -> Dataset:
         """The run's data, which the launcher has fetched."""
-        from repro.data import load
+        from repro.data import load_for
 
         with self._loading:
             if config.data not in self._datasets:
-                cache, workers = config.paths.work / "cache", config.execution.workers
-                self._datasets[config.data] = load(
-                    config.data, config.paths.data, may_fetch=False, cache=cache, workers=workers
-                )
+                self._datasets[config.data] = load_for(config, may_fetch=False)
             return self._datasets[config.data]
 
     def _say(self, run_id: str) -> Callable[[str], None]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
-import os
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from repro.atomic import replacing
 from repro.errors import InputError, RunError
 from repro.strict import build, require
 
@@ -80,28 +79,22 @@ def path_of(work_dir: Path, view: str) -> Path:
 
 
 def write(path: Path, predictions: Predictions) -> None:
-    """Writes beside and renames: a reader sees the old file or the new one, whole.
+    """Writes kept scores so that a reader sees the old file or the new one, whole.
 
     Raises:
         RunError: It cannot be written.
     """
     made = {"schema": SCHEMA, **dataclasses.asdict(predictions.made)}
-    beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("wb") as file:
+        with replacing(path) as file:
             np.savez(
                 file,
                 scores=predictions.scores.astype(np.float32, copy=False),
                 labels=predictions.labels.astype(np.int64, copy=False),
                 made=np.array(json.dumps(made)),
             )
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            beside.unlink()
         raise RunError(f"{path} cannot be written ({error.strerror})") from error
 
 

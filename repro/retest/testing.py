@@ -12,7 +12,7 @@ import torch
 
 from repro import checkpoint
 from repro.config import DataConfig, RunConfig
-from repro.data import Dataset, PhotoSplit, Split, load
+from repro.data import Dataset, PhotoSplit, Split, load_for
 from repro.data.inputs import eval_images
 from repro.data.stream import to_device
 from repro.data.transforms import PixelStats, normalize, pixel_stats
@@ -198,14 +198,7 @@ class NetTester:
     def dataset(self, config: RunConfig) -> Dataset:
         """The data of a run, read once."""
         if config.data not in self._datasets:
-            self._datasets[config.data] = load(
-                config.data,
-                config.paths.data,
-                may_fetch=False,
-                say=self.say,
-                cache=config.paths.work / "cache",
-                workers=config.execution.workers,
-            )
+            self._datasets[config.data] = load_for(config, self.say, may_fetch=False)
         return self._datasets[config.data]
 
     def stats(self, dataset: Dataset, config: RunConfig) -> PixelStats:
