@@ -1,11 +1,21 @@
-"""Small runs for the tests: composed from conf/ as a user would, on synthetic data at smoke scale."""
+"""Small runs for the tests: composed from conf/ as a user would, at smoke scale; how they are stopped and compared."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
+from repro import checkpoint
 from repro.compose import plan
 from repro.config import RunConfig
+from repro.stop import Stopper
+
+NET = ("model=imagenet_resnet", "model.depth=18")
+PHOTOS = (
+    *("data=imagenet", "data.partial=true", "data.train_images=null", "data.test_images=null"),
+    *("data.image_size=32", "data.resize=[32,48]", "data.eval_resize=40", "execution.workers=0"),
+)
 
 
 def configs(folder: Path, *words: str) -> list[RunConfig]:
@@ -27,3 +37,34 @@ def configs(folder: Path, *words: str) -> list[RunConfig]:
 def config(folder: Path, *words: str) -> RunConfig:
     (only,) = configs(folder, *words)
     return only
+
+
+def photo_config(folder: Path, *words: str) -> RunConfig:
+    """A small net on small crops of the photographs in the data folder."""
+    given = {word.partition("=")[0] for word in words}
+    defaults = (*NET, *PHOTOS, "optim=imagenet_sgd", "eval=imagenet", "eval.scales=[32,48]")
+    return config(folder, *words, *(word for word in defaults if word.partition("=")[0] not in given))
+
+
+class StopAfter(Stopper):
+    """Asks to stop when it was asked so many times; never for None."""
+
+    def __init__(self, times: int | None) -> None:
+        super().__init__(None)
+        self.times = times
+
+    def asked(self) -> bool:
+        if self.times is None:
+            return False
+        self.times -= 1
+        return self.times < 0
+
+
+def weights(of: RunConfig) -> dict[str, torch.Tensor]:
+    stored: dict[str, torch.Tensor] = checkpoint.load(of.work_dir / checkpoint.FINAL)["model"]
+    return stored
+
+
+def same_weights(one: RunConfig, two: RunConfig) -> bool:
+    first, second = weights(one), weights(two)
+    return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)

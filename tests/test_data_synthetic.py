@@ -11,7 +11,7 @@ import pytest
 from repro.data import load
 from repro.data.synthetic import make_synthetic
 from repro.errors import InputError
-from tests.test_data_cifar10 import config
+from tests.tiny_cifar10 import config
 
 
 def test_the_bytes_are_the_same_on_every_machine_and_version():

@@ -23,9 +23,8 @@ from repro.optim import build_optimizer, load_optimizer, set_lr
 from repro.records import read_record
 from repro.run import run
 from repro.step import StepResult, build_step
-from repro.stop import Stopper
 from tests.ranks import on_ranks
-from tests.runs import config
+from tests.runs import StopAfter, config
 
 WORDS = ("optim.batch_size=16", "data.train_images=72", "data.test_images=101", "data.image_size=8")
 GROUPS = (2, 4, 8, 16)
@@ -273,20 +272,6 @@ def test_what_does_not_come_out_even_is_said_before(tmp_path: Path, words: list[
 
 def test_devices_are_not_science(tmp_path: Path) -> None:
     assert config(tmp_path, "execution=ddp").run_id == config(tmp_path).run_id
-
-
-class StopAfter(Stopper):
-    """Asks to stop when it was asked so many times; never for None."""
-
-    def __init__(self, times: int | None) -> None:
-        super().__init__(None)
-        self.times = times
-
-    def asked(self) -> bool:
-        if self.times is None:
-            return False
-        self.times -= 1
-        return self.times < 0
 
 
 def go(of: RunConfig, times: int | None, said: list[str]) -> dict[str, Any] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import pytest
@@ -10,17 +9,11 @@ import torch
 import torchvision
 from torch import nn
 
-from repro.config import ModelConfig
 from repro.data.transforms import generator_for
 from repro.models import build_model
 from repro.models.blocks import BasicBlock, GroupBatchNorm2d, PaddedIdentity
 from repro.models.count import measure
-
-BASE = ModelConfig("cifar_resnet", 20, "A", "stride", "he_fan_in", 4, 0.1, 1e-5)
-
-
-def net_config(**changes: Any) -> ModelConfig:
-    return dataclasses.replace(BASE, **changes)
+from tests.nets import net_config
 
 
 def net(**changes: Any) -> Any:
@@ -120,7 +113,7 @@ def test_initialization_depends_on_the_seed_alone() -> None:
     first = net()
     torch.manual_seed(2)
     second = net()
-    other: Any = build_model(BASE, 10, generator_for(1, "init"))
+    other: Any = build_model(net_config(), 10, generator_for(1, "init"))
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
     assert not torch.equal(first.conv1.weight, other.conv1.weight)
 

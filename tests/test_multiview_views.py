@@ -24,19 +24,7 @@ from repro.multiview import predictions, scoring
 from repro.multiview.views import centre_crop, crop_scores, dense_scores, ten_crops, training_map, whole_scores
 from tests.pictures import draw, folder
 from tests.ranks import on_ranks
-from tests.runs import config
-
-NET = ("model=imagenet_resnet", "model.depth=18")
-PHOTOS = (
-    *("data=imagenet", "data.partial=true", "data.train_images=null", "data.test_images=null"),
-    *("data.image_size=32", "data.resize=[32,48]", "data.eval_resize=40", "execution.workers=0"),
-)
-
-
-def photo_config(root: Path, *words: str) -> RunConfig:
-    given = {word.partition("=")[0] for word in words}
-    defaults = (*NET, *PHOTOS, "optim=imagenet_sgd", "eval=imagenet", "eval.scales=[32,48]")
-    return config(root, *words, *(word for word in defaults if word.partition("=")[0] not in given))
+from tests.runs import photo_config
 
 
 def a_net(of: RunConfig, num_classes: int) -> BlockNet:

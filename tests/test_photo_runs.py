@@ -15,8 +15,7 @@ from repro.records import read_record
 from repro.run import run
 from repro.stop import Stopper
 from tests.photos import make_tiny
-from tests.runs import config
-from tests.test_run import StopAfter, same_weights
+from tests.runs import StopAfter, config, same_weights
 
 SIZES = [
     *("data.image_size=32", "data.resize=[40,48]", "data.eval_resize=40", "eval.scales=[32,48]"),

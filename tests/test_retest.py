@@ -29,8 +29,7 @@ from repro.run import run
 from repro.stop import Stopper
 from tests.pictures import folder
 from tests.planted import edit
-from tests.runs import config
-from tests.test_multiview_views import photo_config
+from tests.runs import config, photo_config
 
 
 def finish(of: RunConfig) -> RunConfig:

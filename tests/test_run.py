@@ -26,19 +26,7 @@ from repro.errors import InputError, RunError
 from repro.records import read_record
 from repro.run import run
 from repro.stop import Stopper
-from tests.runs import config
-
-
-class StopAfter(Stopper):
-    """Asks to stop when it was asked so many times."""
-
-    def __init__(self, times: int) -> None:
-        super().__init__(None)
-        self.times = times
-
-    def asked(self) -> bool:
-        self.times -= 1
-        return self.times < 0
+from tests.runs import StopAfter, config, same_weights, weights
 
 
 def dataset(of: RunConfig) -> Dataset:
@@ -47,16 +35,6 @@ def dataset(of: RunConfig) -> Dataset:
 
 def go(of: RunConfig, stopper: Stopper | None = None) -> dict[str, Any] | None:
     return run(of, dataset(of), "repro run …", stopper or Stopper(None), lambda _: None)
-
-
-def weights(of: RunConfig) -> dict[str, torch.Tensor]:
-    stored: dict[str, torch.Tensor] = checkpoint.load(of.work_dir / checkpoint.FINAL)["model"]
-    return stored
-
-
-def same_weights(one: RunConfig, two: RunConfig) -> bool:
-    first, second = weights(one), weights(two)
-    return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
 
 
 def test_a_run_leaves_a_record_that_can_be_read_and_a_curve_that_agrees_with_it(tmp_path: Path) -> None:

@@ -19,10 +19,9 @@ from repro.models.blocks import BlockNet, GroupBatchNorm2d
 from repro.optim import build_optimizer
 from repro.signals.flow import measure_flow
 from repro.step import EagerStep
+from tests.nets import net_config, trained_net
 from tests.ranks import on_ranks
 from tests.runs import config
-from tests.test_models import net_config
-from tests.test_signals_responses import net
 
 
 def batch(size: int = 16) -> tuple[Tensor, Tensor]:
@@ -31,7 +30,7 @@ def batch(size: int = 16) -> tuple[Tensor, Tensor]:
 
 
 def test_gradients_and_deviations_are_those_of_a_step() -> None:
-    model = net(8, "none")
+    model = trained_net(8, "none")
     found = {entry["layer"]: entry for entry in measure_flow(model, *batch(4), "fp32")}
     images, labels = batch(4)
     model.train()
@@ -47,11 +46,11 @@ def test_gradients_and_deviations_are_those_of_a_step() -> None:
 @pytest.mark.parametrize("shortcut", ["none", "A"])
 @pytest.mark.parametrize("recompute", [True, False])
 def test_the_signal_that_comes_back_is_by_the_value_that_is_written_over(shortcut: str, recompute: bool) -> None:
-    model = net(8, shortcut)
+    model = trained_net(8, shortcut)
     model.recompute = recompute
     found = {entry["layer"]: entry["activation_gradient_norm"] for entry in measure_flow(model, *batch(4), "fp32")}
     kept: dict[str, Tensor] = {}
-    model = net(8, shortcut)
+    model = trained_net(8, shortcut)
 
     def keep_of(layer: str) -> Any:
         def keep(_: object, __: object, output: Tensor) -> Tensor:
@@ -73,7 +72,7 @@ def test_the_signal_that_comes_back_is_by_the_value_that_is_written_over(shortcu
 
 
 def test_larger_weights_have_smaller_gradients_for_the_same_signal() -> None:
-    small, large = net(8, "none"), net(8, "none")
+    small, large = trained_net(8, "none"), trained_net(8, "none")
     with torch.no_grad():
         for layer in large.modules():
             if isinstance(layer, torch.nn.Conv2d):
@@ -169,7 +168,7 @@ def test_recomputed_activations_give_the_same_figures(tmp_path: Path) -> None:
 def flow_on_this_rank(num_ranks: int, group_size: int) -> list[dict[str, str | float]]:
     from repro import dist
 
-    model = net(8)
+    model = trained_net(8)
     for layer in model.modules():
         if isinstance(layer, GroupBatchNorm2d):
             layer.group_size = group_size

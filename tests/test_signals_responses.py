@@ -11,34 +11,17 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import Tensor
 
-from repro.config import ModelConfig
 from repro.data.stream import MemoryImages
-from repro.data.transforms import PixelStats, generator_for, normalize
-from repro.models import build_model
+from repro.data.transforms import PixelStats, normalize
 from repro.models.blocks import BasicBlock, BlockNet
 from repro.signals import Moments, moments, var_mean
 from repro.signals.responses import layer_responses
+from tests.nets import trained_net
 from tests.ranks import on_ranks
 
 STATS = PixelStats(torch.full((3, 1, 1), 0.4), torch.ones(3, 1, 1))
-
-
-def net(depth: int = 14, shortcut: str = "A", name: str = "cifar_resnet") -> BlockNet:
-    """A net whose batch norms have statistics, scales and shifts of their own, as a trained one's do."""
-    config = ModelConfig(name, depth, shortcut, "stride", "he_fan_in", 4, 0.1, 1e-5)  # type: ignore[arg-type]
-    model = build_model(config, 10, generator_for(0, "init"))
-    generator = torch.Generator().manual_seed(1)
-    for layer in model.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            assert layer.running_mean is not None
-            assert layer.running_var is not None
-            layer.running_mean.normal_(0, 0.3, generator=generator)
-            layer.running_var.uniform_(0.5, 2, generator=generator)
-            nn.init.uniform_(layer.weight, 0.5, 1.5, generator=generator)
-            nn.init.normal_(layer.bias, 0, 0.2, generator=generator)
-    return model
 
 
 def some_images(count: int = 23, size: int = 8) -> MemoryImages:
@@ -72,7 +55,7 @@ def written_out(model: BlockNet, images: Tensor) -> Iterator[tuple[str, float]]:
 @pytest.mark.parametrize("shortcut", ["none", "A", "B", "C"])
 @pytest.mark.parametrize("batch_size", [5, 23])
 def test_responses_are_those_of_the_forward_pass_written_out(shortcut: str, batch_size: int) -> None:
-    model, images = net(14, shortcut), some_images()
+    model, images = trained_net(14, shortcut), some_images()
     found = layer_responses(model, images, STATS, batch_size, "fp32")
     with torch.no_grad():
         expected = list(written_out(model, all_pixels(images)))
@@ -83,7 +66,7 @@ def test_responses_are_those_of_the_forward_pass_written_out(shortcut: str, batc
 
 @pytest.mark.parametrize(("depth", "shortcut", "count"), [(18, "A", 16), (50, "B", 16)])
 def test_of_an_imagenet_net_the_3x3_layers_respond(depth: int, shortcut: str, count: int) -> None:
-    found = layer_responses(net(depth, shortcut, "imagenet_resnet"), some_images(2, 32), STATS, 2, "fp32")
+    found = layer_responses(trained_net(depth, shortcut, "imagenet_resnet"), some_images(2, 32), STATS, 2, "fp32")
     kind = ("conv1", "conv2") if depth < 50 else ("conv2",)
     assert len(found) == count
     assert all(str(entry["layer"]).startswith("stages.") and str(entry["layer"]).endswith(kind) for entry in found)
@@ -91,7 +74,7 @@ def test_of_an_imagenet_net_the_3x3_layers_respond(depth: int, shortcut: str, co
 
 @pytest.mark.parametrize("training", [True, False])
 def test_the_net_is_left_as_it_was(training: bool) -> None:
-    model = net(8).train(training)
+    model = trained_net(8).train(training)
     model.stages[0].eval()
     modes = [module.training for module in model.modules()]
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -102,7 +85,7 @@ def test_the_net_is_left_as_it_was(training: bool) -> None:
 
 
 def test_an_error_on_the_way_leaves_no_hooks_behind() -> None:
-    model = net(8)
+    model = trained_net(8)
     wrong = MemoryImages(torch.zeros(2, 4, 8, 8, dtype=torch.uint8), torch.zeros(2, dtype=torch.int64))
     with pytest.raises(RuntimeError):
         layer_responses(model, wrong, PixelStats(torch.zeros(1), torch.ones(1)), 2, "fp32")
@@ -111,8 +94,8 @@ def test_an_error_on_the_way_leaves_no_hooks_behind() -> None:
 
 def test_compiled_blocks_respond_alike_and_stay_compiled() -> None:
     images = some_images()
-    expected = layer_responses(net(8), images, STATS, 23, "fp32")
-    model, compiled = net(8), []
+    expected = layer_responses(trained_net(8), images, STATS, 23, "fp32")
+    model, compiled = trained_net(8), []
 
     def backend(graph: torch.fx.GraphModule, _: list[Tensor]) -> torch.fx.GraphModule:
         compiled.append(graph)
@@ -130,7 +113,7 @@ def test_compiled_blocks_respond_alike_and_stay_compiled() -> None:
 
 
 def responses_on_this_rank(count: int) -> list[dict[str, str | float | None]]:
-    return layer_responses(net(8), some_images(count), STATS, 4, "fp32")
+    return layer_responses(trained_net(8), some_images(count), STATS, 4, "fp32")
 
 
 @pytest.mark.parametrize("count", [23, 1])
