@@ -11,12 +11,6 @@ from repro.compose import plan
 from repro.config import RunConfig
 from repro.stop import Stopper
 
-NET = ("model=imagenet_resnet", "model.depth=18")
-PHOTOS = (
-    *("data=imagenet", "data.partial=true", "data.train_images=null", "data.test_images=null"),
-    *("data.image_size=32", "data.resize=[32,48]", "data.eval_resize=40", "execution.workers=0"),
-)
-
 
 def configs(folder: Path, *words: str) -> list[RunConfig]:
     """The runs of ``words`` at smoke scale on synthetic data, with all paths inside ``folder``."""
@@ -42,7 +36,11 @@ def config(folder: Path, *words: str) -> RunConfig:
 def photo_config(folder: Path, *words: str) -> RunConfig:
     """A small net on small crops of the photographs in the data folder."""
     given = {word.partition("=")[0] for word in words}
-    defaults = (*NET, *PHOTOS, "optim=imagenet_sgd", "eval=imagenet", "eval.scales=[32,48]")
+    defaults = (
+        *("model=imagenet_resnet", "model.depth=18", "optim=imagenet_sgd", "eval=imagenet", "eval.scales=[32,48]"),
+        *("data=imagenet", "data.partial=true", "data.train_images=null", "data.test_images=null"),
+        *("data.image_size=32", "data.resize=[32,48]", "data.eval_resize=40", "execution.workers=0"),
+    )
     return config(folder, *words, *(word for word in defaults if word.partition("=")[0] not in given))
 
 
