@@ -91,7 +91,7 @@ def work_together(words: Sequence[str]) -> None:
             )
     from repro import dist
     from repro.device import pick_device
-    from repro.launch.attempt import note_failure
+    from repro.launch.attempts import note_failure
 
     with dist.joined(pick_device(work.configs[0].execution.device).type), Request(work) as stopper:
         say: Callable[[str], None] = tell if dist.is_first() else lambda line: None
@@ -148,7 +148,7 @@ def take(config: RunConfig, held: contextlib.ExitStack) -> None:
     Raises:
         Elsewhere: Another process holds it.
     """
-    from repro.launch.attempt import FAILURE
+    from repro.launch.attempts import FAILURE
 
     held.enter_context(hold(config.work_dir))
     (config.work_dir / FAILURE).unlink(missing_ok=True)

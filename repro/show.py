@@ -12,7 +12,7 @@ from tabulate import tabulate
 from repro.config import RunConfig
 from repro.cost import Estimate, calibrate, estimate
 from repro.device import device_name, pick_device
-from repro.launch.attempt import is_done
+from repro.launch.attempts import is_done
 from repro.progress import duration
 from repro.status import RunStatus
 

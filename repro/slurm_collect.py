@@ -17,7 +17,7 @@ from filelock import FileLock
 from repro.config import RunConfig
 from repro.errors import InputError, RunError
 from repro.launch import Result, check_folder_is_usable
-from repro.launch.attempt import is_done
+from repro.launch.attempts import is_done
 from repro.record import read_json, uncounted
 from repro.resume import check_folder
 from repro.slurm import FOLDER, Job, call, jobs, known_jobs, last_state

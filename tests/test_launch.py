@@ -15,7 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 from repro.config import RunConfig
 from repro.errors import InputError
 from repro.launch import Result, launch
-from repro.launch.attempt import Outcome, attempt
+from repro.launch.attempts import Outcome, attempt
 from repro.publish import publish
 from repro.record import environment, uncounted
 from repro.records import read_records

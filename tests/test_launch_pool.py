@@ -24,7 +24,7 @@ from repro import checkpoint
 from repro.board import SUFFIX
 from repro.config import RunConfig
 from repro.launch import Result, launch, worker
-from repro.launch.attempt import Outcome
+from repro.launch.attempts import Outcome
 from repro.launch.places import Place
 from repro.launch.pool import Worker
 from repro.status import statuses
@@ -219,7 +219,7 @@ def test_a_thread_keeps_its_stream_for_all_its_runs(tmp_path: Path, monkeypatch:
     monkeypatch.setattr("torch.cuda.Stream", stream)
     monkeypatch.setattr("torch.cuda.stream", on)
     desk = worker.Desk(2, lambda message: None)
-    monkeypatch.setattr("repro.launch.attempt.attempt", lambda *_: Outcome("finished"))
+    monkeypatch.setattr("repro.launch.attempts.attempt", lambda *_: Outcome("finished"))
     (one,) = plan(tmp_path, "seed=0")
     job = {"run_id": one.run_id, "config": one.to_dict(), "command": "repro run"}
     for _ in range(2):

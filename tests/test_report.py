@@ -206,7 +206,10 @@ def test_the_command_of_a_run_makes_that_run(results):
         (made,) = plan(shlex.split(command)[2:]).runs
         # What was planted at another size than scale=demo is named in full.
         assert made.run_id == record.run_id
-    assert repeat(next(r for r in runs if r.key == "cifar10-plain20")) == "repro run model.shortcut=none seed=0"
+    assert (
+        repeat(next(r for r in runs if r.key == "cifar10-plain20"))
+        == "repro run model.depth=20 model.shortcut=none seed=0"
+    )
 
 
 def test_a_scale_that_is_no_longer_there_has_no_command_of_its_own(tmp_path):

@@ -14,8 +14,8 @@ from repro.config import DataConfig, RunConfig
 from repro.data import Dataset, load_for
 from repro.device import pick_device
 from repro.errors import InputError
-from repro.launch.attempt import Outcome, attempt, is_done
-from repro.launch.forecast import PlanProgress, forecast, longest_first, seconds_of
+from repro.launch.attempts import Outcome, attempt, is_done
+from repro.launch.estimates import PlanProgress, forecast, longest_first, seconds_of
 from repro.launch.places import Place, places_for, runs_at_once, share_processors, shared_gpus
 from repro.launch.pool import Pool
 from repro.record import uncounted

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import IO, Any
 
 from repro.config import RunConfig
-from repro.launch.attempt import Outcome, note_failure
+from repro.launch.attempts import Outcome, note_failure
 from repro.launch.places import Place
 from repro.stop import Stopper
 

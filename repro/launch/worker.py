@@ -113,7 +113,7 @@ class Desk:
     def _attempt(self, job: dict[str, Any]) -> dict[str, Any]:
         import torch
 
-        from repro.launch.attempt import attempt
+        from repro.launch.attempts import attempt
 
         config = RunConfig.from_dict(job["config"])
         # Runs that share a process would otherwise queue up in CUDA's one default stream.

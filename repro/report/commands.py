@@ -1,4 +1,4 @@
-"""The shortest command line that makes a given run again."""
+"""A short command line that makes a given run again."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from repro.config import RunConfig
 from repro.errors import InputError
 from repro.records import Record
 
+NET = ("model.depth", "model.shortcut")
+"""Always said, so that a command names the net that it trains."""
+
 
 def repeat(record: Record) -> str | None:
-    """``repro run …`` for this run alone: the groups it stands on, then what differs from them, then its seed.
+    """``repro run …`` for this run alone: the groups it stands on, its net, what else differs from them, its seed.
 
     None where the configuration files no longer describe such a run; its record still has the command that made it.
     """
@@ -25,7 +28,7 @@ def repeat(record: Record) -> str | None:
     if base is None or base.scale != record.scale:
         return None
     usual = _flat(base)
-    differing = [f"{key}={_word(value)}" for key, value in record.fields.items() if usual[key] != value]
+    differing = [f"{key}={_word(value)}" for key, value in record.fields.items() if key in NET or usual[key] != value]
     words = [word for word in words if word not in _defaults()]
     return shlex.join(["repro", "run", *words, *differing, f"seed={record.seed}"])
 

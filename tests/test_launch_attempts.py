@@ -10,7 +10,7 @@ import torch
 
 from repro.config import RunConfig
 from repro.errors import InputError, RunError
-from repro.launch.attempt import Outcome, attempt
+from repro.launch.attempts import Outcome, attempt
 from repro.lock import hold
 from repro.stop import Stopper
 from tests.runs import config
@@ -20,8 +20,8 @@ def go(run: RunConfig, error: BaseException, monkeypatch: pytest.MonkeyPatch) ->
     def fail(*_: object) -> NoReturn:
         raise error
 
-    monkeypatch.setattr("repro.launch.attempt.run", fail)
-    monkeypatch.setattr("repro.launch.attempt.torchrun.train", fail)
+    monkeypatch.setattr("repro.launch.attempts.run", fail)
+    monkeypatch.setattr("repro.launch.attempts.torchrun.train", fail)
     return attempt(run, lambda _: None, "repro run …", Stopper(None), print)  # type: ignore[arg-type, return-value]
 
 
@@ -52,6 +52,6 @@ def test_a_run_on_several_devices_takes_its_own_lock(tmp_path: Path, monkeypatch
         with hold(run.work_dir):
             return True
 
-    monkeypatch.setattr("repro.launch.attempt.torchrun.train", train)
+    monkeypatch.setattr("repro.launch.attempts.torchrun.train", train)
     assert attempt(run, lambda _: None, "", Stopper(None), print) == Outcome("finished")  # type: ignore[arg-type, return-value]
     assert go(run, RunError("rank 1 was killed"), monkeypatch).reason == "rank 1 was killed"

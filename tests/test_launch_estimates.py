@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from repro.config import RunConfig
-from repro.launch.forecast import PlanProgress, forecast, longest_first
+from repro.launch.estimates import PlanProgress, forecast, longest_first
 from repro.launch.places import Place
 from repro.record import write_json
 from tests.runs import configs
@@ -15,8 +15,8 @@ from tests.runs import configs
 
 @pytest.fixture(autouse=True)
 def at_every_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("repro.launch.forecast.LINE_SECONDS", 0.0)
-    monkeypatch.setattr("repro.launch.forecast.BAR_SECONDS", 0.0)
+    monkeypatch.setattr("repro.launch.estimates.LINE_SECONDS", 0.0)
+    monkeypatch.setattr("repro.launch.estimates.BAR_SECONDS", 0.0)
 
 
 def tell(run: RunConfig, step: int, seconds_left: float) -> None:
