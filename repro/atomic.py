@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -18,7 +19,8 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         OSError: It cannot be written.
     """
-    beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")  # another process may write the same file
+    # A name of its own: another process may write the same file, on another machine under the same process id too.
+    beside = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with beside.open("wb") as file:
             yield file

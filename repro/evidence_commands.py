@@ -9,7 +9,7 @@ from pathlib import Path
 from repro.errors import InputError, nearest
 from repro.paper import load_figure
 from repro.records import Reading, read_records
-from repro.resources import default_path, in_checkout, shared_dir
+from repro.resources import in_checkout, resolve_paths, shared_dir
 from repro.words import (
     evidence_roots,
     paths_from,
@@ -89,7 +89,7 @@ def render_command(options: argparse.Namespace) -> int:
     results = published_results(paths)
     evidence = read_evidence(results)
     # Pages have sections made from the records of their own checkout, not of any folder.
-    own = in_checkout() and paths["results"] == default_path("results").absolute()
+    own = in_checkout() and paths["results"] == resolve_paths({})["results"]
     pages = pages_of(results.parent) if own else []
     if not options.verify:
         for path in render(evidence, paths["results"], parts, pages):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -107,16 +108,26 @@ def outcome(counts: Counts, split: str) -> dict[str, Any]:
     return values
 
 
+def part(step: int, started: str, made_on: Mapping[str, str]) -> dict[str, Any]:
+    """What is known of a process that trains a run from ``step`` on: a run may be made by several."""
+    code = environment()
+    return {"from_step": step, "started": started, "commit": code["commit"], "dirty": code["dirty"], **made_on}
+
+
+def any_dirty(trees: Sequence[bool | None]) -> bool | None:
+    """Whether any of the trees had uncommitted changes; None where that is not known of all."""
+    return True if True in trees else None if None in trees else False
+
+
 def provenance(
     config: RunConfig,
     dataset: Dataset,
     command: str,
     device: torch.device,
     mode: str,
-    started: str,
-    resumed: int | None,
+    parts: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """How the run was carried out, and all that repeats it."""
+    """How the run was carried out, and all that repeats it. The code is clean where that of all ``parts`` was."""
     execution, cuda = config.execution, device.type == "cuda"
     skipped = {"data_skipped": list(dataset.skipped)} if dataset.skipped else {}
     return {
@@ -130,9 +141,11 @@ def provenance(
             "cuda": torch.version.cuda if cuda else None,
             "cudnn": cudnn_version() if cuda else None,
             "data_digests": dataset.digests,
-            "resumed_at": resumed,
-            "started": started,
+            "dirty": any_dirty([part["dirty"] for part in parts]),
+            "resumed_at": parts[-1]["from_step"] or None,
+            "started": parts[0]["started"],
             "finished": now(),
+            "parts": list(parts),
         }
         | skipped,
     }

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from repro.atomic import replacing
 from repro.errors import InputError, RunError, nearest
+from repro.record import read_json
 
 PUBLISHED = ("curve.csv", "record.json")
 """The record last: a folder that has one is complete."""
@@ -15,7 +16,7 @@ def publish(run_ids: list[str], work: Path, results: Path) -> list[Path]:
     """Copies record and curve of the runs (all finished ones where none is named) to ``results/runs``.
 
     Raises:
-        InputError: A run is unknown or not finished; nothing was copied.
+        InputError: A run is unknown or not finished, or published with another result; nothing was copied.
         RunError: It cannot be written.
     """
     finished = {path.parent.name: path.parent for path in sorted(work.glob("*/record.json"))}
@@ -24,6 +25,12 @@ def publish(run_ids: list[str], work: Path, results: Path) -> list[Path]:
             raise InputError(f"{run_id!r} is not a finished run in {work}: {nearest(run_id, finished)}")
     if not finished:
         raise InputError(f"there is no finished run in {work} to publish")
+    for run_id in run_ids or finished:
+        there = results / "runs" / run_id / "record.json"
+        if there.is_file() and read_json(there).get("result") != read_json(finished[run_id] / there.name).get("result"):
+            raise InputError(
+                f"{run_id} is published with another result: name the other runs, or delete {there.parent} first"
+            )
     published = []
     for run_id in run_ids or finished:
         target = results / "runs" / run_id

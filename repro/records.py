@@ -10,7 +10,7 @@ import typing
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from repro.config import DataConfig, EvalConfig, ModelConfig, OptimConfig, fingerprint, recipe_of
 from repro.errors import InputError
@@ -146,6 +146,7 @@ class Carried:
 
     threads: int | None = None
     world_size: int = 1
+    runs_per_gpu: int | Literal["auto"] = 1
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from repro import checkpoint, dist
 from repro.config import RunConfig
 from repro.errors import InputError, RunError
 from repro.optim import first_warmup_end, load_optimizer
-from repro.record import read_json, write_json
+from repro.record import environment, read_json, write_json
 from repro.train import TrainState
 
 
@@ -87,6 +87,8 @@ def load_last(
     changes = [f"{name} {before.get(name)} → {value}" for name, value in made_on.items() if before.get(name) != value]
     if changes:
         say(f"  made under another setting ({', '.join(changes)}): equal up to rounding, not to the last bit")
+    if state.parts and (then := state.parts[-1]["commit"]) != (here := environment()["commit"]):
+        say(f"  the steps before were made by commit {then[:7]}, those to come by {here[:7]}")
     return state, state.step
 
 

@@ -22,7 +22,7 @@ from repro.evaluate import Evaluator, recompute_batch_norm
 from repro.models import build_model
 from repro.models.blocks import BlockNet
 from repro.optim import build_optimizer
-from repro.outcome import evaluator_of, measurements, provenance
+from repro.outcome import evaluator_of, measurements, part, provenance
 from repro.profiling import ProfiledStep
 from repro.record import now, write_json
 from repro.resume import claim_folder, last_good, restore
@@ -56,6 +56,7 @@ def run(
         raise InputError(f"{config.run_id} is a run of {config.execution.num_ranks} processes: torchrun starts them")
     dist.on_first(lambda: claim_folder(config))
     net = prepare(config, dataset, say)
+    net.state.parts.append(part(net.state.step, started, net.made_on))
     try:
         if config.model.constructed_from is not None and net.resumed is None:
 
@@ -81,7 +82,7 @@ def run(
     record = measurements(config, dataset, net.state, final, net.model, net.images, net.feed.stats, net.mode)
     if config.model.constructed_from is not None:
         record["construction"] = kept_report(config)
-    record |= provenance(config, dataset, command, net.device, net.mode, started, net.resumed)
+    record |= provenance(config, dataset, command, net.device, net.mode, net.state.parts)
 
     def leave() -> None:
         write_curve(config.work_dir, net.state.curve)

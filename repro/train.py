@@ -45,6 +45,8 @@ class TrainState:
     eval_seconds: float = 0.0
     flow: list[dict[str, Any]] = field(default_factory=list)
     """Signals and gradients layer by layer, an entry an evaluation, where ``eval.gradient_flow`` asks for them."""
+    parts: list[dict[str, Any]] = field(default_factory=list)
+    """By which code, when and on what each process went on whose steps are in the weights."""
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

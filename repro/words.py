@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from repro.errors import InputError, nearest
-from repro.resources import default_path, in_checkout, resolve_paths, shared_dir
+from repro.resources import in_checkout, resolve_paths, shared_dir
 
 OPTIONS_WITH_A_VALUE = (
     *("--format", "--json", "--minutes", "--scale", "--views", "--weights", "--mean", "--std", "--resize"),
@@ -53,7 +53,7 @@ def protocol_from(words: list[str]) -> str:
 
 def published_results(paths: dict[str, Path]) -> Path:
     """The results folder; a wheel brings the published ones along."""
-    default = paths["results"] == default_path("results").absolute()
+    default = paths["results"] == resolve_paths({})["results"]
     return shared_dir("results") if default and not in_checkout() else paths["results"]
 
 

@@ -121,7 +121,8 @@ def test_a_checkpoint_is_flushed_before_it_takes_its_name(tmp_path: Path, monkey
 
     monkeypatch.setattr(os, "fsync", fsync)
     fill(tmp_path, 5)
-    assert there == [[f"step_00000005.pt.{os.getpid()}.tmp"]]
+    ((name,),) = there
+    assert name.startswith("step_00000005.pt.") and name.endswith(".tmp")
 
 
 def test_what_a_killed_writer_left_is_removed(tmp_path: Path) -> None:

@@ -50,8 +50,8 @@ def test_figure_6_has_the_papers_axes_lines_and_colours(tmp_path):
     assert test.get_linewidth() > training.get_linewidth()
     assert training.get_color() == test.get_color() == drawn_lines(middle)[0].get_color() == COLOURS[20]
     assert drawn_lines(right)[0].get_color() == COLOURS[110]
-    assert legend(left) == ["plain-20", "plain-32: not run", "plain-44: not run", "plain-56: not run"]
-    assert legend(right) == ["residual-110", "residual-1202: not run"]
+    assert legend(left) == ["plain-20 (n=1)", "plain-32: not run", "plain-44: not run", "plain-56: not run"]
+    assert legend(right) == ["residual-110 (n=1)", "residual-1202: not run"]
 
 
 def test_the_lines_are_the_rows_of_the_curve_at_the_papers_unit(tmp_path):
@@ -120,7 +120,7 @@ def test_a_curve_that_does_not_fit_is_left_out_and_named(tmp_path):
     bad = plant(tmp_path, 20, "none", seed=1)
     (bad / "curve.csv").unlink()
     picture = figure(1, read_records([tmp_path]))
-    assert legend(picture.axes[0])[0] == "20-layer"
+    assert legend(picture.axes[0])[0] == "20-layer (n=1)"
     assert f"the curve of {bad.name}: it has no curve.csv" in picture.get_supxlabel().replace("\n", " ")
     (good / "curve.csv").unlink()
     assert "not run yet" in texts(figure(1, read_records([tmp_path])))
@@ -175,7 +175,7 @@ def test_figure_4_is_thin_training_and_bold_validation_on_the_papers_axes(tmp_pa
     assert validation.get_linewidth() > training.get_linewidth()
     assert validation.get_xdata()[-1] == pytest.approx(50)
     assert validation.get_ydata()[-1] == pytest.approx(27.9)
-    assert legend(left) == ["plain-18", "plain-34"]
+    assert legend(left) == ["plain-18 (n=1)", "plain-34 (n=1)"]
     assert len({line.get_color() for line in drawn_lines(left)}) == 2
     assert "repro run exp=imagenet_plain_vs_residual" in texts(picture)
     assert drawn_lines(right) == []
@@ -234,7 +234,7 @@ def test_gradient_flow_by_layer_and_through_training(tmp_path):
     for line, there in ((first, flow[0]), (middle, flow[2]), (last, flow[4])):
         assert list(line.get_ydata()) == pytest.approx([layer.activation_gradient_norm for layer in there.layers])
     assert "middle evaluation (step 38,400)" in legend(forward)
-    assert legend(nets) == ["plain-20", "plain-56", "ResNet-56", "last evaluation (step 64,000)"]
+    assert legend(nets) == ["plain-20 (n=1)", "plain-56 (n=1)", "ResNet-56 (n=1)", "last evaluation (step 64,000)"]
     assert len({line.get_color() for line in drawn_lines(nets)}) == 3
     deepest = drawn_lines(forward_steps)[2]
     assert list(deepest.get_xdata()) == pytest.approx([there.step / 1e4 for there in flow])
@@ -267,7 +267,7 @@ def test_what_asks_another_question_never_stands_in_for_a_plain_run(tmp_path):
     assert line.get_ydata()[-1] == pytest.approx(60.0)
     assert picture.get_supxlabel() == ""
     drawn = figure("constructed_solution", read_records([tmp_path]), "demo").axes[1]
-    assert legend(drawn) == ["plain-56, random start", "plain-56 made from plain-20 (n=2)"]
+    assert legend(drawn) == ["plain-56, random start (n=1)", "plain-56 made from plain-20 (n=2)"]
 
 
 def test_warm_up_is_told_apart_and_shown_from_its_first_steps(tmp_path):
@@ -275,7 +275,7 @@ def test_warm_up_is_told_apart_and_shown_from_its_first_steps(tmp_path):
         plant(tmp_path, 110, "A", error=error, scale="demo", science={**DEMO, "optim.warmup": warmup})
     first, whole = figure("warmup", read_records([tmp_path]), "demo").axes
     assert (first.get_xlim(), whole.get_xlim()) == ((0, 50), (0, 200))
-    assert legend(whole) == ["with warm-up", "without"]
+    assert legend(whole) == ["with warm-up (n=1)", "without (n=1)"]
     assert {line.get_ydata()[-1] for line in drawn_lines(whole) if not line.is_dashed()} == {6.4, 6.6}
 
 

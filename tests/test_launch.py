@@ -17,10 +17,10 @@ from repro.errors import InputError
 from repro.launch import Result, launch
 from repro.launch.attempts import Outcome, attempt
 from repro.publish import publish
-from repro.record import environment, uncounted
+from repro.record import environment, read_json, uncounted, write_json
 from repro.records import read_records
 from repro.status import statuses
-from tests.runs import configs
+from tests.runs import config, configs
 
 
 def go(runs: list[RunConfig]) -> tuple[Result, list[str], list[RunConfig]]:
@@ -53,6 +53,22 @@ def test_published_records_are_read_like_the_others(tmp_path: Path) -> None:
     assert not reading.left_out
     with pytest.raises(InputError, match="is not a finished run"):
         publish(["../../etc"], run.paths.work, run.paths.results)
+
+
+def test_a_published_result_is_not_replaced_by_another(tmp_path: Path) -> None:
+    run = config(tmp_path)
+    go([run])
+    work, results = run.paths.work, run.paths.results
+    publish([], work, results)
+    publish([], work, results)  # the same again is no matter
+    mine = run.work_dir / "record.json"
+    values = read_json(mine)
+    values["result"]["final"]["errors"] += 1
+    write_json(mine, values)
+    before = (results / "runs" / run.run_id / "record.json").read_bytes()
+    with pytest.raises(InputError, match="is published with another result: name the other runs, or delete"):
+        publish([], work, results)
+    assert (results / "runs" / run.run_id / "record.json").read_bytes() == before
 
 
 def test_after_a_fault_of_the_process_the_rest_goes_on_in_another(

@@ -20,10 +20,10 @@ from typing import Any
 import pytest
 import torch
 
-from repro import checkpoint
+from repro import checkpoint, worker
 from repro.board import SUFFIX
 from repro.config import RunConfig
-from repro.launch import Result, launch, worker
+from repro.launch import Result, launch
 from repro.launch.attempts import Outcome
 from repro.launch.places import Place
 from repro.launch.pool import Worker
@@ -114,7 +114,7 @@ def workers(folder: Path) -> set[int]:
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
             words = path.read_bytes().decode().split("\0")
-            if "repro.launch.worker" in words and str(folder / "work") in words:
+            if "repro.worker" in words and str(folder / "work") in words:
                 found.add(int(path.parent.name))
     return found
 
@@ -192,6 +192,12 @@ def test_a_worker_sees_the_gpu_of_its_place_alone(tmp_path: Path, monkeypatch: p
         Worker(place, {"REPRO_MPS": "1"}, queue.SimpleQueue()).give(run, "repro run", alone=False)
     assert [env["CUDA_VISIBLE_DEVICES"] for env in started] == ["7", "5,7"]
     assert [env["REPRO_MPS"] for env in started] == ["1", "1"]
+
+
+def test_a_worker_sees_to_its_signals_and_its_output_before_it_imports_torch() -> None:
+    """What a library prints while it is imported must not stand among the messages."""
+    code = "import sys, repro.worker; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_half_a_message_of_a_killed_worker_does_not_hide_its_end() -> None:

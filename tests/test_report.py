@@ -16,7 +16,7 @@ from repro.records import read_records
 from repro.render import read_evidence
 from repro.report.commands import repeat
 from repro.report.page import TEMPLATES, sentence
-from repro.report.shapes import Finding
+from repro.report.shapes import Cell, Comparison, Finding
 from tests.planted import edit, plant
 from tests.rendered import plant_some, short_table_1
 
@@ -257,10 +257,14 @@ def test_what_is_refused_or_broken_is_named(tmp_path):
 
 def test_one_sentence_counts_the_verdicts():
     def claims(*statuses):
-        return [Finding(f"claim-{i}", str(i), "text", "", status, "") for i, status in enumerate(statuses)]
+        run = (Comparison("of means", "holds", (Cell("7.05", ("run",)),), ""),)
+        return [Finding(f"claim-{i}", str(i), "text", "", status, "", run) for i, status in enumerate(statuses)]
 
     text = sentence(claims("holds", "fails", "fails", "not run", "not decidable here"))
     assert text == (
-        "Of the paper's 5 claims, 1 holds, 2 fail, 1 has not been run and 1 cannot be decided by runs of this project."
+        "Of the paper's 5 claims, 1 holds, 2 fail, 1 lacks runs and 1 cannot be decided by runs of this project."
     )
-    assert sentence(claims("not run", "not run")).startswith("Of the paper's 2 claims, none hold, none fail and 2 have")
+    assert sentence(claims("not run", "not run")) == "Of the paper's 2 claims, none hold, none fail and 2 lack runs."
+    counted = Finding("claim-x", "x", "text", "", "holds", "")
+    assert ", 1 holds (all counted on the nets, without training) and none" in sentence([counted])
+    assert ", 2 hold (1 counted on the nets, without training) and none" in sentence([counted, *claims("holds")])

@@ -110,6 +110,18 @@ def test_a_published_run_is_evaluated_from_the_weights_beside_its_record(cifar: 
     assert "equal" in asked(elsewhere, cifar.run_id), "the weights alone do as well"
 
 
+def test_published_weights_that_were_damaged_are_refused(cifar: RunConfig, tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    publish([cifar.run_id], cifar.paths.work, results)
+    file = publish_weights(cifar.run_id, cifar.paths.work, results)
+    stored = torch.load(file)
+    stored["model"]["fc.bias"][0] += 1
+    torch.save(stored, file)
+    paths = dataclasses.replace(cifar.paths, work=tmp_path / "work", results=results)
+    with pytest.raises(InputError, match=r"weights\.pt are damaged"):
+        asked(dataclasses.replace(cifar, paths=paths), cifar.run_id)
+
+
 def test_weights_are_published_only_of_a_run_that_still_has_them(cifar: RunConfig, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"the weights of .* cannot be published: .*final\.pt is not there"):
         publish_weights(cifar.run_id, tmp_path / "work", tmp_path / "results")

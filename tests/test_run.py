@@ -23,6 +23,7 @@ from repro import checkpoint
 from repro.config import RunConfig
 from repro.data import Dataset, load
 from repro.errors import InputError, RunError
+from repro.record import environment
 from repro.records import read_record
 from repro.run import run
 from repro.stop import Stopper
@@ -144,6 +145,26 @@ def test_a_kill_in_the_middle_changes_nothing(tmp_path: Path) -> None:
     assert record is not None
     assert record["provenance"]["resumed_at"]
     assert same_weights(whole, killed)
+
+
+def test_a_record_tells_of_every_process_that_made_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, said = config(tmp_path), list[str]()
+    here = environment()
+    for commit, dirty, stopper in (("1" * 40, True, StopAfter(0)), ("2" * 40, False, Stopper(None))):
+        code = here | {"commit": commit, "dirty": dirty}
+        for module in ("outcome", "resume"):
+            monkeypatch.setattr(f"repro.{module}.environment", lambda code=code: code)
+        record = run(one, dataset(one), "repro run …", stopper, said.append)
+    assert "  the steps before were made by commit 1111111, those to come by 2222222" in said
+    assert record is not None
+    told = record["provenance"]
+    assert [(p["commit"][0], p["dirty"], p["from_step"] > 0) for p in told["parts"]] == [
+        ("1", True, False),
+        ("2", False, True),
+    ]
+    assert told["dirty"] is True, "steps of a changed tree are among them"
+    assert told["resumed_at"] == told["parts"][1]["from_step"]
+    assert told["started"] == told["parts"][0]["started"] <= told["finished"]
 
 
 def test_sigterm_saves_and_the_same_command_goes_on(tmp_path: Path) -> None:

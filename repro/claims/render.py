@@ -104,7 +104,8 @@ def _problems(check: Check) -> list[str]:
 
 def _markdown_row(verdict: Verdict) -> list[str]:
     claim = verdict.claim
-    ids = [*verdict.judgement.run_ids, *(verdict.proxy.run_ids if verdict.proxy else ())]
+    proxy = verdict.proxy if verdict.proxy and verdict.proxy.status != "not run" else None
+    ids = [*verdict.judgement.run_ids, *(proxy.run_ids if proxy else ())]
     links = ", ".join(f"[{id}](runs/{id}/record.json)" for id in ids) or NONE
     cells = [f"**{claim.id}**: {claim.text}", claim.where, verdict_text(verdict), proxy_text(verdict), links]
     return [cell.replace("|", "\\|") for cell in cells]

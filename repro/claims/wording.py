@@ -59,8 +59,16 @@ def proxy_text(verdict: Verdict) -> str:
 def judgement_text(judgement: Judgement) -> str:
     """The comparison that the verdict hangs on, in one line, and how many more there are."""
     deciding = [finding for finding in judgement.findings if finding.comparison.decides]
-    if not deciding or judgement.status == "not run":
+    if not deciding:
         return NONE
+    if judgement.status == "not run":
+        there = dict.fromkeys(
+            group_text(group, scale_of(finding.comparison.metric).digits)
+            for finding in deciding
+            for group in finding.groups
+            if group.values
+        )
+        return f"so far {', '.join(there)}" if there else NONE
     first = next(f for f in deciding if f.status == _hangs_on(judgement, deciding))
     more = len(deciding) - 1
     others = f" (+{more} more comparison{'s' * (more > 1)})" if more else ""

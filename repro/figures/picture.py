@@ -109,7 +109,7 @@ def _draw_legend(ax: Axes, plot: Plot, shown: PlottedPanel, chosen: Mapping[str,
     for curve in shown.curves:
         n = shown.n(curve)
         if n:
-            label = curve.label + (f" (n={n})" if n > 1 else "")
+            label = f"{curve.label} (n={n})"
             dash = DASHES[curve.style or "solid"]
             ax.plot([], [], color=chosen[curve.label], linewidth=WIDTHS["bold"], linestyle=dash, label=label)
         else:

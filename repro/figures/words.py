@@ -43,7 +43,8 @@ def _panel(panel: PlottedPanel) -> str:
 def _line(line: PlottedLine) -> str:
     means = line.points["mean"]
     first, last = (f"{_short(means.iloc[i])} at {_short(means.index[i])}" for i in (0, -1))
-    name = f"{line.curve.label}, {line.label}" + (f" (mean of {line.n} seeds)" if line.n > 1 else "")
+    seeds = f"mean of {line.n} seeds" if line.n > 1 else "one seed"
+    name = f"{line.curve.label}, {line.label} ({seeds})"
     return f"{name}: {last}" if len(means) == 1 else f"{name}: from {first} to {last}"
 
 

@@ -55,9 +55,9 @@ class Worker:
             self.process.stdin.flush()
 
     def _start(self, config: RunConfig) -> subprocess.Popen[str]:
-        words = ["-m", "repro.launch.worker", "--width", str(self.place.width), str(config.paths.work)]
+        words = ["-m", "repro.worker", "--parent", str(os.getpid()), "--width", str(self.place.width)]
         process = subprocess.Popen(
-            [sys.executable, *words],
+            [sys.executable, *words, str(config.paths.work)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

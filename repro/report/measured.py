@@ -60,13 +60,13 @@ def name(record: Record) -> str:
 
 
 def _total(records: Sequence[Record]) -> str:
-    """``3 runs, 7.2 device-hours: AMD EPYC, 2 threads 7.2.``"""
+    """``3 runs, 7.2 device-hours of training and evaluation in all (AMD EPYC, 2 threads: 7.2).``"""
     hours: dict[str, float] = defaultdict(float)
     for record in records:
         hours[machine(record, several=False)] += record.wall_seconds * record.execution.world_size / 3600
     parts = "; ".join(f"{name}: {spent:.1f}" for name, spent in hours.items())
     runs = f"{len(records)} run{'s' * (len(records) > 1)}"
-    return f"{runs}, {sum(hours.values()):.1f} hours of training and evaluation in all ({parts})."
+    return f"{runs}, {sum(hours.values()):.1f} device-hours of training and evaluation in all ({parts})."
 
 
 def machine(record: Record, several: bool = True) -> str:
@@ -74,6 +74,8 @@ def machine(record: Record, several: bool = True) -> str:
     execution, name = record.execution, record.provenance.device
     if record.provenance.cuda is None and execution.threads is not None:
         name += f", {execution.threads} threads"
+    if execution.runs_per_gpu != 1:
+        name += ", shared by several runs"  # each of which counts the whole of its time
     return f"{execution.world_size} x {name}" if several and execution.world_size > 1 else name
 
 

@@ -75,13 +75,16 @@ def page(reading: Reading, contents: Contents) -> str:
 
 def sentence(claims: Sequence[Finding]) -> str:
     """What became of the paper's claims, in one sentence."""
-    one = {"holds": "holds", "fails": "fails", "inconclusive": "is inconclusive", "not run": "has not been run"}
-    many = {"holds": "hold", "fails": "fail", "inconclusive": "are inconclusive", "not run": "have not been run"}
+    one = {"holds": "holds", "fails": "fails", "inconclusive": "is inconclusive", "not run": "lacks runs"}
+    many = {"holds": "hold", "fails": "fail", "inconclusive": "are inconclusive", "not run": "lack runs"}
     parts = []
     for status in STATUSES:
-        count = len(_with(claims, status))
+        found = _with(claims, status)
+        count, counted = len(found), sum(not claim.run_ids for claim in found)
         if count or status in ("holds", "fails"):
             words = (one if count == 1 else many).get(status, "cannot be decided by runs of this project")
+            if status == "holds" and counted:
+                words += f" ({'all' if counted == count else counted} counted on the nets, without training)"
             parts.append(f"{count or 'none'} {words}")
     return f"Of the paper's {len(claims)} claims, {', '.join(parts[:-1])} and {parts[-1]}."
 

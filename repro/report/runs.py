@@ -210,13 +210,23 @@ def _told(record: Record, told: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("torch", _text(told.get("torch"))),
         ("CUDA", _text(told.get("cuda"))),
         ("Python", _text(told.get("python"))),
-        ("Wall time", f"{duration(record.wall_seconds)}, {record.images_per_second:,.0f} images/s"),
-        ("Started", _text(told.get("started"))),
+        ("Steps and evaluations", f"{duration(record.wall_seconds)} in all, {record.images_per_second:,.0f} images/s"),
+        ("Started", _started(told)),
         ("Finished", provenance.finished),
         ("Seed", str(record.seed)),
         ("Fingerprint", f"{record.fingerprint}, numerics version {record.numerics_version}"),
     ]
     return [(name, value) for name, value in rows if value]
+
+
+def _started(told: Mapping[str, Any]) -> str:
+    """When, and by how many processes where a run was interrupted; older records know the last one alone."""
+    started, resumed, parts = _text(told.get("started")), told.get("resumed_at"), told.get("parts")
+    if not resumed:
+        return started
+    if not isinstance(parts, list):
+        return f"{started}, the last part, from step {resumed:,}"
+    return f"{started}, in {len(parts)} parts"
 
 
 def _provenance(record: Record) -> Mapping[str, Any]:

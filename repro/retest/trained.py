@@ -158,6 +158,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise InputError(f"the weights {path} cannot be read ({error.strerror or error})") from None
     except Exception as error:  # a file of another kind surfaces as many kinds of error
         raise InputError(f"{path} is not a file of weights alone ({checkpoint.reason(error)})") from None
+    digest = payload.pop(checkpoint.DIGEST, None) if isinstance(payload, dict) else None
+    if digest is not None and digest != checkpoint.digest(payload):
+        raise InputError(f"the weights {path} are damaged: their values do not have the digest that they carry")
     for key in ("model", "state_dict"):
         if isinstance(payload, dict) and isinstance(payload.get(key), dict):
             payload = payload[key]

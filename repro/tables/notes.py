@@ -52,6 +52,8 @@ def measured_notes(paper: PaperTable, measured: Selection, protocol: str) -> lis
     notes.append(f"Protocol `{protocol}`: {VIEWS[paper.view] if protocol == 'paper' else COMMON}.")
     if measured.records:
         notes.append("Measured at the paper's full budget on " + _devices(measured.records) + ".")
+    if single := [row.label for row, group in zip(paper.rows, measured.groups, strict=True) if len(group) == 1]:
+        notes.append(f"One seed alone ({', '.join(single)}): no spread, and a difference that chance may have made.")
     notes += [f"{note[0].upper()}{note[1:]}." for note in measured.notes]
     versions = sorted({record.numerics_version for record in measured.records})
     if len(versions) > 1:

@@ -24,7 +24,6 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from repro.config import DataConfig, RunConfig
-from repro.device import mps
 from repro.record import environment
 from repro.stop import SIGNALS, Stopper
 
@@ -45,12 +44,12 @@ def main(words: Sequence[str]) -> int:
         # Requests come from the launcher alone: a terminal or a scheduler signals all processes at once. A handler
         # rather than SIG_IGN, which compilers and the like would inherit.
         signal.signal(number, _nothing)
-    parent = os.getppid()
-    parser = argparse.ArgumentParser(prog="python -m repro.launch.worker")
+    parser = argparse.ArgumentParser(prog="python -m repro.worker")
+    parser.add_argument("--parent", type=int, required=True, help="the launcher's process id: it may be gone already")
     parser.add_argument("--width", type=int, default=1, help="runs at the same time")
     parser.add_argument("work", help="the work folder, to tell workers apart")
     options = parser.parse_args(words)
-    tell = _teller()
+    parent, tell = options.parent, _teller()
     environment()  # now, as it is cached: the checkout may change while a long sweep trains
     desk = Desk(options.width, tell)
     with ThreadPoolExecutor(options.width) as threads:
@@ -61,6 +60,8 @@ def main(words: Sequence[str]) -> int:
             desk.stopper.stop()
             threading.Thread(target=_end_as_orphan, args=(parent,), daemon=True).start()
     if os.getppid() != parent:
+        from repro.device import mps  # only now: torch comes after the signals and the standard output are seen to
+
         mps.end(dict(os.environ))  # which its launcher can no longer do
     return 0
 
