@@ -20,6 +20,8 @@ from repro.report.shapes import Link
 from repro.resources import shared_dir
 from repro.results import departures, summarize
 
+FILES = ("record.json", "curve.csv", "weights.pt")
+"""What may be published of a run."""
 RUN_FIELDS = ("model.name", "model.depth", "model.shortcut", "data.name")
 
 
@@ -50,6 +52,7 @@ class RunView:
     chart: Chart | None
     no_chart: str
     used_by: tuple[Link, ...]
+    files: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -168,6 +171,7 @@ def _run(record: Record, used_by: Iterable[Link]) -> RunView:
         picture,
         why,
         tuple(used_by),
+        tuple(name for name in FILES if (record.folder / name).is_file()),
     )
 
 
