@@ -83,12 +83,12 @@ def load_last(
     load_optimizer(optimizer, stored["optimizer"])
     state = TrainState.from_dict(stored["state"])
     say(f"  goes on at step {state.step:,} from {path.name}")
+    if state.parts and (then := state.parts[-1]["commit"]) != (here := environment()["commit"]):
+        say(f"  the steps before were made by commit {then[:7]}, those to come by {here[:7]}")
     before = {"ranks": "1"} | stored["setting"]  # which older checkpoints do not say
     changes = [f"{name} {before.get(name)} → {value}" for name, value in made_on.items() if before.get(name) != value]
     if changes:
         say(f"  made under another setting ({', '.join(changes)}): equal up to rounding, not to the last bit")
-    if state.parts and (then := state.parts[-1]["commit"]) != (here := environment()["commit"]):
-        say(f"  the steps before were made by commit {then[:7]}, those to come by {here[:7]}")
     return state, state.step
 
 
