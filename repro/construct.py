@@ -76,7 +76,12 @@ def begin_constructed(
     report = {"from_run": folder.name} | compare(
         deep, shallow, images, feed.stats, batch_size, batches(feed, range(STATISTICS_BATCHES, last)), precision
     )
-    dist.on_first(lambda: write_json(config.work_dir / REPORT, report))
+
+    def keep() -> None:
+        made = read_json(folder / "record.json").get("provenance", {})
+        write_json(config.work_dir / REPORT, report | {"from_dirty": made.get("dirty")})
+
+    dist.on_first(keep)
     return report
 
 

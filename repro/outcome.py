@@ -15,7 +15,7 @@ from repro.data import Dataset
 from repro.data.feeds import Images
 from repro.data.inputs import train_images
 from repro.data.transforms import PixelStats
-from repro.device import arithmetic, device_name, num_threads
+from repro.device import arithmetic, num_threads
 from repro.evaluate import TOP5_CLASSES, Evaluator
 from repro.metrics import Counts
 from repro.models.blocks import BlockNet
@@ -135,13 +135,14 @@ def provenance(
         "provenance": environment()
         | {
             "command": command,
-            "device": device_name(device),
+            "device": ", then ".join(dict.fromkeys(part["device"] for part in parts)),
             "precision": arithmetic(device, config.optim.precision),
             "torch": torch.__version__,
             "cuda": torch.version.cuda if cuda else None,
             "cudnn": cudnn_version() if cuda else None,
             "data_digests": dataset.digests,
-            "dirty": any_dirty([part["dirty"] for part in parts]),
+            # A checkpoint of older code tells nothing of the steps before the first part.
+            "dirty": any_dirty([*[None] * bool(parts[0]["from_step"]), *(part["dirty"] for part in parts)]),
             "resumed_at": parts[-1]["from_step"] or None,
             "started": parts[0]["started"],
             "finished": now(),

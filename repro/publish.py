@@ -25,14 +25,15 @@ def publish(run_ids: list[str], work: Path, results: Path) -> list[Path]:
             raise InputError(f"{run_id!r} is not a finished run in {work}: {nearest(run_id, finished)}")
     if not finished:
         raise InputError(f"there is no finished run in {work} to publish")
-    for run_id in run_ids or finished:
-        there = results / "runs" / run_id / "record.json"
-        if there.is_file() and read_json(there).get("result") != read_json(finished[run_id] / there.name).get("result"):
-            raise InputError(
-                f"{run_id} is published with another result: name the other runs, or delete {there.parent} first"
-            )
+    chosen = run_ids or list(finished)
+    if other := [run_id for run_id in chosen if _differs(finished[run_id], results / "runs" / run_id)]:
+        rest = " ".join(run_id for run_id in chosen if run_id not in other)
+        way = f"`repro publish {rest}` leaves them out, or " if rest else ""
+        raise InputError(
+            f"published with another result: {', '.join(other)}; {way}delete their folders in {results / 'runs'} first"
+        )
     published = []
-    for run_id in run_ids or finished:
+    for run_id in chosen:
         target = results / "runs" / run_id
         try:
             target.mkdir(parents=True, exist_ok=True)
@@ -43,3 +44,9 @@ def publish(run_ids: list[str], work: Path, results: Path) -> list[Path]:
             raise RunError(f"{target} cannot be written ({error.strerror})") from error
         published.append(target)
     return published
+
+
+def _differs(mine: Path, published: Path) -> bool:
+    """Whether a run is published with another result than ``mine`` has."""
+    there = published / "record.json"
+    return there.is_file() and read_json(there).get("result") != read_json(mine / "record.json").get("result")

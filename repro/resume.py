@@ -85,6 +85,11 @@ def load_last(
     say(f"  goes on at step {state.step:,} from {path.name}")
     if state.parts and (then := state.parts[-1]["commit"]) != (here := environment()["commit"]):
         say(f"  the steps before were made by commit {then[:7]}, those to come by {here[:7]}")
+    if config.scale == "paper" and any(part["dirty"] is not False for part in state.parts):
+        say(
+            "  steps before were made from a tree with uncommitted changes or an unknown one: this run will not count "
+            f"as measured; move {config.work_dir} away to train one that does"
+        )
     before = {"ranks": "1"} | stored["setting"]  # which older checkpoints do not say
     changes = [f"{name} {before.get(name)} → {value}" for name, value in made_on.items() if before.get(name) != value]
     if changes:

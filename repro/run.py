@@ -22,7 +22,7 @@ from repro.evaluate import Evaluator, recompute_batch_norm
 from repro.models import build_model
 from repro.models.blocks import BlockNet
 from repro.optim import build_optimizer
-from repro.outcome import evaluator_of, measurements, part, provenance
+from repro.outcome import any_dirty, evaluator_of, measurements, part, provenance
 from repro.profiling import ProfiledStep
 from repro.record import now, write_json
 from repro.resume import claim_folder, last_good, restore
@@ -80,9 +80,11 @@ def run(
     last = payload(net.model, net.optimizer, net.state, net.made_on)
     dist.on_first(lambda: checkpoint.save(config.work_dir / checkpoint.FINAL, last))
     record = measurements(config, dataset, net.state, final, net.model, net.images, net.feed.stats, net.mode)
-    if config.model.constructed_from is not None:
-        record["construction"] = kept_report(config)
     record |= provenance(config, dataset, command, net.device, net.mode, net.state.parts)
+    if config.model.constructed_from is not None:
+        record["construction"] = begun = kept_report(config)
+        trees = [record["provenance"]["dirty"], begun.get("from_dirty")]
+        record["provenance"]["dirty"] = any_dirty(trees)
 
     def leave() -> None:
         write_curve(config.work_dir, net.state.curve)

@@ -49,7 +49,8 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--width", type=int, default=1, help="runs at the same time")
     parser.add_argument("work", help="the work folder, to tell workers apart")
     options = parser.parse_args(words)
-    parent, tell = options.parent, _teller()
+    # On Windows a virtual environment's Python is a process between the two, and a parent's id never changes.
+    parent, tell = os.getppid() if sys.platform == "win32" else options.parent, _teller()
     environment()  # now, as it is cached: the checkout may change while a long sweep trains
     desk = Desk(options.width, tell)
     with ThreadPoolExecutor(options.width) as threads:

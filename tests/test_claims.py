@@ -16,6 +16,7 @@ from repro.claims.evidence import Evidence, Seeds
 from repro.claims.quantities import quantity
 from repro.claims.render import explain, to_json, to_markdown, to_text
 from repro.claims.verdicts import check, command
+from repro.claims.wording import verdict_text
 from repro.compose import plan
 from repro.config import NUMERICS_VERSION, later_defaults, recipe_of
 from repro.errors import InputError
@@ -323,6 +324,13 @@ def test_groups_of_different_numerics_versions_are_not_compared(tmp_path):
     plant(tmp_path, "plain20")
     plant(tmp_path, "plain56", numerics_version=NUMERICS_VERSION - 1)
     assert verdicts(tmp_path)["degradation_cifar"].status == "not run"
+
+
+def test_of_a_claim_without_enough_runs_what_is_there_is_shown(tmp_path):
+    plant(tmp_path, "plain20", seeds=1)
+    text = verdict_text(verdicts(tmp_path)["degradation_cifar"])
+    assert text.startswith("so far ") and text.count("plain-20") == 2
+    assert re.search(r"training error.*: plain-20 [\d.]+ \(n=1\) %; .*test error.*: plain-20 [\d.]+ \(n=1\) %", text)
 
 
 def test_a_record_without_the_measure_is_named_and_left_out(tmp_path):

@@ -66,7 +66,7 @@ def test_a_published_result_is_not_replaced_by_another(tmp_path: Path) -> None:
     values["result"]["final"]["errors"] += 1
     write_json(mine, values)
     before = (results / "runs" / run.run_id / "record.json").read_bytes()
-    with pytest.raises(InputError, match="is published with another result: name the other runs, or delete"):
+    with pytest.raises(InputError, match=f"published with another result: {run.run_id}; delete their folders in"):
         publish([], work, results)
     assert (results / "runs" / run.run_id / "record.json").read_bytes() == before
 

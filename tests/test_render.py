@@ -66,7 +66,7 @@ def test_the_runs_of_the_papers_budget_stand_with_their_device_and_time(tmp_path
     plant(runs, 20, "A", 0, 8.5, science={"optim.nesterov": True}, device="AMD EPYC", cuda=None)
     plant(runs, 110, "A", 0, 6.0, dirty=True)
     edit(next(runs.glob("cifar10-resnet56-*")), "execution", "world_size", value=4)
-    edit(next(runs.glob("cifar10-resnet110-*")), "execution", "runs_per_gpu", value="auto")
+    edit(plant(runs, 44, "A", 0, 7.5), "execution", "runs_per_gpu", value="auto")
     lines = read_evidence(tmp_path / "results").section("measured").splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
     assert ["ResNet-20", "8.75", "8.70 ± 0.08", "−0.05", "5", "NVIDIA H200", "tf32", "1 min 40 s"] in cells
@@ -74,9 +74,11 @@ def test_the_runs_of_the_papers_budget_stand_with_their_device_and_time(tmp_path
     other = ["ResNet-20, optim.nesterov=true", "–", "8.50", "–", "1", "AMD EPYC, 2 threads", "tf32", "1 min 40 s"]
     assert other in cells, "what is set apart says by what"
     assert any(row[:2] == ["ResNet-56", "6.97"] and row[5] == "4 x NVIDIA H200" for row in cells)
-    assert len(cells) == 2 + 4, "neither the proxies nor a tree with changes"
-    # 10 x 100 s, 4 devices for 100 s, and 100 s.
-    assert lines[-1].startswith("12 runs, 0.4 device-hours of training and evaluation in all (")
+    shared = next(row for row in cells if row[0] == "ResNet-44")
+    assert shared[5] == "NVIDIA H200, which several runs may share"
+    assert len(cells) == 2 + 5, "neither the proxies nor a tree with changes"
+    # 10 x 100 s, 4 devices for 100 s, and 2 x 100 s.
+    assert lines[-1].startswith("13 runs, 0.4 device-hours of training and evaluation in all (")
 
 
 def test_without_runs_of_the_papers_budget_the_page_says_so(tmp_path):

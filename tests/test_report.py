@@ -16,6 +16,7 @@ from repro.records import read_records
 from repro.render import read_evidence
 from repro.report.commands import repeat
 from repro.report.page import TEMPLATES, sentence
+from repro.report.runs import _started
 from repro.report.shapes import Cell, Comparison, Finding
 from tests.planted import edit, plant
 from tests.rendered import plant_some, short_table_1
@@ -253,6 +254,22 @@ def test_what_is_refused_or_broken_is_named(tmp_path):
     assert dirty.name in left_out and "uncommitted changes" in left_out
     assert "uncommitted changes" in part(html, f"run-{dirty.name}", "</article>")
     assert "No curve: it has no curve.csv" in part(html, f"run-{blind.name}", "</article>")
+
+
+@pytest.mark.parametrize(
+    ("told", "text"),
+    [
+        ({"started": "T", "resumed_at": None}, "T"),
+        ({"started": "T", "resumed_at": 4000}, "T, the last part, from step 4,000"),
+        ({"started": "T", "resumed_at": 9, "parts": [{"from_step": 0}, {"from_step": 9}]}, "T, in 2 parts"),
+        (
+            {"started": "T", "resumed_at": 9, "parts": [{"from_step": 9}]},
+            "T, from step 9; what was before is not known",
+        ),
+    ],
+)
+def test_when_a_run_started_says_in_how_many_parts(told, text):
+    assert _started(told) == text
 
 
 def test_one_sentence_counts_the_verdicts():

@@ -148,7 +148,7 @@ def test_a_kill_in_the_middle_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_a_record_tells_of_every_process_that_made_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    one, said = config(tmp_path), list[str]()
+    one, said = dataclasses.replace(config(tmp_path), scale="paper"), list[str]()
     here = environment()
     for commit, dirty, stopper in (("1" * 40, True, StopAfter(0)), ("2" * 40, False, Stopper(None))):
         code = here | {"commit": commit, "dirty": dirty}
@@ -156,6 +156,7 @@ def test_a_record_tells_of_every_process_that_made_the_run(tmp_path: Path, monke
             monkeypatch.setattr(f"repro.{module}.environment", lambda code=code: code)
         record = run(one, dataset(one), "repro run …", stopper, said.append)
     assert "  the steps before were made by commit 1111111, those to come by 2222222" in said
+    assert any("this run will not count as measured; move" in line for line in said)
     assert record is not None
     told = record["provenance"]
     assert [(p["commit"][0], p["dirty"], p["from_step"] > 0) for p in told["parts"]] == [

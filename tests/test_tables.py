@@ -59,6 +59,13 @@ def test_an_empty_results_folder_gives_the_published_table_and_the_command(tmp_p
     assert "`repro run exp=cifar_depth_sweep`" in notes
 
 
+def test_one_seed_alone_is_named(tmp_path):
+    plant(tmp_path, 20, "A", 0, 8.5)
+    for seed in range(2):
+        plant(tmp_path, 56, "A", seed, 7.0)
+    assert "One seed alone (ResNet-20): no spread" in markdown(tmp_path)[1]
+
+
 def test_five_seeds_are_a_mean_and_a_sample_deviation(tmp_path):
     for seed, error in enumerate([8.5, 8.6, 8.7, 8.8, 8.9]):
         plant(tmp_path, 20, seed=seed, error=error)

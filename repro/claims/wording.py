@@ -62,17 +62,19 @@ def judgement_text(judgement: Judgement) -> str:
     if not deciding:
         return NONE
     if judgement.status == "not run":
-        there = dict.fromkeys(
-            group_text(group, scale_of(finding.comparison.metric).digits)
-            for finding in deciding
-            for group in finding.groups
-            if group.values
-        )
-        return f"so far {', '.join(there)}" if there else NONE
+        there = [text for finding in deciding if (text := _there(finding))]
+        return f"so far {'; '.join(there)}" if there else NONE
     first = next(f for f in deciding if f.status == _hangs_on(judgement, deciding))
     more = len(deciding) - 1
     others = f" (+{more} more comparison{'s' * (more > 1)})" if more else ""
     return f"{first.comparison.name}: {finding_text(first)}{others}"
+
+
+def _there(finding: Finding) -> str:
+    """The groups of a comparison that have runs; empty where none has."""
+    scale = scale_of(finding.comparison.metric)
+    groups = [group_text(group, scale.digits) for group in finding.groups if group.values]
+    return f"{finding.comparison.name}: {', '.join(groups)}{scale.unit}" if groups else ""
 
 
 def _hangs_on(judgement: Judgement, deciding: list[Finding]) -> str:

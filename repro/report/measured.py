@@ -74,8 +74,8 @@ def machine(record: Record, several: bool = True) -> str:
     execution, name = record.execution, record.provenance.device
     if record.provenance.cuda is None and execution.threads is not None:
         name += f", {execution.threads} threads"
-    if execution.runs_per_gpu != 1:
-        name += ", shared by several runs"  # each of which counts the whole of its time
+    if record.provenance.cuda is not None and execution.runs_per_gpu != 1:
+        name += ", which several runs may share"  # each of which counts the whole of its time
     return f"{execution.world_size} x {name}" if several and execution.world_size > 1 else name
 
 

@@ -207,8 +207,10 @@ def _told(record: Record, told: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Provenance in reading order; what an older record does not have is left out."""
     provenance = record.provenance
     tree = {True: "uncommitted changes", False: "clean tree", None: "tree unknown"}[provenance.dirty]
+    parts = told.get("parts")
+    commits = dict.fromkeys(_text(part.get("commit")) for part in parts) if isinstance(parts, list) else {}
     rows = [
-        ("Commit", f"{provenance.commit or 'unknown'}, {tree}"),
+        ("Commit", f"{', then '.join(commits) or provenance.commit or 'unknown'}, {tree}"),
         ("Device", provenance.device),
         ("Precision", provenance.precision),
         ("torch", _text(told.get("torch"))),
@@ -228,8 +230,10 @@ def _started(told: Mapping[str, Any]) -> str:
     started, resumed, parts = _text(told.get("started")), told.get("resumed_at"), told.get("parts")
     if not resumed:
         return started
-    if not isinstance(parts, list):
+    if not isinstance(parts, list) or not parts:
         return f"{started}, the last part, from step {resumed:,}"
+    if first := parts[0].get("from_step"):
+        return f"{started}, from step {first:,}; what was before is not known"
     return f"{started}, in {len(parts)} parts"
 
 
