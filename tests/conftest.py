@@ -1,11 +1,21 @@
-"""What holds for every test: the caller's settings do not reach it, and GPU tests are skipped where there is none."""
+"""What holds for every test: the caller's settings do not reach it, and GPU tests are skipped where there is none.
+
+What several files of tests stand on is imported only by those that ask for it.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from tests.hosts import Host
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Processes share the cores: with threads of their own they would only stand in each other's way.
@@ -21,6 +31,26 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """``REPRO_WORK`` and its like, set in the caller's shell, must not decide where a test reads and writes."""
     for name in [name for name in os.environ if name.startswith("REPRO_")]:
         monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def arrays(monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarray]:
+    """The arrays of a tiny CIFAR-10, whose digests are the known ones while the test runs."""
+    from tests.tiny_cifar10 import use_tiny
+
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")  # where all sources of the tests are
+    return use_tiny(monkeypatch)
+
+
+@pytest.fixture
+def host(arrays: dict[str, np.ndarray]) -> Iterator[Host]:
+    """A host on this machine with the official archive of the tiny CIFAR-10."""
+    from tests.hosts import Host
+    from tests.tiny_cifar10 import official_archive
+
+    served = Host(official_archive(arrays))
+    yield served
+    served.close()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -8,29 +8,15 @@ import numpy as np
 from PIL import Image
 
 from repro.config import DataConfig
+from tests import tiny_cifar10
 
 CLASSES = ("n01440764", "n01443537", "n02105855")
 
 
 def config(name: str = "imagenet", **changes: object) -> DataConfig:
     """Small crops of a folder that is not the whole set."""
-    values = {
-        "name": name,
-        "split": "train",
-        "image_size": 32,
-        "train_images": None,
-        "test_images": None,
-        "mean": "per_pixel",
-        "std": "none",
-        "pad": 0,
-        "pad_order": "after_mean",
-        "flip": True,
-        "resize": (36, 48),
-        "eval_resize": 40,
-        "colour": "pca",
-        "partial": True,
-    }
-    return DataConfig(**{**values, **changes})  # type: ignore[arg-type]
+    photos = {"pad": 0, "resize": (36, 48), "eval_resize": 40, "colour": "pca", "partial": True}
+    return tiny_cifar10.config(name, **{**photos, **changes})
 
 
 def picture(seed: int, height: int | None = None, width: int | None = None) -> Image.Image:

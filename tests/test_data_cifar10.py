@@ -24,16 +24,10 @@ from tests.tiny_cifar10 import (
     pickles_of,
     tarball,
     tiny_arrays,
-    use_tiny,
     write_archive,
     write_batches,
     write_npm_tarball,
 )
-
-
-@pytest.fixture
-def arrays(monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarray]:
-    return use_tiny(monkeypatch)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,23 +20,10 @@ from repro.data.fetch import fetch_cifar10
 from repro.data.sources import NpmPackage, Source
 from repro.errors import InputError
 from tests import runs
-from tests.hosts import Host, Shelf, Words, archive, assert_complete, posix
-from tests.tiny_cifar10 import config, npm_tarball, official_archive, tiny_arrays, use_tiny, write_npm_tarball
+from tests.hosts import Shelf, Words, archive, assert_complete, posix
+from tests.tiny_cifar10 import config, npm_tarball, tiny_arrays, write_npm_tarball
 
 REPO = Path(__file__).parents[1]
-
-
-@pytest.fixture
-def arrays(monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarray]:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    return use_tiny(monkeypatch)
-
-
-@pytest.fixture
-def host(arrays: dict[str, np.ndarray]) -> Iterator[Host]:
-    served = Host(official_archive(arrays))
-    yield served
-    served.close()
 
 
 # --- copies that are there, and no source at all
@@ -166,6 +153,7 @@ def child(code: str, *words: str) -> subprocess.Popen[str]:
     """Another process in which the tiny arrays are the known ones; ``code`` finds its words in ``sys.argv``."""
     setup = (
         "import os, signal, sys\nimport pytest\nfrom pathlib import Path\nfrom tests.test_data_fetch import *\n"
+        "from tests.tiny_cifar10 import use_tiny\n"
         "patch = pytest.MonkeyPatch()\narrays = use_tiny(patch)\nroot = Path(sys.argv[1])\n"
     )
     env = {**os.environ, "NO_PROXY": "127.0.0.1"}

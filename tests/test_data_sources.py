@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,22 +14,8 @@ from repro.data import cifar10
 from repro.data.fetch import fetch_cifar10
 from repro.data.sources import NpmPackage, Progress, npm_reason
 from repro.errors import InputError
-from tests.hosts import Host, Shelf, Words, archive, assert_complete, lay_part, posix
-from tests.tiny_cifar10 import npm_tarball, official_archive, use_tiny
-
-
-@pytest.fixture
-def arrays(monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarray]:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    return use_tiny(monkeypatch)
-
-
-@pytest.fixture
-def host(arrays: dict[str, np.ndarray]) -> Iterator[Host]:
-    served = Host(official_archive(arrays))
-    yield served
-    served.close()
-
+from tests.hosts import Shelf, Words, archive, assert_complete, lay_part, posix
+from tests.tiny_cifar10 import npm_tarball
 
 # --- the official archive
 
