@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from repro.compose import choices, describe, plan
+from repro.config import recipe_of
 from repro.errors import InputError
 from repro.paper import load_recipe, load_table
 from tests.runs import configs
@@ -94,6 +95,17 @@ def test_a_scale_only_changes_the_budget_not_the_net() -> None:
     assert paper.model.shortcut == smoke.model.shortcut
     assert paper.optim.momentum == smoke.optim.momentum
     assert smoke.optim.steps < paper.optim.steps == 64000
+
+
+def test_a_tenth_of_the_budget_changes_the_steps_and_when_to_evaluate_and_nothing_else() -> None:
+    (paper,), (tenth,) = plan(["scale=paper"]).runs, plan(["scale=tenth"]).runs
+    before, after = recipe_of(paper.science()), recipe_of(tenth.science())
+    assert {key: value for key, value in after.items() if value != before[key]} == {
+        "optim.steps": 6400,
+        "optim.milestones": [3200, 4800],
+        "eval.every_steps": 400,
+    }
+    assert tenth.run_id == "cifar10-resnet20-tenth-s0-2edf3680"
 
 
 @pytest.mark.parametrize(
