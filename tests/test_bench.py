@@ -32,6 +32,7 @@ from repro.config import RunConfig
 from repro.data import Split, load
 from repro.errors import InputError
 from repro.models.blocks import BasicBlock
+from repro.openmp import spin_settings
 from tests.runs import config
 
 GPU = {"device": "cuda", "best_step": "graph", "step_modes": ["eager", "graph", "compile"]}
@@ -416,6 +417,7 @@ def test_quick_prints_tables_and_keeps_every_round(
     device = document["device"]
     assert (device["device"], device["threads"], device["torch"]) == ("cpu", 1, torch.__version__)
     assert (device["data"], device["data_stands_in"]) == ("synthetic", False)
+    assert device["spin"] == spin_settings() != {}
     assert [part["state"] for part in document["parts"]] == ["done"] * 3
     (measured,) = [part["result"] for part in document["parts"] if part["kind"] == "case"]
     assert measured["flops_share"] > 0

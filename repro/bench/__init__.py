@@ -92,7 +92,10 @@ def check_step(config: RunConfig, device: dict[str, Any]) -> None:
 
 def headline(document: Document) -> str:
     device = document["device"]
-    where = device["name"] + (f", {device['threads']} threads" if device["device"] == "cpu" else "")
+    where = device["name"]
+    if device["device"] == "cpu":
+        spin = [f"{name}={value}" for name, value in device["spin"].items()]
+        where = ", ".join([where, f"{device['threads']} threads", *spin])
     data = device["data"] + (" (CIFAR-10 is not stored here)" if device["data_stands_in"] else "")
     return f"on {where}, torch {device['torch']}, data {data}; at most {duration(60 * document['minutes'])}"
 

@@ -29,6 +29,7 @@ from repro.config import DataConfig, RunConfig
 from repro.data import Dataset, load
 from repro.data.cifar10 import ARRAYS, missing_files
 from repro.device import arithmetic, device_name, num_threads, set_up
+from repro.openmp import spin_settings
 from repro.step import pick_step, step_modes
 from repro.train import is_eval_step
 
@@ -50,6 +51,7 @@ def describe(config: RunConfig) -> dict[str, Any]:
         "name": device_name(device),
         "threads": num_threads(config.execution),
         "cores": os.cpu_count(),
+        "spin": spin_settings(),
         "memory_bytes": properties.total_memory if properties else None,
         "torch": str(torch.__version__),  # its own type would make the process that asks import torch
         "cuda": torch.version.cuda if cuda else None,
