@@ -16,6 +16,7 @@ from repro.errors import InputError, RunError, nearest
 from repro.words import paths_from, quiet_caches, say, words_together
 
 if TYPE_CHECKING:
+    from repro.compose import Plan
     from repro.config import RunConfig
     from repro.execution import ExecutionConfig
     from repro.launch import Result
@@ -240,7 +241,7 @@ def run_command(options: argparse.Namespace) -> int:
         say(instructions(planned.runs[0].execution, options.words))
         return 0
     quiet_caches(planned.runs[0].paths.work)
-    launch = engine(planned.runs, options.detach)
+    launch = engine(planned, options.detach)
     from repro.records import Record, read_record
     from repro.summary import Summary
 
@@ -285,13 +286,13 @@ def several_machines(execution: ExecutionConfig) -> bool:
     return execution.nodes > 1 and execution.engine == "local" and not spans(execution.nodes)
 
 
-def engine(runs: list[RunConfig], detach: bool) -> Callable[..., Result]:
+def engine(planned: Plan, detach: bool) -> Callable[..., Result]:
     """What carries out the plan: this machine, or Slurm.
 
     Raises:
         InputError: ``--detach`` has nothing to detach from.
     """
-    if runs[0].execution.engine == "slurm":
+    if planned.runs[0].execution.engine == "slurm":
         from repro import slurm_collect
 
         return functools.partial(slurm_collect.launch, detach=detach)
@@ -299,7 +300,7 @@ def engine(runs: list[RunConfig], detach: bool) -> Callable[..., Result]:
         raise InputError("--detach needs execution=slurm: a run on this machine ends with its command")
     from repro.launch import launch
 
-    return launch
+    return functools.partial(launch, line_of=planned.line_of)
 
 
 def show_command(options: argparse.Namespace) -> int:

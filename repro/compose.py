@@ -37,6 +37,8 @@ class Plan:
     protocol: str
     words: list[str]
     """The words as given, which repeat the plan."""
+    line_of: dict[str, int]
+    """By run id: which line of the experiments' sweeps asks for the run first; the most important line is the first."""
 
 
 def plan(words: list[str]) -> Plan:
@@ -51,15 +53,18 @@ def plan(words: list[str]) -> Plan:
         raise InputError(f"{twice[0]} is given twice")
     settings = Settings()
     runs: dict[str, RunConfig] = {}
+    line_of: dict[str, int] = {}
     protocol = "paper"
-    for point in points(given, settings):
-        values = settings.compose(point)
-        protocol = values.pop("protocol")
-        config = run_config(values, point)
-        runs.setdefault(config.run_id, config)
+    for number, line in enumerate(lines(given, settings)):
+        for point in line:
+            values = settings.compose(point)
+            protocol = values.pop("protocol")
+            config = run_config(values, point)
+            runs.setdefault(config.run_id, config)
+            line_of.setdefault(config.run_id, number)
     if protocol not in PROTOCOLS:
         raise InputError(f"protocol={protocol} is unknown: {nearest(str(protocol), PROTOCOLS)}")
-    return Plan(list(runs.values()), protocol, words)
+    return Plan(list(runs.values()), protocol, words, line_of)
 
 
 def refuse_sweeps_of_execution(words: Sequence[str]) -> None:
@@ -82,8 +87,8 @@ def run_config(values: dict[str, Any], point: dict[str, Override]) -> RunConfig:
     return RunConfig.from_dict(values)
 
 
-def points(given: list[Override], settings: Settings) -> Iterator[dict[str, Override]]:
-    """The points of the sweep: each line of the experiment's ``sweep``, with what the user gave in its place."""
+def lines(given: list[Override], settings: Settings) -> Iterator[Iterator[dict[str, Override]]]:
+    """Yield the points of each line of the experiments' ``sweep``, with what the user gave in its place."""
     user = {o.key_or_group: o for o in given}
     groups = {key: o for key, o in user.items() if key in GROUPS}
     for word in groups.values():
@@ -91,10 +96,9 @@ def points(given: list[Override], settings: Settings) -> Iterator[dict[str, Over
     for chosen in product(groups):
         for word in user.values():
             settings.check(word, chosen)
-        lines = settings.composed(chosen).get("sweep") or [""]
-        for line in lines:
+        for line in settings.composed(chosen).get("sweep") or [""]:
             swept = {o.key_or_group: o for o in map(parse, str(line).split())}
-            yield from product(swept | user | chosen)
+            yield product(swept | user | chosen)
 
 
 def product(words: dict[str, Override]) -> Iterator[dict[str, Override]]:

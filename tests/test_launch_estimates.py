@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from repro.cli import main
 from repro.config import RunConfig
 from repro.launch.estimates import PlanProgress, forecast, longest_first
 from repro.launch.places import Place
+from repro.launch.pool import Pool
 from repro.record import write_json
 from tests.runs import configs
 
@@ -25,14 +28,35 @@ def tell(run: RunConfig, step: int, seconds_left: float) -> None:
     write_json(run.work_dir / "progress.json", told)
 
 
-def test_the_longest_run_comes_first_within_its_experiment(tmp_path: Path) -> None:
-    first = configs(tmp_path, "exp=cifar_residual_vs_plain", "model.depth=8,14")
-    second = configs(tmp_path, "model.depth=20,26")
-    seconds = {run.run_id: float(run.model.depth) for run in [*first, *second]}
-    order = longest_first([*first, *second], seconds)
-    assert [run.model.depth for run in order] == [14] * (len(first) // 2) + [8] * (len(first) // 2) + [26, 20]
-    same = dict.fromkeys(seconds, 1.0)
-    assert longest_first([*first, *second], same) == [*first, *second], "equals stay in the given order"
+def test_the_longest_run_comes_first_within_its_line(tmp_path: Path) -> None:
+    runs = configs(tmp_path, "model.depth=8,14,20,26")
+    seconds = {run.run_id: float(run.model.depth) for run in runs}
+    line_of = {run.run_id: int(run.model.depth > 14) for run in runs}
+    assert [run.model.depth for run in longest_first(runs, seconds, line_of)] == [14, 8, 26, 20]
+    assert [run.model.depth for run in longest_first(runs, seconds, {})] == [26, 20, 14, 8]
+    assert longest_first(runs, dict.fromkeys(seconds, 1.0), {}) == runs, "equals stay in the given order"
+
+
+def test_all_of_the_papers_runs_start_in_the_order_of_their_worth(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By way of the command: what the plan says of its lines must come to the queue."""
+    queued: list[RunConfig] = []
+
+    def train(pool: Pool, waiting: Sequence[RunConfig], stopper: object) -> None:
+        queued.extend(waiting)
+
+    monkeypatch.setattr(Pool, "train", train)
+    monkeypatch.setattr("repro.launch.seconds_of", lambda runs, _: {run.run_id: float(run.model.depth) for run in runs})
+    words = ("exp=cifar_paper", "execution.parallel=2", "data=synthetic", "scale=smoke", "execution.progress=none")
+    assert main(["run", *words, "device=cpu", "execution.threads=1", f"paths.work={tmp_path}"]) == 0
+    depths = [(run.model.label, run.seed) for run in queued]
+    assert {run.model.depth for run in queued[:4]} == {20, 56}, "the nets of Figure 1"
+    assert [run.model.depth for run in queued[:2]] == [56, 56], "the longest of them first"
+    assert depths[4] == ("ResNet-110", 0)
+    assert depths.index(("ResNet-1202", 0)) > depths.index(("ResNet-110", 4))
+    assert {run.model.depth for run in queued[-2:]} == {1202}
+    assert len(depths) == len({run.run_id for run in queued})
 
 
 def test_the_time_of_a_plan_is_shared_but_not_below_its_longest_run(tmp_path: Path) -> None:

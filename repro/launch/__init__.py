@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,9 +38,19 @@ class Result:
     exit_code: int = 0
 
 
-def launch(configs: list[RunConfig], command: str, say: Say, finished: Callable[[RunConfig], None]) -> Result:
-    """Trains what is missing, one run after the other or several at once; ``finished`` is called after each run that
-    ends with a record.
+def launch(
+    configs: list[RunConfig],
+    command: str,
+    say: Say,
+    finished: Callable[[RunConfig], None],
+    line_of: Mapping[str, int] | None = None,
+) -> Result:
+    """Trains what is missing, one run after the other or several at once.
+
+    Args:
+        finished: Called after each run that ends with a record.
+        line_of: The plan's line of each run, by run id. Runs at once start line by line, the longest of a line first;
+            without it all runs are of one line.
 
     Raises:
         InputError: Something that the plan needs is wrong; nothing was started.
@@ -61,7 +71,7 @@ def launch(configs: list[RunConfig], command: str, say: Say, finished: Callable[
         on_cpu = waiting[0].execution.device == "cpu"
         waiting = share_processors(waiting, places_for(configs) if on_cpu else places)
         say(summary(configs, waiting))
-        carry_out(waiting, places, command, say, finished, result)
+        carry_out(waiting, places, command, say, finished, result, line_of or {})
     result.finished = [c for c in configs if is_done(c)]
     done = {c.run_id for c in result.finished}
     result.elsewhere = [run_id for run_id in result.elsewhere if run_id not in done]
@@ -85,6 +95,7 @@ def carry_out(
     say: Say,
     finished: Callable[[RunConfig], None],
     result: Result,
+    line_of: Mapping[str, int],
 ) -> None:
     """Trains ``waiting`` and notes in ``result`` what went wrong."""
     datasets = load_all(waiting, say)
@@ -108,7 +119,7 @@ def carry_out(
     with Stopper(waiting[0].execution.max_minutes) as stopper:
         if places:
             datasets.clear()  # each worker has its own
-            at_once(longest_first(waiting, seconds), places, command, stopper, seconds, say, ended)
+            at_once(longest_first(waiting, seconds, line_of), places, command, stopper, seconds, say, ended)
         else:
             left_over = one_after_another(waiting, datasets, command, stopper, say, ended)
             if left_over:

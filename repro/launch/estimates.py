@@ -28,11 +28,15 @@ def seconds_of(configs: Sequence[RunConfig], datasets: Mapping[DataConfig, Datas
     return {config.run_id: estimate(config, speed, *sizes[config.data]).seconds for config in configs}
 
 
-def longest_first(configs: Sequence[RunConfig], seconds: Mapping[str, float]) -> list[RunConfig]:
-    """The runs of one experiment after those of another, in the given order, and among these the longest first: a
-    long run that starts last would have the machine to itself."""
-    experiments = list(dict.fromkeys(config.exp for config in configs))
-    return sorted(configs, key=lambda config: (experiments.index(config.exp), -seconds[config.run_id]))
+def longest_first(
+    configs: Sequence[RunConfig], seconds: Mapping[str, float], line_of: Mapping[str, int]
+) -> list[RunConfig]:
+    """Sort runs by the plan's lines, and the longest first within a line.
+
+    A long run that starts last would have the machine to itself. Lines keep their order, because a plan that is
+    interrupted must have made what its first lines ask for.
+    """
+    return sorted(configs, key=lambda config: (line_of.get(config.run_id, 0), -seconds[config.run_id]))
 
 
 def forecast(configs: Sequence[RunConfig], places: Sequence[Place], seconds: Mapping[str, float]) -> str:
