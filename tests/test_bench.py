@@ -25,7 +25,7 @@ from repro.bench.measure import case, pairs, projected_seconds, run_together, sp
 from repro.bench.parts import Part, all_parts, quick_parts, usual_parts
 from repro.bench.rig import Rig, repeat
 from repro.bench.tables import report
-from repro.bench.textbook import MEAN, STD, PilImages, Textbook
+from repro.bench.textbook import MEAN, STD, PilImages, Textbook, torch_defaults
 from repro.bench.worker import PartFailedError, Worker
 from repro.cli import main
 from repro.config import RunConfig
@@ -197,6 +197,24 @@ def test_textbook_batches_have_mean_zero_and_deviation_one_on_pixels_like_cifars
     batch = torch.stack([images[i][0] for i in range(64)])
     assert batch.mean((0, 2, 3)).tolist() == pytest.approx([0, 0, 0], abs=0.03)
     assert batch.std((0, 2, 3)).tolist() == pytest.approx([0.5, 0.5, 0.5], abs=0.03)
+
+
+@pytest.mark.parametrize(("older", "newer"), [("high", "tf32"), ("highest", "ieee")])
+def test_the_textbook_sets_both_flags_of_a_products_precision_and_puts_them_back(older: str, newer: str) -> None:
+    """torch refuses every product of a GPU where the two differ, and to tell ``allow_tf32``."""
+    matmul = torch.backends.cuda.matmul
+    before = torch.get_float32_matmul_precision(), matmul.fp32_precision
+    try:
+        torch.set_float32_matmul_precision(older)
+        matmul.fp32_precision = newer
+        with torch_defaults():
+            assert (torch.get_float32_matmul_precision(), matmul.fp32_precision) == ("highest", "ieee")
+            assert not matmul.allow_tf32
+        assert (torch.get_float32_matmul_precision(), matmul.fp32_precision) == (older, newer)
+        assert matmul.allow_tf32 == (newer == "tf32")
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        matmul.fp32_precision = before[1]
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads the state of processes")

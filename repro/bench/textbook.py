@@ -130,15 +130,18 @@ class Textbook:
 
 @contextlib.contextmanager
 def torch_defaults() -> Iterator[None]:
-    """torch's own arithmetic, with cuDNN trying its algorithms as those scripts ask for, and back to what was set."""
+    """Set torch's own arithmetic, with cuDNN trying its algorithms as those scripts ask; put back what was set."""
     matmul, conv = torch.backends.cuda.matmul, torch.backends.cudnn.conv  # type: ignore[attr-defined]
     cudnn = torch.backends.cudnn
     before = matmul.fp32_precision, conv.fp32_precision, cudnn.benchmark, cudnn.deterministic
-    deterministic = torch.are_deterministic_algorithms_enabled()
+    deterministic, older = torch.are_deterministic_algorithms_enabled(), torch.get_float32_matmul_precision()
+    # The older flag sets the newer one too, so it comes first. cuBLAS refuses every product where the two differ.
+    torch.set_float32_matmul_precision("highest")
     matmul.fp32_precision, conv.fp32_precision, cudnn.benchmark, cudnn.deterministic = "ieee", "tf32", True, False
     torch.use_deterministic_algorithms(False)
     try:
         yield
     finally:
+        torch.set_float32_matmul_precision(older)
         matmul.fp32_precision, conv.fp32_precision, cudnn.benchmark, cudnn.deterministic = before
         torch.use_deterministic_algorithms(deterministic)
