@@ -61,6 +61,8 @@ def test_runs_that_share_a_gpu_get_processes_where_mps_starts_and_threads_elsewh
     control.chmod(0o755)
     some = runs(tmp_path, "execution.runs_per_gpu=2", f"paths.work={os.path.relpath(tmp_path / 'w')}")
     monkeypatch.setattr("repro.device.mps.LONGEST_PATH", 1000)
+    client = f"import os; print('client', os.environ['CUDA_MPS_PIPE_DIRECTORY'], file=open({str(log)!r}, 'a'))"
+    monkeypatch.setattr("repro.device.mps.CLIENT", client)
     places = places_for(some)
     with shared_gpus(places, some) as found:
         assert found == (places, {}), "there is no MPS here"
@@ -69,7 +71,13 @@ def test_runs_that_share_a_gpu_get_processes_where_mps_starts_and_threads_elsewh
         assert apart == [Place(1, "0"), Place(1, "0"), Place(1, "1"), Place(1, "1")]
         pipe = environment["CUDA_MPS_PIPE_DIRECTORY"]
         assert Path(pipe).is_dir() and Path(pipe).parent == some[0].paths.work
-    assert log.read_text().splitlines() == [f"-d {pipe}", f"quit {pipe}"]
+    assert log.read_text().splitlines() == [f"-d {pipe}", f"client {pipe}", f"quit {pipe}"]
+    assert not Path(pipe).exists()
+    # The daemon starts and its server does not, as in some containers: no client gets a GPU.
+    monkeypatch.setattr("repro.device.mps.CLIENT", f"{client}; raise SystemExit(1)")
+    with shared_gpus(places, some) as found:
+        assert found == (places, {})
+        assert log.read_text().splitlines()[3:] == [f"-d {pipe}", f"client {pipe}", f"quit {pipe}"], "it is ended first"
     assert not Path(pipe).exists()
 
 

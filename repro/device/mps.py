@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +20,7 @@ LONGEST_PATH = 80
 
 @contextlib.contextmanager
 def mps(work: Path) -> Iterator[dict[str, str] | None]:
-    """Starts an MPS daemon of this process's own; gives the environment of its clients, or None where none starts."""
+    """Start an MPS daemon of this process's own; give the environment of its clients, or None where it serves none."""
     folder = work / f"mps-{os.getpid()}"
     if shutil.which(CONTROL) is None or len(str(folder)) > LONGEST_PATH:
         yield None
@@ -29,11 +30,29 @@ def mps(work: Path) -> Iterator[dict[str, str] | None]:
     environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"} | settings
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        started = call("-d", environment=environment)
-        yield settings if started else None
+        if call("-d", environment=environment) and client_starts(environment):
+            yield settings
+            return
     finally:
         end(environment)
         shutil.rmtree(folder, ignore_errors=True)
+    yield None
+
+
+CLIENT = """
+import ctypes
+cuda, device, context = ctypes.CDLL("libcuda.so.1"), ctypes.c_int(), ctypes.c_void_p()
+error = cuda.cuInit(0) or cuda.cuDeviceGet(ctypes.byref(device), 0)
+raise SystemExit(bool(error or cuda.cuDevicePrimaryCtxRetain(ctypes.byref(context), device)))
+"""
+
+
+def client_starts(environment: dict[str, str]) -> bool:
+    """Return whether a process under this daemon can use a GPU.
+
+    In containers and virtual machines the daemon may start where its server cannot. No worker would then see a GPU.
+    """
+    return succeeds([sys.executable, "-c", CLIENT], environment)
 
 
 def end(environment: dict[str, str]) -> None:
@@ -43,10 +62,15 @@ def end(environment: dict[str, str]) -> None:
 
 
 def call(*words: str, environment: dict[str, str], said: str = "") -> bool:
-    """Whether the control program did what it was told."""
+    """Return whether the control program did what it was told."""
+    return succeeds([CONTROL, *words], environment, said)
+
+
+def succeeds(command: list[str], environment: dict[str, str], said: str = "") -> bool:
+    """Return whether ``command``, which reads ``said``, ends in time with exit code 0."""
     try:
         done = subprocess.run(
-            [CONTROL, *words],
+            command,
             env=environment,
             input=said,
             text=True,
