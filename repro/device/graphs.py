@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import TypeVar
 
@@ -47,7 +49,23 @@ def record_graph(function: Callable[[], T], undo: Callable[[], None] = lambda: N
         undo()
         graph = torch.cuda.CUDAGraph()
         # thread_local: a neighbour in the same process may take memory meanwhile.
-        with torch.cuda.graph(graph, stream=aside, capture_error_mode="thread_local"):
+        with no_collection(), torch.cuda.graph(graph, stream=aside, capture_error_mode="thread_local"):
             result = function()
         current.wait_stream(aside)
         return graph, result
+
+
+@contextlib.contextmanager
+def no_collection() -> Iterator[None]:
+    """Keep garbage collection off, after a last one before.
+
+    Graphs of earlier runs may be part of reference cycles. Collecting them destroys them, which spoils a recording.
+    """
+    was_on = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
