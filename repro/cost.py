@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import statistics
+import math
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 
 import torch
 
 from repro.config import ModelConfig, RunConfig
-from repro.device import autocast, device_name, memory_format, num_threads, set_up
-from repro.errors import InputError, RunError
+from repro.device import autocast, memory_format, num_threads, set_up
 from repro.models.blocks import BasicBlock
 from repro.models.count import Size, activation_bytes, measure
-from repro.record import read_json, write_json
 
 BACKWARD = 2
 """Backward passes cost two forward passes: the gradients of the inputs and of the weights."""
@@ -27,6 +24,10 @@ TIMED: dict[str, tuple[int, tuple[tuple[int, int], ...]]] = {
     "imagenet_resnet": (8, ((64, 56), (128, 28), (256, 14), (512, 7))),
 }
 """Batch size, and the filters and map size of each stage, that the speed of a family of nets is measured at."""
+
+
+WINDOWS = 5
+WINDOW_PASSES = 2
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Estimate:
 
 
 def estimate(config: RunConfig, speed: Speed, train_images: int, eval_images: int) -> Estimate:
-    """Parameters, multiply-adds of an image, steps and time of a run, evaluations included.
+    """Count parameters, multiply-adds of an image and steps of a run, and estimate its time, evaluations included.
 
     Args:
         train_images: Images in an epoch.
@@ -77,59 +78,69 @@ def memory(config: RunConfig, size: Size) -> int:
 
 
 def calibrate(config: RunConfig) -> Speed:
-    """The speed of this device, measured once and kept in ``paths.work``; takes about a second."""
+    """Measure the speed of this device, once in a process; takes about a second.
+
+    It is not kept for later ones: what was measured beside other programs would be wrong without them.
+    """
     device = set_up(config.execution, config.optim.precision)
-    threads = num_threads(config.execution)
-    name = f"{device_name(device)}, {threads} threads, {config.optim.precision}, torch {torch.__version__}"
-    name += "" if config.model.name == "cifar_resnet" else f", {config.model.name}"
-    path = config.paths.work / "calibration.json"
-    known = _read(path)
-    if name not in known:
-        known[name] = asdict(measure_speed(device, config.model.name, config.optim.precision))
-        # Kept if it can be: a full disk must not hinder a command that only wants to say how long it takes.
-        with contextlib.suppress(OSError, RunError):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(path, known)
-    speed = Speed(**known[name])
+    speed = measure_speed(device, num_threads(config.execution), config.model.name, config.optim.precision)
     # One CUDA graph launches a whole step: what single launches cost does not count there (repro.step).
     graph = device.type == "cuda" and config.execution.step != "eager"
     return replace(speed, block_seconds=0.0) if graph else speed
 
 
-def _read(path: Path) -> dict[str, dict[str, float]]:
-    try:
-        return read_json(path)
-    except InputError:
-        return {}
+@cache
+def measure_speed(device: torch.device, threads: int, family: str, precision: str) -> Speed:
+    """Time a basic block of each stage at the paper's map sizes, and one on next to no data.
 
-
-def measure_speed(device: torch.device, family: str, precision: str) -> Speed:
-    """Times a basic block of each stage at the paper's map sizes, and one on next to no data."""
+    Args:
+        threads: As they are set already; the speed is remembered by them.
+    """
     batch_size, stages = TIMED[family]
-    block_config = ModelConfig("cifar_resnet", 20, "A", "stride", "he_fan_in", batch_size, 0.1, 1e-5)
-    macs = seconds = 0.0
-    for channels, map_size in stages:
-        block = BasicBlock(channels, channels, 1, block_config)
-        seconds += _time_block(block, torch.randn(batch_size, channels, map_size, map_size), device, precision)
-        macs += (1 + BACKWARD) * 2 * 9 * channels**2 * map_size**2 * batch_size
-    tiny_config = ModelConfig("cifar_resnet", 20, "A", "stride", "he_fan_in", 2, 0.1, 1e-5)
-    launch = _time_block(BasicBlock(16, 16, 1, tiny_config), torch.randn(2, 16, 4, 4), device, precision)
-    return Speed(macs / max(seconds - 3 * launch, seconds / 10), launch)
+    shapes = [(batch_size, channels, map_size) for channels, map_size in stages]
+    tiny = (2, 16, 4)
+    passes = [block_pass(shape, device, precision) for shape in (*shapes, tiny)]
+    *seconds, launch = fastest(passes)
+    macs = sum((1 + BACKWARD) * 2 * 9 * channels**2 * map_size**2 * batch_size for channels, map_size in stages)
+    return Speed(macs / max(sum(seconds) - 3 * launch, sum(seconds) / 10), launch)
 
 
-def _time_block(block: torch.nn.Module, x: torch.Tensor, device: torch.device, precision: str) -> float:
-    """Median seconds of a forward and backward pass, in the layout that nets are trained in."""
+def fastest(passes: Sequence[Callable[[], None]]) -> list[float]:
+    """Return the seconds of each pass in the fastest of several short windows.
+
+    Other programs only ever slow a window down. The windows of one pass lie apart, so that a busy moment is not in all.
+    """
+    best = [math.inf] * len(passes)
+    for _ in range(WINDOWS):
+        for number, run in enumerate(passes):
+            start = time.perf_counter()
+            for _ in range(WINDOW_PASSES):
+                run()
+            best[number] = min(best[number], (time.perf_counter() - start) / WINDOW_PASSES)
+    return best
+
+
+def block_pass(shape: tuple[int, int, int], device: torch.device, precision: str) -> Callable[[], None]:
+    """Build a block's forward and backward pass, in the layout that nets are trained in, and warm it up.
+
+    Args:
+        shape: Images, channels, and the side of the map.
+    """
+    num_images, channels, map_size = shape
+    config = ModelConfig("cifar_resnet", 20, "A", "stride", "he_fan_in", num_images, 0.1, 1e-5)
+    block = BasicBlock(channels, channels, 1, config)
     block.to(device, memory_format=memory_format(device))  # type: ignore[call-overload]
+    x = torch.randn(num_images, channels, map_size, map_size)
     x = x.to(device, memory_format=memory_format(device)).requires_grad_(True)
     waits: dict[str, Callable[[], None]] = {"cuda": torch.cuda.synchronize, "mps": torch.mps.synchronize}
     wait = waits.get(device.type, lambda: None)
-    times = []
-    for _ in range(8):
-        wait()
-        start = time.perf_counter()
+
+    def run() -> None:
         with autocast(device, precision):
             y = block(x)
         y.float().sum().backward()
         wait()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times[2:])
+
+    for _ in range(2):
+        run()
+    return run

@@ -64,8 +64,12 @@ class Progress:
             self._bar.update(step - self._bar.n)
         elif self.style == "lines" and time.monotonic() - self._shown >= LINE_SECONDS:
             self._shown = time.monotonic()
-            left = (self.steps - step) * (self._shown - self._start) / max(step - self._first_step, 1)
-            print(f"  step {step:,} of {self.steps:,}, {text}, {duration(left)} left", flush=True)
+            print(f"  step {step:,} of {self.steps:,}, {text}, {duration(self.seconds_left(step))} left", flush=True)
+
+    def seconds_left(self, step: int) -> float:
+        """Return the time left at the pace that this process has had so far, evaluations included."""
+        pace = (time.monotonic() - self._start) / max(step - self._first_step, 1)
+        return (self.steps - step) * pace
 
     def close(self) -> None:
         if self._bar is not None:

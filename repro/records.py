@@ -147,6 +147,8 @@ class Carried:
     threads: int | None = None
     world_size: int = 1
     runs_per_gpu: int | Literal["auto"] = 1
+    step: str | None = None
+    """How a step was executed (``repro.step.step_modes``)."""
 
 
 @dataclass(frozen=True)

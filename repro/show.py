@@ -10,10 +10,11 @@ import yaml
 from tabulate import tabulate
 
 from repro.config import RunConfig
-from repro.cost import Estimate, calibrate, estimate
+from repro.cost import Estimate, estimate
 from repro.device import device_name, pick_device
 from repro.launch.attempts import is_done
 from repro.progress import duration
+from repro.speeds import source, speeds_of
 from repro.status import RunStatus
 
 DAY = 86400.0
@@ -28,9 +29,9 @@ SPLIT_SIZES = {
 
 def show(configs: Sequence[RunConfig]) -> str:
     """Runs with their cost, and the composed configuration with what varies over the runs."""
-    speed = calibrate(configs[0])
-    costs = [estimate(config, speed, *image_counts(config)) for config in configs]
-    parts = [cost_table(configs, costs), composed(configs), totals(configs, costs)]
+    known = speeds_of(configs)
+    costs = [estimate(config, k.speed, *image_counts(config)) for config, k in zip(configs, known, strict=True)]
+    parts = [cost_table(configs, costs), composed(configs), totals(configs, costs, source(known))]
     return "\n\n".join(parts)
 
 
@@ -96,13 +97,17 @@ def plain_value(value: object) -> object:
     return str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
 
 
-def totals(configs: Sequence[RunConfig], costs: Sequence[Estimate]) -> str:
-    """The time of all runs one after the other, their work in terms of any device, and a warning above a day."""
+def totals(configs: Sequence[RunConfig], costs: Sequence[Estimate], speed: str) -> str:
+    """The time of all runs one after the other, their work in terms of any device, and a warning above a day.
+
+    Args:
+        speed: Where the device's speed comes from.
+    """
     seconds = sum(cost.seconds for cost in costs)
     macs = sum(cost.macs for cost in costs)
     device = device_name(pick_device(configs[0].execution.device))
     runs = f"{len(costs)} run{'s' * (len(costs) > 1)}"
-    text = f"{runs}, about {duration(seconds)} on this device ({device}), one after the other"
+    text = f"{runs}, about {duration(seconds)} on this device ({device}; speed {speed}), one after the other"
     done = [cost.seconds for config, cost in zip(configs, costs, strict=True) if is_done(config)]
     if done and len(done) < len(costs):
         text += f"; {len(done)} of them done, about {duration(seconds - sum(done))} left"

@@ -89,13 +89,12 @@ class Watch:
 
     def tell(self, state: TrainState, seen: Counts) -> None:
         """Writes what ``repro status`` shows of a run under way."""
-        seconds = (state.train_seconds + state.eval_seconds) / state.step
         values = {
             "step": state.step,
             "steps": self.config.optim.steps,
             "train_error": seen.top1_error,
             "images_per_second": self.progress.images_per_second,
-            "seconds_left": seconds * (self.config.optim.steps - state.step),
+            "seconds_left": self.progress.seconds_left(state.step),
             "written": now(),
         }
         # Only a status: a full disk ends the run at its next checkpoint, which says so.

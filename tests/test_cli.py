@@ -155,7 +155,7 @@ def test_show_and_dry_run_train_nothing(tmp_path: Path, capsys: pytest.CaptureFi
     assert main(["run", "--dry-run", "model.depth=20,56", "execution.threads=1", "device=cpu"]) == 0
     assert capsys.readouterr().out == shown
     # Libraries may keep their caches there from when they are first imported.
-    assert {path.name for path in (tmp_path / "work").iterdir()} - {"cache"} == {"calibration.json"}
+    assert {path.name for path in (tmp_path / "work").glob("*")} <= {"cache"}
 
 
 def test_list_names_all_that_conf_holds(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,13 +1,13 @@
-"""Estimates follow the counted multiply-adds; the calibration is measured once."""
+"""Estimates follow the counted multiply-adds; a measurement is the fastest of several windows and is not kept."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from repro.cost import Speed, calibrate, estimate
+from repro.cost import Speed, calibrate, estimate, fastest, measure_speed
 from tests.runs import config, configs
 
 
@@ -27,25 +27,52 @@ def test_launching_blocks_costs_where_data_is_small(tmp_path: Path) -> None:
     assert estimate(one, slow, 256, 128).seconds > 5 * estimate(one, fast, 256, 128).seconds
 
 
-def test_the_calibration_is_kept_and_used_again(tmp_path: Path) -> None:
+@pytest.fixture
+def measured_anew() -> Iterator[None]:
+    """As in a process of its own."""
+    measure_speed.cache_clear()
+    yield
+    measure_speed.cache_clear()
+
+
+@pytest.mark.usefixtures("measured_anew")
+def test_a_measurement_is_made_once_in_a_process_and_leaves_nothing(tmp_path: Path) -> None:
     one = config(tmp_path)
     speed = calibrate(one)
     assert 1e8 < speed.macs_per_second < 1e15
     assert 0 < speed.block_seconds < 1
-    path = one.paths.work / "calibration.json"
-    stored = json.loads(path.read_text())
-    (name,) = stored
-    stored[name]["macs_per_second"] = 123.0
-    path.write_text(json.dumps(stored))
-    assert calibrate(one).macs_per_second == 123.0
-    path.write_text("not json")
-    assert calibrate(one).macs_per_second > 1e8, "a damaged file is measured anew"
+    assert calibrate(one) is speed
+    assert not one.paths.work.exists()
 
 
-def test_a_calibration_that_cannot_be_kept_is_still_used(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    one = config(tmp_path, f"paths.work={tmp_path / 'file' / 'work'}")
-    assert calibrate(one).macs_per_second > 1e8
+@pytest.mark.usefixtures("measured_anew")
+def test_what_was_measured_on_a_busy_machine_is_not_taken_by_the_next_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = config(tmp_path)
+    found = {}
+    for name, seconds in (("busy", 1.0), ("quiet", 0.01)):
+        measure_speed.cache_clear()
+        monkeypatch.setattr("repro.cost.fastest", lambda passes, seconds=seconds: [seconds] * (len(passes) - 1) + [0.0])
+        found[name] = calibrate(one).macs_per_second
+    assert found["quiet"] == pytest.approx(100 * found["busy"])
+
+
+def test_the_fastest_window_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other programs slow most of the windows down: those of one pass all but the second, of the other all but one."""
+    clock = [0.0]
+    monkeypatch.setattr("repro.cost.time.perf_counter", lambda: clock[0])
+
+    def taking(seconds: list[float]) -> Callable[[], None]:
+        left = iter(seconds)
+
+        def run() -> None:
+            clock[0] += next(left)
+
+        return run
+
+    one, two = [9.0, 9.0, 0.5, 0.7, *[8.0] * 6], [30.0] * 8 + [2.0, 4.0]
+    assert fastest([taking(one), taking(two)]) == pytest.approx([0.6, 3.0])
 
 
 def test_several_devices_share_the_time_and_the_activations(tmp_path: Path) -> None:

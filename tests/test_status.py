@@ -9,15 +9,20 @@ from types import SimpleNamespace
 from typing import cast
 
 import pytest
+import torch
 from filelock import SoftFileLock
 
 from repro.config import RunConfig
 from repro.errors import InputError, RunError
 from repro.lock import Elsewhere, hold, is_held, owner
-from repro.record import write_json
+from repro.metrics import Counts
+from repro.record import read_json, write_json
 from repro.show import show_statuses
 from repro.slurm import Job, Submission
 from repro.status import statuses
+from repro.stop import Stopper
+from repro.train import TrainState
+from repro.watch import Watch
 from tests.runs import config, configs
 
 
@@ -40,6 +45,20 @@ def test_a_running_run_shows_progress_speed_time_left_and_owner(run: RunConfig) 
         assert part in line
     (after,) = statuses(work)
     assert (after.state, after.note) == ("interrupted", "")
+
+
+def test_the_time_left_is_that_of_the_process_that_trains_now(run: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An earlier one was ten times slower, on a machine that was busy."""
+    clock = [1000.0]
+    monkeypatch.setattr("repro.progress.time.monotonic", lambda: clock[0])
+    state = TrainState(step=4, train_seconds=40.0, eval_seconds=0.0)
+    net = torch.nn.Linear(1, 1)
+    watch = Watch.start(run, state, "test", net, torch.optim.SGD(net.parameters()), {}, Stopper(None))
+    clock[0] += 2.0
+    state.step, state.train_seconds = 6, 42.0
+    watch.tell(state, Counts(errors=1, images=2))
+    watch.close()
+    assert read_json(run.work_dir / "progress.json")["seconds_left"] == pytest.approx(2.0)
 
 
 def test_an_owner_that_is_gone_is_nobody(run: RunConfig) -> None:

@@ -18,6 +18,7 @@ from repro.launch.attempts import Outcome, attempt, is_done
 from repro.launch.estimates import PlanProgress, forecast, longest_first, seconds_of
 from repro.launch.places import Place, places_for, runs_at_once, share_processors, shared_gpus
 from repro.launch.pool import Pool
+from repro.progress import duration
 from repro.record import uncounted
 from repro.resume import check_folder
 from repro.step import pick_step
@@ -141,7 +142,11 @@ def one_after_another(
 ) -> Sequence[RunConfig]:
     """In this process; returns the runs that it cannot be trusted with any more, after an error nobody foresaw."""
     for number, config in enumerate(waiting, 1):
-        say(f"[{number}/{len(waiting)}] {config.run_id}")
+        left = ""
+        if number > 1:  # the runs before this one tell how fast it is by now
+            seconds = seconds_of(waiting[number - 1 :], datasets)
+            left = f", about {duration(sum(seconds.values()))} left for all"
+        say(f"[{number}/{len(waiting)}] {config.run_id}{left}")
         outcome = attempt(config, lambda config: datasets[config.data], command, stopper, say)
         ended(config, outcome)
         if stopper.asked():

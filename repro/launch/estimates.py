@@ -10,22 +10,23 @@ from typing import Any
 from tqdm import tqdm
 
 from repro.config import DataConfig, RunConfig
-from repro.cost import calibrate, estimate
+from repro.cost import estimate
 from repro.data import Dataset
 from repro.device import device_name, num_threads, pick_device
 from repro.errors import InputError
 from repro.launch.places import Place, runs_at_once
 from repro.progress import LINE_SECONDS, duration, shown_as
 from repro.record import read_json
+from repro.speeds import speeds_of
 
 BAR_SECONDS = 1.0
 
 
 def seconds_of(configs: Sequence[RunConfig], datasets: Mapping[DataConfig, Dataset]) -> dict[str, float]:
     """The estimated time of each run, by run id, from its start and alone on the device."""
-    speed = calibrate(configs[0])
     sizes = {data: (len(dataset.train), len(dataset.eval)) for data, dataset in datasets.items()}
-    return {config.run_id: estimate(config, speed, *sizes[config.data]).seconds for config in configs}
+    known = zip(configs, speeds_of(configs), strict=True)
+    return {config.run_id: estimate(config, k.speed, *sizes[config.data]).seconds for config, k in known}
 
 
 def longest_first(
