@@ -34,7 +34,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def finish(work: Path, images_per_second: float, depth: int = 20, seed: int = 0, **execution: Any) -> str:
     """Plants the record of a run that this device finished; returns its id."""
-    where = {"device": device_name(torch.device("cpu")), "precision": "fp32", "cuda": None}
+    where: dict[str, Any] = {"device": device_name(torch.device("cpu")), "precision": "fp32", "cuda": None}
     folder = plant(work, depth, seed=seed, **where)
     edit(folder, "execution", value={"device": "cpu", "threads": 1, "world_size": 1, "step": "eager", **execution})
     edit(folder, "images_per_second", value=images_per_second)
