@@ -257,14 +257,16 @@ def test_recomputed_activations_give_the_same_gradients(depth: int) -> None:
 
 def test_pooling_without_a_border_is_caffes():
     """Deviation D28: windows begin at the first pixel, and the last one may hang over."""
-    usual, theirs = net(depth=18), net(depth=18, pool_padding=0)
+    usual, theirs = net(depth=18).eval(), net(depth=18, pool_padding=0).eval()
     assert all(torch.equal(a, b) for a, b in zip(usual.parameters(), theirs.parameters(), strict=True))
+    image = torch.randn(1, 3, 48, 48, generator=generator_for("image"))
     seen: list[torch.Tensor] = []
     for model in (usual, theirs):
-        model.stages[0].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+        next(model.blocks()).register_forward_pre_hook(lambda _, given: seen.append(given[0].clone()))
         with torch.no_grad():
-            model.eval()(torch.randn(1, 3, 48, 48, generator=generator_for("image")))
-    first = F.relu(theirs.bn1(theirs.conv1(torch.randn(1, 3, 48, 48, generator=generator_for("image")))))
+            model(image)
+    with torch.no_grad():
+        first = F.relu(theirs.bn1(theirs.conv1(image)))
     for row, column in ((0, 0), (3, 5), (11, 11)):
         window = first[0, :, 2 * row : 2 * row + 3, 2 * column : 2 * column + 3]
         assert torch.equal(seen[1][0, :, row, column], window.amax((1, 2)))
