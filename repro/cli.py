@@ -64,7 +64,22 @@ repro evaluate cifar10-resnet20-s0-1a2b3c4d
 A finished run is tested as its record says, from its last weights; equal errors are said to be equal. Scores are kept
 in the run's folder, so that ensembles and tables need no GPU later."""
 
-OWN_WORDS = ("run", "show", "list", "bench", "publish", "cancel", "check", "render", "report", "export", "evaluate")
+OWN_WORDS = (
+    *(
+        "run",
+        "show",
+        "list",
+        "bench",
+        "publish",
+        "cancel",
+        "check",
+        "choices",
+        "render",
+        "report",
+        "export",
+        "evaluate",
+    ),
+)
 """Commands that say themselves which words they take; the others take folders."""
 
 
@@ -173,7 +188,11 @@ def add_evidence(add: Callable[..., Parser]) -> None:
     export = add("export", evidence("export"), "All runs as one tidy CSV (docs/export.md).", "repro export runs.csv")
     export.add_argument("words", nargs="*", metavar="file", help="where to write it; and paths.work=, paths.results=")
     export.add_argument("--curves", action="store_true", help="one row a run and evaluation instead of one a run")
-    for sub in (table, figure, check, export):
+    choices = add(
+        "choices", evidence("choices"), "Say which open choice turns a comparison around.", "repro choices scale=tenth"
+    )
+    choices.add_argument("words", nargs="*", metavar="key=value", help="as given to `repro run exp=cifar_open_choices`")
+    for sub in (table, figure, check, choices, export):
         only = sub.add_mutually_exclusive_group()
         only.add_argument("--published", action="store_true", help="read only the committed records")
         only.add_argument("--unpublished", action="store_true", help="read only your own, in the work folder")

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from repro.errors import InputError
 from repro.execution import ExecutionConfig
 from repro.strict import build, require
 
@@ -38,7 +37,8 @@ class ModelConfig:
 
     ``shortcut=none`` is the plain net. ``stride_in`` is where a bottleneck block takes its stride (deviation D16).
     ``constructed_from`` names the depth of a trained shallow net that this one begins as, its added layers set to the
-    identity (the construction of section 1).
+    identity (the construction of section 1). ``fc_init`` is how the fully connected layer begins (deviation D26),
+    ``pool_padding`` the border of the max pooling of ImageNet nets (D28).
     """
 
     name: Literal["cifar_resnet", "imagenet_resnet"]
@@ -51,6 +51,8 @@ class ModelConfig:
     bn_eps: float
     stride_in: Literal["1x1", "3x3"] = "1x1"
     constructed_from: int | None = None
+    fc_init: Literal["he", "torch", "normal_0.01"] = "he"
+    pool_padding: Literal[0, 1] = 1
 
     @property
     def bottleneck(self) -> bool:
@@ -72,11 +74,16 @@ class ModelConfig:
                 f"model.depth={self.depth} is not a depth of Table 1: {', '.join(map(str, IMAGENET_DEPTHS))}",
             )
             require(self.constructed_from is None, "model.constructed_from is for model=cifar_resnet")
-        elif not is_cifar_depth(self.depth):
+        else:
             below = max(8, self.depth - (self.depth - 2) % 6)
-            raise InputError(
+            require(
+                is_cifar_depth(self.depth),
                 f"model.depth={self.depth} is not a CIFAR depth: it must be 6n+2 (paper, section 4.2), "
-                f"for example {below} or {below + 6}"
+                f"for example {below} or {below + 6}",
+            )
+            require(
+                self.pool_padding == 1,
+                f"model.pool_padding={self.pool_padding} is for model=imagenet_resnet: CIFAR nets have no max pooling",
             )
         origin = self.constructed_from
         require(
@@ -108,7 +115,7 @@ class DataConfig:
     flip: bool
     resize: tuple[int, ...] = ()
     eval_resize: int | None = None
-    colour: Literal["none", "pca"] = "none"
+    colour: Literal["none", "pca", "pca_std"] = "none"
     decoder: Literal["pillow", "torchvision", "nvjpeg"] = "pillow"
     skip_corrupt: bool = False
     partial: bool = False
@@ -182,7 +189,7 @@ class OptimConfig:
     momentum_form: Literal["torch", "caffe"]
     nesterov: bool
     weight_decay: float
-    decay_scope: Literal["weights", "all"]
+    decay_scope: Literal["weights", "convolutions", "all"]
     warmup: Literal["auto", "none", "fixed", "until_80"]
     warmup_steps: int
     warmup_lr: float
@@ -211,7 +218,8 @@ class EvalConfig:
     """When and how the run is evaluated. ``every_steps=null`` is once an epoch.
 
     ``views`` are further tests of the final net: ten crops, or fully convolutional at the shorter sides ``scales``
-    (section 3.4). ``gradient_flow`` keeps the size of signals and gradients, layer by layer, at every evaluation.
+    (section 3.4). ``crops_of`` is what the ten crops have the corners of: the whole image or its centred square (D27).
+    ``gradient_flow`` keeps the size of signals and gradients, layer by layer, at every evaluation.
     """
 
     every_steps: int | None
@@ -223,6 +231,7 @@ class EvalConfig:
     scales: tuple[int, ...] = (224, 256, 384, 480, 640)
     flip_scales: bool = True
     gradient_flow: bool = False
+    crops_of: Literal["rectangle", "square"] = "rectangle"
 
     def validate(self) -> None:
         require(len(set(self.views)) == len(self.views), f"eval.views={list(self.views)} names a view twice")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
@@ -73,6 +74,19 @@ def check_command(options: argparse.Namespace) -> int:
     text, code = answer(reading, next(iter(ids), None), options.format, strict=options.strict, published=published)
     print(text, end="")
     return code
+
+
+def choices_command(options: argparse.Namespace) -> int:
+    from repro.choices import EXPERIMENT, choices, to_text
+    from repro.compose import plan
+
+    runs = plan([f"exp={EXPERIMENT}", *options.words]).runs
+    reading = reading_of(options, {name: getattr(runs[0].paths, name) for name in ("data", "work", "results")})
+    for left in reading.left_out:
+        print(f"repro: left out: {left.name}: {left.reason}", file=sys.stderr)
+    command = shlex.join(["repro", "run", f"exp={EXPERIMENT}", *options.words])
+    say(to_text(choices(runs, reading.records), command))
+    return 0
 
 
 def render_command(options: argparse.Namespace) -> int:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas
 
 IDENTITY = ("run_id", "key", "label", "exp", "scale", "seed", "fingerprint", "numerics_version")
-MEASURED = ("steps", "params", "macs", "wall_seconds", "images_per_second")
+MEASURED = ("steps", "below_80_step", "params", "macs", "wall_seconds", "images_per_second")
 VIEWS = ("10crop", "multiscale")
 VIEW_VALUES = ("split", "errors", "images", "top1_error", "top5_errors", "top5_error")
 CURVE_IDENTITY = ("run_id", "key", "label", "exp", "scale", "seed", "eval_split")

@@ -15,27 +15,29 @@ WARMUP_DEPTH = 110
 """Residual nets from this depth on warm up (section 4.2 says so of 110 layers; deviation D9)."""
 
 WARMUP_CHECK_STEPS = 50
-"""``until_80`` looks at the training error of this many steps at a time."""
+"""The training error is held against ``WARMUP_ERROR`` over this many steps at a time."""
 
 WARMUP_ERROR = 80.0
 """Percent; below it ``until_80`` ends the warm-up (section 4.2)."""
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.SGD:
-    """SGD in one fused kernel; ``decay_scope="weights"`` decays convolution and fully connected weights only (D2).
+    """SGD in one fused kernel; ``decay_scope`` names what decays (deviation D2).
 
     Learning rate and momentum buffers are tensors that stay where they are, so that a CUDA graph can hold them. A
     buffer of zeros is what torch's first step amounts to: v = g.
     """
-    matrices = [p for p in model.parameters() if p.ndim > 1]
-    vectors = [p for p in model.parameters() if p.ndim <= 1]
+    # Kernels of convolutions have four dimensions, the fully connected matrix two, all else one.
+    least = 4 if config.decay_scope == "convolutions" else 2
+    weights = [p for p in model.parameters() if p.ndim >= least]
+    others = [p for p in model.parameters() if p.ndim < least]
     groups = [
-        {"params": matrices, "weight_decay": config.weight_decay},
-        {"params": vectors, "weight_decay": config.weight_decay if config.decay_scope == "all" else 0.0},
+        {"params": weights, "weight_decay": config.weight_decay},
+        {"params": others, "weight_decay": config.weight_decay if config.decay_scope == "all" else 0.0},
     ]
     optimizer = torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, fused=True)
     for group in optimizer.param_groups:
-        group["lr"] = rate_tensor(config.lr, matrices[0].device)
+        group["lr"] = rate_tensor(config.lr, weights[0].device)
         for p in group["params"] if config.momentum else []:
             optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
     return optimizer

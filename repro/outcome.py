@@ -87,6 +87,7 @@ def make_record(
             | {"first_step": before + 1, "last_step": last.step},
         },
         "steps": state.step,
+        "below_80_step": state.below_80_step or None,
         "params": size.params,
         "macs": size.macs,
         "wall_seconds": round(wall_seconds, 3),

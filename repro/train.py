@@ -16,6 +16,9 @@ from repro.metrics import Counts
 from repro.optim import WARMUP_CHECK_STEPS, WARMUP_ERROR, lr_at, plateaus, set_lr
 from repro.step import Step, StepResult
 
+UNKNOWN = 0
+"""A step that was not looked for."""
+
 
 class NotFiniteError(RunError):
     """A loss is infinite or not a number: the weights are of no more use."""
@@ -47,6 +50,9 @@ class TrainState:
     """Signals and gradients layer by layer, an entry an evaluation, where ``eval.gradient_flow`` asks for them."""
     parts: list[dict[str, Any]] = field(default_factory=list)
     """By which code, when and on what each process went on whose steps are in the weights."""
+    below_80_step: int | None = None
+    """The end of the first window of steps with a training error below 80 %; None before, ``UNKNOWN`` where older code
+    may have passed it without looking."""
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -58,7 +64,9 @@ class TrainState:
             for row in values["curve"]
         ]
         counts = {name: Counts(**values[name]) for name in ("warmup_seen", "window")}
-        return cls(**{**values, **counts, "curve": rows})
+        # Older checkpoints looked for it in an until_80 warm-up alone, which ended there.
+        before = {"below_80_step": None if values["warmup_end"] is None else UNKNOWN}
+        return cls(**{**before, **values, **counts, "curve": rows})
 
 
 @dataclass(frozen=True)
@@ -109,7 +117,7 @@ def train(
         now = time.perf_counter()
         state.train_seconds, clock = state.train_seconds + now - clock, now
         state.window += seen
-        decide_warmup(state, seen)
+        watch_error(state, seen)
         hooks.logged(state, seen, lr)
         if evaluating:
             epoch = state.step * optim.batch_size / epoch_images
@@ -137,9 +145,9 @@ def is_eval_step(step: int, config: EvalConfig, optim: OptimConfig, epoch_images
 
 
 def is_read_step(state: TrainState, log_steps: int) -> bool:
-    """Whether the host reads the device's counts; ``until_80`` needs them at steps of its own."""
-    warming = state.warmup_end is None and state.step % WARMUP_CHECK_STEPS == 0
-    return warming or state.step % log_steps == 0
+    """Whether the host reads the device's counts; until the error is below 80 %, at the end of each window as well."""
+    watching = state.below_80_step is None and state.step % WARMUP_CHECK_STEPS == 0
+    return watching or state.step % log_steps == 0
 
 
 def count(results: list[StepResult], step: int, batch_size: int, lr: float) -> Counts:
@@ -157,12 +165,15 @@ def count(results: list[StepResult], step: int, batch_size: int, lr: float) -> C
     return total
 
 
-def decide_warmup(state: TrainState, seen: Counts) -> None:
-    """Ends an ``until_80`` warm-up once the training error of a window of steps is below 80 % (section 4.2)."""
-    if state.warmup_end is not None:
+def watch_error(state: TrainState, seen: Counts) -> None:
+    """Notes when the training error of a window of steps is first below 80 %, which ends an ``until_80`` warm-up
+    (section 4.2, deviation D9)."""
+    if state.below_80_step is not None:
         return
     state.warmup_seen += seen
     if state.step % WARMUP_CHECK_STEPS == 0:
         if state.warmup_seen.top1_error < WARMUP_ERROR:
-            state.warmup_end = state.step
+            state.below_80_step = state.step
+            if state.warmup_end is None:
+                state.warmup_end = state.step
         state.warmup_seen = Counts()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from repro.compose import choices, describe, plan
-from repro.config import recipe_of
+from repro.config import later_defaults, recipe_of
 from repro.errors import InputError
 from repro.paper import load_recipe, load_table
 from tests.runs import configs
@@ -42,6 +42,22 @@ def test_experiments_name_the_papers_nets() -> None:
         [("plain-20", 0), ("plain-56", 0), ("ResNet-20", 0), ("ResNet-56", 0)]
     )
     assert nets(["exp=cifar_shortcuts"]) == [("ResNet-20", 0), ("ResNet-20 B", 0), ("ResNet-20 C", 0)]
+
+
+def test_open_choices_are_three_nets_by_the_defaults_and_then_by_one_switch_at_a_time() -> None:
+    runs = plan(["exp=cifar_open_choices"]).runs
+    nets_of: dict[str, list[str]] = collections.defaultdict(list)
+    usual = {run.model.label: {**later_defaults(), **recipe_of(run.science())} for run in runs[:3]}
+    for run in runs:
+        recipe, default = {**later_defaults(), **recipe_of(run.science())}, usual[run.model.label]
+        switched = [f"{key}={value}" for key, value in recipe.items() if value != default[key]]
+        assert len(switched) == (run not in runs[:3])
+        nets_of[" ".join(switched)].append(run.model.label)
+    assert runs[0].run_id == plan([]).runs[0].run_id
+    shortcuts_only = nets_of.pop("model.shortcut_subsample=avg_pool")
+    assert shortcuts_only == ["ResNet-20"]
+    assert {tuple(labels) for labels in nets_of.values()} == {("ResNet-20", "plain-20", "plain-56")}
+    assert len(nets_of) == 15
 
 
 def test_sweeps_read_as_in_hydra() -> None:

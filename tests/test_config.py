@@ -40,6 +40,9 @@ def changed(config: RunConfig, key: str, value: object) -> dict[str, Any]:
         ("model.depth", 21, "6n+2 (paper, section 4.2), for example 20 or 26"),
         ("model.depth", 2, "for example 8 or 14"),
         ("model.shortcut", "D", "model.shortcut=D is unknown"),
+        ("model.pool_padding", 0, "model.pool_padding=0 is for model=imagenet_resnet"),
+        ("model.pool_padding", 2, "model.pool_padding=2 is unknown"),
+        ("data.colour", "pca_std", "data.colour=pca_std is for photographs"),
         ("model.bn_group_size", 60, "must divide optim.batch_size=128"),
         ("optim.batch_size", -128, "optim.batch_size=-128 must be above 0"),
         ("optim.lr", "fast", "optim.lr='fast' must be a number"),
@@ -84,6 +87,7 @@ SCIENCE = [
     ("model.shortcut", "B"),
     ("model.init", "he_fan_out"),
     ("model.bn_group_size", 8),
+    ("model.fc_init", "torch"),
     ("data.split", "train45k"),
     ("data.pad_order", "before_mean"),
     ("optim.lr", 0.2),
@@ -92,6 +96,8 @@ SCIENCE = [
     ("optim.warmup", "until_80"),
     ("eval.every_steps", 3),
     ("eval.bn_stats", "recomputed"),
+    ("eval.crops_of", "square"),
+    ("optim.decay_scope", "convolutions"),
 ]
 EXECUTION = [
     ("execution.threads", 3),
@@ -113,6 +119,18 @@ def test_science_is_in_the_fingerprint(tmp_path: Path, key: str, value: object) 
 def test_execution_is_not_in_the_fingerprint(tmp_path: Path, key: str, value: object) -> None:
     base = config(tmp_path)
     assert RunConfig.from_dict(changed(base, key, value)).run_id == base.run_id
+
+
+def test_no_later_switch_moves_a_default_fingerprint(tmp_path: Path) -> None:
+    words = [("scale=paper",), ("scale=tenth",), ("scale=paper", "model.depth=110")]
+    ids = [config(tmp_path, "data=cifar10", *more).run_id for more in words]
+    assert ids == [
+        "cifar10-resnet20-s0-5ed7a8a7",
+        "cifar10-resnet20-tenth-s0-2edf3680",
+        "cifar10-resnet110-s0-0a2f3d0d",
+    ]
+    photos = config(tmp_path, "exp=imagenet_depth", "data=imagenet", "scale=paper", "model.depth=50")
+    assert photos.run_id == "imagenet-resnet50-s0-92868594"
 
 
 def test_the_numerics_version_is_in_the_fingerprint(tmp_path: Path) -> None:

@@ -227,6 +227,19 @@ def test_the_mean_image_is_subtracted_and_the_noise_added(dataset):
         np.testing.assert_allclose(images[i].numpy(), expected, atol=1e-6)
 
 
+def test_noise_by_standard_deviations_is_that_of_krizhevskys_code(dataset):
+    """Deviation D17: the roots of the eigenvalues, and noisy images divided by 1.1."""
+    usual, stream, stats = feed(dataset), feed(dataset, config=config(colour="pca_std")), dataset.photo_stats
+    assert stats is not None
+    crops, alpha = stream.fed(0)[0], stream.draws(0).alpha
+    assert torch.equal(alpha, usual.draws(0).alpha)
+    images = stream.batch(0)[0]
+    for i in range(4):
+        noise = stats.eigenvectors @ (np.sqrt(stats.eigenvalues) * alpha[:, i].numpy())
+        expected = (crops[i].numpy() / 255 - stats.mean_image + noise[:, None, None]) / 1.1
+        np.testing.assert_allclose(images[i].numpy(), expected, atol=1e-6)
+
+
 def test_without_noise_the_images_are_only_normalized(dataset):
     stream = feed(dataset, config=config(colour="none", mean="per_channel", std="per_channel"))
     stats = dataset.photo_stats

@@ -33,7 +33,7 @@ def test_the_page_explains_every_column_and_no_other(columns):
 
 def test_one_row_a_run_with_what_was_set_and_measured(tmp_path):
     plant(tmp_path, 20, "none", seed=1, error=9.25)
-    plant(tmp_path, 56, seed=0, error=60.0, scale="demo", science=DEMO)
+    edit(plant(tmp_path, 56, seed=0, error=60.0, scale="demo", science=DEMO), "below_80_step", value=150)
     table = back(runs(read_records([tmp_path]))).set_index("run_id")
     assert list(table.columns) == run_columns()[1:]
     plain = table[table["scale"] == "paper"].iloc[0]
@@ -41,9 +41,10 @@ def test_one_row_a_run_with_what_was_set_and_measured(tmp_path):
     assert (plain["final.top1_error"], plain["final.errors"], plain["final.images"]) == (9.25, 925, 10000)
     assert plain["optim.milestones"] == "[32000, 48000]"
     assert not plain["provenance.dirty"]
+    assert pandas.isna(plain["below_80_step"]), "records of older code do not say it"
     assert pandas.isna(plain["10crop.top1_error"]) and pandas.isna(plain["construction.gap"])
     proxy = table[table["scale"] == "demo"].iloc[0]
-    assert (proxy["optim.lr"], proxy["steps"]) == (0.02, 200)
+    assert (proxy["optim.lr"], proxy["steps"], proxy["below_80_step"]) == (0.02, 200, 150)
 
 
 def test_views_and_constructions_have_their_columns(tmp_path):

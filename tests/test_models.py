@@ -105,7 +105,21 @@ def test_initialization_is_he_gaussian(init: str, fan_of: int) -> None:
     for weight in weights[20:]:
         fan = weight.shape[fan_of] * 9
         assert weight.std().item() == pytest.approx((2 / fan) ** 0.5, rel=0.1)
+    assert model.fc.weight.std().item() == pytest.approx((2 / 64) ** 0.5, rel=0.1), "its fan is the inputs with either"
     assert not model.fc.bias.any()
+
+
+def test_the_fully_connected_layer_alone_begins_otherwise() -> None:
+    """Deviation D26."""
+    usual, uniform, small = (net(fc_init=name) for name in ("he", "torch", "normal_0.01"))
+    for other in (uniform, small):
+        changed = [n for (n, a), b in zip(usual.named_parameters(), other.parameters(), strict=True) if (a != b).any()]
+        assert changed[0] == "fc.weight" and set(changed) <= {"fc.weight", "fc.bias"}
+    theirs = nn.Linear(64, 10)
+    for ours, expected in zip(uniform.fc.parameters(), theirs.parameters(), strict=True):
+        assert 0.9 / 8 < ours.abs().max() <= 1 / 8 and expected.abs().max() <= 1 / 8
+        assert ours.std().item() == pytest.approx(expected.std().item(), rel=0.6)
+    assert small.fc.weight.std().item() == pytest.approx(0.01, rel=0.1) and not small.fc.bias.any()
 
 
 def test_initialization_depends_on_the_seed_alone() -> None:

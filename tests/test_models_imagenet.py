@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
@@ -252,3 +253,21 @@ def test_recomputed_activations_give_the_same_gradients(depth: int) -> None:
         assert torch.equal(one, two), name
     config = net_config(depth=depth)
     assert activation_bytes(config, 64, 4, True) < activation_bytes(config, 64, 4, False)
+
+
+def test_pooling_without_a_border_is_caffes():
+    """Deviation D28: windows begin at the first pixel, and the last one may hang over."""
+    usual, theirs = net(depth=18).eval(), net(depth=18, pool_padding=0).eval()
+    assert all(torch.equal(a, b) for a, b in zip(usual.parameters(), theirs.parameters(), strict=True))
+    image = torch.randn(1, 3, 48, 48, generator=generator_for("image"))
+    seen: list[torch.Tensor] = []
+    for model in (usual, theirs):
+        next(model.blocks()).register_forward_pre_hook(lambda _, given: seen.append(given[0].clone()))
+        with torch.no_grad():
+            model(image)
+    with torch.no_grad():
+        first = F.relu(theirs.bn1(theirs.conv1(image)))
+    for row, column in ((0, 0), (3, 5), (11, 11)):
+        window = first[0, :, 2 * row : 2 * row + 3, 2 * column : 2 * column + 3]
+        assert torch.equal(seen[1][0, :, row, column], window.amax((1, 2)))
+    assert seen[0].shape == seen[1].shape == (1, 64, 12, 12) and not torch.equal(*seen)

@@ -169,6 +169,26 @@ def test_views_of_a_split_are_those_of_a_written_out_loop(photos: tuple[RunConfi
     assert found.made.settings["scales"] == [32, 48]
 
 
+def test_ten_crops_of_the_square_are_those_of_the_centred_square(photos: tuple[RunConfig, Dataset, BlockNet]) -> None:
+    """Deviation D27."""
+    of, dataset, net = photos
+    square = dataclasses.replace(of, eval=dataclasses.replace(of.eval, crops_of="square", views=("10crop",)))
+    multiview.test_views(net, dataset, square, torch.device("cpu"))
+    found = kept(square, "10crop")
+    assert found.made.settings["crops_of"] == "square"
+    assert dataset.photo_stats is not None and isinstance(dataset.eval, PhotoSplit)
+    mean_image = torch.from_numpy(dataset.photo_stats.mean_image).float()
+    rows, others = [], []
+    for file in dataset.eval.files:
+        whole = load_resized(dataset.eval.root / file, 40, "pillow")
+        crops = (torch.stack(v2.TenCrop(32)(image)) for image in (v2.CenterCrop(40)(whole), whole))
+        scores = [mean_scores(net, pixels_of(c, mean_image)) for c in crops]
+        rows.append(scores[0])
+        others.append(scores[1])
+    torch.testing.assert_close(torch.from_numpy(found.scores), torch.stack(rows), rtol=1e-4, atol=1e-5)
+    assert not np.allclose(found.scores, torch.stack(others).numpy())
+
+
 def test_mirror_images_are_left_out_where_they_are_not_wanted(photos: tuple[RunConfig, Dataset, BlockNet]) -> None:
     of, dataset, net = photos
     one_sided = dataclasses.replace(of, eval=dataclasses.replace(of.eval, flip_scales=False, views=("multiscale",)))

@@ -61,7 +61,7 @@ def test_until_80_warms_up_until_it_is_told() -> None:
     assert lr_at(config.optim, 449, 450) == 0.01
 
 
-@pytest.mark.parametrize(("scope", "decayed"), [("weights", 20), ("all", 20 + 1 + 2 * 19)])
+@pytest.mark.parametrize(("scope", "decayed"), [("weights", 20), ("convolutions", 19), ("all", 20 + 1 + 2 * 19)])
 def test_weight_decay_falls_on_weights_only_unless_told(scope: str, decayed: int) -> None:
     config = run(f"optim.decay_scope={scope}")
     model = build_model(config.model, 10)

@@ -18,7 +18,7 @@ from repro.errors import RunError
 from repro.metrics import Counts
 from repro.optim import build_optimizer
 from repro.step import StepResult
-from repro.train import CurveRow, Hooks, TrainState, count, decide_warmup, is_eval_step, is_read_step, train
+from repro.train import UNKNOWN, CurveRow, Hooks, TrainState, count, is_eval_step, is_read_step, train, watch_error
 from tests.runs import config
 
 
@@ -56,19 +56,35 @@ def test_a_loss_that_is_not_finite_names_its_own_step_and_rate() -> None:
     assert count(results[:1], 50, 16, 0.1) == Counts(3, 16, 16.0)
 
 
-def test_until_80_ends_at_the_first_window_below_80_percent() -> None:
-    state = TrainState(warmup_end=None)
+@pytest.mark.parametrize(("warmup_end", "ends"), [(None, 100), (0, 0), (400, 400)])
+def test_the_first_window_below_80_percent_is_noted_and_ends_an_until_80_warmup(
+    warmup_end: int | None, ends: int
+) -> None:
+    state = TrainState(warmup_end=warmup_end)
     for step, errors in ((25, 25 * 16), (50, 20 * 16), (75, 20 * 16), (100, 19 * 16)):
         state.step = step
-        decide_warmup(state, Counts(errors, 25 * 16, 0.0))
-    assert state.warmup_end == 100, "90 % goes on, 78 % ends it; a half window alone decides nothing"
-    decide_warmup(state, Counts(16, 16, 0.0))
-    assert state.warmup_end == 100
+        watch_error(state, Counts(errors, 25 * 16, 0.0))
+    assert state.below_80_step == 100, "90 % goes on, 78 % ends it; a half window alone decides nothing"
+    watch_error(state, Counts(16, 16, 0.0))
+    assert (state.below_80_step, state.warmup_end) == (100, ends)
+
+
+@pytest.mark.parametrize(("warmup_end", "known"), [(None, None), (0, UNKNOWN), (400, UNKNOWN)])
+def test_what_a_checkpoint_of_older_code_passed_without_looking_is_not_noted_later(
+    warmup_end: int | None, known: int | None
+) -> None:
+    values = TrainState(1000, warmup_end).to_dict()
+    del values["below_80_step"]
+    state = TrainState.from_dict(values)
+    assert state.below_80_step == known
+    state.step = 1050
+    watch_error(state, Counts(3, 100, 0.0))
+    assert state.below_80_step == (1050 if known is None else UNKNOWN)
 
 
 def test_the_state_survives_a_checkpoint() -> None:
     row = CurveRow(8, 0.5, 0.1, Counts(3, 10, 1.5), Counts(1, 4, 0.5))
-    state = TrainState(8, None, Counts(1, 2, 0.5), Counts(3, 4, 0.25), [row], 1.5, 0.5)
+    state = TrainState(8, None, Counts(1, 2, 0.5), Counts(3, 4, 0.25), [row], 1.5, 0.5, below_80_step=5)
     assert TrainState.from_dict(state.to_dict()) == state
 
 
@@ -127,6 +143,16 @@ def test_seconds_of_steps_evaluations_and_checkpoints_are_kept_apart(monkeypatch
     assert (state.train_seconds, state.eval_seconds) == (6, 30)
 
 
-def test_until_80_looks_every_50_steps_however_seldom_is_logged() -> None:
-    looks = [[s for s in range(1, 121) if is_read_step(TrainState(s, end), 1000)] for end in (None, 50)]
-    assert looks == [[50, 100], []]
+def test_the_error_is_looked_at_every_50_steps_until_it_is_below_however_seldom_is_logged() -> None:
+    states = (
+        TrainState(),
+        TrainState(warmup_end=None),
+        TrainState(below_80_step=50),
+        TrainState(below_80_step=UNKNOWN),
+    )
+    looks = []
+    for state in states:
+        looks.append([])
+        for state.step in range(1, 121):
+            looks[-1] += [state.step] * is_read_step(state, 1000)
+    assert looks == [[50, 100], [50, 100], [], []]

@@ -18,7 +18,7 @@ from repro.data.reading import read_ahead
 from repro.data.transforms import PixelStats, generator_for, normalize
 
 ALPHA = 0.1
-"""Deviation of the colour noise, in eigenvalues (AlexNet, section 4.1)."""
+"""Deviation of the colour noise, in eigenvalues (AlexNet, section 4.1) or in their square roots (its code)."""
 
 
 def pixel_stats(stats: PhotoStats, mean: str, std: str, device: torch.device) -> PixelStats:
@@ -62,7 +62,7 @@ def draw_photo_epoch(num_images: int, config: DataConfig, seed: int, epoch: int)
     place = torch.rand(2, num_images, generator=generator, dtype=torch.float64)
     flip = torch.randint(0, 2, (num_images,), generator=generator).bool()
     alpha = ALPHA * torch.randn(3, num_images, generator=generator, dtype=torch.float64)
-    return PhotoDraws(order, side, place, flip & config.flip, alpha * (config.colour == "pca"))
+    return PhotoDraws(order, side, place, flip & config.flip, alpha * (config.colour != "none"))
 
 
 # --- training -----------------------------------------------------------------------------------------------------
@@ -96,8 +96,9 @@ class PhotoFeed:
         self.stats = pixel_stats(stats, config.mean, config.std, device)
         self._part_start = rank * self.part_size
         self._labels = torch.from_numpy(split.labels)
-        # The noise of an image is the sum of the components, each times its eigenvalue and its alpha.
-        self._colours = torch.from_numpy(stats.eigenvectors * stats.eigenvalues)
+        # The noise of an image is the sum of the components, each times its size and its alpha (deviation D17).
+        sizes = np.sqrt(stats.eigenvalues) if config.colour == "pca_std" else stats.eigenvalues
+        self._colours = torch.from_numpy(stats.eigenvectors * sizes)
         self._workers = decoding_workers(config.decoder, workers, device)
         self._cropper = Cropper(config.image_size, config.decoder)
         self._epochs: dict[int, PhotoDraws] = {}
@@ -137,7 +138,9 @@ class PhotoFeed:
     def augmented(self, fed: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         """Mean subtracted, colour noise added (section 3.4): all of it on the device, as a CUDA graph needs."""
         crops, labels, noise = fed
-        return normalize(crops, self.stats) + noise[:, :, None, None] / self.stats.std, labels
+        images = normalize(crops, self.stats) + noise[:, :, None, None] / self.stats.std
+        # Krizhevsky's code shrinks what it made noisy, so that training images are about as large as those of tests.
+        return (images / (1 + ALPHA) if self.config.colour == "pca_std" else images), labels
 
     def close(self) -> None:
         """Ends the processes that read ahead."""

@@ -19,5 +19,5 @@ def build_model(config: ModelConfig, num_classes: int, generator: torch.Generato
         case "imagenet_resnet":
             model = ImageNetResNet(config, num_classes)
     if generator is not None:
-        initialize(model, config.init, generator)
+        initialize(model, config, generator)
     return model

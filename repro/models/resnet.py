@@ -36,7 +36,9 @@ class ImageNetResNet(BlockNet):
                 in_channels = out_channels
             self.stages.append(stage)
         self.fc = nn.Linear(in_channels, num_classes)
+        self.pool_padding = config.pool_padding
 
     def features(self, x: Tensor) -> Tensor:
         x = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        return self.body(F.max_pool2d(x, 3, stride=2, padding=1))
+        # Without a border a last window hangs over instead, as Caffe rounds up: 56x56 of 112x112 either way (D28).
+        return self.body(F.max_pool2d(x, 3, 2, self.pool_padding, ceil_mode=not self.pool_padding))

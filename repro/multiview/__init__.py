@@ -93,12 +93,15 @@ class MultiView:
         """``10crop``, or ``1crop``: the centre alone."""
         pixels = functools.partial(self.pixels, self.photographs.crop_stats)
         num_crops = 10 if view == "10crop" else 1
+        shorter_side = self.config.data.eval_resize or self.size
 
         def scores(images: Tensor) -> Tensor:
-            crops = ten_crops(images, self.size) if num_crops == 10 else centre_crop(images, self.size)[:, None]
-            return crop_scores(self.model, crops, pixels)
+            if num_crops == 1:
+                return crop_scores(self.model, centre_crop(images, self.size)[:, None], pixels)
+            area = centre_crop(images, shorter_side) if self.config.eval.crops_of == "square" else images  # D27
+            return crop_scores(self.model, ten_crops(area, self.size), pixels)
 
-        return self.scored(self.config.data.eval_resize or self.size, scores, self.batch_pixels // num_crops)
+        return self.scored(shorter_side, scores, self.batch_pixels // num_crops)
 
     def multiscale(self) -> Part:
         """Fully convolutional on whole images, at every scale, with mirror images (deviation D19)."""
@@ -148,6 +151,8 @@ def settings_of(view: str, config: RunConfig) -> dict[str, Any]:
     settings: dict[str, Any] = {"image_size": config.data.image_size, "precision": config.optim.precision}
     if view == "multiscale":
         return settings | {"scales": list(config.eval.scales), "flip_scales": config.eval.flip_scales}
+    if view == "10crop":
+        settings["crops_of"] = config.eval.crops_of
     return settings | {"shorter_side": config.data.eval_resize}
 
 
