@@ -97,7 +97,7 @@ def test_projections(depth: int, shortcut: str, count: int) -> None:
 def test_a_bottleneck_net_widens_at_stride_1_in_conv2() -> None:
     first: Any = next(meta_net(depth=50).blocks())
     assert isinstance(first.shortcut, PaddedIdentity)
-    assert (first.shortcut.extra_channels, first.shortcut.stride) == (192, 1)
+    assert (first.shortcut.before, first.shortcut.after, first.shortcut.stride) == (0, 192, 1)
     first = next(meta_net(depth=50, shortcut="B").blocks())
     assert (first.shortcut[0].in_channels, first.shortcut[0].out_channels) == (64, 256)
     assert first.shortcut[0].stride == (1, 1)
