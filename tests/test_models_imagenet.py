@@ -16,7 +16,7 @@ from repro.errors import InputError
 from repro.models import build_model
 from repro.models.blocks import BlockNet, Bottleneck, PaddedIdentity
 from repro.models.count import activation_bytes, measure
-from repro.models.torchvision_names import from_torchvision, to_torchvision
+from repro.models.foreign_names import from_torchvision, to_torchvision
 
 BASE = ModelConfig("imagenet_resnet", 34, "A", "stride", "he_fan_in", 2, 0.1, 1e-5)
 
