@@ -7,6 +7,7 @@ import pickletools
 import sys
 import zipfile
 import zlib
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -208,7 +209,10 @@ def globals_in(path: Path) -> Iterator[str]:
         for _ in range(NUM_PICKLES):  # one after the other
             for operation, argument, _ in pickletools.genops(file):
                 if operation.name == "GLOBAL":
-                    yield str(argument).replace(" ", ".")
+                    module, _, name = str(argument).partition(" ")
+                    # Such files name what they refer to as Python 2 did.
+                    module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
+                    yield f"{module}.{name}"
 
 
 def may_act(name: str) -> bool:
