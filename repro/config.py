@@ -38,7 +38,8 @@ class ModelConfig:
     ``shortcut=none`` is the plain net. ``stride_in`` is where a bottleneck block takes its stride (deviation D16).
     ``constructed_from`` names the depth of a trained shallow net that this one begins as, its added layers set to the
     identity (the construction of section 1). ``fc_init`` is how the fully connected layer begins (deviation D26),
-    ``pool_padding`` the border of the max pooling of ImageNet nets (D28).
+    ``pool_padding`` the border of the max pooling of ImageNet nets (D28), ``option_a`` where option A's zero channels
+    lie (D24).
     """
 
     name: Literal["cifar_resnet", "imagenet_resnet"]
@@ -53,6 +54,7 @@ class ModelConfig:
     constructed_from: int | None = None
     fc_init: Literal["he", "torch", "normal_0.01"] = "he"
     pool_padding: Literal[0, 1] = 1
+    option_a: Literal["end", "both_sides"] = "end"
 
     @property
     def bottleneck(self) -> bool:
@@ -64,6 +66,7 @@ class ModelConfig:
         """The paper's name of the net: ``ResNet-20``, ``plain-20``, ``ResNet-34 B``, ``ResNet-50`` (option B)."""
         usual = {"cifar_resnet": "A", "imagenet_resnet": "B" if self.bottleneck else ""}[self.name]
         option = "" if self.shortcut in ("none", usual) else f" {self.shortcut}"
+        option += " both sides" if self.option_a == "both_sides" else ""
         origin = "" if self.constructed_from is None else f" from {self.constructed_from}"
         return f"{'plain' if self.shortcut == 'none' else 'ResNet'}-{self.depth}{option}{origin}"
 
@@ -89,6 +92,10 @@ class ModelConfig:
         require(
             origin is None or (is_cifar_depth(origin) and origin < self.depth),
             f"model.constructed_from={origin} must be a smaller depth of 6n+2 layers than model.depth={self.depth}",
+        )
+        require(
+            self.option_a == "end" or self.shortcut == "A",
+            f"model.option_a={self.option_a} is for model.shortcut=A: model.shortcut={self.shortcut} pads no channels",
         )
         require(0 < self.bn_momentum <= 1, f"model.bn_momentum={self.bn_momentum} must be above 0 and at most 1")
         require(self.bn_eps > 0, f"model.bn_eps={self.bn_eps} must be above 0")

@@ -7,13 +7,15 @@ from typing import Any
 import pytest
 import torch
 import torchvision
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from repro.data.transforms import generator_for
 from repro.models import build_model
 from repro.models.blocks import BasicBlock, GroupBatchNorm2d, PaddedIdentity
 from repro.models.count import measure
-from tests.nets import net_config
+from tests.nets import net_config, trained_net
 
 
 def net(**changes: Any) -> Any:
@@ -74,6 +76,58 @@ def test_option_a_takes_every_second_pixel_and_pads_zeros() -> None:
     assert not y[:, 3:].any()
     averaged = PaddedIdentity(5, 2, "avg_pool")(x)
     assert torch.equal(averaged[0, 0, 0, 0], x[0, 0, :2, :2].mean())
+    both = PaddedIdentity(4, 2, "stride", "both_sides")(x)
+    assert torch.equal(both, nn.functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 2, 2)))
+
+
+@given(
+    shape=st.tuples(*[st.integers(1, 9)] * 4),
+    stride=st.integers(1, 3),
+    layout=st.sampled_from([torch.contiguous_format, torch.channels_last]),
+)
+def test_option_a_subsamples_as_slices_do_and_keeps_the_layout(
+    shape: tuple[int, ...], stride: int, layout: torch.memory_format
+) -> None:
+    x = torch.randn(shape).relu().to(memory_format=layout).requires_grad_()
+    sliced = nn.functional.pad(x[:, :, ::stride, ::stride], (0, 0, 0, 0, 0, 4))
+    y = PaddedIdentity(4, stride, "stride")(x)
+    assert torch.equal(y, sliced)
+    probe = torch.randn(y.shape).to(memory_format=layout)
+    (found,), (wanted,) = torch.autograd.grad(y, x, probe), torch.autograd.grad(sliced, x, probe)
+    assert torch.equal(found, wanted)
+    assert found.is_contiguous(memory_format=layout)
+
+
+def zeros_at_the_end(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The weights of a CIFAR net whose option A pads on both sides, with its channels permuted as if at the end."""
+    order, converted = torch.arange(16), {}
+    for name, value in state.items():
+        if ".0.conv2." in name and len(value) > len(order):  # the end of a block that widens
+            middle = torch.arange(len(value)).roll(-len(value) // 4)[: len(order)]
+            zeros = torch.tensor([channel for channel in range(len(value)) if channel not in middle])
+            order = torch.cat([middle[order], zeros])
+        if name.endswith("conv1.weight") and name.startswith("stages"):
+            value = value[:, order]
+        elif "conv2." in name or ("bn2." in name and value.dim()):
+            value = value[order]
+        elif name == "fc.weight":
+            value = value[:, order]
+        converted[name] = value
+    return converted
+
+
+@pytest.mark.parametrize("depth", [8, 20])
+def test_the_places_of_option_as_zeros_differ_by_a_permutation_of_channels(depth: int) -> None:
+    """Deviation D24: the same net up to rounding, so that training cannot tell; trained weights fit one place only."""
+    theirs = trained_net(depth, option_a="both_sides").double().eval()
+    ours = trained_net(depth).double().eval()
+    images = torch.randn(4, 3, 16, 16, dtype=torch.float64)
+    with torch.no_grad():
+        ours.load_state_dict(theirs.state_dict())
+        assert not torch.allclose(ours(images), theirs(images), rtol=1e-2)
+        ours.load_state_dict(zeros_at_the_end(theirs.state_dict()))
+        assert torch.allclose(ours(images), theirs(images), rtol=1e-10)
+    assert net_config(option_a="both_sides").label == "ResNet-20 both sides"
 
 
 def test_a_block_adds_its_input_before_the_last_relu() -> None:

@@ -17,7 +17,7 @@ from repro.errors import InputError
 from repro.models import build_model
 from repro.models.blocks import BlockNet, Bottleneck, PaddedIdentity
 from repro.models.count import activation_bytes, measure
-from repro.models.torchvision_names import from_torchvision, to_torchvision
+from repro.models.foreign_names import from_torchvision, to_torchvision
 
 BASE = ModelConfig("imagenet_resnet", 34, "A", "stride", "he_fan_in", 2, 0.1, 1e-5)
 
@@ -98,7 +98,7 @@ def test_projections(depth: int, shortcut: str, count: int) -> None:
 def test_a_bottleneck_net_widens_at_stride_1_in_conv2() -> None:
     first: Any = next(meta_net(depth=50).blocks())
     assert isinstance(first.shortcut, PaddedIdentity)
-    assert (first.shortcut.extra_channels, first.shortcut.stride) == (192, 1)
+    assert (first.shortcut.before, first.shortcut.after, first.shortcut.stride) == (0, 192, 1)
     first = next(meta_net(depth=50, shortcut="B").blocks())
     assert (first.shortcut[0].in_channels, first.shortcut[0].out_channels) == (64, 256)
     assert first.shortcut[0].stride == (1, 1)

@@ -336,10 +336,11 @@ class Unwanted:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"fc.weight": Unwanted()}, "not a file of weights alone"),
+        ({"fc.weight": Unwanted()}, r"not a file of weights alone: it would call (builtins\.)?print"),
+        ({"state_dict": {"fc.weight": torch.zeros(1)}, "extra": Unwanted()}, "not a file of weights alone"),
         ([torch.zeros(1)], "does not hold the weights of a net"),
         ({}, "does not hold the weights of a net"),
-        ({"epoch": 3}, "does not hold the weights of a net"),
+        ({"epoch": 3, "optimizer": {}}, "does not hold the weights of a net .* it holds 'epoch', 'optimizer'"),
     ],
 )
 def test_a_file_of_something_else_is_refused(
@@ -350,6 +351,20 @@ def test_a_file_of_something_else_is_refused(
     with pytest.raises(InputError, match=message):
         asked(of, *WORDS, weights=tmp_path / "weights.pth", **MEAN)
     assert "run from a file" not in capsys.readouterr().out
+
+
+def test_validation_images_that_cannot_be_read_are_told_before_the_test(tmp_path: Path) -> None:
+    of, file = foreign(tmp_path, "torchvision")
+    bad = [tmp_path / "data" / "val" / name for name in ("n00000000/0.JPEG", "n00000001/1.JPEG")]
+    for image in bad:
+        image.write_bytes(b"")
+    with pytest.raises(InputError, match="2 images cannot be read") as refused:
+        asked(of, *WORDS, weights=file, **MEAN)
+    assert all(str(image) in str(refused.value) for image in bad)
+    said = asked(of, *WORDS, "data.skip_corrupt=true", weights=file, json=tmp_path / "out.json", **MEAN)
+    assert "2 images cannot be read, left out" in said
+    (row,) = json.loads((tmp_path / "out.json").read_text())["results"]
+    assert row["images"] == 7
 
 
 def test_a_folder_without_validation_images_is_refused(tmp_path: Path) -> None:
@@ -375,6 +390,7 @@ def test_a_folder_without_validation_images_is_refused(tmp_path: Path) -> None:
         ((), {"weights": Path("w.pth"), "ensemble": True}, "--ensemble is of finished runs"),
         ((), {"weights": Path("w.pth"), "std": (1.0, 1.0, 1.0)}, "--std needs --mean"),
         ((), {"weights": Path("w.pth")}, "weights w.pth cannot be read"),
+        (("r20.pt",), {}, r"r20\.pt is a file, not a finished run: name it with --weights r20\.pt"),
         (("run", "execution=ddp", "execution.devices=2"), {}, "on one device"),
     ],
 )

@@ -167,10 +167,9 @@ def look_through(listings: tuple[Listing, Listing], data: DataConfig, workers: i
     look = Look(listings[0].root, scanner(data)[0], data.eval_resize, data.image_size)
     chunks = [Chunk(files, i == 0) for i, split in enumerate(listings) for files in parts(split.files)]
     total, count = sum(map(len, listings)), num_workers(workers)
-    say(
-        f"reading all {total:,} images of {look.root} once with {plural(max(count, 1), 'process', 'processes')}, to "
-        "check them and for their mean image"
-    )
+    aim = "to check them and for their mean image" if len(listings[0]) else "to check them"
+    processes = plural(max(count, 1), "process", "processes")
+    say(f"reading all {total:,} images of {look.root} once with {processes}, {aim}")
     start = shown = time.monotonic()
     sizes: list[tuple[int, int]] = []
     unreadable: dict[str, str] = {}

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from repro.config import DataConfig
-from repro.data import Dataset, PhotoSplit, folders
+from repro.data import Dataset, PhotoSplit, folders, scan
 from repro.errors import InputError
 
 
-def load_validation(data: DataConfig, root: Path) -> Dataset:
+def load_validation(
+    data: DataConfig, root: Path, *, say: Callable[[str], None] = print, cache: Path | None = None, workers: int | None
+) -> Dataset:
     """The validation images below ``root`` (``paths.data``); the training split is empty.
 
     Classes count the sorted names of the folders in ``train`` where there is one, else of those in ``val``, or of the
-    file of labels. What cannot be decoded shows when it is tested.
+    file of labels. Every image is read once, as for a run, so that all that cannot be decoded are named at once; the
+    arguments are those of ``data.load``.
 
     Raises:
         InputError: There is no folder ``val``, its labels do not agree, or it is not the whole set and
-            ``data.partial`` does not allow that.
+            ``data.partial`` does not allow that; or images cannot be decoded and ``data.skip_corrupt`` does not allow
+            that.
     """
     folder = next((root / below for below in folders.FOLDERS[data.name] if (root / below / "val").is_dir()), None)
     if folder is None:
@@ -34,11 +39,14 @@ def load_validation(data: DataConfig, root: Path) -> Dataset:
             f"{folder / 'val'} is not the whole of {data.name}: it has {there[1]:,} images of {there[0]:,} classes, "
             f"not {num_images:,} of {num_classes:,}; data.partial=true tests on what is there"
         )
-    split = folders.take(
-        PhotoSplit(val.name, val.root, val.files, val.labels, val.classes), data.test_images, "data.test_images"
-    )
+    none = folders.listing(val.root, "train", [], [], val.classes)
+    seen = scan.seen((none, val), data, cache=cache, workers=workers, say=say)
+    if seen.unreadable:
+        scan.report(seen.unreadable, val.root, data, cache, say)
+    split = folders.take(folders.readable(val, seen.val_sizes), data.test_images, "data.test_images")
     train = PhotoSplit("train", val.root, (), np.zeros(0, np.int64), val.classes)
-    return Dataset(data.name, train, split, len(val.classes), {val.name: val.digest()})
+    digests, skipped = {val.name: val.digest()}, tuple(seen.unreadable)
+    return Dataset(data.name, train, split, len(val.classes), digests, skipped=skipped)
 
 
 def class_names(folder: Path, root: Path) -> list[str]:

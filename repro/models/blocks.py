@@ -102,19 +102,23 @@ class PaddedIdentity(nn.Module):
     """Shortcut option A where dimensions change: every ``stride``-th pixel, zeros for the added channels.
 
     No parameters (section 3.3). ``subsample="avg_pool"`` averages instead of skipping pixels (deviation D8).
+    ``place="both_sides"`` puts half of the zeros before the channels of the input (deviation D24).
     """
 
-    def __init__(self, extra_channels: int, stride: int, subsample: str) -> None:
+    def __init__(self, extra_channels: int, stride: int, subsample: str, place: str = "end") -> None:
         super().__init__()
-        self.extra_channels, self.stride, self.subsample = extra_channels, stride, subsample
+        self.stride, self.subsample = stride, subsample
+        self.before = extra_channels // 2 if place == "both_sides" else 0
+        self.after = extra_channels - self.before
 
     def forward(self, x: Tensor) -> Tensor:
         if self.subsample == "avg_pool":
             # Rounded up, as a convolution of this stride does with a map of odd size.
             x = F.avg_pool2d(x, self.stride, ceil_mode=True)
-        else:
-            x = x[:, :, :: self.stride, :: self.stride]
-        return F.pad(x, (0, 0, 0, 0, 0, self.extra_channels))
+        elif self.stride > 1:
+            # As x[:, :, ::stride, ::stride], but the gradient comes in one kernel and in the layout of x.
+            x = F.avg_pool2d(x, 1, self.stride)
+        return F.pad(x, (0, 0, 0, 0, self.before, self.after))
 
 
 def shortcut(in_channels: int, out_channels: int, stride: int, config: ModelConfig) -> nn.Module:
@@ -124,7 +128,7 @@ def shortcut(in_channels: int, out_channels: int, stride: int, config: ModelConf
         return nn.Sequential(conv(in_channels, out_channels, 1, stride), batch_norm(out_channels, config))
     if same:
         return nn.Identity()
-    return PaddedIdentity(out_channels - in_channels, stride, config.shortcut_subsample)
+    return PaddedIdentity(out_channels - in_channels, stride, config.shortcut_subsample, config.option_a)
 
 
 class BasicBlock(nn.Module):

@@ -20,10 +20,14 @@ from repro.errors import InputError, nearest
 from repro.multiview import VIEWS
 from repro.record import commit, now, write_json
 from repro.retest.ensemble import make_ensemble, write_ensemble
+from repro.retest.origins import Origin, origin_of
 from repro.retest.testing import NetTester, Row, row_of
-from repro.retest.trained import from_file, is_torchvisions, read_weights, record_of
+from repro.retest.trained import Trained, record_of
+from repro.retest.weight_files import read_weights
 from repro.strict import require
 
+SUFFIXES = (".pt", ".pth", ".th", ".tar", ".ckpt", ".bin", ".pkl", ".safetensors")
+"""Of files of weights, with which no run id ends."""
 SETTINGS = ("paths.", "execution", "device=")
 """What may be set for a finished run: its science stands in its record."""
 
@@ -37,7 +41,8 @@ class Request:
         views: Of ``VIEWS``; empty for those that the run itself was tested on (an ensemble: ``multiscale``).
         ensemble: Whether to average the runs.
         weights: A file of weights in the place of runs; the settings say of which net.
-        mean, std: Of the pixels in [0, 1], for each channel, as ``weights`` was trained; empty for our own.
+        mean, std: Of the pixels in [0, 1], for each channel, as ``weights`` was trained; empty for those that belong to
+            the origin of the weights, or else our own.
         resize: The shorter side for crops, as ``weights`` was trained.
         json: Where to write what was measured.
     """
@@ -65,10 +70,7 @@ def evaluate(request: Request, say: Callable[[str], None]) -> int:
     run_ids = [word for word in request.words if "=" not in word]
     ensembles: list[Ensemble] = []
     if request.weights is not None:
-        weights = read_weights(request.weights)
-        testing = NetTester(foreign_config(request, is_torchvisions(weights), say), say)
-        trained = from_file(request.weights, weights, testing.base)
-        rows = testing.test(trained, request.views or ("1crop",), given_stats(request, testing.device))
+        testing, rows = foreign(request, request.weights, say)
     else:
         testing = NetTester(base_config(request), say)
         paths = testing.base.paths
@@ -86,6 +88,26 @@ def evaluate(request: Request, say: Callable[[str], None]) -> int:
     if request.json is not None:
         write_json(request.json, as_values(rows, ensembles, testing))
     return 0
+
+
+def foreign(request: Request, file: Path, say: Callable[[str], None]) -> tuple[NetTester, list[Row]]:
+    """Test the net of a file on each of the views asked for; first say what was recognized and done.
+
+    Raises:
+        InputError: The file does not hold such weights, or the settings are not of one such net.
+    """
+    found = read_weights(file)
+    for note in found.notes:
+        say(f"{file.name}: {note}")
+    origin = origin_of(found.weights)
+    config, implied = foreign_config(request, origin)
+    testing = NetTester(config, say)
+    stats, pixels = foreign_stats(request, origin, testing)
+    trained = Trained(file.name, config, origin.to_ours(found.weights))
+    say(f"recognized: {origin.name}{f' ({implied})' if implied else ''}; pixels: {pixels}")
+    # Before the images are read, which may take minutes.
+    trained.check(len(trained.weights["fc.weight"]) if "fc.weight" in trained.weights else config.data.num_classes)
+    return testing, testing.test(trained, request.views or ("1crop",), stats)
 
 
 def averaged(testing: NetTester, run_ids: Sequence[str], views: Sequence[str]) -> tuple[list[Row], list[Ensemble]]:
@@ -113,8 +135,10 @@ def check(request: Request) -> None:
         require(not request.ensemble, "--ensemble is of finished runs, not of --weights")
         require(bool(request.mean) or not request.std, "--std needs --mean")
         return
-    foreign = request.mean or request.std or request.resize
-    require(not foreign, "--mean, --std and --resize are for --weights: a run is tested as it was trained")
+    file = next((word for word in run_ids if word.endswith(SUFFIXES) or Path(word).is_file()), None)
+    require(file is None, f"{file} is a file, not a finished run: name it with --weights {file}")
+    theirs = request.mean or request.std or request.resize
+    require(not theirs, "--mean, --std and --resize are for --weights: a run is tested as it was trained")
     if request.ensemble:
         require(len(run_ids) > 1, "an ensemble needs two runs or more")
         twice = next((run_id for run_id in run_ids if run_ids.count(run_id) > 1), None)
@@ -135,44 +159,51 @@ def base_config(request: Request) -> RunConfig:
     return plan(settings).runs[0]
 
 
-def foreign_config(request: Request, torchvisions: bool, say: Callable[[str], None]) -> RunConfig:
-    """The configuration that foreign weights are tested in: the one run that the words describe.
+def foreign_config(request: Request, origin: Origin) -> tuple[RunConfig, str]:
+    """Return the one run that the words describe, and those that ``origin`` added to them.
 
     Raises:
         InputError: They describe several, or an impossible one.
     """
-    words = list(request.words)
-    given = {word.partition("=")[0] for word in words}
-    if torchvisions:
-        # Its nets are those of Table 1 but for these two (deviation D16).
-        implied = {"model.shortcut": "B", "model.stride_in": "3x3"}
-        added = [f"{key}={value}" for key, value in implied.items() if key not in given]
-        if added:
-            say(f"the weights have torchvision's names: {' '.join(added)}, as its nets are")
-        words += added
-    runs = plan(words).runs
+    given = {word.partition("=")[0] for word in request.words}
+    implied = {key: value for key, value in origin.settings.items() if key not in given}
+    if "model.shortcut" in given:
+        implied.pop("model.option_a", None)
+    added = [f"{key}={value}" for key, value in implied.items()]
+    runs = plan([*request.words, *added]).runs
     if len(runs) > 1:
         raise InputError(f"--weights is one net, but the settings describe {len(runs)}")
     config = runs[0]
     if request.resize is not None:
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, eval_resize=request.resize))
     config.validate()
-    return config
+    return config, " ".join(added)
 
 
-def given_stats(request: Request, device: torch.device) -> PixelStats | None:
-    """Mean and deviation as the user gave them, broadcastable to (3, H, W).
+def foreign_stats(request: Request, origin: Origin, testing: NetTester) -> tuple[PixelStats | None, str]:
+    """Return mean and deviation, broadcastable to (3, H, W), and a clause on what is done to the pixels.
+
+    They are those that the user gave, or else those of ``origin``; None where neither is known, for our own.
 
     Raises:
         InputError: They are not three numbers each, of pixels in [0, 1].
     """
-    if not request.mean:
-        return None
-    std = request.std or (1.0, 1.0, 1.0)
-    sound = len(request.mean) == len(std) == 3 and all(0 <= m <= 1 for m in request.mean) and all(s > 0 for s in std)
+    data = testing.base.data
+    size = f"{data.image_size}x{data.image_size}"
+    if data.photos:
+        size += f" of a shorter side of {data.eval_resize}"
+    mean, std, whose = origin.mean, origin.std, "as its scripts do"
+    if request.mean:
+        mean, std, whose = request.mean, request.std or (1.0, 1.0, 1.0), "as given"
+    if not mean:
+        deviation = "no deviation" if data.std == "none" else "the deviation of each channel"
+        of = "mean image" if data.mean == "per_pixel" else "mean colour"
+        return None, f"{size}, {of} and {deviation} of our training images; --mean and --std set others"
+    sound = len(mean) == len(std) == 3 and all(0 <= m <= 1 for m in mean) and all(s > 0 for s in std)
     require(sound, "--mean and --std are three numbers each, for pixels from 0 to 1, as in --mean 0.485,0.456,0.406")
-    mean, deviation = (torch.tensor(values, device=device).view(3, 1, 1) for values in (request.mean, std))
-    return PixelStats(mean, deviation)
+    clause = f"mean {','.join(map(str, mean))}, deviation {','.join(map(str, std))}, {whose}"
+    tensors = (torch.tensor(values, device=testing.device).view(3, 1, 1) for values in (mean, std))
+    return PixelStats(*tensors), f"{size}, {clause}"
 
 
 def default_ensemble_view(run_ids: Sequence[str], base: RunConfig) -> str:

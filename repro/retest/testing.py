@@ -89,7 +89,8 @@ class NetTester:
         """A net on each of ``views``; ``stats`` in the place of those of the training images."""
         config = trained.config
         if stats is not None and config.data.photos:
-            dataset = load_validation(config.data, config.paths.data)
+            cache, workers = config.paths.work / "cache", config.execution.workers
+            dataset = load_validation(config.data, config.paths.data, say=self.say, cache=cache, workers=workers)
         else:
             dataset = self.dataset(config)
         model = self.net(trained, dataset)

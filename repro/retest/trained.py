@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,13 +16,11 @@ from repro.device import memory_format
 from repro.errors import InputError, nearest
 from repro.models import build_model
 from repro.models.blocks import BlockNet
-from repro.models.torchvision_names import from_torchvision
 from repro.records import Record, read_record
+from repro.retest.weight_files import listed, read_weights
 
 PUBLISHED_WEIGHTS = "weights.pt"
 """Beside a published record: a checkpoint, or the state dict of the net alone."""
-NAMED = 3
-"""Wrong parts of a net that a message names."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +38,23 @@ class Trained:
         Raises:
             InputError: The weights are not those of such a net.
         """
+        self.check(num_classes)
         model = build_model(self.config.model, num_classes)
-        if reason := misfit(model.state_dict(), self.weights):
-            label = self.config.model.label
-            raise InputError(f"{self.name} does not hold a {label} of {num_classes} classes: {reason}")
         model.load_state_dict(dict(self.weights), strict=False)  # what may be missing has been looked at
         model.to(device, memory_format=memory_format(device))  # type: ignore[call-overload]
         return model.eval()
+
+    def check(self, num_classes: int) -> None:
+        """Compare names and shapes with those of the net, without building it.
+
+        Raises:
+            InputError: The weights are not those of such a net.
+        """
+        with torch.device("meta"):
+            wanted = build_model(self.config.model, num_classes).state_dict()
+        if reason := misfit(wanted, self.weights):
+            label = self.config.model.label
+            raise InputError(f"{self.name} does not hold a {label} of {num_classes} classes: {reason}")
 
 
 def misfit(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
@@ -66,11 +73,6 @@ def misfit(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
     if other:
         reasons.append(f"it has {listed(other)}")
     return "; ".join(reasons)
-
-
-def listed(names: Sequence[str]) -> str:
-    rest = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def sizes(tensor: Tensor) -> str:
@@ -95,7 +97,7 @@ def from_run(run_id: str, base: RunConfig) -> Trained:
             f"the weights of {run_id} are not there: neither {places[0]} nor {places[1]} exists; "
             "its record has the command that trains it again, and `repro publish --weights` would have kept them"
         )
-    weights = checkpoint.load(file)["model"] if file.name == checkpoint.FINAL else read_weights(file)
+    weights = checkpoint.load(file)["model"] if file.name == checkpoint.FINAL else read_weights(file).weights
     return Trained(run_id, config_of(record, base), weights, record)
 
 
@@ -143,39 +145,3 @@ def config_of(record: Record, base: RunConfig) -> RunConfig:
         optim=science.optim,
         eval=science.eval,
     )
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """The values of a net from a file that torch saved: a state dict, or a dictionary that holds one as ``model`` or
-    ``state_dict``. Nothing that the file holds is run.
-
-    Raises:
-        InputError: It cannot be read so.
-    """
-    try:
-        payload: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise InputError(f"the weights {path} cannot be read ({error.strerror or error})") from None
-    except Exception as error:  # a file of another kind surfaces as many kinds of error
-        raise InputError(f"{path} is not a file of weights alone ({checkpoint.reason(error)})") from None
-    digest = payload.pop(checkpoint.DIGEST, None) if isinstance(payload, dict) else None
-    if digest is not None and digest != checkpoint.digest(payload):
-        raise InputError(f"the weights {path} are damaged: their values do not have the digest that they carry")
-    for key in ("model", "state_dict"):
-        if isinstance(payload, dict) and isinstance(payload.get(key), dict):
-            payload = payload[key]
-    named = isinstance(payload, dict) and all(isinstance(name, str) for name in payload)
-    if not named or not payload or not all(isinstance(value, Tensor) for value in payload.values()):
-        raise InputError(f"{path} does not hold the weights of a net by their names")
-    weights: dict[str, Tensor] = payload
-    return weights
-
-
-def is_torchvisions(weights: Mapping[str, Tensor]) -> bool:
-    """Whether the names are those of torchvision's ResNets."""
-    return any(name.startswith("layer") for name in weights)
-
-
-def from_file(path: Path, weights: Mapping[str, Tensor], config: RunConfig) -> Trained:
-    """The net of ``config`` with weights from a file, under our names or torchvision's."""
-    return Trained(path.name, config, from_torchvision(weights) if is_torchvisions(weights) else weights)

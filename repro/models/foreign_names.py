@@ -1,6 +1,7 @@
-"""Names of weights: torchvision's ImageNet nets and ours, so that weights published for one load into the other.
+"""Names of weights: those of other public nets and ours.
 
-The nets are the same for option B with ``stride_in=3x3`` (deviation D16): only what parts are called differs.
+torchvision's nets are ours for option B with ``stride_in=3x3`` (deviation D16); the CIFAR-10 nets of
+akamaster/pytorch_resnet_cifar10 are ours for ``option_a=both_sides`` (deviation D24). Only the names differ.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ LAYER = r"((?:conv|bn)[1-3])"
 VALUE = r"(weight|bias|running_mean|running_var|num_batches_tracked)"
 OUTSIDE = re.compile(rf"(?:conv1|bn1|fc)\.{VALUE}")
 THEIRS = re.compile(rf"layer([1-4])\.(\d+)\.(?:{LAYER}|downsample\.([01]))\.{VALUE}")
+AKAMASTERS = re.compile(rf"layer([1-3])\.(\d+)\.(?:{LAYER}|shortcut\.([01]))\.{VALUE}")
 OURS = re.compile(rf"stages\.([0-3])\.(\d+)\.(?:{LAYER}|shortcut\.([01]))\.{VALUE}")
 
 
@@ -28,7 +30,19 @@ def from_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         InputError: A name is none of torchvision's ResNets of Table 1.
     """
-    return {_renamed(name, THEIRS, _our_name, "torchvision's"): value for name, value in state.items()}
+    whose = "torchvision's ImageNet nets of 18 to 152 layers"
+    return {_renamed(name, THEIRS, _our_name, whose): value for name, value in state.items()}
+
+
+def from_akamaster(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the values of a state dict of akamaster's CIFAR-10 nets under our names, shared and not copied.
+
+    Raises:
+        InputError: A name belongs to none of these nets.
+    """
+    whose = "the CIFAR-10 nets of akamaster/pytorch_resnet_cifar10"
+    named = {re.sub(r"^linear\.", "fc.", name): value for name, value in state.items()}
+    return {_renamed(name, AKAMASTERS, _our_name, whose): value for name, value in named.items()}
 
 
 def to_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -37,7 +51,8 @@ def to_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         InputError: A name is none of ours.
     """
-    return {_renamed(name, OURS, _their_name, "our"): value for name, value in state.items()}
+    whose = "our ImageNet nets of 18 to 152 layers"
+    return {_renamed(name, OURS, _their_name, whose): value for name, value in state.items()}
 
 
 def _renamed(name: str, pattern: re.Pattern[str], rename: Callable[[re.Match[str]], str], whose: str) -> str:
@@ -45,7 +60,7 @@ def _renamed(name: str, pattern: re.Pattern[str], rename: Callable[[re.Match[str
         return name
     found = pattern.fullmatch(name)
     if found is None:
-        raise InputError(f"the weights hold {name!r}, which is not a part of {whose} ImageNet nets of 18 to 152 layers")
+        raise InputError(f"the weights hold {name!r}, which is not a part of {whose}")
     return rename(found)
 
 
