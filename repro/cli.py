@@ -314,7 +314,7 @@ def engine(planned: Plan, detach: bool) -> Callable[..., Result]:
     if planned.runs[0].execution.engine == "slurm":
         from repro import slurm_collect
 
-        return functools.partial(slurm_collect.launch, detach=detach)
+        return functools.partial(slurm_collect.launch, line_of=planned.line_of, detach=detach)
     if detach:
         raise InputError("--detach needs execution=slurm: a run on this machine ends with its command")
     from repro.launch import launch

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,7 +36,13 @@ GONE = "unknown to Slurm"
 
 
 def launch(
-    configs: list[RunConfig], command: str, say: Say, finished: Callable[[RunConfig], None], detach: bool = False
+    configs: list[RunConfig],
+    command: str,
+    say: Say,
+    finished: Callable[[RunConfig], None],
+    line_of: Mapping[str, int] | None = None,
+    *,
+    detach: bool = False,
 ) -> Result:
     """As ``repro.launch.launch``, on Slurm; with ``detach`` it returns as soon as everything is submitted.
 
@@ -45,7 +51,7 @@ def launch(
         RunError: Slurm does not take the jobs.
     """
     check(configs)
-    collector = Collector(configs, command, say, finished)
+    collector = Collector(configs, command, say, finished, line_of or {})
     collector.start()
     if not detach:
         collector.collect()
@@ -75,6 +81,7 @@ class Collector:
     command: str
     say: Say
     finished: Callable[[RunConfig], None]
+    line_of: Mapping[str, int] = field(default_factory=dict)
     result: Result = field(default_factory=Result)
     waiting: dict[str, RunConfig] = field(default_factory=dict)
     last: dict[str, Job] = field(default_factory=dict)
@@ -112,7 +119,7 @@ class Collector:
             alive = {run_id: job for job in jobs(self.work) for run_id in job.run_ids}
             self.last |= alive
             missing = [config for config in wanted if config.run_id not in alive]
-            for submission in submit(missing, self.command):
+            for submission in submit(missing, self.command, self.line_of):
                 for number, shard in enumerate(submission.shards):
                     self.last |= dict.fromkeys(shard, Job("", "PENDING", "", "", submission, number))
         self.submitted.update(config.run_id for config in missing)

@@ -8,7 +8,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import submitit
@@ -22,8 +22,11 @@ from repro.slurm import FOLDER, SUBMISSION, Submission
 from repro.slurm_job import ShardJob, provenance
 
 
-def submit(configs: Sequence[RunConfig], command: str) -> list[Submission]:
+def submit(configs: Sequence[RunConfig], command: str, line_of: Mapping[str, int] | None = None) -> list[Submission]:
     """Submits runs as job arrays, one array for each set of execution settings.
+
+    Args:
+        line_of: The plan's line of each run, by run id; jobs of the first lines come first.
 
     Raises:
         RunError: Slurm does not take the jobs.
@@ -31,12 +34,14 @@ def submit(configs: Sequence[RunConfig], command: str) -> list[Submission]:
     groups: dict[ExecutionConfig, list[RunConfig]] = {}
     for config in configs:
         groups.setdefault(config.execution, []).append(config)
-    return [submit_array(execution, group, command) for execution, group in groups.items()]
+    return [submit_array(execution, group, command, line_of or {}) for execution, group in groups.items()]
 
 
-def submit_array(execution: ExecutionConfig, configs: Sequence[RunConfig], command: str) -> Submission:
+def submit_array(
+    execution: ExecutionConfig, configs: Sequence[RunConfig], command: str, line_of: Mapping[str, int]
+) -> Submission:
     assert execution.slurm is not None
-    planned = shards(configs, execution.slurm.runs_per_job)
+    planned = shards(configs, execution.slurm.runs_per_job, line_of)
     work = planned[0][0].paths.work
     name = f"repro-{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(3).hex()}"
     submission = Submission(work / FOLDER / name, tuple(tuple(c.run_id for c in shard) for shard in planned))
@@ -90,14 +95,21 @@ def parameters(execution: ExecutionConfig, name: str) -> dict[str, Any]:
     return {key: value for key, value in wanted.items() if value is not None}
 
 
-def shards(configs: Sequence[RunConfig], size: int) -> list[list[RunConfig]]:
-    """Packs at most ``size`` runs into a job, so that jobs take about equally long; the longest job and run first."""
+def shards(configs: Sequence[RunConfig], size: int, line_of: Mapping[str, int]) -> list[list[RunConfig]]:
+    """Packs at most ``size`` runs into a job, so that jobs take about equally long.
+
+    Jobs, and the runs of a job, keep the order of the plan's lines; within a line the longest comes first.
+    """
     cost = {config.run_id: work_of(config) for config in configs}
     jobs_of: list[list[RunConfig]] = [[] for _ in range(-(-len(configs) // size))]
-    for config in sorted(configs, key=lambda c: -cost[c.run_id]):
+    for config in sorted(configs, key=lambda c: (line_of.get(c.run_id, 0), -cost[c.run_id])):
         open_jobs = [job for job in jobs_of if len(job) < size]
         min(open_jobs, key=lambda job: sum(cost[c.run_id] for c in job)).append(config)
-    return sorted(jobs_of, key=lambda job: -sum(cost[c.run_id] for c in job))
+
+    def place(job: list[RunConfig]) -> tuple[int, float]:
+        return line_of.get(job[0].run_id, 0), -sum(cost[c.run_id] for c in job)
+
+    return sorted(jobs_of, key=place)
 
 
 def work_of(config: RunConfig) -> float:

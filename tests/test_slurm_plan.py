@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +36,21 @@ def test_a_run_goes_through_the_file_of_its_job_unchanged(tmp_path: Path) -> Non
 
 def test_long_runs_come_first_and_jobs_take_equally_long(tmp_path: Path) -> None:
     runs = configs(tmp_path, "model.depth=20,56", "seed=0,1,2", "execution=slurm")
-    packed = shards(runs, 3)
+    packed = shards(runs, 3, {})
     assert sorted(c.run_id for job in packed for c in job) == sorted(c.run_id for c in runs)
     assert [[c.model.depth for c in job] for job in packed] == [[56, 56, 20], [56, 20, 20]]
-    assert [[c.model.depth for c in job] for job in shards(runs, 1)] == [[56]] * 3 + [[20]] * 3
-    assert len(shards(runs, 4)) == 2
-    assert len(shards(runs, 100)) == 1
+    assert [[c.model.depth for c in job] for job in shards(runs, 1, {})] == [[56]] * 3 + [[20]] * 3
+    assert len(shards(runs, 4, {})) == 2
+    assert len(shards(runs, 100, {})) == 1
+
+
+def test_jobs_keep_the_order_of_the_plans_lines(tmp_path: Path) -> None:
+    short, long = configs(tmp_path, "model.depth=20,56", "execution=slurm")
+    more = configs(tmp_path, "model.depth=20,56", "seed=1", "execution=slurm")
+    line_of = {short.run_id: 0, long.run_id: 1} | {run.run_id: 2 for run in more}
+    packed = shards([short, long, *more], 1, line_of)
+    assert [(c.model.depth, c.seed) for (c,) in packed] == [(20, 0), (56, 0), (56, 1), (20, 1)]
+    assert shards([short, long, *more], 4, line_of) == [[short, long, more[1], more[0]]]
 
 
 def test_what_sbatch_is_asked_for(tmp_path: Path) -> None:
@@ -272,7 +281,7 @@ class Queue:
         monkeypatch.setattr(slurm_collect, "last_state", lambda job_id: "")
         monkeypatch.setattr(slurm_collect, "submit", self.submit)
 
-    def submit(self, runs: list[RunConfig], command: str) -> list[Submission]:
+    def submit(self, runs: list[RunConfig], command: str, line_of: Mapping[str, int]) -> list[Submission]:
         if not runs:
             return []
         folder = runs[0].paths.work / slurm.FOLDER / f"repro-{len(self.submissions)}"
@@ -388,8 +397,8 @@ def test_what_the_job_says_of_itself(
     queue = Queue(monkeypatch, *[["RUNNING", "COMPLETED"] for _ in range(9)])
     submit = queue.submit
 
-    def submit_and_tell(runs: list[RunConfig], command: str) -> list[Submission]:
-        (one,) = submit(runs, command)
+    def submit_and_tell(runs: list[RunConfig], command: str, line_of: Mapping[str, int]) -> list[Submission]:
+        (one,) = submit(runs, command, line_of)
         values = {"failed": {}, "elsewhere": [], "refused": "", "again": False}
         if isinstance(outcome, dict):
             values |= outcome

@@ -150,7 +150,7 @@ def test_the_error_is_looked_at_every_50_steps_until_it_is_below_however_seldom_
         TrainState(below_80_step=50),
         TrainState(below_80_step=UNKNOWN),
     )
-    looks = []
+    looks: list[list[int]] = []
     for state in states:
         looks.append([])
         for state.step in range(1, 121):
