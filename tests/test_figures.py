@@ -17,6 +17,7 @@ from repro.figures import COLOURS, describe, draw, figure, names, plotted, svg
 from repro.records import Reading, read_curve, read_records
 from tests.planted import DEMO, plant
 from tests.planted_figures import plant_constructed, plant_flow, plant_imagenet, plant_responses, with_values
+from tests.runs import full_disk
 
 
 def drawn_lines(ax):
@@ -142,6 +143,18 @@ def test_drawing_twice_gives_the_same_bytes(tmp_path):
     assert first[1].read_bytes().startswith(b"\x89PNG")
     assert b"<svg" in first[0].read_bytes()
     assert b"<dc:date>" not in first[0].read_bytes()
+
+
+def test_a_full_disk_leaves_the_older_figure_as_it_is(tmp_path):
+    plant(tmp_path / "runs")
+    older = [tmp_path / f"figure6.{kind}" for kind in ("svg", "png", "csv")]
+    for path in older:
+        path.write_text("older")
+    reading = read_records([tmp_path / "runs"])
+    with full_disk(), pytest.raises(InputError, match=r"figure6\.svg cannot be written"):
+        draw(6, tmp_path, reading)
+    assert {path.read_text() for path in older} == {"older"}
+    assert draw(6, tmp_path, reading) == older and len(list(tmp_path.glob("figure6*"))) == 3
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
