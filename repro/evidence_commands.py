@@ -48,7 +48,7 @@ def figure_command(options: argparse.Namespace) -> int:
     paths = paths_from(options.words)
     quiet_caches(paths["work"])
     scales = {path.stem for path in (shared_dir("conf") / "scale").glob("*.yaml")} | {"custom"}
-    if options.scale not in scales:
+    if options.scale.partition(",")[0] not in scales:  # a label as notes have it: "smoke, optim.nesterov=true"
         raise InputError(f"unknown scale {options.scale!r}: {nearest(options.scale, scales)}")
     load_figure(options.name)  # a name that is wrong is told before anything is written
     from repro.figures import draw

@@ -47,7 +47,7 @@ def test_one_row_a_run_with_what_was_set_and_measured(tmp_path):
     assert not plain["provenance.dirty"]
     assert pandas.isna(plain["10crop.top1_error"]) and pandas.isna(plain["construction.gap"])
     proxy = table[table["scale"] == "demo"].iloc[0]
-    assert (proxy["optim.lr"], proxy["steps"]) == (0.02, 200)
+    assert (proxy["optim.lr"], proxy["steps"]) == (0.01, 400)
 
 
 def test_views_and_constructions_have_their_columns(tmp_path):
