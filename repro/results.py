@@ -127,13 +127,17 @@ def select(
     return Selection(scale, chosen, departed, tuple(notes), tuple(apart))
 
 
+OTHER_DATA = ("data=", "data.partial=", "data.skip_corrupt=", "data.decoder=")
+"""Words that name the images which are there, not how a net is trained."""
+
+
 def _label_for(scale: str, there: Collection[str]) -> str:
     """The label that is meant by ``scale``, of those that are there."""
     if scale in there or scale == "paper":
         return scale
     near = [name for name in there if scale_of(name) == scale]
     if scale != "custom":
-        near = [name for name in near if name.count(", ") == 1 and name.startswith(f"{scale}, data=")]
+        near = [name for name in near if all(word.startswith(OTHER_DATA) for word in name.split(", ")[1:])]
     return min(near, key=lambda name: (name.count(", "), name), default=scale)
 
 
