@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from repro.records import read_records
 from tests.planted import DEMO, edit, plant
 from tests.planted_imagenet import plant_ensemble, plant_imagenet
 
-OTHER_MACHINE = {"device": "Apple M4", "finished": "2027-01-01T00:00:00+00:00", "commit": "f" * 40}
+OTHER_MACHINE: dict[str, Any] = {"device": "Apple M4", "finished": "2027-01-01T00:00:00+00:00", "commit": "f" * 40}
 
 
 @pytest.fixture
