@@ -9,16 +9,25 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from repro.errors import InputError
+
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
     """A file to write bytes to, which takes the place of ``path`` where the block ends well and goes where it does not.
 
-    Whoever reads ``path``, at any moment and after a kill at any moment, finds the old file or the new one.
+    Whoever reads ``path``, at any moment and after a kill at any moment, finds the old file or the new one. A link
+    stays one: the file that it leads to is replaced. A pipe or a device (``/dev/stdout``) is written to as it is.
 
     Raises:
         OSError: It cannot be written.
     """
+    if path.is_symlink():
+        path = path.resolve()
+    if path.exists() and not path.is_file() and not path.is_dir():
+        with path.open("wb") as file:
+            yield file
+        return
     # A name of its own: another process may write the same file, on another machine under the same process id too.
     beside = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
     try:
@@ -31,3 +40,17 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         with contextlib.suppress(OSError):
             beside.unlink()
         raise
+
+
+def write_asked_for(path: Path, content: str | bytes) -> Path:
+    """Write a file that the user asked for; an older one of its name is replaced whole, or stays as it is.
+
+    Raises:
+        InputError: It cannot be written.
+    """
+    try:
+        with replacing(path) as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error.strerror or error})") from None
+    return path

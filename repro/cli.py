@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from repro.errors import InputError, RunError, nearest
-from repro.words import paths_from, quiet_caches, say, words_together
+from repro.words import paths_from, published_results, quiet_caches, say, words_together
 
 if TYPE_CHECKING:
     from repro.compose import Plan
@@ -216,6 +216,7 @@ def add_evidence(add: Callable[..., Parser]) -> None:
     report.add_argument("words", nargs="*", metavar="key=value", help="paths.results=")
     publish = add("publish", evidence("publish"), "Copy records and curves to results/runs.", "repro publish")
     publish.add_argument("--weights", action="store_true", help="the final nets too, for `repro evaluate` elsewhere")
+    publish.add_argument("--replace", action="store_true", help="overwrite what is published with another result")
     publish.add_argument("runs", nargs="*", metavar="run", help="run ids; all finished runs where none is named")
 
 
@@ -261,6 +262,7 @@ def run_command(options: argparse.Namespace) -> int:
         return 0
     quiet_caches(planned.runs[0].paths.work)
     launch = engine(planned, options.detach)
+    from repro.published import beside_published
     from repro.records import Record, read_record
     from repro.summary import Summary
 
@@ -278,9 +280,12 @@ def run_command(options: argparse.Namespace) -> int:
             say(summary.line(record))
 
     result = launch(planned.runs, command_line(planned.words), say, finished)
-    if len(planned.runs) > 1 and (records := [r for r in map(record_of, result.finished) if r]):
+    records = [record for record in map(record_of, result.finished) if record]
+    if len(planned.runs) > 1 and records:
         say("\n" + summary.table(records))
         summarize_for_tensorboard(planned.runs[0].paths.work)
+    if text := beside_published(records, published_results(vars(planned.runs[0].paths)) / "runs"):
+        say("\n" + text)
     if result.failed:
         say(f"\n{len(result.failed)} of {len(planned.runs)} runs failed; the same command tries them again:")
         for run_id, reason in result.failed.items():

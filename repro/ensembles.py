@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -115,18 +116,52 @@ def read_ensemble(file: Path) -> Ensemble:
     return ensemble
 
 
-def publish_ensembles(work: Path, results: Path) -> list[Path]:
-    """Copies the ensembles of the work folder whose members are all published to ``results/ensembles``.
+def plan_ensembles(
+    work: Path, results: Path, run_ids: Collection[str] = (), *, replace: bool = False
+) -> list[Ensemble]:
+    """Find the ensembles of the work folder to publish: all members are published, or will be with ``run_ids``.
 
-    One that has a member elsewhere could not be followed back to its runs; one that does not hold together stays.
+    One that has a member elsewhere could not be followed back to its runs; an invalid one stays. One that is published
+    already stays as it is there.
 
     Raises:
-        RunError: It cannot be written.
+        InputError: One is published with another result, and ``replace`` does not allow to overwrite that.
+    """
+    new = []
+    for ensemble in read_ensembles([work]).ensembles:
+        ids = {member.run_id for member in ensemble.members} - set(run_ids)
+        if not all((results / "runs" / run_id / "record.json").is_file() for run_id in ids):
+            continue
+        file = results / FOLDER / ensemble.ensemble_id / FILE
+        if not file.exists():
+            new.append(ensemble)
+        elif not _is_same(ensemble, file):
+            if not replace:
+                mine = work / FOLDER / ensemble.ensemble_id
+                raise InputError(
+                    f"published with another result: {file.parent} is not {mine}; `repro publish --replace` overwrites "
+                    "what is published"
+                )
+            new.append(ensemble)
+    return new
+
+
+def _is_same(ensemble: Ensemble, published: Path) -> bool:
+    try:
+        other = read_ensemble(published)
+    except InputError:
+        return False
+    return dataclasses.replace(ensemble, commit=other.commit, finished=other.finished) == other
+
+
+def publish_ensembles(ensembles: Sequence[Ensemble], work: Path, results: Path) -> list[Path]:
+    """Copy ``ensembles`` to ``results/ensembles``; return their folders.
+
+    Raises:
+        RunError: They cannot be written.
     """
     published = []
-    for ensemble in read_ensembles([work]).ensembles:
-        if not all((results / "runs" / member.run_id / "record.json").is_file() for member in ensemble.members):
-            continue
+    for ensemble in ensembles:
         target = results / FOLDER / ensemble.ensemble_id
         try:
             target.mkdir(parents=True, exist_ok=True)

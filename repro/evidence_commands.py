@@ -49,7 +49,7 @@ def figure_command(options: argparse.Namespace) -> int:
     paths = paths_from(options.words)
     quiet_caches(paths["work"])
     scales = {path.stem for path in (shared_dir("conf") / "scale").glob("*.yaml")} | {"custom"}
-    if options.scale not in scales:
+    if options.scale.partition(",")[0] not in scales:  # a label as notes have it: "smoke, optim.nesterov=true"
         raise InputError(f"unknown scale {options.scale!r}: {nearest(options.scale, scales)}")
     load_figure(options.name)  # a name that is wrong is told before anything is written
     from repro.figures import draw
@@ -163,20 +163,27 @@ def evaluate_command(options: argparse.Namespace) -> int:
 
 
 def publish_command(options: argparse.Namespace) -> int:
-    from repro.ensembles import publish_ensembles
-    from repro.publish import publish
+    from repro.ensembles import plan_ensembles, publish_ensembles
+    from repro.publish import plan_publication, publish
 
     paths = paths_from([word for word in options.runs if "=" in word])
+    work, results = paths["work"], paths["results"]
     run_ids = [word for word in options.runs if "=" not in word]
-    published = publish(run_ids, paths["work"], paths["results"])
-    for folder in published:
-        print(folder)
+    # All is checked before anything is written: a refused command changes nothing.
+    planned = plan_publication(run_ids, work, results, replace=options.replace)
+    ensembles = plan_ensembles(work, results, planned.run_ids, replace=options.replace)
+    weights: list[str] = []
     if options.weights:
-        from repro.retest.trained import publish_weights
+        from repro.retest.trained import plan_weights, publish_weights
 
-        for folder in published:
-            print(publish_weights(folder.name, paths["work"], paths["results"]))
-    for folder in publish_ensembles(paths["work"], paths["results"]):
+        weights = plan_weights(planned.run_ids, work, results, replace=options.replace)
+    for record in planned.equal:
+        print(f"{record.run_id} equals the published one, to the bit")
+    for folder in publish(planned, results):
+        print(folder)
+    for run_id in weights:
+        print(publish_weights(run_id, work, results))
+    for folder in publish_ensembles(ensembles, work, results):
         print(folder)
     return 0
 

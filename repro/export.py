@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
+from repro.atomic import write_asked_for
 from repro.errors import InputError
 from repro.record import CURVE_COLUMNS
 from repro.records import Construction, LeftOut, Provenance, Reading, Record, Result, Science, read_curve
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     import pandas
 
 IDENTITY = ("run_id", "key", "label", "exp", "scale", "seed", "fingerprint", "numerics_version")
+FINGERPRINT = "fp-"
+"""Stands before the digits in a table: programs read some of them as numbers (``12e45678`` is infinite)."""
 MEASURED = ("steps", "below_80_step", "params", "macs", "wall_seconds", "images_per_second")
 VIEWS = ("10crop", "multiscale")
 VIEW_VALUES = ("split", "errors", "images", "top1_error", "top5_errors", "top5_error")
@@ -79,15 +82,12 @@ def write(frame: pandas.DataFrame, file: Path) -> None:
     Raises:
         InputError: It cannot be written.
     """
-    try:
-        file.write_text(to_csv(frame), encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{file} cannot be written ({error.strerror})") from None
+    write_asked_for(file, to_csv(frame))
 
 
 def _values(record: Record) -> Mapping[str, Any]:
     values = {name: getattr(record, name) for name in (*IDENTITY, *MEASURED)}
-    values |= record.fields
+    values |= record.fields | {"fingerprint": f"{FINGERPRINT}{record.fingerprint}"}
     for name in get_type_hints(Result):
         if name != "views":
             values |= _flat(name, getattr(record.result, name))

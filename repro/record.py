@@ -6,6 +6,7 @@ A run that has a record is complete.
 from __future__ import annotations
 
 import csv
+import dataclasses
 import datetime
 import importlib.metadata
 import io
@@ -14,6 +15,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,8 +23,10 @@ from typing import Any
 from repro.atomic import replacing
 from repro.errors import InputError, RunError
 from repro.resources import PACKAGE, in_checkout
+from repro.strict import build, require
 
 SCHEMA = 1
+PROGRESS = "progress.json"
 CURVE_COLUMNS = ("step", "epoch", "lr", "train_loss", "train_error", "eval_loss", "eval_error")
 
 
@@ -51,11 +55,40 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read as JSON ({error})") from error
     if not isinstance(values, dict):
         raise InputError(f"{path} is not a JSON object")
     return values
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a run under way says of itself, now and then: its errors in percent, its speed, the time left."""
+
+    step: int
+    steps: int
+    train_error: float
+    images_per_second: float
+    seconds_left: float
+
+
+def read_progress(folder: Path) -> Told | None:
+    """Read how far the run in ``folder`` is; None before it said so for the first time.
+
+    Raises:
+        InputError: ``progress.json`` is not what a run writes; the sentence names the file.
+    """
+    path = folder / PROGRESS
+    if not path.exists():
+        return None
+    values = read_json(path)
+    try:
+        told: Told = build(Told, {f.name: values[f.name] for f in dataclasses.fields(Told) if f.name in values})
+        require(0 <= told.step <= told.steps, f"step={told.step} is not from 0 to steps={told.steps}")
+    except (InputError, OverflowError) as error:
+        raise InputError(f"{path} does not say how far the run is ({error})") from None
+    return told
 
 
 def curve_csv(rows: Iterable[Iterable[float]]) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from repro import architecture
-from repro.atomic import replacing
+from repro.atomic import write_asked_for
 from repro.claims.render import to_markdown as claims_to_markdown
 from repro.claims.verdicts import Check, check
 from repro.ensembles import EnsembleReading, read_ensembles
@@ -197,8 +197,6 @@ def read(path: Path) -> str | None:
 def write(path: Path, text: str) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as file:
-            file.write(text.encode())
     except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror or error}") from None
-    return path
+        raise InputError(f"{path} cannot be written ({error.strerror or error})") from None
+    return write_asked_for(path, text)

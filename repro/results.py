@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import statistics
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from repro.config import later_defaults
 from repro.errors import nearest
 from repro.records import Record, ViewResult
+from repro.scales import label, scale_of
 from repro.strict import require
 
 PROTOCOLS = {"paper": "final", "common": "best"}
@@ -40,6 +39,8 @@ class Selection:
     groups: tuple[tuple[Record, ...], ...]
     departures: Mapping[str, Any]
     notes: tuple[str, ...]
+    apart: tuple[str, ...] = ()
+    """Notes on the other recipes of this scale, for what has no column for each."""
 
     @property
     def records(self) -> list[Record]:
@@ -52,36 +53,60 @@ def departures(record: Record, recipe: Mapping[str, Any], run: Mapping[str, Any]
     return {key: value for key, value in record.fields.items() if key not in wanted or value != wanted[key]}
 
 
-def scale_label(record: Record, recipe: Mapping[str, Any], run: Mapping[str, Any]) -> str:
-    """``paper`` for a run that follows the recipe in all; else the name of its scale, ``custom`` without one."""
-    if not departures(record, recipe, run):
-        return "paper"
-    return "custom" if record.scale == "paper" else record.scale
+def scale_label(
+    record: Record, recipe: Mapping[str, Any], run: Mapping[str, Any], experiments: Collection[str] = ()
+) -> str:
+    """``paper`` for a run that follows the recipe in all; else its scale, and how it departs from what that trains."""
+    return label(record, recipe, run, experiments) if departures(record, recipe, run) else "paper"
 
 
 def proxy_scales(
-    records: Sequence[Record], recipe: Mapping[str, Any], runs: Sequence[Mapping[str, Any] | None]
+    records: Sequence[Record],
+    recipe: Mapping[str, Any],
+    runs: Sequence[Mapping[str, Any] | None],
+    experiments: Collection[str] = (),
 ) -> list[str]:
-    """The scale labels below the paper's that records of these runs carry, ``demo`` and ``smoke`` first."""
-    found = {scale_label(r, recipe, run) for run in runs if run is not None for r in records if _matches(r, run)}
+    """List the labels below the paper's that records of these runs carry: ``demo`` and ``smoke`` first, and of each
+    scale its own recipe first."""
+    found = {
+        scale_label(r, recipe, run, experiments) for run in runs if run is not None for r in records if _matches(r, run)
+    }
     order = ["demo", "smoke"]
-    return sorted(found - {"paper"}, key=lambda scale: (order.index(scale) if scale in order else len(order), scale))
+
+    def rank(name: str) -> tuple[int, str, int, str]:
+        scale = scale_of(name)
+        return order.index(scale) if scale in order else len(order), scale, name.count(", "), name
+
+    return sorted(found - {"paper"}, key=rank)
 
 
 def select(
-    records: Sequence[Record], recipe: Mapping[str, Any], runs: Sequence[Mapping[str, Any] | None], scale: str = "paper"
+    records: Sequence[Record],
+    recipe: Mapping[str, Any],
+    runs: Sequence[Mapping[str, Any] | None],
+    scale: str = "paper",
+    experiments: Collection[str] = (),
 ) -> Selection:
-    """Chooses the records that stand in one column.
+    """Choose the records that stand in one column: all of one recipe, which its label tells.
 
     Args:
         recipe: The flat science fields of ``Recipe.fields``.
         runs: One a row: the fields set on top of the recipe; None for a row that no run fills.
-        scale: ``paper`` for the measured values, else a label of ``proxy_scales``.
+        scale: ``paper`` for the measured values, else a label of ``proxy_scales``. A scale alone is its own recipe; on
+            other data than the paper's where there is none on that, and for ``custom`` the recipe nearest the paper's.
+        experiments: Those that the column is of: one may have a budget of its own at a scale.
     """
     notes: list[str] = []
     groups: list[list[Record]] = []
-    for run in runs:
-        group = [r for r in records if run and _matches(r, run) and scale_label(r, recipe, run) == scale]
+    matching = [[r for r in records if run and _matches(r, run)] for run in runs]
+    labels = [
+        {r.run_id: scale_label(r, recipe, run or {}, experiments) for r in group}
+        for run, group in zip(runs, matching, strict=True)
+    ]
+    there = {name for named in labels for name in named.values()}
+    asked, scale = scale, _label_for(scale, there)
+    for named, candidates in zip(labels, matching, strict=True):
+        group = [r for r in candidates if named[r.run_id] == scale]
         if scale == "paper" and (dirty := [r for r in group if r.provenance.dirty]):
             # Nobody can repeat such a run; a proxy claims less.
             notes.append(f"not counted, made from a tree with uncommitted changes: {run_ids(dirty)}")
@@ -91,12 +116,29 @@ def select(
         if older := [r for r in group if r.numerics_version != newest]:
             versions = ", ".join(sorted({str(r.numerics_version) for r in older}))
             notes.append(f"not averaged in, numerics version {versions} instead of {newest}: {run_ids(older)}")
-    kept, others = _one_recipe(groups, runs, recipe)
-    if others:
-        notes.append(f"not averaged in, trained by another recipe than the rest of {scale}: {run_ids(others)}")
-    chosen = tuple(tuple(sorted(group, key=lambda r: r.seed)) for group in kept)
+    chosen = tuple(tuple(sorted(group, key=lambda r: r.seed)) for group in groups)
     first = next(((group[0], run) for group, run in zip(chosen, runs, strict=True) if group and run), None)
-    return Selection(scale, chosen, departures(first[0], recipe, first[1]) if first else {}, tuple(notes))
+    apart = []
+    for name in sorted(there - {scale, "paper"} if asked != "paper" else ()):
+        if scale_of(name) == scale_of(scale):
+            ids = dict.fromkeys(run_id for named in labels for run_id, found in named.items() if found == name)
+            apart.append(f"not averaged in, of another recipe ({name}): {', '.join(ids)}")
+    departed = departures(first[0], recipe, first[1]) if first else {}
+    return Selection(scale, chosen, departed, tuple(notes), tuple(apart))
+
+
+OTHER_DATA = ("data=", "data.partial=", "data.skip_corrupt=", "data.decoder=")
+"""Words that name the images which are there, not how a net is trained."""
+
+
+def _label_for(scale: str, there: Collection[str]) -> str:
+    """The label that is meant by ``scale``, of those that are there."""
+    if scale in there or scale == "paper":
+        return scale
+    near = [name for name in there if scale_of(name) == scale]
+    if scale != "custom":
+        near = [name for name in near if all(word.startswith(OTHER_DATA) for word in name.split(", ")[1:])]
+    return min(near, key=lambda name: (name.count(", "), name), default=scale)
 
 
 def summarize(
@@ -137,32 +179,3 @@ APART: Mapping[str, Any] = {"model.constructed_from": None, "eval.gradient_flow"
 def _matches(record: Record, run: Mapping[str, Any]) -> bool:
     fields = record.fields
     return all(key in fields and fields[key] == value for key, value in {**APART, **run}.items())
-
-
-def _one_recipe(
-    groups: Sequence[Sequence[Record]], runs: Sequence[Mapping[str, Any] | None], paper: Mapping[str, Any]
-) -> tuple[list[list[Record]], list[Record]]:
-    """Keeps the recipe with most records, among equals the one nearest to the paper's and then the one that finished
-    last; and what that leaves out."""
-    recipes: dict[str, list[Record]] = defaultdict(list)
-    distance: dict[str, int] = {}
-    for group, run in zip(groups, runs, strict=True):
-        for record in group:
-            text = _recipe_text(record, run or {})
-            recipes[text].append(record)
-            distance[text] = len(departures(record, paper, run or {}))
-    if not recipes:
-        return [[] for _ in groups], []
-
-    def rank(text: str) -> tuple[int, int, str]:
-        group = recipes[text]
-        return len(group), -distance[text], max(record.provenance.finished for record in group)
-
-    best = recipes[max(recipes, key=rank)]
-    ids = {record.run_id for record in best}
-    kept = [[record for record in group if record.run_id in ids] for group in groups]
-    return kept, [record for group in recipes.values() if group is not best for record in group]
-
-
-def _recipe_text(record: Record, run: Mapping[str, Any]) -> str:
-    return json.dumps({key: value for key, value in record.fields.items() if key not in run}, sort_keys=True)

@@ -18,7 +18,7 @@ from repro.config import RunConfig
 from repro.errors import InputError, RunError
 from repro.launch import Result, check_folder_is_usable
 from repro.launch.attempts import is_done
-from repro.record import read_json, uncounted
+from repro.record import read_json, read_progress, uncounted
 from repro.resume import check_folder
 from repro.slurm import FOLDER, Job, call, jobs, known_jobs, last_state
 from repro.slurm_job import Outcome
@@ -205,9 +205,10 @@ class Collector:
 def step_of(config: RunConfig) -> int:
     """How far a run is, from its progress file."""
     try:
-        return int(read_json(config.work_dir / "progress.json")["step"])
-    except (InputError, KeyError, TypeError, ValueError):
+        told = read_progress(config.work_dir)
+    except InputError:
         return 0
+    return 0 if told is None else told.step
 
 
 def read_outcome(path: Path) -> Outcome:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from repro.errors import InputError
 from repro.lock import is_held, owner
-from repro.record import read_json
+from repro.record import read_json, read_progress
 from repro.slurm import Job
 
 
@@ -48,22 +48,42 @@ def statuses(work: Path, jobs: Sequence[Job] = ()) -> list[RunStatus]:
 
 
 def status(folder: Path) -> RunStatus:
-    """Of one run's folder; files that cannot be read make it ``broken``."""
+    """Describe the run in one folder; files that cannot be read make it ``broken``, and no other run."""
+    steps = 0
     try:
         steps = int(read_json(folder / "config.json")["science"]["optim"]["steps"])
         if (folder / "record.json").exists():
-            record = read_json(folder / "record.json")
-            final = float(record["result"]["final"]["top1_error"])
-            return RunStatus(folder.name, "done", record["steps"], steps, final, record["images_per_second"], 0.0)
-        progress = read_json(folder / "progress.json") if (folder / "progress.json").exists() else {}
-    except (InputError, KeyError, TypeError, ValueError) as problem:
-        return RunStatus(folder.name, "broken", 0, 0, None, None, None, str(problem).splitlines()[0])
-    step, error = progress.get("step", 0), progress.get("train_error")
+            return _done(folder, steps)
+        return _unfinished(folder, steps)
+    except (InputError, KeyError, TypeError, ValueError, OverflowError, OSError) as problem:
+        return RunStatus(folder.name, "broken", 0, steps, None, None, None, _first_line(problem))
+
+
+def _done(folder: Path, steps: int) -> RunStatus:
+    record = read_json(folder / "record.json")
+    final, speed = float(record["result"]["final"]["top1_error"]), float(record["images_per_second"])
+    return RunStatus(folder.name, "done", int(record["steps"]), steps, final, speed, 0.0)
+
+
+def _unfinished(folder: Path, steps: int) -> RunStatus:
+    """Describe a run that has no record. Its state does not hang on ``progress.json``, which is only a report."""
+    odd, told = "", None
+    try:
+        told = read_progress(folder)
+    except InputError as problem:
+        odd = _first_line(problem)
+    step, error = (0, None) if told is None else (told.step, told.train_error)
     if is_held(folder):
-        speed, left = progress.get("images_per_second"), progress.get("seconds_left")
-        return RunStatus(folder.name, "running", step, steps, error, speed, left, str(owner(folder) or ""))
+        speed, left = (None, None) if told is None else (told.images_per_second, told.seconds_left)
+        note = "; ".join(filter(None, (str(owner(folder) or ""), odd)))
+        return RunStatus(folder.name, "running", step, steps, error, speed, left, note)
     failure = folder / "failure.txt"
     if failure.exists():
-        lines = failure.read_text(encoding="utf-8").splitlines()
-        return RunStatus(folder.name, "failed", step, steps, error, None, None, lines[-1] if lines else "")
-    return RunStatus(folder.name, "interrupted", step, steps, error, None, None)
+        lines = failure.read_text(encoding="utf-8", errors="replace").splitlines()
+        note = "; ".join(filter(None, (lines[-1] if lines else "", odd)))
+        return RunStatus(folder.name, "failed", step, steps, error, None, None, note)
+    return RunStatus(folder.name, "interrupted", step, steps, error, None, None, odd)
+
+
+def _first_line(problem: Exception) -> str:
+    return next(iter(str(problem).splitlines()), type(problem).__name__)

@@ -18,7 +18,7 @@ from repro.errors import AloneError, RunError
 from repro.events import Events
 from repro.metrics import Counts
 from repro.progress import Progress
-from repro.record import curve_csv, now, write_atomically, write_json
+from repro.record import PROGRESS, curve_csv, now, write_atomically, write_json
 from repro.stop import Stopper
 from repro.train import CurveRow, Hooks, TrainState
 
@@ -99,7 +99,7 @@ class Watch:
         }
         # Only a status: a full disk ends the run at its next checkpoint, which says so.
         with contextlib.suppress(RunError):
-            write_json(self.config.work_dir / "progress.json", values)
+            write_json(self.config.work_dir / PROGRESS, values)
 
     def evaluated(self, state: TrainState) -> None:
         row = state.curve[-1]

@@ -10,8 +10,19 @@ from typing import Any
 
 from repro.config import NUMERICS_VERSION, RunConfig, fingerprint
 from repro.paper import load_recipe
+from repro.scales import own_recipe
 
-DEMO = {"data.image_size": 16, "optim.steps": 200, "optim.milestones": [], "optim.lr": 0.02}
+
+def scale_science(
+    scale: str, data: str = "cifar10", exp: str = "", recipe_name: str = "cifar10_recipe"
+) -> dict[str, Any]:
+    """The flat science fields in which a scale's own recipe departs from the paper's."""
+    recipe = load_recipe(recipe_name).fields
+    own = own_recipe(recipe, scale, data, exp)
+    return {key: value for key, value in own.items() if key in recipe and value != recipe[key]}
+
+
+DEMO = scale_science("demo")
 
 
 def planted_config(

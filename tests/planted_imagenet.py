@@ -10,16 +10,9 @@ from typing import Any
 from repro.ensembles import Ensemble, Member, ensemble_id
 from repro.paper import load_recipe
 from repro.records import read_record
-from tests.planted import edit, plant
+from tests.planted import edit, plant, scale_science
 
-TINY = {
-    "data.name": "tiny_imagenet",
-    "data.image_size": 56,
-    "data.resize": [64, 96],
-    "data.eval_resize": 64,
-    "optim.steps": 4000,
-    "optim.milestones": [2000, 3200],
-}
+TINY = scale_science("demo", "tiny_imagenet", recipe_name="imagenet_recipe")
 """Science fields of a proxy on Tiny ImageNet."""
 
 

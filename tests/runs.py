@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import resource
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -42,6 +46,18 @@ def photo_config(folder: Path, *words: str) -> RunConfig:
         *("data.image_size=32", "data.resize=[32,48]", "data.eval_resize=40", "execution.workers=0"),
     )
     return config(folder, *words, *(word for word in defaults if word.partition("=")[0] not in given))
+
+
+@contextlib.contextmanager
+def full_disk(left: int = 100) -> Iterator[None]:
+    """Lets no file of this process grow beyond so many bytes, as where a disk is full."""
+    before, limits = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (left, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
 
 
 class StopAfter(Stopper):

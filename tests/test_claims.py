@@ -24,10 +24,9 @@ from repro.paper import load_recipe
 from repro.paper.claims import load_claims
 from repro.records import read_curve, read_records
 from repro.resources import shared_dir
-from tests.planted import edit
+from tests.planted import DEMO, edit
 from tests.planted_claims import plant_group, plant_paper
 
-DEMO = {"data.image_size": 16, "data.pad": 2, "optim.steps": 400, "optim.milestones": [300], "optim.lr": 0.01}
 DETECTION = {
     "voc_gain",
     "coco_gain",

@@ -136,7 +136,7 @@ def test_a_whole_small_sweep_from_run_to_table(tmp_path: Path, capsys: pytest.Ca
     assert main(["table", "6", "--format", "csv", "--published"]) == 0
     rows = {row["method"]: row for row in csv.DictReader(io.StringIO(capsys.readouterr().out))}
     assert rows["ResNet-20"]["measured_mean"] == "", "a proxy never fills the column of measured values"
-    assert float(rows["ResNet-20"]["proxy_smoke_mean"]) > 0
+    assert float(rows["ResNet-20"]["proxy_smoke_data_synthetic_mean"]) > 0
 
 
 def test_published_and_unpublished_records_are_read_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

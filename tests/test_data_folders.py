@@ -125,7 +125,7 @@ def test_empty_class_folders_are_named(root):
 
 def test_classes_must_agree(root):
     (root / "val" / CLASSES[0]).rename(root / "val" / "n09999999")
-    refused(root, "lacks n01440764", "n09999999, unknown to train")
+    refused(root, "lacks 'n01440764'", "'n09999999', unknown to train")
 
 
 def test_labels_of_a_flat_val_must_agree(tmp_path):
@@ -139,7 +139,79 @@ def test_labels_of_a_flat_val_must_agree(tmp_path):
     labels.write_text("\n".join([*lines, "ILSVRC2012_val_00000007.JPEG"]))
     refused(root, "line 7", "not the name of an image and of its class")
     labels.write_text("\n".join(line.replace(CLASSES[1], "65") for line in lines))
-    refused(root, "lacks n01443537", "has 65")
+    refused(root, "lacks 'n01443537'", "has '65'")
+
+
+@pytest.mark.parametrize(
+    "encode",
+    [
+        lambda text: text.encode("utf-8-sig"),
+        lambda text: text.encode("utf-16"),
+        lambda text: text.encode("utf-32"),
+        lambda text: text.replace("\n", "\r\n").encode("utf-16"),
+        lambda text: text.replace("\n", " \t \r\n\r\n").encode(),
+        lambda text: text.replace("\n", "\r").encode(),
+        lambda text: text.replace(" ", "\t").replace("\n", " \n  \t\n").encode(),
+        lambda text: text.replace("\n", "\n\ufeff", 1).encode("utf-8-sig"),  # two files put together
+    ],
+)
+def test_a_file_of_labels_is_read_in_every_encoding_that_is_clear(tmp_path, encode):
+    root = make_imagenet(tmp_path, flat=True, classes=("a", "über", "z"))
+    labels = root / "val" / "labels.txt"
+    labels.write_bytes(encode(labels.read_text(encoding="utf-8")))
+    assert splits(loaded(root))[1].labels.tolist() == [0, 2, 1, 0, 2, 1]
+
+
+def test_quoted_cells_of_a_csv_of_labels(tmp_path):
+    root = make_imagenet(tmp_path, flat=True)
+    (root / "val" / "labels.txt").unlink()
+    lines = [f'"ILSVRC2012_val_{i + 1:08d}","{CLASSES[i % 3]} 1 2 3 4"' for i in range(6)]
+    (root / "LOC_val_solution.csv").write_bytes("\r\n".join(["ImageId,PredictionString", *lines]).encode("utf-8-sig"))
+    assert splits(loaded(root))[1].labels.tolist() == [0, 1, 2, 0, 1, 2]
+
+
+def test_a_file_of_labels_whose_encoding_is_not_clear_is_refused(tmp_path):
+    root = make_imagenet(tmp_path, flat=True)
+    labels = root / "val" / "labels.txt"
+    text = labels.read_text()
+    labels.write_bytes(text.encode("utf-16-le"))  # without a mark
+    refused(root, "labels.txt", "neither UTF-8", "save it as UTF-8")
+    labels.write_bytes(text.encode("utf-16")[:-1])
+    refused(root, "labels.txt", "neither UTF-8")
+    write(root / "val" / "é.JPEG", 3)
+    labels.write_bytes((text + f"é.JPEG {CLASSES[0]}\n").encode("latin-1"))
+    refused(root, "no label for 1 image", "not in UTF-8", "'val/é.JPEG'")
+    labels.write_bytes((text + f"é.JPEG {CLASSES[0]}\n").encode())
+    assert splits(loaded(root))[1].labels.tolist() == [0, 1, 2, 0, 1, 2, 0]
+
+
+def test_names_in_two_unicode_forms_are_one_name(tmp_path):
+    composed, decomposed = "\u00fcber", "u\u0308ber"
+    names = ("umber", "zoo", composed)  # decomposed it stands before zoo, unless both forms are sorted alike
+    first = make_imagenet(tmp_path / "a", classes=names)
+    other = make_imagenet(tmp_path / "b", classes=names)
+    for split in ("train", "val"):
+        (other / split / composed).rename(other / split / decomposed)
+    for root in (first, other):
+        train, val = splits(loaded(root))
+        assert train.labels.tolist() == [0] * 6 + [1] * 6 + [2] * 6
+        assert val.labels.tolist() == [0] * 2 + [1] * 2 + [2] * 2
+        assert ["umber" in file for file in train.files] == [True] * 6 + [False] * 12
+    (other / "val" / decomposed).rename(other / "val" / composed)
+    _, val = splits(loaded(other))
+    wrong = [file for file, y in zip(val.files, val.labels, strict=True) if names[y] not in file]
+    assert (wrong, val.labels.tolist()) == ([], [0, 0, 1, 1, 2, 2])
+    (other / "train" / composed).mkdir()
+    refused(other, "two Unicode forms")
+
+
+def test_labels_in_another_unicode_form_than_files_and_folders(tmp_path):
+    root = make_imagenet(tmp_path, flat=True, classes=("a", "\u00fc", "z"))
+    write(root / "val" / "e\u0301.JPEG", 3)
+    with (root / "val" / "labels.txt").open("a", encoding="utf-8") as file:
+        file.write("\u00e9.JPEG u\u0308\n")
+    train, val = splits(loaded(root))
+    assert train.classes == ("a", "z", "\u00fc") and val.labels.tolist() == [0, 2, 1, 0, 2, 1, 2]
 
 
 def test_numbered_ground_truth_is_not_guessed_at(tmp_path):
@@ -205,6 +277,48 @@ def test_unreadable_images_are_left_out_and_counted_where_asked_for(root, tmp_pa
         assert "n01443537_2.JPEG" not in "".join(train.files)
         assert any("1 image cannot be read, left out" in line and str(cut) in line for line in said)
         said.clear()
+
+
+def planted_oddities(root: Path) -> list[Path]:
+    """What has an image's name and is none: links to nowhere, in a circle and to a folder; a folder, a pipe."""
+    folder = root / "train" / CLASSES[0]
+    names = ("away", "circle", "to_folder", "folder", "pipe")
+    away, circle, to_folder, inside, pipe = odd = [folder / f"{name}.JPEG" for name in names]
+    away.symlink_to("/gone/away.JPEG")
+    circle.symlink_to(circle)
+    to_folder.symlink_to(root / "train")
+    inside.mkdir()
+    os.mkfifo(pipe)
+    val = root / "val" / CLASSES[1] / "away.JPEG"
+    val.symlink_to("/gone/away.JPEG")
+    return [*odd, val]
+
+
+def test_what_only_has_an_images_name_is_listed_with_the_unreadable_ones(root, tmp_path):
+    odd = planted_oddities(root)
+    refused(root, "6 images cannot be read", "data.skip_corrupt=true", "a link to /gone/away.JPEG", *map(str, odd))
+    said: list[str] = []
+    data = config(skip_corrupt=True)
+    for _ in range(2):  # the second time from the cache
+        dataset = load(data, root, may_fetch=False, say=said.append, cache=tmp_path / "cache", workers=0)
+        assert set(dataset.skipped) == {str(path.relative_to(root)) for path in odd}
+        assert [len(split) for split in splits(dataset)] == [18, 6]
+    assert all(str(path) in said[-1] for path in odd)
+
+
+def test_a_folder_with_an_images_name_in_a_flat_val(tmp_path):
+    root = make_imagenet(tmp_path, flat=True)
+    (root / "val" / "folder.JPEG").mkdir()
+    with (root / "val" / "labels.txt").open("a") as file:
+        file.write(f"folder.JPEG {CLASSES[0]}\n")
+    refused(root, "1 image cannot be read", "folder.JPEG (a folder)")
+    assert splits(loaded(root, config(skip_corrupt=True)))[1].labels.tolist() == [0, 1, 2, 0, 1, 2]
+
+
+def test_a_class_whose_folder_is_a_link_to_nowhere_is_not_left_out(root):
+    for split in ("train", "val"):
+        (root / split / "n00000001").symlink_to("/gone/n00000001")
+    refused(root, "n00000001 is a link that leads nowhere")
 
 
 def test_a_long_list_goes_to_a_file(root, tmp_path):

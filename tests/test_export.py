@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
+import os
 import re
+import subprocess
 from pathlib import Path
 
 import pandas
@@ -14,6 +17,7 @@ from repro.export import curve_columns, curves, run_columns, runs, to_csv, write
 from repro.record import CURVE_COLUMNS
 from repro.records import read_records
 from tests.planted import DEMO, edit, plant
+from tests.runs import full_disk
 
 PAGE = (Path(__file__).resolve().parent.parent / "docs" / "export.md").read_text(encoding="utf-8")
 
@@ -44,7 +48,7 @@ def test_one_row_a_run_with_what_was_set_and_measured(tmp_path):
     assert pandas.isna(plain["below_80_step"]), "records of older code do not say it"
     assert pandas.isna(plain["10crop.top1_error"]) and pandas.isna(plain["construction.gap"])
     proxy = table[table["scale"] == "demo"].iloc[0]
-    assert (proxy["optim.lr"], proxy["steps"], proxy["below_80_step"]) == (0.02, 200, 150)
+    assert (proxy["optim.lr"], proxy["steps"], proxy["below_80_step"]) == (0.01, 400, 150)
 
 
 def test_views_and_constructions_have_their_columns(tmp_path):
@@ -74,6 +78,39 @@ def test_no_run_is_a_header(tmp_path):
     reading = read_records([tmp_path])
     assert to_csv(runs(reading)) == ",".join(run_columns()) + "\n"
     assert to_csv(curves(reading)[0]) == ",".join(curve_columns()) + "\n"
+
+
+@pytest.mark.parametrize("digits", ["1234567e00000000", "12e4567800000000", "1" * 16, "0" * 16, "1e99999999999999"])
+def test_pandas_reads_a_fingerprint_as_text(tmp_path, digits):
+    plant(tmp_path)
+    reading = read_records([tmp_path])
+    frame = runs(dataclasses.replace(reading, records=(dataclasses.replace(reading.records[0], fingerprint=digits),)))
+    assert back(frame)["fingerprint"].tolist() == [f"fp-{digits}"]
+
+
+def test_a_full_disk_leaves_the_older_file_as_it_is(tmp_path, monkeypatch):
+    plant(tmp_path / "work")
+    frame, file = runs(read_records([tmp_path / "work"])), tmp_path / "runs.csv"
+    file.write_text("older\n")
+    with full_disk(), pytest.raises(InputError, match=r"runs\.csv cannot be written"):
+        write(frame, file)
+    assert file.read_text() == "older\n" and [path.name for path in tmp_path.glob("runs*")] == ["runs.csv"]
+    write(frame, file)
+    assert file.read_text() == to_csv(frame)
+
+
+def test_a_link_stays_a_link_and_a_pipe_a_pipe(tmp_path):
+    plant(tmp_path / "work")
+    frame, file, link, pipe = runs(read_records([tmp_path / "work"])), *(tmp_path / name for name in ("a", "b", "c"))
+    file.write_text("older\n")
+    link.symlink_to(file)
+    write(frame, link)
+    assert link.is_symlink() and file.read_text() == to_csv(frame)
+    os.mkfifo(pipe)
+    with subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE, text=True) as reader:
+        write(frame, pipe)
+        assert reader.communicate()[0] == to_csv(frame)
+    assert pipe.is_fifo()
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):

@@ -15,8 +15,9 @@ import pytest
 from repro.errors import InputError
 from repro.figures import COLOURS, describe, draw, figure, names, plotted, svg
 from repro.records import Reading, read_curve, read_records
-from tests.planted import DEMO, plant
+from tests.planted import DEMO, plant, scale_science
 from tests.planted_figures import plant_constructed, plant_flow, plant_imagenet, plant_responses, with_values
+from tests.runs import full_disk
 
 
 def drawn_lines(ax):
@@ -104,9 +105,9 @@ def test_a_proxy_says_so_and_never_stands_in_the_papers_figure(tmp_path):
     reading = read_records([tmp_path])
     proxy = figure(1, reading, "demo")
     title = proxy.get_suptitle()
-    assert "Proxy: demo, 200 steps at 16x16 — not the paper's budget" in title
+    assert "Proxy: demo, 400 steps at 16x16 — not the paper's budget" in title
     left, right = proxy.axes
-    assert left.get_xlim() == right.get_xlim() == (0, 200)
+    assert left.get_xlim() == right.get_xlim() == (0, 400)
     assert left.get_ylim() == right.get_ylim()
     assert left.get_ylim()[0] > 40
     assert left.get_ylim()[1] > 87
@@ -142,6 +143,18 @@ def test_drawing_twice_gives_the_same_bytes(tmp_path):
     assert first[1].read_bytes().startswith(b"\x89PNG")
     assert b"<svg" in first[0].read_bytes()
     assert b"<dc:date>" not in first[0].read_bytes()
+
+
+def test_a_full_disk_leaves_the_older_figure_as_it_is(tmp_path):
+    plant(tmp_path / "runs")
+    older = [tmp_path / f"figure6.{kind}" for kind in ("svg", "png", "csv")]
+    for path in older:
+        path.write_text("older")
+    reading = read_records([tmp_path / "runs"])
+    with full_disk(), pytest.raises(InputError, match=r"figure6\.svg cannot be written"):
+        draw(6, tmp_path, reading)
+    assert {path.read_text() for path in older} == {"older"}
+    assert draw(6, tmp_path, reading) == older and len(list(tmp_path.glob("figure6*"))) == 3
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
@@ -271,10 +284,11 @@ def test_what_asks_another_question_never_stands_in_for_a_plain_run(tmp_path):
 
 
 def test_warm_up_is_told_apart_and_shown_from_its_first_steps(tmp_path):
+    budget = scale_science("demo", exp="cifar_warmup")
     for warmup, error in (("auto", 6.4), ("none", 6.6)):
-        plant(tmp_path, 110, "A", error=error, scale="demo", science={**DEMO, "optim.warmup": warmup})
+        plant(tmp_path, 110, "A", error=error, scale="demo", science={**budget, "optim.warmup": warmup})
     first, whole = figure("warmup", read_records([tmp_path]), "demo").axes
-    assert (first.get_xlim(), whole.get_xlim()) == ((0, 50), (0, 200))
+    assert (first.get_xlim(), whole.get_xlim()) == ((0, 125), (0, 500))
     assert legend(whole) == ["with warm-up (n=1)", "without (n=1)"]
     assert {line.get_ydata()[-1] for line in drawn_lines(whole) if not line.is_dashed()} == {6.4, 6.6}
 
@@ -289,7 +303,7 @@ def test_the_plotted_numbers_are_those_of_the_lines(tmp_path):
     assert [float(row["mean"]) for row in found] == pytest.approx(list(line.get_ydata()), rel=1e-5)
     end = found[-1]
     assert (end["figure"], end["curve"], end["line"], end["n"]) == ("1", "20-layer", "test", "2")
-    assert (end["x"], end["mean"], end["low"], end["high"]) == ("200", "60.5", "60", "61")
+    assert (end["x"], end["mean"], end["low"], end["high"]) == ("400", "60.5", "60", "61")
 
 
 def test_every_figure_is_there_in_every_form_without_a_run(tmp_path):

@@ -16,11 +16,11 @@ from repro.config import RunConfig
 from repro.errors import InputError
 from repro.launch import Result, launch
 from repro.launch.attempts import Outcome, attempt
-from repro.publish import publish
-from repro.record import environment, read_json, uncounted, write_json
+from repro.publish import plan_publication, publish
+from repro.record import environment, uncounted
 from repro.records import read_records
 from repro.status import statuses
-from tests.runs import config, configs
+from tests.runs import configs
 
 
 def go(runs: list[RunConfig]) -> tuple[Result, list[str], list[RunConfig]]:
@@ -35,7 +35,7 @@ def test_what_is_done_is_skipped_and_published_records_do_not_count(tmp_path: Pa
     assert finished == runs == result.finished
     assert said[0] == "2 runs, 2 to start"
     assert "of training on" in said[1], "how long, on what"
-    publish([], runs[0].paths.work, runs[0].paths.results)
+    publish(plan_publication([], runs[0].paths.work, runs[0].paths.results), runs[0].paths.results)
     result, said, finished = go(runs)
     assert (finished, result.exit_code) == ([], 0)
     assert said == [f"nothing is left to do: all 2 runs have a record in {runs[0].paths.work}"]
@@ -46,29 +46,14 @@ def test_what_is_done_is_skipped_and_published_records_do_not_count(tmp_path: Pa
 def test_published_records_are_read_like_the_others(tmp_path: Path) -> None:
     (run,) = configs(tmp_path)
     go([run])
-    (folder,) = publish([run.run_id], run.paths.work, run.paths.results)
+    planned = plan_publication([run.run_id], run.paths.work, run.paths.results)
+    (folder,) = publish(planned, run.paths.results)
     assert sorted(p.name for p in folder.iterdir()) == ["curve.csv", "record.json"]
     reading = read_records([run.paths.results / "runs", run.paths.work])
     assert [record.run_id for record in reading.records] == [run.run_id]
     assert not reading.left_out
     with pytest.raises(InputError, match="is not a finished run"):
-        publish(["../../etc"], run.paths.work, run.paths.results)
-
-
-def test_a_published_result_is_not_replaced_by_another(tmp_path: Path) -> None:
-    run = config(tmp_path)
-    go([run])
-    work, results = run.paths.work, run.paths.results
-    publish([], work, results)
-    publish([], work, results)  # the same again is no matter
-    mine = run.work_dir / "record.json"
-    values = read_json(mine)
-    values["result"]["final"]["errors"] += 1
-    write_json(mine, values)
-    before = (results / "runs" / run.run_id / "record.json").read_bytes()
-    with pytest.raises(InputError, match=f"published with another result: {run.run_id}; delete their folders in"):
-        publish([], work, results)
-    assert (results / "runs" / run.run_id / "record.json").read_bytes() == before
+        plan_publication(["../../etc"], run.paths.work, run.paths.results)
 
 
 def test_after_a_fault_of_the_process_the_rest_goes_on_in_another(

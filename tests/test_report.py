@@ -192,7 +192,7 @@ def test_a_run_tells_its_departures_curve_provenance_and_command(html, results):
     net = html[: html.index(f'id="run-{record.run_id}"')].rpartition('<section id="net-')[2]
     assert "not the paper&#39;s budget" in net
     departures = net[net.index("Departs from the recipe") : net.index("The rest of the configuration")]
-    assert re.search(r"optim\.steps</code></th><td>200</td><td>64000</td>", departures)
+    assert re.search(r"optim\.steps</code></th><td>400</td><td>64000</td>", departures)
     assert "optim.momentum" not in departures and "optim.momentum" in net
 
 

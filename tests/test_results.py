@@ -15,7 +15,7 @@ from repro.errors import InputError
 from repro.paper import load_recipe
 from repro.records import read_curve, read_records
 from repro.results import departures, proxy_scales, scale_label, select, summarize
-from tests.planted import DEMO, edit, plant
+from tests.planted import DEMO, edit, plant, scale_science
 
 RECIPE = load_recipe("cifar10_recipe").fields
 NET = {"model.depth": 20, "model.shortcut": "A"}
@@ -162,8 +162,9 @@ def test_the_science_decides_what_is_a_proxy_not_the_label(tmp_path):
     plant(tmp_path, seed=1, scale="paper", science={"optim.steps": 100, "optim.milestones": []})
     plant(tmp_path, seed=2, scale="demo", science=DEMO)
     records = sorted(read_records([tmp_path]).records, key=lambda record: record.seed)
-    assert [scale_label(record, RECIPE, NET) for record in records] == ["paper", "custom", "demo"]
-    assert proxy_scales(records, RECIPE, ROWS) == ["demo", "custom"]
+    custom = "custom, optim.steps=100, optim.milestones=[]"
+    assert [scale_label(record, RECIPE, NET) for record in records] == ["paper", custom, "demo"]
+    assert proxy_scales(records, RECIPE, ROWS) == ["demo", custom]
     assert [len(group) for group in select(records, RECIPE, ROWS).groups] == [0, 1, 0]
 
 
@@ -180,34 +181,82 @@ def test_only_the_newest_numerics_are_averaged(tmp_path):
     assert note.count("cifar10-resnet20-s") == 3
 
 
-def test_within_a_scale_the_recipe_with_most_seeds_stands_then_the_newest(tmp_path):
+def test_a_scales_own_recipe_stands_under_its_name_whatever_else_was_run(tmp_path):
     plant(tmp_path, seed=0, error=50.0, scale="demo", science=DEMO)
     plant(tmp_path, seed=1, error=52.0, scale="demo", science=DEMO)
-    plant(tmp_path, seed=0, error=90.0, scale="demo", science={**DEMO, "optim.lr": 0.5}, finished="2027")
-    selection = select(read_records([tmp_path]).records, RECIPE, ROWS, "demo")
+    nesterov = {**DEMO, "optim.nesterov": True}
+    others = [
+        plant(tmp_path, seed=seed, error=90.0, scale="demo", science=nesterov, finished="2027") for seed in range(5)
+    ]
+    records = read_records([tmp_path]).records
+    own, other = proxy_scales(records, RECIPE, ROWS)
+    assert (own, other) == ("demo", "demo, optim.nesterov=true")
+    selection = select(records, RECIPE, ROWS, own)
     assert summary_of(selection.groups[1]).mean == 51.0
-    assert selection.departures["optim.lr"] == 0.02
-    assert "another recipe" in selection.notes[0]
-    assert "cifar10-resnet20-demo-s0-" in selection.notes[0]
-
-    plant(tmp_path, seed=1, error=92.0, scale="demo", science={**DEMO, "optim.lr": 0.5}, finished="2026")
-    assert summary_of(select(read_records([tmp_path]).records, RECIPE, ROWS, "demo").groups[1]).mean == 91.0
+    assert summary_of(select(records, RECIPE, ROWS, other).groups[1]).mean == 90.0
+    (note,) = selection.apart
+    assert other in note and all(folder.name in note for folder in others)
 
 
-def test_among_recipes_of_as_many_seeds_the_one_nearest_to_the_papers_stands(tmp_path):
-    plant(tmp_path, seed=0, error=50.0, scale="demo", science=DEMO)
-    plant(tmp_path, seed=0, error=90.0, scale="demo", science={**DEMO, "optim.warmup": "none"}, finished="2027")
+def test_no_other_recipe_takes_the_place_of_a_scales_own(tmp_path):
+    plant(tmp_path, scale="demo", science={**DEMO, "optim.nesterov": True})
     selection = select(read_records([tmp_path]).records, RECIPE, ROWS, "demo")
-    assert summary_of(selection.groups[1]).mean == 50.0
+    assert selection.records == [] and "optim.nesterov=true" in selection.apart[0]
 
 
 def test_a_column_holds_one_recipe_over_all_its_rows(tmp_path):
     for seed in range(2):
         plant(tmp_path, 20, seed=seed, scale="demo", science=DEMO)
-    plant(tmp_path, 56, seed=0, scale="demo", science={**DEMO, "optim.steps": 400})
+    plant(tmp_path, 56, seed=0, scale="demo", science={**DEMO, "optim.steps": 500})
     selection = select(read_records([tmp_path]).records, RECIPE, ROWS, "demo")
     assert [len(group) for group in selection.groups] == [0, 2, 0]
-    assert "cifar10-resnet56-demo-s0" in selection.notes[0]
+    assert "cifar10-resnet56-demo-s0" in selection.apart[0]
+
+
+def test_other_data_are_named_and_stand_in_where_the_papers_are_not_there(tmp_path):
+    """`make demo` goes on with the built-in images where CIFAR-10 cannot be had."""
+    plant(tmp_path, error=60.0, scale="demo", science=scale_science("demo", "synthetic"))
+    plant(tmp_path, error=70.0, scale="demo", science={**scale_science("demo", "synthetic"), "optim.nesterov": True})
+    records = read_records([tmp_path]).records
+    assert proxy_scales(records, RECIPE, ROWS) == [
+        "demo, data=synthetic",
+        "demo, data=synthetic, optim.nesterov=true",
+    ]
+    assert select(records, RECIPE, ROWS, "demo").scale == "demo, data=synthetic"
+    plant(tmp_path, error=50.0, scale="demo", science=DEMO)
+    selection = select(read_records([tmp_path]).records, RECIPE, ROWS, "demo")
+    assert (selection.scale, summary_of(selection.groups[1]).mean, len(selection.apart)) == ("demo", 50.0, 2)
+
+
+def test_an_experiments_own_budget_is_the_scales_own_where_the_column_is_of_it(tmp_path):
+    fitted = scale_science("demo", exp="cifar_warmup")
+    runs = [{"model.depth": 110, "model.shortcut": "A", "optim.warmup": warmup} for warmup in ("auto", "none")]
+    for run in runs:
+        plant(tmp_path, 110, scale="demo", exp="cifar_warmup", science={**fitted, **run})
+    plant(tmp_path, 110, scale="demo", science=DEMO)
+    plant(tmp_path, 20, scale="demo", science=DEMO)
+    records = read_records([tmp_path]).records
+    of_it = select(records, RECIPE, runs, "demo", ["cifar_warmup"])
+    assert [[r.science.optim.steps for r in group] for group in of_it.groups] == [[500], [500]]
+    depths = [NET, {**NET, "model.depth": 110}]
+    assert proxy_scales(records, RECIPE, depths) == [
+        "demo",
+        "demo, exp=cifar_warmup",
+        "demo, exp=cifar_warmup, optim.warmup=auto",
+    ]
+    others = select(records, RECIPE, depths, "demo")
+    assert [[r.science.optim.steps for r in group] for group in others.groups] == [[400], [400]]
+
+
+def test_a_custom_run_is_named_by_how_it_departs(tmp_path):
+    for seed in range(2):
+        plant(tmp_path, seed=seed, error=8.0, science={"optim.nesterov": True, "optim.lr": 0.2})
+    plant(tmp_path, error=9.0, science={"optim.nesterov": True})
+    records = read_records([tmp_path]).records
+    near, far = "custom, optim.nesterov=true", "custom, optim.lr=0.2, optim.nesterov=true"
+    assert proxy_scales(records, RECIPE, ROWS) == [near, far]
+    assert summary_of(select(records, RECIPE, ROWS, far).groups[1]).mean == 8.0
+    assert select(records, RECIPE, ROWS, "custom").scale == near
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -248,18 +297,18 @@ def test_a_curve_is_read_with_empty_cells(tmp_path):
     (record,) = read_records([tmp_path]).records
     curve = read_curve(record)
     assert (len(curve), int(curve["eval_error"].isna().sum())) == (10, 1)
-    assert curve["step"].iloc[-1] == 200
+    assert curve["step"].iloc[-1] == 400
 
 
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda lines: lines[:-1], "ends at step 180 instead of 200"),
+        (lambda lines: lines[:-1], "ends at step 360 instead of 400"),
         (lambda lines: [lines[0]], "has no rows"),
         (lambda lines: [*lines, lines[1]], "do not rise"),
         (lambda lines: [lines[0].replace("lr", "rate"), *lines[1:]], "must have the columns"),
-        (lambda lines: [*lines[:-1], "200,1,0.1,0.1,101,0.1,5"], "train_error that is not from 0 to 100"),
-        (lambda lines: [*lines[:-1], "200,1,0.1,0.1,x,0.1,5"], "not a number"),
+        (lambda lines: [*lines[:-1], "400,1,0.1,0.1,101,0.1,5"], "train_error that is not from 0 to 100"),
+        (lambda lines: [*lines[:-1], "400,1,0.1,0.1,x,0.1,5"], "not a number"),
         (lambda lines: [], "cannot be read"),
         (lambda lines: None, "no curve.csv"),
     ],

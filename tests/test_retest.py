@@ -14,13 +14,14 @@ import torch
 import torchvision
 
 from repro import checkpoint
+from repro.cli import main
 from repro.config import RunConfig
 from repro.data import load
-from repro.ensembles import publish_ensembles, read_ensembles
+from repro.ensembles import plan_ensembles, publish_ensembles, read_ensembles
 from repro.errors import InputError
 from repro.models import build_model
 from repro.multiview import predictions
-from repro.publish import publish
+from repro.publish import plan_publication, publish
 from repro.record import read_json, write_json
 from repro.records import read_record
 from repro.retest import Request, evaluate
@@ -97,7 +98,7 @@ def test_other_images_than_those_of_the_record_are_named(cifar: RunConfig, tmp_p
 
 def test_a_published_run_is_evaluated_from_the_weights_beside_its_record(cifar: RunConfig, tmp_path: Path) -> None:
     results = tmp_path / "results"
-    (folder,) = publish([cifar.run_id], cifar.paths.work, results)
+    (folder,) = publish(plan_publication([cifar.run_id], cifar.paths.work, results), results)
     paths = dataclasses.replace(cifar.paths, work=tmp_path / "work", results=results)
     elsewhere = dataclasses.replace(cifar, paths=paths)
     with pytest.raises(InputError, match=r"weights of .* are not there: neither .*final\.pt nor .*weights\.pt"):
@@ -112,7 +113,7 @@ def test_a_published_run_is_evaluated_from_the_weights_beside_its_record(cifar: 
 
 def test_published_weights_that_were_damaged_are_refused(cifar: RunConfig, tmp_path: Path) -> None:
     results = tmp_path / "results"
-    publish([cifar.run_id], cifar.paths.work, results)
+    publish(plan_publication([cifar.run_id], cifar.paths.work, results), results)
     file = publish_weights(cifar.run_id, cifar.paths.work, results)
     stored = torch.load(file)
     stored["model"]["fc.bias"][0] += 1
@@ -218,11 +219,11 @@ def test_an_ensemble_of_published_runs_is_published(photos: list[RunConfig], tmp
         shutil.copytree(of.work_dir, work / of.run_id)
     elsewhere = dataclasses.replace(photos[0], paths=dataclasses.replace(photos[0].paths, work=work))
     asked(elsewhere, *(of.run_id for of in photos), ensemble=True)
-    assert publish_ensembles(work, results) == []
+    assert plan_ensembles(work, results) == []
     for of in photos:
         (results / "runs" / of.run_id).mkdir(parents=True)
         shutil.copy(of.work_dir / "record.json", results / "runs" / of.run_id)
-    (made,) = publish_ensembles(work, results)
+    (made,) = publish_ensembles(plan_ensembles(work, results), work, results)
     both = read_ensembles([results, work])
     assert [e.ensemble_id for e in both.ensembles] == [made.name]
     assert both.left_out == ()
@@ -421,3 +422,27 @@ def test_a_run_twice_is_no_ensemble(photos: list[RunConfig]) -> None:
             asked(photos[0], run_id, word)
     with pytest.raises(InputError, match="its folder is not there"):
         asked(photos[0], run_id, json=Path("/nowhere/out.json"))
+
+
+def test_weights_are_added_to_an_equal_published_run_and_another_net_is_not_replaced(
+    cifar: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("REPRO_WORK", str(tmp_path / "work"))
+    monkeypatch.setenv("REPRO_RESULTS", str(tmp_path / "results"))
+    shutil.copytree(cifar.work_dir, tmp_path / "work" / cifar.run_id)
+    assert main(["publish", cifar.run_id]) == 0
+    file = tmp_path / "results" / "runs" / cifar.run_id / "weights.pt"
+    assert main(["publish", "--weights"]) == 0
+    stored = file.read_bytes()
+    assert main(["publish", "--weights"]) == 0
+    assert capsys.readouterr().out.count(str(file)) == 1, "it is written once"
+    other = torch.load(file)["model"]
+    other["fc.bias"][0] += 1
+    torch.save(other, file)
+    assert main(["publish", "--weights"]) == 2
+    assert f"{file} holds another net" in capsys.readouterr().err
+    assert main(["publish", "--weights", "--replace"]) == 0 and file.read_bytes() == stored
+    (tmp_path / "work" / cifar.run_id / "final.pt").unlink()
+    shutil.rmtree(file.parent)
+    assert main(["publish", "--weights"]) == 2
+    assert not file.parent.exists(), "nothing of a refused command is written"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import socket
 from pathlib import Path
@@ -14,11 +16,13 @@ from filelock import SoftFileLock
 
 from repro.config import RunConfig
 from repro.errors import InputError, RunError
+from repro.launch.estimates import told_by
 from repro.lock import Elsewhere, hold, is_held, owner
 from repro.metrics import Counts
 from repro.record import read_json, write_json
 from repro.show import show_statuses
 from repro.slurm import Job, Submission
+from repro.slurm_collect import step_of
 from repro.status import statuses
 from repro.stop import Stopper
 from repro.train import TrainState
@@ -132,3 +136,53 @@ def test_jobs_in_the_queue_stand_beside_the_runs(run: RunConfig) -> None:
     assert found[waiting.run_id].steps == 8
     assert found[waiting.run_id].note == "job 12_1: pending (Priority)"
     assert {s.state for s in statuses(run.paths.work, jobs)} == {"queued"}, "no process holds the first any more"
+
+
+TOLD = {"step": 3, "steps": 8, "train_error": 75.0, "images_per_second": 1000.0, "seconds_left": 61.0}
+ODD = [
+    "",
+    "{",
+    "[]",
+    "[" * 100_000,
+    '{"step": 3}',
+    json.dumps({**TOLD, "step": "3"}),
+    json.dumps({**TOLD, "step": -1}),
+    json.dumps({**TOLD, "train_error": None}),
+    json.dumps({**TOLD, "seconds_left": [1]}),
+    json.dumps({**TOLD, "seconds_left": float("inf")}),
+    json.dumps({**TOLD, "images_per_second": 10**400}),
+    "folder",
+]
+
+
+@pytest.mark.parametrize("text", ODD)
+def test_an_odd_progress_file_is_named_in_the_line_of_its_run_alone(run: RunConfig, text: str) -> None:
+    (other,) = (c for c in configs(run.paths.work.parent, "seed=7"))
+    for name, one in (("config.json", {"science": other.science()}), ("progress.json", TOLD)):
+        other.work_dir.mkdir(exist_ok=True)
+        write_json(other.work_dir / name, one)
+    path = run.work_dir / "progress.json"
+    path.unlink()
+    path.mkdir() if text == "folder" else path.write_text(text)
+    work = run.paths.work
+    for state, held in (("interrupted", contextlib.nullcontext()), ("running", hold(run.work_dir))):
+        with held:
+            found = {s.run_id: s for s in statuses(work)}
+            shown = show_statuses(list(found.values()), work)
+        assert (found[run.run_id].state, found[run.run_id].step, found[run.run_id].steps) == (state, 0, 8)
+        assert str(path) in found[run.run_id].note and str(path) in shown
+        assert (found[other.run_id].step, found[other.run_id].error, found[other.run_id].note) == (3, 75.0, "")
+        assert told_by(run) == {} and step_of(run) == 0 and step_of(other) == 3
+    (run.work_dir / "failure.txt").write_bytes(b"out of memory \xff")
+    failed = {s.run_id: s for s in statuses(work)}[run.run_id]
+    assert failed.state == "failed" and failed.note.startswith("out of memory") and str(path) in failed.note
+
+
+@pytest.mark.parametrize(
+    "record", ["[]", '{"steps": 8}', '{"result": {"final": {"top1_error": 5}}, "steps": "x", "images_per_second": 1}']
+)
+def test_a_damaged_record_breaks_the_line_of_its_run_alone(run: RunConfig, record: str) -> None:
+    (run.work_dir / "record.json").write_text(record)
+    (found,) = statuses(run.paths.work)
+    assert (found.state, found.step, found.steps) == ("broken", 0, 8)
+    assert run.run_id in show_statuses([found], run.paths.work)

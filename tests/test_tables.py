@@ -16,7 +16,7 @@ from repro.errors import InputError
 from repro.paper import load_table, table_numbers
 from repro.records import read_records
 from repro.tables import FORMATS, table, to_csv, to_latex, to_markdown
-from tests.planted import DEMO, edit, plant
+from tests.planted import DEMO, edit, plant, scale_science
 from tests.planted_imagenet import TINY, plant_ensemble, plant_imagenet
 
 OWN = ["ResNet-20", "ResNet-32", "ResNet-44", "ResNet-56", "ResNet-110", "ResNet-1202"]
@@ -110,21 +110,25 @@ def test_a_proxy_never_stands_under_measured(tmp_path):
     plant(tmp_path, 20, seed=0, error=58.0, scale="demo", science=DEMO)
     plant(tmp_path, 20, seed=1, error=60.0, scale="demo", science=DEMO)
     plant(tmp_path, 20, seed=0, error=9.0, scale="paper", science={"optim.lr": 0.2})
-    smoke = {**DEMO, "data.name": "synthetic", "optim.steps": 20}
+    smoke = scale_science("smoke", "synthetic")
     plant(tmp_path, 56, seed=0, error=88.0, scale="smoke", exp="cifar_depth_sweep", science=smoke)
     rows, notes = markdown(tmp_path)
     cells = row(rows, "ResNet-20")
     assert (cells["Measured"], cells["Difference"]) == ("–", "–")
-    assert cells["Proxy: demo (200 steps, 16x16)"] == "59.00 ± 1.41 (n=2)"
-    assert cells["Proxy: custom (64000 steps, 32x32)"] == "9.00 (n=1)"
-    assert row(rows, "ResNet-56")["Proxy: smoke (20 steps, 16x16, synthetic)"] == "88.00 (n=1)"
-    assert row(rows, "ResNet-56")["Proxy: demo (200 steps, 16x16)"] == "–"
-    assert [name.split()[1] for name in rows[0] if name.startswith("Proxy")] == ["demo", "smoke", "custom"]
-    assert "Proxy custom, not comparable with the paper's values: optim.lr=0.2 (paper 0.1)" in notes
+    assert cells["Proxy: demo (400 steps, 16x16)"] == "59.00 ± 1.41 (n=2)"
+    assert cells["Proxy: custom, optim.lr=0.2 (64000 steps, 32x32)"] == "9.00 (n=1)"
+    assert row(rows, "ResNet-56")["Proxy: smoke, data=synthetic (8 steps, 8x8)"] == "88.00 (n=1)"
+    assert row(rows, "ResNet-56")["Proxy: demo (400 steps, 16x16)"] == "–"
+    assert [name.split()[1].strip(",") for name in rows[0] if name.startswith("Proxy")] == ["demo", "smoke", "custom"]
+    assert "Proxy custom, optim.lr=0.2: not comparable with the paper's values: optim.lr=0.2 (paper 0.1)" in notes
     assert "Measured at" not in notes
     line = row(comma(tmp_path), "ResNet-20")
     assert (line["n"], line["measured_mean"]) == ("", "")
-    assert (line["proxy_demo_n"], line["proxy_demo_mean"], line["proxy_custom_mean"]) == ("2", "59.0", "9.0")
+    assert (line["proxy_demo_n"], line["proxy_demo_mean"], line["proxy_custom_optim.lr_0.2_mean"]) == (
+        "2",
+        "59.0",
+        "9.0",
+    )
 
 
 def test_other_shortcuts_and_plain_nets_fill_no_row(tmp_path):
@@ -183,7 +187,7 @@ def test_the_common_protocol_reads_the_best_epoch_and_says_so(tmp_path):
     cells = row(rows, "ResNet-20")
     assert "Measured" not in cells
     assert cells["Measured, best epoch on the test set"] == "8.50 (n=1)"
-    assert cells["Proxy: demo (200 steps, 16x16, best epoch)"] == "59.00 (n=1)"
+    assert cells["Proxy: demo (400 steps, 16x16, best epoch)"] == "59.00 (n=1)"
     assert "Protocol `common`" in notes
     assert row(comma(tmp_path, protocol="common"), "ResNet-20")["protocol"] == "common"
     assert "best epoch on the test set" in to_latex(build(tmp_path, protocol="common"))
@@ -313,20 +317,26 @@ def test_a_proxy_on_other_photographs_stands_in_its_own_column(tmp_path):
     rows, notes = markdown(tmp_path, number=3)
     cells = row(rows, "ResNet-34 B")
     assert cells["Measured top-1 error (%)"] == "–"
-    assert cells["Proxy top-1 error (%): demo (4000 steps, 56x56, tiny_imagenet)"] == "24.60 (n=1)"
-    assert cells["Proxy top-5 error (%): demo (4000 steps, 56x56, tiny_imagenet)"] == "8.20 (n=1)"
-    assert cells["Proxy top-1 error (%): custom (500000 steps, 224x224)"] == "25.00 (n=1)"
-    assert row(rows, "GoogLeNet (cited)")["Proxy top-1 error (%): custom (500000 steps, 224x224)"] == ""
-    assert row(rows, "ResNet-101")["Proxy top-1 error (%): custom (500000 steps, 224x224)"] == "–"
-    assert "Proxy custom, not comparable with the paper's values: data.partial=True (paper default)" in notes
+    assert cells["Proxy top-1 error (%): demo, data=tiny_imagenet (4000 steps, 56x56)"] == "24.60 (n=1)"
+    assert cells["Proxy top-5 error (%): demo, data=tiny_imagenet (4000 steps, 56x56)"] == "8.20 (n=1)"
+    assert cells["Proxy top-1 error (%): custom, data.partial=true (500000 steps, 224x224)"] == "25.00 (n=1)"
+    assert (
+        row(rows, "GoogLeNet (cited)")["Proxy top-1 error (%): custom, data.partial=true (500000 steps, 224x224)"] == ""
+    )
+    assert row(rows, "ResNet-101")["Proxy top-1 error (%): custom, data.partial=true (500000 steps, 224x224)"] == "–"
+    assert (
+        "Proxy custom, data.partial=true: not comparable with the paper's values: data.partial=True (paper default)"
+        in notes
+    )
     assert "one view, stands here" not in notes
 
 
 def test_a_proxy_without_the_view_shows_its_final_evaluation_and_says_so(tmp_path):
     plant_imagenet(tmp_path, 34, "B", error=30.0, scale="demo", science={**TINY, "eval.views": []}, images=10000)
     rows, notes = markdown(tmp_path, number=4)
-    assert row(rows, "ResNet-34 B")["Proxy top-1 error (%): demo (4000 steps, 56x56, tiny_imagenet)"] == "30.00 (n=1)"
-    assert "Proxy demo: without the test multiscale; its final evaluation, one view, stands here." in notes
+    proxy = "demo, data=tiny_imagenet, eval.views=[]"
+    assert row(rows, "ResNet-34 B")[f"Proxy top-1 error (%): {proxy} (4000 steps, 56x56)"] == "30.00 (n=1)"
+    assert f"Proxy {proxy}: without the test multiscale; its final evaluation, one view, stands here." in notes
 
 
 def test_cifar_nets_of_an_imagenet_depth_fill_no_row_of_imagenet(tmp_path):

@@ -94,9 +94,10 @@ def gather(claims: Claims, c: Comparison, records: Sequence[Record], scale: str 
     groups = [claims.groups[name] for name in c.groups]
     recipe = claims.recipes[groups[0].recipe]
     runs = [_complete(group.run) for group in groups]
-    version, notes = _one_version(records, recipe, runs, scale)
-    selection = select([r for r in records if r.numerics_version == version], recipe, runs, scale)
-    notes += selection.notes
+    budgets = [group.proxy_experiment for group in groups]
+    version, notes = _one_version(records, recipe, runs, scale, budgets)
+    selection = select([r for r in records if r.numerics_version == version], recipe, runs, scale, budgets)
+    notes += [*selection.notes, *selection.apart]
     filled = []
     for group, chosen in zip(groups, selection.groups, strict=True):
         needed = group.seeds if scale == "paper" else min(group.seeds, claims.proxy_seeds)
@@ -119,7 +120,7 @@ def _complete(run: Run) -> dict[str, Any]:
 
 
 def _one_version(
-    records: Sequence[Record], recipe: Run, runs: Sequence[dict[str, Any]], scale: str
+    records: Sequence[Record], recipe: Run, runs: Sequence[dict[str, Any]], scale: str, budgets: Sequence[str]
 ) -> tuple[int, list[str]]:
     """The numerics version that fills most groups, the newest among equals; runs of others are named."""
     versions = {record.numerics_version for record in records}
@@ -128,7 +129,7 @@ def _one_version(
     found: dict[int, list[Record]] = {}
     filled: dict[int, int] = {}
     for version in versions:
-        chosen = select([r for r in records if r.numerics_version == version], recipe, runs, scale)
+        chosen = select([r for r in records if r.numerics_version == version], recipe, runs, scale, budgets)
         found[version] = chosen.records
         filled[version] = sum(map(bool, chosen.groups))
     best = max(filled, key=lambda version: (filled[version], version))

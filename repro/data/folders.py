@@ -6,10 +6,15 @@
 
 from __future__ import annotations
 
+import codecs
+import csv
 import hashlib
 import os
+import stat
+import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -106,9 +111,12 @@ def list_classes(root: Path, split: str) -> Listing:
     Raises:
         InputError: There are no class folders, or some without an image.
     """
-    classes = sorted(folder_names(root / split))
+    classes = sorted(folder_names(root / split), key=composed)
     if not classes:
         raise InputError(f"{root / split} holds no class folders: unpack it as {split}/<class>/*.JPEG")
+    forms = Counter(map(composed, classes))
+    if alike := [name for name in classes if forms[composed(name)] > 1]:
+        raise InputError(f"{root / split} has class folders of one name in two Unicode forms, join them: {some(alike)}")
     found = [images_of_class(root, f"{split}/{name}") for name in classes]
     empty = [str(root / split / name) for name, images in zip(classes, found, strict=True) if not images]
     if empty:
@@ -119,11 +127,13 @@ def list_classes(root: Path, split: str) -> Listing:
 
 def list_val(root: Path, given: Path, classes: Sequence[str]) -> Listing:
     """The validation images, in class folders or flat with a file of labels in ``val``, ``root`` or ``given``."""
-    inside = folder_names(root / "val")
+    inside = {name for name in folder_names(root / "val") if name in classes or not is_image(name)}
+    number = {composed(name): label for label, name in enumerate(classes)}
     if inside - {"images"}:
         val = list_classes(root, "val")
         check_classes(classes, val.classes, str(root / "val"))
-        return val
+        # Sorted alike, so that a label is the same class, in whichever Unicode form its folder is written.
+        return replace(val, classes=tuple(classes))
     below = "val/images" if inside else "val"
     found = images_in(root, below)
     if not found:
@@ -133,8 +143,10 @@ def list_val(root: Path, given: Path, classes: Sequence[str]) -> Listing:
     stems = [stem(name) for name, _ in found]
     unlabelled = [name for name, key in zip((name for name, _ in found), stems, strict=True) if key not in wnids]
     if unlabelled:
-        raise InputError(f"{path} has no label for {plural(len(unlabelled), 'image', 'images')}: {some(unlabelled)}")
-    number = {name: label for label, name in enumerate(classes)}
+        # Bytes that are not UTF-8 are kept as they are, since names of files can be such bytes too.
+        encoding = "" if all(map(is_text, wnids)) else ", and is not in UTF-8: save it as UTF-8"
+        images = plural(len(unlabelled), "image", "images")
+        raise InputError(f"{path} has no label for {images}{encoding}: {some(unlabelled)}")
     return listing(root, "val", found, [number[wnids[key]] for key in stems], classes)
 
 
@@ -155,44 +167,113 @@ def read_labels(root: Path, given: Path) -> tuple[Path, dict[str, str]]:
             "'ILSVRC2012_val_00000001.JPEG n01751748' (or LOC_val_solution.csv), or sort them into val/<class>/"
         )
     wnids: dict[str, str] = {}
-    lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-    if path.suffix == ".csv":
-        lines = ["", *(line.replace(",", " ", 1) for line in lines[1:])]  # its first line names the columns
-    for row, line in enumerate(lines, start=1):
-        words = line.split("\t" if "\t" in line else None)
-        if not words:
+    for row, line in enumerate(label_lines(path), start=1):
+        if not line:
             continue
+        words = [word.strip() for word in line.split("\t" if "\t" in line else None)]
         if len(words) < 2:
-            raise InputError(f"{path}, line {row}: {line.strip()!r} is not the name of an image and of its class")
-        if wnids.setdefault(stem(words[0]), words[1]) != words[1]:
-            raise InputError(f"{path}, line {row}: {words[0]} has two labels")
+            raise InputError(f"{path}, line {row}: {line!r} is not the name of an image and of its class")
+        if wnids.setdefault(stem(words[0]), wnid := composed(words[1])) != wnid:
+            raise InputError(f"{path}, line {row}: {words[0]!r} has two labels")
     return path, wnids
 
 
+MARKS = {
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF32_LE: "utf-32",  # before UTF-16: its mark begins with the one of UTF-16
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+"""Byte-order marks and the encodings that they stand for."""
+
+
+def label_lines(path: Path) -> list[str]:
+    """Read the lines of a file of labels, stripped; of a CSV file its first two columns, without their names.
+
+    Raises:
+        InputError: Its encoding is not clear.
+    """
+    content = path.read_bytes()
+    encoding = next((encoding for mark, encoding in MARKS.items() if content.startswith(mark)), None)
+    unclear = InputError(f"{path} is neither UTF-8 nor text with a byte-order mark: save it as UTF-8")
+    if encoding is None and b"\0" in content:
+        raise unclear
+    try:
+        text = content.decode(encoding or "utf-8", "strict" if encoding else "surrogateescape")
+    except UnicodeDecodeError:
+        raise unclear from None
+    # A mark stands at the start, and in the middle where files were put together.
+    lines = text.replace("\ufeff", "").replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    if path.suffix == ".csv":
+        lines = ["", *(" ".join(cells[:2]) for cells in list(csv.reader(lines))[1:])]
+    return [line.strip() for line in lines]
+
+
 def check_classes(train: Sequence[str], val: Sequence[str], where: str) -> None:
-    missing, unknown = sorted(set(train) - set(val)), sorted(set(val) - set(train))
+    """
+    Raises:
+        InputError: ``val`` lacks a class of ``train`` or has another one, whatever Unicode form names are in.
+    """
+    train_forms, val_forms = set(map(composed, train)), set(map(composed, val))
+    missing = sorted(name for name in train if composed(name) not in val_forms)
+    unknown = sorted(name for name in val if composed(name) not in train_forms)
     parts = [f"lacks {some(missing)}"] * bool(missing) + [f"has {some(unknown)}, unknown to train"] * bool(unknown)
     if parts:
         raise InputError(f"the classes of {where} are not those of the training folder: it {' and '.join(parts)}")
+
+
+def composed(name: str) -> str:
+    """Return ``name`` in Unicode's composed form: file systems keep ``ü`` as one character or as two."""
+    return unicodedata.normalize("NFC", name)
 
 
 # --- the file system ----------------------------------------------------------------------------------------------
 
 
 def folder_names(folder: Path) -> set[str]:
+    """List the folders in ``folder``, without hidden ones.
+
+    Raises:
+        InputError: One may be missing: a link leads nowhere.
+    """
+    names = set()
     with os.scandir(folder) as entries:
-        return {entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()}
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            try:
+                if stat.S_ISDIR(entry.stat().st_mode):
+                    names.add(entry.name)
+            except OSError as error:
+                if not is_image(entry.name):  # those are reported with the images that cannot be read
+                    raise InputError(
+                        f"{printable(entry.path)} is a link that leads nowhere ({error.strerror}): mend or remove it"
+                    ) from None
+    return names
 
 
 def images_in(root: Path, below: str) -> Found:
-    """The images in one folder, sorted by name. Hidden files are no images, whatever their ending."""
+    """List the images in one folder, sorted by name. Hidden files are no images, whatever their ending.
+
+    What only has an image's name (a folder, a link that leads nowhere) is listed too: the pass over all images finds
+    that it cannot be read, and nothing is left out without a word.
+    """
+    found = []
     with os.scandir(root / below) as entries:
-        found = [
-            (f"{below}/{entry.name}", entry.stat())
-            for entry in entries
-            if entry.name.lower().endswith(SUFFIXES) and not entry.name.startswith(".") and entry.is_file()
-        ]
+        for entry in entries:
+            if is_image(entry.name) and not entry.name.startswith("."):
+                try:
+                    status = entry.stat()
+                except OSError:
+                    status = entry.stat(follow_symlinks=False)
+                found.append((f"{below}/{entry.name}", status))
     return sorted(found, key=lambda image: image[0])
+
+
+def is_image(name: str) -> bool:
+    """Tell by its ending whether a file is meant to be an image."""
+    return name.lower().endswith(SUFFIXES)
 
 
 def images_of_class(root: Path, below: str) -> Found:
@@ -214,19 +295,24 @@ def listing(root: Path, name: str, found: Found, labels: list[int], classes: Seq
 
 
 def stem(path: str) -> str:
-    """The name of an image without its ending: lists of labels have it or not."""
-    name = path.rpartition("/")[2]
-    return name.rpartition(".")[0] if name.lower().endswith(SUFFIXES) else name
+    """The name of an image without its ending, which lists of labels have or not, in one Unicode form."""
+    name = composed(path.rpartition("/")[2])
+    return name.rpartition(".")[0] if is_image(name) else name
 
 
 def some(names: Sequence[str]) -> str:
-    """The first names, and how many more there are; bytes that are no text are shown as escapes."""
-    shown = ", ".join(printable(name) for name in names[:SHOWN])
+    """The first names, quoted, and how many more there are; what cannot be seen in them is shown as escapes."""
+    shown = ", ".join(map(repr, names[:SHOWN]))
     return shown + (f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else "")
 
 
 def printable(name: str) -> str:
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def is_text(name: str) -> bool:
+    """Tell whether a name has no bytes that are not UTF-8."""
+    return not any("\udc80" <= character <= "\udcff" for character in name)
 
 
 def plural(count: int, one: str, many: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import stat
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -100,7 +101,7 @@ class Look:
         products = torch.zeros(3, 3, dtype=torch.int64)
         for file in chunk.files:
             try:
-                photo = decode.open_photo(self.root / file, self.decoder)
+                photo = opened(self.root / file, self.decoder)
             except decode.UnreadableError as error:
                 unreadable[file] = str(error)
                 sizes.append((0, 0))
@@ -113,6 +114,22 @@ class Look:
                 colours = crop.flatten(1).double()
                 products += (colours @ colours.T).long()
         return Sight(sizes, unreadable, *((pixels, products) if chunk.counts else (None, None)))
+
+
+def opened(path: Path, decoder: str) -> decode.Photo:
+    """Decode an image, if it is a file: opening a pipe would wait for ever.
+
+    Raises:
+        UnreadableError: It is no file, cannot be read or is no image.
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        target = f"a link to {path.readlink()}: " if path.is_symlink() else ""
+        raise decode.UnreadableError(f"{target}{error.strerror}") from error
+    if not stat.S_ISREG(mode):
+        raise decode.UnreadableError("a folder" if stat.S_ISDIR(mode) else "not a file")
+    return decode.open_photo(path, decoder)
 
 
 def seen(
@@ -140,7 +157,7 @@ def still_true(found: Seen | None, root: Path, data: DataConfig) -> Seen | None:
     """None where an image that could not be read now can: its rights or the disk were at fault, not the file."""
     for file in found.unreadable if found else ():
         with contextlib.suppress(decode.UnreadableError):
-            decode.open_photo(root / file, scanner(data)[0])
+            opened(root / file, scanner(data)[0])
             return None
     return found
 

@@ -51,6 +51,6 @@ def load_validation(
 
 def class_names(folder: Path, root: Path) -> list[str]:
     if (folder / "train").is_dir():
-        return sorted(folders.folder_names(folder / "train"))
+        return sorted(folders.folder_names(folder / "train"), key=folders.composed)
     inside = folders.folder_names(folder / "val") - {"images"}
-    return sorted(inside or set(folders.read_labels(folder, root)[1].values()))
+    return sorted(inside or set(folders.read_labels(folder, root)[1].values()), key=folders.composed)

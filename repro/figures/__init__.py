@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from repro.atomic import write_asked_for
 from repro.config import slug
 from repro.errors import InputError
 from repro.figures.inline import inline_svg
@@ -82,16 +84,20 @@ def draw(name: int | str, out_dir: Path, reading: Reading, scale: str = "paper")
 
     shown = plot(name, reading, scale)
     drawn = picture(shown)
-    paths = [out_dir / f"{file_name(name, scale)}.{kind}" for kind in (*METADATA, "csv")]
+    contents: dict[str, str | bytes] = {}
+    with matplotlib.rc_context(STYLE):
+        for kind, metadata in METADATA.items():
+            out = io.BytesIO()
+            drawn.savefig(out, format=kind, dpi=160, metadata=metadata)
+            contents[kind] = out.getvalue()
+    contents["csv"] = csv_text(shown)
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
-        with matplotlib.rc_context(STYLE):
-            for path in paths[:-1]:
-                drawn.savefig(path, dpi=160, metadata=METADATA[path.suffix[1:]])
-        paths[-1].write_text(csv_text(shown), encoding="utf-8", newline="")
     except OSError as error:
         raise InputError(f"the figure cannot be written to {out_dir}: {error.strerror or error}") from None
-    return paths
+    return [
+        write_asked_for(out_dir / f"{file_name(name, scale)}.{kind}", content) for kind, content in contents.items()
+    ]
 
 
 def file_name(name: int | str, scale: str) -> str:

@@ -68,12 +68,8 @@ def plot(name: int | str, reading: Reading, scale: str = "paper") -> Plot:
         InputError: There is no such figure.
     """
     paper = load_figure(name)
-    recipe = load_recipe(paper.recipe).fields
-    runs = complete([curve.run for panel in paper.panels for curve in panel.curves], recipe)
-    unique = [run for position, run in enumerate(runs) if run not in runs[:position]]
-    selection = select(reading.records, recipe, unique, scale)
-    groups = [selection.groups[unique.index(run)] for run in runs]
-    notes = [f"{note[0].upper()}{note[1:]}." for note in selection.notes]
+    selection, groups = selection_of(paper, reading, scale)
+    notes = [f"{note[0].upper()}{note[1:]}." for note in (*selection.notes, *selection.apart)]
     data = [record.science.data for record in selection.records]
     if splits := {d.eval_split for d in data if not d.photos} - {"test"}:
         notes.append(f"Evaluated on {', '.join(sorted(splits))}, not on the test set.")
@@ -85,6 +81,20 @@ def plot(name: int | str, reading: Reading, scale: str = "paper") -> Plot:
         # A proxy shows what was run; only the paper's own figure names what is missing from it.
         panels = [_without_missing(panel) for panel in panels if panel.lines] or panels
     return Plot(paper, scale, _title(paper, selection), tuple(panels), tuple(dict.fromkeys(notes)))
+
+
+def selection_of(paper: PaperFigure, reading: Reading, scale: str) -> tuple[Selection, list[tuple[Record, ...]]]:
+    """Choose the records of a figure; a group for each curve of each panel."""
+    recipe = load_recipe(paper.recipe).fields
+    runs = complete([curve.run for panel in paper.panels for curve in panel.curves], recipe)
+    unique = [run for position, run in enumerate(runs) if run not in runs[:position]]
+    selection = select(reading.records, recipe, unique, scale, experiments_of(paper))
+    return selection, [selection.groups[unique.index(run)] for run in runs]
+
+
+def experiments_of(paper: PaperFigure) -> set[str]:
+    """The experiments whose runs fill a figure."""
+    return {panel.experiment for panel in paper.panels}
 
 
 def complete(runs: Sequence[Run], recipe: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from repro.figures.axes import fit
 from repro.figures.measured import Plot, PlottedLine, PlottedPanel
 from repro.figures.style import DASHES, INK, MUTED, STYLE, WIDTHS, colours
+from repro.scales import scale_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -91,7 +92,7 @@ def _draw_panel(ax: Axes, plot: Plot, shown: PlottedPanel) -> None:
     ax.spines[["top", "right"]].set_visible(False)
     if not shown.lines:
         command = f"repro run exp={panel.experiment}" + (
-            "" if plot.scale in ("paper", "custom") else f" scale={plot.scale}"
+            "" if scale_of(plot.scale) in ("paper", "custom") else f" scale={scale_of(plot.scale)}"
         )
         ax.text(0.5, 0.5, f"not run yet:\n{command}", transform=ax.transAxes, ha="center", va="center", color=MUTED)
         ax.grid(visible=False)

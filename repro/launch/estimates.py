@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -16,7 +17,7 @@ from repro.device import device_name, num_threads, pick_device
 from repro.errors import InputError
 from repro.launch.places import Place, runs_at_once
 from repro.progress import LINE_SECONDS, duration, shown_as
-from repro.record import read_json
+from repro.record import read_progress
 from repro.speeds import speeds_of
 
 BAR_SECONDS = 1.0
@@ -121,11 +122,12 @@ class PlanProgress:
 
 
 def told_by(config: RunConfig) -> dict[str, Any]:
-    """What the run last wrote of its progress; empty before the first time."""
+    """What the run last wrote of its progress; empty before the first time, and where it cannot be read."""
     try:
-        return read_json(config.work_dir / "progress.json")
+        told = read_progress(config.work_dir)
     except InputError:
         return {}
+    return {} if told is None else dataclasses.asdict(told)
 
 
 def percent(told: Mapping[str, Any]) -> str:

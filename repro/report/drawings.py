@@ -6,13 +6,14 @@ from collections.abc import Iterator, Sequence
 
 from repro.figures import file_name, names
 from repro.figures.inline import inline_svg
-from repro.figures.measured import Plot, PlottedPanel, complete, plot
+from repro.figures.measured import Plot, PlottedPanel, experiments_of, plot, selection_of
 from repro.figures.picture import picture
 from repro.figures.words import description
 from repro.paper import load_figure, load_recipe
 from repro.records import Reading
 from repro.report.shapes import Drawing
-from repro.results import proxy_scales, select
+from repro.results import proxy_scales
+from repro.scales import scale_of
 
 
 def shown_figures(reading: Reading) -> list[tuple[str, str]]:
@@ -21,7 +22,8 @@ def shown_figures(reading: Reading) -> list[tuple[str, str]]:
     for name in names():
         paper = load_figure(name)
         runs = [curve.run for panel in paper.panels for curve in panel.curves]
-        scales = proxy_scales(reading.records, load_recipe(paper.recipe).fields, runs)
+        labels = proxy_scales(reading.records, load_recipe(paper.recipe).fields, runs, experiments_of(paper))
+        scales = dict.fromkeys(map(scale_of, labels))
         shown += [(name, scale) for scale in ("paper", *scales) if scale == "paper" or _lines(name, reading, scale)]
     return shown
 
@@ -88,7 +90,5 @@ def _notes(shown: Plot) -> list[str]:
 
 
 def _run_ids(shown: Plot, reading: Reading) -> tuple[str, ...]:
-    recipe = load_recipe(shown.paper.recipe).fields
-    runs = complete([curve.run for panel in shown.paper.panels for curve in panel.curves], recipe)
-    unique = [run for position, run in enumerate(runs) if run not in runs[:position]]
-    return tuple(record.run_id for record in select(reading.records, recipe, unique, shown.scale).records)
+    selection, _ = selection_of(shown.paper, reading, shown.scale)
+    return tuple(record.run_id for record in selection.records)

@@ -101,6 +101,50 @@ def from_run(run_id: str, base: RunConfig) -> Trained:
     return Trained(run_id, config_of(record, base), weights, record)
 
 
+def plan_weights(run_ids: Sequence[str], work: Path, results: Path, *, replace: bool = False) -> list[str]:
+    """Find the runs whose final nets are not published yet as they are.
+
+    Raises:
+        InputError: A final checkpoint is not there, or another net of the run is published and ``replace`` does not
+            allow to overwrite it.
+        RunError: A final checkpoint is damaged.
+    """
+    new = []
+    for run_id in run_ids:
+        mine, path = final_net(run_id, work), results / "runs" / run_id / PUBLISHED_WEIGHTS
+        if not path.exists():
+            new.append(run_id)
+        elif not is_net(path, mine):
+            if not replace:
+                raise InputError(
+                    f"{path} holds another net than {work / run_id}; `repro publish --weights --replace` overwrites it"
+                )
+            new.append(run_id)
+    return new
+
+
+def is_net(path: Path, weights: Mapping[str, Tensor]) -> bool:
+    """Tell whether a file holds just these weights, to the bit."""
+    try:
+        return checkpoint.digest(read_weights(path).weights) == checkpoint.digest(dict(weights))
+    except InputError:
+        return False
+
+
+def final_net(run_id: str, work: Path) -> dict[str, Tensor]:
+    """Load the weights of a finished run.
+
+    Raises:
+        InputError: Its final checkpoint is not there.
+        RunError: The checkpoint is damaged.
+    """
+    final = work / run_id / checkpoint.FINAL
+    if not final.is_file():
+        raise InputError(f"the weights of {run_id} cannot be published: {final} is not there")
+    weights: dict[str, Tensor] = checkpoint.load(final)["model"]
+    return weights
+
+
 def publish_weights(run_id: str, work: Path, results: Path) -> Path:
     """Writes the final net of a run beside its published record, without what only going on with it would need.
 
@@ -108,11 +152,8 @@ def publish_weights(run_id: str, work: Path, results: Path) -> Path:
         InputError: Its final checkpoint is not there.
         RunError: The checkpoint is damaged, or the file cannot be written.
     """
-    final = work / run_id / checkpoint.FINAL
-    if not final.is_file():
-        raise InputError(f"the weights of {run_id} cannot be published: {final} is not there")
     path = results / "runs" / run_id / PUBLISHED_WEIGHTS
-    checkpoint.save(path, {"model": checkpoint.load(final)["model"]})
+    checkpoint.save(path, {"model": final_net(run_id, work)})
     return path
 
 

@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 
+from repro.config import slug
 from repro.paper import Published
 from repro.results import Summary
 from repro.tables.filled import Comparison, EnsembleLine, Line, Table
@@ -70,7 +71,7 @@ def _metric(table: Table, comparison: Comparison) -> dict[str, object]:
         "run_ids": _run_ids(measured),
     }
     for proxy, summary in zip(table.proxies, comparison.proxies, strict=True):
-        prefix = f"proxy_{proxy.scale}_"
+        prefix = f"proxy_{slug(proxy.scale.replace(', ', '_'))}_"
         values[f"{prefix}n"] = None if summary is None else summary.n
         values |= _summary(prefix, summary)
         values[f"{prefix}run_ids"] = _run_ids(summary)

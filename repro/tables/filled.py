@@ -179,7 +179,6 @@ def _ensemble_line(
 
 
 def size_of(selection: Selection) -> str:
-    """What the runs of a proxy were, in short: ``200 steps, 16x16``, and the data where it is not the paper's."""
+    """Describe the runs of a proxy in short: ``200 steps, 16x16``."""
     science = selection.records[0].science
-    size = f"{science.optim.steps} steps, {science.data.image_size}x{science.data.image_size}"
-    return f"{size}, {science.data.name}" if "data.name" in selection.departures else size
+    return f"{science.optim.steps} steps, {science.data.image_size}x{science.data.image_size}"

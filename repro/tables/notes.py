@@ -87,7 +87,7 @@ def proxy_notes(selection: Selection, recipe: Mapping[str, object], view: str) -
     changed = ", ".join(
         f"{key}={_short(value)} (paper {_short(recipe.get(key))})" for key, value in selection.departures.items()
     )
-    notes = [f"Proxy {selection.scale}, not comparable with the paper's values: {changed}."]
+    notes = [f"Proxy {selection.scale}: not comparable with the paper's values: {changed}."]
     if view and any(view_of(record, view) is None for record in selection.records):
         notes.append(f"Proxy {selection.scale}: without the test {view}; its final evaluation, one view, stands here.")
     return notes + [f"Proxy {selection.scale}: {note}." for note in selection.notes]

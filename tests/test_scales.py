@@ -1,0 +1,47 @@
+"""What a scale makes of a recipe, read without Hydra: the same as Hydra composes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from repro.compose import choices, plan
+from repro.config import later_defaults, recipe_of
+from repro.paper import load_recipe
+from repro.scales import fitted_experiments, own_recipe
+
+IMAGENET = ("model=imagenet_resnet", "optim=imagenet_sgd", "eval=imagenet")
+FITTED = [(scale, exp) for scale in choices("scale") for exp in fitted_experiments(scale)]
+CASES = [
+    *(("cifar10_recipe", scale, data, "") for scale in choices("scale") for data in ("cifar10", "synthetic")),
+    *(("imagenet_recipe", scale, data, "") for scale in choices("scale") for data in ("imagenet", "tiny_imagenet")),
+    *(("cifar10_recipe", scale, data, exp) for scale, exp in FITTED for data in ("cifar10", "synthetic")),
+]
+
+
+@pytest.mark.parametrize(("recipe", "scale", "data", "exp"), CASES)
+def test_the_own_recipe_of_a_scale_is_what_hydra_composes(recipe: str, scale: str, data: str, exp: str) -> None:
+    own = own_recipe(load_recipe(recipe).fields, scale, data, exp)
+    words = [f"scale={scale}", f"data={data}", *(IMAGENET if recipe == "imagenet_recipe" else ())]
+    run = plan([*words, *([f"exp={exp}"] if exp else [])]).runs[0]
+    composed = {**later_defaults(), **recipe_of(run.science())}
+    rows = {"model.depth", "model.shortcut", *({"optim.warmup"} if exp else ())}  # which a row or the sweep sets
+    assert {key: value for key, value in own.items() if key not in rows} == {
+        key: value for key, value in composed.items() if key not in rows
+    }
+
+
+def test_there_are_experiments_with_a_budget_of_their_own() -> None:
+    assert ("demo", "cifar_warmup") in FITTED
+
+
+def test_a_scale_that_has_no_file_sets_nothing() -> None:
+    recipe = load_recipe("cifar10_recipe").fields
+    assert own_recipe(recipe, "mine", "cifar10") == {**later_defaults(), **recipe}
+
+
+def test_reading_a_scale_needs_neither_hydra_nor_torch() -> None:
+    code = "import sys, repro.results; print(sorted({'hydra', 'omegaconf', 'torch'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
