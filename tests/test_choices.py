@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ USUAL = {"plain-20": 9.0, "plain-56": 13.0, "ResNet-20": 8.5}
 NETS = {"plain-20": (20, "none"), "plain-56": (56, "none"), "ResNet-20": (20, "A")}
 
 
-def plant_nets(root: Path, errors: Mapping[str, float], seed: int = 0, **science: object) -> None:
+def plant_nets(root: Path, errors: Mapping[str, float], science: dict[str, Any] | None = None, seed: int = 0) -> None:
     for label, error in errors.items():
         depth, shortcut = NETS[label]
         plant(root, depth, shortcut, seed, error, train_error=error / 10, science=science, exp=EXPERIMENT)
@@ -35,21 +36,21 @@ def cells(text: str, switch: str) -> list[str]:
 
 def test_each_choice_is_read_beside_the_defaults_and_a_turned_sign_is_named(tmp_path: Path) -> None:
     plant_nets(tmp_path, USUAL)
-    plant_nets(tmp_path, {"plain-20": 9.5, "plain-56": 9.0, "ResNet-20": 8.5}, **{"optim.nesterov": True})
-    plant_nets(tmp_path, {"plain-20": 9.5, "plain-56": 12.0}, **{"model.fc_init": "torch"})
+    plant_nets(tmp_path, {"plain-20": 9.5, "plain-56": 9.0, "ResNet-20": 8.5}, {"optim.nesterov": True})
+    plant_nets(tmp_path, {"plain-20": 9.5, "plain-56": 12.0}, {"model.fc_init": "torch"})
     text = to_text(list(found(tmp_path).values()), "the command")
     assert cells(text, "the defaults") == ["3 of 3", "+0.40", "+4.00", "+0.50"]
     assert cells(text, "optim.nesterov=true") == ["3 of 3", "−0.05 turned", "−0.50 turned", "+1.00"]
     assert cells(text, "model.fc_init=torch") == ["2 of 3", "+0.25", "+2.50", "–"]
     assert cells(text, "model.fc_init=normal_0.01") == ["0 of 3", "–", "–", "–"]
     assert "Measured are 1 of 15 choices" in text
-    assert "Turned around: optim.nesterov=true (plain-56 − plain-20, running training error); optim.nesterov" in text
+    assert "Turned around by 1: optim.nesterov=true." in text
     assert "38 runs are not there, or were made from uncommitted code: the command" in text
 
 
 def test_a_choice_of_option_a_stands_beside_the_plain_nets_of_the_defaults(tmp_path: Path) -> None:
     plant_nets(tmp_path, USUAL)
-    plant_nets(tmp_path, {"ResNet-20": 9.3}, **{"model.shortcut_subsample": "avg_pool"})
+    plant_nets(tmp_path, {"ResNet-20": 9.3}, {"model.shortcut_subsample": "avg_pool"})
     text = to_text(list(found(tmp_path).values()), "")
     assert cells(text, "model.shortcut_subsample=avg_pool") == ["1 of 1", "+0.40", "+4.00", "−0.30 turned"]
 
