@@ -119,13 +119,12 @@ def to_text(found: Sequence[Choice], command: str) -> str:
     header = ["choice", "runs", *(question.title for question in QUESTIONS)]
     rows = [[choice.switch or "the defaults", *_cells(choice, usual)] for choice in found]
     table = tabulate(rows, header, tablefmt="simple", disable_numparse=True)
-    turning = [f"{c.switch} ({q.title})" for c in others for q in QUESTIONS if c.turns(q, usual)]
+    turning = [c.switch for c in others if any(c.turns(question, usual) for question in QUESTIONS)]
     whole = sum(_is_whole(usual) and _is_whole(choice) for choice in others)
     lines = [f"Measured are {whole} of {len(others)} choices, in points of error."]
     if turning:
-        lines.append(
-            f"Turned around: {'; '.join(turning)}. With one seed, or within its ± of zero, that can be chance."
-        )
+        lines.append(f"Turned around by {len(turning)}: {', '.join(turning)}.")
+        lines.append("With one seed, or near its ± from zero, that can be chance.")
     elif whole:
         lines.append("None of them turns a difference around.")
     if lacking := sum(len(choice.runs) for choice in found) - _made(found):

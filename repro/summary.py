@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import statistics
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from tabulate import tabulate
 
@@ -94,19 +95,34 @@ class Summary:
         return evaluation
 
 
-IN_LABEL = ("model.name", "model.depth", "model.shortcut", "model.constructed_from", "model.bn_group_size")
-"""What the label of a net says, and what follows from it."""
+IN_LABEL = ("model.name", "model.depth", "model.shortcut", "model.constructed_from")
+"""What the label of a net says."""
 
 
-def varied_fields(records: Sequence[Record]) -> list[str]:
-    """Names of the science fields in which ``records`` differ, without those that their labels tell."""
-    names = dict.fromkeys(name for record in records for name in record.fields if name not in IN_LABEL)
-    return [name for name in names if len({str(record.fields.get(name)) for record in records}) > 1]
+def varied_fields(records: Sequence[Record]) -> dict[str, str]:
+    """Return the science fields in which ``records`` differ, without those that their labels tell, and the value that
+    more than half of them have, which needs no telling; empty where there is none."""
+    varied = {}
+    for name in dict.fromkeys(name for record in records for name in told_fields(record)):
+        counts = Counter(str(told_fields(record).get(name)) for record in records)
+        if len(counts) > 1:
+            value, count = counts.most_common(1)[0]
+            varied[name] = value if 2 * count > len(records) else ""
+    return varied
 
 
-def told_apart(label: str, record: Record, varied: Sequence[str]) -> str:
+def told_fields(record: Record) -> dict[str, Any]:
+    """Return the science fields that the label leaves open; a group of batch norm as large as the batch is ``batch``,
+    since it follows from another field."""
+    fields = {name: value for name, value in record.fields.items() if name not in IN_LABEL}
+    whole = fields["model.bn_group_size"] == fields["optim.batch_size"]
+    return fields | ({"model.bn_group_size": "batch"} if whole else {})
+
+
+def told_apart(label: str, record: Record, varied: Mapping[str, str]) -> str:
     """``ResNet-20 optim.nesterov=True``."""
-    return " ".join([label, *(f"{name}={record.fields.get(name)}" for name in varied)])
+    fields = {name: str(told_fields(record).get(name)) for name in varied}
+    return " ".join([label, *(f"{name}={value}" for name, value in fields.items() if value != varied[name])])
 
 
 def spread(values: Iterable[float]) -> str:

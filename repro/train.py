@@ -26,7 +26,8 @@ class NotFiniteError(RunError):
 
 @dataclass(frozen=True)
 class CurveRow:
-    """One evaluation: ``train`` counts the augmented batches since the row before, ``eval`` the evaluated split."""
+    """One evaluation: ``train`` counts the augmented batches since the row before (deviation D25), ``eval`` the
+    evaluated split."""
 
     step: int
     epoch: float

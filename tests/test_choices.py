@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,12 +18,10 @@ USUAL = {"plain-20": 9.0, "plain-56": 13.0, "ResNet-20": 8.5}
 NETS = {"plain-20": (20, "none"), "plain-56": (56, "none"), "ResNet-20": (20, "A")}
 
 
-def plant_nets(
-    root: Path, errors: Mapping[str, float], science: Mapping[str, object] | None = None, seed: int = 0
-) -> None:
+def plant_nets(root: Path, errors: Mapping[str, float], science: dict[str, Any] | None = None, seed: int = 0) -> None:
     for label, error in errors.items():
         depth, shortcut = NETS[label]
-        plant(root, depth, shortcut, seed, error, train_error=error / 10, science=dict(science or {}), exp=EXPERIMENT)
+        plant(root, depth, shortcut, seed, error, train_error=error / 10, science=science, exp=EXPERIMENT)
 
 
 def found(root: Path, *words: str) -> dict[str, Choice]:
@@ -45,7 +44,7 @@ def test_each_choice_is_read_beside_the_defaults_and_a_turned_sign_is_named(tmp_
     assert cells(text, "model.fc_init=torch") == ["2 of 3", "+0.25", "+2.50", "–"]
     assert cells(text, "model.fc_init=normal_0.01") == ["0 of 3", "–", "–", "–"]
     assert "Measured are 1 of 15 choices" in text
-    assert "Turned around: optim.nesterov=true (plain-56 − plain-20, running training error); optim.nesterov" in text
+    assert "Turned around by 1: optim.nesterov=true." in text
     assert "38 runs are not there, or were made from uncommitted code: the command" in text
 
 

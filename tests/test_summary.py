@@ -33,6 +33,22 @@ def test_two_recipes_of_a_net_say_in_what_they_differ(tmp_path):
     assert sum("8.75" in row for row in rows) == 1, "only the paper's recipe has a published value"
 
 
+def test_what_most_nets_share_is_not_repeated_in_every_row(tmp_path):
+    """As in exp=cifar_open_choices, one switch at a time; batch norm over half a batch is one of them."""
+    plant(tmp_path, 20, "A")
+    plant(tmp_path, 20, "none")
+    for science in ({"model.bn_group_size": 64}, {"optim.nesterov": True}, {"optim.momentum_form": "caffe"}):
+        plant(tmp_path, 20, "A", science=science)
+    _, rows = table(tmp_path)
+    assert sorted(" ".join(row.split("  ")[0].split()) for row in rows) == [
+        "ResNet-20",
+        "ResNet-20 model.bn_group_size=64",
+        "ResNet-20 optim.momentum_form=caffe",
+        "ResNet-20 optim.nesterov=True",
+        "plain-20",
+    ]
+
+
 def test_errors_of_two_splits_do_not_stand_under_the_name_of_one(tmp_path):
     plant(tmp_path, 20, "A", 0, 8.7)
     plant(tmp_path, 20, "A", 0, 8.9, science={"data.split": "train45k"})

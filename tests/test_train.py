@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -39,8 +40,6 @@ def test_every_epoch_that_ends_is_evaluated_once(epoch_images: int, batch_size: 
 
 
 def plan_of(batch_size: int, steps: int):
-    import dataclasses
-
     run = BASE
     optim = dataclasses.replace(run.optim, batch_size=batch_size, steps=steps)
     return dataclasses.replace(run, optim=optim)
@@ -150,9 +149,5 @@ def test_the_error_is_looked_at_every_50_steps_until_it_is_below_however_seldom_
         TrainState(below_80_step=50),
         TrainState(below_80_step=UNKNOWN),
     )
-    looks: list[list[int]] = []
-    for state in states:
-        looks.append([])
-        for state.step in range(1, 121):
-            looks[-1] += [state.step] * is_read_step(state, 1000)
+    looks = [[s for s in range(1, 121) if is_read_step(dataclasses.replace(state, step=s), 1000)] for state in states]
     assert looks == [[50, 100], [50, 100], [], []]
