@@ -59,7 +59,11 @@ EVALUATE_EXAMPLES = """\
 repro evaluate cifar10-resnet20-s0-1a2b3c4d
   repro evaluate RUN RUN --ensemble --views multiscale
   repro evaluate --weights resnet50.pth model=imagenet_resnet model.depth=50 \
-    data=imagenet paths.data=/data/imagenet --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225
+    data=imagenet paths.data=/data/imagenet
+  repro evaluate --weights model.safetensors model.depth=56 --mean 0.491,0.482,0.447 --std 0.247,0.243,0.262
+
+Weights are read as PyTorch scripts save them, or from safetensors; nothing in the file is run. Before the test one line
+says which nets the names belong to and what is done to the pixels.
 
 A finished run is tested as its record says, from its last weights; equal errors are said to be equal. Scores are kept
 in the run's folder, so that ensembles and tables need no GPU later."""
@@ -201,8 +205,10 @@ def add_evidence(add: Callable[..., Parser]) -> None:
     evaluate.add_argument("words", nargs="*", metavar="run", help="run ids, and settings as key=value")
     evaluate.add_argument("--views", type=listed(str), default=(), metavar="V,…", help="1crop, 10crop, multiscale")
     evaluate.add_argument("--ensemble", action="store_true", help="also average the scores of all the runs")
-    evaluate.add_argument("--weights", type=Path, metavar="FILE", help="weights of another's net, as model=… says")
-    evaluate.add_argument("--mean", type=listed(float), default=(), metavar="R,G,B", help="of pixels in [0, 1]")
+    evaluate.add_argument("--weights", type=Path, metavar="FILE", help="weights of another net, described by model=…")
+    evaluate.add_argument(
+        "--mean", type=listed(float), default=(), metavar="R,G,B", help="of pixels in [0, 1]; else as recognized"
+    )
     evaluate.add_argument("--std", type=listed(float), default=(), metavar="R,G,B", help="of pixels in [0, 1]")
     evaluate.add_argument("--resize", type=int, metavar="N", help="the shorter side for crops")
     evaluate.add_argument("--json", type=Path, metavar="FILE", help="keep what was measured here")

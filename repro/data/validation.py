@@ -13,7 +13,7 @@ from repro.errors import InputError
 
 
 def load_validation(
-    data: DataConfig, root: Path, *, say: Callable[[str], None] = print, cache: Path | None = None, workers: int | None
+    data: DataConfig, root: Path, *, say: Callable[[str], None], cache: Path | None, workers: int | None
 ) -> Dataset:
     """The validation images below ``root`` (``paths.data``); the training split is empty.
 
