@@ -23,6 +23,7 @@ from repro.retest.ensemble import make_ensemble, write_ensemble
 from repro.retest.testing import NetTester, Row, row_of
 from repro.retest.trained import from_file, is_torchvisions, read_weights, record_of
 from repro.strict import require
+from repro.words import is_setting
 
 SETTINGS = ("paths.", "execution", "device=")
 """What may be set for a finished run: its science stands in its record."""
@@ -62,7 +63,7 @@ def evaluate(request: Request, say: Callable[[str], None]) -> int:
     check(request)
     if request.json is not None and not request.json.absolute().parent.is_dir():
         raise InputError(f"--json {request.json} cannot be written: its folder is not there")
-    run_ids = [word for word in request.words if "=" not in word]
+    run_ids = [word for word in request.words if not is_setting(word)]
     ensembles: list[Ensemble] = []
     if request.weights is not None:
         weights = read_weights(request.weights)
@@ -107,7 +108,7 @@ def check(request: Request) -> None:
     """
     for view in request.views:
         require(view in VIEWS, f"unknown view {view!r}: {nearest(view, VIEWS)}")
-    run_ids = [word for word in request.words if "=" not in word]
+    run_ids = [word for word in request.words if not is_setting(word)]
     if request.weights is not None:
         require(not run_ids, f"--weights is tested in the place of runs, so that {', '.join(run_ids)} cannot be named")
         require(not request.ensemble, "--ensemble is of finished runs, not of --weights")
@@ -128,7 +129,7 @@ def base_config(request: Request) -> RunConfig:
     Raises:
         InputError: A word cannot be set.
     """
-    settings = [word for word in request.words if "=" in word]
+    settings = [word for word in request.words if is_setting(word)]
     for word in settings:
         if not word.startswith(SETTINGS):
             raise InputError(f"{word!r} cannot be set: a finished run is tested as its record says, or name --weights")
