@@ -28,7 +28,8 @@ SETTINGS = {
 
 
 def refuse_options(arguments: Sequence[str]) -> None:
-    """
+    """Refuse options of Hydra's applications.
+
     Raises:
         InputError: An argument is an option of Hydra's applications.
     """
@@ -40,7 +41,8 @@ def refuse_options(arguments: Sequence[str]) -> None:
 
 
 def refuse_setting(key: str) -> None:
-    """
+    """Refuse settings of Hydra's applications.
+
     Raises:
         InputError: ``key`` sets something of Hydra's applications.
     """
