@@ -28,34 +28,43 @@ VIEW = "#custom_scalars&_smoothingWeight=0"
 METRICS = {"final/error": "final test error %", "final/train_error": "final training error %"}
 
 
-def serve(work: Path, say: Callable[[str], None]) -> None:
-    """Writes the summaries of ``work`` and shows it in TensorBoard until interrupted.
+def serve(work: Path, options: Sequence[str], say: Callable[[str], None]) -> None:
+    """Shows ``work`` in TensorBoard until interrupted, with its summaries where they can be written.
+
+    Args:
+        options: TensorBoard's own, as ``--port 6007``.
 
     Raises:
-        InputError: There is no run in ``work``.
-        RunError: TensorBoard cannot start; or as ``write_summaries``.
+        InputError: There is no run in ``work``, or an option does not fit.
+        RunError: TensorBoard cannot start.
     """
     if next(work.glob("*/config.json"), None) is None:
         raise InputError(f"no runs in {work}; `repro run exp=cifar_residual_vs_plain scale=demo` makes some")
-    write_summaries(work)
-    say(f"TensorBoard shows {work} at {launch(work)}{VIEW} (Ctrl-C ends it)")
+    try:
+        write_summaries(work)
+    except RunError as error:
+        say(f"{error}: shown is what is there")
+    say(f"TensorBoard shows {work} at {launch(work, options)}{VIEW} (Ctrl-C ends it)")
     threading.Event().wait()
 
 
-def launch(work: Path) -> str:
+def launch(work: Path, options: Sequence[str] = ()) -> str:
     """Starts TensorBoard on ``work`` in a thread, at port 6006 or the next free one; returns its address.
 
     Raises:
+        InputError: An option does not fit.
         RunError: It cannot start.
     """
     from tensorboard import default, program
 
     server = program.TensorBoard(plugins=default.get_plugins())
-    server.configure(argv=["tensorboard", "--logdir", str(work)])
     try:
+        server.configure(argv=["tensorboard", "--logdir", str(work), *options])
         address: str = server.launch()
     except program.TensorBoardServerException as error:
         raise RunError(f"TensorBoard cannot start: {error}") from None
+    except ValueError as error:
+        raise InputError(f"TensorBoard does not take {' '.join(options)}: {error}") from None
     return address
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import os
 import shlex
 import sys
 import traceback
@@ -12,8 +11,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from repro.errors import InputError, RunError, nearest
-from repro.words import paths_from, published_results, quiet_caches, say, words_together
+from repro.errors import InputError, RunError, is_out_of_memory, memory_advice, nearest
+from repro.habits import refuse_options
+from repro.help import BENCH, BENCH_EXAMPLES, DESCRIPTION, EVALUATE_EXAMPLES, EXAMPLES, FIGURE_EXAMPLES
+from repro.output import steady, unwritten
+from repro.words import (
+    command_line,
+    is_setting,
+    paths_from,
+    published_results,
+    quiet_caches,
+    say,
+    words_together,
+)
 
 if TYPE_CHECKING:
     from repro.compose import Plan
@@ -21,68 +31,9 @@ if TYPE_CHECKING:
     from repro.execution import ExecutionConfig
     from repro.launch import Result
 
-DESCRIPTION = """\
-Does the ResNet paper hold up? Re-runs the experiments of He, Zhang, Ren, Sun 2015 (Deep Residual Learning for
-Image Recognition) and shows the paper's numbers beside the measured ones."""
-
-EXAMPLES = """\
-start here:
-  repro list                                             what can be run
-  repro show exp=cifar_depth_sweep                       which runs, how long
-  repro run exp=cifar_residual_vs_plain scale=demo       minutes on a laptop
-  repro run exp=cifar_depth_sweep                        Table 6 at the paper's budget
-  repro table 6                                          paper and measured, side by side
-
-Settings are key=value words as in Hydra: model.depth=20,56 seed=0,1,2 sweeps over both.
-Interrupted? The same command goes on where it stopped."""
-
-BENCH = "Measure how fast nets train here, alone and beside the textbook loop of public CIFAR scripts."
-BENCH_EXAMPLES = """\
-repro bench --quick
-  repro bench model.depth=20,110 optim.precision=tf32,bf16 execution.step=graph
-  repro bench --all --json bench.json
-  repro bench data=imagenet paths.data=/data/imagenet
-
-Without a net: ResNet-20, on a GPU also 56 and 110; without execution.step: every way that the device can take a step.
-On photographs (data=imagenet, data=tiny_imagenet): the loader, the step and both, and torchvision's net beside it;
-without a net ResNet-50, on a CPU ResNet-18.
-On the data in paths.data, or on made images; nothing is fetched, and nothing of what is trained is kept. A part that
-fails is named at the end (exit code 1) and the others go on."""
-
-
-FIGURE_EXAMPLES = """\
-repro figure 6
-  repro figure 6 --scale demo
-  repro figure gradient_flow"""
-
-EVALUATE_EXAMPLES = """\
-repro evaluate cifar10-resnet20-s0-1a2b3c4d
-  repro evaluate RUN RUN --ensemble --views multiscale
-  repro evaluate --weights resnet50.pth model=imagenet_resnet model.depth=50 \
-    data=imagenet paths.data=/data/imagenet
-  repro evaluate --weights model.safetensors model.depth=56 --mean 0.491,0.482,0.447 --std 0.247,0.243,0.262
-
-Weights are read as PyTorch scripts save them, or from safetensors; nothing in the file is run. Before the test one line
-says which nets the names belong to and what is done to the pixels.
-
-A finished run is tested as its record says, from its last weights; equal errors are said to be equal. Scores are kept
-in the run's folder, so that ensembles and tables need no GPU later."""
-
 OWN_WORDS = (
-    *(
-        "run",
-        "show",
-        "list",
-        "bench",
-        "publish",
-        "cancel",
-        "check",
-        "choices",
-        "render",
-        "report",
-        "export",
-        "evaluate",
-    ),
+    *("run", "show", "list", "bench", "publish", "cancel"),
+    *("check", "choices", "render", "report", "export", "evaluate"),
 )
 """Commands that say themselves which words they take; the others take folders."""
 
@@ -100,23 +51,36 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; returns its exit code: 0, 1 (a run went wrong), 2 (bad input), 75 (time is up) or, of a signal
-    that asked it to end, 128 and its number."""
+    """Runs one command; returns its exit code: 0, 1 (a run went wrong), 2 (bad input), 75 (the same command goes on
+    later) or, of a signal that asked it to end, 128 and its number."""
+    outlets = steady()
+    given = words_together(sys.argv[1:] if arguments is None else arguments)
+    code = carry_out(given)
+    if error := unwritten(outlets):
+        complain(RunError(f"not all output could be written ({error.strerror})"), 1)
+        trains = given[:1] == ["run"] and not {"--dry-run", "--help", "-h"} & set(given)
+        return code if trains else code or 1  # that of training tells of the runs
+    return code
+
+
+def carry_out(given: list[str]) -> int:
     try:
-        options = parser().parse_args(words_together(sys.argv[1:] if arguments is None else arguments))
+        if given[:1] != ["tensorboard"]:
+            refuse_options(given)
+        options = parser().parse_args(given)
         code: int = options.command(options)
         return code
+    except SystemExit as end:  # after --help
+        return end.code if isinstance(end.code, int) else 0
     except InputError as error:
         return complain(error, 2)
     except RunError as error:
         return complain(error, 1)
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        # The reader of a pipe (head, less) has seen enough.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except Exception:  # a fault of the device or of ours; it ends here, so that processes which read ahead end too
+    except Exception as error:  # of the device or of ours; it ends here, so that processes which read ahead end too
+        if is_out_of_memory(error):
+            return complain(RunError(memory_advice(error)), 1)
         traceback.print_exc()
         return 1
 
@@ -163,7 +127,12 @@ def parser() -> Parser:
     )
     bench.add_argument("words", nargs="*", metavar="key=value", help="as in model.depth=20,110 execution.step=graph")
 
-    add("tensorboard", evidence("tensorboard"), "Show the curves of all runs in a browser.", "repro tensorboard")
+    add(
+        "tensorboard",
+        evidence("tensorboard"),
+        "Show the curves of all runs in a browser; takes TensorBoard's options too.",
+        "repro tensorboard --port 6007 --bind_all",
+    )
     add("status", status_command, "Show what became of every run.", "repro status")
     cancel = add("cancel", cancel_command, "Cancel the Slurm jobs of runs.", "repro cancel --all")
     cancel.add_argument("--all", action="store_true", help="every job of the work folder")
@@ -407,8 +376,8 @@ def status_command(options: argparse.Namespace) -> int:
 def cancel_command(options: argparse.Namespace) -> int:
     from repro.slurm import cancel
 
-    work = paths_from([word for word in options.runs if "=" in word])["work"]
-    run_ids = [word for word in options.runs if "=" not in word]
+    work = paths_from([word for word in options.runs if is_setting(word)])["work"]
+    run_ids = [word for word in options.runs if not is_setting(word)]
     if options.all == bool(run_ids):
         raise InputError("name the runs to cancel, or write `repro cancel --all` for every job of the work folder")
     cancelled = cancel(work, None if options.all else run_ids)
@@ -417,8 +386,3 @@ def cancel_command(options: argparse.Namespace) -> int:
     if not cancelled:
         say(f"no Slurm job holds a run of {work}")
     return 0
-
-
-def command_line(words: list[str]) -> str:
-    """The command that repeats this one anywhere: folders are the reader's own."""
-    return shlex.join(["repro", "run", *(w for w in words if not w.startswith(("paths.", "execution", "device=")))])

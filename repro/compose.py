@@ -22,10 +22,14 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from repro.config import RunConfig
-from repro.errors import InputError, nearest
+from repro.errors import InputError, nearest, nearest_key
+from repro.habits import refuse_setting
 from repro.resources import resolve_paths, shared_dir
 from repro.results import PROTOCOLS
+from repro.words import apart
 
+MOST_VALUES = 10_000
+"""Of one word: a range may have no end."""
 GROUPS = ("model", "data", "optim", "eval", "execution", "exp", "scale")
 
 
@@ -47,7 +51,8 @@ def plan(words: list[str]) -> Plan:
     Raises:
         InputError: Some word is wrong; nothing was started.
     """
-    given = [parse(word) for word in words]
+    folders, settings_given = apart(words)
+    given = [parse(word) for word in settings_given]
     twice = [key for key in {o.key_or_group for o in given} if sum(o.key_or_group == key for o in given) > 1]
     if twice:
         raise InputError(f"{twice[0]} is given twice")
@@ -59,7 +64,7 @@ def plan(words: list[str]) -> Plan:
         for point in line:
             values = settings.compose(point)
             protocol = values.pop("protocol")
-            config = run_config(values, point)
+            config = run_config(values, point, folders)
             runs.setdefault(config.run_id, config)
             line_of.setdefault(config.run_id, number)
     if protocol not in PROTOCOLS:
@@ -71,19 +76,19 @@ def refuse_sweeps_of_execution(words: Sequence[str]) -> None:
     """Refuses words that would make runs which differ only in how they are carried out: these are one run.
 
     Raises:
-        InputError: A word sweeps over the execution, the device or a folder.
+        InputError: A word sweeps over the execution or the device.
     """
-    for override in map(parse, words):
-        if override.is_sweep_override() and override.key_or_group.partition(".")[0] in ("execution", "device", "paths"):
+    for override in map(parse, apart(words)[1]):
+        if override.is_sweep_override() and override.key_or_group.partition(".")[0] in ("execution", "device"):
             raise InputError(f"{override.key_or_group} cannot be swept over: all of its runs would be the same ones")
 
 
-def run_config(values: dict[str, Any], point: dict[str, Override]) -> RunConfig:
+def run_config(values: dict[str, Any], point: dict[str, Override], folders: dict[str, str]) -> RunConfig:
     for name in ("description", "sweep", "device"):
         values.pop(name, None)
     for name, empty in (("exp", ""), ("scale", "paper")):
         values[name] = str(point[name].value() or empty) if name in point else empty
-    values["paths"] = resolve_paths(values["paths"])
+    values["paths"] = resolve_paths(values["paths"] | folders)
     return RunConfig.from_dict(values)
 
 
@@ -121,11 +126,16 @@ def parse(word: str) -> Override:
         raise InputError(f"{word!r} is not a setting; write key=value, as in model.depth=56")
     try:
         override: Override = OverridesParser.create().parse_override(word.lstrip("+"))
-        empty = override.is_sweep_override() and not list(override.sweep_string_iterator())
-    except HydraException as error:
+        swept = override.is_sweep_override()
+        values = len(list(itertools.islice(override.sweep_string_iterator(), MOST_VALUES + 1))) if swept else 1
+    except (HydraException, ValueError) as error:
         raise InputError(f"{word!r} is not a setting that can be read: {str(error).splitlines()[0]}") from error
-    if empty:
+    except ArithmeticError as error:
+        raise InputError(f"{word!r} is not a setting that can be read: its numbers make no range") from error
+    if values == 0:
         raise InputError(f"{word!r} is a sweep over nothing")
+    if values > MOST_VALUES:
+        raise InputError(f"{word!r} is a sweep over more than {MOST_VALUES:,} values")
     return override
 
 
@@ -177,12 +187,22 @@ class Settings:
             return
         keys = set(flatten(plain_values(self.composed(groups), resolve=False))) - {"description", "sweep"}
         if key not in keys:
-            raise InputError(f"unknown key {key!r}: {nearest(key, keys | set(GROUPS))}")
+            refuse_setting(key)
+            if others := choices_with(key):
+                raise InputError(f"{key} is a setting of {' and '.join(others)}: add {others[0]}")
+            raise InputError(f"unknown key {key!r}: {nearest_key(key, keys | set(GROUPS))}")
 
 
 def choices(group: str) -> dict[str, Path]:
     """The choices of a group and their files."""
     return {path.stem: path for path in sorted((shared_dir("conf") / group).glob("*.yaml"))}
+
+
+def choices_with(key: str) -> list[str]:
+    """Return the choices of a key's group that have the key, as ``execution=ddp`` has ``execution.devices``."""
+    group, _, name = key.partition(".")
+    files = choices(group).items() if group in GROUPS else ()
+    return [f"{group}={c}" for c, path in files if name in flatten(yaml.safe_load(path.read_text(encoding="utf-8")))]
 
 
 def describe(group: str) -> dict[str, str]:

@@ -293,6 +293,11 @@ class RunConfig:
 
     def validate(self) -> None:
         require(0 <= self.seed < 2**32, f"seed={self.seed} must be a whole number from 0 to 4294967295")
+        require(
+            self.model.name != "cifar_resnet" or not self.data.photos,
+            f"data={self.data.name} has photographs and model={self.model.name} is a net for CIFAR-10: add "
+            "model=imagenet_resnet, and optim=imagenet_sgd eval=imagenet to train and test it as the paper does",
+        )
         for part in (self.model, self.data, self.optim, self.eval, self.execution):
             part.validate()
         require(
@@ -302,6 +307,11 @@ class RunConfig:
         require(
             self.data.photos or not self.eval.views,
             f"eval.views={list(self.eval.views)} is for photographs (data=imagenet, data=tiny_imagenet)",
+        )
+        require(
+            self.model.name != "imagenet_resnet" or self.data.photos,
+            f"model={self.model.name} is a net for photographs (data=imagenet, data=tiny_imagenet), and "
+            f"data={self.data.name} has none: leave out model=, and optim=imagenet_sgd and eval=imagenet with it",
         )
         self.validate_ranks()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import shlex
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -19,10 +19,12 @@ from pathlib import Path
 from repro.config import RunConfig
 from repro.errors import AloneError, InputError, RunError
 from repro.lock import Elsewhere, hold
+from repro.output import steady
 from repro.parent import die_with_parent
 from repro.record import read_json, write_json
 from repro.stop import Stopper
 from repro.torchrun import JOB, OUTCOME, STOP
+from repro.words import command_line
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,7 @@ class Work:
             return cls([RunConfig.from_dict(values["config"])], str(values["command"]), Path(words[0]).parent)
         from repro.compose import plan
 
-        shown = [word for word in words if not word.startswith(("paths.", "execution", "device="))]
-        return cls(plan(list(words)).runs, shlex.join(["repro", "run", *shown]), None)
+        return cls(plan(list(words)).runs, command_line(words), None)
 
 
 class Request(Stopper):
@@ -58,8 +59,9 @@ class Request(Stopper):
 
 
 def main(words: Sequence[str]) -> int:
-    """One rank. The exit code is 0 however the runs ended: after any other, torchrun starts all ranks again."""
+    """One rank; returns its exit code."""
     die_with_parent()
+    steady()
     if "WORLD_SIZE" not in os.environ:
         print(
             "repro: torchrun starts this module; repro run execution=ddp execution.devices=2 does it", file=sys.stderr
@@ -68,19 +70,32 @@ def main(words: Sequence[str]) -> int:
     from torch.distributed.elastic.multiprocessing.errors import record
 
     try:
-        record(work_together)(words)
+        return 0 if record(work_together)(words) else unsuccessful()
     except InputError as error:
         if os.environ["RANK"] == "0":
             print(f"repro: {error}", file=sys.stderr)
+        return unsuccessful()
     except BaseException:
         traceback.print_exc()
         sys.stderr.flush()
         # At once: threads of a process group that lost a peer may never end.
         os._exit(1)
+
+
+def unsuccessful() -> int:
+    """Return the exit code of a rank whose runs did not all end well, and see to it that torchrun has another than 0.
+
+    Were it this one's, torchrun would start all ranks again: it is asked to end instead, and has exit code 1.
+    """
+    if "TORCHELASTIC_RUN_ID" not in os.environ:  # srun or mpirun has started the ranks
+        return 1
+    if os.environ["LOCAL_RANK"] == "0":
+        os.kill(os.getppid(), signal.SIGTERM)
     return 0
 
 
-def work_together(words: Sequence[str]) -> None:
+def work_together(words: Sequence[str]) -> bool:
+    """Train the runs; return whether the user's torchrun can end with 0: where a launcher asks, its files tell."""
     work = Work.read(words)
     there = int(os.environ["WORLD_SIZE"])
     for config in work.configs:
@@ -94,6 +109,7 @@ def work_together(words: Sequence[str]) -> None:
     from repro.launch.attempts import note_failure
 
     with dist.joined(pick_device(work.configs[0].execution.device).type), Request(work) as stopper:
+        all_done = True
         say: Callable[[str], None] = tell if dist.is_first() else lambda line: None
         for config in work.configs:
             state, reason = train_run(config, work.command, stopper, say)
@@ -105,8 +121,10 @@ def work_together(words: Sequence[str]) -> None:
                 say(f"{config.run_id}: {reason or state}")
                 if state in ("failed", "refused"):
                     note_failure(config, reason)
+            all_done = all_done and state == "done"
             if state == "stopped":
                 break
+    return all_done or work.folder is not None
 
 
 def tell(line: str) -> None:

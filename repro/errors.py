@@ -25,3 +25,44 @@ def nearest(word: str, known: Iterable[str]) -> str:
     if close:
         return f"did you mean {close[0]!r}?"
     return f"known: {', '.join(names)}"
+
+
+def nearest_key(key: str, known: Iterable[str]) -> str:
+    """A clause that names the dotted key that was meant, or lists those of its group."""
+    keys = sorted(known)
+    if below := [k for k in keys if k.startswith(f"{key}.")]:
+        return f"it is a group of {', '.join(below)}"
+    group, _, name = key.rpartition(".")
+    names = {k.rpartition(".")[2]: k for k in keys if k.rpartition(".")[0] == group}
+    for alike in (
+        [k for k in keys if k.rpartition(".")[2] == name],
+        [k for n, k in names.items() if name in (initials(n), n[:3], n[:4]) or n == initials(name)],
+        [names[n] for n in difflib.get_close_matches(name, names, n=1, cutoff=0.6)],
+        [k for n, k in names.items() if len(n) > 2 and name.startswith(n)],
+    ):
+        if len(alike) == 1:
+            return f"did you mean {alike[0]!r}?"
+    return f"known: {', '.join(names.values() or dict.fromkeys(k.partition('.')[0] for k in keys))}"
+
+
+def initials(name: str) -> str:
+    return "".join(part[:1] for part in name.split("_"))
+
+
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "_STATUS_ALLOC_FAILED")
+"""What torch says on a GPU, on a CPU (Linux, Windows) and through cuBLAS and cuDNN."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, of the device or of the host; torch has no type of its own for the latter."""
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and tells_of_memory(str(error)))
+
+
+def tells_of_memory(text: str) -> bool:
+    return any(known in text for known in OUT_OF_MEMORY)
+
+
+def memory_advice(error: object) -> str:
+    """A clause for a run that needs more memory than there is."""
+    said = (str(error).splitlines() or [""])[0]
+    return f"out of memory ({said}): execution.checkpoint_activations=true needs less, and so do fewer runs at once"

@@ -12,7 +12,9 @@ from repro.paper import load_figure
 from repro.records import Reading, read_records
 from repro.resources import in_checkout, resolve_paths, shared_dir
 from repro.words import (
+    apart,
     evidence_roots,
+    is_setting,
     paths_from,
     protocol_from,
     published_results,
@@ -65,8 +67,8 @@ def figure_command(options: argparse.Namespace) -> int:
 def check_command(options: argparse.Namespace) -> int:
     from repro.claims.command import answer
 
-    paths = paths_from([word for word in options.words if "=" in word])
-    ids = [word for word in options.words if "=" not in word]
+    paths = paths_from([word for word in options.words if is_setting(word)])
+    ids = [word for word in options.words if not is_setting(word)]
     if len(ids) > 1:
         raise InputError("name one claim, or none for all of them")
     reading = reading_of(options, paths)
@@ -90,11 +92,11 @@ def choices_command(options: argparse.Namespace) -> int:
 
 
 def render_command(options: argparse.Namespace) -> int:
-    paths = paths_from([word for word in options.words if "=" in word])
+    paths = paths_from([word for word in options.words if is_setting(word)])
     quiet_caches(paths["work"])
     from repro.render import PARTS, pages_of, read_evidence, render, verify
 
-    parts = [word for word in options.words if "=" not in word] or list(PARTS)
+    parts = [word for word in options.words if not is_setting(word)] or list(PARTS)
     for part in parts:
         if part not in PARTS:
             raise InputError(f"unknown part {part!r}: {nearest(part, PARTS)}")
@@ -124,8 +126,8 @@ def report_command(options: argparse.Namespace) -> int:
 def export_command(options: argparse.Namespace) -> int:
     from repro.export import curves, runs, to_csv, write
 
-    words = [word for word in options.words if "=" in word]
-    files = [word for word in options.words if "=" not in word]
+    words = [word for word in options.words if is_setting(word)]
+    files = [word for word in options.words if not is_setting(word)]
     if len(files) > 1:
         raise InputError("name one file, or none to print")
     reading = reading_of(options, paths_from(words))
@@ -146,7 +148,7 @@ def export_command(options: argparse.Namespace) -> int:
 
 def evaluate_command(options: argparse.Namespace) -> int:
     words = tuple(options.words)
-    quiet_caches(paths_from([word for word in words if word.startswith("paths.")])["work"])
+    quiet_caches(resolve_paths(apart(words)[0])["work"])
     from repro.retest import Request, evaluate
 
     request = Request(
@@ -166,9 +168,9 @@ def publish_command(options: argparse.Namespace) -> int:
     from repro.ensembles import plan_ensembles, publish_ensembles
     from repro.publish import plan_publication, publish
 
-    paths = paths_from([word for word in options.runs if "=" in word])
+    paths = paths_from([word for word in options.runs if is_setting(word)])
     work, results = paths["work"], paths["results"]
-    run_ids = [word for word in options.runs if "=" not in word]
+    run_ids = [word for word in options.runs if not is_setting(word)]
     # All is checked before anything is written: a refused command changes nothing.
     planned = plan_publication(run_ids, work, results, replace=options.replace)
     ensembles = plan_ensembles(work, results, planned.run_ids, replace=options.replace)
@@ -189,7 +191,13 @@ def publish_command(options: argparse.Namespace) -> int:
 
 
 def tensorboard_command(options: argparse.Namespace) -> int:
+    """What begins with the first option is TensorBoard's, but for the folders, wherever they stand."""
     from repro.board import serve
 
-    serve(paths_from(options.words)["work"], say)
+    first = next((i for i, word in enumerate(options.words) if word.startswith("-")), len(options.words))
+    paths = paths_from([*options.words[:first], *(w for w in options.words[first:] if w.startswith("paths."))])
+    others = [word for word in options.words[first:] if not word.startswith("paths.")]
+    if any(word.startswith("--logdir") for word in others):
+        raise InputError("--logdir is the work folder here: name it with paths.work=")
+    serve(paths["work"], others, say)
     return 0

@@ -6,6 +6,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from repro.errors import InputError
+
 PACKAGE = Path(__file__).resolve().parent
 
 
@@ -39,4 +41,11 @@ def resolve_paths(given: Mapping[str, object]) -> dict[str, Path]:
     results = Path(str(given["results"])) if given.get("results") else default_path("results")
     work = Path(str(given["work"])) if given.get("work") else default_path("work", results)
     data = Path(str(given["data"])) if given.get("data") else default_path("data")
-    return {name: path.expanduser().absolute() for name, path in (("data", data), ("work", work), ("results", results))}
+    return {name: expanded(path).absolute() for name, path in (("data", data), ("work", work), ("results", results))}
+
+
+def expanded(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError as error:  # nobody here has that name
+        raise InputError(f"the folder {path} cannot be found: there is no home folder {path.parts[0]}") from error

@@ -22,6 +22,7 @@ from typing import Any
 
 from repro.config import RunConfig
 from repro.errors import InputError, RunError
+from repro.output import steady
 from repro.record import environment, write_json
 from repro.resources import PACKAGE
 from repro.slurm import Submission, call
@@ -61,6 +62,7 @@ class ShardJob:
     shard: int
 
     def __call__(self) -> None:
+        steady()
         submission = Submission.read(self.folder)
         submission.outcome_path(self.shard).unlink(missing_ok=True)
         outcome, asked = Outcome(), False

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from types import FrameType, TracebackType
 
-TIME_IS_UP = 75
-"""Exit code of a command that ``execution.max_minutes`` ended: the same command goes on."""
+LATER = 75
+"""Exit code where the same command is to be given again: ``execution.max_minutes`` ended it, or others train."""
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR2") if hasattr(signal, name))
 """What asks a command to save and end. The last is what schedulers announce their time limit with."""
@@ -56,7 +56,7 @@ class Stopper:
 
     @property
     def exit_code(self) -> int:
-        return TIME_IS_UP if self.signal is None else 128 + self.signal
+        return LATER if self.signal is None else 128 + self.signal
 
     @property
     def reason(self) -> str:

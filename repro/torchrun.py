@@ -24,9 +24,10 @@ from typing import IO, Any, Literal
 
 from repro import slurm
 from repro.config import RunConfig
-from repro.errors import InputError, RunError
+from repro.errors import InputError, RunError, memory_advice, tells_of_memory
 from repro.execution import ExecutionConfig
 from repro.lock import Elsewhere as Elsewhere
+from repro.output import steady
 from repro.parent import die_with_parent
 from repro.record import read_json, write_json
 from repro.stop import Stopper
@@ -99,14 +100,15 @@ def run_agent(
     if execution.nodes > 1:
         command = slurm.on_each_node(execution.nodes, words)
     else:
-        command = [sys.executable, "-m", "repro.torchrun", "--standalone", *words]
+        # Not by this machine's own name, which need not resolve.
+        command = [sys.executable, "-m", "repro.torchrun", "--standalone", "--local-addr=127.0.0.1", *words]
     with subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         bufsize=0,
         stderr=log,
-        env=os.environ | STORE | {LAUNCHER: str(os.getpid())},
+        env=os.environ | STORE | {LAUNCHER: str(os.getpid()), "PYTHONIOENCODING": "utf-8"},  # as lines() reads it
         start_new_session=True,  # Ctrl-C is for the launcher, which asks the ranks to save
     ) as agent:
         try:
@@ -191,6 +193,7 @@ def instructions(execution: ExecutionConfig, words: Sequence[str]) -> str:
 def main(words: Sequence[str]) -> int:
     """torchrun's agent on this machine; the last word names the job."""
     die_with_parent(int(os.environ.pop(LAUNCHER)))
+    steady()
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import main as torchrun
 
@@ -199,7 +202,9 @@ def main(words: Sequence[str]) -> int:
     except ChildFailedError as error:
         rank, first = first_failure(error.failures)
         said = first.message
-        what = f"was killed ({first.signal_name()})" if first.exitcode < 0 else f"failed: {first_line(said)}"
+        line = first_line(said)
+        line = memory_advice(line) if tells_of_memory(line) else line
+        what = f"was killed ({first.signal_name()})" if first.exitcode < 0 else f"failed: {line}"
         write_json(Path(words[-1]).parent / CRASH, {"rank": rank, "what": what})
         return 1
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,10 +15,16 @@ OPTIONS_WITH_A_VALUE = (
 )
 FLAGS_OF_PUBLISH = ("--weights",)
 """Take no value there."""
+PATHS = ("paths.data", "paths.work", "paths.results")
 
 
 def words_together(arguments: Sequence[str]) -> list[str]:
-    """The arguments with all options at the end: argparse takes what stands between them in one piece only."""
+    """The arguments with all options at the end: argparse takes what stands between them in one piece only.
+
+    Those of `repro tensorboard` are TensorBoard's own, behind a ``--``.
+    """
+    if arguments[:1] == ["tensorboard"] and not {"-h", "--help"} & set(arguments):
+        return ["tensorboard", "--", *(word for word in arguments[1:] if word != "--")]
     flags = FLAGS_OF_PUBLISH if arguments[:1] == ["publish"] else ()
     words: list[str] = []
     options: list[str] = []
@@ -27,23 +34,57 @@ def words_together(arguments: Sequence[str]) -> list[str]:
     return words + options
 
 
-def paths_from(words: list[str], *, protocol: bool = False) -> dict[str, Path]:
+def apart(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """Split off the words ``paths.<name>=<folder>``: folders by name, the text as it stands, and the other words.
+
+    Hydra's grammar is for values; in a folder's name it would give meaning to blanks, quotes, ``=``, ``~`` and ``$``.
+
+    Raises:
+        InputError: Such a word names no folder, one that does not exist here, or one that another word has named.
+    """
+    folders: dict[str, str] = {}
+    others = []
+    for word in words:
+        key, _, value = word.lstrip("+").partition("=")
+        if not key.startswith("paths."):
+            others.append(word)
+            continue
+        if key not in PATHS:
+            raise InputError(f"unknown key {key!r}: {nearest(key, PATHS)}")
+        if not value:
+            raise InputError(f"{word!r} sets nothing: write {key}=…")
+        if key in folders:
+            raise InputError(f"{key} is given twice")
+        folders[key] = "" if value == "null" else value
+    return {key.removeprefix("paths."): value for key, value in folders.items()}, others
+
+
+def paths_from(words: Sequence[str], *, protocol: bool = False) -> dict[str, Path]:
     """The three folders for a command that needs no other setting, but for the ``protocol`` where it reads one.
 
     Raises:
         InputError: A word sets something else, or nothing.
     """
-    given = {}
-    known = [*(f"paths.{name}" for name in ("data", "work", "results")), *["protocol"] * protocol]
-    for word in words:
-        key, sign, value = word.partition("=")
+    folders, others = apart(words)
+    known = [*PATHS, *["protocol"] * protocol]
+    for word in others:
+        key, sign, _ = word.partition("=")
         if key not in known:
             raise InputError(f"unknown word {word!r}: {nearest(key, known)}")
         if not sign:
             raise InputError(f"{word!r} sets nothing: write {word}=…")
-        if key != "protocol":
-            given[key.removeprefix("paths.")] = value
-    return resolve_paths(given)
+    return resolve_paths(folders)
+
+
+def is_setting(word: str) -> bool:
+    """Whether a word is ``key=value``, rather than the name of a run or file that happens to have a ``=``."""
+    return "/" not in word.partition("=")[0] and "=" in word
+
+
+def command_line(words: Sequence[str]) -> str:
+    """The command that repeats this one anywhere: folders are the reader's own."""
+    own = ("paths.", "execution", "device=")
+    return shlex.join(["repro", "run", *(word for word in words if not word.lstrip("+").startswith(own))])
 
 
 def protocol_from(words: list[str]) -> str:

@@ -24,6 +24,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from repro.config import DataConfig, RunConfig
+from repro.output import steady
 from repro.record import environment
 from repro.stop import SIGNALS, Stopper
 
@@ -40,6 +41,7 @@ Tell = Callable[[dict[str, Any]], None]
 
 def main(words: Sequence[str]) -> int:
     """Trains until the input ends."""
+    steady()
     for number in SIGNALS:
         # Requests come from the launcher alone: a terminal or a scheduler signals all processes at once. A handler
         # rather than SIG_IGN, which compilers and the like would inherit.

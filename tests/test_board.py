@@ -14,6 +14,7 @@ from tensorboard.plugins.hparams import metadata
 
 from repro import board
 from repro.board import FOLDER, VIEW, families, launch, serve, write_summaries
+from repro.cli import main
 from repro.errors import InputError, RunError
 from repro.events import Events
 from repro.records import read_records
@@ -143,13 +144,38 @@ def test_serving_writes_first_and_names_the_address_of_the_charts(tmp_path, monk
         raise KeyboardInterrupt
 
     said: list[str] = []
-    monkeypatch.setattr(board, "launch", lambda work: "http://localhost:6006/")
+    monkeypatch.setattr(board, "launch", lambda work, options: "http://localhost:6006/")
     with pytest.raises(InputError, match="no runs in"):
-        serve(tmp_path, say)
+        serve(tmp_path, [], say)
     sweep(tmp_path)
     for folder in list(tmp_path.iterdir()):
         (folder / "config.json").write_text("{}", encoding="utf-8")
     with pytest.raises(KeyboardInterrupt):
-        serve(tmp_path, say)
+        serve(tmp_path, [], say)
     assert f"http://localhost:6006/{VIEW}" in said[0]
     assert (tmp_path / FOLDER / "cifar10-plain-demo").is_dir()
+
+
+def test_a_folder_that_cannot_be_written_is_shown_with_the_users_options(tmp_path, monkeypatch, capsys):
+    asked = []
+
+    def launched(*given):
+        asked.append(given)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(board, "launch", launched)
+    sweep(tmp_path)
+    for folder in list(tmp_path.iterdir()):
+        (folder / "config.json").write_text("{}", encoding="utf-8")
+    (tmp_path / FOLDER).touch()  # a file in the place of the folder of charts
+    options = ["--port", "6007", "--bind_all"]
+    assert main(["tensorboard", f"paths.work={tmp_path}", *options]) == 130
+    assert main(["tensorboard", *options, f"paths.work={tmp_path}"]) == 130
+    assert asked == [(tmp_path, options)] * 2
+    assert "cannot be written" in capsys.readouterr().out
+
+
+def test_options_that_tensorboard_does_not_take_are_bad_input(tmp_path):
+    with pytest.raises(InputError, match="bind_all"):
+        launch(tmp_path, ["--host", "localhost", "--bind_all"])
+    assert main(["tensorboard", "--logdir", str(tmp_path)]) == 2

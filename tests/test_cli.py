@@ -11,9 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from repro.cli import command_line, main, parser
+from repro.bench import choose
+from repro.cli import main, parser
+from repro.compose import plan
+from repro.lock import hold
 from repro.resources import shared_dir
-from repro.words import OPTIONS_WITH_A_VALUE, words_together
+from repro.stop import LATER
+from repro.words import OPTIONS_WITH_A_VALUE, command_line, paths_from, words_together
 from tests.planted import plant
 
 COMMANDS = (
@@ -33,9 +37,7 @@ SMOKE = ["data=synthetic", "scale=smoke", "execution.threads=1", "execution.prog
 
 def test_help_teaches_and_every_command_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
     for words in ([], *([name] for name in COMMANDS)):
-        with pytest.raises(SystemExit) as end:
-            main([*words, "--help"])
-        assert end.value.code == 0
+        assert main([*words, "--help"]) == 0
         said = capsys.readouterr().out
         assert "repro " + (words[0] if words else "run") in said.split("example" if words else "start here")[1]
 
@@ -100,6 +102,23 @@ def test_help_and_tables_start_without_torch() -> None:
         (["data", "verify", "cifar10"], "repro data fetch cifar10"),
         (["publish", "../../etc/passwd"], "is not a finished run"),
         (["publish"], "there is no finished run"),
+        (["run", "-m", "seed=0,1"], "values with commas are a sweep as they are"),
+        (["show", "--config-dir", "conf"], "conf/exp"),
+        (["run", "--cfg", "job"], "`repro show …` prints"),
+        (["run", "hydra.run.dir=x"], "paths.work=…"),
+        (["run", "hydra/launcher=submitit_slurm"], "execution=slurm"),
+        (["run", "optim.wd=1e-4"], "did you mean 'optim.weight_decay'?"),
+        (["run", "optim.learning_rate=1"], "did you mean 'optim.lr'?"),
+        (["run", "depth=20"], "did you mean 'model.depth'?"),
+        (["run", "optim.nothing=1"], "known: optim.batch_size, "),
+        (["run", "execution.devices=2"], "add execution=ddp"),
+        (["run", "seed=range(0,3,0)"], "is not a setting that can be read"),
+        (["run", "seed=range(0,nan)"], "is not a setting that can be read"),
+        (["run", "seed=range(0,inf)"], "is a sweep over more than"),
+        (["run", "paths.work="], "sets nothing"),
+        (["run", "paths.wrok=x"], "did you mean 'paths.work'?"),
+        (["status", "paths.work=x", "paths.work=y"], "given twice"),
+        (["status", "paths.work=~nobodyhere/x"], "no home folder ~nobodyhere"),
     ],
 )
 def test_bad_input_is_one_clear_sentence_and_exit_code_2(
@@ -218,3 +237,54 @@ def test_options_with_a_value_are_all_known() -> None:
         name for action in actions if action.option_strings and action.nargs != 0 for name in action.option_strings
     }
     assert found == set(OPTIONS_WITH_A_VALUE)
+
+
+NAMES = ["1e5", "true", "1.50", "über", "a#b", "a b", "'a'", "a'b", "[a]", "(a),b", "${oc.env:HOME}", "a=b", r"a\=b"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_folder_is_the_text_as_it_stands_for_run_and_for_what_reads(name: str, tmp_path: Path) -> None:
+    for word in (f"paths.work={tmp_path}/{name}", f"+paths.work={tmp_path}/{name}"):
+        assert plan(["data=synthetic", word]).runs[0].paths.work == tmp_path / name == paths_from([word])["work"]
+    (config,) = choose(["data=synthetic", f"paths.work={tmp_path}/{name}"], everything=False).configs
+    assert config.paths.work == tmp_path / name
+
+
+def test_a_home_folder_is_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    assert plan(["paths.data=~/imagenet"]).runs[0].paths.data == Path("/home/me/imagenet")
+    assert paths_from(["paths.data=~/imagenet"])["data"] == Path("/home/me/imagenet")
+
+
+def test_every_command_finds_the_runs_of_an_odd_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "lr=0.1 (two) ü 'q' #${x} [y]"
+    words = [f"paths.work={folder}/work", f"paths.results={folder}/results"]
+    assert main(["run", "model.depth=8", *SMOKE, *words]) == 0
+    (record,) = folder.glob("work/*/record.json")
+    run_id = record.parent.name
+    for command in (["status"], ["export"], ["evaluate", run_id, *SMOKE[2:3], "device=cpu"], ["publish"]):
+        capsys.readouterr()
+        assert main([*command, *words]) == 0
+        assert run_id in capsys.readouterr().out
+    assert main(["export", f"{folder}/a=b.csv", *words]) == 0
+    assert run_id in (folder / "a=b.csv").read_text(encoding="utf-8")
+
+
+def test_a_run_that_another_process_trains_is_no_success(tmp_path: Path) -> None:
+    words = ["model.depth=8", *SMOKE]
+    with hold(plan(words).runs[0].work_dir):
+        assert main(["run", *words]) == LATER
+    assert main(["run", *words]) == 0
+
+
+@pytest.mark.parametrize("error", [MemoryError("no"), RuntimeError("DefaultCPUAllocator: can't allocate memory: 9")])
+def test_no_memory_for_an_estimate_is_one_sentence(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("repro.cost.measure_speed", fail)
+    assert main(["show", *SMOKE]) == 1
+    said = capsys.readouterr().err
+    assert "out of memory" in said and said.count("\n") == 1

@@ -95,6 +95,21 @@ def test_an_experiment_on_photographs_refuses_small_images() -> None:
         plan(["exp=imagenet_depth", "data=cifar10"])
 
 
+@pytest.mark.parametrize(
+    ("words", "remedy"),
+    [
+        (["data=imagenet", "model.depth=50"], "model=imagenet_resnet"),
+        (["data=imagenet", "model.depth=34"], "model=imagenet_resnet"),
+        (["exp=cifar_depth_sweep", "data=tiny_imagenet"], "model=imagenet_resnet"),
+        (["model=imagenet_resnet"], "data=imagenet"),
+        (["model=imagenet_resnet", "data=synthetic"], "data=imagenet"),
+    ],
+)
+def test_nets_and_images_that_do_not_belong_together_are_refused(words: list[str], remedy: str) -> None:
+    with pytest.raises(InputError, match=remedy):
+        plan(words)
+
+
 def test_the_default_run_follows_the_paper_in_all_it_states_and_all_we_chose() -> None:
     """The two entries of the books: conf/ trains by it, experiments/ says what the paper says."""
     recipe = load_recipe("cifar10_recipe").fields

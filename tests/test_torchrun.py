@@ -179,6 +179,54 @@ def test_two_agents_with_a_killed_worker_end_with_the_undisturbed_bits(tmp_path:
     assert_same(whole, broken)
 
 
+@pytest.mark.slow
+def test_the_printed_command_of_a_failed_run_is_no_success(tmp_path: Path) -> None:
+    several = config(tmp_path, *SHORT, "execution.nodes=2", "execution.devices=1")
+    given = [f"paths.{name}={tmp_path / name}" for name in ("data", "work", "results")]
+    words = [*SHORT, "data=synthetic", "scale=smoke", "device=cpu", "optim.lr=1e30", "execution.devices=1", *given]
+    printed = torchrun.instructions(several.execution, words)
+    (line,) = (line for line in printed.splitlines() if "torchrun" in line)
+    line = line.replace(f"{socket.gethostname()}:{torchrun.PORT}", f"127.0.0.1:{free_port()}")
+    line = line.replace("ADDRESS", "127.0.0.1").replace("--nnodes=2", "--nnodes=1")
+    store, _, *arguments = shlex.split(line)
+    command = [sys.executable, "-m", "torch.distributed.run", *arguments]
+    done = subprocess.run(
+        command, env=os.environ | dict([store.split("=")]), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stdout.count("the loss is") == 1, "a run that fails is not tried again"
+
+
+@pytest.mark.parametrize(("outcome", "code", "asked"), [(True, 0, 0), (False, 0, 1)])
+def test_runs_that_did_not_end_well_end_torchrun(
+    monkeypatch: pytest.MonkeyPatch, outcome: bool, code: int, asked: int
+) -> None:
+    sent: list[tuple[int, int]] = []
+    monkeypatch.setattr("repro.ddp_worker.die_with_parent", lambda: None)
+    monkeypatch.setattr("repro.ddp_worker.work_together", lambda words: outcome)
+    monkeypatch.setattr(os, "kill", lambda *to: sent.append(to))
+    for name, value in {"WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "0", "TORCHELASTIC_RUN_ID": "repro"}.items():
+        monkeypatch.setenv(name, value)
+    assert main(["seed=0"]) == code
+    assert sent == [(os.getppid(), signal.SIGTERM)] * asked
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID")
+    assert main(["seed=0"]) == int(not outcome), "started by srun or mpirun"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives the machine another name, in a namespace of its own")
+def test_several_devices_of_one_machine_need_no_name_service(tmp_path: Path) -> None:
+    given = [f"paths.{name}={tmp_path / name}" for name in ("data", "work", "results")]
+    words = [*SHORT, "data=synthetic", "scale=smoke", "device=cpu", "execution.threads=1", *given]
+    command = shlex.join([sys.executable, "-m", "repro", "run", *words])
+    script = f"hostname nosuchhost && {command}"
+    done = subprocess.run(
+        ["unshare", "-u", "sh", "-c", script], capture_output=True, text=True, check=False, timeout=100
+    )
+    assert done.returncode == 0, done.stderr
+    assert list((tmp_path / "work").glob("*/record.json"))
+
+
 def endings(folder: Path) -> dict[str, tuple[str, str]]:
     """How a worker's run ends, by what is in its way."""
     from repro import dist

@@ -10,6 +10,7 @@ from typing import Any
 from repro.compose import parse, plan, product
 from repro.config import RunConfig
 from repro.errors import InputError
+from repro.words import apart
 
 GPU_DEPTHS = (20, 56, 110)
 CPU_DEPTHS = (20,)
@@ -58,9 +59,11 @@ def choose(words: Sequence[str], *, everything: bool) -> Choice:
     Raises:
         InputError: Some word is wrong, or ``everything`` decides what it sets.
     """
-    said = {override.key_or_group: override for override in map(parse, words)}
-    words = [*words, *photo_words(said)]
-    plan(list(words))
+    settings = apart(words)[1]
+    folders = [word for word in words if word not in settings]
+    said = {override.key_or_group: override for override in map(parse, settings)}
+    words = [*settings, *photo_words(said)]
+    plan([*words, *folders])
     if everything and (fixed := [key for key in FIXED_BY_ALL if key in said]):
         raise InputError(f"--all measures a list of its own; leave out {fixed[0]}=, or leave out --all")
     given = {override.key_or_group: override for override in map(parse, words)}
@@ -69,7 +72,7 @@ def choose(words: Sequence[str], *, everything: bool) -> Choice:
     others = [word for word, key in zip(words, given, strict=True) if key not in execution]
     configs: dict[object, RunConfig] = {}
     for point in product(execution):
-        for config in plan([*others, *(o.input_line or "" for o in point.values())]).runs:
+        for config in plan([*folders, *others, *(o.input_line or "" for o in point.values())]).runs:
             key = (config.model, config.data, config.optim.precision, config.optim.batch_size, config.execution)
             configs.setdefault(key, config)
     if len({config.data.photos for config in configs.values()}) > 1:

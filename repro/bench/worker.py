@@ -14,6 +14,7 @@ from typing import IO, Any
 
 from repro.config import RunConfig
 from repro.errors import InputError
+from repro.output import steady
 from repro.parent import die_with_parent
 
 DEVICE_LIMIT = 120.0
@@ -116,6 +117,7 @@ def serve(parent: int) -> None:
     die_with_parent(parent)
     replies: IO[bytes] = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print must not get between the answers
+    steady()
     while True:
         try:
             kind, config, options = pickle.load(sys.stdin.buffer)

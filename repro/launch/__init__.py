@@ -22,7 +22,7 @@ from repro.progress import duration
 from repro.record import uncounted
 from repro.resume import check_folder
 from repro.step import pick_step
-from repro.stop import Stopper
+from repro.stop import LATER, Stopper
 
 Say = Callable[[str], None]
 
@@ -77,9 +77,9 @@ def launch(
     done = {c.run_id for c in result.finished}
     result.elsewhere = [run_id for run_id in result.elsewhere if run_id not in done]
     if result.elsewhere:
-        say(f"left to other processes: {', '.join(result.elsewhere)}")
-    if result.failed and not result.exit_code:
-        result.exit_code = 1
+        say(f"left to other processes: {', '.join(result.elsewhere)}; the same command shows them once they are done")
+    if not result.exit_code:
+        result.exit_code = 1 if result.failed else LATER if result.elsewhere else 0
     return result
 
 

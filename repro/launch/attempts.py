@@ -7,12 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
-
 from repro import torchrun
 from repro.config import RunConfig
 from repro.data import Dataset
-from repro.errors import InputError, RunError
+from repro.errors import InputError, RunError, is_out_of_memory, memory_advice
 from repro.lock import Elsewhere, hold
 from repro.run import run
 from repro.stop import Stopper
@@ -56,16 +54,11 @@ def attempt(
         return Outcome("elsewhere", str(error))
     except (InputError, RunError) as error:
         reason = details = str(error)
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        reason = (
-            f"out of memory ({first_line(error)}): execution.checkpoint_activations=true needs less, and so do fewer "
-            f"runs at once (all of it in {failure})"
-        )
+    except Exception as error:  # no memory, or a fault of the device or of ours
+        sound = is_out_of_memory(error)
+        reason = memory_advice(error) if sound else f"{type(error).__name__}: {first_line(error)}"
+        reason += f" (all of it in {failure})"
         details = traceback.format_exc()
-    except Exception as error:  # a fault of the device or of ours
-        reason = f"{type(error).__name__}: {first_line(error)} (all of it in {failure})"
-        details = traceback.format_exc()
-        sound = False
     note_failure(config, details)
     return Outcome("failed", reason, sound)
 

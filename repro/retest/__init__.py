@@ -25,6 +25,7 @@ from repro.retest.testing import NetTester, Row, row_of
 from repro.retest.trained import Trained, record_of
 from repro.retest.weight_files import read_weights
 from repro.strict import require
+from repro.words import is_setting
 
 SUFFIXES = (".pt", ".pth", ".th", ".tar", ".ckpt", ".bin", ".pkl", ".safetensors")
 """Of files of weights, with which no run id ends."""
@@ -67,7 +68,7 @@ def evaluate(request: Request, say: Callable[[str], None]) -> int:
     check(request)
     if request.json is not None and not request.json.absolute().parent.is_dir():
         raise InputError(f"--json {request.json} cannot be written: its folder is not there")
-    run_ids = [word for word in request.words if "=" not in word]
+    run_ids = [word for word in request.words if not is_setting(word)]
     ensembles: list[Ensemble] = []
     if request.weights is not None:
         testing, rows = foreign(request, request.weights, say)
@@ -129,7 +130,7 @@ def check(request: Request) -> None:
     """
     for view in request.views:
         require(view in VIEWS, f"unknown view {view!r}: {nearest(view, VIEWS)}")
-    run_ids = [word for word in request.words if "=" not in word]
+    run_ids = [word for word in request.words if not is_setting(word)]
     if request.weights is not None:
         require(not run_ids, f"--weights is tested in the place of runs, so that {', '.join(run_ids)} cannot be named")
         require(not request.ensemble, "--ensemble is of finished runs, not of --weights")
@@ -152,7 +153,7 @@ def base_config(request: Request) -> RunConfig:
     Raises:
         InputError: A word cannot be set.
     """
-    settings = [word for word in request.words if "=" in word]
+    settings = [word for word in request.words if is_setting(word)]
     for word in settings:
         if not word.startswith(SETTINGS):
             raise InputError(f"{word!r} cannot be set: a finished run is tested as its record says, or name --weights")

@@ -1,0 +1,102 @@
+"""Standard output and error that outlive their readers."""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import io
+import os
+import select
+import sys
+from typing import Any
+
+SAME_IN_ASCII = {"−": "-", "–": "-", "±": "+/-", "×": "x", "→": "->", "…": "...", "²": "^2", "≥": ">=", "≤": "<="}
+ERRORS = "repro.plain"
+"""The name of ``plain`` among Python's ways to treat characters that a stream cannot show."""
+
+
+def plain(error: UnicodeError) -> tuple[str, int]:
+    """Return what is printed for characters that the stream cannot show: a sign that means the same, or the code."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    shown = error.object[error.start : error.end]
+    return "".join(SAME_IN_ASCII.get(c) or c.encode("ascii", "backslashreplace").decode() for c in shown), error.end
+
+
+class Outlet(io.RawIOBase):
+    """A stream that drops what nobody takes any more; ``lost`` is the first reason."""
+
+    def __init__(self, raw: Any) -> None:
+        self._raw = raw
+        self.lost: OSError | None = None
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        number: int = self._raw.fileno()
+        return number
+
+    def isatty(self) -> bool:
+        return bool(self._raw.isatty())
+
+    def write(self, data: Any, /) -> int:
+        left = memoryview(data).cast("B")
+        size = len(left)
+        while left:
+            try:
+                written = self._raw.write(left)
+            except OSError as error:
+                self.lost = self.lost or error
+                break
+            if written is None:  # another process has made the pipe non-blocking, and it is full
+                select.select([], [self._raw], [])
+            left = left[written or 0 :]
+        return size
+
+
+def steady() -> list[Outlet]:
+    """Make standard output and error steady: neither a character nor a reader that leaves ends this process.
+
+    Returns:
+        The outlets of the streams that were changed. Streams that somebody else has put in their place stay.
+    """
+    codecs.register_error(ERRORS, plain)
+    open_what_is_closed()
+    outlets = []
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None or stream is not getattr(sys, f"__{name}__"):
+            continue
+        outlet = Outlet(getattr(stream.buffer, "raw", stream.buffer))
+        outlets.append(outlet)
+        buffer: Any = outlet if stream.write_through else io.BufferedWriter(outlet)
+        lasting = io.TextIOWrapper(
+            buffer,
+            encoding=stream.encoding,
+            errors=ERRORS,
+            line_buffering=stream.line_buffering,
+            write_through=stream.write_through,
+        )
+        setattr(sys, name, lasting)
+    return outlets
+
+
+def unwritten(outlets: list[Outlet]) -> OSError | None:
+    """Return why some standard output could not be written; a reader that has seen enough is no reason."""
+    with contextlib.suppress(OSError):  # of a stream that somebody else has put in the place
+        sys.stdout.flush()
+    lost = next((outlet.lost for outlet in outlets if outlet.fileno() == 1), None)
+    return None if isinstance(lost, BrokenPipeError) else lost
+
+
+def open_what_is_closed() -> None:
+    """Lead standard streams that the caller has closed to nowhere: the next file would get their numbers and output."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number that is free
+            if getattr(sys, name) is None:
+                mode = "r" if number == 0 else "w"
+                setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
