@@ -109,8 +109,27 @@ def record_folders(paths: dict[str, Path], roots: list[Path]) -> list[Path]:
     return [root if root == paths["work"] else root / "runs" for root in roots]
 
 
+def can_be_made(folder: Path) -> bool:
+    """Tells whether ``folder`` is there or can be made, without making it."""
+    for place in (folder, *folder.parents):
+        try:
+            place.stat()
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return False
+        return place.is_dir() and os.access(place, os.W_OK)
+    return False
+
+
 def quiet_caches(work: Path) -> None:
-    """Sends what libraries keep on disk to ``paths.work``; must come before they are imported."""
+    """Sends what libraries keep on disk to ``paths.work``; must come before they are imported.
+
+    Where nothing can be written there, they keep their own places: torch would end in a traceback as it is imported,
+    before a command can say what is wrong with the folder.
+    """
+    if not can_be_made(work / "cache"):
+        return
     for name, folder in (
         ("TORCHINDUCTOR_CACHE_DIR", "inductor"),
         ("TRITON_CACHE_DIR", "triton"),
