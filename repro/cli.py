@@ -199,10 +199,9 @@ def evidence(name: str) -> Callable[[argparse.Namespace], int]:
     """A command of ``repro.evidence_commands``, imported when it is carried out."""
 
     def command(options: argparse.Namespace) -> int:
-        from repro import evidence_commands
+        from repro.evidence_commands import COMMANDS
 
-        code: int = getattr(evidence_commands, f"{name}_command")(options)
-        return code
+        return COMMANDS[name](options)
 
     return command
 
@@ -228,6 +227,11 @@ def run_command(options: argparse.Namespace) -> int:
         return show_command(options)
     from repro.compose import plan, refuse_sweeps_of_execution
 
+    if not options.words:
+        raise InputError(
+            "name what to run: `repro list` has all experiments, `repro run exp=cifar_residual_vs_plain scale=demo` "
+            "takes minutes on a laptop, `repro run model.depth=20` is one net at the paper's budget"
+        )
     refuse_sweeps_of_execution(options.words)
     planned = plan(options.words)
     if several_machines(planned.runs[0].execution):

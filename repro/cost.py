@@ -102,7 +102,7 @@ def measure_speed(device: torch.device, threads: int, family: str, precision: st
     passes = [block_pass(shape, device, precision) for shape in (*shapes, tiny)]
     *seconds, launch = fastest(passes)
     macs = sum((1 + BACKWARD) * 2 * 9 * channels**2 * map_size**2 * batch_size for channels, map_size in stages)
-    return Speed(macs / max(sum(seconds) - 3 * launch, sum(seconds) / 10), launch)
+    return Speed(macs / max(sum(seconds) - len(stages) * launch, sum(seconds) / 10), launch)
 
 
 def fastest(passes: Sequence[Callable[[], None]]) -> list[float]:

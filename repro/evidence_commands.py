@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from repro.errors import InputError, nearest
@@ -201,3 +202,17 @@ def tensorboard_command(options: argparse.Namespace) -> int:
         raise InputError("--logdir is the work folder here: name it with paths.work=")
     serve(paths["work"], others, say)
     return 0
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "table": table_command,
+    "figure": figure_command,
+    "check": check_command,
+    "choices": choices_command,
+    "render": render_command,
+    "report": report_command,
+    "export": export_command,
+    "evaluate": evaluate_command,
+    "publish": publish_command,
+    "tensorboard": tensorboard_command,
+}

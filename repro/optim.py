@@ -77,7 +77,7 @@ def lr_at(optim: OptimConfig, step: int, warmup_end: int | None, plateaus: int =
 
     Args:
         warmup_end: The first step after the warm-up; None while it has not been decided yet.
-        plateaus: How often the error has stopped falling, as ``plateaus`` counts it; read by that schedule only.
+        plateaus: How often the error has stopped falling, as ``count_plateaus`` does; read by that schedule only.
     """
     if warmup_end is None or step < warmup_end:
         return optim.warmup_lr
@@ -86,7 +86,7 @@ def lr_at(optim: OptimConfig, step: int, warmup_end: int | None, plateaus: int =
     return optim.lr / optim.decay_factor ** (plateaus if optim.schedule == "plateau" else passed)
 
 
-def plateaus(optim: OptimConfig, errors: Sequence[float]) -> int:
+def count_plateaus(optim: OptimConfig, errors: Sequence[float]) -> int:
     """How often the training error has stopped falling (section 3.4: "when the error plateaus", deviation D18).
 
     It has where ``plateau_evals`` evaluations in a row were no better than the best one since the drop before; at most

@@ -149,13 +149,17 @@ class EagerStep:
         self._keep(loss.detach(), (logits.detach().argmax(1) != labels).sum())
 
     def _average(self, mean: dist.Mean) -> None:
-        """Gradients of the whole batch, and running statistics over all its groups: as these are the same on all ranks
-        after every step, evaluating or saving at another time changes no bit of them."""
-        gradients = [p.grad for p in self._parameters]
-        means = mean([g for g in gradients if g is not None] + self._statistics)
-        for p, gradient in zip(self._parameters, means, strict=False):
+        """Averages gradients and running statistics over the ranks.
+
+        Gradients become those of the whole batch, statistics those of all its groups: as these are the same on all
+        ranks after every step, evaluating or saving at another time changes no bit of them. A parameter that took no
+        part on this rank adds zeros.
+        """
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in self._parameters]
+        means = mean(gradients + self._statistics)
+        for p, gradient in zip(self._parameters, means[: len(gradients)], strict=True):
             p.grad = gradient
-        torch._foreach_copy_(self._statistics, means[len(self._parameters) :])
+        torch._foreach_copy_(self._statistics, means[len(gradients) :])
 
     def _keep(self, loss: Tensor, errors: Tensor) -> None:
         # Not an indexed write: its deterministic form on CUDA sorts.

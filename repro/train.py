@@ -13,7 +13,7 @@ import torch
 from repro.config import EvalConfig, OptimConfig, RunConfig
 from repro.errors import RunError
 from repro.metrics import Counts
-from repro.optim import WARMUP_CHECK_STEPS, WARMUP_ERROR, lr_at, plateaus, set_lr
+from repro.optim import WARMUP_CHECK_STEPS, WARMUP_ERROR, count_plateaus, lr_at, set_lr
 from repro.step import Step, StepResult
 
 UNKNOWN = 0
@@ -70,7 +70,7 @@ class TrainState:
         return cls(**{**before, **values, **counts, "curve": rows})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Hooks:
     """What the loop calls back."""
 
@@ -105,7 +105,9 @@ def train(
     clock = time.perf_counter()
     lr = math.nan
     while state.step < optim.steps:
-        drops = plateaus(optim, [row.train.top1_error for row in state.curve]) if optim.schedule == "plateau" else 0
+        drops = (
+            count_plateaus(optim, [row.train.top1_error for row in state.curve]) if optim.schedule == "plateau" else 0
+        )
         before, lr = lr, lr_at(optim, state.step, state.warmup_end, drops)
         if lr != before:
             set_lr(optimizer, lr, optim.momentum_form)

@@ -71,12 +71,12 @@ class Watch:
     def hooks(self, evaluate: Callable[[], Counts]) -> Hooks:
         """What the loop of the first rank calls; in step with what ``Follower`` answers on the others."""
         return Hooks(
-            self.logged,
-            evaluate,
-            self.evaluated,
-            lambda: dist.on_any(self.save_is_due()),
-            lambda state: dist.on_first(lambda: self.save(state)),
-            lambda: dist.on_any(self.stopper.asked()),
+            logged=self.logged,
+            evaluate=evaluate,
+            evaluated=self.evaluated,
+            save_is_due=lambda: dist.on_any(self.save_is_due()),
+            save=lambda state: dist.on_first(lambda: self.save(state)),
+            stop=lambda: dist.on_any(self.stopper.asked()),
         )
 
     def logged(self, state: TrainState, seen: Counts, lr: float) -> None:
@@ -146,12 +146,12 @@ class Follower:
             pass
 
         return Hooks(
-            nothing,
-            evaluate,
-            nothing,
-            lambda: dist.on_any(False),
-            lambda state: dist.on_first(nothing),
-            lambda: dist.on_any(self.stopper.asked()),
+            logged=nothing,
+            evaluate=evaluate,
+            evaluated=nothing,
+            save_is_due=lambda: dist.on_any(False),
+            save=lambda state: dist.on_first(nothing),
+            stop=lambda: dist.on_any(self.stopper.asked()),
         )
 
     def close(self) -> None:

@@ -57,6 +57,7 @@ def test_help_and_tables_start_without_torch() -> None:
     [
         (["rnu"], "unknown command 'rnu': did you mean 'run'?"),
         ([], "the following arguments are required: command"),
+        (["run"], "`repro list` has all experiments"),
         (["run", "exp=cifar_depth_swep"], "did you mean 'cifar_depth_sweep'?"),
         (["run", "model=cifar_resnt"], "did you mean 'cifar_resnet'?"),
         (["run", "modle.depth=20"], "did you mean 'model.depth'?"),

@@ -22,7 +22,7 @@ from repro.models import build_model
 from repro.optim import build_optimizer, load_optimizer, set_lr
 from repro.records import read_record
 from repro.run import run
-from repro.step import StepResult, build_step
+from repro.step import EagerStep, StepResult, build_step
 from tests.ranks import on_ranks
 from tests.runs import StopAfter, config
 
@@ -50,6 +50,27 @@ def small(folder: Path, *words: str) -> RunConfig:
 def grouped(folder: Path) -> dict[int, RunConfig]:
     """By size of the groups of batch norm."""
     return {group: small(folder, f"model.bn_group_size={group}") for group in GROUPS}
+
+
+def test_a_parameter_without_a_gradient_on_one_rank_moves_no_other(tmp_path: Path) -> None:
+    for found in on_ranks(2, averaged_gradients, small(tmp_path)):
+        first, *others = found
+        assert first == 0.5, "the other rank's gradient and zero"
+        assert others == [float(number) for number in range(2, len(found) + 1)]
+
+
+def averaged_gradients(of: RunConfig) -> list[float]:
+    """By parameter; each gradient is its number, but rank 1 has none for the first parameter."""
+    training = Training(of, torch.float64)
+    step = training.step
+    assert isinstance(step, EagerStep) and step._mean is not None
+    parameters = list(training.model.parameters())
+    for number, parameter in enumerate(parameters, 1):
+        parameter.grad = torch.full_like(parameter, number)
+    if dist.rank() == 1:
+        parameters[0].grad = None
+    step._average(step._mean)
+    return [float(p.grad.flatten()[0]) for p in parameters if p.grad is not None]
 
 
 class Training:

@@ -15,7 +15,7 @@ from repro.compose import plan
 from repro.config import RunConfig
 from repro.data.transforms import generator_for
 from repro.models import build_model
-from repro.optim import build_optimizer, first_warmup_end, load_optimizer, lr_at, plateaus, set_lr, warmup_kind
+from repro.optim import build_optimizer, count_plateaus, first_warmup_end, load_optimizer, lr_at, set_lr, warmup_kind
 
 
 def run(*words: str) -> RunConfig:
@@ -119,19 +119,19 @@ def test_the_momentum_of_another_layout_goes_on_as_it_was() -> None:
 
 def test_a_plateau_is_counted_once_and_only_where_nothing_was_better():
     plan = run("optim.schedule=plateau", "optim.plateau_evals=3").optim
-    assert plateaus(plan, [50, 40, 30, 20]) == 0
-    assert plateaus(plan, [50, 40, 40, 41]) == 0, "two evaluations without a better one are not three"
-    assert plateaus(plan, [50, 40, 40, 41, 40]) == 1
+    assert count_plateaus(plan, [50, 40, 30, 20]) == 0
+    assert count_plateaus(plan, [50, 40, 40, 41]) == 0, "two evaluations without a better one are not three"
+    assert count_plateaus(plan, [50, 40, 40, 41, 40]) == 1
     # Behind a drop the count begins anew, and the error that was best before is forgotten.
-    assert plateaus(plan, [50, 40, 40, 41, 40, 45, 44, 46]) == 1
-    assert plateaus(plan, [50, 40, 40, 41, 40, 45, 44, 46, 44, 47]) == 2
-    assert plateaus(plan, [50] * 100) == 2, "no more than plateau_drops"
+    assert count_plateaus(plan, [50, 40, 40, 41, 40, 45, 44, 46]) == 1
+    assert count_plateaus(plan, [50, 40, 40, 41, 40, 45, 44, 46, 44, 47]) == 2
+    assert count_plateaus(plan, [50] * 100) == 2, "no more than plateau_drops"
 
 
 @given(errors=st.lists(st.floats(0, 100), max_size=40), patience=st.integers(1, 5))
 def test_plateaus_never_become_fewer(errors, patience):
     plan = dataclasses.replace(PLATEAU, plateau_evals=patience)
-    counts = [plateaus(plan, errors[:end]) for end in range(len(errors) + 1)]
+    counts = [count_plateaus(plan, errors[:end]) for end in range(len(errors) + 1)]
     assert counts == sorted(counts) and all(after - before <= 1 for before, after in itertools.pairwise(counts))
 
 
