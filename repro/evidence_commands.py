@@ -68,9 +68,12 @@ def check_command(options: argparse.Namespace) -> int:
     ids = [word for word in options.words if "=" not in word]
     if len(ids) > 1:
         raise InputError("name one claim, or none for all of them")
-    reading = reading_of(options, paths)
+    folders = record_folders(paths, roots_of(options, paths))
     published = published_results(paths) / "runs"
-    text, code = answer(reading, next(iter(ids), None), options.format, strict=options.strict, published=published)
+    claim, strict = next(iter(ids), None), options.strict
+    text, code = answer(
+        read_records(folders), claim, options.format, strict=strict, published=published, folders=folders
+    )
     print(text, end="")
     return code
 
