@@ -63,7 +63,11 @@ def figure_command(options: argparse.Namespace) -> int:
 
 def check_command(options: argparse.Namespace) -> int:
     from repro.claims.command import answer
+    from repro.claims.frozen import freeze
 
+    if options.freeze:
+        print(freeze(), end="")
+        return 0
     paths = paths_from([word for word in options.words if "=" in word])
     ids = [word for word in options.words if "=" not in word]
     if len(ids) > 1:
@@ -81,6 +85,7 @@ def check_command(options: argparse.Namespace) -> int:
 def render_command(options: argparse.Namespace) -> int:
     paths = paths_from([word for word in options.words if "=" in word])
     quiet_caches(paths["work"])
+    from repro.claims.frozen import faults
     from repro.render import PARTS, pages_of, read_evidence, render, verify
 
     parts = [word for word in options.words if "=" not in word] or list(PARTS)
@@ -98,11 +103,14 @@ def render_command(options: argparse.Namespace) -> int:
         for path in render(evidence, paths["results"], parts, pages):
             print(path)
         return 0
-    wrong = verify(evidence, results, pages)
-    for sentence in wrong:
+    wrong, amended = verify(evidence, results, pages), faults()
+    for sentence in [*wrong, *amended]:
         say(sentence)
-    say(f"{len(wrong)} differences; `repro render` makes all of it anew" if wrong else "all as the records give it")
-    return int(bool(wrong))
+    if wrong:
+        say(f"{len(wrong)} differences; `repro render` makes all of it anew")
+    elif not amended:
+        say("all as the records give it")
+    return int(bool(wrong or amended))
 
 
 def report_command(options: argparse.Namespace) -> int:
