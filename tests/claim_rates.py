@@ -1,5 +1,7 @@
-"""How often the whole check is wrong: simulated seeds at the paper's values, and where one part of a claim is false.
+"""Error rates of the whole check, by simulation.
 
+Seeds are drawn at the paper's published values, where "fails" is an error, and with one part of a claim made false by
+the least change of them, where "holds" is one.
 ``python -m tests.claim_rates [REPETITIONS] [CLAIM…]`` prints a table. Records are planted once; what a comparison reads
 of a run is then drawn anew from a normal distribution around its truth, and ``repro.claims.verdicts.check`` judges.
 """

@@ -85,8 +85,8 @@ def test_a_failed_seed_is_named_and_stays_missing(tmp_path):
     plant(runs, "plain20", "plain56")
     bad = next(runs.glob("*plain56-s3-*"))
     further = plant(work, "plain56", seeds=[5])
-    failed = shutil.move(bad, work / bad.name)
-    for folder in (failed, further):
+    shutil.move(bad, work / bad.name)
+    for folder in (work / bad.name, further):
         record = folder / "record.json"
         values = json.loads(record.read_text(encoding="utf-8"))
         (folder / "config.json").write_text(json.dumps({"science": values["science"]}), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Which records a comparison rests on, and which are left out of it and why. Unlike runs are never averaged."""
+"""The records that comparisons rest on, and those left out."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from repro.results import Selection, run_ids, select
 
 OF_NET = ("params", "macs")
 """Metrics that are counted on the model, without a run."""
+CONFOUNDED = "groups and devices cannot be told apart"
 UNKNOWN_COMMITS = (None, "", "unknown")
 
 
@@ -92,7 +93,7 @@ def usable(reading: Reading, published: Path | None = None) -> tuple[list[Record
 
 
 def gather(claims: Claims, c: Comparison, records: Sequence[Record], scale: str = "paper") -> Evidence:
-    """The runs that ``c`` compares at ``scale``: of one recipe, and of one numerics version in all groups."""
+    """Choose the runs that ``c`` compares at ``scale``: of one recipe, and of one numerics version in all groups."""
     version = _version(claims, c, records, scale)
     groups, notes = _filled(claims, c, _of(version, records), scale)
     for other in sorted({record.numerics_version for record in records} - {version}):
@@ -116,7 +117,7 @@ def _complete(run: Run) -> dict[str, Any]:
 
 
 def _version(claims: Claims, c: Comparison, records: Sequence[Record], scale: str) -> int:
-    """The newest numerics version in which the whole claim is complete, else ``c`` by itself, else the present one.
+    """Pick the newest numerics version in which the whole claim is complete, else ``c`` alone, else the present one.
 
     Some runs of a newer version therefore never displace a complete older one.
     """
@@ -132,7 +133,7 @@ def _version(claims: Claims, c: Comparison, records: Sequence[Record], scale: st
 
 
 def _deciding_with(claims: Claims, c: Comparison) -> tuple[Comparison, ...]:
-    """``c`` and the comparisons of runs that decide the same claim."""
+    """Return ``c`` and the comparisons of runs that decide the same claim."""
     claim = next((claim for claim in claims.claims if any(part is c for part in claim.comparisons)), None)
     others = claim.comparisons if claim is not None else ()
     return (c, *(part for part in others if part.decides and part.metric not in OF_NET and part is not c))
@@ -150,7 +151,7 @@ def _selection(claims: Claims, c: Comparison, records: Sequence[Record], scale: 
 def _filled(
     claims: Claims, c: Comparison, records: Sequence[Record], scale: str
 ) -> tuple[tuple[Seeds, ...], list[str]]:
-    """The groups of ``c`` with their seeds from ``records`` of one numerics version, and notes on what is left out."""
+    """Fill the groups of ``c`` from ``records`` of one numerics version, with notes on what is left out."""
     selection = _selection(claims, c, records, scale)
     notes = list(selection.notes)
     filled = []
@@ -185,7 +186,7 @@ def _seeds(group: Group, needed: int, chosen: Sequence[Record], c: Comparison, n
 
 
 def _unpaired(c: Comparison, groups: Sequence[Seeds]) -> list[str]:
-    """A note for each seed of which only one run of a pair is there."""
+    """Note each seed of which only one run of a pair is there."""
     if not c.paired or len(groups) != 2:
         return []
     first, second = groups
@@ -197,7 +198,7 @@ def _unpaired(c: Comparison, groups: Sequence[Seeds]) -> list[str]:
 
 
 def _unlike_devices(c: Comparison, groups: Sequence[Seeds]) -> list[str]:
-    """A note where the groups' devices or precisions differ, which then are a part of any difference."""
+    """Note where the groups' devices or precisions differ, which then are a part of any difference."""
     if len(groups) < 2 or not all(group.records for group in groups):
         return []
     by_seed = [{r.seed: f"{r.provenance.device} in {r.provenance.precision}" for r in g.records} for g in groups]
@@ -212,5 +213,5 @@ def _unlike_devices(c: Comparison, groups: Sequence[Seeds]) -> list[str]:
         for group, count in zip(groups, counts, strict=True)
     )
     if any(all(set(count).isdisjoint(other) for other in counts if other is not count) for count in counts):
-        return [f"groups and devices cannot be told apart, so the difference may be that of the devices: {told}"]
+        return [f"{CONFOUNDED}, so the difference may be that of the devices: {told}"]
     return [f"devices differ between the groups: {told}"]
