@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -20,8 +21,8 @@ PROSE = ("label", "where", "text", "words", "proxy_words", "proxy_experiment")
 ENTRY = re.compile(r"^## \d{4}-\d{2}-\d{2}.*\n", re.MULTILINE)
 DIGEST = re.compile(r"^Digest: `([0-9a-f]{16})`", re.MULTILINE)
 REMEDY = f"write what changed, why and what was known into experiments/{LOG}, then `repro check --freeze`"
-SHOWN = 40
-"""Changes that an entry of the log lists; the history of the lock has all."""
+LISTED = 30
+"""More changes than these are only counted in the log, by claim or group; the history of the lock has all."""
 
 Rules = Mapping[str, Any]
 """Everything that decides a claim, flat: ``{"groups / plain20 / seeds": 5, …}``."""
@@ -74,11 +75,13 @@ def freeze() -> str:
             f'experiments/{LOG} needs an entry of its own for this, "## YYYY-MM-DD: …" and the reason below'
         )
     changed = changes(_frozen(), present)
-    listed = [f"- {change}" for change in changed[:SHOWN]]
-    if len(changed) > SHOWN:
-        listed.append(f"- and {len(changed) - SHOWN} more, in the history of {LOCK}")
+    listed = changed
+    if len(changed) > LISTED:
+        places = Counter(" / ".join(change.split(" = ")[0].split(" / ")[:2]) for change in changed)
+        listed = [f"{place}: {number}" for place, number in places.items()]
+    entry = [f"Digest: `{digest(present)}`, {len(changed)} changes (all of them in the history of {LOCK}):", ""]
     _write(LOCK, _text(present))
-    _write(LOG, "\n".join([f"{log.rstrip()}\n", f"Digest: `{digest(present)}`\n", *listed]).rstrip() + "\n")
+    _write(LOG, "\n".join([log.rstrip(), "", *entry, *(f"- {line}" for line in listed), ""]))
     return f"frozen, with the digest {digest(present)}: {len(changed)} changes\n"
 
 
