@@ -65,13 +65,13 @@ def check_command(options: argparse.Namespace) -> int:
     from repro.claims.command import answer
     from repro.claims.frozen import freeze
 
-    if options.freeze:
-        print(freeze(), end="")
-        return 0
     paths = paths_from([word for word in options.words if "=" in word])
     ids = [word for word in options.words if "=" not in word]
     if len(ids) > 1:
         raise InputError("name one claim, or none for all of them")
+    if options.freeze:
+        print(freeze(), end="")
+        return 0
     folders = record_folders(paths, roots_of(options, paths))
     published = published_results(paths) / "runs"
     claim, strict = next(iter(ids), None), options.strict
