@@ -158,6 +158,7 @@ def add_evidence(add: Callable[..., Parser]) -> None:
     forms = ["text", "md", "json"]
     check.add_argument("--format", choices=forms, default="text", metavar="format", help="text, md or json")
     check.add_argument("--strict", action="store_true", help="exit code 1 where a claim fails")
+    check.add_argument("--freeze", action="store_true", help="freeze rules that changed (experiments/AMENDMENTS.md)")
     export = add("export", evidence("export"), "All runs as one tidy CSV (docs/export.md).", "repro export runs.csv")
     export.add_argument("words", nargs="*", metavar="file", help="where to write it; and paths.work=, paths.results=")
     export.add_argument("--curves", action="store_true", help="one row a run and evaluation instead of one a run")

@@ -67,14 +67,21 @@ def figure_command(options: argparse.Namespace) -> int:
 
 def check_command(options: argparse.Namespace) -> int:
     from repro.claims.command import answer
+    from repro.claims.frozen import freeze
 
     paths = paths_from([word for word in options.words if is_setting(word)])
     ids = [word for word in options.words if not is_setting(word)]
     if len(ids) > 1:
         raise InputError("name one claim, or none for all of them")
-    reading = reading_of(options, paths)
+    if options.freeze:
+        print(freeze(), end="")
+        return 0
+    folders = record_folders(paths, roots_of(options, paths))
     published = published_results(paths) / "runs"
-    text, code = answer(reading, next(iter(ids), None), options.format, strict=options.strict, published=published)
+    claim, strict = next(iter(ids), None), options.strict
+    text, code = answer(
+        read_records(folders), claim, options.format, strict=strict, published=published, folders=folders
+    )
     print(text, end="")
     return code
 
@@ -95,6 +102,7 @@ def choices_command(options: argparse.Namespace) -> int:
 def render_command(options: argparse.Namespace) -> int:
     paths = paths_from([word for word in options.words if is_setting(word)])
     quiet_caches(paths["work"])
+    from repro.claims.frozen import faults
     from repro.render import PARTS, pages_of, read_evidence, render, verify
 
     parts = [word for word in options.words if not is_setting(word)] or list(PARTS)
@@ -112,11 +120,14 @@ def render_command(options: argparse.Namespace) -> int:
         for path in render(evidence, paths["results"], parts, pages):
             print(path)
         return 0
-    wrong = verify(evidence, results, pages)
-    for sentence in wrong:
+    wrong, amended = verify(evidence, results, pages), faults()
+    for sentence in [*wrong, *amended]:
         say(sentence)
-    say(f"{len(wrong)} differences; `repro render` makes all of it anew" if wrong else "all as the records give it")
-    return int(bool(wrong))
+    if wrong:
+        say(f"{len(wrong)} differences; `repro render` makes all of it anew")
+    elif not amended:
+        say("all as the records give it")
+    return int(bool(wrong or amended))
 
 
 def report_command(options: argparse.Namespace) -> int:

@@ -1,7 +1,8 @@
-"""Which records a comparison rests on, and which are left out of it and why. Unlike runs are never averaged."""
+"""The records that comparisons rest on, and those left out."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,13 +10,16 @@ from typing import Any
 
 from repro.claims.quantities import quantity
 from repro.claims.statistics import Sample, binomial_error, describe
-from repro.config import later_defaults
+from repro.config import NUMERICS_VERSION, later_defaults
 from repro.errors import InputError
 from repro.paper import Run
 from repro.paper.claims import Claims, Comparison, Group
 from repro.records import Reading, Record
-from repro.results import run_ids, select
+from repro.results import Selection, run_ids, select
 
+OF_NET = ("params", "macs")
+"""Metrics that are counted on the model, without a run."""
+CONFOUNDED = "groups and devices cannot be told apart"
 UNKNOWN_COMMITS = (None, "", "unknown")
 
 
@@ -32,7 +36,7 @@ class Problem:
 class Seeds:
     """One group's runs at one scale, a value a seed. ``images`` is what each error was counted over.
 
-    ``missing`` are the seeds from 0 on that the experiment asks for and nobody ran.
+    They are the seeds 0 to ``needed`` - 1 and no others; ``missing`` are those of them without a usable run.
     """
 
     group: Group
@@ -49,8 +53,7 @@ class Seeds:
 
     @property
     def missing(self) -> tuple[int, ...]:
-        lacking = self.needed - len(self.seeds)
-        return tuple([seed for seed in range(self.needed) if seed not in self.seeds][: max(0, lacking)])
+        return tuple(seed for seed in range(self.needed) if seed not in self.seeds)
 
     @property
     def binomial(self) -> float | None:
@@ -90,19 +93,13 @@ def usable(reading: Reading, published: Path | None = None) -> tuple[list[Record
 
 
 def gather(claims: Claims, c: Comparison, records: Sequence[Record], scale: str = "paper") -> Evidence:
-    """The runs that ``c`` compares at ``scale``: of one recipe, and of one numerics version in all groups."""
-    groups = [claims.groups[name] for name in c.groups]
-    recipe = claims.recipes[groups[0].recipe]
-    runs = [_complete(group.run) for group in groups]
-    budgets = [group.proxy_experiment for group in groups]
-    version, notes = _one_version(records, recipe, runs, scale, budgets)
-    selection = select([r for r in records if r.numerics_version == version], recipe, runs, scale, budgets)
-    notes += [*selection.notes, *selection.apart]
-    filled = []
-    for group, chosen in zip(groups, selection.groups, strict=True):
-        needed = group.seeds if scale == "paper" else min(group.seeds, claims.proxy_seeds)
-        filled.append(_seeds(group, needed, chosen, c, notes))
-    return Evidence(scale, tuple(filled), tuple(notes))
+    """Choose the runs that ``c`` compares at ``scale``: of one recipe, and of one numerics version in all groups."""
+    version = _version(claims, c, records, scale)
+    groups, notes = _filled(claims, c, _of(version, records), scale)
+    for other in sorted({record.numerics_version for record in records} - {version}):
+        if found := _selection(claims, c, _of(other, records), scale).records:
+            notes.append(f"left out, of numerics version {other} instead of {version}: {run_ids(found)}")
+    return Evidence(scale, groups, (*notes, *_unpaired(c, groups), *_unlike_devices(c, groups)))
 
 
 def _fault(record: Record) -> str | None:
@@ -119,25 +116,51 @@ def _complete(run: Run) -> dict[str, Any]:
     return {**{key: value for key, value in later_defaults().items() if key.startswith("model.")}, **run}
 
 
-def _one_version(
-    records: Sequence[Record], recipe: Run, runs: Sequence[dict[str, Any]], scale: str, budgets: Sequence[str]
-) -> tuple[int, list[str]]:
-    """The numerics version that fills most groups, the newest among equals; runs of others are named."""
-    versions = {record.numerics_version for record in records}
-    if len(versions) < 2:
-        return next(iter(versions), 0), []
-    found: dict[int, list[Record]] = {}
-    filled: dict[int, int] = {}
-    for version in versions:
-        chosen = select([r for r in records if r.numerics_version == version], recipe, runs, scale, budgets)
-        found[version] = chosen.records
-        filled[version] = sum(map(bool, chosen.groups))
-    best = max(filled, key=lambda version: (filled[version], version))
-    return best, [
-        f"left out, of numerics version {version} instead of {best}: {run_ids(found[version])}"
-        for version in sorted(found)
-        if version != best and found[version]
-    ]
+def _version(claims: Claims, c: Comparison, records: Sequence[Record], scale: str) -> int:
+    """Pick the newest numerics version in which the whole claim is complete, else ``c`` alone, else the present one.
+
+    Some runs of a newer version therefore never displace a complete older one.
+    """
+    versions = sorted({record.numerics_version for record in records}, reverse=True)
+    if versions == [NUMERICS_VERSION]:
+        return NUMERICS_VERSION
+    for asked in (_deciding_with(claims, c), (c,)):
+        for version in versions:
+            of_it = _of(version, records)
+            if not any(seeds.missing for part in asked for seeds in _filled(claims, part, of_it, scale)[0]):
+                return version
+    return NUMERICS_VERSION
+
+
+def _deciding_with(claims: Claims, c: Comparison) -> tuple[Comparison, ...]:
+    """Return ``c`` and the comparisons of runs that decide the same claim."""
+    claim = next((claim for claim in claims.claims if any(part is c for part in claim.comparisons)), None)
+    others = claim.comparisons if claim is not None else ()
+    return (c, *(part for part in others if part.decides and part.metric not in OF_NET and part is not c))
+
+
+def _of(version: int, records: Sequence[Record]) -> list[Record]:
+    return [record for record in records if record.numerics_version == version]
+
+
+def _selection(claims: Claims, c: Comparison, records: Sequence[Record], scale: str) -> Selection:
+    groups = [claims.groups[name] for name in c.groups]
+    runs, budgets = [_complete(group.run) for group in groups], [group.proxy_experiment for group in groups]
+    return select(records, claims.recipes[groups[0].recipe], runs, scale, budgets)
+
+
+def _filled(
+    claims: Claims, c: Comparison, records: Sequence[Record], scale: str
+) -> tuple[tuple[Seeds, ...], list[str]]:
+    """Fill the groups of ``c`` from ``records`` of one numerics version, with notes on what is left out."""
+    selection = _selection(claims, c, records, scale)
+    notes = [*selection.notes, *selection.apart]
+    filled = []
+    for name, chosen in zip(c.groups, selection.groups, strict=True):
+        group = claims.groups[name]
+        needed = group.seeds if scale == "paper" else min(group.seeds, claims.proxy_seeds)
+        filled.append(_seeds(group, needed, chosen, c, notes))
+    return tuple(filled), notes
 
 
 def _seeds(group: Group, needed: int, chosen: Sequence[Record], c: Comparison, notes: list[str]) -> Seeds:
@@ -145,7 +168,9 @@ def _seeds(group: Group, needed: int, chosen: Sequence[Record], c: Comparison, n
     values: list[float] = []
     images = None
     for record in chosen:
-        if len(records) == needed:  # set beforehand: who adds seeds until p is small finds something in nothing
+        # Set beforehand: who adds seeds until p is small, or lets the next one in for a bad one, finds something in
+        # nothing.
+        if record.seed >= needed:
             notes.append(f"left out, beyond the {needed} seeds that the claim asks for: {record.run_id}")
             continue
         try:
@@ -159,3 +184,35 @@ def _seeds(group: Group, needed: int, chosen: Sequence[Record], c: Comparison, n
     seeds = tuple(record.seed for record in records)
     ids = tuple(record.run_id for record in records)
     return Seeds(group, needed, seeds, ids, tuple(values), images, tuple(records))
+
+
+def _unpaired(c: Comparison, groups: Sequence[Seeds]) -> list[str]:
+    """Note each seed of which only one run of a pair is there."""
+    if not c.paired or len(groups) != 2:
+        return []
+    first, second = groups
+    lacking = dict.fromkeys(first.seeds, second) | dict.fromkeys(second.seeds, first)
+    return [
+        f"seed {seed} makes no pair: there is no usable run of it of {lacking[seed].group.label}"
+        for seed in sorted(set(first.seeds) ^ set(second.seeds))
+    ]
+
+
+def _unlike_devices(c: Comparison, groups: Sequence[Seeds]) -> list[str]:
+    """Note where the groups' devices or precisions differ, which then are a part of any difference."""
+    if len(groups) < 2 or not all(group.records for group in groups):
+        return []
+    by_seed = [{r.seed: f"{r.provenance.device} in {r.provenance.precision}" for r in g.records} for g in groups]
+    counts = [Counter(settings.values()) for settings in by_seed]
+    shares = [{name: number / count.total() for name, number in count.items()} for count in counts]
+    shared_seeds = set.intersection(*map(set, by_seed)) if c.paired else set()
+    in_pairs = any(len({settings[seed] for settings in by_seed}) > 1 for seed in shared_seeds)
+    if not in_pairs and all(share == shares[0] for share in shares):
+        return []
+    told = "; ".join(
+        f"{group.group.label} on {', '.join(f'{name} ({number} runs)' for name, number in sorted(count.items()))}"
+        for group, count in zip(groups, counts, strict=True)
+    )
+    if any(all(set(count).isdisjoint(other) for other in counts if other is not count) for count in counts):
+        return [f"{CONFOUNDED}, so the difference may be that of the devices: {told}"]
+    return [f"devices differ between the groups: {told}"]
