@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import csv
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from repro.claims.evidence import Evidence, Seeds
 from repro.claims.verdicts import Finding, Verdict, check
 from repro.paper import load_recipe, load_table
-from repro.paper.claims import Group, load_claims
+from repro.paper.claims import Claims, Comparison, Group, load_claims
 from repro.records import read_records
 from tests.planted import edit, plant
 
@@ -62,8 +63,12 @@ def plant_paper(root: Path) -> None:
 
 
 @functools.cache
+def claims() -> Claims:
+    return load_claims()
+
+
 def groups() -> Mapping[str, Group]:
-    return load_claims().groups
+    return claims().groups
 
 
 @functools.cache
@@ -162,3 +167,17 @@ def finding(verdict: Verdict, name: str) -> Finding:
 def plant_seeds(root: Path, *groups: str, seeds: int = 5, **how: Any) -> Path:
     """All ``seeds`` of the groups; returns the folder of the last."""
     return [plant_group(root, name, seed, **how) for name in groups for seed in range(seeds)][-1]
+
+
+def asked(id: str, name: str) -> Comparison:
+    """The comparison ``name`` of a claim."""
+    return next(c for c in claims().claim(id).comparisons if c.name == name)
+
+
+def seeds_of(c: Comparison, *values: Sequence[float]) -> Evidence:
+    """The groups of ``c`` with these values a seed, as evidence without records."""
+    filled = [
+        Seeds(groups()[name], len(v), tuple(range(len(v))), values=tuple(v))
+        for name, v in zip(c.groups, values, strict=True)
+    ]
+    return Evidence("paper", tuple(filled), ())

@@ -15,31 +15,16 @@ from repro.claims.render import explain, to_json, to_markdown, to_text
 from repro.claims.verdicts import check, command
 from repro.claims.wording import verdict_text
 from repro.compose import plan
-from repro.config import NUMERICS_VERSION, later_defaults, recipe_of
+from repro.config import NUMERICS_VERSION
 from repro.errors import InputError
-from repro.paper import load_recipe
 from repro.paper.claims import load_claims
 from repro.records import read_curve, read_records
-from repro.resources import shared_dir
 from tests.planted import edit
 from tests.planted_claims import finding, plant_group, plant_paper, verdicts
 from tests.planted_claims import plant_seeds as plant
 
 DEMO = {"data.image_size": 16, "data.pad": 2, "optim.steps": 400, "optim.milestones": [300], "optim.lr": 0.01}
-DETECTION = {
-    "voc_gain",
-    "coco_gain",
-    "box_refinement",
-    "context",
-    "multiscale",
-    "coco_win",
-    "voc12_margin",
-    "det_margin",
-}
-TOLD = {"identity_not_optimal", "not_sota_focus"}
-ADDED = {"depth_reversal_cifar", "depth_reversal_imagenet", "resnet_below_plain_cifar"}
-"""Claims that the list of the paper's 41 lacks, and that all of them amount to."""
-UNDECIDABLE = {*DETECTION, "loc_gain", "ensemble_win", *TOLD}
+UNDECIDABLE = {claim.id for claim in load_claims().claims if claim.undecidable}
 COUNTED = {"no_extra_params", "flops_152_vs_vgg", "flops_34_vs_vgg19"}
 
 
@@ -54,67 +39,6 @@ def paper(tmp_path_factory):
 @pytest.fixture(scope="module")
 def checked(paper):
     return check(read_records([paper]))
-
-
-@pytest.fixture
-def experiments(tmp_path, monkeypatch):
-    folder = tmp_path / "experiments"
-    shutil.copytree(shared_dir("experiments"), folder)
-    monkeypatch.setenv("REPRO_SHARE", str(tmp_path))
-    return folder
-
-
-# ------------------------------------------------------------------------------------------------------------ the file
-
-
-def test_there_are_the_41_claims_and_one_that_the_paper_argues_from():
-    claims = load_claims().claims
-    assert len({claim.id for claim in claims if not claim.argued} - ADDED) == 41
-    assert [claim.id for claim in claims if claim.argued] == ["constructed_solution"]
-    assert {claim.id for claim in claims if claim.undecidable} == UNDECIDABLE
-
-
-def test_the_words_of_every_group_make_the_runs_it_asks_for():
-    claims = load_claims()
-    for group in claims.groups.values():
-        words = [f"{key}={str(value).lower() if value is True else value}" for key, value in group.run.items()]
-        (config,) = plan([*claims.words[group.recipe].split(), *words, "seed=1"]).runs
-        made = {**later_defaults(), **recipe_of(config.science())}
-        wanted = {**later_defaults(), **load_recipe(group.recipe).fields, **group.run}
-        assert {key: value for key, value in made.items() if wanted[key] != value} == {}
-        assert config.model.label.split(" from ")[0].split()[0] in group.label
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "sentence"),
-    [
-        ('groups = ["plain20", "plain56"]', 'groups = ["plain20", "plain65"]', "unknown group 'plain65'"),
-        ('groups = ["plain20", "plain56"]', 'groups = ["plain20", "plain34"]', "different recipes cannot be compared"),
-        ('groups = ["plain20", "plain56"]', 'groups = ["plain20"]', "1 groups do not fit order"),
-        ('test = "order", metric = "top1', 'test = "ordr", metric = "top1', "did you mean 'order'"),
-        (", margin = 0.36, paired", ", paired", "equal needs margin"),
-        ('direction = "rising"', 'direction = "up"', "direction"),
-        ("above = 60.0", "above = 60.0, below = 70.0", "bound needs either above or below"),
-        ("window = [0.0, 0.25]", "window = [0.25, 0.0]", "two parts of the steps"),
-        ("seeds = 5", "seeds = 1", "one run has no spread"),
-        ('id = "not_overfitting"', 'id = "degradation_cifar"', "degradation_cifar is there twice"),
-        ('undecidable = "A statement of intent."', "", "has comparisons that decide it, or is undecidable"),
-        ("proxy_seeds = 3", "", "proxy_seeds is missing"),
-        (", smallest = 0.59 }", " }", "order needs effect or smallest or by"),
-        ("step = 0.32 }", "step = -0.32 }", "step=-0.32 must be at least 0"),
-        ("effect_divisor = 3", "effect_divisor = 0", "effect_divisor must be at least 1"),
-        ("margin = 0.3, decides = false", "margin = 0.3", "a published value is shown beside a verdict"),
-        ("mean = 7.72, std = 0.16, runs = 5 }", "mean = 7.72, runs = 5 }", "is a fixed limit: use bound"),
-    ],
-)
-def test_a_claims_file_that_does_not_fit_is_one_sentence(experiments, old, new, sentence):
-    file = experiments / "claims.toml"
-    text = file.read_text(encoding="utf-8")
-    assert old in text
-    file.write_text(text.replace(old, new, 1), encoding="utf-8")
-    with pytest.raises(InputError, match=re.escape(sentence)) as error:
-        load_claims()
-    assert str(error.value).startswith("experiments/claims.toml: ")
 
 
 # ------------------------------------------------------------------------------------------------------------ verdicts

@@ -3,38 +3,23 @@
 from __future__ import annotations
 
 import json
-import re
 
 import numpy
 import pytest
 
 from repro.claims.comparisons import compute
-from repro.claims.evidence import Evidence, Seeds
-from repro.claims.power import planned
 from repro.claims.quantities import quantity
 from repro.claims.render import chance, explain
 from repro.claims.verdicts import check
 from repro.claims.wording import verdict_text
-from repro.paper import load_table
 from repro.paper.claims import load_claims
 from repro.records import read_records
 from tests import planted
 from tests.planted import edit
-from tests.planted_claims import finding, plant_group, plant_seeds, plant_views, verdicts, write_curve
+from tests.planted_claims import asked, finding, plant_group, plant_seeds, plant_views, seeds_of, verdicts, write_curve
 
 SPREAD = (-0.1, 0.1, 0.0, -0.05, 0.05)
 CLAIMS = load_claims()
-
-
-def asked(id, name):
-    return next(c for c in CLAIMS.claim(id).comparisons if c.name == name)
-
-
-def seeds_of(c, *values):
-    """The groups of ``c`` with these values a seed, as evidence without records."""
-    groups = [CLAIMS.groups[name] for name in c.groups]
-    filled = [Seeds(g, len(v), tuple(range(len(v))), values=tuple(v)) for g, v in zip(groups, values, strict=True)]
-    return Evidence("paper", tuple(filled), ())
 
 
 # ----------------------------------------------------------------------------------------------- direction and size
@@ -79,13 +64,13 @@ def test_considerably_better_is_by_more_than_what_is_called_small(tmp_path):
 # ------------------------------------------------------------------------------------------------ nothing degrades
 
 
-def test_a_trend_whose_last_net_is_worse_than_the_one_before_does_not_hold(tmp_path):
-    plant_seeds(tmp_path, "resnet34b", "resnet50", seeds=3)
-    plant_seeds(tmp_path, "resnet101", seeds=3, shift=-0.32)
-    plant_seeds(tmp_path, "resnet152", seeds=3, shift=0.57)
+@pytest.mark.parametrize(("noise", "status"), [(1.0, "inconclusive"), (0.2, "fails")])
+def test_a_trend_whose_last_net_is_worse_than_the_one_before_does_not_hold(tmp_path, noise, status):
+    for name, shift in (("resnet34b", 0.0), ("resnet50", 0.0), ("resnet101", -0.32), ("resnet152", 0.57)):
+        plant_seeds(tmp_path, name, seeds=3, shift=shift, noise=noise)
     part = finding(found := verdicts(tmp_path)["deeper_better_imagenet"], "10-crop top-1 error over depth")
-    assert (part.status, found.status) == ("fails", "fails")
-    assert part.because == "it goes back by more than 0.11 from ResNet-101 to ResNet-152"
+    assert (part.status, found.status) == (status, "fails")
+    assert part.outcome.refuted == "it goes back by more than 0.11 from ResNet-101 to ResNet-152"
 
 
 @pytest.mark.parametrize("id", ["resnet_cifar_improves", "deeper_nonbottleneck"])
@@ -199,7 +184,7 @@ def test_generally_weaker_is_a_share_of_layers_and_no_mean(tmp_path):
         layers = [{"layer": f"layer{i}", "std": std} for i, std in enumerate([0.01, 2.0, 2.1, 2.0])]
         edit(folder, "responses", value=layers)
     found = verdicts(tmp_path)["small_responses"]
-    assert finding(found, "mean response of a layer, 20 layers").status != "holds"
+    assert finding(found, "mean response of a layer, 20 layers").status == "holds"
     assert finding(found, "layers that respond more weakly, 20 layers").status == found.status == "fails"
 
 
@@ -300,49 +285,6 @@ def test_an_interval_wider_than_what_is_between_two_rows_confirms_no_value(tmp_p
     assert (part.status, part.because) == ("inconclusive", "the interval is too wide to say anything")
 
 
-# -------------------------------------------------------------------------------------------------------------- power
-
-
-@pytest.mark.parametrize(
-    ("id", "power"), [("plain34_worse_val", 0.92), ("B_over_A", 0.83), ("C_over_B", 0.48), ("resnet34_better", 1.0)]
-)
-def test_the_power_is_computed_beforehand_from_the_published_effect(id, power):
-    c = next(c for c in CLAIMS.claim(id).comparisons if c.effect is not None)
-    plan = planned(CLAIMS, c)
-    assert (plan.power, plan.underpowered) == (pytest.approx(power, abs=0.01), power < 0.8)
-    shown = 0
-    for draw in numpy.random.default_rng(1).normal(0, CLAIMS.spread, (200, 2, 3)):
-        shown += compute(CLAIMS, c, seeds_of(c, 25 + draw[0], 25 + c.effect + draw[1])).p_holds < CLAIMS.alpha
-    assert shown / 200 == pytest.approx(power, abs=0.08)
-
-
-def test_the_power_of_an_equivalence_is_that_of_nets_that_are_equal():
-    c = asked("resnet18_faster", "10-crop error")
-    plan = planned(CLAIMS, c)
-    shown = 0
-    for draw in numpy.random.default_rng(2).normal(25, CLAIMS.spread, (200, 2, 3)):
-        shown += compute(CLAIMS, c, seeds_of(c, *draw)).p_holds < CLAIMS.alpha
-    assert shown / 200 == pytest.approx(plan.power, abs=0.08)
-
-
-def test_a_claim_with_too_few_seeds_says_so_before_and_after_they_have_run(tmp_path):
-    assert verdict_text(verdicts(tmp_path)["C_over_B"]) == "underpowered beforehand (48.5 %)"
-    plant_seeds(tmp_path, "resnet34b", "resnet34c", seeds=3, noise=2)
-    found = check(read_records([tmp_path]))
-    assert verdict_text(next(v for v in found.verdicts if v.claim.id == "C_over_B")).startswith("underpowered")
-    assert "Underpowered: it may well stay inconclusive." in explain(found, "C_over_B")
-
-
-def test_equal_nets_are_called_different_as_rarely_as_alpha():
-    parts = CLAIMS.claim("degradation_cifar").comparisons
-    holds = [0, 0]
-    for draw in numpy.random.default_rng(0).normal(8, 0.2, (400, 2, 2, 5)):
-        ps = [compute(CLAIMS, c, seeds_of(c, *values)).p_holds for c, values in zip(parts, draw, strict=True)]
-        holds[0] += ps[0] < 0.05
-        holds[1] += max(ps) < 0.05
-    assert holds[0] / 400 < 0.04 and holds[1] / 400 < 0.01
-
-
 # ------------------------------------------------------------------------------------- claims that the list had lacked
 
 
@@ -371,48 +313,3 @@ def test_three_times_the_steps_decide_by_runs_of_their_own(tmp_path):
     found = verdicts(tmp_path)
     assert found["low_convergence_rate"].status == "holds"
     assert found["degradation_cifar"].judgement.findings[0].groups[0].seeds == (0, 1, 2)
-
-
-# -------------------------------------------------------------------------------------------- where numbers come from
-
-
-TABLES = {"10crop": 3, "multiscale": 4, "top1": 6}
-
-
-def printed(c, name):
-    """The paper's error of a group, as its tables print it; Table 2 alone has the nets of 18 layers."""
-    run = dict(CLAIMS.groups[name].run)
-    view, _, metric = c.metric.rpartition("_top")
-    for number in (TABLES[view or "top1"], 2):
-        for row in load_table(number).rows:
-            if row.run is not None and run.items() <= dict(row.run).items():
-                value = row.paper[f"top{metric}"] if view else row.paper["top1_error"]
-                return value.headline if value.mean is None else value.mean
-    raise AssertionError(f"no table has {name}")
-
-
-def test_published_effects_and_values_are_those_of_the_tables():
-    compared = 0
-    for claim in CLAIMS.claims:
-        for c in claim.comparisons:
-            if c.test == "value":
-                assert c.published.headline in (printed(c, c.groups[0]), 6.43), c.name
-            elif c.effect is not None and len(c.groups) > 1:
-                errors = [printed(c, name) for name in c.groups]
-                gaps = numpy.diff(errors)
-                if c.test == "interaction":
-                    assert c.effect == pytest.approx(gaps[2] - gaps[0]), c.name
-                elif c.test == "trend":
-                    assert c.effect == pytest.approx(errors[0] - errors[-1]), c.name
-                    assert c.step == pytest.approx(min(-gaps)), c.name
-                else:
-                    assert c.effect == pytest.approx(gaps[0]), c.name
-                compared += 1
-    assert compared > 15
-
-
-def test_smallest_effects_without_a_published_one_are_thirds_of_what_their_comments_name():
-    gains = {"32": 1.24, "44": 1.58, "56": 1.78, "110": 2.14}
-    for c in CLAIMS.claim("resnet_below_plain_cifar").comparisons:
-        depth = re.match(r"\d+", c.name).group()
-        assert c.smallest == pytest.approx(gains[depth] / 3 if c.decides else 0, abs=0.01)
