@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from repro.claims.comparisons import compute
 from repro.claims.evidence import Evidence, Seeds
-from repro.claims.verdicts import Finding, Verdict, check
+from repro.claims.verdicts import Verdict, check
 from repro.paper import load_recipe, load_table
 from repro.paper.claims import Claims, Comparison, Group, load_claims
 from repro.records import read_records
@@ -80,6 +81,10 @@ def printed(table: int, metric: str, depth: int, shortcut: str) -> float:
     return value.headline if value.mean is None else value.mean
 
 
+def _printed_pair(table: int, depth: int, shortcut: str) -> tuple[float, float]:
+    return printed(table, "top1_error", depth, shortcut), printed(table, "top5_error", depth, shortcut)
+
+
 @functools.cache
 def recipe(name: str) -> Mapping[str, Any]:
     return load_recipe(name).fields
@@ -96,9 +101,9 @@ def plant_group(root: Path, name: str, seed: int, *, noise: float = 1.0, shift: 
         top1 = printed(6, "top1_error", depth, shortcut) if error is None else error
     else:
         crops, scales, train = IMAGENET[name]
-        crops = crops or (printed(3, "top1_error", depth, shortcut), printed(3, "top5_error", depth, shortcut))
-        scales = scales or (printed(4, "top1_error", depth, shortcut), printed(4, "top5_error", depth, shortcut))
-        top1 = crops[0]
+        views = {"10crop": crops or _printed_pair(3, depth, shortcut)}
+        views["multiscale"] = scales or _printed_pair(4, depth, shortcut)
+        top1 = views["10crop"][0]
     trained = max(0.0, train + shift + (off / 10 if train < 1 else off))
     error = round(top1 + shift + off, 2)
     with mock.patch("tests.planted.write_curve"):  # the curve written below takes its place
@@ -110,7 +115,6 @@ def plant_group(root: Path, name: str, seed: int, *, noise: float = 1.0, shift: 
         _plant_measures(folder, name, response, off)
     else:
         # Top-5 errors are smaller, and so is what a seed adds to them.
-        views = {"10crop": crops, "multiscale": scales}
         plant_views(folder, {view: (one + shift + off, five + shift + off / 2) for view, (one, five) in views.items()})
     return folder
 
@@ -154,12 +158,12 @@ def plant_views(folder: Path, views: Mapping[str, tuple[float, float]]) -> None:
     edit(folder, "result", "views", value=tested)
 
 
-def verdicts(*roots: Path) -> dict[str, Verdict]:
+def verdicts(*roots: Path) -> dict[str, Any]:
     """The verdicts on all claims, by their ids, from the records under ``roots``."""
     return {verdict.claim.id: verdict for verdict in check(read_records(roots)).verdicts}
 
 
-def finding(verdict: Verdict, name: str) -> Finding:
+def finding(verdict: Verdict, name: str) -> Any:
     """The finding on the comparison ``name``."""
     return next(found for found in verdict.judgement.findings if found.comparison.name == name)
 
@@ -169,15 +173,15 @@ def plant_seeds(root: Path, *groups: str, seeds: int = 5, **how: Any) -> Path:
     return [plant_group(root, name, seed, **how) for name in groups for seed in range(seeds)][-1]
 
 
-def asked(id: str, name: str) -> Comparison:
+def asked(id: str, name: str) -> Any:
     """The comparison ``name`` of a claim."""
     return next(c for c in claims().claim(id).comparisons if c.name == name)
 
 
-def seeds_of(c: Comparison, *values: Sequence[float]) -> Evidence:
-    """The groups of ``c`` with these values a seed, as evidence without records."""
+def outcome_of(c: Comparison, *values: Sequence[float]) -> Any:
+    """The outcome of ``c`` with these values a seed in its groups, without records."""
     filled = [
         Seeds(groups()[name], len(v), tuple(range(len(v))), values=tuple(v))
         for name, v in zip(c.groups, values, strict=True)
     ]
-    return Evidence("paper", tuple(filled), ())
+    return compute(claims(), c, Evidence("paper", tuple(filled), ()))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy
 import pytest
 
-from repro.claims.comparisons import compute
 from repro.claims.quantities import quantity
 from repro.claims.render import chance, explain
 from repro.claims.verdicts import check
@@ -16,7 +16,16 @@ from repro.paper.claims import load_claims
 from repro.records import read_records
 from tests import planted
 from tests.planted import edit
-from tests.planted_claims import asked, finding, plant_group, plant_seeds, plant_views, seeds_of, verdicts, write_curve
+from tests.planted_claims import (
+    asked,
+    finding,
+    outcome_of,
+    plant_group,
+    plant_seeds,
+    plant_views,
+    verdicts,
+    write_curve,
+)
 
 SPREAD = (-0.1, 0.1, 0.0, -0.05, 0.05)
 CLAIMS = load_claims()
@@ -39,7 +48,7 @@ def test_a_gap_that_is_larger_than_the_papers_holds_and_is_called_larger(tmp_pat
 
 def test_the_effect_stands_beside_the_published_one_with_its_interval(tmp_path):
     plant_seeds(tmp_path, "resnet34a", "resnet18a", seeds=3)
-    found = check(read_records([tmp_path]))
+    found: Any = check(read_records([tmp_path]))
     verdict = next(v for v in found.verdicts if v.claim.id == "resnet34_better")
     assert "difference +2.85 (95 %: +2.62 to +3.08), published +2.85, as published" in verdict_text(verdict)
     assert "Replication Bayes factor: above 1,000" in explain(found, "resnet34_better")
@@ -212,14 +221,14 @@ def test_an_effect_that_is_not_there_refutes(tmp_path):
 def test_two_nets_that_are_the_same_refute_the_marginal_difference_once_there_are_seeds_enough():
     c = asked("C_over_B", "10-crop error")
     draws = numpy.random.default_rng(0).normal(24.5, 0.16, (2, 60))
-    assert compute(CLAIMS, c, seeds_of(c, *draws)).p_fails < 0.05
-    assert compute(CLAIMS, c, seeds_of(c, *draws[:, :3])).p_fails > 0.05
+    assert outcome_of(c, *draws).p_fails < 0.05
+    assert outcome_of(c, *draws[:, :3]).p_fails > 0.05
 
 
 def test_an_effect_that_is_sure_but_below_any_of_interest_is_not_the_papers():
     c = asked("plain34_worse_val", "10-crop error")
     lower = [27.9 + off / 10 for off in SPREAD]
-    found = compute(CLAIMS, c, seeds_of(c, lower, [x + 0.1 for x in lower]))
+    found = outcome_of(c, lower, [x + 0.1 for x in lower])
     assert found.p_holds < 0.05 and found.p_fails < 0.05
     assert found.refuted == "no effect of that size, which is 0.2 or more"
 
@@ -236,7 +245,7 @@ def test_that_all_parts_hold_needs_no_correction_and_that_one_fails_does(tmp_pat
     plant_pair(tmp_path, 20, 30.0, 30.0, 27)
     plant_pair(tmp_path, 56, 30.0 + gap, 30.0 + abs(gap), 27)
     monkeypatch.setattr("repro.paper.claims.Claims.smallest", lambda claims, c: 0.0)
-    found = check(read_records([tmp_path]))
+    found: Any = check(read_records([tmp_path]))
     verdict = next(v for v in found.verdicts if v.claim.id == "degradation_cifar")
     train, test = verdict.judgement.findings
     assert 0.025 < train.outcome.p_holds < 0.05
@@ -247,7 +256,7 @@ def test_that_all_parts_hold_needs_no_correction_and_that_one_fails_does(tmp_pat
 def test_how_many_verdicts_chance_would_give_is_said(tmp_path):
     assert chance(check(read_records([tmp_path]))) == "No claim has been tested by runs yet."
     plant_seeds(tmp_path, "plain20", "plain56", "resnet20", "resnet56")
-    found = check(read_records([tmp_path]))
+    found: Any = check(read_records([tmp_path]))
     # Degradation, the interaction and the responses; others lack runs.
     assert found.tested == 3
     assert "Of the 3 claims that were tested by runs, chance alone would make up to 0.15 hold" in chance(found)
