@@ -63,7 +63,8 @@ def question(claims: Claims, c: Comparison) -> str:
     single = c.published is None or c.published.mean is None
     as_ours = f"one more run of {first}" if single else f"runs of the same mean as {first}"
     limit = second if c.limit is None else f"{c.limit:g}"
-    lower = f"is {first} below {second}{f' by more than {c.by:g}' if c.by is not None else ''}?"
+    further = "" if c.by is None else f" by more than {c.by:g}{scale_of(c.metric).unit}"
+    lower = f"is {first} below {second}{further}?"
     questions = {
         "order": lower + _size(claims, c),
         "equal": f"do {first} and {second} differ by less than {c.margin}?",
@@ -109,7 +110,7 @@ def _power(claims: Claims, plan: Planned, digits: int) -> str:
     """The power that was set beforehand, whatever the runs show."""
     parts = []
     if plan.power is not None:
-        parts.append(f"show it with a power of {percent(plan.power)} if {plan.truth} is true")
+        parts.append(f"show it with a power of {percent(plan.power)} if {plan.truth}")
     if plan.detectable is not None:
         shown = f"{number(plan.detectable, digits)} with one of {percent(claims.power)}"
         parts.append(shown if parts else f"show a difference of {shown}")

@@ -23,8 +23,8 @@ ERRORS = (
 class Planned:
     """What the seeds that are set beforehand can show, at the planned spread and the level of the test.
 
-    ``power`` is the probability of showing what the claim says if ``truth`` is true; None where the paper prints no
-    number to suppose. ``detectable`` is the difference that is shown with the power of the claims' file.
+    ``power`` is the probability of showing what the claim says if ``truth``; None where the paper prints no number to
+    suppose. ``detectable`` is the difference that is shown with the power of the claims' file.
     """
 
     seeds: int
@@ -68,17 +68,16 @@ def _power(claims: Claims, c: Comparison, contrast: Contrast) -> tuple[str, floa
     level = claims.alpha / ONE_SIDED
     if c.test == "equal":
         margin = c.margin or 0.0
-        return "no difference", contrast.power_within(margin, claims.alpha)
+        return "there is no difference", contrast.power_within(margin, claims.alpha)
     if c.test == "trend":
         if c.step is None:
             return "", None
         back = claims.step_back(c)
-        return f"the smallest published step of {c.step:g}", replace(contrast, difference=c.step).power_above(
-            -back, claims.alpha
-        )
+        truth = f"the smallest published step of {c.step:g} is true"
+        return truth, replace(contrast, difference=c.step).power_above(-back, claims.alpha)
     if c.effect is None:
         return "", None
-    truth = f"the published difference of {c.effect:g}".replace("-", "−")
+    truth = f"the published difference of {c.effect:g} is true".replace("-", "−")
     supposed = replace(contrast, difference=c.effect)
     if c.test == "no_worse":
         return truth, supposed.power_above(-(c.margin or 0.0), claims.alpha)

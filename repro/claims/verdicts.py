@@ -169,13 +169,13 @@ def _examine(claims: Claims, claim: Claim, records: Sequence[Record], scale: str
 
 
 def _holds_against_the_paper(c: Comparison) -> bool:
-    """Whether a number of the paper's budget is part of ``c``: a limit of errors or of epochs; those of signals are
-    ours.
+    """Whether a limit of errors or of epochs is part of ``c``, which is one of the paper's budget.
 
-    The size of a difference is no such number: a proxy's are judged by the same sizes, and decide nothing.
+    Limits of signals are ours; and the size of a difference is no such number: a proxy's are judged by the same sizes,
+    and decide nothing.
     """
-    limited = c.test == "bound" and c.metric.endswith("_error")
-    return c.published is not None or c.limit is not None or limited or c.metric in ONSETS
+    limited = (c.test == "bound" or c.limit is not None) and c.metric.endswith("_error")
+    return c.published is not None or limited or c.metric in ONSETS
 
 
 def _any_run(examined: list[_Examined]) -> bool:

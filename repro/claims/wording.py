@@ -65,7 +65,7 @@ def bayes_factor(factor: float) -> str:
 
 def percent(share: float) -> str:
     """``83 %``; never 100 %, which no power is."""
-    return f"{min(99.9, 100 * share):.3g} %"
+    return "above 99 %" if share > 0.99 else f"{100 * share:.0f} %"
 
 
 def power_text(judgement: Judgement) -> str:
