@@ -146,7 +146,7 @@ class Simulation:
         limits = [getattr(c, "limit", None), c.above, c.below, _mean(c)]
         limit = next((value for value in limits if value is not None), others[0] if others else 0.0)
         if c.test == "trend" and back:
-            step = self.claims.step_back(c)  # type: ignore[attr-defined]  # where trends have such a margin
+            step = self.claims.step_back(c)
             last = others[-2] + (step if c.direction == "falling" else -step)
             values = [first, *others[:-1], last]
         elif c.test == "trend":

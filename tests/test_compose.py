@@ -60,6 +60,16 @@ def test_open_choices_are_three_nets_by_the_defaults_and_then_by_one_switch_at_a
     assert len(nets_of) == 15
 
 
+@pytest.mark.parametrize("scale", ["paper", "tenth", "demo", "smoke"])
+def test_three_times_the_steps_are_that_at_every_scale(scale):
+    usual = plan(["exp=cifar_degradation", f"scale={scale}"]).runs
+    long = plan(["exp=cifar_plain_long", f"scale={scale}"]).runs
+    for one, other in zip(usual, long, strict=True):
+        assert other.optim.steps == 3 * one.optim.steps
+        assert other.optim.milestones == tuple(3 * step for step in one.optim.milestones)
+        assert other.model == one.model
+
+
 def test_sweeps_read_as_in_hydra() -> None:
     assert nets(["model.depth=20,56", "seed=range(2)"]) == [
         ("ResNet-20", 0),

@@ -1,13 +1,34 @@
-"""Parameters and multiply-adds of the nets that a claim names, counted on the model: no run is needed."""
+"""Exact numbers: parameters and multiply-adds of a net, errors counted."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 from repro.config import DataConfig, ModelConfig, later_defaults
 from repro.errors import InputError
-from repro.paper.claims import Claims, Group
+from repro.paper.claims import Claims, Comparison, Group
 from repro.strict import build
+
+
+def count(claims: Claims, c: Comparison, of_runs: Sequence[float]) -> tuple[bool, tuple[float, ...], str]:
+    """Return whether the numbers are as ``c`` says, the different ones among them, and how they were counted.
+
+    Args:
+        of_runs: The numbers that runs counted; those of a net need none.
+    """
+    of_net = c.metric in ("params", "macs")
+    numbers = [float(counted(claims, claims.groups[name], c.metric)) for name in c.groups] if of_net else list(of_runs)
+    fits = len(set(numbers)) == 1 if len(c.groups) == 2 else all(_within(c, number) for number in numbers)
+    return fits, tuple(dict.fromkeys(numbers)), "counted on the model" if of_net else "counted in every run"
+
+
+def _within(c: Comparison, number: float) -> bool:
+    return (
+        (c.above is None or number > c.above)
+        and (c.below is None or number < c.below)
+        and (c.equals is None or number == c.equals)
+    )
 
 
 def counted(claims: Claims, group: Group, metric: str) -> int:

@@ -10,12 +10,11 @@ from typing import Any
 
 from tabulate import tabulate
 
-from repro.claims.quantities import scale_of
-from repro.claims.verdicts import STATUSES, Check, Finding, GroupFigures, Verdict
-from repro.claims.wording import NONE, finding_text, number, p_value, proxy_text, signed, verdict_text
+from repro.claims.explained import WIDTH, explained
+from repro.claims.verdicts import STATUSES, Check, Verdict
+from repro.claims.wording import NONE, proxy_text, verdict_text
 
 PROXY_HEADER = "at demo scale (a proxy, no verdict)"
-WIDTH = 110
 CELL = 110
 """Characters of a cell of the terminal's table; the rest stands where one claim is shown in full."""
 
@@ -28,7 +27,7 @@ def to_text(check: Check) -> str:
     ]
     header = ["verdict", "claim", "figures", PROXY_HEADER]
     table = tabulate(rows, header, tablefmt="simple", disable_numparse=True)
-    lines = [table, "", _counts(check), "One claim in full: repro check CLAIM"]
+    lines = [table, "", _counts(check), *_wrapped(chance(check)), "One claim in full: repro check CLAIM"]
     return "\n".join([*lines, *_problems(check), ""])
 
 
@@ -37,8 +36,9 @@ def to_markdown(check: Check) -> str:
     parts = [
         "# The paper's claims",
         "",
-        f"{_counts(check)} Tests are two-sided at {check.claims.alpha:g}, corrected by Holm where a claim, or a family "
-        "of claims, has several. Only runs of the paper's full recipe decide; what runs at demo scale show is a proxy. "
+        f"{_counts(check)} {chance(check)} A claim holds where all its comparisons do, each at {check.claims.alpha:g}, "
+        "and fails where one does, corrected by Holm for their number. Direction decides; the published size stands "
+        "beside ours. Only runs of the paper's full recipe decide; what runs at demo scale show is a proxy. "
         "`repro check CLAIM` explains one in full.",
     ]
     for status in STATUSES:
@@ -86,13 +86,25 @@ def explain(check: Check, id: str) -> str:
         if judgement.scale != "paper":
             parts += ["", f"At scale={judgement.scale}, a proxy: {judgement.status} (no part of the verdict)", ""]
         for finding in judgement.findings:
-            parts += _explained(check, verdict, finding)
+            parts += explained(check.claims, finding)
     return "\n".join([*parts, *_problems(check), ""]).replace("\n\n\n", "\n\n")
 
 
 def _counts(check: Check) -> str:
     counts = [f"{check.count(status)} {'hold' if status == 'holds' else status}" for status in STATUSES]
     return f"{len(check.verdicts)} claims: {', '.join(counts).replace('fails', 'fail')}."
+
+
+def chance(check: Check) -> str:
+    """Say how many verdicts chance alone would give over all claims, since each is judged by itself."""
+    if check.tested == 0:
+        return "No claim has been tested by runs yet."
+    number = check.tested * check.claims.alpha
+    claims = "The one claim that was" if check.tested == 1 else f"Of the {check.tested} claims that were"
+    return (
+        f"{claims} tested by runs, chance alone would make up to {number:.2g} hold if none were true, and up to "
+        f"{number:.2g} fail if all were."
+    )
 
 
 def _problems(check: Check) -> list[str]:
@@ -114,117 +126,12 @@ def _markdown_row(verdict: Verdict) -> list[str]:
 def _verdict_values(verdict: Verdict) -> dict[str, Any]:
     claim = verdict.claim
     return {
-        **{name: getattr(claim, name) for name in ("id", "where", "text", "undecidable", "family", "argued")},
+        **{name: getattr(claim, name) for name in ("id", "where", "text", "undecidable", "argued")},
         "status": verdict.status,
         "judgement": dataclasses.asdict(verdict.judgement),
         "proxy": None if verdict.proxy is None else dataclasses.asdict(verdict.proxy),
         "run_ids": verdict.judgement.run_ids,
-        "family_run_ids": verdict.family_run_ids,
     }
-
-
-def _explained(check: Check, verdict: Verdict, finding: Finding) -> list[str]:
-    c, outcome = finding.comparison, finding.outcome
-    scale = scale_of(c.metric)
-    shown = "" if c.decides else " (shown only, no part of the verdict)"
-    lines = [f"{c.name}: {finding.status}{shown}"]
-    lines += _indented(f"Asked: {_question(check, finding)}")
-    for group in finding.groups:
-        lines += _group_lines(group, scale.digits, scale.unit)
-    if outcome.exact:
-        lines += _indented(f"Found: {finding_text(finding)}, {outcome.test}.")
-    elif outcome.p is not None:
-        lines += _indented(f"Found: {_found(finding, scale.digits)}.")
-    if finding.because:
-        lines += _indented(f"{finding.because[0].upper()}{finding.because[1:]}.")
-    if finding.adjusted_p is not None and c.decides and finding.tests > 1:
-        family = f" of the family {verdict.claim.family}" if verdict.claim.family else ""
-        lines += _indented(f"Corrected by Holm for {finding.tests} tests{family}: {p_value(finding.adjusted_p)}.")
-    if outcome.detectable is not None:
-        lines += _indented(_power(check, finding, scale.digits))
-    lines += [line for note in finding.notes for line in _indented(f"Note: {note}.")]
-    return [*lines, ""]
-
-
-def _found(finding: Finding, digits: int) -> str:
-    outcome = finding.outcome
-    parts = [outcome.test]
-    if outcome.difference is not None and outcome.interval is not None:
-        low, high = (signed(end, digits) for end in outcome.interval)
-        parts.append(f"difference {signed(outcome.difference, digits)} from {low} to {high}")
-    parts += [outcome.statistic, p_value(outcome.p or 0.0)]
-    return ", ".join(filter(None, parts))
-
-
-def _question(check: Check, finding: Finding) -> str:
-    c = finding.comparison
-    labels = [check.claims.groups[name].label for name in c.groups]
-    published = "" if c.published is None else f"{c.published.headline:g}"
-    if c.published is not None and c.published.mean is not None:
-        published = f"{c.published.mean:g} ± {c.published.std:g} over {c.published.runs} runs"
-    second = labels[1] if len(labels) > 1 else f"the published {published}"
-    limits = " and ".join(
-        f"{word} {limit:,.10g}"
-        for word, limit in (("above", c.above), ("below", c.below), ("exactly", c.equals))
-        if limit is not None
-    )
-    single = c.published is None or c.published.mean is None
-    as_ours = f"one more run of {labels[0]}" if single else f"runs of the same mean as {labels[0]}"
-    narrow = f"An answer needs an interval of at most ±{c.margin}."
-    questions = {
-        "order": f"is {labels[0]} below {second}?",
-        "equal": f"do {labels[0]} and {second} differ by less than {c.margin}?",
-        "value": f"could the published {published} be {as_ours}? {narrow}",
-        "gap": f"could {published} be the distance of one more run of {second} from one of {labels[0]}? {narrow}",
-        "bound": f"is {labels[0]} {limits}?",
-        "trend": f"is it {c.direction} over {', '.join(labels)}?",
-        "throughout": f"does the curve of {labels[0]} lie below that of {second} at every evaluation?",
-        "count": f"is {labels[0]} {limits}?" if limits else f"are {' and '.join(labels)} the same?",
-    }
-    return questions[c.test]
-
-
-def _group_lines(group: GroupFigures, digits: int, unit: str) -> list[str]:
-    lines = [f"{group.label}: not run"]
-    if group.mean is not None:
-        values = ", ".join(
-            f"s{seed} {number(value, digits)}" for seed, value in zip(group.seeds, group.values, strict=True)
-        )
-        spread = "" if group.std is None else f" ± {number(group.std, digits)}"
-        lines = [f"{group.label}: {number(group.mean, digits)}{spread}{unit} over {len(group.values)} seeds: {values}"]
-    if group.binomial_error is not None:
-        lines.append(
-            f"  a single run on {group.images:,} images has a binomial standard error of "
-            f"{number(group.binomial_error, digits)}"
-        )
-    lines += [f"  runs: {', '.join(group.run_ids)}"] if group.run_ids else []
-    if group.missing:
-        seeds = ", ".join(map(str, group.missing))
-        lines.append(f"  missing of the {group.needed} seeds: {seeds}; {group.command}")
-    return [line for text in lines for line in _indented(text)]
-
-
-def _power(check: Check, finding: Finding, digits: int) -> str:
-    counts = [len(group.values) for group in finding.groups]
-    seeds = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
-    between = " between any two neighbouring groups" if finding.comparison.test == "trend" else ""
-    difference = number(finding.outcome.detectable or 0.0, digits)
-    return (
-        f"Power: {seeds} seeds detect a difference of {difference}{between} with a power of "
-        f"{check.claims.power * 100:g} %, at this spread of seeds."
-    )
-
-
-def _indented(text: str) -> list[str]:
-    spaces = "  " + " " * (len(text) - len(text.lstrip()))
-    return textwrap.wrap(
-        text.strip(),
-        WIDTH,
-        initial_indent=spaces,
-        subsequent_indent=spaces + "  ",
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
 
 
 def _wrapped(text: str) -> list[str]:

@@ -5,6 +5,7 @@ A standard deviation is over seeds, with n-1. p-values are two-sided unless said
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import statistics
 from collections.abc import Callable, Sequence
@@ -24,11 +25,6 @@ class Sample:
     n: int
     mean: float
     std: float | None
-
-    @property
-    def spreads(self) -> bool:
-        """Whether there is a spread to test against: more than the last digits of what was subtracted."""
-        return self.std is not None and self.std > 1e-9 * max(1.0, abs(self.mean))
 
 
 @dataclass(frozen=True)
@@ -56,13 +52,35 @@ class Contrast:
         half = self.half_width(alpha)
         return self.difference - half, self.difference + half
 
+    def p_above(self, limit: float) -> float:
+        """Return the one-sided p that the true difference lies above ``limit``."""
+        return float(stats.t.sf((self.difference - limit) / self.error, self.df))
+
+    def p_below(self, limit: float) -> float:
+        """Return the one-sided p that the true difference lies below ``limit``."""
+        return float(stats.t.cdf((self.difference - limit) / self.error, self.df))
+
     def p_within(self, margin: float) -> float:
         """Of the two one-sided tests that the true difference lies within ±``margin`` (Schuirmann 1987)."""
-        return float(stats.t.sf((margin - abs(self.difference)) / self.error, self.df))
+        return max(self.p_above(-margin), self.p_below(margin))
 
     def p_beyond(self, margin: float) -> float:
         """That the true difference lies beyond ±``margin``, two-sided."""
-        return min(1.0, 2 * float(stats.t.sf((abs(self.difference) - margin) / self.error, self.df)))
+        return two_sided(min(self.p_above(margin), self.p_below(-margin)))
+
+    def power_above(self, limit: float, level: float) -> float:
+        """Return the probability of showing "above ``limit``" one-sided at ``level`` if ``difference`` is the truth.
+
+        By the noncentral t distribution.
+        """
+        critical = float(stats.t.isf(level, self.df))
+        return float(stats.nct.sf(critical, self.df, (self.difference - limit) / self.error))
+
+    def power_within(self, margin: float, level: float) -> float:
+        """Return the probability of showing equivalence within ±``margin`` if ``difference`` is the truth."""
+        above = self.power_above(-margin, level)
+        below = dataclasses.replace(self, difference=-self.difference).power_above(-margin, level)
+        return max(0.0, above + below - 1)
 
     def detectable(self, alpha: float, power: float) -> float:
         """The true difference that a test with this error and these degrees of freedom finds with ``power``.
@@ -87,9 +105,20 @@ class Trend:
     p: float
 
 
-def describe(values: Sequence[float]) -> Sample:
-    """Of at least one value."""
-    return Sample(len(values), statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
+def describe(values: Sequence[float], resolution: float = 0.0) -> Sample:
+    """Return size, mean and standard deviation of at least one value.
+
+    Args:
+        resolution: What one count changes a value by. Seeds that agree to the last count are still not known better
+            than this, so that it is the least standard deviation of several values.
+    """
+    std = max(statistics.stdev(values), resolution) if len(values) > 1 else None
+    return Sample(len(values), statistics.fmean(values), std)
+
+
+def two_sided(p: float) -> float:
+    """Return the two-sided p of a one-sided one."""
+    return min(1.0, 2 * p)
 
 
 def binomial_error(percent: float, images: int) -> float:
@@ -98,38 +127,67 @@ def binomial_error(percent: float, images: int) -> float:
     return 100 * math.sqrt(rate * (1 - rate) / images)
 
 
-def welch(a: Sample, b: Sample) -> Contrast | None:
-    """``a`` minus ``b`` without supposing equal variances; None where a sample is single, or neither has a spread.
+def of_mean(n: int) -> float:
+    """Return the share of a group's variance that its mean has."""
+    return 1 / n
+
+
+def one_more(n: int) -> float:
+    """Return the share of a group's variance that the distance of one further run from its mean has."""
+    return 1 + 1 / n
+
+
+def combined(
+    parts: Sequence[tuple[float, Sample]],
+    number: float = 0.0,
+    share: Callable[[int], float] = of_mean,
+    more_variance: float = 0.0,
+) -> Contrast:
+    """Return the weighted sum of means less ``number``, without supposing equal variances (Welch, Satterthwaite).
 
     Needs no raw values, so that a published mean ± std of n runs can stand for a sample.
+
+    Args:
+        parts: Weights and samples of at least two values each, of which one has a spread.
+        share: What part of each variance counts: ``of_mean``, or ``one_more`` where ``number`` is from single runs.
+        more_variance: A variance that is known beside those of the samples.
     """
-    return _unequal(a, b, 0.0, lambda n: 1 / n)
+    variances = [(weight**2 * _variance(sample) * share(sample.n), sample.n) for weight, sample in parts]
+    total = math.fsum(variance for variance, _ in variances) + more_variance
+    df = total**2 / math.fsum(variance**2 / (n - 1) for variance, n in variances)
+    return Contrast(math.fsum(weight * sample.mean for weight, sample in parts) - number, math.sqrt(total), df)
 
 
-def paired(a: Sequence[float], b: Sequence[float]) -> Contrast | None:
-    """``a`` minus ``b`` where values of the same place belong together, as two runs of one seed do."""
-    return _single([x - y for x, y in zip(a, b, strict=True)], 0)
+def welch(a: Sample, b: Sample) -> Contrast:
+    """Return ``a`` minus ``b`` without supposing equal variances."""
+    return combined([(1, a), (-1, b)])
 
 
-def against(values: Sequence[float], number: float) -> Contrast | None:
-    """The mean minus a fixed number."""
-    return _single(values, number)
+def paired(a: Sequence[float], b: Sequence[float], resolution: float = 0.0) -> Contrast:
+    """Return ``a`` minus ``b`` where values of the same place belong together, as two runs of one seed do."""
+    return combined([(1, describe([x - y for x, y in zip(a, b, strict=True)], resolution))])
 
 
-def prediction(values: Sequence[float], one: float) -> Contrast | None:
-    """Our mean minus one further run ``one``, whose own spread counts: the error is s * sqrt(1 + 1/n).
+def prediction(sample: Sample, one: float) -> Contrast:
+    """Return our mean minus one further run ``one``, whose own spread counts: the error is s * sqrt(1 + 1/n).
 
     A single published run is to be expected within this interval, not within the narrower one of our mean.
     """
-    sample = describe(values)
-    if sample.std is None or not sample.spreads:
-        return None
-    return Contrast(sample.mean - one, sample.std * math.sqrt(1 + 1 / sample.n), sample.n - 1)
+    return combined([(1, sample)], one, one_more)
 
 
-def gap_prediction(a: Sequence[float], b: Sequence[float], gap: float) -> Contrast | None:
-    """The difference of our means, ``a`` minus ``b``, less the ``gap`` of one further run of each."""
-    return _unequal(describe(a), describe(b), gap, lambda n: 1 + 1 / n)
+def replication_bayes_factor(parts: Sequence[tuple[float, Sample]], effect: float) -> float:
+    """Return by how much more our difference speaks for the published ``effect`` than for none.
+
+    Verhagen and Wagenmakers 2014: the prior of the true difference is what the published study leaves, here ``effect``
+    with the variance v1 of one run of each group. With our difference d, its variance v and Student's density t:
+    BF = [t((d - effect) / sqrt(v1 + v)) / sqrt(v1 + v)] / [t(d / sqrt(v)) / sqrt(v)], both with Welch's degrees of
+    freedom, since the variances are estimated from our seeds.
+    """
+    ours, further = combined(parts), combined(parts, effect, one_more)
+    published = float(stats.t.logpdf(further.t, further.df)) - math.log(further.error)
+    none = float(stats.t.logpdf(ours.t, ours.df)) - math.log(ours.error)
+    return math.exp(min(700.0, published - none))
 
 
 def trend(groups: Sequence[Sequence[float]]) -> Trend:
@@ -171,18 +229,6 @@ def holm(ps: Sequence[float], tests: int | None = None) -> list[float]:
     return corrected
 
 
-def _unequal(a: Sample, b: Sample, number: float, share: Callable[[int], float]) -> Contrast | None:
-    """``a`` minus ``b`` minus ``number``, each variance times ``share`` of n, with Welch's degrees of freedom."""
-    if a.std is None or b.std is None or not (a.spreads or b.spreads):
-        return None
-    parts = [(sample.std**2 * share(sample.n), sample.n) for sample in (a, b) if sample.std is not None]
-    total = math.fsum(variance for variance, _ in parts)
-    df = total**2 / math.fsum(variance**2 / (n - 1) for variance, n in parts)
-    return Contrast(a.mean - b.mean - number, math.sqrt(total), df)
-
-
-def _single(values: Sequence[float], number: float) -> Contrast | None:
-    sample = describe(values)
-    if sample.std is None or not sample.spreads:
-        return None
-    return Contrast(sample.mean - number, sample.std / math.sqrt(sample.n), sample.n - 1)
+def _variance(sample: Sample) -> float:
+    assert sample.std is not None  # a single value is tested against nothing
+    return sample.std**2

@@ -1,8 +1,9 @@
 """The verdict on every claim of the paper: holds, fails, inconclusive or not run, with all that it rests on.
 
 A claim holds where every comparison that decides it shows what it says, and fails where one shows the contrary; what
-shows neither is inconclusive. Only runs of the paper's full recipe decide. Runs of ``scale=demo`` go through the same
-computation and stand beside it as a proxy.
+shows neither is inconclusive. That all hold by chance is rarer than that one does, so each stands by its own p. That
+one of several fails by chance is more frequent than that a given one does, so these p are corrected by Holm. Only runs
+of the paper's full recipe decide. Those of ``scale=demo`` go through the same rules and stand beside it as a proxy.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from typing import Literal
 
 from repro.claims.comparisons import Outcome, compute
 from repro.claims.evidence import Evidence, Problem, Seeds, gather, usable
+from repro.claims.power import Planned, planned
+from repro.claims.quantities import ONSETS
 from repro.claims.statistics import holm
 from repro.paper.claims import Claim, Claims, Comparison, Group, load_claims
 from repro.records import Reading, Record
@@ -26,7 +29,7 @@ PROXY = "demo"
 
 @dataclass(frozen=True)
 class GroupFigures:
-    """One group of a comparison: its seeds with their values, mean, std (n-1) and what a single run's images allow.
+    """One group of a comparison: its seeds with their values, their mean and std (n-1).
 
     ``command`` trains the seeds that are ``missing``; empty where none is.
     """
@@ -38,8 +41,6 @@ class GroupFigures:
     values: tuple[float, ...]
     mean: float | None
     std: float | None
-    binomial_error: float | None
-    images: int | None
     missing: tuple[int, ...]
     command: str
 
@@ -48,7 +49,8 @@ class GroupFigures:
 class Finding:
     """One comparison with its figures; ``because`` explains a status that the figures alone do not.
 
-    ``adjusted_p`` is ``p`` corrected by Holm for the ``tests`` of the claim's family.
+    ``p`` is the one that the status rests on: of what it shows, or, corrected by Holm for the ``tests`` of the claim,
+    of the contrary. ``tested`` where all seeds are there and a test was made. ``planned`` is the power beforehand.
     """
 
     comparison: Comparison
@@ -56,8 +58,10 @@ class Finding:
     because: str
     groups: tuple[GroupFigures, ...]
     outcome: Outcome
-    adjusted_p: float | None
+    p: float | None
     tests: int
+    tested: bool
+    planned: Planned | None
     notes: tuple[str, ...]
 
 
@@ -76,16 +80,11 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of one claim; ``proxy`` is the same at demo scale, None without such runs, and decides nothing.
-
-    The verdict rests on the runs of ``judgement`` and, through the correction, on those of the other claims of its
-    family, ``family_run_ids``.
-    """
+    """What became of one claim; ``proxy`` is the same at demo scale, None without such runs, and decides nothing."""
 
     claim: Claim
     judgement: Judgement
     proxy: Judgement | None
-    family_run_ids: tuple[str, ...] = ()
 
     @property
     def status(self) -> Status:
@@ -108,6 +107,15 @@ class Check:
     def count(self, status: Status) -> int:
         return sum(verdict.status == status for verdict in self.verdicts)
 
+    @property
+    def tested(self) -> int:
+        """The claims on which all runs are there and a test was made."""
+        deciding = [[f for f in v.judgement.findings if f.comparison.decides] for v in self.verdicts]
+        return sum(
+            any(f.tested for f in findings) and all(f.tested or f.outcome.exact for f in findings)
+            for findings in deciding
+        )
+
 
 def check(reading: Reading, published: Path | None = None) -> Check:
     """A verdict on every claim of ``experiments/claims.toml``.
@@ -120,15 +128,12 @@ def check(reading: Reading, published: Path | None = None) -> Check:
     """
     claims = load_claims()
     records, problems = usable(reading, published)
-    measured = {claim.id: _examine(claims, claim, records, "paper") for claim in claims.claims}
-    proxies = {claim.id: _examine(claims, claim, records, PROXY) for claim in claims.claims}
     verdicts = []
     for claim in claims.claims:
-        judgement = _judge(claims, claim, measured, "paper")
-        proxy = _judge(claims, claim, proxies, PROXY) if _any_run(proxies[claim.id]) else None
-        others = [other for other in claims.family(claim) if other is not claim]
-        ids = [i for o in others for e in measured[o.id] for group in e.evidence.groups for i in group.run_ids]
-        verdicts.append(Verdict(claim, judgement, proxy, tuple(dict.fromkeys(ids))))
+        proxies = _examine(claims, claim, records, PROXY)
+        proxy = _judge(claims, claim, proxies, PROXY) if _any_run(proxies) else None
+        measured = _examine(claims, claim, records, "paper")
+        verdicts.append(Verdict(claim, _judge(claims, claim, measured, "paper"), proxy))
     return Check(claims, tuple(verdicts), tuple(problems))
 
 
@@ -147,7 +152,7 @@ class _Examined:
 
     @property
     def tested(self) -> bool:
-        return not self.short and self.outcome.p is not None
+        return not self.short and self.outcome.p_fails is not None
 
 
 def _examine(claims: Claims, claim: Claim, records: Sequence[Record], scale: str) -> list[_Examined]:
@@ -164,65 +169,67 @@ def _examine(claims: Claims, claim: Claim, records: Sequence[Record], scale: str
 
 
 def _holds_against_the_paper(c: Comparison) -> bool:
-    """Whether a published number is part of ``c``: the limits of errors are the paper's, those of signals ours."""
-    return c.published is not None or (c.test == "bound" and c.metric.endswith("_error"))
+    """Whether a limit of errors or of epochs is part of ``c``, which is one of the paper's budget.
+
+    Limits of signals are ours; and the size of a difference is no such number: a proxy's are judged by the same sizes,
+    and decide nothing.
+    """
+    limited = (c.test == "bound" or c.limit is not None) and c.metric.endswith("_error")
+    return c.published is not None or limited or c.metric in ONSETS
 
 
 def _any_run(examined: list[_Examined]) -> bool:
     return any(group.values for e in examined for group in e.evidence.groups)
 
 
-def _judge(claims: Claims, claim: Claim, all_examined: dict[str, list[_Examined]], scale: str) -> Judgement:
+def _judge(claims: Claims, claim: Claim, examined: list[_Examined], scale: str) -> Judgement:
     if claim.undecidable:
         return Judgement(scale, "not decidable here", ())
-    family = [e for member in claims.family(claim) for e in all_examined[member.id] if _counts(e)]
-    tested = [e for e in family if e.tested]
-    adjusted = holm([e.outcome.p for e in tested if e.outcome.p is not None], len(family))
+    declared = [e for e in examined if e.comparison.decides and e.comparison.test != "count"]
+    tested = [e for e in declared if e.tested]
+    adjusted = holm([e.outcome.p_fails for e in tested if e.outcome.p_fails is not None], len(declared))
     corrected = {id(e): p for e, p in zip(tested, adjusted, strict=True)}
     findings = []
-    for e in all_examined[claim.id]:
-        # What decides nothing is no part of the family, and stands by its own p.
-        p = corrected.get(id(e), e.outcome.p if not e.comparison.decides else None)
-        status, because = _settle(claims, e, p)
+    for e in examined:
+        # What decides nothing is none of the tests, and stands by its own p.
+        p_fails = corrected.get(id(e), e.outcome.p_fails)
+        status, because = _settle(claims, e, p_fails)
+        p = p_fails if status == "fails" or not e.outcome.supports else e.outcome.p_holds
         figures = tuple(_figures(claims, group, scale) for group in e.evidence.groups)
-        findings.append(Finding(e.comparison, status, because, figures, e.outcome, p, len(family), e.evidence.notes))
+        plan = planned(claims, e.comparison) if scale == "paper" else None
+        findings.append(
+            Finding(
+                e.comparison, status, because, figures, e.outcome, p, len(declared), e.tested, plan, e.evidence.notes
+            )
+        )
     return Judgement(scale, _together(findings), tuple(findings))
 
 
-def _counts(e: _Examined) -> bool:
-    """Whether the comparison is one of its family's tests, made or not: declared, and no exact count."""
-    return e.comparison.decides and e.comparison.test != "count"
-
-
-def _settle(claims: Claims, e: _Examined, p: float | None) -> tuple[Status, str]:
+def _settle(claims: Claims, e: _Examined, p_fails: float | None) -> tuple[Status, str]:
     outcome = e.outcome
     if e.empty:
         return "not run", "no run of " + ", ".join(g.group.label for g in e.evidence.groups if not g.values)
     if outcome.exact:
-        return ("holds" if outcome.supports else "fails"), ""
+        return ("holds" if outcome.fits else "fails"), ""
     if e.short:
         lacking = [f"{g.group.label} {len(g.values)} of {g.needed}" for g in e.evidence.groups if g.missing]
         return "inconclusive", f"too few seeds: {', '.join(lacking)}"
-    if p is None or outcome.p is None:
+    if p_fails is None or outcome.p_holds is None:
         return "inconclusive", outcome.obstacle
-    if e.comparison.test in ("value", "gap"):
-        return _settle_value(claims, outcome, p)
-    if p >= claims.alpha:
+    # Before what holds: an effect that is sure and shown to be smaller than any of interest is not the paper's.
+    if p_fails < claims.alpha:
+        return "fails", outcome.refuted
+    if e.comparison.test == "value":
+        return _settle_value(outcome)
+    if outcome.p_holds >= claims.alpha:
         return "inconclusive", ""
-    if not outcome.supports:
-        return "fails", ""
     return ("inconclusive", outcome.obstacle) if outcome.obstacle else ("holds", "")
 
 
-def _settle_value(claims: Claims, outcome: Outcome, p: float) -> tuple[Status, str]:
-    if p < claims.alpha:
-        return "fails", "the published value lies outside the interval"
+def _settle_value(outcome: Outcome) -> tuple[Status, str]:
     if outcome.compatible:
         return "holds", "the published value lies within the interval"
-    low, high = outcome.interval or (0.0, 0.0)
-    if low <= 0 <= high:
-        return "inconclusive", "the interval is too wide to say anything"
-    return "inconclusive", "the published value lies outside the interval, but not significantly so once corrected"
+    return "inconclusive", "the interval is too wide to say anything"
 
 
 def _together(findings: Sequence[Finding]) -> Status:
@@ -246,8 +253,6 @@ def _figures(claims: Claims, seeds: Seeds, scale: str) -> GroupFigures:
         seeds.values,
         seeds.sample.mean if there else None,
         seeds.sample.std if there else None,
-        seeds.binomial if there else None,
-        seeds.images,
         seeds.missing,
         command(claims, seeds.group, seeds.missing, scale) if seeds.missing else "",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from repro.claims.comparisons import Outcome
 from repro.claims.quantities import scale_of
 from repro.claims.verdicts import STATUSES, Finding, GroupFigures, Judgement, Verdict
 
@@ -38,16 +39,49 @@ def finding_text(finding: Finding) -> str:
     if outcome.exact:
         text = ", ".join(number(value, scale.digits) for value in outcome.numbers) + scale.unit
         return f"{text} ({sum(len(group.values) for group in finding.groups)} runs)" if finding.groups else text
-    parts = [", ".join(group_text(group, scale.digits) for group in finding.groups) + scale.unit]
-    if finding.adjusted_p is not None or outcome.p is not None:
-        parts.append(p_value(finding.adjusted_p if finding.adjusted_p is not None else outcome.p or 0.0))
+    parts = [effect_text(outcome, scale.digits)] if outcome.difference is not None else []
+    parts.append(", ".join(group_text(group, scale.digits) for group in finding.groups) + scale.unit)
+    parts += [p_value(finding.p)] if finding.p is not None else []
     parts += [finding.because] if finding.because else []
     return "; ".join(parts)
 
 
+def effect_text(outcome: Outcome, digits: int) -> str:
+    """``difference +2.85 (95 %: +2.61 to +3.09), published +2.85, as published``: ours beside the paper's."""
+    low, high = (signed(end, digits) for end in outcome.interval or (0.0, 0.0))
+    parts = [f"difference {signed(outcome.difference or 0.0, digits)} ({outcome.confidence:.0%}: {low} to {high})"]
+    if outcome.beside is not None:
+        parts.append(f"published {signed(outcome.beside.effect, digits)}")
+        parts += [outcome.beside.size] if outcome.beside.size else []
+    return ", ".join(parts).replace("%:", " %:")
+
+
+def bayes_factor(factor: float) -> str:
+    """``12``, two digits; beyond 1,000 either way its size says no more than that."""
+    if factor > 1000:
+        return "above 1,000"
+    return "below 0.001" if factor < 0.001 else f"{factor:.2g}"
+
+
+def percent(share: float) -> str:
+    """``83 %``; never 100 %, which no power is."""
+    return "above 99 %" if share > 0.99 else f"{100 * share:.0f} %"
+
+
+def power_text(judgement: Judgement) -> str:
+    """Which comparison the planned seeds are too few for, in a few words; empty where there is none."""
+    weak = [f for f in judgement.findings if f.comparison.decides and f.planned is not None and f.planned.underpowered]
+    powers = [f.planned.power or 0.0 for f in weak if f.planned is not None]
+    return f"underpowered beforehand ({percent(min(powers))})" if powers else ""
+
+
 def verdict_text(verdict: Verdict) -> str:
-    """What the verdict hangs on, in one line."""
-    return verdict.claim.undecidable or judgement_text(verdict.judgement)
+    """What the verdict hangs on, in one line, and before it is decided also that its seeds are too few."""
+    if verdict.claim.undecidable:
+        return verdict.claim.undecidable
+    weak = "" if verdict.status in ("holds", "fails") else power_text(verdict.judgement)
+    text = judgement_text(verdict.judgement)
+    return f"{weak}; {text}" if weak and text != NONE else weak or text
 
 
 def proxy_text(verdict: Verdict) -> str:

@@ -24,25 +24,44 @@ Metric = Literal[
     "response_std",
     "lowest_forward_std",
     "log10_gradient_ratio",
+    "onset_90",
+    "onset_80",
     "start_difference",
+    "start_train_difference",
     "params",
     "macs",
 ]
 """One number of a run, as ``repro.claims.quantities`` reads it from a record; params and macs come from the model."""
 
-Test = Literal["order", "equal", "value", "gap", "bound", "trend", "throughout", "count"]
+Test = Literal[
+    "order",
+    "interaction",
+    "throughout",
+    "trend",
+    "equal",
+    "no_worse",
+    "bound",
+    "layerwise",
+    "count",
+    "value",
+]
 
-NEEDS: dict[str, tuple[str, ...]] = {
-    "order": (),
-    "equal": ("margin",),
-    "value": ("published", "margin"),
-    "gap": ("published", "margin"),
+NEEDS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "order": (("effect", "smallest", "by"),),
+    "interaction": (("effect", "smallest", "by"),),
+    "throughout": (("effect", "smallest", "by"),),
+    "trend": (("direction",), ("effect", "smallest"), ("step", "margin")),
+    "equal": (("margin",),),
+    "no_worse": (("margin",),),
     "bound": (),
-    "trend": ("direction",),
-    "throughout": (),
+    "layerwise": (("above",),),
     "count": (),
+    "value": (("published",), ("margin",)),
 }
-"""What a test must be given besides its groups."""
+"""What a test must be given besides its groups: one of each of these sets of keys."""
+
+SIZES = ("effect", "smallest", "by", "step", "margin")
+"""Differences in the unit of the metric, above 0 where the claim is right."""
 
 LIMITS = ("above", "below", "equals")
 WINDOWED = ("curve_train_error", "curve_eval_error")
@@ -65,15 +84,28 @@ class Group:
 class Comparison:
     """One statistical question of a claim.
 
-    ``test`` reads the groups in their order: ``order`` says that the first has the lower values (where there is one
-    group only, lower than the published value), ``equal`` that two differ by less than ``margin`` (one: from the
-    published value), ``value`` that a published value could be one more of our runs, ``gap`` the same of the second
-    group's lead over the first, ``bound`` that the mean lies ``above`` or ``below`` a number, ``trend`` that values
-    rise or fall over the groups, ``throughout`` that the first group's curve lies below the second's at every
-    evaluation, ``count`` that an exact number fits its limits or is the same in two groups.
+    ``test`` reads the groups in their order:
 
-    ``margin`` of a ``value`` or ``gap``: half the width up to which the interval says something. ``window`` is the part
-    of the steps that a curve is averaged over.
+    - ``order``: the first has the lower values; with one group, lower than a published mean ± std.
+    - ``interaction``: from the first to the second group values rise less, or fall more, than from the third to the
+      fourth.
+    - ``throughout``: the first group's curve lies below the second's at every evaluation.
+    - ``trend``: values rise or fall over the groups, and none goes back by more than a margin from the one before.
+    - ``equal``: two groups differ by less than ``margin``.
+    - ``no_worse``: the first lies above the second, or above a fixed ``limit``, by less than ``margin``.
+    - ``bound``: the mean lies ``above`` or ``below`` a number.
+    - ``layerwise``: more than ``above`` percent of the layers have the lower values in the first group.
+    - ``count``: an exact number fits its limits, or is the same in two groups.
+    - ``value``: a published value could be one more of our runs; it stands beside a verdict and never decides it.
+
+    Direction decides and size is shown: ``effect`` is the published difference. One that is shown to be below
+    ``smallest`` (by default ``effect`` divided by ``Claims.effect_divisor``) refutes the claim, since it is not what
+    the paper saw. Only ``by`` is a size that must be exceeded. ``step`` is the smallest published difference between
+    neighbours of a trend, from which its margin follows in the same way.
+
+    ``margin`` of a ``value``: half the width up to which the interval says something. ``window`` is the part of the
+    steps that a curve is averaged over. ``limit_images``: a bound's limit was counted over so many images of another
+    set than ours, so that both sets' binomial errors count.
     A comparison with ``decides = false`` is shown and has no part in the verdict.
     """
 
@@ -82,7 +114,13 @@ class Comparison:
     metric: Metric
     groups: tuple[str, ...]
     published: Published | None = None
+    effect: float | None = None
+    smallest: float | None = None
+    by: float | None = None
+    step: float | None = None
     margin: float | None = None
+    limit: float | None = None
+    limit_images: int | None = None
     above: float | None = None
     below: float | None = None
     equals: float | None = None
@@ -96,7 +134,6 @@ class Comparison:
 class Claim:
     """A claim in our words and where it stands; either ``undecidable`` says why, or ``comparisons`` decide it.
 
-    Claims of one ``family`` are corrected together for the number of their tests (Holm); a claim is its own by default.
     ``argued`` marks what the paper argues from and does not print among its results.
     """
 
@@ -105,7 +142,6 @@ class Claim:
     text: str
     comparisons: tuple[Comparison, ...] = ()
     undecidable: str = ""
-    family: str = ""
     argued: bool = False
 
 
@@ -113,13 +149,16 @@ class Claim:
 class Claims:
     """All claims. ``alpha`` is the level of every test; ``proxy_seeds`` replaces the seeds needed below paper scale.
 
-    ``words`` are, for each recipe, the words of ``repro run`` that its groups' fields are set on top of, and
-    ``proxy_words`` those below paper scale; ``recipes`` are the fields
-    of these recipes.
+    ``effect_divisor`` makes the smallest effect of interest from a published one. ``spread`` is the standard deviation
+    of an error over seeds, in points, from which the power is computed before there is a run. ``words`` are,
+    for each recipe, the words of ``repro run`` that its groups' fields are set on top of, and ``proxy_words`` those
+    below paper scale; ``recipes`` are the fields of these recipes.
     """
 
     alpha: float
     power: float
+    effect_divisor: float
+    spread: float
     proxy_seeds: int
     words: Mapping[str, str]
     proxy_words: Mapping[str, str]
@@ -137,11 +176,14 @@ class Claims:
                 return claim
         raise InputError(f"unknown claim {id!r}: {nearest(id, [claim.id for claim in self.claims])}")
 
-    def family(self, claim: Claim) -> list[Claim]:
-        """The claims that are corrected together with ``claim``, itself among them."""
-        if not claim.family:
-            return [claim]
-        return [other for other in self.claims if other.family == claim.family]
+    def smallest(self, c: Comparison) -> float:
+        """The size that an effect must have to be the paper's; 0 where only the contrary refutes the claim."""
+        given = c.by if c.by is not None else c.smallest
+        return given if given is not None else (c.effect or 0.0) / self.effect_divisor
+
+    def step_back(self, c: Comparison) -> float:
+        """The margin within which a group may be worse than the one before it in a trend."""
+        return c.margin if c.margin is not None else (c.step or 0.0) / self.effect_divisor
 
 
 def load_claims() -> Claims:
@@ -198,30 +240,53 @@ def _comparison(values: dict[str, Any]) -> Comparison:
 
 
 def _check_comparison(c: Comparison) -> None:
-    where, number = f"comparison {c.name!r}", len(c.groups)
-    for name in NEEDS[c.test]:
-        require(getattr(c, name) is not None, f"{where}: {c.test} needs {name}")
+    where = f"comparison {c.name!r}"
+    for choice in NEEDS[c.test]:
+        given = [name for name in choice if getattr(c, name) is not None]
+        require(bool(given), f"{where}: {c.test} needs {' or '.join(choice)}")
+    _check_sizes(c, where)
     limits = [name for name in LIMITS if getattr(c, name) is not None]
-    if c.test in ("order", "equal"):
-        fits = number == (2 if c.published is None else 1)
-    elif c.test == "trend":
-        fits = number >= 3
-    elif c.test == "count":
-        fits = number == (1 if limits else 2)
-    else:
-        fits = number == (1 if c.test in ("value", "bound") else 2)
-    require(fits, f"{where}: {number} groups do not fit {c.test}")
+    fits = {
+        "order": len(c.groups) == (2 if c.published is None else 1),
+        "interaction": len(c.groups) == 4,
+        "trend": len(c.groups) >= 3,
+        "no_worse": len(c.groups) == (2 if c.limit is None else 1),
+        "count": len(c.groups) == (1 if limits else 2),
+    }
+    fits.update(dict.fromkeys(("throughout", "equal", "layerwise"), len(c.groups) == 2))
+    fits.update(dict.fromkeys(("bound", "value"), len(c.groups) == 1))
+    require(fits[c.test], f"{where}: {len(c.groups)} groups do not fit {c.test}")
     one = limits in (["above"], ["below"])
     require(one or c.test != "bound", f"{where}: bound needs either above or below")
     exact = c.metric in ("params", "macs", "start_difference")
     require(exact or c.test != "count", f"{where}: {c.metric} is not an exact number that can be counted")
+    require(c.test != "layerwise" or c.metric == "response_std", f"{where}: only response_std is one of layers")
     window = len(c.window) == 2 and 0 <= c.window[0] < c.window[1] <= 1
     require(window, f"{where}: window={list(c.window)} must be two parts of the steps, as in [0, 0.25]")
     require(c.metric in WINDOWED or c.window == (0, 1), f"{where}: a window is for {' and '.join(WINDOWED)}")
 
 
+def _check_sizes(c: Comparison, where: str) -> None:
+    for name in SIZES:
+        size = getattr(c, name)
+        # A published effect may stand on the other side of a limit that the claim allows to be missed by a margin.
+        allowed = size is None or size >= 0 or (name == "effect" and c.test == "no_worse")
+        require(allowed, f"{where}: {name}={size} must be at least 0: it is counted in the direction of the claim")
+    require(c.by is None or c.smallest is None, f"{where}: give either by or smallest")
+    require(c.limit_images is None or c.test == "bound", f"{where}: limit_images is for a bound")
+    require(c.limit is None or c.test == "no_worse", f"{where}: a limit is for no_worse; a bound has above or below")
+    if c.test == "value":
+        require(not c.decides, f"{where}: a published value is shown beside a verdict: set decides = false")
+    elif c.published is not None:
+        spread = None not in (c.published.mean, c.published.std, c.published.runs)
+        require(c.test == "order", f"{where}: a published value is for order and value")
+        require(spread, f"{where}: a cited value without mean, std and runs is a fixed limit: use bound")
+
+
 def _check(claims: Claims) -> None:
     require(0 < claims.alpha < 1 and 0 < claims.power < 1, "alpha and power must lie between 0 and 1")
+    require(claims.effect_divisor >= 1, "effect_divisor must be at least 1")
+    require(claims.spread > 0, "spread must be above 0")
     require(claims.proxy_seeds >= 2, "proxy_seeds must be at least 2")
     ids = [claim.id for claim in claims.claims]
     twice = sorted({id for id in ids if ids.count(id) > 1})

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from repro.claims.quantities import scale_of
 from repro.claims.verdicts import Check, Judgement, Verdict
 from repro.claims.verdicts import Finding as Found
-from repro.claims.wording import group_text, number, p_value, signed
+from repro.claims.wording import effect_text, group_text, number, p_value
 from repro.paper import figure_numbers, table_numbers
 from repro.report.shapes import Cell, Comparison, Finding, Link
 
@@ -71,13 +71,11 @@ def _sentence(found: Found) -> str:
     parts = []
     if outcome.numbers:
         parts.append(", ".join(number(value, scale.digits) for value in outcome.numbers) + scale.unit)
-    if outcome.difference is not None and outcome.interval is not None:
-        low, high = (signed(end, scale.digits) for end in outcome.interval)
-        parts.append(f"difference {signed(outcome.difference, scale.digits)}, interval {low} to {high}")
+    if outcome.difference is not None:
+        parts.append(effect_text(outcome, scale.digits))
     parts += [part for part in (outcome.test, outcome.statistic) if part]
-    if outcome.p is not None:
-        p = outcome.p if found.adjusted_p is None else found.adjusted_p
-        corrected = found.adjusted_p is not None and found.comparison.decides and found.tests > 1
-        parts.append(p_value(p) + (f" (Holm, {found.tests} tests)" if corrected else ""))
+    if found.p is not None:
+        corrected = found.status == "fails" and found.comparison.decides and found.tests > 1
+        parts.append(f"{p_value(found.p)} (Holm, {found.tests} tests)" if corrected else p_value(found.p))
     parts += [found.because] if found.because else []
     return "; ".join([*parts, *found.notes])
