@@ -79,7 +79,7 @@ def test_a_trend_whose_last_net_is_worse_than_the_one_before_does_not_hold(tmp_p
         plant_seeds(tmp_path, name, seeds=3, shift=shift, noise=noise)
     part = finding(found := verdicts(tmp_path)["deeper_better_imagenet"], "10-crop top-1 error over depth")
     assert (part.status, found.status) == (status, "fails")
-    assert part.outcome.refuted == "it goes back by more than 0.11 from ResNet-101 to ResNet-152"
+    assert part.outcome.refuted == "it goes back by more than 0.32 from ResNet-101 to ResNet-152"
 
 
 @pytest.mark.parametrize("id", ["resnet_cifar_improves", "deeper_nonbottleneck"])

@@ -50,7 +50,7 @@ NEEDS: dict[str, tuple[tuple[str, ...], ...]] = {
     "order": (("effect", "smallest", "by"),),
     "interaction": (("effect", "smallest", "by"),),
     "throughout": (("effect", "smallest", "by"),),
-    "trend": (("direction",), ("effect", "smallest"), ("step", "margin")),
+    "trend": (("direction",), ("effect", "smallest")),
     "equal": (("margin",),),
     "no_worse": (("margin",),),
     "bound": (),
@@ -101,7 +101,7 @@ class Comparison:
     Direction decides and size is shown: ``effect`` is the published difference. One that is shown to be below
     ``smallest`` (by default ``effect`` divided by ``Claims.effect_divisor``) refutes the claim, since it is not what
     the paper saw. Only ``by`` is a size that must be exceeded. ``step`` is the smallest published difference between
-    neighbours of a trend, from which its margin follows in the same way.
+    neighbours of a trend, for which its power is computed.
 
     ``margin`` of a ``value``: half the width up to which the interval says something. ``window`` is the part of the
     steps that a curve is averaged over. ``limit_images``: a bound's limit was counted over so many images of another
@@ -182,8 +182,8 @@ class Claims:
         return given if given is not None else (c.effect or 0.0) / self.effect_divisor
 
     def step_back(self, c: Comparison) -> float:
-        """The margin within which a group may be worse than the one before it in a trend."""
-        return c.margin if c.margin is not None else (c.step or 0.0) / self.effect_divisor
+        """Return how much worse than the one before it a group of a trend may be; usually twice the spread."""
+        return c.margin if c.margin is not None else 2 * self.spread
 
 
 def load_claims() -> Claims:
