@@ -13,6 +13,7 @@ from repro.claims.absent import absent
 from repro.claims.command import answer
 from repro.claims.evidence import gather
 from repro.claims.verdicts import check
+from repro.claims.wording import verdict_text
 from repro.config import NUMERICS_VERSION
 from repro.paper.claims import load_claims
 from repro.records import read_records
@@ -185,6 +186,7 @@ def test_devices_that_differ_between_the_groups_are_named(tmp_path, seeds):
     (note,) = evidence(tmp_path).notes
     entirely = len(seeds) == 5
     assert note.startswith("groups and devices cannot be told apart" if entirely else "devices differ between")
+    assert ("cannot be told apart" in verdict_text(verdict(tmp_path))) == entirely
     assert "plain-20 on AMD EPYC in fp32" in note and "plain-56 on NVIDIA H200 in tf32 (5 runs)" in note
     plant(tmp_path, "plain56", seeds=seeds, **CPU)
     assert evidence(tmp_path).notes == ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from repro.claims.comparisons import Outcome
+from repro.claims.evidence import CONFOUNDED
 from repro.claims.quantities import scale_of
 from repro.claims.verdicts import STATUSES, Finding, GroupFigures, Judgement, Verdict
 
@@ -101,7 +102,9 @@ def judgement_text(judgement: Judgement) -> str:
     first = next(f for f in deciding if f.status == _hangs_on(judgement, deciding))
     more = len(deciding) - 1
     others = f" (+{more} more comparison{'s' * (more > 1)})" if more else ""
-    return f"{first.comparison.name}: {finding_text(first)}{others}"
+    notes = [note for finding in deciding for note in finding.notes]
+    confounded = f"; {CONFOUNDED}" if any(note.startswith(CONFOUNDED) for note in notes) else ""
+    return f"{first.comparison.name}: {finding_text(first)}{others}{confounded}"
 
 
 def _there(finding: Finding) -> str:
