@@ -1,6 +1,6 @@
 """Reproduces the tables and figures of He, Zhang, Ren, Sun 2015, *Deep Residual Learning for Image Recognition*."""
 
-from repro.openmp import bound_spinning
+from repro.runtime.openmp import bound_spinning
 
 __version__ = "0.1.0"
 

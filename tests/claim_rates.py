@@ -3,7 +3,8 @@
 Seeds are drawn at the paper's published values, where "fails" is an error, and with one part of a claim made false by
 the least change of them, where "holds" is one.
 ``python -m tests.claim_rates [REPETITIONS] [CLAIM…]`` prints a table. Records are planted once; what a comparison reads
-of a run is then drawn anew from a normal distribution around its truth, and ``repro.claims.verdicts.check`` judges.
+of a run is then drawn anew from a normal distribution around its truth, and ``repro.report.claims.verdicts.check``
+judges.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ import numpy
 import pandas
 from scipy import stats
 
-from repro.claims import comparisons, quantities
-from repro.claims.quantities import Quantity
-from repro.claims.verdicts import check
-from repro.paper.claims import Claim, Claims, Comparison, load_claims
-from repro.records import Reading, Record, read_records
+from repro.papers.claims import Claim, Claims, Comparison, load_claims
+from repro.report.claims import comparisons, quantities
+from repro.report.claims.quantities import Quantity
+from repro.report.claims.verdicts import check
+from repro.results.read import Reading, Record, read_records
 from tests.planted_claims import plant_group
 
 SPREAD = (0.15, 0.2)
@@ -191,10 +192,10 @@ class Simulation:
             return list(self.random.normal(mean, OF_A_LAYER, LAYERS))
 
         with (
-            mock.patch("repro.claims.verdicts.load_claims", return_value=claims),
-            mock.patch("repro.claims.evidence.quantity", quantity),
-            mock.patch("repro.claims.comparisons.series", series),
-            mock.patch("repro.claims.statistics.PERMUTATIONS", FEWER_PERMUTATIONS),
+            mock.patch("repro.report.claims.verdicts.load_claims", return_value=claims),
+            mock.patch("repro.report.claims.evidence.quantity", quantity),
+            mock.patch("repro.report.claims.comparisons.series", series),
+            mock.patch("repro.report.claims.statistics.PERMUTATIONS", FEWER_PERMUTATIONS),
             mock.patch.object(comparisons, "responses", responses, create=True),
         ):
             yield

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from repro.data import cifar10
-from repro.data.sources import OfficialArchive, Say, SourceFailedError
+from repro.data.cifar import arrays as cifar10
+from repro.data.cifar.sources import OfficialArchive, Say, SourceFailedError
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals, users or scripts")
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from repro.config import ModelConfig
-from repro.data.transforms import generator_for
+from repro.config.run import ModelConfig
+from repro.data.augment import generator_for
 from repro.models import build_model
 from repro.models.blocks import BlockNet
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from repro.config import DataConfig
+from repro.config.run import DataConfig
 from tests import tiny_cifar10
 
 CLASSES = ("n01440764", "n01443537", "n02105855")

@@ -8,9 +8,9 @@ import random
 from pathlib import Path
 from typing import Any
 
-from repro.config import NUMERICS_VERSION, RunConfig, fingerprint
-from repro.paper import load_recipe
-from repro.scales import own_recipe
+from repro.config.run import NUMERICS_VERSION, RunConfig, fingerprint
+from repro.papers import load_recipe
+from repro.results.scales import own_recipe
 
 
 def scale_science(

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from repro.claims.comparisons import compute
-from repro.claims.evidence import Evidence, Seeds
-from repro.claims.verdicts import Verdict, check
-from repro.paper import load_recipe, load_table
-from repro.paper.claims import Claims, Comparison, Group, load_claims
-from repro.records import read_records
+from repro.papers import load_recipe, load_table
+from repro.papers.claims import Claims, Comparison, Group, load_claims
+from repro.report.claims.comparisons import compute
+from repro.report.claims.evidence import Evidence, Seeds
+from repro.report.claims.verdicts import Verdict, check
+from repro.results.read import read_records
 from tests.planted import edit, plant
 
 # Error at the end and training error, in percent, and the mean response of a layer where Figure 7 shows it. Errors that

@@ -8,7 +8,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from repro.paper import load_recipe
+from repro.papers import load_recipe
 from tests.planted import edit, plant
 
 PLAIN, RESIDUAL = "none", "A"

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from repro.ensembles import Ensemble, Member, ensemble_id
-from repro.paper import load_recipe
-from repro.records import read_record
+from repro.papers import load_recipe
+from repro.results.ensembles import Ensemble, Member, ensemble_id
+from repro.results.read import read_record
 from tests.planted import edit, plant, scale_science
 
 TINY = scale_science("demo", "tiny_imagenet", recipe_name="imagenet_recipe")

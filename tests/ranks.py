@@ -20,7 +20,7 @@ def on_ranks(num_ranks: int, task: Callable[..., Any], *arguments: object) -> li
     """What ``task(*arguments)`` returns on each rank of a process group; a function of a module, run in processes of
     its own with one thread."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__, "repro.run", "repro.compose", task.__module__])
+    context.set_forkserver_preload([__name__, "repro.engine.run", "repro.config.compose", task.__module__])
     port = free_port()
     pipes, processes = [], []
     for rank in range(num_ranks):
@@ -56,13 +56,13 @@ def _rank(
 ) -> None:
     import torch
 
-    from repro import dist
+    from repro.runtime import distributed
 
     torch.set_num_threads(1)
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(num_ranks)}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     try:
-        with dist.joined("cpu") if num_ranks > 1 else contextlib.nullcontext():
+        with distributed.joined("cpu") if num_ranks > 1 else contextlib.nullcontext():
             # Pickled as a whole: torch would send tensors as handles of a process that is gone by then.
             value = pickle.dumps(task(*arguments))
         pipe.send(("", value))

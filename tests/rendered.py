@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from repro import architecture
-from repro.paper import PaperTable, load_table
+from repro.papers import PaperTable, load_table
+from repro.report.tables import table1
 from tests.planted import DEMO, plant
 
 
@@ -23,7 +23,7 @@ def short_table_1() -> Iterator[None]:
         return dataclasses.replace(paper, rows=tuple(row for row in paper.rows if row.cited or row.layers == 18))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(architecture, "load_table", first_and_references)
+        patch.setattr(table1, "load_table", first_and_references)
         yield
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import torch
 
-from repro import checkpoint
-from repro.compose import plan
-from repro.config import RunConfig
-from repro.stop import Stopper
+from repro.config.compose import plan
+from repro.config.run import RunConfig
+from repro.runtime import checkpoint
+from repro.runtime.stop import Stopper
 
 
 def configs(folder: Path, *words: str) -> list[RunConfig]:

@@ -8,7 +8,7 @@ import io
 
 import pytest
 
-from repro.architecture import FORMATS, Architecture, architecture, to_csv, to_latex, to_markdown
+from repro.report.tables.table1 import FORMATS, Architecture, architecture, to_csv, to_latex, to_markdown
 
 
 @pytest.fixture(scope="module")

@@ -27,12 +27,12 @@ from repro.bench.rig import Rig, repeat
 from repro.bench.tables import report
 from repro.bench.textbook import MEAN, STD, PilImages, Textbook, torch_defaults
 from repro.bench.worker import PartFailedError, Worker
-from repro.cli import main
-from repro.config import RunConfig
+from repro.cli.main import main
+from repro.config.run import RunConfig
 from repro.data import Split, load
 from repro.errors import InputError
 from repro.models.blocks import BasicBlock
-from repro.openmp import spin_settings
+from repro.runtime.openmp import spin_settings
 from tests.runs import config
 
 GPU = {"device": "cuda", "best_step": "graph", "step_modes": ["eager", "graph", "compile"]}

@@ -23,10 +23,10 @@ from repro.bench.photos import SwitchedFeed, loader, read_ahead_steps, sample, t
 from repro.bench.reference import reference
 from repro.bench.rig import alternate
 from repro.bench.tables import limit_words, report, summary_line
-from repro.cli import main
-from repro.config import RunConfig
+from repro.cli.main import main
+from repro.config.run import RunConfig
 from repro.data import PhotoSplit
-from repro.data.transforms import PixelStats
+from repro.data.augment import PixelStats
 from repro.errors import InputError
 from tests.photos import CLASSES, make_imagenet, truncate
 

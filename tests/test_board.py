@@ -12,12 +12,12 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import metadata
 
-from repro import board
-from repro.board import FOLDER, VIEW, families, launch, serve, write_summaries
-from repro.cli import main
+from repro.cli.main import main
+from repro.engine.tensorboard import Events
 from repro.errors import InputError, RunError
-from repro.events import Events
-from repro.records import read_records
+from repro.report import tensorboard as board
+from repro.report.tensorboard import FOLDER, VIEW, families, launch, serve, write_summaries
+from repro.results.read import read_records
 from tests.planted import DEMO, plant
 from tests.planted_figures import plant_constructed, plant_responses
 
@@ -130,7 +130,7 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
 
 def test_summaries_need_no_torch(tmp_path):
     code = (
-        "import sys; from pathlib import Path; from repro.board import write_summaries\n"
+        "import sys; from pathlib import Path; from repro.report.tensorboard import write_summaries\n"
         f"write_summaries(Path({str(tmp_path)!r})); print('torch' in sys.modules)"
     )
     sweep(tmp_path)

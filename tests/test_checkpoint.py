@@ -13,8 +13,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from repro import checkpoint
 from repro.errors import RunError
+from repro.runtime import checkpoint
 
 
 def fill(folder: Path, *steps: int) -> None:

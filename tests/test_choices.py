@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from repro.choices import EXPERIMENT, Choice, choices, to_text
-from repro.cli import main
-from repro.compose import plan
-from repro.records import Record, read_records
+from repro.cli.main import main
+from repro.config.compose import plan
+from repro.report.choices import EXPERIMENT, Choice, choices, to_text
+from repro.results.read import Record, read_records
 from tests.planted import plant
 
 USUAL = {"plain-20": 9.0, "plain-56": 13.0, "ResNet-20": 8.5}

@@ -9,16 +9,16 @@ import shutil
 
 import pytest
 
-from repro.claims.command import answer
-from repro.claims.quantities import quantity
-from repro.claims.render import explain, to_json, to_markdown, to_text
-from repro.claims.verdicts import check, command
-from repro.claims.wording import verdict_text
-from repro.compose import plan
-from repro.config import NUMERICS_VERSION
+from repro.cli.check import answer
+from repro.config.compose import plan
+from repro.config.run import NUMERICS_VERSION
 from repro.errors import InputError
-from repro.paper.claims import load_claims
-from repro.records import read_curve, read_records
+from repro.papers.claims import load_claims
+from repro.report.claims.format import explain, to_json, to_markdown, to_text
+from repro.report.claims.quantities import quantity
+from repro.report.claims.verdicts import check, command
+from repro.report.claims.wording import verdict_text
+from repro.results.read import read_curve, read_records
 from tests.planted import DEMO, edit
 from tests.planted_claims import finding, plant_group, plant_paper, verdicts
 from tests.planted_claims import plant_seeds as plant

@@ -9,14 +9,14 @@ import subprocess
 
 import pytest
 
-from repro.claims.absent import absent
-from repro.claims.command import answer
-from repro.claims.evidence import gather
-from repro.claims.verdicts import check
-from repro.claims.wording import verdict_text
-from repro.config import NUMERICS_VERSION
-from repro.paper.claims import load_claims
-from repro.records import read_records
+from repro.cli.check import answer
+from repro.config.run import NUMERICS_VERSION
+from repro.papers.claims import load_claims
+from repro.report.claims.absent import absent
+from repro.report.claims.evidence import gather
+from repro.report.claims.verdicts import check
+from repro.report.claims.wording import verdict_text
+from repro.results.read import read_records
 from tests.planted_claims import plant_group
 
 OLD = NUMERICS_VERSION - 1
@@ -126,7 +126,7 @@ def test_a_record_that_was_committed_and_deleted_is_named(tmp_path):
 
 
 def test_without_git_nothing_is_said_of_what_was_deleted(tmp_path, monkeypatch):
-    monkeypatch.setattr("repro.claims.absent.git", lambda *words: None)
+    monkeypatch.setattr("repro.report.claims.absent.git", lambda *words: None)
     assert absent(CLAIMS, (), (), tmp_path) == []
 
 

@@ -8,12 +8,12 @@ import shutil
 import numpy
 import pytest
 
-from repro.compose import plan
-from repro.config import later_defaults, recipe_of
+from repro.config.compose import plan
+from repro.config.paths import shared_dir
+from repro.config.run import later_defaults, recipe_of
 from repro.errors import InputError
-from repro.paper import load_recipe, load_table
-from repro.paper.claims import load_claims
-from repro.resources import shared_dir
+from repro.papers import load_recipe, load_table
+from repro.papers.claims import load_claims
 
 DETECTION = {
     "voc_gain",

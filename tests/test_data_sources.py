@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from repro.data import cifar10
-from repro.data.fetch import fetch_cifar10
-from repro.data.sources import NpmPackage, Progress, npm_reason
+from repro.data.cifar import arrays as cifar10
+from repro.data.cifar.fetch import fetch_cifar10
+from repro.data.cifar.sources import NpmPackage, Progress, npm_reason
 from repro.errors import InputError
 from tests.hosts import Shelf, Words, archive, assert_complete, lay_part, posix
 from tests.tiny_cifar10 import npm_tarball

@@ -11,10 +11,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from repro.config import DataConfig
+from repro.config.run import DataConfig
 from repro.data import Split
-from repro.data.stream import TrainStream
-from repro.data.transforms import Draws, augment, draw_epoch, normalize, pixel_stats
+from repro.data.augment import Draws, augment, draw_epoch, normalize, pixel_stats
+from repro.data.in_memory import TrainStream
 from tests.runs import config
 
 

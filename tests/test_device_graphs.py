@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from repro.device.graphs import WARMUP_CALLS, no_collection, record_graph
+from repro.runtime.cuda_graphs import WARMUP_CALLS, no_collection, record_graph
 
 
 class Cycle:
@@ -44,7 +44,7 @@ def recording(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     monkeypatch.setattr("torch.cuda.stream", contextlib.nullcontext)
     monkeypatch.setattr("torch.cuda.CUDAGraph", object)
     monkeypatch.setattr("torch.cuda.graph", graph)
-    monkeypatch.setattr("repro.device.graphs._side_stream", lambda device: stream)
+    monkeypatch.setattr("repro.runtime.cuda_graphs._side_stream", lambda device: stream)
     return seen
 
 

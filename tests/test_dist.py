@@ -10,19 +10,19 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from repro import checkpoint, dist
-from repro.config import RunConfig
+from repro.config.run import RunConfig
 from repro.data import Split, load
-from repro.data.stream import MemoryImages, TrainStream, to_device
-from repro.data.transforms import generator_for
+from repro.data.augment import generator_for
+from repro.data.in_memory import MemoryImages, TrainStream, to_device
+from repro.engine.optim import build_optimizer, load_optimizer, set_lr
+from repro.engine.run import run
+from repro.engine.step import EagerStep, StepResult, build_step
 from repro.errors import AloneError, InputError, RunError
-from repro.evaluate import Evaluator, recompute_batch_norm
-from repro.metrics import Counts
+from repro.evaluation.counts import Counts
+from repro.evaluation.single_crop import Evaluator, recompute_batch_norm
 from repro.models import build_model
-from repro.optim import build_optimizer, load_optimizer, set_lr
-from repro.records import read_record
-from repro.run import run
-from repro.step import EagerStep, StepResult, build_step
+from repro.results.read import read_record
+from repro.runtime import checkpoint, distributed
 from tests.ranks import on_ranks
 from tests.runs import StopAfter, config
 
@@ -38,7 +38,7 @@ def test_what_all_ranks_hear_of_is_no_longer_met_alone() -> None:
         raise AloneError("an image can no longer be read")
 
     with pytest.raises(RunError, match="an image can no longer be read") as caught:
-        dist.agreed(fail)
+        distributed.agreed(fail)
     assert type(caught.value) is RunError
 
 
@@ -67,7 +67,7 @@ def averaged_gradients(of: RunConfig) -> list[float]:
     parameters = list(training.model.parameters())
     for number, parameter in enumerate(parameters, 1):
         parameter.grad = torch.full_like(parameter, number)
-    if dist.rank() == 1:
+    if distributed.rank() == 1:
         parameters[0].grad = None
     step._average(step._mean)
     return [float(p.grad.flatten()[0]) for p in parameters if p.grad is not None]
@@ -84,7 +84,7 @@ class Training:
         self.model.recompute = of.execution.checkpoint_activations
         self.model.to(memory_format=torch.channels_last)
         self.optimizer = build_optimizer(self.model, of.optim)
-        self.stream = TrainStream(dataset.train, of.data, batch_size, 0, device, dist.rank(), dist.size())
+        self.stream = TrainStream(dataset.train, of.data, batch_size, 0, device, distributed.rank(), distributed.size())
         self.step = build_step(mode, self.model, self.optimizer, self.stream, of.optim.precision, 20)
         images, labels = to_device(dataset.eval, device)
         self.evaluate = Evaluator(self.model, MemoryImages(images, labels), self.stream.stats, 40, "fp32")
@@ -183,7 +183,7 @@ def single_steps(folder: Path, configs: dict[int, RunConfig]) -> dict[int, list[
         found[group] = []
         for step in range(5):
             path = folder / f"{group}_{step}.pt"
-            if dist.size() == 1:
+            if distributed.size() == 1:
                 torch.save([training.model.state_dict(), training.optimizer.state_dict()], path)
             else:
                 model, optimizer = torch.load(path)
@@ -298,7 +298,7 @@ def test_devices_are_not_science(tmp_path: Path) -> None:
 def go(of: RunConfig, times: int | None, said: list[str]) -> dict[str, Any] | None:
     """One run; the last rank alone is asked to stop."""
     dataset = load(of.data, of.paths.data, may_fetch=False)
-    stopper = StopAfter(times if dist.rank() == dist.size() - 1 else None)
+    stopper = StopAfter(times if distributed.rank() == distributed.size() - 1 else None)
     return run(of, dataset, "repro run …", stopper, said.append)
 
 
@@ -310,7 +310,7 @@ def whole_runs(folder: Path) -> dict[str, Any]:
     while go(broken, 0, said) is None:
         found["pieces"] += 1
     go(bad, 0, [])
-    dist.on_first(lambda: spoil(bad))
+    distributed.on_first(lambda: spoil(bad))
     with pytest.raises(RunError) as error:
         go(bad, None, [])
     return found | {"said": said, "error": str(error.value)}
@@ -384,22 +384,22 @@ def test_one_process_does_not_pass_for_several(tmp_path: Path) -> None:
 
 def agreements() -> dict[str, Any]:
     def fail() -> None:
-        if dist.rank() == 1:
+        if distributed.rank() == 1:
             raise InputError("no room on rank 1")
 
     done: list[int] = []
-    dist.on_first(lambda: done.append(dist.rank()))
+    distributed.on_first(lambda: done.append(distributed.rank()))
     with pytest.raises(InputError, match="no room on rank 1"):
-        dist.agreed(fail)
-    tensor = torch.full((2, 3, 4, 4), float(dist.rank())).contiguous(memory_format=torch.channels_last)
-    dist.copy_from_first([tensor])
-    mean = torch.tensor([float(dist.rank()), 4.0])
-    dist.average([mean])
+        distributed.agreed(fail)
+    tensor = torch.full((2, 3, 4, 4), float(distributed.rank())).contiguous(memory_format=torch.channels_last)
+    distributed.copy_from_first([tensor])
+    mean = torch.tensor([float(distributed.rank()), 4.0])
+    distributed.average([mean])
     return {
         "done": done,
-        "any": [dist.on_any(dist.rank() == 1), dist.on_any(False)],
-        "shared": dist.shared({"from": dist.rank()}),
-        "total": dist.total([1, 2**50, dist.rank()]),
+        "any": [distributed.on_any(distributed.rank() == 1), distributed.on_any(False)],
+        "shared": distributed.shared({"from": distributed.rank()}),
+        "total": distributed.total([1, 2**50, distributed.rank()]),
         "copied": tensor.unique().tolist(),
         "mean": mean.tolist(),
     }

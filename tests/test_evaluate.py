@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from repro.data.stream import MemoryImages
-from repro.data.transforms import PixelStats, normalize
-from repro.evaluate import Evaluator, recompute_batch_norm
+from repro.data.augment import PixelStats, normalize
+from repro.data.in_memory import MemoryImages
+from repro.evaluation.single_crop import Evaluator, recompute_batch_norm
 
 STATS = PixelStats(torch.full((3, 1, 1), 0.5), torch.ones(3, 1, 1))
 
@@ -71,7 +71,7 @@ def test_a_graph_gives_every_batch_its_own_counts(batch_size: int, monkeypatch: 
 
         return SimpleNamespace(replay=replay), results
 
-    monkeypatch.setattr("repro.evaluate.record_graph", record)
+    monkeypatch.setattr("repro.evaluation.single_crop.record_graph", record)
     images = torch.randint(0, 256, (101, 3, 8, 8), dtype=torch.uint8)
     evaluate = Evaluator(net(), MemoryImages(images, torch.randint(0, 10, (101,))), STATS, batch_size, "fp32")
     expected = evaluate()

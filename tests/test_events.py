@@ -7,9 +7,9 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
 
-from repro.data.transforms import PixelStats
-from repro.events import CHARTS, Events, grid
-from repro.metrics import Counts
+from repro.data.augment import PixelStats
+from repro.engine.tensorboard import CHARTS, Events, grid
+from repro.evaluation.counts import Counts
 
 EVERYTHING = {"scalars": 0, "histograms": 0, "images": 0, "tensors": 0}
 

@@ -13,9 +13,9 @@ import pandas
 import pytest
 
 from repro.errors import InputError
-from repro.export import curve_columns, curves, run_columns, runs, to_csv, write
-from repro.record import CURVE_COLUMNS
-from repro.records import read_records
+from repro.results.export import curve_columns, curves, run_columns, runs, to_csv, write
+from repro.results.read import read_records
+from repro.runtime.provenance import CURVE_COLUMNS
 from tests.planted import DEMO, edit, plant
 from tests.runs import full_disk
 

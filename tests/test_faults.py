@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import torch
 
-from repro import checkpoint
+from repro.runtime import checkpoint
 
 KILLS = int(os.environ.get("REPRO_FAULTS", "5"))
 

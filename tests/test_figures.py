@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from repro.errors import InputError
-from repro.figures import COLOURS, describe, draw, figure, names, plotted, svg
-from repro.records import Reading, read_curve, read_records
+from repro.report.figures import COLOURS, describe, draw, figure, names, plotted, svg
+from repro.results.read import Reading, read_curve, read_records
 from tests.planted import DEMO, plant, scale_science
 from tests.planted_figures import plant_constructed, plant_flow, plant_imagenet, plant_responses, with_values
 from tests.runs import full_disk
@@ -167,7 +167,7 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
 
 def test_drawing_needs_neither_torch_nor_pyplot():
     code = (
-        "import sys; from repro.records import Reading; import repro.figures as f\n"
+        "import sys; from repro.results.read import Reading; import repro.report.figures as f\n"
         "lazy = 'matplotlib' in sys.modules or 'pandas' in sys.modules; f.figure(1, Reading())\n"
         "print(lazy, sorted({'torch', 'matplotlib.pyplot'} & set(sys.modules)))"
     )

@@ -12,14 +12,14 @@ import pytest
 from filelock import FileLock
 from torch.utils.tensorboard import SummaryWriter
 
-from repro.config import RunConfig
+from repro.cli.status import statuses
+from repro.config.run import RunConfig
 from repro.errors import InputError
-from repro.launch import Result, launch
 from repro.launch.attempts import Outcome, attempt
-from repro.publish import plan_publication, publish
-from repro.record import environment, uncounted
-from repro.records import read_records
-from repro.status import statuses
+from repro.launch.plan import Result, launch
+from repro.results.publish import plan_publication, publish
+from repro.results.read import read_records
+from repro.runtime.provenance import environment, uncounted
 from tests.runs import configs
 
 
@@ -67,7 +67,7 @@ def test_after_a_fault_of_the_process_the_rest_goes_on_in_another(
         assert config.seed < 2, "the process cannot be trusted any more"
         return real(config, *rest) if config.seed == 0 else Outcome("failed", "an illegal access", sound=False)
 
-    monkeypatch.setattr("repro.launch.attempt", spoiled)
+    monkeypatch.setattr("repro.launch.plan.attempt", spoiled)
     result, said, finished = go(runs)
     assert result.failed == {runs[1].run_id: "an illegal access"}
     assert [c.seed for c in finished] == [0, 2]

@@ -8,11 +8,11 @@ from typing import NoReturn
 import pytest
 import torch
 
-from repro.config import RunConfig
+from repro.config.run import RunConfig
 from repro.errors import InputError, RunError
 from repro.launch.attempts import Outcome, attempt
-from repro.lock import hold
-from repro.stop import Stopper
+from repro.runtime.lock import hold
+from repro.runtime.stop import Stopper
 from tests.runs import config
 
 

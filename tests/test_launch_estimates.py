@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from repro.cli import main
-from repro.config import RunConfig
+from repro.cli.main import main
+from repro.config.run import RunConfig
 from repro.launch.estimates import PlanProgress, forecast, longest_first
-from repro.launch.places import Place
 from repro.launch.pool import Pool
-from repro.record import write_json
+from repro.launch.slots import Place
+from repro.runtime.provenance import write_json
 from tests.runs import configs
 
 
@@ -47,7 +47,9 @@ def test_all_of_the_papers_runs_start_in_the_order_of_their_worth(
         queued.extend(waiting)
 
     monkeypatch.setattr(Pool, "train", train)
-    monkeypatch.setattr("repro.launch.seconds_of", lambda runs, _: {run.run_id: float(run.model.depth) for run in runs})
+    monkeypatch.setattr(
+        "repro.launch.plan.seconds_of", lambda runs, _: {run.run_id: float(run.model.depth) for run in runs}
+    )
     words = ("exp=cifar_paper", "execution.parallel=2", "data=synthetic", "scale=smoke", "execution.progress=none")
     assert main(["run", *words, "device=cpu", "execution.threads=1", f"paths.work={tmp_path}"]) == 0
     depths = [(run.model.label, run.seed) for run in queued]

@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from repro import launch
-from repro.config import RunConfig
-from repro.device.mps import mps
+from repro.config.run import RunConfig
 from repro.errors import InputError
-from repro.launch.places import Place, places_for, share_of, share_processors, shared_gpus, visible_gpus
+from repro.launch import plan as launch
+from repro.launch.slots import Place, places_for, share_of, share_processors, shared_gpus, visible_gpus
+from repro.runtime.nvidia_mps import mps
 from tests.runs import config, configs
 
 
 @pytest.fixture
 def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("repro.launch.places.pick_device", lambda _: torch.device("cuda"))
+    monkeypatch.setattr("repro.launch.slots.pick_device", lambda _: torch.device("cuda"))
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
@@ -60,9 +60,9 @@ def test_runs_that_share_a_gpu_get_processes_where_mps_starts_and_threads_elsewh
     control.write_text(f'#!/bin/sh\n[ "$1" = -d ] || read word\necho "$1$word $CUDA_MPS_PIPE_DIRECTORY" >> {log}\n')
     control.chmod(0o755)
     some = runs(tmp_path, "execution.runs_per_gpu=2", f"paths.work={os.path.relpath(tmp_path / 'w')}")
-    monkeypatch.setattr("repro.device.mps.LONGEST_PATH", 1000)
+    monkeypatch.setattr("repro.runtime.nvidia_mps.LONGEST_PATH", 1000)
     client = f"import os; print('client', os.environ['CUDA_MPS_PIPE_DIRECTORY'], file=open({str(log)!r}, 'a'))"
-    monkeypatch.setattr("repro.device.mps.CLIENT", client)
+    monkeypatch.setattr("repro.runtime.nvidia_mps.CLIENT", client)
     places = places_for(some)
     with shared_gpus(places, some) as found:
         assert found == (places, {}), "there is no MPS here"
@@ -74,7 +74,7 @@ def test_runs_that_share_a_gpu_get_processes_where_mps_starts_and_threads_elsewh
     assert log.read_text().splitlines() == [f"-d {pipe}", f"client {pipe}", f"quit {pipe}"]
     assert not Path(pipe).exists()
     # The daemon starts and its server does not, as in some containers: no client gets a GPU.
-    monkeypatch.setattr("repro.device.mps.CLIENT", f"{client}; raise SystemExit(1)")
+    monkeypatch.setattr("repro.runtime.nvidia_mps.CLIENT", f"{client}; raise SystemExit(1)")
     with shared_gpus(places, some) as found:
         assert found == (places, {})
         assert log.read_text().splitlines()[3:] == [f"-d {pipe}", f"client {pipe}", f"quit {pipe}"], "it is ended first"

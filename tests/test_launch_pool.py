@@ -20,14 +20,15 @@ from typing import Any
 import pytest
 import torch
 
-from repro import checkpoint, worker
-from repro.board import SUFFIX
-from repro.config import RunConfig
-from repro.launch import Result, launch
+from repro.cli.status import statuses
+from repro.config.run import RunConfig
+from repro.launch import worker
 from repro.launch.attempts import Outcome
-from repro.launch.places import Place
+from repro.launch.plan import Result, launch
 from repro.launch.pool import Worker
-from repro.status import statuses
+from repro.launch.slots import Place
+from repro.report.tensorboard import SUFFIX
+from repro.runtime import checkpoint
 from tests.runs import configs
 
 TRAINING = {
@@ -114,13 +115,13 @@ def workers(folder: Path) -> set[int]:
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
             words = path.read_bytes().decode().split("\0")
-            if "repro.worker" in words and str(folder / "work") in words:
+            if "repro.launch.worker" in words and str(folder / "work") in words:
                 found.add(int(path.parent.name))
     return found
 
 
 def fake_places(monkeypatch: pytest.MonkeyPatch, *places: Place) -> None:
-    monkeypatch.setattr("repro.launch.places_for", lambda _: list(places))
+    monkeypatch.setattr("repro.launch.plan.places_for", lambda _: list(places))
 
 
 @pytest.fixture(scope="module")
@@ -196,7 +197,7 @@ def test_a_worker_sees_the_gpu_of_its_place_alone(tmp_path: Path, monkeypatch: p
 
 def test_a_worker_sees_to_its_signals_and_its_output_before_it_imports_torch() -> None:
     """What a library prints while it is imported must not stand among the messages."""
-    code = "import sys, repro.worker; sys.exit('torch' in sys.modules)"
+    code = "import sys, repro.launch.worker; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from repro.data.transforms import generator_for
+from repro.data.augment import generator_for
 from repro.models import build_model
 from repro.models.blocks import BasicBlock, GroupBatchNorm2d, PaddedIdentity
 from repro.models.count import measure

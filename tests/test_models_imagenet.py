@@ -11,13 +11,13 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
-from repro.config import IMAGENET_DEPTHS, ModelConfig
-from repro.data.transforms import generator_for
+from repro.config.run import IMAGENET_DEPTHS, ModelConfig
+from repro.data.augment import generator_for
 from repro.errors import InputError
 from repro.models import build_model
 from repro.models.blocks import BlockNet, Bottleneck, PaddedIdentity
 from repro.models.count import activation_bytes, measure
-from repro.models.foreign_names import from_torchvision, to_torchvision
+from repro.models.foreign_weights import from_torchvision, to_torchvision
 
 BASE = ModelConfig("imagenet_resnet", 34, "A", "stride", "he_fan_in", 2, 0.1, 1e-5)
 

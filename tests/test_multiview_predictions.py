@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from repro.errors import InputError, RunError
-from repro.multiview.predictions import Made, Predictions, count_errors, digest_of_images, path_of, read, write
-from repro.retest.ensemble import mean_scores
+from repro.evaluation.ensemble import mean_scores
+from repro.evaluation.predictions import Made, Predictions, count_errors, digest_of_images, path_of, read, write
 
 MADE = Made(
     run_id="imagenet-resnet18-s0-0123abcd",

@@ -12,16 +12,17 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms import TenCrop, v2
 
-from repro import dist, multiview
-from repro.config import RunConfig
+from repro.config.run import RunConfig
 from repro.data import Dataset, PhotoSplit, load
-from repro.data.decode import load_resized
-from repro.data.transforms import generator_for
+from repro.data.augment import generator_for
+from repro.data.imagenet.decode import load_resized
 from repro.errors import RunError
+from repro.evaluation import multi_crop as multiview
+from repro.evaluation import predictions, scoring
+from repro.evaluation.crops import centre_crop, crop_scores, dense_scores, ten_crops, training_map, whole_scores
 from repro.models import build_model
 from repro.models.blocks import BlockNet
-from repro.multiview import predictions, scoring
-from repro.multiview.views import centre_crop, crop_scores, dense_scores, ten_crops, training_map, whole_scores
+from repro.runtime import distributed
 from tests.pictures import draw, folder
 from tests.ranks import on_ranks
 from tests.runs import photo_config
@@ -267,7 +268,7 @@ class SmallNet(BlockNet):
 
 def on_this_rank(root: str) -> tuple[list[dict[str, Any]], list[int]]:
     """The entries, and the positions of the images that this rank has."""
-    of = photo_config(Path(root), f"paths.work={root}/work{dist.size()}")
+    of = photo_config(Path(root), f"paths.work={root}/work{distributed.size()}")
     dataset = load(of.data, of.paths.data, may_fetch=False, workers=0, cache=Path(root) / "cache")
     net = SmallNet(dataset.num_classes)
     images = multiview.photographs(dataset, of, torch.device("cpu")).images

@@ -8,9 +8,15 @@ import sys
 
 import pytest
 
-from repro.openmp import BOUNDED, SETTINGS, bound_spinning, spin_settings
+from repro.runtime.openmp import BOUNDED, SETTINGS, bound_spinning, spin_settings
 
-ENTRIES = ("repro.cli", "repro.worker", "repro.ddp_worker", "repro.slurm_job", "repro.bench.worker")
+ENTRIES = (
+    "repro.cli.main",
+    "repro.launch.worker",
+    "repro.launch.torchrun_worker",
+    "repro.launch.slurm.job",
+    "repro.bench.worker",
+)
 
 LOOK = """
 import importlib, os, sys
@@ -43,7 +49,7 @@ def test_spinning_is_bounded_before_torch_is_imported(module: str) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks GNU's runtime")
 def test_the_runtime_of_torch_takes_the_bound() -> None:
-    shown = run_python("import repro.device", OMP_DISPLAY_ENV="VERBOSE")
+    shown = run_python("import repro.runtime.device", OMP_DISPLAY_ENV="VERBOSE")
     assert "GOMP_SPINCOUNT = '10000'" in shown
 
 

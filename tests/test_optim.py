@@ -11,11 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from repro.compose import plan
-from repro.config import RunConfig
-from repro.data.transforms import generator_for
+from repro.config.compose import plan
+from repro.config.run import RunConfig
+from repro.data.augment import generator_for
+from repro.engine.optim import (
+    build_optimizer,
+    count_plateaus,
+    first_warmup_end,
+    load_optimizer,
+    lr_at,
+    set_lr,
+    warmup_kind,
+)
 from repro.models import build_model
-from repro.optim import build_optimizer, count_plateaus, first_warmup_end, load_optimizer, lr_at, set_lr, warmup_kind
 
 
 def run(*words: str) -> RunConfig:

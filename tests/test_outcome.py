@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from repro.data import load
-from repro.metrics import Counts
-from repro.outcome import make_record
-from repro.train import UNKNOWN, CurveRow, TrainState
+from repro.engine.loop import UNKNOWN, CurveRow, TrainState
+from repro.engine.record import make_record
+from repro.evaluation.counts import Counts
 from tests.runs import config
 
 

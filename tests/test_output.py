@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from repro.output import ERRORS, Outlet, steady
+from repro.runtime.output import ERRORS, Outlet, steady
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full")
 

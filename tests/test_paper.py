@@ -7,10 +7,10 @@ import shutil
 
 import pytest
 
-from repro.config import DataConfig, EvalConfig, ModelConfig, OptimConfig, later_defaults
+from repro.config.paths import shared_dir
+from repro.config.run import DataConfig, EvalConfig, ModelConfig, OptimConfig, later_defaults
 from repro.errors import InputError
-from repro.paper import Published, figure_numbers, load_figure, load_recipe, load_table, table_numbers
-from repro.resources import shared_dir
+from repro.papers import Published, figure_numbers, load_figure, load_recipe, load_table, table_numbers
 from tests.planted import planted_config
 
 

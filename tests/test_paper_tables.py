@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from repro.compose import plan
-from repro.config import RunConfig, later_defaults, recipe_of
-from repro.paper import load_recipe, load_table, table_numbers
+from repro.config.compose import plan
+from repro.config.run import RunConfig, later_defaults, recipe_of
+from repro.papers import load_recipe, load_table, table_numbers
 
 ROWS = {1: 8, 2: 4, 3: 10, 4: 10, 5: 6, 6: 12, 7: 4, 8: 2, 9: 8, 10: 3, 11: 3, 12: 3, 13: 6, 14: 4}
 SUMS = {

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from repro.cli import main
-from repro.config import RunConfig
+from repro.cli.main import main
+from repro.config.run import RunConfig
 from repro.data import load
-from repro.records import read_record
-from repro.run import run
-from repro.stop import Stopper
+from repro.engine.run import run
+from repro.results.read import read_record
+from repro.runtime.stop import Stopper
 from tests.photos import make_tiny
 from tests.runs import StopAfter, config, same_weights
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 
-from repro import checkpoint
 from repro.data import load
-from repro.run import run
-from repro.stop import Stopper
+from repro.engine.run import run
+from repro.runtime import checkpoint
+from repro.runtime.stop import Stopper
 from tests.runs import config
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from repro.cli import main
+from repro.cli.main import main
 from repro.errors import InputError
-from repro.publish import plan_publication, publish
-from repro.published import beside_published
-from repro.records import read_records
+from repro.results.compare import beside_published
+from repro.results.publish import plan_publication, publish
+from repro.results.read import read_records
 from tests.planted import DEMO, edit, plant
 from tests.planted_imagenet import plant_ensemble, plant_imagenet
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from repro import record
 from repro.errors import InputError, RunError
+from repro.runtime import provenance as record
 
 
 def test_the_environment_may_stand_in_for_git(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import shutil
 import pytest
 
 from repro.errors import InputError
-from repro.render import PARTS, pages_of, read_evidence, render, verify
+from repro.report.render import PARTS, pages_of, read_evidence, render, verify
 from tests.planted import edit, plant
 from tests.rendered import plant_some, short_table_1
 

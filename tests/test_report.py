@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from repro.compose import plan
-from repro.records import read_records
-from repro.render import read_evidence
-from repro.report.commands import repeat
-from repro.report.page import TEMPLATES, sentence
-from repro.report.runs import _started
-from repro.report.shapes import Cell, Comparison, Finding
+from repro.config.compose import plan
+from repro.report.html.commands import repeat
+from repro.report.html.page import TEMPLATES, sentence
+from repro.report.html.runs import _started
+from repro.report.html.view_models import Cell, Comparison, Finding
+from repro.report.render import read_evidence
+from repro.results.read import read_records
 from tests.planted import edit, plant
 from tests.rendered import plant_some, short_table_1
 

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from repro.config import NUMERICS_VERSION
+from repro.config.run import NUMERICS_VERSION
 from repro.errors import InputError
-from repro.paper import load_recipe
-from repro.records import read_curve, read_records
-from repro.results import departures, proxy_scales, scale_label, select, summarize
+from repro.papers import load_recipe
+from repro.results.read import read_curve, read_records
+from repro.results.select import departures, proxy_scales, scale_label, select, summarize
 from tests.planted import DEMO, edit, plant, scale_science
 
 RECIPE = load_recipe("cifar10_recipe").fields

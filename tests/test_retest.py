@@ -13,21 +13,21 @@ import pytest
 import torch
 import torchvision
 
-from repro import checkpoint
-from repro.cli import main
-from repro.config import RunConfig
+from repro.cli.main import main
+from repro.config.run import RunConfig
 from repro.data import load
-from repro.ensembles import plan_ensembles, publish_ensembles, read_ensembles
+from repro.engine.run import run
 from repro.errors import InputError
+from repro.evaluation import predictions
+from repro.evaluation.command import Request, evaluate
+from repro.evaluation.trained import publish_weights
 from repro.models import build_model
-from repro.multiview import predictions
-from repro.publish import plan_publication, publish
-from repro.record import read_json, write_json
-from repro.records import read_record
-from repro.retest import Request, evaluate
-from repro.retest.trained import publish_weights
-from repro.run import run
-from repro.stop import Stopper
+from repro.results.ensembles import plan_ensembles, publish_ensembles, read_ensembles
+from repro.results.publish import plan_publication, publish
+from repro.results.read import read_record
+from repro.runtime import checkpoint
+from repro.runtime.provenance import read_json, write_json
+from repro.runtime.stop import Stopper
 from tests.pictures import folder
 from tests.planted import edit
 from tests.runs import config, photo_config

@@ -24,10 +24,10 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from repro.errors import InputError
+from repro.evaluation.command import Request, evaluate
+from repro.evaluation.weight_files import COUNTERS, read_weights
+from repro.evaluation.weight_origins import origin_of
 from repro.models.blocks import BlockNet
-from repro.retest import Request, evaluate
-from repro.retest.origins import origin_of
-from repro.retest.weight_files import COUNTERS, read_weights
 from tests.nets import trained_net
 
 NET = trained_net(8)

@@ -19,14 +19,14 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.summary.writer import event_file_writer
 
-from repro import checkpoint
-from repro.config import RunConfig
+from repro.config.run import RunConfig
 from repro.data import Dataset, load
+from repro.engine.run import run
 from repro.errors import InputError, RunError
-from repro.record import environment
-from repro.records import read_record
-from repro.run import run
-from repro.stop import Stopper
+from repro.results.read import read_record
+from repro.runtime import checkpoint
+from repro.runtime.provenance import environment
+from repro.runtime.stop import Stopper
 from tests.runs import StopAfter, config, same_weights, weights
 
 
@@ -117,7 +117,7 @@ def test_the_log_interval_moves_no_number(tmp_path: Path) -> None:
 
 
 def test_until_80_keeps_its_step_in_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("repro.train.WARMUP_ERROR", 101.0)  # the first look ends it
+    monkeypatch.setattr("repro.engine.loop.WARMUP_ERROR", 101.0)  # the first look ends it
     words = ["optim.warmup=until_80", "optim.steps=60", "optim.milestones=[]", "optim.warmup_lr=0.05"]
     whole, broken = config(tmp_path / "1", *words), config(tmp_path / "2", *words)
     go(whole)

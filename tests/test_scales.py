@@ -7,10 +7,10 @@ import sys
 
 import pytest
 
-from repro.compose import choices, plan
-from repro.config import later_defaults, recipe_of
-from repro.paper import load_recipe
-from repro.scales import fitted_experiments, own_recipe
+from repro.config.compose import choices, plan
+from repro.config.run import later_defaults, recipe_of
+from repro.papers import load_recipe
+from repro.results.scales import fitted_experiments, own_recipe
 
 IMAGENET = ("model=imagenet_resnet", "optim=imagenet_sgd", "eval=imagenet")
 FITTED = [(scale, exp) for scale in choices("scale") for exp in fitted_experiments(scale)]
@@ -43,5 +43,5 @@ def test_a_scale_that_has_no_file_sets_nothing() -> None:
 
 
 def test_reading_a_scale_needs_neither_hydra_nor_torch() -> None:
-    code = "import sys, repro.results; print(sorted({'hydra', 'omegaconf', 'torch'} & set(sys.modules)))"
+    code = "import sys, repro.results.select; print(sorted({'hydra', 'omegaconf', 'torch'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

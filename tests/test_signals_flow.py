@@ -12,13 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from repro.data import load
-from repro.data.inputs import train_feed
-from repro.data.transforms import generator_for
+from repro.data.augment import generator_for
+from repro.data.per_rank import train_feed
+from repro.engine.optim import build_optimizer
+from repro.engine.step import EagerStep
+from repro.evaluation.gradient_flow import measure_flow
 from repro.models import build_model
 from repro.models.blocks import BlockNet, GroupBatchNorm2d
-from repro.optim import build_optimizer
-from repro.signals.flow import measure_flow
-from repro.step import EagerStep
 from tests.nets import net_config, trained_net
 from tests.ranks import on_ranks
 from tests.runs import config
@@ -166,7 +166,7 @@ def test_recomputed_activations_give_the_same_figures(tmp_path: Path) -> None:
 
 
 def flow_on_this_rank(num_ranks: int, group_size: int) -> list[dict[str, str | float]]:
-    from repro import dist
+    from repro.runtime import distributed
 
     model = trained_net(8)
     for layer in model.modules():
@@ -174,7 +174,7 @@ def flow_on_this_rank(num_ranks: int, group_size: int) -> list[dict[str, str | f
             layer.group_size = group_size
     images, labels = batch(16)
     part = 16 // num_ranks
-    here = slice(dist.rank() * part, (dist.rank() + 1) * part)
+    here = slice(distributed.rank() * part, (distributed.rank() + 1) * part)
     return measure_flow(model, images[here], labels[here], "fp32")
 
 

@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from repro.data.stream import MemoryImages
-from repro.data.transforms import PixelStats, normalize
+from repro.data.augment import PixelStats, normalize
+from repro.data.in_memory import MemoryImages
+from repro.evaluation.layer_responses import layer_responses
+from repro.evaluation.layer_statistics import Moments, moments, var_mean
 from repro.models.blocks import BasicBlock, BlockNet
-from repro.signals import Moments, moments, var_mean
-from repro.signals.responses import layer_responses
 from tests.nets import trained_net
 from tests.ranks import on_ranks
 

@@ -172,7 +172,7 @@ def job_of(cluster: Cluster, work: Path, run_id: str) -> tuple[str, str]:
 
 def run_ids(words: list[str]) -> list[str]:
     """The runs of a command, by seed."""
-    from repro.compose import plan
+    from repro.config.compose import plan
 
     return [config.run_id for config in plan(words[4:]).runs]
 

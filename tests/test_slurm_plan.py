@@ -11,15 +11,19 @@ from typing import Any
 
 import pytest
 
-from repro import slurm, slurm_collect, slurm_job, slurm_node, slurm_submit
-from repro.cli import main
-from repro.config import RunConfig
+from repro.cli.main import main
+from repro.config.execution import ExecutionConfig
+from repro.config.run import RunConfig
 from repro.errors import InputError, RunError
-from repro.execution import ExecutionConfig
-from repro.launch import Result
-from repro.slurm import Job, Submission, read_queue
-from repro.slurm_job import ShardJob, for_job
-from repro.slurm_submit import parameters, shards
+from repro.launch.plan import Result
+from repro.launch.slurm import collect as slurm_collect
+from repro.launch.slurm import job as slurm_job
+from repro.launch.slurm import jobs as slurm
+from repro.launch.slurm import node as slurm_node
+from repro.launch.slurm import submit as slurm_submit
+from repro.launch.slurm.job import ShardJob, for_job
+from repro.launch.slurm.jobs import Job, Submission, read_queue
+from repro.launch.slurm.submit import parameters, shards
 from tests.runs import configs
 
 ON_SLURM = ("execution=slurm", "execution.slurm.poll_seconds=0.001")
@@ -166,7 +170,7 @@ def test_the_first_node_hosts_the_meeting_whatever_its_name_resolves_to(
         given.extend(words)
         return 0
 
-    monkeypatch.setattr("repro.torchrun.main", agent)
+    monkeypatch.setattr("repro.launch.torchrun.main", agent)
     monkeypatch.setenv("SLURM_NODEID", node)
     monkeypatch.setenv("REPRO_LAUNCHER", "1")
     assert slurm_node.main(["--nnodes=2", "job.json"]) == 0
@@ -485,7 +489,7 @@ def training(monkeypatch: pytest.MonkeyPatch, *results: Result | signal.Signals)
             raise AssertionError("the signal was not heard")
         return result
 
-    monkeypatch.setattr("repro.launch.launch", launch)
+    monkeypatch.setattr("repro.launch.plan.launch", launch)
     return calls
 
 
@@ -589,7 +593,7 @@ def test_a_job_that_saved_a_step_goes_back_however_often_it_was_started(
         (runs[0].work_dir / "step_00000005.pt").touch()
         return Result(exit_code=143)
 
-    monkeypatch.setattr("repro.launch.launch", launch)
+    monkeypatch.setattr("repro.launch.plan.launch", launch)
     monkeypatch.setenv("SLURM_RESTART_COUNT", "9")
     asked = answering(monkeypatch, "RUNNING")
     assert start(job) == (128 + signal.SIGUSR2, {})

@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 import torch
 
-from repro import launch
-from repro.config import RunConfig
-from repro.cost import Speed, estimate
-from repro.device import device_name
+from repro.cli.show import show
+from repro.config.run import RunConfig
+from repro.launch import plan as launch
 from repro.launch.attempts import Outcome
+from repro.launch.cost import Speed, estimate
+from repro.launch.speeds import KnownSpeed, source, speeds_of
 from repro.models.count import measure
-from repro.progress import duration
-from repro.show import show
-from repro.speeds import KnownSpeed, source, speeds_of
-from repro.stop import Stopper
+from repro.runtime.device import device_name
+from repro.runtime.progress import duration
+from repro.runtime.stop import Stopper
 from tests.planted import edit, plant
 from tests.runs import config, configs
 
@@ -29,7 +29,7 @@ IMAGES = 64_000 * 128
 
 @pytest.fixture(autouse=True)
 def measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("repro.speeds.calibrate", lambda _: MEASURED)
+    monkeypatch.setattr("repro.launch.speeds.calibrate", lambda _: MEASURED)
 
 
 def finish(work: Path, images_per_second: float, depth: int = 20, seed: int = 0, **execution: Any) -> str:

@@ -14,19 +14,19 @@ import pytest
 import torch
 from filelock import SoftFileLock
 
-from repro.config import RunConfig
+from repro.cli.show import show_statuses
+from repro.cli.status import statuses
+from repro.config.run import RunConfig
+from repro.engine.hooks import Watch
+from repro.engine.loop import TrainState
 from repro.errors import InputError, RunError
+from repro.evaluation.counts import Counts
 from repro.launch.estimates import told_by
-from repro.lock import Elsewhere, hold, is_held, owner
-from repro.metrics import Counts
-from repro.record import read_json, write_json
-from repro.show import show_statuses
-from repro.slurm import Job, Submission
-from repro.slurm_collect import step_of
-from repro.status import statuses
-from repro.stop import Stopper
-from repro.train import TrainState
-from repro.watch import Watch
+from repro.launch.slurm.collect import step_of
+from repro.launch.slurm.jobs import Job, Submission
+from repro.runtime.lock import Elsewhere, hold, is_held, owner
+from repro.runtime.provenance import read_json, write_json
+from repro.runtime.stop import Stopper
 from tests.runs import config, configs
 
 
@@ -54,7 +54,7 @@ def test_a_running_run_shows_progress_speed_time_left_and_owner(run: RunConfig) 
 def test_the_time_left_is_that_of_the_process_that_trains_now(run: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     """An earlier one was ten times slower, on a machine that was busy."""
     clock = [1000.0]
-    monkeypatch.setattr("repro.progress.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("repro.runtime.progress.time.monotonic", lambda: clock[0])
     state = TrainState(step=4, train_seconds=40.0, eval_seconds=0.0)
     net = torch.nn.Linear(1, 1)
     watch = Watch.start(run, state, "test", net, torch.optim.SGD(net.parameters()), {}, Stopper(None))
@@ -98,7 +98,7 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
 
 def test_a_lock_that_would_outlive_its_process_is_none(run: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     """What filelock falls back to where the file system has no locks: a mark that a killed process leaves behind."""
-    monkeypatch.setattr("repro.lock.FileLock", SoftFileLock)
+    monkeypatch.setattr("repro.runtime.lock.FileLock", SoftFileLock)
     (run.work_dir / "lock").unlink(missing_ok=True)
     with pytest.raises(RunError, match="has no locks"), hold(run.work_dir):
         pass

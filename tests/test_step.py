@@ -10,16 +10,16 @@ import pytest
 import torch
 
 from repro.data import Split, load
-from repro.data.stream import MemoryImages, TrainStream
-from repro.data.transforms import generator_for
-from repro.device import memory_format, set_up
+from repro.data.augment import generator_for
+from repro.data.in_memory import MemoryImages, TrainStream
+from repro.engine.optim import build_optimizer, set_lr
+from repro.engine.step import GraphStep, Step, StepResult, build_step, pick_step, step_modes
 from repro.errors import InputError
-from repro.evaluate import Evaluator
+from repro.evaluation.single_crop import Evaluator
 from repro.models import build_model
 from repro.models.blocks import BlockNet, GroupBatchNorm2d
 from repro.models.count import activation_bytes
-from repro.optim import build_optimizer, set_lr
-from repro.step import GraphStep, Step, StepResult, build_step, pick_step, step_modes
+from repro.runtime.device import memory_format, set_up
 from tests.runs import config
 
 WINDOW = 20
@@ -260,7 +260,7 @@ def test_recording_a_graph_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.M
         undo()
         return SimpleNamespace(replay=function), None
 
-    monkeypatch.setattr("repro.step.record_graph", record)
+    monkeypatch.setattr("repro.engine.step.record_graph", record)
     eager, graph = Training(tmp_path, "cpu", "eager"), Training(tmp_path, "cpu", "eager")
     graph.step = GraphStep(graph.model, graph.optimizer, graph.stream, "fp32", WINDOW)
     assert graph.train(5) == eager.train(5)

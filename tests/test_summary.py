@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from repro.records import read_records
-from repro.summary import Summary
+from repro.report.summary import Summary
+from repro.results.read import read_records
 from tests.planted import DEMO, plant
 
 

@@ -10,12 +10,12 @@ import sys
 
 import pytest
 
-from repro.config import NUMERICS_VERSION
-from repro.ensembles import read_ensembles
+from repro.config.run import NUMERICS_VERSION
 from repro.errors import InputError
-from repro.paper import load_table, table_numbers
-from repro.records import read_records
-from repro.tables import FORMATS, table, to_csv, to_latex, to_markdown
+from repro.papers import load_table, table_numbers
+from repro.report.tables import FORMATS, table, to_csv, to_latex, to_markdown
+from repro.results.ensembles import read_ensembles
+from repro.results.read import read_records
 from tests.planted import DEMO, edit, plant, scale_science
 from tests.planted_imagenet import TINY, plant_ensemble, plant_imagenet
 
@@ -235,7 +235,7 @@ def test_latex_compiles(tmp_path):
 
 def test_a_table_needs_neither_torch_nor_pandas_nor_matplotlib():
     code = (
-        "import sys; from repro.records import Reading; from repro.tables import FORMATS, table\n"
+        "import sys; from repro.results.read import Reading; from repro.report.tables import FORMATS, table\n"
         "[write(table(n, Reading())) for write in FORMATS.values() for n in range(1, 15)]\n"
         "print(sorted({'torch', 'pandas', 'matplotlib', 'hydra'} & set(sys.modules)))"
     )

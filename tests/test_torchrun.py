@@ -19,13 +19,14 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
-from repro import checkpoint, torchrun
-from repro.config import RunConfig
-from repro.ddp_worker import Request, Work, main, train_run
+from repro.config.run import RunConfig
 from repro.errors import AloneError, InputError, RunError
-from repro.lock import Elsewhere, hold, is_held
-from repro.record import read_json, write_json
-from repro.stop import Stopper
+from repro.launch import torchrun
+from repro.launch.torchrun_worker import Request, Work, main, train_run
+from repro.runtime import checkpoint
+from repro.runtime.lock import Elsewhere, hold, is_held
+from repro.runtime.provenance import read_json, write_json
+from repro.runtime.stop import Stopper
 from tests.ranks import free_port, on_ranks
 from tests.runs import config
 
@@ -202,8 +203,8 @@ def test_runs_that_did_not_end_well_end_torchrun(
     monkeypatch: pytest.MonkeyPatch, outcome: bool, code: int, asked: int
 ) -> None:
     sent: list[tuple[int, int]] = []
-    monkeypatch.setattr("repro.ddp_worker.die_with_parent", lambda: None)
-    monkeypatch.setattr("repro.ddp_worker.work_together", lambda words: outcome)
+    monkeypatch.setattr("repro.launch.torchrun_worker.die_with_parent", lambda: None)
+    monkeypatch.setattr("repro.launch.torchrun_worker.work_together", lambda words: outcome)
     monkeypatch.setattr(os, "kill", lambda *to: sent.append(to))
     for name, value in {"WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "0", "TORCHELASTIC_RUN_ID": "repro"}.items():
         monkeypatch.setenv(name, value)
@@ -229,14 +230,14 @@ def test_several_devices_of_one_machine_need_no_name_service(tmp_path: Path) -> 
 
 def endings(folder: Path) -> dict[str, tuple[str, str]]:
     """How a worker's run ends, by what is in its way."""
-    from repro import dist
+    from repro.runtime import distributed
 
     found = {}
     for name in ("done", "elsewhere", "refused", "failed", "asked"):
         of = config(folder / name, *SHORT)
-        stopper = Stopper(0.0 if name == "asked" and dist.rank() == 1 else None)
+        stopper = Stopper(0.0 if name == "asked" and distributed.rank() == 1 else None)
         with contextlib.ExitStack() as stack:
-            if dist.rank() == 1:
+            if distributed.rank() == 1:
                 of.work_dir.mkdir(parents=True)
                 if name == "refused":
                     write_json(of.work_dir / "config.json", {"fingerprint": "0" * 16})
@@ -244,7 +245,7 @@ def endings(folder: Path) -> dict[str, tuple[str, str]]:
                     (of.work_dir / "curve.csv").mkdir()
                 if name == "elsewhere":
                     stack.enter_context(hold(of.work_dir))
-            dist.agreed(lambda: None)
+            distributed.agreed(lambda: None)
             found[name] = train_run(of, "repro run …", stopper, lambda line: None)
     return found
 
@@ -297,7 +298,7 @@ def test_the_worker_that_was_killed_is_named_before_those_that_failed_after_it(
     }
 
     def fail(words: list[str]) -> None:
-        raise ChildFailedError("repro.ddp_worker", failures)
+        raise ChildFailedError("repro.launch.torchrun_worker", failures)
 
     monkeypatch.setattr("torch.distributed.run.main", fail)
     monkeypatch.setattr(torchrun, "die_with_parent", lambda parent: None)
@@ -322,7 +323,7 @@ def test_what_only_one_rank_knows_ends_its_process(tmp_path: Path, monkeypatch: 
     def alone(*_: object) -> None:
         raise AloneError("a photograph can no longer be read")
 
-    monkeypatch.setattr("repro.run.run", alone)
+    monkeypatch.setattr("repro.engine.run.run", alone)
     with pytest.raises(AloneError), Stopper(None) as stopper:
         train_run(config(tmp_path, *SHORT), "repro run", stopper, lambda _: None)
 
@@ -348,8 +349,8 @@ def test_several_nodes_are_reached_through_their_slurm_job(tmp_path: Path, monke
         asked.append([str(nodes), *words])
         return [sys.executable, "-c", "print('goes on'); raise SystemExit(3)"]
 
-    monkeypatch.setattr("repro.slurm.spans", lambda nodes: nodes == 2)
-    monkeypatch.setattr("repro.slurm.on_each_node", on_each_node)
+    monkeypatch.setattr("repro.launch.slurm.jobs.spans", lambda nodes: nodes == 2)
+    monkeypatch.setattr("repro.launch.slurm.jobs.on_each_node", on_each_node)
     said: list[str] = []
     with pytest.raises(RunError, match="torchrun ended with exit code 3"):
         torchrun.train(several, "repro run …", Stopper(None), said.append)
@@ -382,7 +383,7 @@ def test_what_cannot_start_is_said_before(tmp_path: Path, capsys: pytest.Capture
         torchrun.train(several, "repro run …", Stopper(None), lambda line: None)
     assert not several.work_dir.exists()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("repro.ddp_worker.die_with_parent", lambda: None)
+        patch.setattr("repro.launch.torchrun_worker.die_with_parent", lambda: None)
         assert main(["data=synthetic"]) == 2
     assert "torchrun starts this module" in capsys.readouterr().err
 

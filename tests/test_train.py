@@ -14,12 +14,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from repro.compose import plan
+from repro.config.compose import plan
+from repro.engine.loop import (
+    UNKNOWN,
+    CurveRow,
+    Hooks,
+    TrainState,
+    count,
+    is_eval_step,
+    is_read_step,
+    train,
+    watch_error,
+)
+from repro.engine.optim import build_optimizer
+from repro.engine.step import StepResult
 from repro.errors import RunError
-from repro.metrics import Counts
-from repro.optim import build_optimizer
-from repro.step import StepResult
-from repro.train import UNKNOWN, CurveRow, Hooks, TrainState, count, is_eval_step, is_read_step, train, watch_error
+from repro.evaluation.counts import Counts
 from tests.runs import config
 
 
@@ -134,7 +144,7 @@ def test_seconds_of_steps_evaluations_and_checkpoints_are_kept_apart(monkeypatch
         after(10)
         return Counts(1, 2, 1.0)
 
-    monkeypatch.setattr("repro.train.time", SimpleNamespace(perf_counter=lambda: now))
+    monkeypatch.setattr("repro.engine.loop.time", SimpleNamespace(perf_counter=lambda: now))
     run = config(Path("unused"), "optim.steps=3", "optim.milestones=[]", "eval.every_steps=1")
     optimizer, state = build_optimizer(nn.Linear(2, 2), run.optim), TrainState()
     step = Steady(optimizer, lambda: after(2))

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from repro.config import DataConfig
-from repro.data import cifar10
+from repro.config.run import DataConfig
+from repro.data.cifar import arrays as cifar10
 
 TINY = {"train_images": (50, 32, 32, 3), "train_labels": (50,), "test_images": (10, 32, 32, 3), "test_labels": (10,)}
 BATCHES = [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]

@@ -14,10 +14,10 @@ from repro.bench.parts import Choice, Part, all_parts, choose, quick_parts, usua
 from repro.bench.photo_parts import all_photo_parts, quick_photo_parts, usual_photo_parts
 from repro.bench.tables import report, summary_line
 from repro.bench.worker import DEVICE_LIMIT, PartFailedError, Worker
-from repro.config import RunConfig
+from repro.config.run import RunConfig
 from repro.errors import InputError, RunError
-from repro.progress import duration
-from repro.record import environment, now, write_json
+from repro.runtime.progress import duration
+from repro.runtime.provenance import environment, now, write_json
 
 __all__ = ["Choice", "Document", "bench", "carry_out", "choose"]
 

@@ -13,12 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from repro.config import ModelConfig
-from repro.device import memory_format, set_up
-from repro.execution import ExecutionConfig
+from repro.config.execution import ExecutionConfig
+from repro.config.run import ModelConfig
 from repro.models import build_model
 from repro.models.blocks import BasicBlock
 from repro.models.count import measure
+from repro.runtime.device import memory_format, set_up
 
 PRECISIONS = ("fp32", "tf32", "bf16")
 

@@ -25,13 +25,13 @@ from repro.bench.ceilings import ceilings, wait, work_of
 from repro.bench.reference import reference
 from repro.bench.rig import Rig, alternate, identity, repeat, warmup_steps
 from repro.bench.textbook import Textbook
-from repro.config import DataConfig, RunConfig
+from repro.config.run import DataConfig, RunConfig
 from repro.data import Dataset, load
-from repro.data.cifar10 import ARRAYS, missing_files
-from repro.device import arithmetic, device_name, num_threads, set_up
-from repro.openmp import spin_settings
-from repro.step import pick_step, step_modes
-from repro.train import is_eval_step
+from repro.data.cifar.arrays import ARRAYS, missing_files
+from repro.engine.loop import is_eval_step
+from repro.engine.step import pick_step, step_modes
+from repro.runtime.device import arithmetic, device_name, num_threads, set_up
+from repro.runtime.openmp import spin_settings
 
 
 def describe(config: RunConfig) -> dict[str, Any]:

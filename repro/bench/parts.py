@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from repro.compose import parse, plan, product
-from repro.config import RunConfig
+from repro.config.arguments import apart
+from repro.config.compose import parse, plan, product
+from repro.config.run import RunConfig
 from repro.errors import InputError
-from repro.words import apart
 
 GPU_DEPTHS = (20, 56, 110)
 CPU_DEPTHS = (20,)
@@ -95,7 +95,7 @@ def photo_words(said: dict[str, Any]) -> list[str]:
 
 
 def values(word: Any) -> list[str]:
-    """All that a word, as ``repro.compose.parse`` reads it, gives its key."""
+    """All that a word, as ``repro.config.compose.parse`` reads it, gives its key."""
     return [str(v) for v in word.sweep_string_iterator()] if word.is_sweep_override() else [str(word.value())]
 
 

@@ -15,7 +15,7 @@ from repro.bench.parts import (
     with_precision,
     with_step,
 )
-from repro.config import IMAGENET_DEPTHS, RunConfig
+from repro.config.run import IMAGENET_DEPTHS, RunConfig
 
 GPU_DEPTH = 50
 CPU_DEPTH = 18

@@ -21,15 +21,16 @@ from torch import Tensor
 
 from repro.bench.ceilings import wait
 from repro.bench.rig import Rig, Rounds, identity, repeat
-from repro.config import DataConfig, RunConfig
-from repro.data import Dataset, PhotoSplit, PhotoStats, decode, folders
-from repro.data.crops import CHUNK, decoding_workers
-from repro.data.feeds import Feed
-from repro.data.inputs import train_feed
-from repro.data.photos import draw_photo_epoch
-from repro.data.reading import AHEAD
-from repro.device import num_threads, num_workers, set_up
+from repro.config.run import DataConfig, RunConfig
+from repro.data import Dataset, PhotoSplit, PhotoStats
+from repro.data.batches import Feed
+from repro.data.imagenet import decode, folders
+from repro.data.imagenet.crops import CHUNK, decoding_workers
+from repro.data.imagenet.loader import draw_photo_epoch
+from repro.data.imagenet.workers import AHEAD
+from repro.data.per_rank import train_feed
 from repro.errors import InputError
+from repro.runtime.device import num_threads, num_workers, set_up
 
 SAMPLE = 256
 """Images at most, evenly from all classes: more would take long to look through and be no other work."""

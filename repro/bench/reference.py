@@ -18,8 +18,8 @@ from torchvision.models import get_model
 from repro.bench.ceilings import wait
 from repro.bench.photos import about, held_rig, sample
 from repro.bench.rig import alternate, identity, warmup_steps
-from repro.config import RunConfig
-from repro.device import autocast
+from repro.config.run import RunConfig
+from repro.runtime.device import autocast
 
 
 def reference(config: RunConfig, seconds: float) -> dict[str, Any]:

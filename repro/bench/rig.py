@@ -15,19 +15,19 @@ from typing import Any
 import torch
 
 from repro.bench.ceilings import wait
-from repro.config import RunConfig
+from repro.config.run import RunConfig
 from repro.data import Dataset, Split
-from repro.data.feeds import Feed
-from repro.data.inputs import train_feed
-from repro.data.stream import MemoryImages, to_device
-from repro.data.transforms import generator_for
-from repro.device import arithmetic, memory_format, num_threads, set_up
-from repro.evaluate import Evaluator
-from repro.metrics import Counts
+from repro.data.augment import generator_for
+from repro.data.batches import Feed
+from repro.data.in_memory import MemoryImages, to_device
+from repro.data.per_rank import train_feed
+from repro.engine.loop import Hooks, TrainState, train
+from repro.engine.optim import build_optimizer
+from repro.engine.step import Step, StepResult, build_step, pick_step
+from repro.evaluation.counts import Counts
+from repro.evaluation.single_crop import Evaluator
 from repro.models import build_model
-from repro.optim import build_optimizer
-from repro.step import Step, StepResult, build_step, pick_step
-from repro.train import Hooks, TrainState, train
+from repro.runtime.device import arithmetic, memory_format, num_threads, set_up
 
 ROUNDS = 5
 PAIRS = 5
@@ -137,7 +137,7 @@ class TimedStep:
 
 
 class Rig:
-    """A net with all that trains it, as ``repro.run`` puts it together; ``feed`` in place of the usual batches."""
+    """A net with all that trains it, as ``repro.engine.run`` builds it; ``feed`` in place of the usual batches."""
 
     def __init__(self, config: RunConfig, dataset: Dataset, feed: Feed | None = None) -> None:
         optim = dataclasses.replace(config.optim, lr=LEARNING_RATE, milestones=(), schedule="milestones", warmup="none")
@@ -170,7 +170,7 @@ class Rig:
         return time.perf_counter() - start
 
     def loop(self, count: int) -> float:
-        """Seconds of so many steps of ``repro.train.train``, with its data and readings but without evaluations."""
+        """Seconds of so many steps of ``repro.engine.loop.train``, with its data and readings, without evaluations."""
         last = self.state.step + count
         config = dataclasses.replace(
             self.config,

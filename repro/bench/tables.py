@@ -7,7 +7,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from repro.progress import duration
+from repro.runtime.progress import duration
 
 NOTES = """\
 ms/step: a step alone (augmentation, forward, backward, update), median of the rounds; ±: half their range.

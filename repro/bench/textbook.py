@@ -3,8 +3,8 @@
 A ``DataLoader`` with worker processes, PIL images through torchvision's transforms, NCHW batches, single precision
 with torch's own defaults (TF32 convolutions on a GPU that has them), operation by operation, ``torch.optim.SGD`` as it
 comes, and two ``.item()`` at every step for the running loss and accuracy. It runs in the engine's process and so keeps
-freed memory (``repro.device.allocation``) and bounds how long threads spin (``repro.openmp``), which such scripts do
-not: on a CPU that is in its favour.
+freed memory (``repro.runtime.allocation``) and bounds how long threads spin (``repro.runtime.openmp``), which such
+scripts do not: on a CPU that is in its favour.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from torch.utils.data import Dataset as TorchDataset
 from torchvision import transforms
 
 from repro.bench.ceilings import wait
-from repro.config import RunConfig
+from repro.config.run import RunConfig
 from repro.data import Dataset, Split
-from repro.data.transforms import generator_for
+from repro.data.augment import generator_for
 from repro.models import build_model
 
 MEAN = (0.4914, 0.4822, 0.4465)

@@ -12,10 +12,10 @@ import sys
 import threading
 from typing import IO, Any
 
-from repro.config import RunConfig
+from repro.config.run import RunConfig
 from repro.errors import InputError
-from repro.output import steady
-from repro.parent import die_with_parent
+from repro.runtime.output import steady
+from repro.runtime.parent import die_with_parent
 
 DEVICE_LIMIT = 120.0
 """Seconds for a process to start, import torch and wake the device."""

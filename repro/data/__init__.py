@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from repro.config import DataConfig, RunConfig
+from repro.config.paths import resolve_paths
+from repro.config.run import DataConfig, RunConfig
 from repro.errors import InputError
-from repro.resources import resolve_paths
 
 NUM_CLASSES = 10
 """Of CIFAR-10 and of the images that are made; photographs have as many as folders."""
@@ -131,10 +131,10 @@ def load_cifar10(
 
     ``data.train_images`` and ``data.test_images`` cut the split that is trained and the one that is evaluated on.
     """
-    from repro.data import cifar10
+    from repro.data.cifar import arrays as cifar10
 
     if may_fetch and cifar10.missing_files(root):
-        from repro.data.fetch import fetch_cifar10
+        from repro.data.cifar.fetch import fetch_cifar10
 
         fetch_cifar10(root, cache, say)
     arrays, digests = cifar10.open_arrays(root)
@@ -181,7 +181,7 @@ def load_photos(
     ``data.train_images`` and ``data.test_images`` take so many of those that can be read, evenly from all classes;
     the statistics are always those of all training images.
     """
-    from repro.data import folders, scan
+    from repro.data.imagenet import folders, scan
 
     listings = folders.find(data, root)
     seen = scan.seen(listings, data, cache=cache, workers=workers, say=say)

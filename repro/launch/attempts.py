@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from repro import torchrun
-from repro.config import RunConfig
+from repro.config.run import RunConfig
 from repro.data import Dataset
+from repro.engine.run import run
 from repro.errors import InputError, RunError, is_out_of_memory, memory_advice
-from repro.lock import Elsewhere, hold
-from repro.run import run
-from repro.stop import Stopper
+from repro.launch import torchrun
+from repro.runtime.lock import Elsewhere, hold
+from repro.runtime.stop import Stopper
 
 FAILURE = "failure.txt"
 """Why a run failed, in its folder."""

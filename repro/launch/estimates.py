@@ -10,15 +10,15 @@ from typing import Any
 
 from tqdm import tqdm
 
-from repro.config import DataConfig, RunConfig
-from repro.cost import estimate
+from repro.config.run import DataConfig, RunConfig
 from repro.data import Dataset
-from repro.device import device_name, num_threads, pick_device
 from repro.errors import InputError
-from repro.launch.places import Place, runs_at_once
-from repro.progress import LINE_SECONDS, duration, shown_as
-from repro.record import read_progress
-from repro.speeds import speeds_of
+from repro.launch.cost import estimate
+from repro.launch.slots import Place, runs_at_once
+from repro.launch.speeds import speeds_of
+from repro.runtime.device import device_name, num_threads, pick_device
+from repro.runtime.progress import LINE_SECONDS, duration, shown_as
+from repro.runtime.provenance import read_progress
 
 BAR_SECONDS = 1.0
 

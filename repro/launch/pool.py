@@ -14,10 +14,10 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import IO, Any
 
-from repro.config import RunConfig
+from repro.config.run import RunConfig
 from repro.launch.attempts import Outcome, note_failure
-from repro.launch.places import Place
-from repro.stop import Stopper
+from repro.launch.slots import Place
+from repro.runtime.stop import Stopper
 
 LOOK_SECONDS = 0.2
 """Between two looks at requests to stop and at the progress."""
@@ -55,7 +55,7 @@ class Worker:
             self.process.stdin.flush()
 
     def _start(self, config: RunConfig) -> subprocess.Popen[str]:
-        words = ["-m", "repro.worker", "--parent", str(os.getpid()), "--width", str(self.place.width)]
+        words = ["-m", "repro.launch.worker", "--parent", str(os.getpid()), "--width", str(self.place.width)]
         process = subprocess.Popen(
             [sys.executable, *words, str(config.paths.work)],
             stdin=subprocess.PIPE,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from repro.config import ModelConfig
+from repro.config.run import ModelConfig
 from repro.models.blocks import BlockNet, initialize
 from repro.models.resnet import ImageNetResNet
 from repro.models.resnet_cifar import CifarResNet

@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from repro import dist
-from repro.config import ModelConfig
-from repro.models.spanning import normalize_across
+from repro.config.run import ModelConfig
+from repro.models.batch_norm_across_ranks import normalize_across
+from repro.runtime import distributed
 
 
 class GroupBatchNorm2d(nn.BatchNorm2d):
@@ -39,7 +39,7 @@ class GroupBatchNorm2d(nn.BatchNorm2d):
         if not self.training or x.shape[0] == self.group_size:
             return self._normalize(x, self.running_mean, self.running_var, self.weight, self.bias)
         num_images, channels, height, width = x.shape
-        if num_images < self.group_size and dist.size() > 1:
+        if num_images < self.group_size and distributed.size() > 1:
             return self._across_ranks(x)
         groups, rest = divmod(num_images, self.group_size)
         if rest:
@@ -64,9 +64,9 @@ class GroupBatchNorm2d(nn.BatchNorm2d):
 
     def _across_ranks(self, x: Tensor) -> Tensor:
         ranks, rest = divmod(self.group_size, x.shape[0])
-        if rest or dist.size() % ranks:
+        if rest or distributed.size() % ranks:
             raise ValueError(
-                f"{x.shape[0]} images on each of {dist.size()} ranks do not make groups of {self.group_size}"
+                f"{x.shape[0]} images on each of {distributed.size()} ranks do not make groups of {self.group_size}"
             )
         y, mean, var = normalize_across(x, self.weight, self.bias, self.eps, ranks)
         if self.updates_statistics:

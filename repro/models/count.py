@@ -8,7 +8,7 @@ from functools import cache
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from repro.config import ModelConfig
+from repro.config.run import ModelConfig
 from repro.models import build_model
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from repro.config import ModelConfig
+from repro.config.run import ModelConfig
 from repro.models.blocks import BasicBlock, BlockNet, Bottleneck, batch_norm, conv
 
 STEM_CHANNELS = 64

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from repro.config import ModelConfig
+from repro.config.run import ModelConfig
 from repro.models.blocks import BasicBlock, BlockNet, batch_norm, conv
 
 STAGE_CHANNELS = (16, 32, 64)

@@ -1,5 +1,1 @@
-"""One page, ``report.html``: every verdict, table and figure, each number leading to its run and back."""
-
-from repro.report.page import Contents, page
-
-__all__ = ["Contents", "page"]
+"""Tables, figures, verdicts and pages, from records."""

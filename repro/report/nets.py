@@ -6,9 +6,9 @@ from collections import defaultdict
 
 from tabulate import tabulate
 
-from repro.records import Reading, Record
-from repro.report.runs import group_anchor, order
-from repro.summary import spread
+from repro.report.html.runs import group_anchor, order
+from repro.report.summary import spread
+from repro.results.read import Reading, Record
 
 
 def nets_table(reading: Reading, exp: str) -> str:

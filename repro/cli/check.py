@@ -1,0 +1,44 @@
+"""`repro check`: what it prints and its exit code."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from repro.errors import InputError
+from repro.report.claims.absent import absent
+from repro.report.claims.format import FORMATS, explain
+from repro.report.claims.verdicts import check
+from repro.results.read import Reading
+
+
+def answer(
+    reading: Reading,
+    claim: str | None = None,
+    form: str = "text",
+    *,
+    strict: bool = False,
+    published: Path | None = None,
+    folders: Sequence[Path] = (),
+) -> tuple[str, int]:
+    """The verdicts, or one ``claim`` in full, as text that ends with a newline, and the exit code of the command.
+
+    The code is 1 where committed evidence is broken, and with ``strict`` where a claim fails; otherwise 0.
+
+    Args:
+        form: A key of ``FORMATS``; one claim in full has ``text`` only.
+        published: The folder of committed records; None where all are.
+        folders: Where failed runs are looked for.
+
+    Raises:
+        InputError: There is no such claim, or no such format of it.
+    """
+    if claim is not None and form != "text":
+        raise InputError(f"--format {form} is for all claims together; leave out {claim!r}")
+    found = check(reading, published)
+    gone = absent(found.claims, reading.records, folders, published)
+    found = dataclasses.replace(found, problems=(*found.problems, *gone))
+    # The code is that of all claims even where one is printed: a script may ask for either.
+    code = int(found.broken or (strict and found.count("fails") > 0))
+    return (FORMATS[form](found) if claim is None else explain(found, claim)), code

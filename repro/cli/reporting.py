@@ -1,0 +1,229 @@
+"""The commands that read what was measured: tables, figures, verdicts, the report, and what is published of it."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from repro.config.arguments import (
+    apart,
+    evidence_roots,
+    is_setting,
+    paths_from,
+    protocol_from,
+    published_results,
+    quiet_caches,
+    record_folders,
+    say,
+)
+from repro.config.paths import in_checkout, resolve_paths, shared_dir
+from repro.errors import InputError, nearest
+from repro.papers import load_figure
+from repro.results.read import Reading, read_records
+
+
+def roots_of(options: argparse.Namespace, paths: dict[str, Path]) -> list[Path]:
+    return evidence_roots(paths, published=options.published, unpublished=options.unpublished)
+
+
+def reading_of(options: argparse.Namespace, paths: dict[str, Path]) -> Reading:
+    return read_records(record_folders(paths, roots_of(options, paths)))
+
+
+def table_command(options: argparse.Namespace) -> int:
+    paths, protocol = paths_from(options.words, protocol=options.number != 1), protocol_from(options.words)
+    if options.number == 1:
+        from repro.report.tables import table1
+
+        print(table1.FORMATS[options.format](table1.architecture()), end="")
+        return 0
+    from repro.report.tables import FORMATS, table
+    from repro.results.ensembles import read_ensembles
+
+    ensembles = read_ensembles(roots_of(options, paths))
+    print(FORMATS[options.format](table(options.number, reading_of(options, paths), protocol, ensembles)), end="")
+    return 0
+
+
+def figure_command(options: argparse.Namespace) -> int:
+    paths = paths_from(options.words)
+    quiet_caches(paths["work"])
+    scales = {path.stem for path in (shared_dir("conf") / "scale").glob("*.yaml")} | {"custom"}
+    if options.scale.partition(",")[0] not in scales:  # a label as notes have it: "smoke, optim.nesterov=true"
+        raise InputError(f"unknown scale {options.scale!r}: {nearest(options.scale, scales)}")
+    load_figure(options.name)  # a name that is wrong is told before anything is written
+    from repro.report.figures import draw
+
+    # Committed is only what the published records give at the paper's budget; `repro render` makes all of it.
+    committed = options.scale == "paper" and options.published
+    folder = (paths["results"] if committed else paths["work"]) / "figures"
+    for path in draw(options.name, folder, reading_of(options, paths), options.scale):
+        print(path)
+    return 0
+
+
+def check_command(options: argparse.Namespace) -> int:
+    from repro.cli.check import answer
+    from repro.report.claims.frozen import freeze
+
+    paths = paths_from([word for word in options.words if is_setting(word)])
+    ids = [word for word in options.words if not is_setting(word)]
+    if len(ids) > 1:
+        raise InputError("name one claim, or none for all of them")
+    if options.freeze:
+        print(freeze(), end="")
+        return 0
+    folders = record_folders(paths, roots_of(options, paths))
+    published = published_results(paths) / "runs"
+    claim, strict = next(iter(ids), None), options.strict
+    text, code = answer(
+        read_records(folders), claim, options.format, strict=strict, published=published, folders=folders
+    )
+    print(text, end="")
+    return code
+
+
+def choices_command(options: argparse.Namespace) -> int:
+    from repro.config.compose import plan
+    from repro.report.choices import EXPERIMENT, choices, to_text
+
+    runs = plan([f"exp={EXPERIMENT}", *options.words]).runs
+    reading = reading_of(options, {name: getattr(runs[0].paths, name) for name in ("data", "work", "results")})
+    for left in reading.left_out:
+        print(f"repro: left out: {left.name}: {left.reason}", file=sys.stderr)
+    command = shlex.join(["repro", "run", f"exp={EXPERIMENT}", *options.words])
+    say(to_text(choices(runs, reading.records), command))
+    return 0
+
+
+def render_command(options: argparse.Namespace) -> int:
+    paths = paths_from([word for word in options.words if is_setting(word)])
+    quiet_caches(paths["work"])
+    from repro.report.claims.frozen import faults
+    from repro.report.render import PARTS, pages_of, read_evidence, render, verify
+
+    parts = [word for word in options.words if not is_setting(word)] or list(PARTS)
+    for part in parts:
+        if part not in PARTS:
+            raise InputError(f"unknown part {part!r}: {nearest(part, PARTS)}")
+    if options.verify and len(parts) < len(PARTS):
+        raise InputError("--verify checks everything that is generated: leave out the parts")
+    results = published_results(paths)
+    evidence = read_evidence(results)
+    # Pages have sections made from the records of their own checkout, not of any folder.
+    own = in_checkout() and paths["results"] == resolve_paths({})["results"]
+    pages = pages_of(results.parent) if own else []
+    if not options.verify:
+        for path in render(evidence, paths["results"], parts, pages):
+            print(path)
+        return 0
+    wrong, amended = verify(evidence, results, pages), faults()
+    for sentence in [*wrong, *amended]:
+        say(sentence)
+    if wrong:
+        say(f"{len(wrong)} differences; `repro render` makes all of it anew")
+    elif not amended:
+        say("all as the records give it")
+    return int(bool(wrong or amended))
+
+
+def report_command(options: argparse.Namespace) -> int:
+    options.words, options.verify = ["report", *options.words], False
+    return render_command(options)
+
+
+def export_command(options: argparse.Namespace) -> int:
+    from repro.results.export import curves, runs, to_csv, write
+
+    words = [word for word in options.words if is_setting(word)]
+    files = [word for word in options.words if not is_setting(word)]
+    if len(files) > 1:
+        raise InputError("name one file, or none to print")
+    reading = reading_of(options, paths_from(words))
+    left_out = list(reading.left_out)
+    if options.curves:
+        frame, without = curves(reading)
+        left_out += without
+    else:
+        frame = runs(reading)
+    for left in left_out:
+        print(f"repro: left out: {left.name}: {left.reason}", file=sys.stderr)
+    if files:
+        write(frame, Path(files[0]))
+    else:
+        print(to_csv(frame), end="")
+    return 0
+
+
+def evaluate_command(options: argparse.Namespace) -> int:
+    words = tuple(options.words)
+    quiet_caches(resolve_paths(apart(words)[0])["work"])
+    from repro.evaluation.command import Request, evaluate
+
+    request = Request(
+        words=words,
+        views=options.views,
+        ensemble=options.ensemble,
+        weights=options.weights,
+        mean=options.mean,
+        std=options.std,
+        resize=options.resize,
+        json=options.json,
+    )
+    return evaluate(request, say)
+
+
+def publish_command(options: argparse.Namespace) -> int:
+    from repro.results.ensembles import plan_ensembles, publish_ensembles
+    from repro.results.publish import plan_publication, publish
+
+    paths = paths_from([word for word in options.runs if is_setting(word)])
+    work, results = paths["work"], paths["results"]
+    run_ids = [word for word in options.runs if not is_setting(word)]
+    # All is checked before anything is written: a refused command changes nothing.
+    planned = plan_publication(run_ids, work, results, replace=options.replace)
+    ensembles = plan_ensembles(work, results, planned.run_ids, replace=options.replace)
+    weights: list[str] = []
+    if options.weights:
+        from repro.evaluation.trained import plan_weights, publish_weights
+
+        weights = plan_weights(planned.run_ids, work, results, replace=options.replace)
+    for record in planned.equal:
+        print(f"{record.run_id} equals the published one, to the bit")
+    for folder in publish(planned, results):
+        print(folder)
+    for run_id in weights:
+        print(publish_weights(run_id, work, results))
+    for folder in publish_ensembles(ensembles, work, results):
+        print(folder)
+    return 0
+
+
+def tensorboard_command(options: argparse.Namespace) -> int:
+    """What begins with the first option is TensorBoard's, but for the folders, wherever they stand."""
+    from repro.report.tensorboard import serve
+
+    first = next((i for i, word in enumerate(options.words) if word.startswith("-")), len(options.words))
+    paths = paths_from([*options.words[:first], *(w for w in options.words[first:] if w.startswith("paths."))])
+    others = [word for word in options.words[first:] if not word.startswith("paths.")]
+    if any(word.startswith("--logdir") for word in others):
+        raise InputError("--logdir is the work folder here: name it with paths.work=")
+    serve(paths["work"], others, say)
+    return 0
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "table": table_command,
+    "figure": figure_command,
+    "check": check_command,
+    "choices": choices_command,
+    "render": render_command,
+    "report": report_command,
+    "export": export_command,
+    "evaluate": evaluate_command,
+    "publish": publish_command,
+    "tensorboard": tensorboard_command,
+}

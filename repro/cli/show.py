@@ -1,0 +1,142 @@
+"""What `repro show` and `repro status` print."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+from tabulate import tabulate
+
+from repro.cli.status import RunStatus
+from repro.config.run import RunConfig
+from repro.launch.attempts import is_done
+from repro.launch.cost import Estimate, estimate
+from repro.launch.speeds import source, speeds_of
+from repro.runtime.device import device_name, pick_device
+from repro.runtime.progress import duration
+
+DAY = 86400.0
+REFERENCE_SPEED = 1e13
+"""Multiply-adds a second: a round number, to compare plans and devices by."""
+SPLIT_SIZES = {
+    "cifar10": {"train": 50_000, "train45k": 45_000, "test": 10_000, "val5k": 5_000},
+    "imagenet": {"train": 1_281_167, "val": 50_000},
+    "tiny_imagenet": {"train": 100_000, "val": 10_000},
+}
+
+
+def show(configs: Sequence[RunConfig]) -> str:
+    """Runs with their cost, and the composed configuration with what varies over the runs."""
+    known = speeds_of(configs)
+    costs = [estimate(config, k.speed, *image_counts(config)) for config, k in zip(configs, known, strict=True)]
+    parts = [cost_table(configs, costs), composed(configs), totals(configs, costs, source(known))]
+    return "\n\n".join(parts)
+
+
+def image_counts(config: RunConfig) -> tuple[int, int]:
+    """Images of the training and of the evaluated split."""
+    data = config.data
+    sizes = SPLIT_SIZES.get(data.name, {})
+    train = min(data.train_images or 10**9, sizes.get(data.split, 10**9))
+    limit = data.test_images or 10**9
+    return train, min(limit, sizes.get(data.eval_split, 10**9))
+
+
+def cost_table(configs: Sequence[RunConfig], costs: Sequence[Estimate]) -> str:
+    header = ["run", "params", "multiply-adds", "steps", "time", "memory", ""]
+    rows = []
+    for config, cost in zip(configs, costs, strict=True):
+        state = "done" if is_done(config) else ""
+        rows.append(
+            [
+                config.run_id,
+                f"{cost.size.params:,}",
+                f"{cost.size.macs:,}",
+                f"{cost.steps:,}",
+                duration(cost.seconds),
+                f"{cost.memory / 1e9:.1f} GB" if cost.memory >= 1e8 else f"{cost.memory / 1e6:.0f} MB",
+                state,
+            ]
+        )
+    align = ("left", "right", "right", "right", "right", "right", "left")
+    return str(tabulate(rows, header, tablefmt="simple", colalign=align, disable_numparse=True))
+
+
+def composed(configs: Sequence[RunConfig]) -> str:
+    """The configuration of the first run as YAML; values that vary over the runs are listed instead."""
+    varied = {f"{group}.{name}" for group, name, values in _values(configs) if len(values) > 1}
+    tree: dict[str, object] = {"exp": configs[0].exp or None, "scale": configs[0].scale}
+    for group, name, values in _values(configs):
+        shown = [plain_value(v) for v in values] if f"{group}.{name}" in varied else plain_value(values[0])
+        if group:
+            part = tree.setdefault(group, {})
+            assert isinstance(part, dict)
+            part[name] = shown
+        else:
+            tree[name] = shown
+    text = yaml.safe_dump(tree, sort_keys=False, default_flow_style=None, width=100)
+    note = f"  # lists where the runs differ: {', '.join(sorted(v.strip('.') for v in varied))}" if varied else ""
+    return f"configuration{note}\n{text}".rstrip()
+
+
+def _values(configs: Sequence[RunConfig]) -> list[tuple[str, str, list[object]]]:
+    """Group, name and the distinct values over the runs of every setting."""
+    rows: list[tuple[str, str, list[object]]] = [("", "seed", list(dict.fromkeys(c.seed for c in configs)))]
+    for group in ("model", "data", "optim", "eval", "execution", "paths"):
+        for field in dataclasses.fields(getattr(configs[0], group)):
+            values = [getattr(getattr(config, group), field.name) for config in configs]
+            rows.append((group, field.name, list(dict.fromkeys(values))))
+    return rows
+
+
+def plain_value(value: object) -> object:
+    if dataclasses.is_dataclass(value):
+        return {field.name: plain_value(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    return str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
+
+
+def totals(configs: Sequence[RunConfig], costs: Sequence[Estimate], speed: str) -> str:
+    """The time of all runs one after the other, their work in terms of any device, and a warning above a day.
+
+    Args:
+        speed: Where the device's speed comes from.
+    """
+    seconds = sum(cost.seconds for cost in costs)
+    macs = sum(cost.macs for cost in costs)
+    device = device_name(pick_device(configs[0].execution.device))
+    runs = f"{len(costs)} run{'s' * (len(costs) > 1)}"
+    text = f"{runs}, about {duration(seconds)} on this device ({device}; speed {speed}), one after the other"
+    done = [cost.seconds for config, cost in zip(configs, costs, strict=True) if is_done(config)]
+    if done and len(done) < len(costs):
+        text += f"; {len(done)} of them done, about {duration(seconds - sum(done))} left"
+    text += (
+        f"\nin all {macs:.2g} multiply-adds, forward and backward: {duration(macs / REFERENCE_SPEED)} on a device that "
+        f"sustains {REFERENCE_SPEED:.0e} a second"
+    )
+    if seconds - sum(done) > DAY:
+        text += "\nwarning: that is more than a day; scale=demo takes minutes, seed=0 leaves one seed"
+    return text
+
+
+def show_statuses(statuses: Sequence[RunStatus], work: Path) -> str:
+    """A line a run, and what to do where there is none."""
+    if not statuses:
+        return f"no runs in {work}; `repro run exp=cifar_residual_vs_plain scale=demo` makes some"
+    rows = []
+    for status in statuses:
+        rows.append(
+            [
+                status.run_id,
+                status.state,
+                f"{status.step:,} / {status.steps:,}",
+                "" if status.error is None else f"{status.error:.2f}",
+                f"{status.images_per_second:,.0f}" if status.images_per_second else "",
+                duration(status.seconds_left) if status.seconds_left else "",
+                status.note,
+            ]
+        )
+    header = ["run", "state", "step", "error %", "images/s", "left", ""]
+    align = ("left", "left", "right", "right", "right", "right", "left")
+    return str(tabulate(rows, header, tablefmt="simple", colalign=align, disable_numparse=True))

@@ -1,0 +1,89 @@
+"""What became of every run in the work folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from repro.errors import InputError
+from repro.launch.slurm.jobs import Job
+from repro.runtime.lock import is_held, owner
+from repro.runtime.provenance import read_json, read_progress
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    run_id: str
+    state: str
+    """``done``, ``running``, ``queued`` (in Slurm's queue), ``failed``, ``interrupted`` or ``broken``."""
+    step: int
+    steps: int
+    error: float | None
+    """Percent: the final error of a finished run, otherwise the running training error."""
+    images_per_second: float | None
+    seconds_left: float | None
+    note: str = ""
+    """Who trains a running run, its job, why one failed, what is broken."""
+
+
+def statuses(work: Path, jobs: Sequence[Job] = ()) -> list[RunStatus]:
+    """All runs in ``work`` and in Slurm's queue, by name."""
+    found = {path.parent.name: status(path.parent) for path in work.glob("*/config.json")}
+    for job in jobs:
+        try:
+            configs = job.submission.configs(job.shard)
+        except InputError:
+            note = f"job {job.job_id}: submitted by another version of the program"
+            for run_id in job.run_ids:
+                found.setdefault(run_id, RunStatus(run_id, "queued", 0, 0, None, None, None, note))
+            continue
+        for config in configs:
+            before = found.get(config.run_id) or RunStatus(config.run_id, "", 0, config.optim.steps, None, None, None)
+            if before.state != "done":
+                state = before.state if before.state == "running" else "queued"
+                about = " ".join(filter(None, (job.state.lower(), job.nodes, f"({job.reason})" if job.reason else "")))
+                found[config.run_id] = replace(before, state=state, note=f"job {job.job_id}: {about}")
+    return [found[run_id] for run_id in sorted(found)]
+
+
+def status(folder: Path) -> RunStatus:
+    """Describe the run in one folder; files that cannot be read make it ``broken``, and no other run."""
+    steps = 0
+    try:
+        steps = int(read_json(folder / "config.json")["science"]["optim"]["steps"])
+        if (folder / "record.json").exists():
+            return _done(folder, steps)
+        return _unfinished(folder, steps)
+    except (InputError, KeyError, TypeError, ValueError, OverflowError, OSError) as problem:
+        return RunStatus(folder.name, "broken", 0, steps, None, None, None, _first_line(problem))
+
+
+def _done(folder: Path, steps: int) -> RunStatus:
+    record = read_json(folder / "record.json")
+    final, speed = float(record["result"]["final"]["top1_error"]), float(record["images_per_second"])
+    return RunStatus(folder.name, "done", int(record["steps"]), steps, final, speed, 0.0)
+
+
+def _unfinished(folder: Path, steps: int) -> RunStatus:
+    """Describe a run that has no record. Its state does not hang on ``progress.json``, which is only a report."""
+    odd, told = "", None
+    try:
+        told = read_progress(folder)
+    except InputError as problem:
+        odd = _first_line(problem)
+    step, error = (0, None) if told is None else (told.step, told.train_error)
+    if is_held(folder):
+        speed, left = (None, None) if told is None else (told.images_per_second, told.seconds_left)
+        note = "; ".join(filter(None, (str(owner(folder) or ""), odd)))
+        return RunStatus(folder.name, "running", step, steps, error, speed, left, note)
+    failure = folder / "failure.txt"
+    if failure.exists():
+        lines = failure.read_text(encoding="utf-8", errors="replace").splitlines()
+        note = "; ".join(filter(None, (lines[-1] if lines else "", odd)))
+        return RunStatus(folder.name, "failed", step, steps, error, None, None, note)
+    return RunStatus(folder.name, "interrupted", step, steps, error, None, None, odd)
+
+
+def _first_line(problem: Exception) -> str:
+    return next(iter(str(problem).splitlines()), type(problem).__name__)

@@ -1,0 +1,1 @@
+"""One run as frozen data: from words to checked settings."""

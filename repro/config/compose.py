@@ -1,0 +1,231 @@
+"""From words on the command line to a list of runs; the only module that knows Hydra.
+
+The whole sweep is expanded and checked before anything starts: a mistyped key, a wrong type or an impossible depth
+is one clear sentence. Words mean what Hydra users expect: ``model.depth=20,56 seed=range(3)``.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from repro.config.arguments import apart
+from repro.config.execution import PROTOCOLS
+from repro.config.hydra_habits import refuse_setting
+from repro.config.paths import resolve_paths, shared_dir
+from repro.config.run import RunConfig
+from repro.errors import InputError, nearest, nearest_key
+
+MOST_VALUES = 10_000
+"""Of one word: a range may have no end."""
+GROUPS = ("model", "data", "optim", "eval", "execution", "exp", "scale")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a command line asks for."""
+
+    runs: list[RunConfig]
+    protocol: str
+    words: list[str]
+    """The words as given, which repeat the plan."""
+    line_of: dict[str, int]
+    """By run id: which line of the experiments' sweeps asks for the run first; the most important line is the first."""
+
+
+def plan(words: list[str]) -> Plan:
+    """Expands and checks all runs that ``words`` describe.
+
+    Raises:
+        InputError: Some word is wrong; nothing was started.
+    """
+    folders, settings_given = apart(words)
+    given = [parse(word) for word in settings_given]
+    twice = [key for key in {o.key_or_group for o in given} if sum(o.key_or_group == key for o in given) > 1]
+    if twice:
+        raise InputError(f"{twice[0]} is given twice")
+    settings = Settings()
+    runs: dict[str, RunConfig] = {}
+    line_of: dict[str, int] = {}
+    protocol = "paper"
+    for number, line in enumerate(lines(given, settings)):
+        for point in line:
+            values = settings.compose(point)
+            protocol = values.pop("protocol")
+            config = run_config(values, point, folders)
+            runs.setdefault(config.run_id, config)
+            line_of.setdefault(config.run_id, number)
+    if protocol not in PROTOCOLS:
+        raise InputError(f"protocol={protocol} is unknown: {nearest(str(protocol), PROTOCOLS)}")
+    return Plan(list(runs.values()), protocol, words, line_of)
+
+
+def refuse_sweeps_of_execution(words: Sequence[str]) -> None:
+    """Refuses words that would make runs which differ only in how they are carried out: these are one run.
+
+    Raises:
+        InputError: A word sweeps over the execution or the device.
+    """
+    for override in map(parse, apart(words)[1]):
+        if override.is_sweep_override() and override.key_or_group.partition(".")[0] in ("execution", "device"):
+            raise InputError(f"{override.key_or_group} cannot be swept over: all of its runs would be the same ones")
+
+
+def run_config(values: dict[str, Any], point: dict[str, Override], folders: dict[str, str]) -> RunConfig:
+    for name in ("description", "sweep", "device"):
+        values.pop(name, None)
+    for name, empty in (("exp", ""), ("scale", "paper")):
+        values[name] = str(point[name].value() or empty) if name in point else empty
+    values["paths"] = resolve_paths(values["paths"] | folders)
+    return RunConfig.from_dict(values)
+
+
+def lines(given: list[Override], settings: Settings) -> Iterator[Iterator[dict[str, Override]]]:
+    """Yield the points of each line of the experiments' ``sweep``, with what the user gave in its place."""
+    user = {o.key_or_group: o for o in given}
+    groups = {key: o for key, o in user.items() if key in GROUPS}
+    for word in groups.values():
+        settings.check(word, groups)
+    for chosen in product(groups):
+        for word in user.values():
+            settings.check(word, chosen)
+        for line in settings.composed(chosen).get("sweep") or [""]:
+            swept = {o.key_or_group: o for o in map(parse, str(line).split())}
+            yield product(swept | user | chosen)
+
+
+def product(words: dict[str, Override]) -> Iterator[dict[str, Override]]:
+    """Every combination of the words that sweep, the first word varying slowest."""
+    choices = [
+        [parse(f"{o.key_or_group}={value}") for value in o.sweep_string_iterator()] if o.is_sweep_override() else [o]
+        for o in words.values()
+    ]
+    for combination in itertools.product(*choices):
+        yield dict(zip(words, combination, strict=True))
+
+
+def parse(word: str) -> Override:
+    """One word of the command line, read by Hydra's own parser.
+
+    Raises:
+        InputError: It is not of Hydra's form ``key=value``.
+    """
+    if "=" not in word or word.startswith(("~", "=")):
+        raise InputError(f"{word!r} is not a setting; write key=value, as in model.depth=56")
+    try:
+        override: Override = OverridesParser.create().parse_override(word.lstrip("+"))
+        swept = override.is_sweep_override()
+        values = len(list(itertools.islice(override.sweep_string_iterator(), MOST_VALUES + 1))) if swept else 1
+    except (HydraException, ValueError) as error:
+        raise InputError(f"{word!r} is not a setting that can be read: {str(error).splitlines()[0]}") from error
+    except ArithmeticError as error:
+        raise InputError(f"{word!r} is not a setting that can be read: its numbers make no range") from error
+    if values == 0:
+        raise InputError(f"{word!r} is a sweep over nothing")
+    if values > MOST_VALUES:
+        raise InputError(f"{word!r} is a sweep over more than {MOST_VALUES:,} values")
+    return override
+
+
+class Settings:
+    """Hydra's composition, once for each choice of groups; the values on top are set without composing again."""
+
+    def __init__(self) -> None:
+        self._cache: dict[tuple[str, ...], DictConfig] = {}
+
+    def composed(self, point: dict[str, Override]) -> DictConfig:
+        """The configuration of the groups that ``point`` chooses.
+
+        Raises:
+            InputError: The files in conf/ do not compose.
+        """
+        words = tuple(o.input_line or "" for key, o in point.items() if key in GROUPS)
+        if words not in self._cache:
+            try:
+                with initialize_config_dir(str(shared_dir("conf").absolute()), version_base="1.3"):
+                    self._cache[words] = compose("config", overrides=list(words))
+            except HydraException as error:
+                raise InputError(f"the configuration does not compose: {str(error).splitlines()[0]}") from error
+        return self._cache[words]
+
+    def compose(self, point: dict[str, Override]) -> dict[str, Any]:
+        """The values at ``point`` as plain Python, interpolations resolved."""
+        config = copy.deepcopy(self.composed(point))
+        try:
+            for key, override in point.items():
+                if key not in GROUPS:
+                    OmegaConf.update(config, key, override.value())
+            return plain_values(config, resolve=True)
+        except OmegaConfBaseException as error:
+            raise InputError(f"a setting does not fit: {str(error).splitlines()[0]}") from error
+
+    def check(self, override: Override, groups: dict[str, Override]) -> None:
+        """Refuses a word that nothing in conf/ answers to where ``groups`` are chosen.
+
+        Raises:
+            InputError: The word names a group's choice or a key that does not exist.
+        """
+        key = override.key_or_group
+        if key in GROUPS:
+            known = choices(key)
+            for value in override.sweep_string_iterator() if override.is_sweep_override() else [override.value()]:
+                if str(value) not in known and not (key == "exp" and value is None):
+                    kind = {"exp": "experiment", "data": "data set"}.get(key, key)
+                    raise InputError(f"unknown {kind} {str(value)!r}: {nearest(str(value), known)}")
+            return
+        keys = set(flatten(plain_values(self.composed(groups), resolve=False))) - {"description", "sweep"}
+        if key not in keys:
+            refuse_setting(key)
+            if others := choices_with(key):
+                raise InputError(f"{key} is a setting of {' and '.join(others)}: add {others[0]}")
+            raise InputError(f"unknown key {key!r}: {nearest_key(key, keys | set(GROUPS))}")
+
+
+def choices(group: str) -> dict[str, Path]:
+    """The choices of a group and their files."""
+    return {path.stem: path for path in sorted((shared_dir("conf") / group).glob("*.yaml"))}
+
+
+def choices_with(key: str) -> list[str]:
+    """Return the choices of a key's group that have the key, as ``execution=ddp`` has ``execution.devices``."""
+    group, _, name = key.partition(".")
+    files = choices(group).items() if group in GROUPS else ()
+    return [f"{group}={c}" for c, path in files if name in flatten(yaml.safe_load(path.read_text(encoding="utf-8")))]
+
+
+def describe(group: str) -> dict[str, str]:
+    """The choices of a group with what each file says of itself: its ``description``, or its first comment."""
+    texts = {}
+    for name, path in choices(group).items():
+        text = path.read_text(encoding="utf-8")
+        comments = [line.lstrip("# ") for line in text.splitlines() if line.startswith("# ") and "@package" not in line]
+        told = yaml.safe_load(text).get("description")
+        texts[name] = str(told or (comments[0] if comments else ""))
+    return texts
+
+
+def flatten(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """The dotted names of all values."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def plain_values(config: DictConfig, *, resolve: bool) -> dict[str, Any]:
+    values = OmegaConf.to_container(config, resolve=resolve)
+    assert isinstance(values, dict)
+    return {str(name): value for name, value in values.items()}

@@ -1,0 +1,142 @@
+"""How a run is carried out: device, threads, parallel runs, Slurm. Nothing here moves a number beyond rounding."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from repro.config.parse import require
+
+SLURM_WORD = r"[\w.,:/@+&|*()\[\]=-]+"
+SLURM_OURS = {
+    *("array", "chdir", "error", "input", "job-name", "nodes", "ntasks", "ntasks-per-node", "open-mode", "output"),
+    *("requeue", "no-requeue", "signal", "time", "wrap", "gpus", "gpus-per-node", "gres", "mem", "cpus-per-task"),
+    *("partition", "account", "qos", "constraint", "export", "wait", "parsable", "test-only"),
+}
+"""Options of sbatch that decide where output goes and how a job resumes, or that have a setting of their own."""
+
+PROTOCOLS = {"paper": "final", "common": "best"}
+"""Ways of reading a record: the final iterate, chosen by nothing, or the best epoch on the evaluated split."""
+
+
+@dataclass(frozen=True)
+class SlurmConfig:
+    """What a Slurm job asks for (``execution=slurm``); null leaves a choice to the cluster."""
+
+    partition: str | None
+    account: str | None
+    qos: str | None
+    constraint: str | None
+    time: int
+    grace_seconds: int
+    gpus: int | Literal["auto"]
+    shard: int | None
+    cpus: int | None
+    memory: float | None
+    runs_per_job: int
+    max_jobs: int
+    poll_seconds: float
+    extra: tuple[str, ...]
+
+    def validate(self) -> None:
+        for name in ("time", "grace_seconds", "shard", "cpus", "memory", "runs_per_job", "max_jobs", "poll_seconds"):
+            value = getattr(self, name)
+            require(value is None or value > 0, f"execution.slurm.{name}={value} must be above 0")
+        require(self.gpus == "auto" or self.gpus >= 0, f"execution.slurm.gpus={self.gpus} must not be negative")
+        require(
+            self.grace_seconds + 60 < 60 * self.time,
+            f"execution.slurm.grace_seconds={self.grace_seconds} leaves nothing of execution.slurm.time={self.time} "
+            "(minutes): Slurm may warn a minute early",
+        )
+        # These words reach sbatch: nothing that a shell or its reader of options could take for more than a word.
+        for name in ("partition", "account", "qos", "constraint"):
+            value = getattr(self, name)
+            require(
+                value is None or re.fullmatch(SLURM_WORD, value) is not None,
+                f"execution.slurm.{name}={value!r} must be one word without quotes or blanks",
+            )
+        for word in self.extra:
+            found = re.fullmatch(rf"([a-z][a-z-]*)(={SLURM_WORD})?", word)
+            require(
+                found is not None,
+                f"execution.slurm.extra has {word!r}; write options of sbatch as in reservation=week3 or exclusive",
+            )
+            name = found[1] if found else ""
+            require(name not in SLURM_OURS, f"execution.slurm.extra has {word!r}, but --{name} is set by the program")
+
+
+@dataclass(frozen=True)
+class ExecutionConfig:
+    """How the run is carried out. Nothing here may move a reported number beyond rounding."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"]
+    threads: int | None
+    step: Literal["auto", "eager", "compile", "graph"]
+    deterministic: bool
+    checkpoint_activations: bool
+    parallel: int | Literal["auto"]
+    runs_per_gpu: int | Literal["auto"]
+    profile: bool
+    log_steps: int
+    eval_batch_size: int
+    checkpoint_seconds: float
+    max_minutes: float | None
+    progress: Literal["auto", "bar", "lines", "none"]
+    engine: Literal["local", "slurm"] = "local"
+    slurm: SlurmConfig | None = None
+    devices: int = 1
+    nodes: int = 1
+    restarts: int = 3
+    workers: int | None = None
+
+    @property
+    def job_gpus(self) -> int:
+        """Whole GPUs that a Slurm job asks for on each of its nodes."""
+        if self.slurm is None or self.slurm.shard is not None:
+            return 0
+        if self.slurm.gpus == "auto":
+            return 0 if self.device == "cpu" else self.devices
+        return self.slurm.gpus
+
+    @property
+    def num_ranks(self) -> int:
+        """Processes that train a run together, each with its part of the batch."""
+        return self.devices * self.nodes
+
+    def validate(self) -> None:
+        require(self.threads is None or self.threads > 0, f"execution.threads={self.threads} must be above 0, or null")
+        for name in ("parallel", "runs_per_gpu"):
+            value = getattr(self, name)
+            require(value == "auto" or value > 0, f"execution.{name}={value} must be above 0, or auto")
+        require(self.workers is None or self.workers >= 0, f"execution.workers={self.workers} must not be negative")
+        for name in ("devices", "nodes"):
+            value = getattr(self, name)
+            require(value > 0, f"execution.{name}={value} must be above 0")
+        require(self.restarts >= 0, f"execution.restarts={self.restarts} must not be negative")
+        require(self.num_ranks == 1 or self.device != "mps", "execution=ddp runs on device=cuda or device=cpu, not mps")
+        require(self.log_steps > 0, f"execution.log_steps={self.log_steps} must be above 0")
+        require(self.eval_batch_size > 0, f"execution.eval_batch_size={self.eval_batch_size} must be above 0")
+        require(
+            self.checkpoint_seconds >= 0,
+            f"execution.checkpoint_seconds={self.checkpoint_seconds} must not be negative",
+        )
+        require(
+            self.max_minutes is None or self.max_minutes > 0,
+            f"execution.max_minutes={self.max_minutes} must be above 0, or null for no limit",
+        )
+        require(
+            (self.engine == "slurm") == (self.slurm is not None),
+            "execution.engine is chosen by a word: execution=slurm or execution=local",
+        )
+        if self.slurm is not None:
+            self.slurm.validate()
+            require(
+                self.job_gpus in (0, *range(self.devices, 10_000)),
+                f"execution.devices={self.devices} needs as many GPUs, but execution.slurm.gpus={self.slurm.gpus}",
+            )
+            require(
+                self.max_minutes is None,
+                f"execution.max_minutes={self.max_minutes} has no place on Slurm: execution.slurm.time limits a job, "
+                "and the next one goes on",
+            )

@@ -1,0 +1,51 @@
+"""Finds the files that travel with the code: in a checkout beside the package, in a wheel inside it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from repro.errors import InputError
+
+PACKAGE = Path(__file__).resolve().parent.parent
+
+
+def home() -> Path:
+    """The folder that the default paths start from: the checkout, or the current folder for an installed wheel."""
+    return PACKAGE.parent if in_checkout() else Path.cwd()
+
+
+def in_checkout() -> bool:
+    return (PACKAGE.parent / "conf" / "config.yaml").is_file()
+
+
+def shared_dir(name: str) -> Path:
+    """The folder ``conf``, ``experiments`` or ``results``; the environment variable ``REPRO_SHARE`` may move them."""
+    if share := os.environ.get("REPRO_SHARE"):
+        return Path(share) / name
+    return PACKAGE.parent / name if in_checkout() else PACKAGE / "share" / name
+
+
+def default_path(name: str, results: Path | None = None) -> Path:
+    """The default of ``paths.<name>``: ``REPRO_DATA``, ``REPRO_WORK`` and ``REPRO_RESULTS`` come first."""
+    if value := os.environ.get(f"REPRO_{name.upper()}"):
+        return Path(value)
+    if name == "work":
+        return (results or default_path("results")) / "work"
+    return home() / name
+
+
+def resolve_paths(given: Mapping[str, object]) -> dict[str, Path]:
+    """The three folders, with defaults where ``given`` has None or nothing; work follows results."""
+    results = Path(str(given["results"])) if given.get("results") else default_path("results")
+    work = Path(str(given["work"])) if given.get("work") else default_path("work", results)
+    data = Path(str(given["data"])) if given.get("data") else default_path("data")
+    return {name: expanded(path).absolute() for name, path in (("data", data), ("work", work), ("results", results))}
+
+
+def expanded(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError as error:  # nobody here has that name
+        raise InputError(f"the folder {path} cannot be found: there is no home folder {path.parts[0]}") from error

@@ -1,0 +1,1 @@
+"""CIFAR-10: fetched, checked, in memory."""

@@ -1,0 +1,1 @@
+"""ImageNet and Tiny ImageNet, in folders of images."""

@@ -1,0 +1,261 @@
+"""The construction of section 1: a trained shallow net, copied, whose added layers are the identity.
+
+By it a deeper net need have no higher training error than a shallower one. ``model.constructed_from`` begins a run so;
+whether the optimizer keeps what it is given is what the run shows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from repro.config.run import RunConfig
+from repro.data.augment import PixelStats, normalize
+from repro.data.batches import Feed, Images
+from repro.evaluation.layer_statistics import Moments, left_as_it_was, moments, over_ranks, var_mean
+from repro.models import build_model
+from repro.models.blocks import BasicBlock, BlockNet
+from repro.runtime import checkpoint, distributed
+from repro.runtime.device import autocast, memory_format
+from repro.runtime.provenance import read_json, write_json
+
+STATISTICS_BATCHES = 20
+"""Training batches, the run's first, that give the added layers their size (deviation D22)."""
+
+COMPARED_BATCHES = 10
+"""Training batches after those, on which both nets are compared in training mode."""
+
+REPORT = "construction.json"
+
+Batch = tuple[Tensor, Tensor]
+"""Augmented images (B, 3, H, W) and their labels (B,), this rank's part."""
+
+
+def shallow_config(config: RunConfig) -> RunConfig:
+    """The run of the shallow net, with the same science but for the depth, in a folder inside this run's."""
+    depth = config.model.constructed_from
+    assert depth is not None
+    model = dataclasses.replace(config.model, depth=depth, constructed_from=None)
+    paths = dataclasses.replace(config.paths, work=config.work_dir / "shallow")
+    return dataclasses.replace(config, model=model, paths=paths)
+
+
+def begin_constructed(
+    config: RunConfig, deep: BlockNet, feed: Feed, images: Images, train: Callable[[RunConfig], object | None]
+) -> dict[str, Any] | None:
+    """Makes ``deep``, initialized as usual, the construction from the shallow net of ``config``, in place.
+
+    A shallow run that is finished in ``paths.work`` is used; without one it is trained inside this run's folder.
+    The comparison is kept there too, for a run that is interrupted later.
+
+    Args:
+        images: The split that the run is evaluated on.
+        train: Trains a run to its record; None where it was asked to stop.
+
+    Returns:
+        The comparison of both nets before the first step (``records.Construction``), or None where it was stopped.
+
+    Raises:
+        RunError: The shallow net cannot be trained or read.
+    """
+    folder = shallow_run(config, train)
+    if folder is None:
+        return None
+    shallow = build_model(shallow_config(config).model, deep.fc.out_features)
+    distributed.on_first(lambda: shallow.load_state_dict(checkpoint.load(folder / checkpoint.FINAL)["model"]))
+    shallow.to(feed.device, memory_format=memory_format(feed.device))  # type: ignore[call-overload]
+    distributed.copy_from_first(list(shallow.state_dict().values()))
+    last = STATISTICS_BATCHES + COMPARED_BATCHES
+    precision, batch_size = config.optim.precision, config.execution.eval_batch_size
+    construct(deep, shallow, batches(feed, range(STATISTICS_BATCHES)), precision)
+    report = {"from_run": folder.name} | compare(
+        deep, shallow, images, feed.stats, batch_size, batches(feed, range(STATISTICS_BATCHES, last)), precision
+    )
+
+    def keep() -> None:
+        made = read_json(folder / "record.json").get("provenance", {})
+        write_json(config.work_dir / REPORT, report | {"from_dirty": made.get("dirty")})
+
+    distributed.on_first(keep)
+    return report
+
+
+def kept_report(config: RunConfig) -> dict[str, Any]:
+    """What ``begin_constructed`` found before the run was interrupted; the same on all ranks."""
+    return distributed.shared(
+        distributed.agreed(lambda: read_json(config.work_dir / REPORT) if distributed.is_first() else {})
+    )
+
+
+def shallow_run(config: RunConfig, train: Callable[[RunConfig], object | None]) -> Path | None:
+    """The folder of the finished shallow run, trained where there is none; None where it was asked to stop."""
+    shallow = shallow_config(config)
+    elsewhere = config.paths.work / shallow.run_id
+    found = distributed.agreed(lambda: [is_finished(f, shallow) for f in (elsewhere, shallow.work_dir)])
+    is_elsewhere, is_here = distributed.shared(found)
+    if is_elsewhere:
+        return elsewhere
+    return shallow.work_dir if is_here or train(shallow) is not None else None
+
+
+def is_finished(folder: Path, config: RunConfig) -> bool:
+    """Whether ``folder`` holds the record and the last weights of the run ``config``."""
+    record = folder / "record.json"
+    there = record.is_file() and (folder / checkpoint.FINAL).is_file()
+    return there and read_json(record).get("fingerprint") == config.fingerprint
+
+
+def batches(feed: Feed, steps: Iterable[int]) -> Iterable[Batch]:
+    """The augmented training batches of ``steps``."""
+    return (feed.augmented(tuple(t.to(feed.device) for t in feed.fed(step))) for step in steps)
+
+
+def construct(deep: BlockNet, shallow: BlockNet, batches: Iterable[Batch], precision: str) -> None:
+    """Copies ``shallow`` into ``deep``, a net of the same family: the first blocks of each stage are the shallow net's,
+    those behind them become the identity. ``shallow`` is left as it was.
+
+    Plain: 3x3 kernels that copy, and batch norms that give back what comes in, exactly in evaluation mode and nearly
+    in training mode. What comes in is a nonlinearity's output, which the next ones do not change. Residual: a last
+    batch norm whose weight and bias are zero, so that the residual function is.
+
+    Args:
+        batches: Training batches whose activations give those batch norms mean and variance (deviation D22).
+
+    Raises:
+        ValueError: The nets are not of one family.
+    """
+    found = deep.load_state_dict(shallow.state_dict(), strict=False)
+    if found.unexpected_keys:
+        raise ValueError(f"the deep net has no {found.unexpected_keys[0]}: it is of another family")
+    sizes = stage_outputs(shallow, batches, precision)
+    for stage, copied, size in zip(deep.stages, shallow.stages, sizes, strict=True):
+        assert isinstance(stage, nn.Sequential) and isinstance(copied, nn.Sequential)
+        for block in list(stage)[len(copied) :]:
+            assert isinstance(block, BasicBlock)
+            make_identity(block, size)
+
+
+def stage_outputs(model: BlockNet, batches: Iterable[Batch], precision: str) -> list[Moments]:
+    """Mean and variance of every channel after each stage, in training mode over all of ``batches``, of all ranks."""
+    found: list[Moments | None] = [None] * len(model.stages)
+
+    def hook_of(stage: int) -> Callable[[nn.Module, object, Tensor], None]:
+        def hook(_: nn.Module, __: object, output: Tensor) -> None:
+            part = moments(var_mean(output, (0, 2, 3)), output.numel() // output.shape[1])
+            before = found[stage]
+            found[stage] = part if before is None else before + part
+
+        return hook
+
+    stages = [list(stage.children()) for stage in model.stages]
+    handles = [blocks[-1].register_forward_hook(hook_of(i)) for i, blocks in enumerate(stages)]
+    try:
+        training_logits(model, batches, precision)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return list(over_ranks({str(stage): part for stage, part in enumerate(found) if part is not None}).values())
+
+
+@torch.no_grad()
+def make_identity(block: BasicBlock, size: Moments) -> None:
+    """Makes a block that keeps the number of channels the identity on activations that are not negative, whose
+    channels have mean and variance ``size``."""
+    if block.shortcut is not None:
+        assert isinstance(block.bn2, nn.BatchNorm2d)
+        block.bn2.weight.zero_()
+        block.bn2.bias.zero_()
+        if isinstance(block.shortcut, nn.Sequential):  # option C projects here too
+            projection, norm = block.shortcut
+            copy_through(projection, norm, size)
+        return
+    copy_through(block.conv1, block.bn1, size)
+    copy_through(block.conv2, block.bn2, size)
+
+
+def copy_through(conv: nn.Module, norm: nn.Module, size: Moments) -> None:
+    """A convolution whose kernel is the identity, and a batch norm that undoes its own normalization.
+
+    A channel that never changes (variance 0) is no exception: what is undone is divided by the epsilon alone.
+    """
+    assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+    assert norm.running_mean is not None and norm.running_var is not None
+    nn.init.dirac_(conv.weight)
+    norm.running_mean.copy_(size.mean)
+    norm.running_var.copy_(size.var)
+    # Of the variance as it is stored, rounded, so that evaluation divides by the same.
+    norm.weight.copy_((norm.running_var.cpu().double() + norm.eps).sqrt())
+    norm.bias.copy_(norm.running_mean)
+
+
+def compare(
+    deep: BlockNet,
+    shallow: BlockNet,
+    images: Images,
+    stats: PixelStats,
+    batch_size: int,
+    batches: Iterable[Batch],
+    precision: str,
+) -> dict[str, Any]:
+    """Errors of both nets over ``images`` in evaluation mode and over ``batches`` in training mode, in percent there.
+
+    Returns:
+        The fields of ``records.Construction`` but ``from_run``, and ``changed``, the images that both answer
+        differently. Nothing of the nets is changed.
+    """
+    nets = (shallow, deep)
+    errors, changed, gap = [0, 0], 0, 0.0
+    with left_as_it_was(shallow, training=False), left_as_it_was(deep, training=False), torch.inference_mode():
+        for pixels, labels in images.batches(batch_size):
+            if not len(labels):  # a rank without an image
+                continue
+            logits = [forward(net, normalize(pixels, stats), precision) for net in nets]
+            errors = [n + count_errors(net, labels) for n, net in zip(errors, logits, strict=True)]
+            changed += int((logits[0].argmax(1) != logits[1].argmax(1)).sum())
+            gap = max(gap, float((logits[0] - logits[1]).abs().max()))
+    shallow_errors, deep_errors, changed_total = map(int, distributed.total([*errors, changed]))
+    # Each rank's gap in a place of its own: the ranks can only add.
+    gaps = distributed.total([gap * (rank == distributed.rank()) for rank in range(distributed.size())])
+    kept = list(batches)
+    shallow_batch_error, deep_batch_error = (training_error(net, kept, precision) for net in nets)
+    return {
+        "shallow_errors": shallow_errors,
+        "deep_errors": deep_errors,
+        "images": images.num_images,
+        "changed": changed_total,
+        "gap": max(gaps),
+        "shallow_batch_error": shallow_batch_error,
+        "deep_batch_error": deep_batch_error,
+    }
+
+
+def training_error(model: BlockNet, batches: list[Batch], precision: str) -> float:
+    """Percent over training batches in training mode, of all ranks."""
+    logits = training_logits(model, batches, precision)
+    wrong = sum(count_errors(answers, labels) for answers, (_, labels) in zip(logits, batches, strict=True))
+    errors, seen = distributed.total([wrong, sum(len(labels) for _, labels in batches)])
+    return 100 * errors / seen
+
+
+def training_logits(model: BlockNet, batches: Iterable[Batch], precision: str) -> list[Tensor]:
+    """The answers to training batches in training mode; running statistics stay as they are."""
+    # Not inference_mode: what a feed keeps of these batches is used in training later.
+    with left_as_it_was(model, training=True), torch.no_grad():
+        return [forward(model, images, precision) for images, _ in batches]
+
+
+def forward(model: BlockNet, images: Tensor, precision: str) -> Tensor:
+    """Logits of normalized images."""
+    dtype = model.fc.weight.dtype
+    with autocast(images.device, precision):
+        logits: Tensor = model(images.to(dtype, memory_format=memory_format(images.device)))
+    return logits.to(dtype)
+
+
+def count_errors(logits: Tensor, labels: Tensor) -> int:
+    return int((logits.argmax(1) != labels).sum())

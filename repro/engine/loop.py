@@ -1,0 +1,182 @@
+"""The training loop, whole and visible. It counts steps, not epochs (paper, section 4.2)."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+
+from repro.config.run import EvalConfig, OptimConfig, RunConfig
+from repro.engine.optim import WARMUP_CHECK_STEPS, WARMUP_ERROR, count_plateaus, lr_at, set_lr
+from repro.engine.step import Step, StepResult
+from repro.errors import RunError
+from repro.evaluation.counts import Counts
+
+UNKNOWN = 0
+"""A step that was not looked for."""
+
+
+class NotFiniteError(RunError):
+    """A loss is infinite or not a number: the weights are of no more use."""
+
+
+@dataclass(frozen=True)
+class CurveRow:
+    """One evaluation: ``train`` counts the augmented batches since the row before (deviation D25), ``eval`` the
+    evaluated split."""
+
+    step: int
+    epoch: float
+    lr: float
+    train: Counts
+    eval: Counts
+
+
+@dataclass
+class TrainState:
+    """All that the loop knows besides weights and optimizer; a checkpoint keeps it."""
+
+    step: int = 0
+    warmup_end: int | None = 0
+    warmup_seen: Counts = Counts()
+    window: Counts = Counts()
+    curve: list[CurveRow] = field(default_factory=list)
+    train_seconds: float = 0.0
+    eval_seconds: float = 0.0
+    flow: list[dict[str, Any]] = field(default_factory=list)
+    """Signals and gradients layer by layer, an entry an evaluation, where ``eval.gradient_flow`` asks for them."""
+    parts: list[dict[str, Any]] = field(default_factory=list)
+    """By which code, when and on what each process went on whose steps are in the weights."""
+    below_80_step: int | None = None
+    """The end of the first window of steps with a training error below 80 %; None before, ``UNKNOWN`` where older code
+    may have passed it without looking."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> TrainState:
+        rows = [
+            CurveRow(**{**row, "train": Counts(**row["train"]), "eval": Counts(**row["eval"])})
+            for row in values["curve"]
+        ]
+        counts = {name: Counts(**values[name]) for name in ("warmup_seen", "window")}
+        # Older checkpoints looked for it in an until_80 warm-up alone, which ended there.
+        before = {"below_80_step": None if values["warmup_end"] is None else UNKNOWN}
+        return cls(**{**before, **values, **counts, "curve": rows})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hooks:
+    """What the loop calls back."""
+
+    logged: Callable[[TrainState, Counts, float], None]
+    """After the results of some steps were read, with their counts and the learning rate."""
+    evaluate: Callable[[], Counts]
+    evaluated: Callable[[TrainState], None]
+    """After a row was added to the curve, on all ranks."""
+    save_is_due: Callable[[], bool]
+    save: Callable[[TrainState], None]
+    stop: Callable[[], bool]
+    """Whether the run is asked to save and end before its last step."""
+
+
+def train(
+    execute: Step,
+    optimizer: torch.optim.SGD,
+    state: TrainState,
+    config: RunConfig,
+    epoch_images: int,
+    hooks: Hooks,
+) -> bool:
+    """Trains from ``state`` to the last step; returns False where it was asked to stop before.
+
+    Args:
+        epoch_images: Images in an epoch.
+
+    Raises:
+        NotFiniteError: A loss is not finite.
+    """
+    optim = config.optim
+    clock = time.perf_counter()
+    lr = math.nan
+    while state.step < optim.steps:
+        drops = (
+            count_plateaus(optim, [row.train.top1_error for row in state.curve]) if optim.schedule == "plateau" else 0
+        )
+        before, lr = lr, lr_at(optim, state.step, state.warmup_end, drops)
+        if lr != before:
+            set_lr(optimizer, lr, optim.momentum_form)
+        execute.run(state.step)
+        state.step += 1
+        evaluating = is_eval_step(state.step, config.eval, optim, epoch_images)
+        if not (evaluating or is_read_step(state, config.execution.log_steps)):
+            continue
+        seen = count(execute.read(), state.step, optim.batch_size, lr)
+        now = time.perf_counter()
+        state.train_seconds, clock = state.train_seconds + now - clock, now
+        state.window += seen
+        watch_error(state, seen)
+        hooks.logged(state, seen, lr)
+        if evaluating:
+            epoch = state.step * optim.batch_size / epoch_images
+            state.curve.append(CurveRow(state.step, epoch, lr, state.window, hooks.evaluate()))
+            state.window = Counts()
+            now = time.perf_counter()
+            state.eval_seconds, clock = state.eval_seconds + now - clock, now
+            hooks.evaluated(state)
+        if hooks.stop() and state.step < optim.steps:
+            hooks.save(state)
+            return False
+        if hooks.save_is_due():
+            hooks.save(state)
+            clock = time.perf_counter()
+    return True
+
+
+def is_eval_step(step: int, config: EvalConfig, optim: OptimConfig, epoch_images: int) -> bool:
+    """Whether the net is evaluated after ``step`` steps: where an epoch ends within a step, and at the end."""
+    if step == optim.steps:
+        return True
+    if config.every_steps is not None:
+        return step % config.every_steps == 0
+    return step * optim.batch_size // epoch_images > (step - 1) * optim.batch_size // epoch_images
+
+
+def is_read_step(state: TrainState, log_steps: int) -> bool:
+    """Whether the host reads the device's counts; until the error is below 80 %, at the end of each window as well."""
+    watching = state.below_80_step is None and state.step % WARMUP_CHECK_STEPS == 0
+    return watching or state.step % log_steps == 0
+
+
+def count(results: list[StepResult], step: int, batch_size: int, lr: float) -> Counts:
+    """Adds up the results of the steps that end at ``step``.
+
+    Raises:
+        NotFiniteError: A loss is not finite, with the step that it is of.
+    """
+    total = Counts()
+    for offset, result in enumerate(results):
+        if not math.isfinite(result.loss):
+            at = step - len(results) + offset
+            raise NotFiniteError(f"the loss is {result.loss} at step {at}, learning rate {lr:g}")
+        total += Counts(result.errors, batch_size, result.loss * batch_size)
+    return total
+
+
+def watch_error(state: TrainState, seen: Counts) -> None:
+    """Notes when the training error of a window of steps is first below 80 %, which ends an ``until_80`` warm-up
+    (section 4.2, deviation D9)."""
+    if state.below_80_step is not None:
+        return
+    state.warmup_seen += seen
+    if state.step % WARMUP_CHECK_STEPS == 0:
+        if state.warmup_seen.top1_error < WARMUP_ERROR:
+            state.below_80_step = state.step
+            if state.warmup_end is None:
+                state.warmup_end = state.step
+        state.warmup_seen = Counts()

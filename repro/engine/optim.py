@@ -1,0 +1,120 @@
+"""SGD with the paper's groups, and the learning rate as a pure function of the step: nobody else writes one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from repro.config.run import ModelConfig, OptimConfig
+
+WARMUP_DEPTH = 110
+"""Residual nets from this depth on warm up (section 4.2 says so of 110 layers; deviation D9)."""
+
+WARMUP_CHECK_STEPS = 50
+"""The training error is held against ``WARMUP_ERROR`` over this many steps at a time."""
+
+WARMUP_ERROR = 80.0
+"""Percent; below it ``until_80`` ends the warm-up (section 4.2)."""
+
+
+def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.SGD:
+    """SGD in one fused kernel; ``decay_scope`` names what decays (deviation D2).
+
+    Learning rate and momentum buffers are tensors that stay where they are, so that a CUDA graph can hold them. A
+    buffer of zeros is what torch's first step amounts to: v = g.
+    """
+    # Kernels of convolutions have four dimensions, the fully connected matrix two, all else one.
+    least = 4 if config.decay_scope == "convolutions" else 2
+    weights = [p for p in model.parameters() if p.ndim >= least]
+    others = [p for p in model.parameters() if p.ndim < least]
+    groups = [
+        {"params": weights, "weight_decay": config.weight_decay},
+        {"params": others, "weight_decay": config.weight_decay if config.decay_scope == "all" else 0.0},
+    ]
+    optimizer = torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, fused=True)
+    for group in optimizer.param_groups:
+        group["lr"] = rate_tensor(config.lr, weights[0].device)
+        for p in group["params"] if config.momentum else []:
+            optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
+    return optimizer
+
+
+def rate_tensor(lr: float, device: torch.device) -> Tensor:
+    """A learning rate as fused SGD reads it: single precision on accelerators, where its kernels have no other."""
+    return torch.tensor(lr, dtype=torch.float64 if device.type == "cpu" else torch.float32, device=device)
+
+
+def load_optimizer(optimizer: torch.optim.SGD, stored: dict[str, Any]) -> None:
+    """Restores a state dict, whichever device it was saved on."""
+    optimizer.load_state_dict(stored)
+    for group in optimizer.param_groups:
+        group["lr"] = rate_tensor(float(group["lr"]), group["params"][0].device)
+        for p in group["params"]:
+            # In the layout of the weights, which is another one on MPS: the fused kernel goes through the memory of
+            # both side by side.
+            if (buffer := optimizer.state[p].get("momentum_buffer")) is not None:
+                optimizer.state[p]["momentum_buffer"] = torch.empty_like(p).copy_(buffer)
+
+
+def warmup_kind(optim: OptimConfig, model: ModelConfig) -> str:
+    """``none``, ``fixed`` or ``until_80``; ``auto`` is ``fixed`` for residual nets of 110 layers and more."""
+    if optim.warmup != "auto":
+        return optim.warmup
+    return "fixed" if model.shortcut != "none" and model.depth >= WARMUP_DEPTH else "none"
+
+
+def first_warmup_end(optim: OptimConfig, model: ModelConfig) -> int | None:
+    """The step at which the warm-up ends, known from the start unless the training error decides it (None)."""
+    return {"none": 0, "fixed": optim.warmup_steps, "until_80": None}[warmup_kind(optim, model)]
+
+
+def lr_at(optim: OptimConfig, step: int, warmup_end: int | None, plateaus: int = 0) -> float:
+    """The learning rate of ``step``, counted from 0; the warm-up counts within the schedule.
+
+    Args:
+        warmup_end: The first step after the warm-up; None while it has not been decided yet.
+        plateaus: How often the error has stopped falling, as ``count_plateaus`` does; read by that schedule only.
+    """
+    if warmup_end is None or step < warmup_end:
+        return optim.warmup_lr
+    passed = sum(step >= milestone for milestone in optim.milestones)
+    # Dividing, not multiplying by 0.1, gives the decimal values that the paper prints.
+    return optim.lr / optim.decay_factor ** (plateaus if optim.schedule == "plateau" else passed)
+
+
+def count_plateaus(optim: OptimConfig, errors: Sequence[float]) -> int:
+    """How often the training error has stopped falling (section 3.4: "when the error plateaus", deviation D18).
+
+    It has where ``plateau_evals`` evaluations in a row were no better than the best one since the drop before; at most
+    ``plateau_drops`` are counted.
+
+    Args:
+        errors: The running training error at every evaluation so far. Never the test error, which chooses nothing.
+    """
+    drops, best, worse = 0, math.inf, 0
+    for error in errors:
+        best, worse = (error, 0) if error < best else (best, worse + 1)
+        if worse == optim.plateau_evals and drops < optim.plateau_drops:
+            drops, best, worse = drops + 1, math.inf, 0
+    return drops
+
+
+def set_lr(optimizer: torch.optim.SGD, lr: float, momentum_form: str) -> None:
+    """Sets the learning rate of the next steps. It waits for the device: call it where the rate changes only.
+
+    PyTorch keeps v = m*v + g and moves by lr*v; Caffe, which the authors used, keeps v = m*v + lr*g and moves by v.
+    They differ only where the rate changes: Caffe's buffer keeps the size of the old steps (deviation D5).
+    """
+    for group in optimizer.param_groups:
+        before, after = float(group["lr"]), float(rate_tensor(lr, group["lr"].device))
+        if before == after:
+            continue
+        if momentum_form == "caffe":
+            for p in group["params"]:
+                if (buffer := optimizer.state[p].get("momentum_buffer")) is not None:
+                    buffer.mul_(before / after)
+        group["lr"].fill_(lr)

@@ -1,0 +1,89 @@
+"""Where a step's time goes: a trace of some steps for Perfetto or TensorBoard, and the ten largest kernels in words."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from tabulate import tabulate
+from torch.autograd import DeviceType  # type: ignore[attr-defined]
+from torch.profiler import ProfilerActivity, profile
+
+from repro.engine.step import Step, StepResult
+from repro.errors import AloneError
+
+WARMUP_STEPS = 10
+"""Steps before the trace, which compile, record graphs and choose kernels."""
+
+TRACED_STEPS = 20
+SHOWN = 10
+
+
+class ProfiledStep:
+    """Passes steps on to ``step``; traces ``TRACED_STEPS`` of them once, into ``folder``."""
+
+    def __init__(self, step: Step, folder: Path, device: torch.device, steps: int, say: Callable[[str], None]) -> None:
+        self.step, self.path, self.device, self.say = step, folder / "trace.json.gz", device, say
+        self._first = min(WARMUP_STEPS, steps // 2)
+        self._last = min(self._first + TRACED_STEPS, steps)
+        activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device.type == "cuda")
+        self._profile = profile(activities=activities)
+        self._seen = 0
+        self._host_seconds = 0.0
+
+    def run(self, step: int) -> None:
+        if self._seen == self._first:
+            self._wait()
+            self._profile.start()
+            self._start = time.perf_counter()
+        before = time.perf_counter()
+        self.step.run(step)
+        self._seen += 1
+        if self._first < self._seen <= self._last:
+            self._host_seconds += time.perf_counter() - before
+        if self._seen == self._last:
+            self._wait()
+            seconds = time.perf_counter() - self._start
+            self._profile.stop()
+            self._tell(seconds)
+
+    def read(self) -> list[StepResult]:
+        return self.step.read()
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    def _tell(self, seconds: float) -> None:
+        try:
+            self._profile.export_chrome_trace(str(self.path))
+        except (OSError, RuntimeError) as error:
+            raise AloneError(f"the trace {self.path} cannot be written ({error})") from error
+        steps = self._last - self._first
+        self.say(
+            f"{steps} steps took {1000 * seconds / steps:.3f} ms each while traced; the largest kernels of a step:"
+        )
+        self.say(largest(self._profile, self.device, steps))
+        if self.device.type == "cuda":
+            self.say(f"the host was busy for {100 * self._host_seconds / seconds:.1f} % of the time")
+        self.say(f"the trace is {self.path}: open it at ui.perfetto.dev")
+
+
+def largest(found: profile, device: torch.device, steps: int) -> str:
+    """A table of the kernels (on the CPU: operations) with the most time of their own, per step."""
+    cuda = device.type == "cuda"
+    times = {
+        event.key: ((event.self_device_time_total if cuda else event.self_cpu_time_total) / 1000, event.count)
+        for event in found.key_averages()
+        # Operations have the time of their kernels too: of both together everything would count twice.
+        if event.device_type == (DeviceType.CUDA if cuda else DeviceType.CPU) and not event.is_user_annotation
+    }
+    total = sum(ms for ms, _ in times.values()) or 1.0
+    first = sorted(times.items(), key=lambda item: -item[1][0])[:SHOWN]
+    rows = [(name[:60], round(count / steps, 1), ms / steps, 100 * ms / total) for name, (ms, count) in first]
+    text: str = tabulate(
+        rows, ("kernel", "calls", "ms", "share %"), floatfmt=("", "g", ".3f", ".1f"), tablefmt="simple"
+    )
+    return text

@@ -1,0 +1,195 @@
+"""How one training step is executed. The loop knows only ``run`` and ``read``.
+
+Whatever the mode, a step is the same operations on tensors that stay in place: what its batch is made of is copied in,
+losses and error counts are kept on the device and read once in a while, so that the host never waits in between.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from repro.data.batches import Feed
+from repro.errors import InputError
+from repro.models.blocks import BlockNet
+from repro.runtime import distributed
+from repro.runtime.cuda_graphs import record_graph
+from repro.runtime.device import autocast, memory_format
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """One step's mean loss and wrong answers on its augmented batch, whole, whatever the number of ranks."""
+
+    loss: float
+    errors: int
+
+
+class Step(Protocol):
+    """What the loop sees of a step, whichever way it is executed."""
+
+    def run(self, step: int) -> None:
+        """Trains on the batch of ``step``, counted from 0, at the learning rate that the optimizer holds."""
+
+    def read(self) -> list[StepResult]:
+        """The results since the last read, oldest first; all ranks must read after the same step."""
+
+
+def step_modes(device: torch.device) -> tuple[str, ...]:
+    """The modes that ``device`` can run, the simplest first."""
+    if device.type == "cuda":
+        return ("eager", "graph", "compile")
+    return ("eager", "compile") if device.type == "cpu" else ("eager",)
+
+
+def pick_step(mode: str, device: torch.device) -> str:
+    """The mode that ``execution.step`` names; ``auto`` is a graph on CUDA, where launching small kernels one by one
+    takes longer than running them, and eager elsewhere (on a CPU compiled blocks are slower: docs/performance.md).
+
+    Raises:
+        InputError: The device cannot run it, or nothing that compiles is there.
+    """
+    if mode == "auto":
+        return "graph" if device.type == "cuda" else "eager"
+    if mode not in step_modes(device):
+        kinds = " or ".join(step_modes(device))
+        raise InputError(f"execution.step={mode} cannot run on device={device.type}; it can be {kinds}, or auto")
+    compilers = ("c++", "g++", "clang++", "cl")
+    if mode == "compile" and not any(map(shutil.which, compilers)):
+        raise InputError("execution.step=compile needs a C++ compiler such as g++ on the PATH; auto does without")
+    if mode == "compile" and device.type == "cuda" and (lacking := lacking_for_triton()):
+        raise InputError(f"execution.step=compile on a GPU needs {lacking}; auto does without")
+    return mode
+
+
+def lacking_for_triton() -> str:
+    """What is not there of that with which Triton builds a part of itself, in C, before its first kernel."""
+    if not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
+        return "a C compiler such as gcc"
+    scheme = sysconfig.get_default_scheme()
+    folder = sysconfig.get_path("include", "posix_prefix" if scheme == "posix_local" else scheme)
+    header = Path(folder, "Python.h")
+    return "" if header.is_file() else f"Python's headers, {header}"
+
+
+def build_step(mode: str, model: BlockNet, optimizer: torch.optim.SGD, feed: Feed, precision: str, window: int) -> Step:
+    """The step in a mode of ``step_modes``; at most ``window`` steps lie between two reads."""
+    if mode == "compile":
+        compile_blocks(model)
+    kind = GraphStep if feed.device.type == "cuda" and mode != "eager" else EagerStep
+    return kind(model, optimizer, feed, precision, window)
+
+
+def compile_blocks(model: BlockNet) -> None:
+    """Compiles the blocks rather than the net: a few kinds of block (five for CIFAR) serve every depth, seed and run of
+    a process, so that 1202 layers start as fast as 20."""
+    # A kind counts apart for training, evaluation and each batch size; torch would give up after eight.
+    torch._dynamo.config.recompile_limit = 64
+    for block in model.blocks():
+        block.compile(dynamic=False)
+
+
+class EagerStep:
+    """Forward, backward and update, operation by operation."""
+
+    def __init__(self, model: nn.Module, optimizer: torch.optim.SGD, feed: Feed, precision: str, window: int) -> None:
+        self.model, self.optimizer, self.feed, self.precision = model, optimizer, feed, precision
+        device = feed.device
+        self._dtype = next(model.parameters()).dtype
+        self._fed: tuple[Tensor, ...] = ()
+        self._losses = torch.zeros(window, dtype=self._dtype, device=device)
+        self._errors = torch.zeros(window, dtype=torch.int64, device=device)
+        self._positions = torch.arange(window, device=device)
+        self._position = torch.zeros((), dtype=torch.int64, device=device)
+        self._pending = 0
+        self._parameters = list(model.parameters())
+        self._statistics = [b for b in model.buffers() if b.is_floating_point()]
+        self._mean = distributed.Mean(self._parameters + self._statistics) if distributed.size() > 1 else None
+
+    def run(self, step: int) -> None:
+        fed = self.feed.fed(step)
+        if not self._fed:
+            self._fed = tuple(torch.empty_like(t, device=self.feed.device) for t in fed)
+        for place, tensor in zip(self._fed, fed, strict=True):
+            place.copy_(tensor, non_blocking=True)
+        self._execute()
+        self._pending += 1
+
+    def read(self) -> list[StepResult]:
+        losses, errors = self._losses[: self._pending].tolist(), self._errors[: self._pending].tolist()
+        self._pending = 0
+        self._position.zero_()
+        sums = distributed.total(losses + errors)
+        losses, errors = [s / distributed.size() for s in sums[: len(losses)]], [int(s) for s in sums[len(losses) :]]
+        return [StepResult(loss, count) for loss, count in zip(losses, errors, strict=True)]
+
+    def _execute(self) -> None:
+        self._step()
+
+    def _step(self) -> None:
+        """All of a step, on the device alone."""
+        images, labels = self.feed.augmented(self._fed)
+        images = images.to(self._dtype, memory_format=memory_format(images.device))
+        with autocast(images.device, self.precision):
+            logits = self.model(images)
+        loss = F.cross_entropy(logits.to(self._dtype), labels)
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        if self._mean is not None:
+            self._average(self._mean)
+        self.optimizer.step()
+        self._keep(loss.detach(), (logits.detach().argmax(1) != labels).sum())
+
+    def _average(self, mean: distributed.Mean) -> None:
+        """Averages gradients and running statistics over the ranks.
+
+        Gradients become those of the whole batch, statistics those of all its groups: as these are the same on all
+        ranks after every step, evaluating or saving at another time changes no bit of them. A parameter that took no
+        part on this rank adds zeros.
+        """
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in self._parameters]
+        means = mean(gradients + self._statistics)
+        for p, gradient in zip(self._parameters, means[: len(gradients)], strict=True):
+            p.grad = gradient
+        torch._foreach_copy_(self._statistics, means[len(gradients) :])
+
+    def _keep(self, loss: Tensor, errors: Tensor) -> None:
+        # Not an indexed write: its deterministic form on CUDA sorts.
+        here = self._positions == self._position
+        torch.where(here, loss, self._losses, out=self._losses)
+        torch.where(here, errors, self._errors, out=self._errors)
+        self._position += 1
+
+
+class GraphStep(EagerStep):
+    """The whole step as one CUDA graph, from the augmentation to the update: one launch instead of hundreds."""
+
+    _graph: torch.cuda.CUDAGraph | None = None
+
+    def _execute(self) -> None:
+        if self._graph is None:
+            self._graph = self._record()
+        self._graph.replay()
+
+    def _record(self) -> torch.cuda.CUDAGraph:
+        """Records a step; warming up for it leaves weights, statistics and counts as they were."""
+        changed = [*self.model.parameters(), *self.model.buffers(), self._losses, self._errors, self._position]
+        changed += [value for state in self.optimizer.state.values() for value in state.values()]
+        before = [t.detach().clone() for t in changed]
+
+        def undo() -> None:
+            with torch.no_grad():
+                for tensor, value in zip(changed, before, strict=True):
+                    tensor.copy_(value)
+            # A graph that finds gradients adds to them; without any it makes its own.
+            self.optimizer.zero_grad(set_to_none=True)
+
+        return record_graph(self._step, undo)[0]

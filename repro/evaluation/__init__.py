@@ -1,0 +1,1 @@
+"""Exact evaluation of nets: errors, views, responses."""

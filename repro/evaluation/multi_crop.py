@@ -1,0 +1,180 @@
+"""A trained net on several views of every image of a split of photographs (paper, section 3.4), over all ranks."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from repro.config.run import RunConfig
+from repro.data import Dataset
+from repro.data.augment import PixelStats, normalize
+from repro.data.imagenet.loader import PhotoImages, pixel_stats
+from repro.data.per_rank import eval_images
+from repro.evaluation import predictions
+from repro.evaluation.crops import centre_crop, crop_scores, ten_crops, training_map, whole_scores
+from repro.evaluation.layer_statistics import uncompiled
+from repro.evaluation.predictions import Made, Predictions, digest_of_images
+from repro.evaluation.scoring import Part, Scores, counted, gathered, mean_of, scored
+from repro.models.blocks import BlockNet
+from repro.runtime import checkpoint, distributed
+from repro.runtime.device import autocast, memory_format
+
+VIEWS = ("1crop", "10crop", "multiscale")
+
+
+@dataclass(frozen=True)
+class Photographs:
+    """What is tested on: the images, and the means that are subtracted from them."""
+
+    images: PhotoImages
+    crop_stats: PixelStats
+    """For crops: the mean image, as in training."""
+    whole_stats: PixelStats
+    """For whole images: the channel mean."""
+
+
+def photographs(
+    dataset: Dataset, config: RunConfig, device: torch.device, stats: PixelStats | None = None
+) -> Photographs:
+    """The photographs that a run is evaluated on; ``stats`` in the place of those of its training images."""
+    images = eval_images(dataset, config, device)
+    assert isinstance(images, PhotoImages)
+    if stats is not None:
+        return Photographs(images, stats, stats)
+    assert dataset.photo_stats is not None
+    crop_stats, whole_stats = (
+        pixel_stats(dataset.photo_stats, mean, config.data.std, device) for mean in (config.data.mean, "per_channel")
+    )
+    return Photographs(images, crop_stats, whole_stats)
+
+
+class MultiView:
+    """Tests a net on the views of photographs; every rank calls it alike and takes its part of the images.
+
+    Calling it leaves the net in the mode, training or evaluation, that it was in.
+    """
+
+    def __init__(self, model: BlockNet, photographs: Photographs, config: RunConfig, device: torch.device) -> None:
+        self.model, self.photographs, self.config, self.device = model, photographs, config, device
+        self.size, self.precision = config.data.image_size, config.optim.precision
+        # What a batch of the usual evaluation holds bounds what one holds here.
+        self.batch_pixels = config.execution.eval_batch_size * self.size**2
+
+    def __call__(self, view: str) -> tuple[dict[str, Any], Predictions]:
+        """The errors on ``view``, as ``records.ViewResult`` reads them, and the scores of all images.
+
+        Raises:
+            RunError: A score is not finite, or an image was not counted once.
+        """
+        with evaluating(self.model):
+            part = self.multiscale() if view == "multiscale" else self.crops(view)
+        errors = counted(part, self.photographs.images.num_images)
+        whole, split = gathered(part), self.photographs.images.split
+        made = Made(
+            run_id=self.config.run_id,
+            fingerprint=self.config.fingerprint,
+            view=view,
+            data=self.config.data.name,
+            split=split.name,
+            images=digest_of_images(split.files, split.labels),
+            weights=checkpoint.digest({"model": self.model.state_dict()}),
+            settings=settings_of(view, self.config),
+        )
+        return {"view": view, "split": made.split} | errors, Predictions(made, whole.scores, whole.labels)
+
+    def crops(self, view: str) -> Part:
+        """``10crop``, or ``1crop``: the centre alone."""
+        pixels = functools.partial(self.pixels, self.photographs.crop_stats)
+        num_crops = 10 if view == "10crop" else 1
+        shorter_side = self.config.data.eval_resize or self.size
+
+        def scores(images: Tensor) -> Tensor:
+            if num_crops == 1:
+                return crop_scores(self.model, centre_crop(images, self.size)[:, None], pixels)
+            area = centre_crop(images, shorter_side) if self.config.eval.crops_of == "square" else images  # D27
+            return crop_scores(self.model, ten_crops(area, self.size), pixels)
+
+        return self.scored(shorter_side, scores, self.batch_pixels // num_crops)
+
+    def multiscale(self) -> Part:
+        """Fully convolutional on whole images, at every scale, with mirror images (deviation D19)."""
+        window, flip = training_map(self.model, self.size), self.config.eval.flip_scales
+
+        def scores(images: Tensor) -> Tensor:
+            return whole_scores(self.model, self.pixels(self.photographs.whole_stats, images), window, flip)
+
+        return mean_of([self.scored(scale, scores, self.batch_pixels) for scale in self.config.eval.scales])
+
+    def scored(self, shorter_side: int, scores: Scores, batch_pixels: int) -> Part:
+        def on_device(images: Tensor) -> Tensor:
+            with autocast(self.device, self.precision):
+                return scores(images.to(self.device))
+
+        images = self.photographs.images
+        photos = images.whole(shorter_side, by_shape(images, shorter_side))
+        return scored(photos, on_device, self.model.fc.out_features, batch_pixels)
+
+    def pixels(self, stats: PixelStats, images: Tensor) -> Tensor:
+        """What the net takes, of uint8 images (N, 3, H, W)."""
+        dtype = self.model.fc.weight.dtype
+        return normalize(images, stats).to(dtype, memory_format=memory_format(self.device))
+
+
+def test_views(model: BlockNet, dataset: Dataset, config: RunConfig, device: torch.device) -> list[dict[str, Any]]:
+    """Tests a trained net on the views of ``config.eval.views`` and keeps the scores in the run's folder.
+
+    Returns:
+        One entry a view, as ``records.ViewResult`` reads it, the same on all ranks.
+
+    Raises:
+        RunError: A score is not finite, an image was not counted once, or the scores cannot be written.
+    """
+    test = MultiView(model, photographs(dataset, config, device), config, device)
+    entries = []
+    for view in config.eval.views:
+        entry, scores = test(view)
+        path = predictions.path_of(config.work_dir, view)
+        distributed.on_first(functools.partial(predictions.write, path, scores))
+        entries.append(entry)
+    return entries
+
+
+def settings_of(view: str, config: RunConfig) -> dict[str, Any]:
+    """The settings of a view, for who reads its scores."""
+    settings: dict[str, Any] = {"image_size": config.data.image_size, "precision": config.optim.precision}
+    if view == "multiscale":
+        return settings | {"scales": list(config.eval.scales), "flip_scales": config.eval.flip_scales}
+    if view == "10crop":
+        settings["crops_of"] = config.eval.crops_of
+    return settings | {"shorter_side": config.data.eval_resize}
+
+
+def by_shape(images: PhotoImages, shorter_side: int) -> list[int] | None:
+    """This rank's positions with images of one shape, once resized, after one another; None where sizes are unknown."""
+    if images.split.sizes is None:
+        return None
+    sizes = images.split.sizes[images.positions].astype(np.int64)
+    heights, widths = (shorter_side * sizes // sizes.min(1, keepdims=True)).T
+    order: list[int] = images.positions[np.lexsort((widths, heights))].tolist()
+    return order
+
+
+@contextlib.contextmanager
+def evaluating(model: BlockNet) -> Iterator[None]:
+    """The net in evaluation mode, without what pays off only for batches of one size; then as it was."""
+    was_training, searches = model.training, torch.backends.cudnn.benchmark
+    model.eval()
+    torch.backends.cudnn.benchmark = False
+    try:
+        with torch.inference_mode(), uncompiled(model):
+            yield
+    finally:
+        torch.backends.cudnn.benchmark = searches
+        model.train(was_training)

@@ -1,0 +1,145 @@
+"""The scores of a net on every image of a split, kept on disk, so that a table can be rebuilt without a GPU."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from repro.config.parse import build, require
+from repro.errors import InputError, RunError
+from repro.runtime.files import replacing
+
+SCHEMA = 1
+FOLDER = "predictions"
+"""In the folder of a run: one file a view."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """What made the scores, and from what.
+
+    ``weights`` and ``images`` are SHA-256 digests: of all values of the net, and of the names and labels of the
+    images in their order. ``settings`` are those of the view: lengths of the shorter side, crop size, flips.
+    """
+
+    run_id: str
+    fingerprint: str
+    view: str
+    data: str
+    split: str
+    images: str
+    weights: str
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """float32 softmax scores (N, classes) and int64 labels (N,) of all images of a split, in the split's order."""
+
+    made: Made
+    scores: np.ndarray
+    labels: np.ndarray
+
+    def errors(self, top: int = 1) -> int:
+        """Images whose label is not among the ``top`` classes of highest score."""
+        return count_errors(self.scores, self.labels, top)
+
+
+def count_errors(scores: np.ndarray, labels: np.ndarray, top: int) -> int:
+    """Images whose label is not among the ``top`` best of ``scores`` (N, classes); of equal scores the first class
+    counts as the better one. With no more than ``top`` classes there are none."""
+    own = scores[np.arange(len(labels)), labels][:, None]
+    before = np.arange(scores.shape[1])[None, :] < labels[:, None]
+    rank = ((scores > own) | ((scores == own) & before)).sum(1)
+    return int((rank >= top).sum())
+
+
+def counts(top1: int, top5: int, images: int) -> dict[str, Any]:
+    """Errors as whole numbers, divided once."""
+    return {
+        "errors": top1,
+        "images": images,
+        "top1_error": 100 * top1 / images,
+        "top5_errors": top5,
+        "top5_error": 100 * top5 / images,
+    }
+
+
+def path_of(work_dir: Path, view: str) -> Path:
+    """Where a run keeps its scores of a view."""
+    return work_dir / FOLDER / f"{view}.npz"
+
+
+def write(path: Path, predictions: Predictions) -> None:
+    """Writes kept scores so that a reader sees the old file or the new one, whole.
+
+    Raises:
+        RunError: It cannot be written.
+    """
+    made = {"schema": SCHEMA, **dataclasses.asdict(predictions.made)}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as file:
+            np.savez(
+                file,
+                scores=predictions.scores.astype(np.float32, copy=False),
+                labels=predictions.labels.astype(np.int64, copy=False),
+                made=np.array(json.dumps(made)),
+            )
+    except OSError as error:
+        raise RunError(f"{path} cannot be written ({error.strerror})") from error
+
+
+def read(path: Path) -> Predictions:
+    """Kept scores, checked.
+
+    Raises:
+        InputError: The file cannot be read, or its parts do not hold together; the sentence says which.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            scores, labels, text = file["scores"], file["labels"], str(file["made"])
+        values = json.loads(text)
+    except OSError as error:
+        raise InputError(f"the predictions {path} cannot be read ({error.strerror or error})") from None
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"the predictions {path} are damaged ({error})") from None
+    try:
+        require(isinstance(values, dict) and values.pop("schema", None) == SCHEMA, f"their schema is not {SCHEMA}")
+        made: Made = _made(values)
+        _check(scores, labels)
+    except InputError as error:
+        raise InputError(f"the predictions {path} do not hold together: {error}") from None
+    return Predictions(made, scores, labels)
+
+
+def digest_of_images(names: Sequence[str], labels: np.ndarray) -> str:
+    """SHA-256 over the names of images and their labels, in their order."""
+    found = hashlib.sha256()
+    for name, label in zip(names, labels.tolist(), strict=True):
+        found.update(f"{name}\0{label}\n".encode("utf-8", "surrogateescape"))  # a name may be no text
+    return found.hexdigest()
+
+
+def _made(values: dict[str, Any]) -> Made:
+    settings = values.pop("settings", None)
+    require(isinstance(settings, dict), "they do not say the settings of their view")
+    made: Made = build(Made, values | {"settings": ""})  # a mapping has no type to be converted to
+    return dataclasses.replace(made, settings=settings)
+
+
+def _check(scores: np.ndarray, labels: np.ndarray) -> None:
+    require(scores.ndim == 2 and scores.dtype == np.float32, "scores are not float32 (images, classes)")
+    require(labels.shape == scores.shape[:1] and labels.dtype == np.int64, "labels are not one int64 an image")
+    require(len(labels) > 0, "they hold no image")
+    require(bool((labels >= 0).all() and (labels < scores.shape[1]).all()), "a label is not one of the classes")
+    require(bool(np.isfinite(scores).all()), "a score is not finite")
+    require(bool((np.abs(scores.sum(1) - 1) < 1e-2).all()), "the scores of an image do not add up to 1")

@@ -1,0 +1,113 @@
+"""Exact evaluation: every image once, a single view of it (paper, section 4.2), counts divided at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from repro.data.augment import PixelStats, normalize
+from repro.data.batches import Images
+from repro.evaluation.counts import Counts
+from repro.evaluation.layer_statistics import uncompiled
+from repro.runtime import distributed
+from repro.runtime.cuda_graphs import record_graph
+from repro.runtime.device import autocast, memory_format
+
+Results = list[Tensor]
+"""Of a batch: the sum of its losses, its top-1 errors and, where they are counted, its top-5 errors."""
+
+
+TOP5_CLASSES = 100
+"""From so many classes on the paper reports top-5 errors too (section 4.1); with ten they say nothing."""
+
+
+class Evaluator:
+    """Counts errors (``top5``: also of the five best answers) and the loss over the images of a split; of several ranks
+    each counts its own part, and all know the sum.
+
+    Calling it leaves the net in the mode, training or evaluation, that it was in.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        images: Images,
+        stats: PixelStats,
+        batch_size: int,
+        precision: str,
+        mode: str = "eager",
+        top5: bool = False,
+    ) -> None:
+        self.model, self.images, self.stats = model, images, stats
+        self.batch_size, self.precision, self.top5 = batch_size, precision, top5
+        self._graph: _BatchGraph | None = None
+        self._wants_graph = stats.mean.device.type == "cuda" and mode != "eager"
+
+    def __call__(self) -> Counts:
+        was_training = self.model.training
+        self.model.eval()
+        with torch.inference_mode():
+            # One transfer at the end; losses are summed in double precision on the host.
+            results = [self._count(*batch) for batch in self.images.batches(self.batch_size)]
+            columns = [torch.stack(column).tolist() for column in zip(*results, strict=True)]
+        columns = columns or [[0]] * (2 + self.top5)  # a rank without an image
+        self.model.train(was_training)
+        loss, errors, *top5 = distributed.total([sum(column) for column in columns])
+        return Counts(int(errors), self.images.num_images, loss, int(top5[0]) if top5 else None)
+
+    def _count(self, images: Tensor, labels: Tensor) -> Results:
+        """Summed loss and errors of a batch; a full one goes through a CUDA graph where there is one."""
+        if not self._wants_graph or len(images) < self.batch_size:
+            return self._forward(images, labels)
+        if self._graph is None:
+            self._graph = _BatchGraph(self._forward, images, labels)
+        return self._graph(images, labels)
+
+    def _forward(self, images: Tensor, labels: Tensor) -> Results:
+        dtype = next(self.model.parameters()).dtype
+        pixels = normalize(images, self.stats).to(dtype, memory_format=memory_format(images.device))
+        with autocast(images.device, self.precision):
+            logits = self.model(pixels)
+        loss = F.cross_entropy(logits.to(dtype), labels, reduction="sum")
+        results = [loss, (logits.argmax(1) != labels).sum()]
+        if self.top5:
+            results.append((logits.topk(5).indices != labels[:, None]).all(1).sum())
+        return results
+
+
+class _BatchGraph:
+    """A function of one batch as a CUDA graph, over copies of its arguments."""
+
+    def __init__(self, forward: Callable[[Tensor, Tensor], Results], images: Tensor, labels: Tensor) -> None:
+        self._images, self._labels = images.clone(), labels.clone()
+        self._graph, self._results = record_graph(lambda: forward(self._images, self._labels))
+
+    def __call__(self, images: Tensor, labels: Tensor) -> Results:
+        self._images.copy_(images)
+        self._labels.copy_(labels)
+        self._graph.replay()
+        return [result.clone() for result in self._results]
+
+
+def recompute_batch_norm(
+    model: nn.Module, batch: Callable[[int], tuple[Tensor, Tensor]], num_batches: int, precision: str = "fp32"
+) -> None:
+    """Replaces the running statistics by plain averages over training batches, as the authors' ImageNet release
+    did after training (deviation D4), in the precision of training. Each rank takes its own part of a batch."""
+    layers = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    momenta = [layer.momentum for layer in layers]
+    model.train()
+    # Compiled blocks would be compiled anew for each momentum.
+    with torch.no_grad(), uncompiled(model):
+        for step in range(num_batches):
+            for layer in layers:
+                layer.momentum = 1 / (step + 1)
+            images = batch(step)[0]
+            with autocast(images.device, precision):
+                model(images)
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum
+    distributed.average([b for b in model.buffers() if b.is_floating_point()])

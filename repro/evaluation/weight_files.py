@@ -1,0 +1,298 @@
+"""Files of weights as training scripts write them, read without running anything."""
+
+from __future__ import annotations
+
+import builtins
+import pickletools
+import sys
+import zipfile
+import zlib
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from repro.errors import InputError
+from repro.runtime import checkpoint
+
+PLAIN = ("state_dict", "model_state_dict", "model", "net", "network", "module", "params")
+"""Keys under which scripts keep the weights of a net."""
+AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema", "params_ema")
+"""Keys under which they keep a moving average of them."""
+WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+"""Parts of names that torch's wrappers add, anywhere."""
+COUNTERS = ("num_batches_tracked", "n_averaged")
+"""Numbers of updates, which no net of ours reads."""
+
+PLAIN_TYPES = ("_codecs", "argparse", "collections", "copyreg", "datetime", "decimal", "enum", "pathlib", "uuid")
+"""Modules of the standard library that hold types of values; all else of it may do something."""
+
+ARCHIVE = b"PK\x03\x04"
+COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf")
+WEB_PAGE = (b"<!doctype", b"<html", b"<head", b"<?xml")
+LFS_POINTER = b"version https://git-lfs"
+NUM_PICKLES = 4
+"""Of a file from before torch 1.6, up to the one with the weights' names."""
+NAMED = 3
+"""Wrong parts of a net, or keys of a file, that a message names."""
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """The float32 values of a net by their names, and one sentence on each thing that was done to get them."""
+
+    weights: dict[str, Tensor]
+    notes: tuple[str, ...]
+
+
+class StandIn:
+    """Object of a type that is not loaded: it takes whatever the file gives it and does nothing."""
+
+    of = ""
+
+    def __new__(cls, *_: Any) -> StandIn:
+        return super().__new__(cls)
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def __setstate__(self, _: Any) -> None:
+        pass
+
+
+def read_weights(path: Path) -> WeightsFile:
+    """Read the weights of a net from a file of torch or safetensors. Nothing that the file holds is run.
+
+    Raises:
+        InputError: It is another kind of file, damaged, or does not hold the finite, floating-point weights of a net.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(512)
+    except OSError as error:
+        raise InputError(f"the weights {path} cannot be read ({error.strerror or error})") from None
+    if kind := other_kind(head):
+        raise InputError(f"{path} is {kind}")
+    damaged = check_archive(path) if head.startswith(ARCHIVE) else []
+    try:
+        payload = read_safetensors(path) if is_safetensors(head) else read_torch(path, head.startswith(ARCHIVE))
+    except InputError:
+        raise
+    except Exception as error:  # a file of another kind surfaces as many kinds of error
+        if damaged:
+            raise InputError(damage(path, damaged)) from None
+        # torch's own words advise to run what the file holds.
+        raise InputError(
+            f"{path} is not a file of weights alone that torch or safetensors wrote ({type(error).__name__}); "
+            "a file of model.state_dict() is"
+        ) from None
+    digest = payload.pop(checkpoint.DIGEST, None) if isinstance(payload, dict) else None
+    if digest is not None and digest != checkpoint.digest(payload):
+        raise InputError(f"the weights {path} are damaged: their values do not have the digest that they carry")
+    found, notes = chosen(path, payload)
+    if damaged:
+        raise InputError(damage(path, unlike_their_checksum(path, found) or damaged))
+    stripped, more = without_prefix(found)
+    weights, conversions = as_float32(path, stripped)
+    return WeightsFile(weights, (*notes, *more, *conversions))
+
+
+def other_kind(head: bytes) -> str:
+    """Say which kind of file begins so and what to do about it; empty for what may be weights."""
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
+    if not head:
+        return "empty: copy or download it again"
+    if text.lower().startswith(WEB_PAGE):
+        return "a web page, saved in the place of the weights: download the file that the page leads to"
+    if head.startswith(LFS_POINTER):
+        return "a Git LFS pointer to the weights: `git lfs pull` in its repository brings the weights themselves"
+    if head.startswith(COMPRESSED):
+        return "compressed: unpack it first (gunzip, or tar xf for a tar archive), then name the file inside"
+    try:
+        start = head.decode()
+    except UnicodeDecodeError:
+        return ""
+    if all(c.isprintable() or c.isspace() for c in start):
+        return f"a text, not weights; it begins {start.strip()[:40]!r}"
+    return ""
+
+
+def check_archive(path: Path) -> list[str]:
+    """Return the records of a zip archive whose checksums do not hold: torch does not look at them.
+
+    Raises:
+        InputError: The archive is cut off, is TorchScript, holds other files than torch's, or its list of tensors is
+            damaged.
+    """
+    try:
+        archive = zipfile.ZipFile(path)
+    except zipfile.BadZipFile:
+        raise InputError(f"{path} is cut off: its end is missing; copy or download it again") from None
+    with archive:
+        names = archive.namelist()
+        if any(name.endswith("/constants.pkl") for name in names):
+            raise InputError(f"{path} is TorchScript, a program with weights: save model.state_dict() of it instead")
+        if not any(name.endswith("/data.pkl") for name in names):
+            raise InputError(f"{path} is a zip archive of other files ({listed(names)}): unpack it first")
+        if not any(entry.CRC for entry in archive.infolist()):
+            return []  # torch.serialization.set_crc32_options(False) writes none
+        damaged = [name for name in names if not holds(archive, name)]
+    if any(name.endswith("/data.pkl") for name in damaged):
+        raise InputError(damage(path, damaged))
+    return damaged
+
+
+def holds(archive: zipfile.ZipFile, name: str) -> bool:
+    """Read a record through and compare it with its checksum."""
+    try:
+        with archive.open(name) as record:
+            while record.read(1 << 20):
+                pass
+    except (zipfile.BadZipFile, zlib.error, EOFError):
+        return False
+    return True
+
+
+def unlike_their_checksum(path: Path, weights: Mapping[str, Tensor]) -> list[str]:
+    """Return the names of tensors whose bytes have none of the checksums that the archive lists."""
+    with zipfile.ZipFile(path) as archive:
+        checksums = {entry.CRC for entry in archive.infolist()}
+
+    def checksum(value: Tensor) -> int:
+        stored = torch.empty(0, dtype=torch.uint8).set_(value.untyped_storage())
+        return zlib.crc32(stored.numpy().data)
+
+    return [name for name, value in weights.items() if checksum(value) not in checksums]
+
+
+def damage(path: Path, parts: Sequence[str]) -> str:
+    return f"{path} is damaged: the checksum of {listed(parts)} does not hold; copy or download it again"
+
+
+def is_safetensors(head: bytes) -> bool:
+    """Tell a file of safetensors by its start: the length of a header, which is a JSON object."""
+    return head[8:9] == b"{"
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors.torch import load_file
+
+    found: dict[str, Tensor] = load_file(path)
+    return found
+
+
+def read_torch(path: Path, archive: bool) -> Any:
+    """Read a file that torch saved. Types that torch does not know are not loaded: ``StandIn`` takes their place.
+
+    Raises:
+        InputError: The file refers to a function that could do something.
+    """
+    names = set(torch.serialization.get_unsafe_globals_in_checkpoint(path) if archive else globals_in(path))
+    if found := sorted(name for name in names if may_act(name)):
+        raise InputError(
+            f"{path} is not a file of weights alone: it would call {listed(found)}, which is not done; ask its author "
+            "for a file of model.state_dict()"
+        )
+    # torch looks first among the types that it knows itself.
+    stand_ins = [(type("StandIn", (StandIn,), {"of": name}), name) for name in names]
+    with torch.serialization.safe_globals(stand_ins):  # type: ignore[arg-type]
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def globals_in(path: Path) -> Iterator[str]:
+    """Yield the full name of each type or function that a file from before torch 1.6 refers to, without loading it."""
+    with path.open("rb") as file:
+        for _ in range(NUM_PICKLES):  # one after the other
+            for operation, argument, _ in pickletools.genops(file):
+                if operation.name == "GLOBAL":
+                    module, _, name = str(argument).partition(" ")
+                    # Such files name what they refer to as Python 2 did.
+                    module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
+                    yield f"{module}.{name}"
+
+
+def may_act(name: str) -> bool:
+    """Tell functions that a harmful file would call from types of values, by their full names."""
+    top, _, rest = name.partition(".")
+    if top == "builtins":
+        return not isinstance(getattr(builtins, rest, None), type)
+    return top in sys.stdlib_module_names and top not in PLAIN_TYPES
+
+
+def chosen(path: Path, payload: Any) -> tuple[dict[str, Tensor], list[str]]:
+    """Find the weights of a net in what a file holds; plain ones are preferred to averages.
+
+    Raises:
+        InputError: There are none.
+    """
+    found = dict(candidates(payload))
+    if not found:
+        raise InputError(f"{path} does not hold the weights of a net by their names: {contents(payload)}")
+    key, *others = found
+    beside = f"; beside them lie {listed([repr(other) for other in others])}, which are not" if others else ""
+    return found[key], [f"the weights under {key!r} are taken{beside}"] if key else []
+
+
+def candidates(payload: Any) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Yield the weights in what a file holds, under the keys that lead to them, the ones to prefer first."""
+    if not isinstance(payload, dict) or not payload:
+        return
+    if all(isinstance(name, str) and isinstance(value, Tensor) for name, value in payload.items()):
+        yield "", payload
+        return
+    for key in (*PLAIN, *AVERAGED):
+        for below, weights in candidates(payload.get(key)):
+            yield f"{key}.{below}" if below else key, weights
+
+
+def contents(payload: Any) -> str:
+    """Say what a file holds instead of weights."""
+    if isinstance(payload, StandIn):
+        return f"it holds a whole {payload.of}, which would have to be run; save its state_dict() instead"
+    if not isinstance(payload, dict):
+        return f"it holds a {type(payload).__name__}"
+    odd = [f"{key!r} ({value.of})" if isinstance(value, StandIn) else repr(key) for key, value in payload.items()]
+    return f"it holds {listed(odd, 10)}" if odd else "it holds nothing"
+
+
+def without_prefix(weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """Take off what wrappers put before or into names, and the counters."""
+    kept = {name: value for name, value in weights.items() if name.rpartition(".")[2] not in COUNTERS}
+    names = [[part for part in name.split(".") if part not in WRAPPERS] for name in kept]
+    wrapped = any(part in WRAPPERS for name in kept for part in name.split("."))
+    prefix = ""
+    while names and all(len(name) > 2 and name[0] == names[0][0] for name in names):
+        prefix += names[0][0] + "."
+        names = [name[1:] for name in names]
+    notes = [f"all names begin with {prefix}, which is taken off"] * bool(prefix)
+    notes += ["parts of names that torch's wrappers add are taken off"] * wrapped
+    return dict(zip(map(".".join, names), kept.values(), strict=True)), notes
+
+
+def as_float32(path: Path, weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """Convert to the precision of our nets.
+
+    Raises:
+        InputError: A value is not a finite floating-point number.
+    """
+    converted, precisions = {}, set()
+    for name, value in weights.items():
+        dense = value.layout == torch.strided and not value.is_meta and not value.is_quantized
+        if not dense or not value.is_floating_point():
+            kind = str(value.dtype if dense else value.layout).removeprefix("torch.")
+            raise InputError(f"{path} cannot be tested: {name} holds {kind} values, not floating-point numbers")
+        converted[name] = value.detach().float()
+        if value.dtype != torch.float32:
+            precisions.add(str(value.dtype).removeprefix("torch."))
+        if wrong := int((~converted[name].isfinite()).sum()):
+            raise InputError(f"{path} cannot be tested: {wrong} of {value.numel()} values of {name} are not finite")
+    return converted, [f"{' and '.join(sorted(precisions))} values are converted to float32"] if precisions else []
+
+
+def listed(names: Sequence[str], most: int = NAMED) -> str:
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")

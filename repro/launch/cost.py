@@ -1,0 +1,146 @@
+"""What a run will cost: counted multiply-adds over the measured speed of this device. No net is run."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+
+import torch
+
+from repro.config.run import ModelConfig, RunConfig
+from repro.models.blocks import BasicBlock
+from repro.models.count import Size, activation_bytes, measure
+from repro.runtime.device import autocast, memory_format, num_threads, set_up
+
+BACKWARD = 2
+"""Backward passes cost two forward passes: the gradients of the inputs and of the weights."""
+
+
+TIMED: dict[str, tuple[int, tuple[tuple[int, int], ...]]] = {
+    "cifar_resnet": (128, ((16, 32), (32, 16), (64, 8))),
+    "imagenet_resnet": (8, ((64, 56), (128, 28), (256, 14), (512, 7))),
+}
+"""Batch size, and the filters and map size of each stage, that the speed of a family of nets is measured at."""
+
+
+WINDOWS = 5
+WINDOW_PASSES = 2
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Of a residual block on this device."""
+
+    macs_per_second: float
+    block_seconds: float
+    """Of one block's forward and backward pass on next to no data: launching it."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    size: Size
+    steps: int
+    macs: float
+    """Multiply-adds of the whole run, forward and backward, evaluations included."""
+    seconds: float
+    memory: int
+    """Bytes on each device at the height of a step: activations, weights, gradients, momentum. Libraries take more."""
+
+
+def estimate(config: RunConfig, speed: Speed, train_images: int, eval_images: int) -> Estimate:
+    """Count parameters, multiply-adds of an image and steps of a run, and estimate its time, evaluations included.
+
+    Args:
+        train_images: Images in an epoch.
+        eval_images: Images of the split that the run is evaluated on.
+    """
+    size = measure(config.model, config.data.image_size, config.data.num_classes)
+    optim = config.optim
+    evaluations = optim.steps / (config.eval.every_steps or max(train_images / optim.batch_size, 1)) + 1
+    trained_on = min(train_images, config.eval.train_images or train_images) * config.eval.train_error
+    evaluated = eval_images * evaluations + trained_on
+    macs = size.macs * ((1 + BACKWARD) * optim.steps * optim.batch_size + evaluated)
+    launches = optim.steps + evaluated / config.execution.eval_batch_size / (1 + BACKWARD)
+    blocks = config.model.depth / 2
+    seconds = macs / speed.macs_per_second + launches * blocks * speed.block_seconds
+    return Estimate(size, optim.steps, macs, seconds / config.execution.num_ranks, memory(config, size))
+
+
+def memory(config: RunConfig, size: Size) -> int:
+    """Bytes that training holds on each of its devices; bfloat16 halves the activations, not the weights."""
+    image_size, batch_size = config.data.image_size, config.optim.batch_size
+    kept = activation_bytes(config.model, image_size, batch_size, config.execution.checkpoint_activations)
+    kept //= config.execution.num_ranks
+    return (kept // 2 if config.optim.precision == "bf16" else kept) + 3 * 4 * size.params
+
+
+def calibrate(config: RunConfig) -> Speed:
+    """Measure the speed of this device, once in a process; takes about a second.
+
+    It is not kept for later ones: what was measured beside other programs would be wrong without them.
+    """
+    device = set_up(config.execution, config.optim.precision)
+    speed = measure_speed(device, num_threads(config.execution), config.model.name, config.optim.precision)
+    # One CUDA graph launches a whole step: what single launches cost does not count there (repro.engine.step).
+    graph = device.type == "cuda" and config.execution.step != "eager"
+    return replace(speed, block_seconds=0.0) if graph else speed
+
+
+@cache
+def measure_speed(device: torch.device, threads: int, family: str, precision: str) -> Speed:
+    """Time a basic block of each stage at the paper's map sizes, and one on next to no data.
+
+    Args:
+        threads: As they are set already; the speed is remembered by them.
+    """
+    batch_size, stages = TIMED[family]
+    shapes = [(batch_size, channels, map_size) for channels, map_size in stages]
+    tiny = (2, 16, 4)
+    passes = [block_pass(shape, device, precision) for shape in (*shapes, tiny)]
+    *seconds, launch = fastest(passes)
+    macs = sum((1 + BACKWARD) * 2 * 9 * channels**2 * map_size**2 * batch_size for channels, map_size in stages)
+    return Speed(macs / max(sum(seconds) - len(stages) * launch, sum(seconds) / 10), launch)
+
+
+def fastest(passes: Sequence[Callable[[], None]]) -> list[float]:
+    """Return the seconds of each pass in the fastest of several short windows.
+
+    Other programs only ever slow a window down. The windows of one pass lie apart, so that a busy moment is not in all.
+    """
+    best = [math.inf] * len(passes)
+    for _ in range(WINDOWS):
+        for number, run in enumerate(passes):
+            start = time.perf_counter()
+            for _ in range(WINDOW_PASSES):
+                run()
+            best[number] = min(best[number], (time.perf_counter() - start) / WINDOW_PASSES)
+    return best
+
+
+def block_pass(shape: tuple[int, int, int], device: torch.device, precision: str) -> Callable[[], None]:
+    """Build a block's forward and backward pass, in the layout that nets are trained in, and warm it up.
+
+    Args:
+        shape: Images, channels, and the side of the map.
+    """
+    num_images, channels, map_size = shape
+    config = ModelConfig("cifar_resnet", 20, "A", "stride", "he_fan_in", num_images, 0.1, 1e-5)
+    block = BasicBlock(channels, channels, 1, config)
+    block.to(device, memory_format=memory_format(device))  # type: ignore[call-overload]
+    x = torch.randn(num_images, channels, map_size, map_size)
+    x = x.to(device, memory_format=memory_format(device)).requires_grad_(True)
+    waits: dict[str, Callable[[], None]] = {"cuda": torch.cuda.synchronize, "mps": torch.mps.synchronize}
+    wait = waits.get(device.type, lambda: None)
+
+    def run() -> None:
+        with autocast(device, precision):
+            y = block(x)
+        y.float().sum().backward()
+        wait()
+
+    for _ in range(2):
+        run()
+    return run

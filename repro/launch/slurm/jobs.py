@@ -1,0 +1,237 @@
+"""The Slurm jobs of a work folder: which runs each holds, and what Slurm says of it.
+
+A submission is one job array. Its folder ``<work>/slurm/<name>`` is written before the jobs exist and never changed,
+and the jobs carry its name: whatever is killed at whatever moment, queue and folder tell the same story.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from repro.config.run import RunConfig
+from repro.errors import InputError, RunError, nearest
+from repro.runtime.provenance import read_json
+
+FOLDER = "slurm"
+SUBMISSION = "submission.json"
+ANSWER_SECONDS = 60.0
+"""A controller under load answers late."""
+
+ALIVE = frozenset(
+    {"COMPLETING", "CONFIGURING", "PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESIZING", "RUNNING"}
+    | {"RESV_DEL_HOLD", "SIGNALING", "SPECIAL_EXIT", "STAGE_OUT", "STOPPED", "SUSPENDED"}
+)
+"""Slurm's states that something can follow."""
+
+
+@dataclass(frozen=True)
+class Submission:
+    """One job array, and which runs its jobs train."""
+
+    folder: Path
+    shards: tuple[tuple[str, ...], ...]
+    """Run ids by job of the array."""
+
+    @classmethod
+    def read(cls, folder: Path) -> Submission:
+        """From the folder of a submission.
+
+        Raises:
+            InputError: Its file is damaged.
+        """
+        shards = read_json(folder / SUBMISSION).get("shards")
+        if not isinstance(shards, list) or not all(
+            isinstance(shard, list) and shard and all(isinstance(run_id, str) for run_id in shard) for shard in shards
+        ):
+            raise InputError(f"{folder / SUBMISSION} is damaged: its shards are not lists of run ids")
+        return cls(folder, tuple(map(tuple, shards)))
+
+    @property
+    def name(self) -> str:
+        """Of the folder and of its jobs in Slurm's queue."""
+        return self.folder.name
+
+    @cached_property
+    def values(self) -> dict[str, Any]:
+        """All that the file holds: environment, code, command and the runs' configurations."""
+        return read_json(self.folder / SUBMISSION)
+
+    def configs(self, shard: int) -> list[RunConfig]:
+        """The runs of one job.
+
+        Raises:
+            InputError: The file does not hold them, or holds others under their names.
+        """
+        stored = self.values.get("configs", {})
+        found = [RunConfig.from_dict(stored[run_id]) for run_id in self.shards[shard] if run_id in stored]
+        if [config.run_id for config in found] != list(self.shards[shard]):
+            raise InputError(f"{self.folder / SUBMISSION} does not fit this version of the program: submit again")
+        return found
+
+    def outcome_path(self, shard: int) -> Path:
+        """What the job said when it ended for good."""
+        return self.folder / f"outcome_{shard}.json"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job, as Slurm's queue has it."""
+
+    job_id: str
+    """As Slurm's own tools take it: ``12_3`` is job 3 of the array 12."""
+    state: str
+    """Slurm's word: PENDING, RUNNING, COMPLETING, …"""
+    nodes: str
+    reason: str
+    """Why it waits; empty where it does not."""
+    submission: Submission
+    shard: int
+
+    @property
+    def run_ids(self) -> tuple[str, ...]:
+        return self.submission.shards[self.shard]
+
+    @property
+    def is_alive(self) -> bool:
+        """Waiting, running or about to be queued again."""
+        return self.state in ALIVE
+
+
+def submissions(work: Path) -> list[Submission]:
+    """The submissions with a run that has no record yet, oldest first; damaged ones are left out."""
+    found = []
+    for path in sorted((work / FOLDER).glob(f"*/{SUBMISSION}")):
+        try:
+            submission = Submission.read(path.parent)
+        except InputError:
+            continue
+        if any(not has_record(work, run_id) for shard in submission.shards for run_id in shard):
+            found.append(submission)
+    return found
+
+
+def has_record(work: Path, run_id: str) -> bool:
+    return (work / run_id / "record.json").exists()
+
+
+def jobs(work: Path) -> list[Job]:
+    """The jobs that wait or run for unfinished runs of a work folder; empty where there is no Slurm.
+
+    Raises:
+        RunError: Slurm does not answer.
+    """
+    return [job for job in known_jobs(submissions(work)) if job.is_alive] if shutil.which("squeue") else []
+
+
+def known_jobs(asked: Sequence[Submission]) -> list[Job]:
+    """The jobs of some submissions that Slurm still knows, those that ended minutes ago included.
+
+    Raises:
+        RunError: Slurm does not answer.
+    """
+    if not asked:
+        return []
+    names = ",".join(submission.name for submission in asked)
+    return read_queue(call("squeue", "-h", "-r", "-t", "all", f"--name={names}", "-o", "%j|%K|%i|%T|%N|%r"), asked)
+
+
+def read_queue(text: str, asked: Iterable[Submission]) -> list[Job]:
+    """Jobs from squeue's lines ``name|array index|job id|state|nodes|reason``."""
+    by_name = {submission.name: submission for submission in asked}
+    found = []
+    for line in text.splitlines():
+        name, index, job_id, state, nodes, reason = (part.strip() for part in line.split("|", 5))
+        submission, shard = by_name.get(name), int(index) if index.isdigit() else 0
+        if submission is not None and shard < len(submission.shards):
+            found.append(Job(job_id, state, nodes, "" if reason == "None" else reason, submission, shard))
+    return found
+
+
+def last_state(job_id: str) -> str:
+    """How a job that left the queue ended, from Slurm's accounting; empty where a cluster keeps none."""
+    try:
+        lines = call("sacct", "-n", "-X", "-P", "-o", "State", "-j", job_id).splitlines()
+    except (InputError, RunError):
+        return ""
+    return lines[-1].split()[0] if lines and lines[-1].strip() else ""
+
+
+def call(*words: str) -> str:
+    """What one of Slurm's commands prints.
+
+    Raises:
+        InputError: It is not installed.
+        RunError: It fails or does not answer.
+    """
+    if shutil.which(words[0]) is None:
+        raise InputError(f"there is no {words[0]} here: Slurm's commands are found on a login node of a cluster")
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=ANSWER_SECONDS)
+    except subprocess.TimeoutExpired as error:
+        raise RunError(f"Slurm does not answer ({words[0]})") from error
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise RunError(f"{words[0]} failed: {said[-1]}")
+    return done.stdout
+
+
+def spans(nodes: int) -> bool:
+    """Whether this process is in a Slurm job of so many nodes."""
+    return int(os.environ.get("SLURM_JOB_NUM_NODES", "1")) == nodes
+
+
+def on_each_node(nodes: int, words: Sequence[str]) -> list[str]:
+    """The command that starts torchrun's agent with these words on each node of this job.
+
+    They meet on this one, the first.
+    """
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        port = probe.getsockname()[1]
+    step = [f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1"]
+    if cpus := os.environ.get("SLURM_CPUS_PER_TASK"):
+        step.append(f"--cpus-per-task={cpus}")  # srun itself does not look at what the job was given
+    meeting = [f"--nnodes={nodes}", "--rdzv-backend=c10d", f"--rdzv-id={os.environ['SLURM_JOB_ID']}"]
+    meeting.append(f"--rdzv-endpoint={node_address()}:{port}")
+    return ["srun", *step, sys.executable, "-m", "repro.launch.slurm.node", *meeting, *words]
+
+
+def node_address() -> str:
+    """How the other nodes of this job reach this one: the names of nodes need not resolve."""
+    name = os.environ["SLURMD_NODENAME"]
+    for word in call("scontrol", "show", "node", "-o", name).split():
+        key, _, value = word.partition("=")
+        if key == "NodeAddr":
+            return value
+    return name
+
+
+def cancel(work: Path, run_ids: Sequence[str] | None) -> list[Job]:
+    """Cancels the jobs that hold the runs (None: all jobs of the work folder); returns them.
+
+    A job of several runs is cancelled whole. A job that trains saves itself first, so nothing is lost.
+
+    Raises:
+        InputError: A run is in no job.
+        RunError: Slurm does not answer.
+    """
+    alive = [job for job in known_jobs(submissions(work)) if job.is_alive]
+    if run_ids is not None:
+        held = {run_id for job in alive for run_id in job.run_ids}
+        for run_id in run_ids:
+            if run_id not in held:
+                known = nearest(run_id, held) if held else "no run is"
+                raise InputError(f"{run_id} is in no Slurm job of {work}: {known}")
+        alive = [job for job in alive if set(job.run_ids) & set(run_ids)]
+    if alive:
+        call("scancel", *(job.job_id for job in alive))
+    return alive

@@ -1,0 +1,25 @@
+"""torchrun's agent on one node of a Slurm job of several; ``repro.launch.slurm.jobs.on_each_node`` starts it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from repro.launch import torchrun
+from repro.launch.slurm.jobs import node_address
+
+MEETING_SECONDS = 600
+
+
+def main(words: Sequence[str]) -> int:
+    """torchrun's words, which all nodes share; what only this one knows is its address."""
+    os.environ[torchrun.LAUNCHER] = str(os.getppid())
+    # torch would guess by names, which need not resolve, who hosts the store where all meet; it gives slow imports
+    # from a shared folder a minute only.
+    meeting = f"is_host={int(os.environ['SLURM_NODEID'] == '0')},read_timeout={MEETING_SECONDS}"
+    return torchrun.main([f"--local-addr={node_address()}", f"--rdzv-conf={meeting}", *words])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

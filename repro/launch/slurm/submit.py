@@ -1,0 +1,118 @@
+"""Packs runs into jobs and submits them as job arrays."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import shlex
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import submitit
+
+from repro.config.execution import ExecutionConfig
+from repro.config.run import RunConfig
+from repro.errors import RunError
+from repro.launch.slurm.job import ShardJob, provenance
+from repro.launch.slurm.jobs import FOLDER, SUBMISSION, Submission
+from repro.models.count import measure
+from repro.runtime.provenance import now, write_json
+
+
+def submit(configs: Sequence[RunConfig], command: str, line_of: Mapping[str, int] | None = None) -> list[Submission]:
+    """Submits runs as job arrays, one array for each set of execution settings.
+
+    Args:
+        line_of: The plan's line of each run, by run id; jobs of the first lines come first.
+
+    Raises:
+        RunError: Slurm does not take the jobs.
+    """
+    groups: dict[ExecutionConfig, list[RunConfig]] = {}
+    for config in configs:
+        groups.setdefault(config.execution, []).append(config)
+    return [submit_array(execution, group, command, line_of or {}) for execution, group in groups.items()]
+
+
+def submit_array(
+    execution: ExecutionConfig, configs: Sequence[RunConfig], command: str, line_of: Mapping[str, int]
+) -> Submission:
+    assert execution.slurm is not None
+    planned = shards(configs, execution.slurm.runs_per_job, line_of)
+    work = planned[0][0].paths.work
+    name = f"repro-{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(3).hex()}"
+    submission = Submission(work / FOLDER / name, tuple(tuple(c.run_id for c in shard) for shard in planned))
+    submission.folder.mkdir(parents=True)
+    values = {
+        "submitted": now(),
+        "command": command,
+        "provenance": provenance(),
+        "shards": submission.shards,
+        "configs": {config.run_id: config.to_dict() for shard in planned for config in shard},
+    }
+    write_json(submission.folder / SUBMISSION, values)
+    # exec makes Python the batch process itself, so that the warning before the time limit reaches it and it alone.
+    executor = submitit.SlurmExecutor(submission.folder, python=f"exec {shlex.quote(sys.executable)}")
+    executor.update_parameters(**parameters(execution, name))
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            executor.submit_array([ShardJob(submission.folder, number) for number in range(len(planned))])
+    except submitit.core.utils.UncompletedJobError as error:
+        said = str(error).strip().splitlines() or ["no reason given"]
+        raise RunError(f"Slurm does not take the jobs: {said[-1]}") from error
+    return submission
+
+
+def parameters(execution: ExecutionConfig, name: str) -> dict[str, Any]:
+    """What submitit asks sbatch for."""
+    slurm = execution.slurm
+    assert slurm is not None
+    options: dict[str, Any] = {}
+    for word in slurm.extra:
+        option, given, value = word.partition("=")
+        options[option] = value if given else True
+    wanted = {
+        "job_name": name,
+        "partition": slurm.partition,
+        "account": slurm.account,
+        "qos": slurm.qos,
+        "constraint": slurm.constraint,
+        "time": slurm.time,
+        "nodes": execution.nodes,
+        "ntasks_per_node": 1,
+        "cpus_per_task": slurm.cpus,
+        "gpus_per_node": execution.job_gpus or None,
+        "gres": None if slurm.shard is None else f"shard:{slurm.shard}",
+        "mem": None if slurm.memory is None else f"{round(slurm.memory * 1024)}MB",
+        "array_parallelism": slurm.max_jobs,
+        "use_srun": False,
+        "stderr_to_stdout": True,
+        "additional_parameters": {"signal": f"B:USR2@{slurm.grace_seconds}", "requeue": True, **options},
+    }
+    return {key: value for key, value in wanted.items() if value is not None}
+
+
+def shards(configs: Sequence[RunConfig], size: int, line_of: Mapping[str, int]) -> list[list[RunConfig]]:
+    """Packs at most ``size`` runs into a job, so that jobs take about equally long.
+
+    Jobs, and the runs of a job, keep the order of the plan's lines; within a line the longest comes first.
+    """
+    cost = {config.run_id: work_of(config) for config in configs}
+    jobs_of: list[list[RunConfig]] = [[] for _ in range(-(-len(configs) // size))]
+    for config in sorted(configs, key=lambda c: (line_of.get(c.run_id, 0), -cost[c.run_id])):
+        open_jobs = [job for job in jobs_of if len(job) < size]
+        min(open_jobs, key=lambda job: sum(cost[c.run_id] for c in job)).append(config)
+
+    def place(job: list[RunConfig]) -> tuple[int, float]:
+        return line_of.get(job[0].run_id, 0), -sum(cost[c.run_id] for c in job)
+
+    return sorted(jobs_of, key=place)
+
+
+def work_of(config: RunConfig) -> float:
+    """Multiply-adds of a run, up to a factor that all runs share."""
+    macs = measure(config.model, config.data.image_size, config.data.num_classes).macs
+    return float(macs) * config.optim.steps * config.optim.batch_size

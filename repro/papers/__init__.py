@@ -1,0 +1,25 @@
+"""What the paper says, as data: reads ``experiments/*.toml`` into frozen dataclasses, refusing what does not fit."""
+
+from repro.papers.figures import Axis, Curve, LineStyle, Panel, PaperFigure, figure_names, figure_numbers, load_figure
+from repro.papers.recipes import Recipe, load_recipe
+from repro.papers.tables import PaperRow, PaperTable, Published, load_table, table_numbers
+from repro.papers.toml_files import Run
+
+__all__ = [
+    "Axis",
+    "Curve",
+    "LineStyle",
+    "Panel",
+    "PaperFigure",
+    "PaperRow",
+    "PaperTable",
+    "Published",
+    "Recipe",
+    "Run",
+    "figure_names",
+    "figure_numbers",
+    "load_figure",
+    "load_recipe",
+    "load_table",
+    "table_numbers",
+]

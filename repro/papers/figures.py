@@ -1,0 +1,153 @@
+"""The figures, as data: the paper's numbered ones with their axes and lines, and named ones of what it only tells."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from repro.config.parse import require
+from repro.config.paths import shared_dir
+from repro.errors import InputError, nearest
+from repro.papers.toml_files import Run, fill, flat_fields, numbers, read_toml
+
+Dash = Literal["solid", "dashed", "dotted"]
+Place = Literal["first", "middle", "last"]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Limits and ticks in the units of the figure: percent, or steps divided by ``PaperFigure.x_unit``."""
+
+    limits: tuple[float, ...]
+    ticks: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class LineStyle:
+    """One kind of line: which values it shows and how the paper draws it.
+
+    ``column`` is one of ``curve.csv``, or the error of a constructed net before its first step; ``at`` is an evaluation
+    or a layer, of all that ``Record.flow`` holds. A line of responses needs neither.
+    """
+
+    name: str
+    label: str
+    style: Dash = "solid"
+    weight: Literal["thin", "bold"] = "bold"
+    column: Literal["train_error", "eval_error", "start_train_error", "start_eval_error"] | None = None
+    at: Place | None = None
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A net and its seeds; ``style`` stands above the line's own."""
+
+    label: str
+    run: Run
+    style: Dash | None = None
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One pair of axes; ``lines`` names the line styles that every curve is drawn in.
+
+    Axes that the paper does not give fit what was measured. ``x_part`` shows only the first part of the training.
+    """
+
+    title: str
+    y_label: str
+    experiment: str
+    lines: tuple[str, ...]
+    curves: tuple[Curve, ...]
+    shows: Literal["curves", "responses", "sorted_responses", "flow_by_layer", "flow_by_step"] = "curves"
+    quantity: Literal["forward_std", "gradient_norm", "activation_gradient_norm"] | None = None
+    x: Axis | None = None
+    y: Axis | None = None
+    y_scale: Literal["linear", "log"] = "linear"
+    x_part: float = 1.0
+    heading: bool = True
+    """Whether the title is printed above the axes: not where the axis itself says it."""
+
+    @property
+    def over_steps(self) -> bool:
+        """Whether the x axis counts training steps, rather than layers."""
+        return self.shows in ("curves", "flow_by_step")
+
+
+@dataclass(frozen=True)
+class PaperFigure:
+    """``number`` is the paper's; a figure without one has a name alone. ``columns`` of panels; null is one row."""
+
+    name: str
+    title: str
+    recipe: str
+    x_label: str
+    lines: tuple[LineStyle, ...]
+    panels: tuple[Panel, ...]
+    number: int | None = None
+    x_unit: int = 1
+    columns: int | None = None
+
+    def line(self, name: str) -> LineStyle:
+        return next(line for line in self.lines if line.name == name)
+
+
+def figure_numbers() -> list[int]:
+    """The numbers of the published figures that there is data for."""
+    return numbers("figure")
+
+
+def figure_names() -> list[str]:
+    """All figures that there is data for: the paper's numbers, then the names of the others."""
+    named = sorted(file.stem.removeprefix("figure_") for file in shared_dir("experiments").glob("figure_*.toml"))
+    return [*map(str, figure_numbers()), *named]
+
+
+def load_figure(name: int | str) -> PaperFigure:
+    """The figure with the paper's number, or with the name, ``name``.
+
+    Raises:
+        InputError: There is no such figure, or its file does not fit.
+    """
+    name, known = str(name), figure_names()
+    require(name in known, f"there is no figure {name} here; figures that can be made: {', '.join(known)}")
+    file = f"figure{name}" if name.isdigit() else f"figure_{name}"
+    values = read_toml(file)
+    try:
+        panels = tuple(_panel(panel) for panel in values.pop("panels", []))
+        figure: PaperFigure = fill(PaperFigure, values, name=name, panels=panels)
+        number = int(name) if name.isdigit() else None
+        require(figure.number == number, f"number={figure.number} is not the number in the file's name")
+        _check(figure)
+    except InputError as error:
+        raise InputError(f"experiments/{file}.toml: {error}") from None
+    return figure
+
+
+def _panel(values: dict[str, Any]) -> Panel:
+    curves = tuple(
+        fill(Curve, curve, run=flat_fields(curve.pop("run", {}), f"{curve.get('label')}: run"))
+        for curve in values.pop("curves", [])
+    )
+    panel: Panel = fill(Panel, values, curves=curves)
+    return panel
+
+
+def _check(figure: PaperFigure) -> None:
+    titles = [panel.title for panel in figure.panels]
+    require(len(set(titles)) == len(titles), "two panels have the same title")
+    names = {line.name for line in figure.lines}
+    for panel in figure.panels:
+        where = f"panel {panel.title!r}"
+        require(0 < panel.x_part <= 1, f"{where}: x_part={panel.x_part} must be above 0 and at most 1")
+        flow = panel.shows.startswith("flow")
+        require(
+            flow == (panel.quantity is not None), f"{where}: a quantity is for panels of gradient flow, and all those"
+        )
+        for name in panel.lines:
+            require(name in names, f"unknown line {name!r}: {nearest(name, names)}")
+            line = figure.line(name)
+            require(
+                (line.column is not None) == (panel.shows == "curves") and (line.at is not None) == flow,
+                f"{where}: line {name!r} must name a column for a curve, a place for gradient flow, else neither",
+            )

@@ -1,0 +1,47 @@
+"""How the paper trains and tests, as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from repro.config.parse import require
+from repro.errors import InputError
+from repro.papers.toml_files import Run, fill, flat_fields, read_toml
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the paper trains: every science field but those of the row, flat, as stated or, where silent, chosen."""
+
+    name: str
+    title: str
+    stated: Run
+    chosen: Run
+    unset: tuple[str, ...] = ()
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """``{"optim.lr": 0.1, …}`` with None for the fields that the recipe leaves unset."""
+        return {**self.stated, **self.chosen, **dict.fromkeys(self.unset)}
+
+
+def load_recipe(name: str) -> Recipe:
+    """The recipe ``experiments/<name>.toml``.
+
+    Raises:
+        InputError: There is no such recipe, or its file does not fit.
+    """
+    values = read_toml(name)
+    try:
+        stated, chosen = (
+            flat_fields(values.pop("stated", {}), "stated"),
+            flat_fields(values.pop("chosen", {}), "chosen"),
+        )
+        recipe: Recipe = fill(Recipe, values, name=name, stated=stated, chosen=chosen)
+        named = [*stated, *chosen, *recipe.unset]
+        twice = sorted({key for key in named if named.count(key) > 1})
+        require(not twice, f"{', '.join(twice)} is named more than once")
+    except InputError as error:
+        raise InputError(f"experiments/{name}.toml: {error}") from None
+    return recipe

@@ -1,0 +1,163 @@
+"""The published tables: rows with their values, cited or the authors' own, and how a row can be had here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from repro.config.parse import build, convert, require
+from repro.errors import InputError
+from repro.papers.toml_files import Run, fill, flat_fields, numbers, read_toml, require_known
+
+
+@dataclass(frozen=True)
+class Published:
+    """A value as the paper prints it: ``single`` alone, or ``best`` with the mean and std of ``runs`` runs."""
+
+    single: float | None = None
+    best: float | None = None
+    mean: float | None = None
+    std: float | None = None
+    runs: int | None = None
+
+    @property
+    def headline(self) -> float:
+        """The value that the paper puts first."""
+        return next(value for value in (self.single, self.best, self.mean) if value is not None)
+
+    @property
+    def aggregate(self) -> str:
+        """How the paper aggregated its headline value: ``single``, ``best of 5`` or ``mean of 5``."""
+        if self.single is not None:
+            return "single"
+        return f"{'mean' if self.best is None else 'best'} of {self.runs}"
+
+
+@dataclass(frozen=True)
+class PaperRow:
+    """A row of a published table.
+
+    It is cited from other work, or the authors' own: then it is filled by the runs of ``run`` (trained by
+    ``experiment``), counted on the model ``net`` (Table 1), or ``not_attempted`` here, which says why. ``paper`` has a
+    value for each metric that the row prints; ``decimals`` are those in print.
+    """
+
+    label: str
+    paper: Mapping[str, Published]
+    run: Run | None = None
+    net: Run | None = None
+    cited: bool = False
+    not_attempted: str = ""
+    experiment: str = ""
+    setting: str = ""
+    decimals: int = 2
+    layers: int | None = None
+    params_millions: float | None = None
+    stages: Mapping[str, str] = field(default_factory=dict)
+    """Table 1: output, layers of a block and number of blocks by stage: ``56x56: 3x3 64, 3x3 64; 2 blocks``."""
+
+
+@dataclass(frozen=True)
+class PaperTable:
+    """A published table; ``metrics`` are fields of an evaluation in a record, ``recipe`` what its runs must follow.
+
+    ``view`` is the test of the final net that is read (``10crop``, ``multiscale``), empty for the final evaluation.
+    A run is measured only on ``eval_images`` images, the whole split. ``setting`` says in a few words on what and how
+    the paper tested, for the rows that name no setting of their own. ``ensembles``: ours, of runs that follow
+    ``recipe`` too, stand beside it.
+    """
+
+    number: int
+    title: str
+    metrics: tuple[str, ...]
+    labels: Mapping[str, str]
+    rows: tuple[PaperRow, ...]
+    setting: str
+    recipe: str = ""
+    experiment: str = ""
+    view: Literal["", "10crop", "multiscale"] = ""
+    eval_images: int | None = None
+    decimals: int = 2
+    not_attempted: str = ""
+    ensembles: bool = False
+
+    @property
+    def runnable(self) -> bool:
+        """Whether runs can fill any of its rows."""
+        return any(row.run is not None for row in self.rows)
+
+
+def table_numbers() -> list[int]:
+    """The numbers of the published tables that there is data for."""
+    return numbers("table")
+
+
+def load_table(number: int) -> PaperTable:
+    """Table ``number`` of the paper.
+
+    Raises:
+        InputError: There is no such table, or its file does not fit.
+    """
+    require_known("table", number)
+    values = read_toml(f"table{number}")
+    try:
+        given = _words(values.pop("labels", {}), "labels")
+        labels = {str(metric): given.pop(str(metric), str(metric)) for metric in values.get("metrics", [])}
+        require(not given, f"labels names what is no metric: {', '.join(given)}")
+        rows = tuple(_row(row, values) for row in values.pop("rows", []))
+        table: PaperTable = fill(PaperTable, values, rows=rows, labels=labels)
+        require(table.number == number, f"number={table.number} is not the number in the file's name")
+        for row in rows:
+            _check(table, row)
+        if table.runnable or table.ensembles:
+            for name in ("recipe", "eval_images"):
+                require(bool(getattr(table, name)), f"{name} is missing")
+    except InputError as error:
+        raise InputError(f"experiments/table{number}.toml: {error}") from None
+    return table
+
+
+def _check(table: PaperTable, row: PaperRow) -> None:
+    needed = set(table.metrics) if row.run is not None else set()
+    fits = row.paper and needed <= set(row.paper) <= set(table.metrics)
+    require(bool(fits), f"{row.label}: paper must give {', '.join(table.metrics)}")
+    ways = [row.cited, row.run is not None, row.net is not None, bool(row.not_attempted)]
+    require(
+        sum(ways) == 1, f"{row.label}: a row is either cited or has a run, a net, or a reason why it is not_attempted"
+    )
+    require(row.run is None or bool(row.experiment), f"{row.label}: experiment is missing")
+    for value in row.paper.values():
+        alone = value.single is not None and value == Published(single=value.single)
+        of_runs = value.single is None and value.runs is not None and (value.best, value.mean) != (None, None)
+        require(alone or of_runs, f"{row.label}: a published value is single alone, or best or mean with its runs")
+
+
+def _row(values: dict[str, Any], table: dict[str, Any]) -> PaperRow:
+    """A row from its part of the file, with what the table says for all its rows where the row says nothing."""
+    where = str(values.get("label"))
+    run, net, paper = values.pop("run", None), values.pop("net", None), values.pop("paper", {})
+    require(isinstance(paper, dict), f"{where}: paper must give a value for each metric")
+    published = {metric: _published(value, f"{where}: {metric}") for metric, value in paper.items()}
+    run, net = (
+        None if part is None else flat_fields(part, f"{where}: {name}") for name, part in (("run", run), ("net", net))
+    )
+    stages = _words(values.pop("stages", {}), f"{where}: stages")
+    inherited = ["setting", "decimals"]
+    inherited += ["experiment"] * (run is not None)
+    inherited += ["not_attempted"] * (run is None and net is None and not values.get("cited"))
+    given = {name: table[name] for name in inherited if name in table}
+    row: PaperRow = fill(PaperRow, {**given, **values}, paper=published, run=run, net=net, stages=stages)
+    return row
+
+
+def _published(value: Any, where: str) -> Published:
+    """A plain number is a value printed alone."""
+    values = value if isinstance(value, dict) else {"single": value}
+    published: Published = build(Published, values, where)
+    return published
+
+
+def _words(values: Any, where: str) -> dict[str, str]:
+    require(isinstance(values, dict), f"{where} must be a table of words")
+    return {str(name): convert(str, value, f"{where}: {name}") for name, value in values.items()}

@@ -1,0 +1,151 @@
+"""The effect of each open choice on the paper's comparisons."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from tabulate import tabulate
+
+from repro.config.run import RunConfig, later_defaults, recipe_of
+from repro.report.summary import NONE, signed
+from repro.results.read import Record
+
+EXPERIMENT = "cifar_open_choices"
+
+
+@dataclass(frozen=True)
+class Question:
+    """A difference between two nets that is above zero in the paper."""
+
+    worse: str
+    better: str
+    error: Literal["train_running", "final"]
+
+    @property
+    def title(self) -> str:
+        kind = "test" if self.error == "final" else "running training"
+        return f"{self.worse} − {self.better}, {kind} error"
+
+
+QUESTIONS = (
+    Question("plain-56", "plain-20", "train_running"),
+    Question("plain-56", "plain-20", "final"),
+    Question("plain-20", "ResNet-20", "final"),
+)
+"""Degradation in training and test (Figure 1), and what a shortcut gives at equal depth (Figure 6)."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A difference of two means in points, and its standard error; None where one net has a single seed."""
+
+    points: float
+    error: float | None
+
+    def __str__(self) -> str:
+        return signed(self.points) + ("" if self.error is None else f" ± {self.error:.2f}")
+
+
+@dataclass
+class Choice:
+    """The runs of one recipe: the defaults, named by an empty ``switch``, or one switch set otherwise."""
+
+    switch: str
+    runs: list[RunConfig] = field(default_factory=list)
+    records: dict[str, list[Record]] = field(default_factory=dict)
+    """By the label of the net, a record a seed."""
+
+    def difference(self, question: Question) -> Difference | None:
+        """Answer ``question``; None where a net of it has no record."""
+        groups = [self.records.get(label, []) for label in (question.worse, question.better)]
+        read = [[getattr(record.result, question.error) for record in group] for group in groups]
+        errors = [[counts.top1_error for counts in group if counts is not None] for group in read]
+        if not all(errors):
+            return None
+        points = statistics.fmean(errors[0]) - statistics.fmean(errors[1])
+        if min(map(len, errors)) == 1:
+            return Difference(points, None)
+        return Difference(points, math.sqrt(sum(statistics.variance(group) / len(group) for group in errors)))
+
+    def turns(self, question: Question, usual: Choice) -> bool:
+        """Tell whether the difference has another sign than by the defaults."""
+        here, before = self.difference(question), usual.difference(question)
+        return here is not None and before is not None and here.points * before.points < 0
+
+
+def choices(runs: Sequence[RunConfig], records: Sequence[Record]) -> list[Choice]:
+    """Group the records of ``runs`` by the one switch that each sets otherwise, the defaults first.
+
+    A net that a choice does not concern, as option A does not concern plain nets, is the default's there.
+
+    Args:
+        runs: Those of the experiment; the first of each net follows the defaults.
+        records: What was measured; records of other runs are passed over.
+    """
+    # As in tables: at the paper's budget only what anybody can repeat counts, while a proxy claims less.
+    made = {r.fingerprint: r for r in records if r.scale != "paper" or r.provenance.dirty is False}
+    recipes: dict[str, dict[str, Any]] = {}
+    found: dict[str, Choice] = {"": Choice("")}
+    for run in runs:
+        recipe = {**later_defaults(), **recipe_of(run.science())}
+        switch = switched(recipe, recipes.setdefault(run.model.label, recipe))
+        choice = found.setdefault(switch, Choice(switch))
+        choice.runs.append(run)
+        group = choice.records.setdefault(run.model.label, [])
+        group += [made[run.fingerprint]] if run.fingerprint in made else []
+    for choice in found.values():
+        choice.records = {**found[""].records, **choice.records}
+    return list(found.values())
+
+
+def switched(recipe: Mapping[str, Any], usual: Mapping[str, Any]) -> str:
+    """Write what ``recipe`` sets otherwise, as on the command line."""
+    changes = {key: value for key, value in recipe.items() if value != usual[key]}
+    return " ".join(f"{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in changes.items())
+
+
+def to_text(found: Sequence[Choice], command: str) -> str:
+    """Lay out a row a choice, the differences that it turns around marked, and the answer below.
+
+    Args:
+        command: Trains the runs that are not there yet.
+    """
+    usual, *others = found
+    header = ["choice", "runs", *(question.title for question in QUESTIONS)]
+    rows = [[choice.switch or "the defaults", *_cells(choice, usual)] for choice in found]
+    table = tabulate(rows, header, tablefmt="simple", disable_numparse=True)
+    turning = [c.switch for c in others if any(c.turns(question, usual) for question in QUESTIONS)]
+    whole = sum(_is_whole(usual) and _is_whole(choice) for choice in others)
+    lines = [f"Measured are {whole} of {len(others)} choices, in points of error."]
+    if turning:
+        lines.append(f"Turned around by {len(turning)}: {', '.join(turning)}.")
+        lines.append("With one seed, or near its ± from zero, that can be chance.")
+    elif whole:
+        lines.append("None of them turns a difference around.")
+    if lacking := sum(len(choice.runs) for choice in found) - _made(found):
+        lines.append(f"{lacking} runs are not there, or were made from uncommitted code: {command}")
+    return f"{table}\n\n" + "\n".join(lines)
+
+
+def _cells(choice: Choice, usual: Choice) -> list[str]:
+    cells = [f"{_made([choice])} of {len(choice.runs)}"]
+    for question in QUESTIONS:
+        difference = choice.difference(question)
+        mark = " turned" if choice.turns(question, usual) else ""
+        cells.append(NONE if difference is None else f"{difference}{mark}")
+    return cells
+
+
+def _is_whole(choice: Choice) -> bool:
+    return all(choice.difference(question) is not None for question in QUESTIONS)
+
+
+def _made(found: Sequence[Choice]) -> int:
+    """Count the runs of ``found`` that have a record."""
+    there = {record.fingerprint for choice in found for group in choice.records.values() for record in group}
+    return sum(run.fingerprint in there for choice in found for run in choice.runs)

@@ -1,0 +1,320 @@
+"""The tests of the comparisons, before anything is corrected or judged."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from repro.papers.claims import Claims, Comparison
+from repro.report.claims.counts import count
+from repro.report.claims.evidence import Evidence, Seeds
+from repro.report.claims.quantities import resolution, responses, series
+from repro.report.claims.statistics import (
+    Contrast,
+    Sample,
+    binomial_error,
+    combined,
+    describe,
+    holm,
+    one_more,
+    paired,
+    prediction,
+    replication_bayes_factor,
+    trend,
+    two_sided,
+    welch,
+)
+
+REVERSED = "the difference is the other way round"
+WEIGHTS = {1: (-1.0,), 2: (-1.0, 1.0), 4: (1.0, -1.0, -1.0, 1.0)}
+"""Weights of the groups in a difference that is above 0 where it is as the claim says, by their number."""
+ONE_SIDED = 2
+"""A one-sided test at alpha leaves alpha on both sides of the interval that shows its result: 90 % at 0.05."""
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A published ``effect`` beside ours.
+
+    ``size`` compares ours with it, by the interval of one further run of each group: it is empty where no such interval
+    can be given. ``bayes_factor`` is that of ``statistics.replication_bayes_factor``.
+    """
+
+    effect: float
+    size: str = ""
+    bayes_factor: float | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a comparison found.
+
+    ``p_holds`` is small where the runs show what the comparison says, ``p_fails`` where they show the contrary, and
+    ``refuted`` says which contrary. Both are None where nothing can be tested and ``obstacle`` says why. ``interval``
+    is the one that decides, with its ``confidence``. For a published value, ``compatible`` says that it lies within an
+    interval that is narrow enough to mean something. Exact numbers have no p: ``fits`` decides.
+    """
+
+    test: str = ""
+    p_holds: float | None = None
+    p_fails: float | None = None
+    refuted: str = ""
+    difference: float | None = None
+    interval: tuple[float, float] | None = None
+    confidence: float = 0.95
+    statistic: str = ""
+    beside: Beside | None = None
+    compatible: bool = False
+    fits: bool | None = None
+    obstacle: str = ""
+    numbers: tuple[float, ...] = ()
+
+    @property
+    def exact(self) -> bool:
+        return self.fits is not None
+
+    @property
+    def supports(self) -> bool:
+        """Whether it speaks for the claim rather than against it, however weakly."""
+        return bool(self.fits) or (self.p_holds or 0.0) < (self.p_fails or 0.0)
+
+    @property
+    def p(self) -> float | None:
+        """The p of the side that it speaks for."""
+        return self.p_holds if self.supports else self.p_fails
+
+
+def compute(claims: Claims, c: Comparison, evidence: Evidence) -> Outcome:
+    """The outcome of ``c``, every group of which has a run (but for counts of a net, which need none)."""
+    if c.test == "count":
+        fits, numbers, how = count(claims, c, [value for group in evidence.groups for value in group.values])
+        return Outcome(how, fits=fits, numbers=numbers)
+    if any(len(group.values) < 2 for group in evidence.groups):
+        return Outcome(obstacle="one seed has no spread, so nothing is tested")
+    return TESTS[c.test](claims, c, evidence.groups)
+
+
+def _order(claims: Claims, c: Comparison, groups: tuple[Seeds, ...]) -> Outcome:
+    """Direction decides; a difference that is shown to be below the smallest of interest refutes."""
+    contrast, test = _difference(c, groups)
+    if contrast is None:
+        return Outcome(test, obstacle="no seed was run in both groups")
+    smallest = claims.smallest(c)
+    p_fails = contrast.p_below(smallest) if smallest else two_sided(contrast.p_below(0))
+    other_way = two_sided(contrast.p_below(0)) < claims.alpha
+    refuted = REVERSED if other_way or not smallest else f"no effect of that size, which is {smallest:.2g} or more"
+    absent = p_fails < claims.alpha and not other_way
+    outcome = _shown(claims, contrast, test, one_sided=absent)
+    beside = _beside(c, groups, WEIGHTS[len(groups)], claims.alpha) if c.effect is not None else None
+    p_holds = two_sided(contrast.p_above(c.by or 0.0))
+    return replace(outcome, p_holds=p_holds, p_fails=p_fails, refuted=refuted, beside=beside)
+
+
+def _equal(claims: Claims, c: Comparison, groups: tuple[Seeds, ...]) -> Outcome:
+    contrast, test = _difference(c, groups)
+    if contrast is None:
+        return Outcome(test, obstacle="no seed was run in both groups")
+    margin = _given(c.margin)
+    outcome = _shown(claims, contrast, test, one_sided=True)
+    return replace(
+        outcome,
+        p_holds=contrast.p_within(margin),
+        p_fails=contrast.p_beyond(margin),
+        refuted=f"the difference is above {margin:g}",
+        statistic=f"two one-sided tests, {outcome.statistic}",
+    )
+
+
+def _no_worse(claims: Claims, c: Comparison, groups: tuple[Seeds, ...]) -> Outcome:
+    """One-sided: better is never a reason to fail. A cited figure without a spread is a fixed limit."""
+    margin = _given(c.margin)
+    if c.limit is None:
+        contrast, test = _difference(c, groups)
+    else:
+        contrast, test = combined([(-1, _sample(c, groups[0]))], -c.limit), "one-sample t test"
+    if contrast is None:
+        return Outcome(test, obstacle="no seed was run in both groups")
+    outcome = _shown(claims, contrast, test, one_sided=True)
+    return replace(
+        outcome,
+        p_holds=contrast.p_above(-margin),
+        p_fails=two_sided(contrast.p_below(-margin)),
+        refuted=f"it is worse by more than {margin:g}",
+        statistic=f"one-sided, {outcome.statistic}",
+        beside=None if c.effect is None else Beside(c.effect),
+    )
+
+
+def _bound(claims: Claims, c: Comparison, groups: tuple[Seeds, ...]) -> Outcome:
+    limit, sign = (c.above, 1.0) if c.above is not None else (_given(c.below), -1.0)
+    assert limit is not None
+    # Two sets of images: what either happens to hold moves the errors apart. On one and the same set it cannot.
+    variance = 0.0
+    if c.limit_images is not None:
+        variance = binomial_error(limit, c.limit_images) ** 2 + (groups[0].binomial or 0.0) ** 2
+    contrast = combined([(sign, _sample(c, groups[0]))], sign * limit, more_variance=variance)
+    outcome = _directional(claims, contrast, "one-sample t test", "it is beyond the limit")
+    return replace(outcome, beside=Beside(c.effect)) if c.effect is not None else outcome
+
+
+def _layerwise(claims: Claims, c: Comparison, groups: tuple[Seeds, ...]) -> Outcome:
+    by_seed = [{record.seed: responses(record) for record in group.records} for group in groups]
+    shared = sorted(set(by_seed[0]) & set(by_seed[1]))
+    if len(shared) < 2 or any(len(by_seed[0][seed]) != len(by_seed[1][seed]) for seed in shared):
+        return Outcome(obstacle="there are no two seeds with the same layers in both groups")
+    pairs = [list(zip(by_seed[0][seed], by_seed[1][seed], strict=True)) for seed in shared]
+    shares = [100 * sum(first < second for first, second in layers) / len(layers) for layers in pairs]
+    sample = describe(shares, 100 / len(pairs[0]))
+    contrast = combined([(1, sample)], _given(c.above))
+    outcome = _directional(claims, contrast, "one-sample t test of the share of layers", "the share is below the limit")
+    return replace(outcome, statistic=f"lower in {sample.mean:.0f} % of the layers; {outcome.statistic}")
+
+
+def _value(claims: Claims, c: Comparison, groups: tuple[Seeds, ...]) -> Outcome:
+    """Ours minus the paper's: a mean ± std of several runs is a sample, a value alone is one more run."""
+    published, ours = c.published, _sample(c, groups[0])
+    assert published is not None
+    paper = _published_sample(c)
+    if paper is not None:
+        contrast, test = welch(ours, paper), "Welch's t test with the published mean ± std"
+    else:
+        contrast, test = prediction(ours, published.headline), "prediction interval of one more run"
+    outcome = _shown(claims, contrast, test)
+    low, high = outcome.interval or (0.0, 0.0)
+    inside = low <= 0 <= high and contrast.half_width(claims.alpha) <= _given(c.margin)
+    refuted = "the published value lies outside the interval"
+    return replace(outcome, p_holds=1.0, p_fails=contrast.p, refuted=refuted, compatible=inside)
+
+
+def _trend(claims: Claims, c: Comparison, groups: tuple[Seeds, ...]) -> Outcome:
+    """All groups together have the trend, and none goes back: a trend alone is there even where the last goes back."""
+    found = trend([group.values for group in groups])
+    sign = 1.0 if c.direction == "rising" else -1.0
+    samples = [_sample(c, group) for group in groups]
+    back = claims.step_back(c)
+    steps = [combined([(-sign, a), (sign, b)]) for a, b in itertools.pairwise(samples)]
+    ends = combined([(-sign, samples[0]), (sign, samples[-1])])
+    as_said = found.rising == (c.direction == "rising")
+    smallest = claims.smallest(c)
+    absent = ends.p_below(smallest) if smallest else (1.0 if as_said else found.p)
+    against = [*(two_sided(step.p_below(-back)) for step in steps), absent]
+    p_fails = min(holm(against))
+    worst = min(range(len(steps)), key=lambda i: steps[i].difference)
+    names = f"from {groups[worst].group.label} to {groups[worst + 1].group.label}"
+    goes_back = f"it goes back by more than {back:.2g} {names}"
+    not_there = f"no trend of that size, which is {smallest:.2g} or more" if smallest else "the trend is the other one"
+    outcome = _shown(claims, ends, "Jonckheere and Terpstra's trend test, by permutation, and a t test of each step")
+    parts = (-sign, *[0.0] * (len(groups) - 2), sign)
+    return replace(
+        outcome,
+        p_holds=max(found.p if as_said else 1.0, *(step.p_above(-back) for step in steps)),
+        p_fails=p_fails,
+        refuted=goes_back if min(against[:-1]) < absent else not_there,
+        statistic=f"J = {found.j:g} of {found.pairs} pairs, least step {steps[worst].difference:+.2g} {names}".replace(
+            "-", "−"
+        ),
+        beside=_beside(c, groups, parts, claims.alpha) if c.effect is not None else None,
+    )
+
+
+def _throughout(claims: Claims, c: Comparison, groups: tuple[Seeds, ...]) -> Outcome:
+    """The whole curve decides as an ``order``, and no single evaluation may stand the other way round."""
+    whole = _order(claims, c, groups)
+    curves = [[series(record, c) for record in group.records] for group in groups]
+    steps = sorted(set.intersection(*(set(curve.index) for group in curves for curve in group)))
+    if not steps or whole.p_holds is None or whole.p_fails is None:
+        return replace(whole, p_holds=None, p_fails=None, obstacle="the runs were never evaluated at the same step")
+    digit = resolution(None, c, None)
+    ps: list[float] = []
+    reversed_at = 0
+    for step in steps:
+        lower, upper = (describe([float(curve.loc[step]) for curve in group], digit) for group in curves)
+        ps.append(two_sided(welch(upper, lower).p_below(0)))
+        reversed_at += upper.mean <= lower.mean
+    surest = min(holm(ps))
+    return replace(
+        whole,
+        p_fails=two_sided(min(whole.p_fails, surest)),
+        refuted=whole.refuted if whole.p_fails < surest else "at one evaluation at least the order is the other one",
+        statistic=f"in this order at {len(steps) - reversed_at} of {len(steps)} evaluations; {whole.statistic}",
+        obstacle=f"at {reversed_at} evaluations the order is the other one" if reversed_at else "",
+    )
+
+
+TESTS: dict[str, Callable[[Claims, Comparison, tuple[Seeds, ...]], Outcome]] = {
+    "order": _order,
+    "interaction": _order,
+    "throughout": _throughout,
+    "trend": _trend,
+    "equal": _equal,
+    "no_worse": _no_worse,
+    "bound": _bound,
+    "layerwise": _layerwise,
+    "value": _value,
+}
+
+
+def _given(number: float | None) -> float:
+    assert number is not None  # the claims' file was checked
+    return number
+
+
+def _sample(c: Comparison, group: Seeds) -> Sample:
+    """The group's values, whose spread is at least what one count makes: no spread is not ignorance."""
+    first = group.records[0] if group.records else None
+    return describe(group.values, resolution(first, c, group.images))
+
+
+def _published_sample(c: Comparison) -> Sample | None:
+    published = c.published
+    if published is None or published.mean is None or published.std is None or published.runs is None:
+        return None
+    return Sample(published.runs, published.mean, published.std)
+
+
+def _difference(c: Comparison, groups: tuple[Seeds, ...]) -> tuple[Contrast | None, str]:
+    """The difference that ``c`` is about, above 0 where it is as the claim says, and the name of the test."""
+    paper = _published_sample(c)
+    if paper is not None:
+        return welch(paper, _sample(c, groups[0])), "Welch's t test with the published mean ± std"
+    if not c.paired:
+        parts = zip(WEIGHTS[len(groups)], groups, strict=True)
+        return combined([(weight, _sample(c, group)) for weight, group in parts]), "Welch's t test"
+    shared = sorted(set(groups[0].seeds) & set(groups[1].seeds))
+    if len(shared) < 2:
+        return None, "paired t test"
+    first, second = ([g.values[g.seeds.index(seed)] for seed in shared] for g in groups)
+    record = groups[0].records[0] if groups[0].records else None
+    return paired(second, first, resolution(record, c, groups[0].images)), "paired t test"
+
+
+def _shown(claims: Claims, contrast: Contrast, test: str, *, one_sided: bool = False) -> Outcome:
+    """The figures of a contrast, with the interval at the level of the test that decides."""
+    alpha = ONE_SIDED * claims.alpha if one_sided else claims.alpha
+    return Outcome(
+        test,
+        difference=contrast.difference,
+        interval=contrast.interval(alpha),
+        confidence=1 - alpha,
+        statistic=f"t({contrast.df:.1f}) = {contrast.t + 0:.2f}".replace("-", "−"),
+    )
+
+
+def _directional(claims: Claims, contrast: Contrast, test: str, refuted: str) -> Outcome:
+    outcome = _shown(claims, contrast, test)
+    p_holds, p_fails = two_sided(contrast.p_above(0)), two_sided(contrast.p_below(0))
+    return replace(outcome, p_holds=p_holds, p_fails=p_fails, refuted=refuted)
+
+
+def _beside(c: Comparison, groups: tuple[Seeds, ...], weights: tuple[float, ...], alpha: float) -> Beside:
+    """The published effect of single runs beside ours; where it comes from several runs or pairs, the effect alone."""
+    effect = _given(c.effect)
+    if c.paired or c.published is not None:
+        return Beside(effect)
+    parts = [(w, _sample(c, group)) for w, group in zip(weights, groups, strict=True) if w]
+    beyond = combined(parts, effect, one_more)
+    size = "as published"
+    if beyond.p < alpha:
+        size = "larger than published" if beyond.difference > 0 else "smaller than published"
+    return Beside(effect, size, replication_bayes_factor(parts, effect))

@@ -1,0 +1,152 @@
+"""The rules of the claims, frozen: their digest and its log."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from repro.config.paths import shared_dir
+from repro.errors import InputError
+from repro.papers import load_recipe
+from repro.papers.toml_files import read_toml
+from repro.runtime.files import replacing
+
+LOCK, LOG = "claims.lock", "AMENDMENTS.md"
+PROSE = ("label", "where", "text", "words", "proxy_words", "proxy_experiment")
+"""Keys of experiments/claims.toml that decide nothing: what is said, and the commands that train what is missing."""
+ENTRY = re.compile(r"^## \d{4}-\d{2}-\d{2}.*\n", re.MULTILINE)
+DIGEST = re.compile(r"^Digest: `([0-9a-f]{16})`", re.MULTILINE)
+REMEDY = f"write what changed, why and what was known into experiments/{LOG}, then `repro check --freeze`"
+LISTED = 30
+"""More changes than these are only counted in the log, by claim or group; the history of the lock has all."""
+
+Rules = Mapping[str, Any]
+"""Everything that decides a claim, flat: ``{"groups / plain20 / seeds": 5, …}``."""
+
+
+def rules() -> Rules:
+    """Read what decides the claims: experiments/claims.toml without its prose, and the recipes that it names.
+
+    Taken from the files and not from the dataclasses that hold them, so that no change of the code moves the digest.
+
+    Raises:
+        InputError: A file is missing or no TOML.
+    """
+    values = read_toml("claims")
+    recipes = {group["recipe"]: None for group in values.get("groups", {}).values() if "recipe" in group}
+    fields = {name: load_recipe(name).fields for name in recipes}
+    return dict(_flat({**values, "recipes": fields}))
+
+
+def digest(rules: Rules) -> str:
+    """Return 16 hexadecimal digits of the rules."""
+    return hashlib.sha256(_text(rules).encode()).hexdigest()[:16]
+
+
+def faults() -> list[str]:
+    """Return nothing, or one sentence on how the rules differ from the frozen ones, or these from their log."""
+    present, frozen = rules(), _frozen()
+    if changed := changes(frozen, present):
+        more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
+        return [f"the rules of the claims are not the frozen ones: {changed[0]}{more}; {REMEDY}"]
+    logged = DIGEST.findall(_log())
+    if logged[-1:] != [digest(frozen)]:
+        named = logged[-1] if logged else "none"
+        return [f"experiments/{LOG} ends with the digest {named} instead of {digest(frozen)}, the rules'; {REMEDY}"]
+    return []
+
+
+def freeze() -> str:
+    """Write the lock, and the digest and what changed under the last entry of the log; return what to print.
+
+    Raises:
+        InputError: The last entry is that of another freeze, or gives no reason.
+    """
+    present, log = rules(), _log()
+    if not faults():
+        return f"the rules are frozen already, with the digest {digest(present)}\n"
+    last = ENTRY.split(log)[-1] if ENTRY.search(log) else ""
+    if not last.strip() or DIGEST.search(last):
+        raise InputError(
+            f'experiments/{LOG} needs an entry of its own for this, "## YYYY-MM-DD: …" and the reason below'
+        )
+    changed = changes(_frozen(), present)
+    listed = changed
+    if len(changed) > LISTED:
+        places = Counter(" / ".join(change.split(" = ")[0].split(" / ")[:2]) for change in changed)
+        listed = [f"{place}: {number}" for place, number in places.items()]
+    entry = [f"Digest: `{digest(present)}`, {len(changed)} changes (all of them in the history of {LOCK}):", ""]
+    _write(LOCK, _text(present))
+    _write(LOG, "\n".join([log.rstrip(), "", *entry, *(f"- {line}" for line in listed), ""]))
+    return f"frozen, with the digest {digest(present)}: {len(changed)} changes\n"
+
+
+def changes(old: Rules, new: Rules) -> list[str]:
+    """Return one phrase for each rule that is another one, in the order of their names."""
+    before, after = ({key: json.dumps(value, ensure_ascii=False) for key, value in r.items()} for r in (old, new))
+    phrases = []
+    for key in sorted({*before, *after}):
+        if key not in before:
+            phrases.append(f"{key} = {after[key]} is new")
+        elif key not in after:
+            phrases.append(f"{key} = {before[key]} is gone")
+        elif before[key] != after[key]:
+            phrases.append(f"{key} = {after[key]} instead of {before[key]}")
+    return phrases
+
+
+def _flat(values: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    if isinstance(values, list) and any(isinstance(value, dict) for value in values):
+        # Claims and comparisons by their names: their order decides nothing.
+        names = [str(value.get("id") or value.get("name")) for value in values]
+        places = [f"{name} ({i})" if names.count(name) > 1 else name for i, name in enumerate(names, 1)]
+        values = {
+            place: {key: item for key, item in value.items() if key not in ("id", "name")}
+            for place, value in zip(places, values, strict=True)
+        }
+    if not isinstance(values, dict):
+        yield " / ".join(path), values
+        return
+    for key, value in values.items():
+        if key not in PROSE:
+            # That a claim is undecidable decides, the reason does not.
+            yield from _flat(True if key == "undecidable" else value, (*path, key))
+
+
+def _text(rules: Rules) -> str:
+    lines = [f" {json.dumps(key, ensure_ascii=False)}: {json.dumps(rules[key], ensure_ascii=False)}" for key in rules]
+    return "{\n" + ",\n".join(sorted(lines)) + "\n}\n"
+
+
+def _frozen() -> Rules:
+    try:
+        frozen: Rules = json.loads(_read(LOCK) or "{}")
+    except ValueError as error:
+        raise InputError(f"experiments/{LOCK} is not JSON ({error}): take it back from git") from None
+    return frozen
+
+
+def _log() -> str:
+    return _read(LOG)
+
+
+def _read(name: str) -> str:
+    """The text of a file of experiments/, empty where there is none."""
+    try:
+        return (shared_dir("experiments") / name).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"experiments/{name} cannot be read: {error}") from None
+
+
+def _write(name: str, text: str) -> None:
+    try:
+        with replacing(shared_dir("experiments") / name) as file:
+            file.write(text.encode())
+    except OSError as error:
+        raise InputError(f"experiments/{name} cannot be written: {error.strerror or error}") from None

@@ -1,0 +1,70 @@
+"""Limits and ticks: the paper's where it has them, otherwise around what was measured."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from repro.report.figures.numbers import Plot, PlottedPanel
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.axes import Axes
+
+
+def fit(axes: Sequence[Axes], plot: Plot) -> None:
+    """Sets the axes of all panels; those that show the same quantity, or run over the same, are fitted together."""
+    by_y: dict[str, list[PlottedPanel]] = defaultdict(list)
+    by_x: dict[bool, list[PlottedPanel]] = defaultdict(list)
+    for shown in plot.panels:
+        by_y[_quantity(shown)].append(shown)
+        by_x[shown.panel.over_steps].append(shown)
+    for ax, shown in zip(axes, plot.panels, strict=True):
+        panel = shown.panel
+        if panel.x is not None and not plot.is_proxy:
+            ax.set(xlim=panel.x.limits, xticks=panel.x.ticks)
+        else:
+            _fit_x(ax, shown, _points(by_x[panel.over_steps]))
+        if panel.y is not None and not plot.is_proxy:
+            ax.set(ylim=panel.y.limits, yticks=panel.y.ticks)
+        else:
+            _fit_y(ax, shown, _points(by_y[_quantity(shown)]))
+
+
+def _quantity(shown: PlottedPanel) -> str:
+    return shown.panel.quantity or ("error" if shown.panel.shows == "curves" else "response")
+
+
+def _points(panels: Sequence[PlottedPanel]) -> list[pandas.DataFrame]:
+    return [line.points for shown in panels for line in shown.lines if len(line.points)]
+
+
+def _fit_x(ax: Axes, shown: PlottedPanel, points: Sequence[pandas.DataFrame]) -> None:
+    """From 0 to the last; no ticks where nothing was run."""
+    if points:
+        ax.set_xlim(0, shown.panel.x_part * max(table.index.max() for table in points))
+    else:
+        ax.set_xticks([])
+
+
+def _fit_y(ax: Axes, shown: PlottedPanel, points: Sequence[pandas.DataFrame]) -> None:
+    if not points:
+        ax.set_yscale("linear")
+        ax.set_yticks([])
+        return
+    low, high = min(table["low"].min() for table in points), max(table["high"].max() for table in points)
+    # The responses of a net that has hardly trained can be a million times those of another: all must be seen.
+    log = shown.panel.y_scale == "log" or (_quantity(shown) == "response" and high > 100 * low)
+    if log and low > 0:
+        ax.set_yscale("log")
+        # Whole decades, so that nothing looks like vanishing that is not.
+        ax.set_ylim(10 ** math.floor(math.log10(low)), 10 ** math.ceil(math.log10(high) + 1e-9))
+        return
+    ax.set_yscale("linear")
+    if _quantity(shown) == "error":
+        margin = max(1.0, 0.06 * (high - low))
+        ax.set_ylim(max(0, low - margin), min(100, high + margin))
+    else:
+        ax.set_ylim(0, 1.06 * high)

@@ -1,0 +1,165 @@
+"""Draws the numbers of a figure: panels in the paper's layout, lines with bands, and the keys."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from repro.report.figures.axes import fit
+from repro.report.figures.numbers import Plot, PlottedLine, PlottedPanel
+from repro.report.figures.style import DASHES, INK, MUTED, STYLE, WIDTHS, colours
+from repro.results.scales import scale_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+BAND = 0.18
+"""Opacity."""
+NOTE_LINE, KEY_LINE = 0.145, 0.22
+"""Inches."""
+
+
+def picture(plot: Plot, columns: int | None = None) -> Figure:
+    """The figure; ``columns`` of panels instead of its own number, as a narrow page wants them."""
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    wanted = columns or plot.paper.columns or len(plot.panels)
+    across = min(wanted, len(plot.panels))
+    down = math.ceil(len(plot.panels) / across)
+    width = 3.9 if across > 1 or len(plot.panels) == 1 else 6.2
+    size = (0.6 + width * across, 0.7 + (3.4 if down == 1 else 2.9) * down)
+    notes = "\n".join(_wrapped(note, 15 * size[0]) for note in plot.notes)
+    handles = _key(plot)
+    rows = 0 if across > 2 else len(handles) if across == 1 else min(1, len(handles))
+    # Inches below the panels, from the bottom: the notes, then the key.
+    room = (NOTE_LINE * (1 + notes.count("\n")) + 0.08 if notes else 0.0, KEY_LINE * rows + 0.08 if rows else 0.0)
+    height = size[1] + sum(room)
+    with matplotlib.rc_context(STYLE):
+        drawn = Figure(figsize=(size[0], height))
+        FigureCanvasAgg(drawn)
+        foot = sum(room) / height
+        drawn.set_layout_engine("constrained", w_pad=0.1, h_pad=0.06, rect=(0, foot, 1, 1 - foot))
+        axes = list(drawn.subplots(down, across, squeeze=False).flat)
+        for ax in axes[len(plot.panels) :]:
+            ax.remove()
+        axes = axes[: len(plot.panels)]
+        drawn.suptitle(_wrapped(plot.title, 11.5 * size[0]), fontsize=10.5, x=0.01, ha="left")
+        for ax, panel in zip(axes, plot.panels, strict=True):
+            _draw_panel(ax, plot, panel)
+        fit(axes, plot)
+        if handles:
+            # Beside the title where the figure is wide enough, otherwise below the panels and above the notes.
+            place: Literal["lower center", "upper right"] = "lower center" if rows else "upper right"
+            box = (0, room[0] / height, 1, 1 - room[0] / height)
+            columns = math.ceil(len(handles) / max(1, rows))
+            drawn.legend(
+                handles=handles, loc=place, bbox_to_anchor=box, ncols=columns, frameon=False, borderaxespad=0.3
+            )
+        if notes:
+            label = drawn.supxlabel(notes, fontsize=7.5, color=MUTED, x=0.01, y=0.05 / height, ha="left")
+            label.set(va="bottom", in_layout=False)
+        _settle(drawn)
+    return drawn
+
+
+def _settle(drawn: Figure) -> None:
+    """Lays the figure out once, and rounds: the last digits of what the solver finds differ from time to time."""
+    engine = drawn.get_layout_engine()
+    assert engine is not None
+    engine.execute(drawn)
+    drawn.set_layout_engine("none")
+    for ax in drawn.axes:
+        left, bottom, width, height = (round(side, 4) for side in ax.get_position().bounds)
+        ax.set_position((left, bottom, width, height))
+
+
+def _wrapped(text: str, columns: float) -> str:
+    return textwrap.fill(text, max(20, int(columns)))
+
+
+def _draw_panel(ax: Axes, plot: Plot, shown: PlottedPanel) -> None:
+    panel = shown.panel
+    ax.set(ylabel=panel.y_label, xlabel=shown.x_label, yscale=panel.y_scale)
+    if panel.heading:
+        ax.set_title(panel.title)
+    ax.spines[["top", "right"]].set_visible(False)
+    if not shown.lines:
+        command = f"repro run exp={panel.experiment}" + (
+            "" if scale_of(plot.scale) in ("paper", "custom") else f" scale={scale_of(plot.scale)}"
+        )
+        ax.text(0.5, 0.5, f"not run yet:\n{command}", transform=ax.transAxes, ha="center", va="center", color=MUTED)
+        ax.grid(visible=False)
+        return
+    chosen = colours(shown.curves)
+    for line in shown.lines:
+        _draw_line(ax, line, chosen[line.curve.label])
+    first = next(p for p in plot.panels if (p.panel.shows, p.panel.lines) == (panel.shows, panel.lines))
+    if first is shown or not panel.shows.startswith("flow"):
+        _draw_legend(ax, plot, shown, chosen)
+
+
+def _draw_legend(ax: Axes, plot: Plot, shown: PlottedPanel, chosen: Mapping[str, str]) -> None:
+    """Nets with their seeds; in panels of gradient flow also what each dash is, once for panels that share it."""
+    for curve in shown.curves:
+        n = shown.n(curve)
+        if n:
+            label = f"{curve.label} (n={n})"
+            dash = DASHES[curve.style or "solid"]
+            ax.plot([], [], color=chosen[curve.label], linewidth=WIDTHS["bold"], linestyle=dash, label=label)
+        else:
+            ax.plot([], [], color=MUTED, linewidth=0.8, linestyle=":", label=f"{curve.label}: not run")
+    if shown.panel.shows.startswith("flow"):
+        for line in shown.lines:
+            if line.curve is shown.lines[0].curve:
+                dash, width = DASHES[line.line.style], WIDTHS[line.line.weight]
+                ax.plot([], [], color=INK, linestyle=dash, linewidth=width, label=line.label)
+    ax.legend(loc="upper right" if plot.scale == "paper" and shown.panel.y is not None else "best")
+
+
+def _draw_line(ax: Axes, line: PlottedLine, colour: str) -> None:
+    points, style = line.points, line.line
+    x = points.index.to_numpy()
+    dash = DASHES[line.curve.style or style.style]
+    # A single point has no line: a mark, which is how a constructed net's start is shown.
+    mark: dict[str, Any] = (
+        {"marker": "o", "markersize": 6, "markeredgecolor": "white", "zorder": 5} if len(points) == 1 else {}
+    )
+    ax.plot(x, points["mean"], color=colour, linewidth=WIDTHS[style.weight], linestyle=dash, clip_on=not mark, **mark)
+    if line.n > 1:
+        ax.fill_between(x, points["low"], points["high"], color=colour, alpha=BAND, linewidth=0)
+
+
+def _key(plot: Plot) -> list[Line2D | Patch]:
+    """Says what dashes, weights, marks and bands mean, where the figure has them."""
+    from matplotlib.patches import Patch
+
+    lines = [line for panel in plot.panels for line in panel.lines]
+    flow = any(panel.panel.shows.startswith("flow") for panel in plot.panels)
+    handles: list[Line2D | Patch] = [] if flow else [*_line_keys(plot, lines)]
+    if any(line.n > 1 for line in lines):
+        handles.append(Patch(color=INK, alpha=BAND, linewidth=0, label="mean and range over n seeds"))
+    return handles
+
+
+def _line_keys(plot: Plot, lines: Sequence[PlottedLine]) -> list[Line2D]:
+    from matplotlib.lines import Line2D
+
+    found: list[Line2D] = []
+    styles = [line for line in plot.paper.lines if not (line.column or "").startswith("start_")]
+    if len({(line.style, line.weight) for line in styles}) > 1:
+        for line in styles:
+            dash, width = DASHES[line.style], WIDTHS[line.weight]
+            found.append(Line2D([], [], color=INK, linestyle=dash, linewidth=width, label=line.label))
+    starts = [line.label for line in lines if (line.line.column or "").startswith("start_")]
+    if starts:
+        found.append(
+            Line2D([], [], color=INK, linestyle="", marker="o", markersize=6, markeredgecolor="white", label=starts[0])
+        )
+    return found

@@ -1,0 +1,83 @@
+"""The runs of the paper's budget as a table for a page: what they give, on which device, in which time."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from tabulate import tabulate
+
+from repro.report.html.runs import departing, group_anchor, order, recipes, show
+from repro.report.summary import Published, signed, spread
+from repro.report.tables.grid import NOT_RUN
+from repro.results.read import Reading, Record
+from repro.results.select import summarize
+from repro.runtime.progress import duration
+
+HEADER = ["net", "paper", "test error %", "difference", "seeds", "device", "arithmetic", "time of a run"]
+NONE_YET = "No run of the paper's budget has been published yet.\n"
+
+
+def measured_table(reading: Reading) -> str:
+    """Every net that was trained at the paper's budget in Markdown, and the time that all of them took.
+
+    A net that departs from the paper's recipe in anything stands there without a published value beside it.
+    """
+    records = [record for record in reading.records if record.scale == "paper" and not record.provenance.dirty]
+    groups: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        groups[group_anchor(record)].append(record)
+    if not records:
+        return NONE_YET
+    published = Published()
+    rows = [_row(group, published) for group in sorted(groups.values(), key=lambda group: order(group[0]))]
+    text = tabulate(
+        rows, HEADER, tablefmt="pipe", disable_numparse=True, colalign=["left", *["right"] * 4, *["left"] * 3]
+    )
+    return f"{text}\n\n{_total(records)}\n"
+
+
+def _row(group: Sequence[Record], published: Published) -> list[str]:
+    summary = summarize(group)
+    assert summary is not None
+    paper = published.error(group[0])
+    return [
+        name(group[0]),
+        NOT_RUN if paper is None else f"{paper:.2f}",
+        spread([record.result.final.top1_error for record in group]),
+        NOT_RUN if paper is None else signed(summary.mean - paper),
+        str(summary.n),
+        listed(machine(record) for record in group),
+        listed(record.provenance.precision for record in group),
+        duration(sum(record.wall_seconds for record in group) / summary.n),
+    ]
+
+
+def name(record: Record) -> str:
+    """The net, and what sets it apart from the paper's recipe that is nearest to it."""
+    away = min((departing(record, recipe) for recipe in recipes()), key=len)
+    return ", ".join([record.label, *(f"{key}={show(value)}" for key, value in away.items())])
+
+
+def _total(records: Sequence[Record]) -> str:
+    """``3 runs, 7.2 device-hours of training and evaluation in all (AMD EPYC, 2 threads: 7.2).``"""
+    hours: dict[str, float] = defaultdict(float)
+    for record in records:
+        hours[machine(record, several=False)] += record.wall_seconds * record.execution.world_size / 3600
+    parts = "; ".join(f"{name}: {spent:.1f}" for name, spent in hours.items())
+    runs = f"{len(records)} run{'s' * (len(records) > 1)}"
+    return f"{runs}, {sum(hours.values()):.1f} device-hours of training and evaluation in all ({parts})."
+
+
+def machine(record: Record, several: bool = True) -> str:
+    """``8 x NVIDIA H200``; of a processor with the threads, which set its speed: ``AMD EPYC, 2 threads``."""
+    execution, name = record.execution, record.provenance.device
+    if record.provenance.cuda is None and execution.threads is not None:
+        name += f", {execution.threads} threads"
+    if record.provenance.cuda is not None and execution.runs_per_gpu != 1:
+        name += ", which several runs may share"  # each of which counts the whole of its time
+    return f"{execution.world_size} x {name}" if several and execution.world_size > 1 else name
+
+
+def listed(names: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(names))

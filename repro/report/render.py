@@ -1,0 +1,201 @@
+"""Writes everything that is generated from the committed records, and checks what is there against them."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from repro.errors import InputError, nearest
+from repro.papers import table_numbers
+from repro.report.claims.format import to_markdown as claims_to_markdown
+from repro.report.claims.verdicts import Check, check
+from repro.report.figures import draw, file_name, plotted
+from repro.report.html import Contents, page
+from repro.report.html.claims import findings
+from repro.report.html.figures import drawings, shown_figures
+from repro.report.html.grids import grids
+from repro.report.html.page import sentence
+from repro.report.nets import nets_table
+from repro.report.readme import measured_table
+from repro.report.tables import FORMATS, Grid, grid, table, table1
+from repro.results.ensembles import EnsembleReading, read_ensembles
+from repro.results.read import Reading, read_records
+from repro.runtime.files import write_asked_for
+
+PARTS = ("tables", "figures", "report")
+PICTURES = (".svg", ".png")
+REPORT = "report.html"
+DEMO = "cifar_residual_vs_plain"
+"""The experiment of ``make demo``, at its scale."""
+CLAIMS = "claims.md"
+GENERATED = ("tables/table*", "figures/figure*")
+"""What lies there and comes from no record is out of date."""
+SECTION = re.compile(r"(<!-- repro:begin (\S+) -->\n)(.*?)(<!-- repro:end \2 -->)", re.DOTALL)
+DRAWN = re.compile(r'<figure class="drawn.*?</figure>', re.DOTALL)
+
+
+class Evidence:
+    """The records, and what is made of them, once however many files it stands in."""
+
+    def __init__(self, reading: Reading, ensembles: EnsembleReading) -> None:
+        self.reading = reading
+        self.ensembles = ensembles
+
+    @functools.cached_property
+    def check(self) -> Check:
+        return check(self.reading)
+
+    @functools.cached_property
+    def tables(self) -> dict[int, tuple[Grid, dict[str, str]]]:
+        """By number, the table's cells and its text in every format."""
+        made: dict[int, tuple[Grid, dict[str, str]]] = {}
+        for number in table_numbers():
+            if number == table1.NUMBER:
+                counted = table1.architecture()
+                texts = {form: write(counted) for form, write in table1.FORMATS.items()}
+                made[number] = table1.grid(counted), texts
+            else:
+                filled = table(number, self.reading, ensembles=self.ensembles)
+                made[number] = grid(filled), {form: write(filled) for form, write in FORMATS.items()}
+        return made
+
+    def page(self, pictures: bool = True) -> str:
+        return page(
+            self.reading,
+            Contents(
+                grids({number: cells for number, (cells, _) in self.tables.items()}),
+                drawings(self.reading, pictures),
+                findings(self.check),
+                [(problem.name, problem.reason) for problem in self.check.problems],
+            ),
+        )
+
+    def section(self, name: str) -> str:
+        """What stands between the marks of a page.
+
+        Raises:
+            InputError: There is no such section.
+        """
+        sections: dict[str, Callable[[], str]] = {
+            **{f"table{number}": functools.partial(self._table, number) for number in table_numbers()},
+            "verdicts": lambda: sentence(findings(self.check)) + "\n",
+            "measured": lambda: measured_table(self.reading),
+            "demo": lambda: nets_table(self.reading, DEMO),
+        }
+        if name not in sections:
+            raise InputError(f"unknown section {name!r} between marks: {nearest(name, sections)}")
+        return sections[name]()
+
+    def _table(self, number: int) -> str:
+        return self.tables[number][1]["md"]
+
+
+def read_evidence(results: Path) -> Evidence:
+    """What is committed under ``results``: nothing else is ever rendered."""
+    return Evidence(read_records([results / "runs"]), read_ensembles([results]))
+
+
+def render(evidence: Evidence, results: Path, parts: Sequence[str] = PARTS, pages: Sequence[Path] = ()) -> list[Path]:
+    """Writes the ``parts`` under ``results``, and with the tables the marked sections of ``pages``; returns the files.
+
+    Raises:
+        InputError: A page has an unknown section, or something cannot be written.
+    """
+    written = []
+    for name, text in texts(evidence, parts).items():
+        written.append(write(results / name, text))
+    if "figures" in parts:
+        for name, scale in shown_figures(evidence.reading):
+            written += draw(name, results / "figures", evidence.reading, scale)
+    if "tables" in parts:
+        for path in pages:
+            old = read(path)
+            if old is not None and (new := filled(evidence, old)) != old:
+                written.append(write(path, new))
+    return written
+
+
+def verify(evidence: Evidence, results: Path, pages: Sequence[Path] = ()) -> list[str]:
+    """One sentence for each thing that is not what the records give; text and plotted numbers count, not pixels."""
+    expected = texts(evidence, PARTS, pictures=False)
+    figures = [file_name(name, scale) for name, scale in shown_figures(evidence.reading)]
+    for (name, scale), file in zip(shown_figures(evidence.reading), figures, strict=True):
+        expected[f"figures/{file}.csv"] = plotted(name, evidence.reading, scale)
+    wrong = []
+    for name, text in expected.items():
+        found = read(results / name)
+        wrong += difference(f"{results.name}/{name}", without_pictures(found), without_pictures(text))
+    pictures = [f"figures/{file}{kind}" for file in figures for kind in PICTURES]
+    wrong += [f"{results.name}/{name} is missing" for name in pictures if not (results / name).is_file()]
+    there = {path.relative_to(results).as_posix() for pattern in GENERATED for path in results.glob(pattern)}
+    wrong += [
+        f"{results.name}/{name} comes from no record: delete it" for name in sorted(there - {*expected, *pictures})
+    ]
+    for path in pages:
+        page_text = read(path)
+        if page_text is not None:
+            wrong += difference(path.name, page_text, filled(evidence, page_text))
+    return wrong
+
+
+def texts(evidence: Evidence, parts: Sequence[str], pictures: bool = True) -> dict[str, str]:
+    """Every text file of the ``parts`` by its name under the results folder, but for the figures' own."""
+    made: dict[str, str] = {}
+    if "tables" in parts:
+        for number, (_, formats) in evidence.tables.items():
+            made |= {f"tables/table{number}.{form}": text for form, text in formats.items()}
+        made[CLAIMS] = claims_to_markdown(evidence.check)
+    if "report" in parts:
+        made[REPORT] = evidence.page(pictures)
+    return made
+
+
+def pages_of(root: Path) -> list[Path]:
+    """The pages of a checkout that may have marked sections."""
+    return [root / "README.md", *sorted((root / "docs").glob("*.md"))]
+
+
+def filled(evidence: Evidence, text: str) -> str:
+    """A page with what stands between its marks, ``<!-- repro:begin table6 -->`` and its end, made anew."""
+    return SECTION.sub(lambda match: f"{match[1]}{evidence.section(match[2])}{match[4]}", text)
+
+
+def without_pictures(text: str | None) -> str | None:
+    """A report without the pictures in it, whose drawing another version of a library may do otherwise."""
+    return DRAWN.sub("", text) if text else text
+
+
+def difference(name: str, found: str | None, expected: str | None) -> list[str]:
+    """Nothing, or one sentence that names the first line that is not as expected."""
+    if found == expected:
+        return []
+    if found is None:
+        return [f"{name} is missing"]
+    pairs = itertools.zip_longest(found.splitlines(), (expected or "").splitlines(), fillvalue="the end")
+    number, (old, new) = next((n, pair) for n, pair in enumerate(pairs, 1) if pair[0] != pair[1])
+    return [f"{name} is not what the records give: line {number} reads {brief(old, new)} instead of {brief(new, old)}"]
+
+
+def brief(line: str, other: str) -> str:
+    """The part of a line around where it leaves the other one."""
+    start = next((i for i, (a, b) in enumerate(zip(line, other, strict=False)) if a != b), min(len(line), len(other)))
+    first = max(0, start - 30)
+    return repr(("…" if first else "") + line[first : start + 40] + ("…" if len(line) > start + 40 else ""))
+
+
+def read(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError:
+        return None
+
+
+def write(path: Path, text: str) -> Path:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error.strerror or error})") from None
+    return write_asked_for(path, text)

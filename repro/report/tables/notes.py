@@ -1,0 +1,115 @@
+"""What stands below a table: what is missing, what was read and how, and what was left out."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+from repro.papers import PaperRow, PaperTable, Published
+from repro.results.read import Record
+from repro.results.select import Selection, Summary, run_ids, view_of
+
+VIEWS = {
+    "": "the error of the final iterate, chosen by nothing",
+    "10crop": "the error of the final iterate, chosen by nothing, its softmax averaged over ten crops",
+    "multiscale": "the error of the final iterate, chosen by nothing, its softmax averaged over positions and scales",
+}
+COMMON = (
+    "the error of the best epoch, chosen on the test set itself, as most public repositories report it; the paper does "
+    "not, so the difference flatters the measured values"
+)
+
+
+def paper_notes(paper: PaperTable) -> list[str]:
+    """How the paper tested, unless a column tells it of each row, and which of its own rows are not attempted here."""
+    alike = all(row.setting == paper.setting for row in paper.rows)
+    shown = not alike and any(row.setting == paper.setting for row in paper.rows)
+    notes = [] if shown else [f"Setting: {paper.setting}."]
+    reasons: dict[str, list[str]] = defaultdict(list)
+    for row in paper.rows:
+        if row.not_attempted and row.label not in reasons[row.not_attempted]:
+            reasons[row.not_attempted].append(row.label)
+    own = {row.label for row in paper.rows if not row.cited}
+    for reason, labels in reasons.items():
+        named = "" if labels and set(labels) == own else f" ({', '.join(labels)})"
+        notes.append(f"Not attempted{named}: {reason}.")
+    if any(row.net is not None for row in paper.rows):
+        notes.append(f"Nothing is trained for this table: `repro table {paper.number}` counts its nets.")
+    return notes
+
+
+def measured_notes(paper: PaperTable, measured: Selection, protocol: str) -> list[str]:
+    """What fills the measured column, and the command for what is missing in it."""
+    if not paper.runnable:
+        return []
+    missing = [row for row, group in zip(paper.rows, measured.groups, strict=True) if row.run is not None and not group]
+    own = sum(not row.cited for row in paper.rows)
+    notes = []
+    if missing:
+        commands = ", ".join(dict.fromkeys(f"`repro run exp={row.experiment}`" for row in missing))
+        labels = ", ".join(row.label for row in missing)
+        notes.append(f"Not run: {len(missing)} of the paper's {own} own rows ({labels}); {commands}.")
+    notes.append(f"Protocol `{protocol}`: {VIEWS[paper.view] if protocol == 'paper' else COMMON}.")
+    if measured.records:
+        notes.append("Measured at the paper's full budget on " + _devices(measured.records) + ".")
+    if single := [row.label for row, group in zip(paper.rows, measured.groups, strict=True) if len(group) == 1]:
+        notes.append(f"One seed alone ({', '.join(single)}): no spread, and a difference that chance may have made.")
+    notes += [f"{note[0].upper()}{note[1:]}." for note in measured.notes]
+    versions = sorted({record.numerics_version for record in measured.records})
+    if len(versions) > 1:
+        notes.append(f"The rows were measured with different numerics versions: {', '.join(map(str, versions))}.")
+    if unknown := [r for r in measured.records if r.provenance.commit in (None, "", "unknown")]:
+        notes.append(f"Made from an unknown commit: {run_ids(unknown)}.")
+    return notes
+
+
+def _devices(records: Iterable[Record]) -> str:
+    counts: dict[str, int] = defaultdict(int)
+    for record in records:
+        counts[f"{record.provenance.device}, {record.provenance.precision}"] += 1
+    return "; ".join(f"{name} ({count} run{'s' * (count > 1)})" for name, count in sorted(counts.items()))
+
+
+def best_notes(cells: Sequence[tuple[PaperRow, Published, Summary | None]]) -> list[str]:
+    """Says where a best stands beside one of another number of runs, and so has no difference."""
+    notes = []
+    for row, paper, measured in cells:
+        if measured is not None and measured.n > 1 and paper.best is not None and measured.n != paper.runs:
+            notes.append(
+                f"{row.label}: best of {measured.n} here, best of {paper.runs} in the paper; the bests are "
+                "not alike and have no difference."
+            )
+    return notes
+
+
+def proxy_notes(selection: Selection, recipe: Mapping[str, object], view: str) -> list[str]:
+    """In what a proxy departs from the paper, and whether it was tested in the same way."""
+    changed = ", ".join(
+        f"{key}={_short(value)} (paper {_short(recipe.get(key))})" for key, value in selection.departures.items()
+    )
+    notes = [f"Proxy {selection.scale}: not comparable with the paper's values: {changed}."]
+    if view and any(view_of(record, view) is None for record in selection.records):
+        notes.append(f"Proxy {selection.scale}: without the test {view}; its final evaluation, one view, stands here.")
+    return notes + [f"Proxy {selection.scale}: {note}." for note in selection.notes]
+
+
+def ensemble_notes(paper: PaperTable, measured: bool) -> list[str]:
+    """Why our ensembles stand apart, and the command that trains one's members where there is none."""
+    if not paper.ensembles:
+        return []
+    notes = [
+        "Our ensembles are tested on the validation set, the published ones on the test set: they stand in rows and a "
+        "column of their own and have no difference."
+    ]
+    if not measured:
+        notes.append(f"No ensemble at the paper's budget: `repro run exp={paper.experiment}` trains its members.")
+    return notes
+
+
+def left_out_notes(texts: Iterable[str]) -> list[str]:
+    """The records that were not counted, and why."""
+    return [f"Left out: {text}." for text in texts]
+
+
+def _short(value: object) -> str:
+    return "default" if value is None else str(value).replace(" ", "")

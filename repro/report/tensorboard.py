@@ -1,0 +1,232 @@
+"""What TensorBoard shows of a sweep as a whole, written from its records: final errors against depth, the table of
+settings and errors, Figure 7. No run is added for the table, and none of it needs torch."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from repro.config.run import slug
+from repro.errors import InputError, RunError
+from repro.results.read import Record, read_records
+
+if TYPE_CHECKING:
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+FOLDER = "by-depth"
+"""Beside the runs: one folder a family of nets, with the depth in place of the step."""
+SUFFIX = ".final"
+VIEW = "#custom_scalars&_smoothingWeight=0"
+"""The tab with all runs in each chart; TensorBoard's usual smoothing would bend curves of five depths."""
+METRICS = {"final/error": "final test error %", "final/train_error": "final training error %"}
+
+
+def serve(work: Path, options: Sequence[str], say: Callable[[str], None]) -> None:
+    """Shows ``work`` in TensorBoard until interrupted, with its summaries where they can be written.
+
+    Args:
+        options: TensorBoard's own, as ``--port 6007``.
+
+    Raises:
+        InputError: There is no run in ``work``, or an option does not fit.
+        RunError: TensorBoard cannot start.
+    """
+    if next(work.glob("*/config.json"), None) is None:
+        raise InputError(f"no runs in {work}; `repro run exp=cifar_residual_vs_plain scale=demo` makes some")
+    try:
+        write_summaries(work)
+    except RunError as error:
+        say(f"{error}: shown is what is there")
+    say(f"TensorBoard shows {work} at {launch(work, options)}{VIEW} (Ctrl-C ends it)")
+    threading.Event().wait()
+
+
+def launch(work: Path, options: Sequence[str] = ()) -> str:
+    """Starts TensorBoard on ``work`` in a thread, at port 6006 or the next free one; returns its address.
+
+    Raises:
+        InputError: An option does not fit.
+        RunError: It cannot start.
+    """
+    from tensorboard import default, program
+
+    server = program.TensorBoard(plugins=default.get_plugins())
+    try:
+        server.configure(argv=["tensorboard", "--logdir", str(work), *options])
+        address: str = server.launch()
+    except program.TensorBoardServerException as error:
+        raise RunError(f"TensorBoard cannot start: {error}") from None
+    except ValueError as error:
+        raise InputError(f"TensorBoard does not take {' '.join(options)}: {error}") from None
+    return address
+
+
+def write_summaries(work: Path, records: Sequence[Record] | None = None) -> None:
+    """Writes what TensorBoard shows besides a run's own events, for all finished runs of ``work``.
+
+    Called again it replaces what it wrote; a TensorBoard that is running sees the new values.
+
+    Args:
+        records: Those of ``work``; read from it where not given.
+
+    Raises:
+        RunError: They cannot be written.
+    """
+    own = read_records([work]).records if records is None else records
+    try:
+        for record in own:
+            _write_final(record)
+        _write_by_depth(work / FOLDER, own)
+    except OSError as error:
+        raise RunError(f"TensorBoard's summaries cannot be written to {work} ({error.strerror or error})") from None
+
+
+def settings(record: Record) -> dict[str, str | float]:
+    """The columns of the table of settings and final errors."""
+    science = record.science
+    return {
+        "net": record.label,
+        "depth": science.model.depth,
+        "shortcut": science.model.shortcut,
+        "seed": record.seed,
+        "scale": record.scale,
+        "data": science.data.name,
+        "learning rate": science.optim.lr,
+        "batch size": science.optim.batch_size,
+        "steps": science.optim.steps,
+        "warm-up": science.optim.warmup,
+    }
+
+
+def families(records: Iterable[Record]) -> dict[str, dict[int, list[Record]]]:
+    """Runs that differ in depth and seed alone, by a name and then by depth; only families of several depths."""
+    found: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        found[_recipe(record)].append(record)
+    named: dict[str, dict[int, list[Record]]] = {}
+    for _, group in sorted(found.items()):
+        depths = sorted({record.science.model.depth for record in group})
+        if len(depths) > 1:
+            name = _family_name(group[0])
+            # Another recipe of the same net and scale: by the first of its runs, which no other recipe has.
+            name = name if name not in named else f"{name}-{group[0].fingerprint[:8]}"
+            named[name] = {depth: [r for r in group if r.science.model.depth == depth] for depth in depths}
+    return named
+
+
+def _recipe(record: Record) -> str:
+    fields = {key: value for key, value in record.fields.items() if key != "model.depth"}
+    return json.dumps([record.scale, record.numerics_version, fields], sort_keys=True)
+
+
+def _family_name(record: Record) -> str:
+    model = record.science.model
+    net = "plain" if model.shortcut == "none" else f"ResNet-{model.shortcut}"
+    scale = [] if record.scale == "paper" else [slug(record.scale)]
+    return "-".join([record.science.data.name, net, *scale])
+
+
+def _write_by_depth(folder: Path, records: Sequence[Record]) -> None:
+    for name, by_depth in families(records).items():
+        points = []
+        for depth, group in by_depth.items():
+            tested = [record.result.final.top1_error for record in group]
+            points.append((depth, _scalar(f"error_by_depth/{group[0].result.final.split}", statistics.fmean(tested))))
+            trained = [error for record in group if (error := _train_error(record)) is not None]
+            if trained:
+                points.append((depth, _scalar("error_by_depth/train", statistics.fmean(trained))))
+        _write(folder / name, [(0, _experiment(records)), *points])
+
+
+def _write_final(record: Record) -> None:
+    """Adds to the run's own events: its settings and final errors, and the deviation of its layers' responses."""
+    from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
+
+    made = record.folder / "record.json"
+    if any(file.stat().st_mtime >= made.stat().st_mtime for file in record.folder.glob(f"events.*{SUFFIX}")):
+        return
+    start = plugin_data_pb2.SessionStartInfo()
+    for name, value in settings(record).items():
+        kind = "string_value" if isinstance(value, str) else "number_value"
+        setattr(start.hparams[name], kind, value)
+    ended = datetime.fromisoformat(record.provenance.finished).timestamp()
+    start.start_time_secs = ended - record.wall_seconds
+    end = plugin_data_pb2.SessionEndInfo(status=api_pb2.STATUS_SUCCESS, end_time_secs=ended)
+    events = [
+        (0, _hparams("session_start_info", plugin_data_pb2.HParamsPluginData(session_start_info=start))),
+        (0, _hparams("session_end_info", plugin_data_pb2.HParamsPluginData(session_end_info=end))),
+        (record.steps, _scalar("final/error", record.result.final.top1_error)),
+    ]
+    trained = _train_error(record)
+    if trained is not None:
+        events.append((record.steps, _scalar("final/train_error", trained)))
+    responses = enumerate(record.responses, 1)
+    events += [(number, _scalar("response_std", r.std)) for number, r in responses if r.std is not None]
+    _write(record.folder, events)
+
+
+def _train_error(record: Record) -> float | None:
+    """Over the training images where it was measured, else the running error of the last steps; in percent."""
+    found = record.result.train or record.result.train_running
+    return None if found is None else found.top1_error
+
+
+def _write(folder: Path, summaries: Sequence[tuple[int, Summary]]) -> None:
+    """Writes one file of events, ``(step, summary)``, instead of the one that was written here before."""
+    from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+    from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+    folder.mkdir(parents=True, exist_ok=True)
+    before = list(folder.glob(f"events.*{SUFFIX}"))
+    writer = EventFileWriter(str(folder), filename_suffix=SUFFIX)
+    if before and folder.parent.name == FOLDER:
+        # A TensorBoard that has read the file before forgets it; a run's own events, which stay, it must not.
+        writer.add_event(Event(step=0, session_log=SessionLog(status=SessionLog.START)))
+    for step, summary in summaries:
+        writer.add_event(Event(step=step, summary=summary))
+    writer.close()
+    for file in before:
+        file.unlink(missing_ok=True)
+
+
+def _scalar(tag: str, value: float) -> Summary:
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+    return Summary(value=[Summary.Value(tag=tag, simple_value=value)])
+
+
+def _hparams(kind: str, content: HParamsPluginData) -> Summary:
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.plugins.hparams import metadata
+
+    tag = f"_hparams_/{kind}"
+    about = metadata.create_summary_metadata(content)
+    return Summary(value=[Summary.Value(tag=tag, metadata=about, tensor=metadata.NULL_TENSOR)])
+
+
+def _experiment(records: Sequence[Record]) -> Summary:
+    """What the table's columns are; without it TensorBoard takes every scalar of a run for a result."""
+    from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
+
+    rows = [settings(record) for record in records]
+    infos = []
+    for name, example in rows[0].items():
+        values: list[Any] = sorted({row[name] for row in rows})
+        info = api_pb2.HParamInfo(name=name, differs=len(values) > 1)
+        if isinstance(example, str):
+            info.type = api_pb2.DATA_TYPE_STRING
+            info.domain_discrete.extend(values)
+        else:
+            info.type = api_pb2.DATA_TYPE_FLOAT64
+            info.domain_interval.min_value, info.domain_interval.max_value = values[0], values[-1]
+        infos.append(info)
+    metrics = [api_pb2.MetricInfo(name=api_pb2.MetricName(tag=t), display_name=n) for t, n in METRICS.items()]
+    experiment = api_pb2.Experiment(hparam_infos=infos, metric_infos=metrics)
+    return _hparams("experiment", plugin_data_pb2.HParamsPluginData(experiment=experiment))

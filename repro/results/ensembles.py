@@ -1,0 +1,196 @@
+"""Records of ensembles: the mean scores of several finished runs on the same images. Read without torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from repro.config.parse import build, require
+from repro.errors import InputError, RunError
+from repro.results.read import PLAIN_NAME, LeftOut
+from repro.runtime.files import replacing
+
+SCHEMA = 1
+FOLDER = "ensembles"
+"""In the work folder and in ``results/``."""
+FILE = "ensemble.json"
+
+
+@dataclass(frozen=True)
+class Member:
+    """A run that takes part, on one view; ``weights`` is the digest of its net, ``errors`` are its own alone."""
+
+    run_id: str
+    fingerprint: str
+    label: str
+    view: str
+    weights: str
+    errors: int
+    top5_errors: int
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """The errors of the mean of its members' softmax scores, counted over ``images`` of ``split``; in percent too."""
+
+    ensemble_id: str
+    members: tuple[Member, ...]
+    data: str
+    split: str
+    images_digest: str
+    images: int
+    classes: int
+    errors: int
+    top1_error: float
+    top5_errors: int
+    top5_error: float
+    commit: str
+    finished: str
+
+
+@dataclass(frozen=True)
+class EnsembleReading:
+    """All ensembles that hold together, and the ones that do not."""
+
+    ensembles: tuple[Ensemble, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+
+
+def ensemble_id(members: Sequence[Member]) -> str:
+    """The same nets on the same views have the same id, in whatever order they are named."""
+    parts = sorted([member.run_id, member.fingerprint, member.view, member.weights] for member in members)
+    digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:8]
+    views = "-".join(sorted({member.view for member in members}))
+    return f"{len(members)}-{views}-{digest}"
+
+
+def read_ensembles(roots: Iterable[Path]) -> EnsembleReading:
+    """Reads ``<root>/ensembles/<id>/ensemble.json`` under every root; one that lies in two roots counts once.
+
+    A root that does not exist holds nothing.
+    """
+    found: dict[str, Ensemble] = {}
+    left_out: list[LeftOut] = []
+    for root in roots:
+        for file in sorted((root / FOLDER).glob(f"*/{FILE}")):
+            name = f"{root.name}/{FOLDER}/{file.parent.name}"
+            try:
+                ensemble = read_ensemble(file)
+            except InputError as error:
+                left_out.append(LeftOut(name, str(error)))
+                continue
+            first = found.setdefault(ensemble.ensemble_id, ensemble)
+            if (first.errors, first.top5_errors, first.images_digest) != (
+                ensemble.errors,
+                ensemble.top5_errors,
+                ensemble.images_digest,
+            ):
+                left_out.append(LeftOut(name, "its result differs from the one that was read before, which counts"))
+    return EnsembleReading(tuple(found[name] for name in sorted(found)), tuple(left_out))
+
+
+def read_ensemble(file: Path) -> Ensemble:
+    """An ensemble, checked.
+
+    Raises:
+        InputError: It cannot be read, or its parts do not hold together; the sentence says which.
+    """
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{FILE} cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{FILE} is not JSON: {error}") from None
+    require(isinstance(values, dict), f"{FILE} is not a JSON object")
+    schema = values.pop("schema", None)
+    require(schema == SCHEMA, f"schema={schema!r} is not {SCHEMA}, the one that is read")
+    try:
+        ensemble: Ensemble = build(Ensemble, values)
+    except OverflowError:
+        raise InputError(f"{FILE} holds a number that is too large") from None
+    _check(ensemble, file.parent.name)
+    return ensemble
+
+
+def plan_ensembles(
+    work: Path, results: Path, run_ids: Collection[str] = (), *, replace: bool = False
+) -> list[Ensemble]:
+    """Find the ensembles of the work folder to publish: all members are published, or will be with ``run_ids``.
+
+    One that has a member elsewhere could not be followed back to its runs; an invalid one stays. One that is published
+    already stays as it is there.
+
+    Raises:
+        InputError: One is published with another result, and ``replace`` does not allow to overwrite that.
+    """
+    new = []
+    for ensemble in read_ensembles([work]).ensembles:
+        ids = {member.run_id for member in ensemble.members} - set(run_ids)
+        if not all((results / "runs" / run_id / "record.json").is_file() for run_id in ids):
+            continue
+        file = results / FOLDER / ensemble.ensemble_id / FILE
+        if not file.exists():
+            new.append(ensemble)
+        elif not _is_same(ensemble, file):
+            if not replace:
+                mine = work / FOLDER / ensemble.ensemble_id
+                raise InputError(
+                    f"published with another result: {file.parent} is not {mine}; `repro publish --replace` overwrites "
+                    "what is published"
+                )
+            new.append(ensemble)
+    return new
+
+
+def _is_same(ensemble: Ensemble, published: Path) -> bool:
+    try:
+        other = read_ensemble(published)
+    except InputError:
+        return False
+    return dataclasses.replace(ensemble, commit=other.commit, finished=other.finished) == other
+
+
+def publish_ensembles(ensembles: Sequence[Ensemble], work: Path, results: Path) -> list[Path]:
+    """Copy ``ensembles`` to ``results/ensembles``; return their folders.
+
+    Raises:
+        RunError: They cannot be written.
+    """
+    published = []
+    for ensemble in ensembles:
+        target = results / FOLDER / ensemble.ensemble_id
+        try:
+            target.mkdir(parents=True, exist_ok=True)
+            with replacing(target / FILE) as file:
+                file.write((work / FOLDER / ensemble.ensemble_id / FILE).read_bytes())
+        except OSError as error:
+            raise RunError(f"{target} cannot be written ({error.strerror})") from error
+        published.append(target)
+    return published
+
+
+def _check(ensemble: Ensemble, folder: str) -> None:
+    members = ensemble.members
+    require(len(members) > 1, f"an ensemble of {len(members)} is none")
+    runs = {member.run_id for member in members}
+    require(len(runs) == len(members), "a run takes part twice")
+    for name in [ensemble.ensemble_id, ensemble.data, ensemble.split, *runs, *(member.view for member in members)]:
+        require(PLAIN_NAME.fullmatch(name) is not None, f"{name!r} is not a plain name")
+    digest = ensemble_id(members)
+    require(ensemble.ensemble_id == digest, f"its id {ensemble.ensemble_id} is not {digest}, as its members ask")
+    require(ensemble.ensemble_id == folder, f"its id {ensemble.ensemble_id} is not the name of its folder")
+    for member in members:
+        suffix = f"-{member.fingerprint[:8]}"
+        require(member.run_id.endswith(suffix), f"{member.run_id} has not the fingerprint {member.fingerprint}")
+    images = ensemble.images
+    require(images > 0 and ensemble.classes > 0, "images and classes must be above 0")
+    pairs = [(whose.errors, whose.top5_errors) for whose in members] + [(ensemble.errors, ensemble.top5_errors)]
+    for top1, top5 in pairs:
+        require(0 <= top5 <= top1 <= images, f"{top1} top-1 and {top5} top-5 errors among {images} images")
+    for name, errors in (("top1_error", ensemble.errors), ("top5_error", ensemble.top5_errors)):
+        value, expected = getattr(ensemble, name), 100 * errors / images
+        require(abs(value - expected) < 1e-9, f"{name}={value} is not 100 * {errors} / {images} = {expected}")

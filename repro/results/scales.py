@@ -1,0 +1,92 @@
+"""What each scale of conf/ makes of a recipe, read without Hydra."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import yaml
+
+from repro.config.paths import shared_dir
+from repro.config.run import later_defaults
+from repro.results.read import Record
+
+GROUPS = ("model", "data", "optim", "eval")
+"""The science of a configuration; the rest of a file is execution and text."""
+
+
+def own_recipe(recipe: Mapping[str, Any], scale: str, data: str, exp: str = "") -> dict[str, Any]:
+    """Compose what ``scale`` trains, flat: ``recipe`` with the files of conf/ on top, in Hydra's order.
+
+    Args:
+        recipe: The flat science fields of ``Recipe.fields``.
+        data: The data set: a scale means other steps and sizes for photographs (``conf/fitted``).
+        exp: The experiment, which may have a budget of its own at this scale (``conf/fitted_exp``).
+    """
+    chosen = {**_file(f"scale/{scale}"), **_file(f"fitted/{scale}_{data}"), **_file(f"fitted_exp/{scale}_{exp}")}
+    fields = {**later_defaults(), **recipe}
+    if data != recipe["data.name"]:
+        fields |= _file(f"data/{data}", "data")
+    fields |= chosen
+    # A value such as ${optim.batch_size} follows the one that it names, unless the scale sets it.
+    for key, value in _file(f"model/{recipe['model.name']}", "model").items():
+        if key not in chosen and isinstance(value, str) and value.startswith("${"):
+            fields[key] = fields[value[2:-1]]
+    return fields
+
+
+def fitted_experiments(scale: str) -> list[str]:
+    """List the experiments that have a budget of their own at ``scale``."""
+    files = sorted((shared_dir("conf") / "fitted_exp").glob(f"{scale}_*.yaml"))
+    return [file.stem.removeprefix(f"{scale}_") for file in files]
+
+
+def label(record: Record, recipe: Mapping[str, Any], run: Mapping[str, Any], experiments: Collection[str] = ()) -> str:
+    """Name the column of a proxy: ``demo`` for the scale's own recipe, else with the words that make another of it.
+
+    ``smoke, optim.nesterov=true``; ``demo, data=synthetic``; ``demo, exp=cifar_warmup`` for an experiment's own budget
+    at that scale, which is the scale's own recipe where the column is of one of ``experiments``. A run at the paper's
+    scale that departs from the paper is ``custom, …``.
+    """
+    data, fitted = record.science.data.name, fitted_experiments(record.scale)
+    home = next((exp for exp in fitted if exp in experiments), "")
+    words = ["custom" if record.scale == "paper" else record.scale]
+    words += [f"data={data}"] if data != recipe["data.name"] else []
+    found = []
+    for exp in (home, *(other for other in fitted if other != home)):
+        wanted = {**own_recipe(recipe, record.scale, data, exp), **run}
+        changed = [f"{key}={_word(value)}" for key, value in record.fields.items() if wanted.get(key, ...) != value]
+        found.append([*([f"exp={exp}"] if exp and exp != home else []), *changed])
+    return ", ".join([*words, *min(found, key=len)])
+
+
+def scale_of(name: str) -> str:
+    """The scale of a column: its first word."""
+    return name.partition(", ")[0]
+
+
+def _word(value: object) -> str:
+    """``value`` as it is written on the command line."""
+    if isinstance(value, list):
+        return f"[{','.join(map(str, value))}]"
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+@functools.cache
+def _file(name: str, group: str = "") -> dict[str, Any]:
+    """The science of ``conf/<name>.yaml``, flat; of a file of a ``group`` the fields are at its top.
+
+    A file that is not there sets nothing.
+    """
+    path = shared_dir("conf") / f"{name}.yaml"
+    if not path.is_file():
+        return {}
+    values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    fields: dict[str, Any] = {}
+    for base in values.pop("defaults", []):
+        fields |= _file(f"{group}/{base}", group) if group else {}
+    groups = {group: values} if group else {name: values.get(name) or {} for name in GROUPS}
+    return fields | {f"{name}.{key}": value for name, part in groups.items() for key, value in part.items()}

@@ -1,0 +1,179 @@
+"""Groups seeds and chooses what may stand in one column. Never averages unlike runs."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from repro.config.execution import PROTOCOLS
+from repro.config.parse import require
+from repro.config.run import later_defaults
+from repro.errors import nearest
+from repro.results.read import Record, ViewResult
+from repro.results.scales import label, scale_of
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A metric over the seeds of one net: mean, std with n-1 (None for one seed), best is the lowest."""
+
+    n: int
+    mean: float
+    std: float | None
+    best: float
+    run_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What fills a column: one group of seeds a row, all of one recipe, each group of one numerics version.
+
+    ``departures`` are the recipe's fields that these runs were not made with, and their values.
+    """
+
+    scale: str
+    groups: tuple[tuple[Record, ...], ...]
+    departures: Mapping[str, Any]
+    notes: tuple[str, ...]
+    apart: tuple[str, ...] = ()
+    """Notes on the other recipes of this scale, for what has no column for each."""
+
+    @property
+    def records(self) -> list[Record]:
+        return [record for group in self.groups for record in group]
+
+
+def departures(record: Record, recipe: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
+    """The science fields of ``record`` that differ from the recipe with ``run`` set on top, flat."""
+    wanted = {**later_defaults(), **recipe, **run}
+    return {key: value for key, value in record.fields.items() if key not in wanted or value != wanted[key]}
+
+
+def scale_label(
+    record: Record, recipe: Mapping[str, Any], run: Mapping[str, Any], experiments: Collection[str] = ()
+) -> str:
+    """``paper`` for a run that follows the recipe in all; else its scale, and how it departs from what that trains."""
+    return label(record, recipe, run, experiments) if departures(record, recipe, run) else "paper"
+
+
+def proxy_scales(
+    records: Sequence[Record],
+    recipe: Mapping[str, Any],
+    runs: Sequence[Mapping[str, Any] | None],
+    experiments: Collection[str] = (),
+) -> list[str]:
+    """List the labels below the paper's that records of these runs carry: ``demo`` and ``smoke`` first, and of each
+    scale its own recipe first."""
+    found = {
+        scale_label(r, recipe, run, experiments) for run in runs if run is not None for r in records if _matches(r, run)
+    }
+    order = ["demo", "smoke"]
+
+    def rank(name: str) -> tuple[int, str, int, str]:
+        scale = scale_of(name)
+        return order.index(scale) if scale in order else len(order), scale, name.count(", "), name
+
+    return sorted(found - {"paper"}, key=rank)
+
+
+def select(
+    records: Sequence[Record],
+    recipe: Mapping[str, Any],
+    runs: Sequence[Mapping[str, Any] | None],
+    scale: str = "paper",
+    experiments: Collection[str] = (),
+) -> Selection:
+    """Choose the records that stand in one column: all of one recipe, which its label tells.
+
+    Args:
+        recipe: The flat science fields of ``Recipe.fields``.
+        runs: One a row: the fields set on top of the recipe; None for a row that no run fills.
+        scale: ``paper`` for the measured values, else a label of ``proxy_scales``. A scale alone is its own recipe; on
+            other data than the paper's where there is none on that, and for ``custom`` the recipe nearest the paper's.
+        experiments: Those that the column is of: one may have a budget of its own at a scale.
+    """
+    notes: list[str] = []
+    groups: list[list[Record]] = []
+    matching = [[r for r in records if run and _matches(r, run)] for run in runs]
+    labels = [
+        {r.run_id: scale_label(r, recipe, run or {}, experiments) for r in group}
+        for run, group in zip(runs, matching, strict=True)
+    ]
+    there = {name for named in labels for name in named.values()}
+    asked, scale = scale, _label_for(scale, there)
+    for named, candidates in zip(labels, matching, strict=True):
+        group = [r for r in candidates if named[r.run_id] == scale]
+        if scale == "paper" and (dirty := [r for r in group if r.provenance.dirty]):
+            # Nobody can repeat such a run; a proxy claims less.
+            notes.append(f"not counted, made from a tree with uncommitted changes: {run_ids(dirty)}")
+            group = [r for r in group if not r.provenance.dirty]
+        newest = max((r.numerics_version for r in group), default=0)
+        groups.append([r for r in group if r.numerics_version == newest])
+        if older := [r for r in group if r.numerics_version != newest]:
+            versions = ", ".join(sorted({str(r.numerics_version) for r in older}))
+            notes.append(f"not averaged in, numerics version {versions} instead of {newest}: {run_ids(older)}")
+    chosen = tuple(tuple(sorted(group, key=lambda r: r.seed)) for group in groups)
+    first = next(((group[0], run) for group, run in zip(chosen, runs, strict=True) if group and run), None)
+    apart = []
+    for name in sorted(there - {scale, "paper"} if asked != "paper" else ()):
+        if scale_of(name) == scale_of(scale):
+            ids = dict.fromkeys(run_id for named in labels for run_id, found in named.items() if found == name)
+            apart.append(f"not averaged in, of another recipe ({name}): {', '.join(ids)}")
+    departed = departures(first[0], recipe, first[1]) if first else {}
+    return Selection(scale, chosen, departed, tuple(notes), tuple(apart))
+
+
+OTHER_DATA = ("data=", "data.partial=", "data.skip_corrupt=", "data.decoder=")
+"""Words that name the images which are there, not how a net is trained."""
+
+
+def _label_for(scale: str, there: Collection[str]) -> str:
+    """The label that is meant by ``scale``, of those that are there."""
+    if scale in there or scale == "paper":
+        return scale
+    near = [name for name in there if scale_of(name) == scale]
+    if scale != "custom":
+        near = [name for name in near if all(word.startswith(OTHER_DATA) for word in name.split(", ")[1:])]
+    return min(near, key=lambda name: (name.count(", "), name), default=scale)
+
+
+def summarize(
+    records: Sequence[Record], metric: str = "top1_error", protocol: str = "paper", view: str = ""
+) -> Summary | None:
+    """``metric`` over the seeds ``records`` as ``protocol`` reads it; None where there are none, or one lacks it.
+
+    Args:
+        view: The test of several views that is read instead, where all of the records have it (section 3.4).
+
+    Raises:
+        InputError: The protocol is unknown.
+    """
+    require(protocol in PROTOCOLS, f"protocol={protocol} is unknown: {nearest(protocol, PROTOCOLS)}")
+    views = [view_of(record, view) for record in records]
+    read = views if None not in views else [getattr(record.result, PROTOCOLS[protocol]) for record in records]
+    values = [getattr(result, metric) for result in read]
+    if not values or None in values:
+        return None
+    std = statistics.stdev(values) if len(values) > 1 else None
+    ids = tuple(record.run_id for record in records)
+    return Summary(len(values), statistics.fmean(values), std, min(values), ids)
+
+
+def view_of(record: Record, view: str) -> ViewResult | None:
+    """What the final net's test ``view`` (``10crop``, ``multiscale``) gave; None where it was not made."""
+    return next((result for result in record.result.views if result.view == view), None)
+
+
+def run_ids(records: Iterable[Record]) -> str:
+    return ", ".join(record.run_id for record in records)
+
+
+APART: Mapping[str, Any] = {"model.constructed_from": None, "eval.gradient_flow": False}
+"""What sets a run apart from others of its net at any scale, unless a row or curve asks for it."""
+
+
+def _matches(record: Record, run: Mapping[str, Any]) -> bool:
+    fields = record.fields
+    return all(key in fields and fields[key] == value for key, value in {**APART, **run}.items())

@@ -1,0 +1,1 @@
+"""The device, the processes and the files of a run."""

@@ -1,0 +1,105 @@
+"""Checkpoints: written beside, flushed and renamed, so that one that is there is whole; the last two are kept.
+
+Each carries a digest of its values: PyTorch loads a file with a flipped bit without a word.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from repro.errors import RunError
+from repro.runtime.files import replacing
+
+FINAL = "final.pt"
+KEPT = 2
+DIGEST = "sha256"
+
+
+def step_path(folder: Path, step: int) -> Path:
+    return folder / f"step_{step:08d}.pt"
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints of a run, oldest first; the final one is the last."""
+    steps = sorted(folder.glob("step_*.pt"))
+    return steps + [folder / FINAL] * (folder / FINAL).is_file()
+
+
+def save(path: Path, payload: dict[str, Any]) -> None:
+    """Writes ``payload`` whole and removes all but the last two checkpoints of the folder.
+
+    Raises:
+        RunError: It cannot be written (a full disk); the checkpoints before it are kept.
+    """
+    try:
+        for left in path.parent.glob("*.pt.*.tmp"):  # by a process that was killed while it wrote
+            left.unlink(missing_ok=True)
+        with replacing(path) as file:
+            torch.save(payload | {DIGEST: digest(payload)}, file)
+    except (OSError, RuntimeError) as error:
+        # torch reports a full disk as a RuntimeError of its zip writer.
+        kept = checkpoints(path.parent)
+        last = f"the last checkpoint, {kept[-1]}, is kept" if kept else "no earlier checkpoint exists"
+        raise RunError(f"the checkpoint {path} cannot be written ({reason(error)}); {last}") from error
+    for old in checkpoints(path.parent)[:-KEPT]:
+        old.unlink()
+
+
+def reason(error: Exception) -> str:
+    """The first line of what went wrong, with the operating system's own words where there are any."""
+    cause = error if isinstance(error, OSError) else error.__context__
+    text = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(error)
+    return text.splitlines()[0] if text else type(error).__name__
+
+
+def load_latest(folder: Path, say: Callable[[str], None]) -> tuple[Path, dict[str, Any]] | None:
+    """The newest checkpoint that can be read; one that cannot is named and the one before it is used."""
+    for path in reversed(checkpoints(folder)):
+        try:
+            return path, load(path)
+        except RunError as error:
+            say(str(error))
+    return None
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Reads a checkpoint onto the CPU, without running anything that it holds.
+
+    Raises:
+        RunError: It is truncated, altered or not a checkpoint.
+    """
+    try:
+        payload = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file surfaces as many kinds of error
+        raise RunError(f"the checkpoint {path} cannot be read ({reason(error)})") from error
+    if not isinstance(payload, dict) or "model" not in payload:
+        raise RunError(f"the checkpoint {path} does not hold a model")
+    if payload.pop(DIGEST, None) != digest(payload):
+        raise RunError(f"the checkpoint {path} is damaged: its values do not have the digest that it carries")
+    return payload
+
+
+def digest(payload: dict[str, Any]) -> str:
+    """SHA-256 over names, types, shapes and values of all that ``payload`` holds, wherever it lies in memory."""
+    found = hashlib.sha256()
+
+    def add(value: Any) -> None:
+        if isinstance(value, torch.Tensor):
+            found.update(f"{value.dtype} {tuple(value.shape)}".encode())
+            found.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        elif isinstance(value, dict):
+            add(list(value.items()))
+        elif isinstance(value, (list, tuple)):
+            found.update(f"{len(value)} values".encode())
+            for each in value:
+                add(each)
+        else:
+            found.update(repr(value).encode())
+
+    add(payload)
+    return found.hexdigest()

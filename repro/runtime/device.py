@@ -1,0 +1,121 @@
+"""The device, its threads and its arithmetic."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+from pathlib import Path
+
+import torch
+
+from repro.config.execution import ExecutionConfig
+from repro.errors import InputError
+from repro.runtime.allocation import keep_freed_memory
+
+
+def pick_device(name: str) -> torch.device:
+    """``auto`` is the first of CUDA, Apple's MPS and the CPU that is there.
+
+    Raises:
+        InputError: The device that was named is not there.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(kind for kind, found in there.items() if found)
+    if not there[name]:
+        raise InputError(f"device={name} is not available on this machine; device=auto picks one that is")
+    return torch.device(name)
+
+
+def num_threads(execution: ExecutionConfig) -> int:
+    """Threads of one operation: as set, otherwise the processors that this process may use, its share of several."""
+    if execution.threads is not None:
+        return execution.threads
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, there // execution.devices)
+
+
+def num_workers(execution: ExecutionConfig, device: torch.device) -> int:
+    """Processes of one device that decode photographs: as set, otherwise its share of the processors; one where the
+    processors train as well."""
+    if execution.workers is not None:
+        return execution.workers
+    return num_threads(execution) if device.type == "cuda" else 1
+
+
+def set_up(execution: ExecutionConfig, precision: str) -> torch.device:
+    """Picks the device and pins threads and arithmetic: sums depend on the number of threads, products on TF32."""
+    device = pick_device(execution.device)
+    torch.set_num_threads(num_threads(execution))
+    products = "tf32" if precision == "tf32" and device.type == "cuda" else "ieee"
+    torch.backends.cuda.matmul.fp32_precision = products
+    if device.type == "cuda":
+        # Sets the older flag alike, which older compilers read: torch refuses where the two differ. Not on a CPU,
+        # where it would allow TF32 as well.
+        torch.set_float32_matmul_precision("high" if products == "tf32" else "highest")
+    # Set in either case: torch leaves convolutions on TF32 by default.
+    torch.backends.cudnn.conv.fp32_precision = products  # type: ignore[attr-defined]
+    if device.type == "cuda":
+        set_deterministic(execution.deterministic)
+    keep_freed_memory()
+    return device
+
+
+def set_deterministic(wanted: bool) -> None:
+    """Bit-identical runs on a GPU, or the fastest algorithms that libraries find by trying."""
+    # cuBLAS reads it when it starts: two fixed workspaces, else concurrent kernels share one in any order.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    if wanted:
+        # NCCL reads it at its first collective: sums that are made inside the switch have no fixed order.
+        os.environ.setdefault("NCCL_NVLS_ENABLE", "0")
+    torch.use_deterministic_algorithms(wanted)
+    # Every value that is read was written before: filling memory with NaN first would only cost time.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.deterministic = wanted
+    torch.backends.cudnn.benchmark = not wanted
+
+
+def arithmetic(device: torch.device, precision: str) -> str:
+    """What products are really computed in, for the record: TF32 is a permission that not every device can use."""
+    if precision == "tf32":
+        tf32 = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+        return "tf32" if tf32 else "fp32"
+    return precision
+
+
+def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[object]:
+    """bfloat16 for the forward pass where the precision says so; the weights stay float32."""
+    if precision == "bf16":
+        return torch.autocast(device.type, torch.bfloat16)
+    return contextlib.nullcontext()
+
+
+def setting(execution: ExecutionConfig, device: torch.device, step: str) -> dict[str, str]:
+    """All that the last bits of a run depend on besides its science; ``step`` is the mode of its steps."""
+    return {
+        "device": device_name(device),
+        "threads": str(num_threads(execution)) if device.type == "cpu" else "any",
+        "step": step,
+        "deterministic": str(execution.deterministic or device.type == "cpu").lower(),
+        "ranks": str(execution.devices) if execution.nodes == 1 else f"{execution.nodes}x{execution.devices}",
+        "torch": str(torch.__version__),  # its own type would not load as plain weights
+    }
+
+
+def device_name(device: torch.device) -> str:
+    """The device's own name, as records print it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if device.type == "mps":
+        return "Apple MPS"
+    with contextlib.suppress(OSError), Path("/proc/cpuinfo").open(encoding="utf-8") as info:
+        for line in info:
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def memory_format(device: torch.device) -> torch.memory_format:
+    """Channels last where convolutions are faster so; the numbers are the same up to rounding."""
+    return torch.contiguous_format if device.type == "mps" else torch.channels_last

@@ -1,0 +1,88 @@
+"""Who trains a run: a lock in its folder that the system drops with the process, and beside it the owner's name."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from filelock import FileLock, SoftFileLock, Timeout
+
+from repro.errors import InputError, RunError
+from repro.runtime.provenance import now, read_json, write_json
+
+LOCK, OWNER = "lock", "owner.json"
+
+HOLD_SECONDS = 1.0
+"""How long to wait for a lock: a status command holds it for a moment when it looks."""
+
+
+class Elsewhere(RunError):
+    """Another process trains the run."""
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The process that trains a run."""
+
+    pid: int
+    host: str
+    started: str
+
+    def __str__(self) -> str:
+        return f"pid {self.pid}, host {self.host}, since {self.started}"
+
+
+@contextlib.contextmanager
+def hold(folder: Path) -> Iterator[None]:
+    """Holds the run's lock, in a folder that is made where there is none.
+
+    Raises:
+        Elsewhere: Another process trains the run.
+        RunError: The file system has no locks, or the folder cannot be made.
+    """
+    with contextlib.ExitStack() as held:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = held.enter_context(FileLock(folder / LOCK, timeout=HOLD_SECONDS))
+            if isinstance(lock, SoftFileLock):  # a mere file, which would outlive its process
+                raise NotImplementedError
+        except Timeout as error:
+            who = owner(folder)
+            named = f" ({who})" if who else ""
+            raise Elsewhere(f"{folder.name} is being trained by another process{named}") from error
+        except NotImplementedError as error:
+            raise RunError(f"the file system of {folder} has no locks: choose paths.work on another one") from error
+        except OSError as error:
+            raise RunError(f"the folder {folder} cannot be used ({error.strerror})") from error
+        # Only a name: a full disk must not hinder a run that has room for its checkpoints.
+        with contextlib.suppress(RunError):
+            write_json(folder / OWNER, asdict(Owner(os.getpid(), socket.gethostname(), now())))
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                (folder / OWNER).unlink()
+
+
+def owner(folder: Path) -> Owner | None:
+    """The name that stands beside the lock; it means something only while ``is_held``."""
+    try:
+        return Owner(**read_json(folder / OWNER))
+    except (InputError, TypeError):
+        return None
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a living process holds the lock of the run in ``folder``."""
+    path = folder / LOCK
+    if not path.exists():
+        return False
+    try:
+        with FileLock(path, timeout=0):
+            return False
+    except (Timeout, OSError):
+        return True

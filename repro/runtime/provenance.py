@@ -1,0 +1,159 @@
+"""What a run leaves behind: its curve, and a record with provenance, written last and atomically.
+
+A run that has a record is complete.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import datetime
+import importlib.metadata
+import io
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from repro.config.parse import build, require
+from repro.config.paths import PACKAGE, in_checkout
+from repro.errors import InputError, RunError
+from repro.runtime.files import replacing
+
+SCHEMA = 1
+PROGRESS = "progress.json"
+CURVE_COLUMNS = ("step", "epoch", "lr", "train_loss", "train_error", "eval_loss", "eval_error")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes a text so that a reader sees the old one or the new one, whole.
+
+    Raises:
+        RunError: It cannot be written.
+    """
+    try:
+        with replacing(path) as file:
+            file.write(text.encode())
+    except OSError as error:
+        raise RunError(f"{path} cannot be written ({error.strerror})") from error
+
+
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    write_atomically(path, json.dumps(values, indent=1) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The values of a JSON file.
+
+    Raises:
+        InputError: The file is not a JSON object.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} cannot be read as JSON ({error})") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{path} is not a JSON object")
+    return values
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a run under way says of itself, now and then: its errors in percent, its speed, the time left."""
+
+    step: int
+    steps: int
+    train_error: float
+    images_per_second: float
+    seconds_left: float
+
+
+def read_progress(folder: Path) -> Told | None:
+    """Read how far the run in ``folder`` is; None before it said so for the first time.
+
+    Raises:
+        InputError: ``progress.json`` is not what a run writes; the sentence names the file.
+    """
+    path = folder / PROGRESS
+    if not path.exists():
+        return None
+    values = read_json(path)
+    try:
+        told: Told = build(Told, {f.name: values[f.name] for f in dataclasses.fields(Told) if f.name in values})
+        require(0 <= told.step <= told.steps, f"step={told.step} is not from 0 to steps={told.steps}")
+    except (InputError, OverflowError) as error:
+        raise InputError(f"{path} does not say how far the run is ({error})") from None
+    return told
+
+
+def curve_csv(rows: Iterable[Iterable[float]]) -> str:
+    """The curve as CSV: one row an evaluation, errors in percent, no times, so that equal runs have equal curves."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(CURVE_COLUMNS)
+    writer.writerows([format(value, ".10g") for value in row] for row in rows)
+    return text.getvalue()
+
+
+def commit() -> str:
+    """The commit of the code that runs; ``REPRO_COMMIT`` stands in where there is no git."""
+    if value := os.environ.get("REPRO_COMMIT"):
+        return value
+    return git("rev-parse", "HEAD") or "unknown"
+
+
+def dirty() -> bool | None:
+    """Whether code or configuration differ from the commit; ``REPRO_DIRTY`` stands in where there is no git."""
+    if value := os.environ.get("REPRO_DIRTY"):
+        return value.lower() in ("1", "true", "yes")
+    status = git("status", "--porcelain", "--", "repro", "conf", "experiments", "pyproject.toml")
+    return None if status is None else status != ""
+
+
+def git(*words: str) -> str | None:
+    """What git prints, or None where there is no git or no checkout."""
+    if not in_checkout():
+        return None
+    try:
+        done = subprocess.run(["git", *words], cwd=PACKAGE.parent, capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+@cache
+def environment() -> dict[str, Any]:
+    """Code, interpreter and packages of this process; read once, before a run changes anything."""
+    installed = {d.name: d.version for d in importlib.metadata.distributions()}
+    return {
+        "commit": commit(),
+        "dirty": dirty(),
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "packages": [f"{name}=={version}" for name, version in sorted(installed.items(), key=lambda p: p[0].lower())],
+    }
+
+
+def uncounted() -> str:
+    """Why a run of this code at the paper's budget would not count, in one sentence; empty where it would."""
+    code = environment()
+    if code["dirty"]:
+        return (
+            "repro/, conf/, experiments/ or pyproject.toml have uncommitted changes: a run at the paper's budget that "
+            "is trained now never counts as measured; commit first"
+        )
+    if code["dirty"] is None or code["commit"] == "unknown":
+        return (
+            "git does not say which code this is: no verdict will rest on what is trained now; "
+            "set REPRO_COMMIT=<commit> and REPRO_DIRTY=0"
+        )
+    return ""
+
+
+def now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
