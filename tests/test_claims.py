@@ -17,9 +17,9 @@ from repro.papers.claims import load_claims
 from repro.report.claims.format import explain, to_json, to_markdown, to_text
 from repro.report.claims.quantities import quantity
 from repro.report.claims.verdicts import check, command
-from repro.report.claims.wording import verdict_text
+from repro.report.claims.wording import proxy_text, verdict_text
 from repro.results.read import read_curve, read_records
-from tests.planted import DEMO, edit
+from tests.planted import DEMO, edit, scale_science
 from tests.planted_claims import finding, plant_group, plant_paper, verdicts
 from tests.planted_claims import plant_seeds as plant
 
@@ -227,6 +227,19 @@ def test_proxies_stand_beside_and_never_decide(tmp_path):
     assert (found.status, found.proxy.status) == ("not run", "holds")
     assert found.judgement.run_ids == () and len(found.proxy.run_ids) == 6
     assert verdicts(tmp_path)["plain34_worse_val"].proxy is None
+
+
+def test_of_several_budgets_the_largest_with_all_runs_stands_beside_a_claim_and_is_named(tmp_path):
+    tenth = scale_science("tenth")
+    plant(tmp_path, "plain20", "plain56", seeds=3, scale="demo", science=DEMO)
+    plant(tmp_path, "plain20", seeds=3, scale="tenth", science=tenth)
+    assert "at demo scale, as the paper reports" in proxy_text(verdicts(tmp_path)["degradation_cifar"])
+    plant(tmp_path, "plain56", seeds=3, scale="tenth", science=tenth)
+    text = proxy_text(verdicts(tmp_path)["degradation_cifar"])
+    assert text.startswith("at a tenth of the budget, as the paper reports: training error: difference +")
+    assert text.count("(n=3)") == 2
+    said = to_text(check(read_records([tmp_path])))
+    assert "At a tenth of the budget (proxies, no verdicts): 1 as the paper reports" in said
 
 
 def test_proxies_are_not_held_against_published_limits(tmp_path):

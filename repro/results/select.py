@@ -64,12 +64,12 @@ def proxy_scales(
     runs: Sequence[Mapping[str, Any] | None],
     experiments: Collection[str] = (),
 ) -> list[str]:
-    """List the labels below the paper's that records of these runs carry: ``demo`` and ``smoke`` first, and of each
+    """List the labels below the paper's that records of these runs carry: the largest budget first, and of each
     scale its own recipe first."""
     found = {
         scale_label(r, recipe, run, experiments) for run in runs if run is not None for r in records if _matches(r, run)
     }
-    order = ["demo", "smoke"]
+    order = ["tenth", "demo", "smoke"]
 
     def rank(name: str) -> tuple[int, str, int, str]:
         scale = scale_of(name)

@@ -12,9 +12,9 @@ from tabulate import tabulate
 
 from repro.report.claims.explained import WIDTH, explained
 from repro.report.claims.verdicts import STATUSES, Check, Verdict
-from repro.report.claims.wording import NONE, proxy_text, verdict_text
+from repro.report.claims.wording import BUDGETS, NONE, POINTS, proxy_text, verdict_text
 
-PROXY_HEADER = "at demo scale (a proxy, no verdict)"
+PROXY_HEADER = "reduced runs (a proxy, no verdict)"
 CELL = 110
 """Characters of a cell of the terminal's table; the rest stands where one claim is shown in full."""
 
@@ -27,7 +27,14 @@ def to_text(check: Check) -> str:
     ]
     header = ["verdict", "claim", "figures", PROXY_HEADER]
     table = tabulate(rows, header, tablefmt="simple", disable_numparse=True)
-    lines = [table, "", _counts(check), *_wrapped(chance(check)), "One claim in full: repro check CLAIM"]
+    lines = [
+        table,
+        "",
+        _counts(check),
+        *pointing(check),
+        *_wrapped(chance(check)),
+        "One claim in full: repro check CLAIM",
+    ]
     return "\n".join([*lines, *_problems(check), ""])
 
 
@@ -36,9 +43,10 @@ def to_markdown(check: Check) -> str:
     parts = [
         "# The paper's claims",
         "",
-        f"{_counts(check)} {chance(check)} A claim holds where all its comparisons do, each at {check.claims.alpha:g}, "
+        f"{' '.join([_counts(check), *pointing(check), chance(check)])} "
+        f"A claim holds where all its comparisons do, each at {check.claims.alpha:g}, "
         "and fails where one does, corrected by Holm for their number. Direction decides; the published size stands "
-        "beside ours. Only runs of the paper's full recipe decide; what runs at demo scale show is a proxy. "
+        "beside ours. Only runs of the paper's full recipe decide; what reduced runs show is a proxy. "
         "`repro check CLAIM` explains one in full.",
     ]
     for status in STATUSES:
@@ -93,6 +101,17 @@ def explain(check: Check, id: str) -> str:
 def _counts(check: Check) -> str:
     counts = [f"{check.count(status)} {'hold' if status == 'holds' else status}" for status in STATUSES]
     return f"{len(check.verdicts)} claims: {', '.join(counts).replace('fails', 'fail')}."
+
+
+def pointing(check: Check) -> list[str]:
+    """Count by budget which way the claims point that reduced runs were made for."""
+    lines = []
+    for scale, budget in BUDGETS.items():
+        found = [v.proxy.status for v in check.verdicts if v.proxy is not None and v.proxy.scale == scale]
+        counts = [f"{found.count(status)} {way}" for status, way in POINTS.items() if status in found]
+        if counts:
+            lines.append(f"{budget.capitalize()} (proxies, no verdicts): {', '.join(counts)}.")
+    return lines
 
 
 def chance(check: Check) -> str:

@@ -24,7 +24,8 @@ from repro.results.read import Reading, Record
 Status = Literal["holds", "fails", "inconclusive", "not run", "not decidable here"]
 
 STATUSES: tuple[Status, ...] = ("holds", "fails", "inconclusive", "not run", "not decidable here")
-PROXY = "demo"
+PROXIES = ("tenth", "demo")
+"""Scales whose runs are shown beside a verdict, the largest budget first. They decide nothing."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,10 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of one claim; ``proxy`` is the same at demo scale, None without such runs, and decides nothing."""
+    """What became of one claim.
+
+    ``proxy`` is the same at the largest of ``PROXIES`` that has its runs, None without any, and decides nothing.
+    """
 
     claim: Claim
     judgement: Judgement
@@ -130,11 +134,20 @@ def check(reading: Reading, published: Path | None = None) -> Check:
     records, problems = usable(reading, published)
     verdicts = []
     for claim in claims.claims:
-        proxies = _examine(claims, claim, records, PROXY)
-        proxy = _judge(claims, claim, proxies, PROXY) if _any_run(proxies) else None
         measured = _examine(claims, claim, records, "paper")
+        proxy = _proxy(claims, claim, records)
         verdicts.append(Verdict(claim, _judge(claims, claim, measured, "paper"), proxy))
     return Check(claims, tuple(verdicts), tuple(problems))
+
+
+def _proxy(claims: Claims, claim: Claim, records: Sequence[Record]) -> Judgement | None:
+    """Judge a claim at the largest reduced budget that has all its runs, else at the largest that has some."""
+    found = []
+    for scale in PROXIES:
+        examined = _examine(claims, claim, records, scale)
+        if _any_run(examined):
+            found.append(_judge(claims, claim, examined, scale))
+    return min(found, key=lambda judgement: judgement.status == "not run", default=None)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,9 @@ from repro.report.claims.verdicts import STATUSES, Finding, GroupFigures, Judgem
 
 MINUS = "−"
 NONE = "–"
+BUDGETS = {"tenth": "at a tenth of the budget", "demo": "at demo scale"}
+POINTS: dict[str, str] = {"holds": "as the paper reports", "fails": "against the paper", "inconclusive": "neither way"}
+"""Where a proxy points; it decides nothing."""
 
 
 def number(value: float, digits: int) -> str:
@@ -86,9 +89,11 @@ def verdict_text(verdict: Verdict) -> str:
 
 
 def proxy_text(verdict: Verdict) -> str:
-    """What became of it at demo scale, in one line."""
+    """Say in one line where the runs of a reduced budget point, with the values of the comparison that shows it."""
     proxy = verdict.proxy
-    return NONE if proxy is None or proxy.status == "not run" else f"{proxy.status}: {judgement_text(proxy)}"
+    if proxy is None or proxy.status not in POINTS:
+        return NONE
+    return f"{BUDGETS[proxy.scale]}, {POINTS[proxy.status]}: {judgement_text(proxy)}"
 
 
 def judgement_text(judgement: Judgement) -> str:
