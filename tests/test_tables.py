@@ -131,6 +131,23 @@ def test_a_proxy_never_stands_under_measured(tmp_path):
     )
 
 
+def test_of_several_budgets_a_row_shows_the_largest_and_the_others_are_named(tmp_path):
+    plant(tmp_path, 20, "A", 0, 47.0, scale="demo", science=scale_science("demo"))
+    plant(tmp_path, 56, "A", 0, 59.0, scale="demo", science=scale_science("demo"))
+    plant(tmp_path, 20, "A", 0, 12.0, scale="tenth", science=scale_science("tenth"))
+    rows, notes = markdown(tmp_path)
+    tenth, demo = "Proxy: tenth (6400 steps, 32x32)", "Proxy: demo (400 steps, 16x16)"
+    assert [(row(rows, net)[tenth], row(rows, net)[demo]) for net in ("ResNet-20", "ResNet-56")] == [
+        ("12.00 (n=1)", "–"),
+        ("–", "59.00 (n=1)"),
+    ]
+    assert "Also run at scale=demo: `repro table 6 --scale demo`." in notes
+    plant(tmp_path, 56, "A", 0, 14.0, scale="tenth", science=scale_science("tenth"))
+    assert demo not in markdown(tmp_path)[0][0]
+    filled = table(6, read_records([tmp_path]), scale="demo")
+    assert [proxy.scale for proxy in filled.proxies] == ["demo"]
+
+
 def test_other_shortcuts_and_plain_nets_fill_no_row(tmp_path):
     plant(tmp_path, 20, "B", error=8.0)
     plant(tmp_path, 20, "none", error=9.0)

@@ -148,11 +148,12 @@ def add_evidence(add: Callable[..., Parser]) -> None:
     table = add("table", evidence("table"), "Print a table of the paper with measured values.", "repro table 6")
     table.add_argument("number", type=int, help="the paper's number of the table")
     table.add_argument("--format", choices=["md", "csv", "tex"], default="md", metavar="format", help="md, csv or tex")
+    table.add_argument("--scale", help="show the proxies of this scale (tenth, demo, smoke), not each row's largest")
     figure = add(
         "figure", evidence("figure"), "Draw a figure as SVG and PNG, with its numbers as CSV.", FIGURE_EXAMPLES
     )
     figure.add_argument("name", help="the paper's number of the figure, or the name of one of ours")
-    figure.add_argument("--scale", default="paper", help="draw the proxies of this scale instead (demo, smoke)")
+    figure.add_argument("--scale", default="paper", help="draw the proxies of this scale instead (tenth, demo, smoke)")
     check = add("check", evidence("check"), "Say which of the paper's claims hold.", "repro check degradation_cifar")
     check.add_argument("words", nargs="*", metavar="claim", help="one claim in full; and paths.work=, paths.results=")
     forms = ["text", "md", "json"]

@@ -43,17 +43,29 @@ def table_command(options: argparse.Namespace) -> int:
     from repro.report.tables import FORMATS, table
     from repro.results.ensembles import read_ensembles
 
+    if options.scale is not None:
+        refuse_unknown_scale(options.scale)
     ensembles = read_ensembles(roots_of(options, paths))
-    print(FORMATS[options.format](table(options.number, reading_of(options, paths), protocol, ensembles)), end="")
+    filled = table(options.number, reading_of(options, paths), protocol, ensembles, options.scale)
+    print(FORMATS[options.format](filled), end="")
     return 0
+
+
+def refuse_unknown_scale(scale: str) -> None:
+    """Refuse a scale that is not in conf/.
+
+    Raises:
+        InputError: There is no such scale.
+    """
+    scales = {path.stem for path in (shared_dir("conf") / "scale").glob("*.yaml")} | {"custom"}
+    if scale not in scales:
+        raise InputError(f"unknown scale {scale!r}: {nearest(scale, scales)}")
 
 
 def figure_command(options: argparse.Namespace) -> int:
     paths = paths_from(options.words)
     quiet_caches(paths["work"])
-    scales = {path.stem for path in (shared_dir("conf") / "scale").glob("*.yaml")} | {"custom"}
-    if options.scale.partition(",")[0] not in scales:  # a label as notes have it: "smoke, optim.nesterov=true"
-        raise InputError(f"unknown scale {options.scale!r}: {nearest(options.scale, scales)}")
+    refuse_unknown_scale(options.scale.partition(",")[0])  # a label as notes have it: "smoke, optim.nesterov=true"
     load_figure(options.name)  # a name that is wrong is told before anything is written
     from repro.report.figures import draw
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from repro.config.execution import PROTOCOLS
@@ -17,9 +17,11 @@ from repro.report.tables.notes import (
     measured_notes,
     paper_notes,
     proxy_notes,
+    smaller_notes,
 )
 from repro.results.ensembles import Ensemble, EnsembleReading
 from repro.results.read import Reading, Record
+from repro.results.scales import scale_of
 from repro.results.select import Selection, Summary, departures, proxy_scales, select, summarize, view_of
 
 NO_ENSEMBLES = EnsembleReading()
@@ -102,12 +104,19 @@ class Table:
     ensembles: tuple[EnsembleLine, ...] = ()
 
 
-def table(number: int, reading: Reading, protocol: str = "paper", ensembles: EnsembleReading = NO_ENSEMBLES) -> Table:
-    """Table ``number`` of the paper, filled from the records of ``reading``.
+def table(
+    number: int,
+    reading: Reading,
+    protocol: str = "paper",
+    ensembles: EnsembleReading = NO_ENSEMBLES,
+    scale: str | None = None,
+) -> Table:
+    """Fill table ``number`` of the paper from the records of ``reading``.
 
     Args:
         protocol: ``paper`` reads the final error of a run, ``common`` the error of its best epoch.
         ensembles: Stand beside the published ones in Table 5; no other table takes them.
+        scale: The one whose proxies are shown; by default the largest budget of each row.
 
     Raises:
         InputError: There is no such table or protocol, or the table is of a test that only the final net took.
@@ -123,12 +132,15 @@ def table(number: int, reading: Reading, protocol: str = "paper", ensembles: Ens
     runs = [row.run for row in paper.rows]
     records, incomplete = _whole(reading.records, paper, recipe)
     measured = select(records, recipe, runs)
-    below = [select(records, recipe, runs, scale) for scale in proxy_scales(records, recipe, runs)]
+    labels = [label for label in proxy_scales(records, recipe, runs) if scale in (None, scale_of(label))]
+    below = [select(records, recipe, runs, label) for label in labels]
+    below, smaller = (below, []) if scale else _largest_budgets(below)
     lines = [_line(paper, position, (measured, *below), protocol) for position in range(len(paper.rows))]
     notes = [*paper_notes(paper), *measured_notes(paper, measured, protocol)]
     notes += best_notes([(line.row, c.paper, c.measured) for line in lines for c in line.metrics.values()])
     for selection in below:
         notes += proxy_notes(selection, recipe, paper.view)
+    notes += smaller_notes(number, smaller)
     own = [_ensemble_line(e, reading.records, paper, recipe) for e in ensembles.ensembles if paper.ensembles]
     notes += ensemble_notes(paper, any(not line.proxy for line in own))
     takes_runs = any(row.run is not None for row in paper.rows)
@@ -136,6 +148,26 @@ def table(number: int, reading: Reading, protocol: str = "paper", ensembles: Ens
     notes += left_out_notes([*incomplete, *(f"{left.name}: {left.reason}" for left in left_out)])
     proxies = tuple(Proxy(selection.scale, size_of(selection)) for selection in below)
     return Table(paper, protocol, tuple(lines), proxies, tuple(notes), tuple(own))
+
+
+def _largest_budgets(below: Sequence[Selection]) -> tuple[list[Selection], list[str]]:
+    """Leave out of each scale's own column the rows that a larger budget fills, and columns that are then empty.
+
+    Returns:
+        The columns, the largest budget first as they are given, and the scales that some row was left out of.
+    """
+    shown: set[int] = set()
+    kept: list[Selection] = []
+    smaller: list[str] = []
+    for selection in below:
+        if selection.scale != scale_of(selection.scale):  # of another recipe, which stands for no budget
+            kept.append(selection)
+            continue
+        groups = tuple(() if row in shown else group for row, group in enumerate(selection.groups))
+        smaller += [selection.scale] if groups != selection.groups else []
+        shown |= {row for row, group in enumerate(groups) if group}
+        kept += [replace(selection, groups=groups)] if any(groups) else []
+    return kept, smaller
 
 
 def _line(paper: PaperTable, position: int, columns: Sequence[Selection], protocol: str) -> Line:

@@ -93,6 +93,11 @@ def proxy_notes(selection: Selection, recipe: Mapping[str, object], view: str) -
     return notes + [f"Proxy {selection.scale}: {note}." for note in selection.notes]
 
 
+def smaller_notes(number: int, scales: Sequence[str]) -> list[str]:
+    """Name the scales some of whose proxies a larger budget takes the place of, and the command that shows them."""
+    return [f"Also run at scale={scale}: `repro table {number} --scale {scale}`." for scale in scales]
+
+
 def ensemble_notes(paper: PaperTable, measured: bool) -> list[str]:
     """Why our ensembles stand apart, and the command that trains one's members where there is none."""
     if not paper.ensembles:
