@@ -14,7 +14,7 @@ REPRO := $(VENV)/bin/python -m repro
 TABLES := $(addprefix table,1 2 3 4 5 6 7 8 9 10 11 12 13 14)
 FIGURES := $(addprefix figure,1 4 6 7)
 
-.PHONY: help setup demo paper-cifar bench test test-faults test-slurm check $(TABLES) $(FIGURES) tables figures report verify claims
+.PHONY: help setup demo tenth paper-cifar bench test test-faults test-slurm check $(TABLES) $(FIGURES) tables figures report verify claims
 .PHONY: tensorboard clean
 
 help:  ## this list
@@ -32,6 +32,13 @@ demo: $(READY)  ## in minutes on a laptop: plain and residual nets at two depths
 	@echo "Look at the training errors: plain-56 stays far above plain-20, ResNet-56 close to ResNet-20. After so few steps"
 	@echo "that is a deep plain net that cannot get started, not yet the degradation of converged nets that the paper reports:"
 	@echo "that takes 64,000 steps a net (repro show exp=cifar_degradation)."
+
+TENTH := scale=tenth model.shortcut=none,A model.depth=20,32,44
+
+tenth: $(READY)  ## hours on a laptop: plain and residual nets at a tenth of the budget, then the figure; run again to resume
+	@$(REPRO) show $(TENTH)
+	@$(REPRO) run $(TENTH)
+	@$(REPRO) figure 6 --scale tenth
 
 paper-cifar: $(READY)  ## GPU-days: every CIFAR-10 run of the paper, in the order of its worth; the same command goes on
 	@$(REPRO) show exp=cifar_paper

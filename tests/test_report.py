@@ -13,12 +13,13 @@ import pytest
 
 from repro.config.compose import plan
 from repro.report.html.commands import repeat
+from repro.report.html.figures import drawings
 from repro.report.html.page import TEMPLATES, sentence
 from repro.report.html.runs import _started
 from repro.report.html.view_models import Cell, Comparison, Finding
 from repro.report.render import read_evidence
 from repro.results.read import read_records
-from tests.planted import edit, plant
+from tests.planted import edit, plant, scale_science
 from tests.rendered import plant_some, short_table_1
 
 VOID = {"meta", "link", "br", "hr", "img", "input", "wbr"}
@@ -194,6 +195,15 @@ def test_a_run_tells_its_departures_curve_provenance_and_command(html, results):
     departures = net[net.index("Departs from the recipe") : net.index("The rest of the configuration")]
     assert re.search(r"optim\.steps</code></th><td>400</td><td>64000</td>", departures)
     assert "optim.momentum" not in departures and "optim.momentum" in net
+
+
+def test_a_figure_stands_on_the_page_at_the_papers_and_at_the_largest_reduced_budget(tmp_path):
+    for scale in ("smoke", "demo", "tenth"):
+        plant(tmp_path, 20, "A", 0, 40.0, scale=scale, science=scale_science(scale))
+    shown = {drawing.anchor: drawing.notes for drawing in drawings(read_records([tmp_path]), pictures=False)}
+    assert [anchor for anchor in shown if anchor.startswith("figure-6")] == ["figure-6", "figure-6-tenth"]
+    others = [note for note in shown["figure-6-tenth"] if note.startswith("Drawn too")]
+    assert others == ["Drawn too: figures/figure6-demo.svg.", "Drawn too: figures/figure6-smoke.svg."]
 
 
 def test_the_command_of_a_run_makes_that_run(results):

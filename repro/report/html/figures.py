@@ -29,15 +29,25 @@ def shown_figures(reading: Reading) -> list[tuple[str, str]]:
 
 
 def drawings(reading: Reading, pictures: bool = True) -> list[Drawing]:
-    """Every figure for the page; without ``pictures`` only their numbers, which is quick."""
-    return [_drawing(plot(name, reading, scale), reading, pictures) for name, scale in shown_figures(reading)]
+    """Draw every figure for the page: at the paper's budget, and by the proxies of the largest reduced one.
+
+    Without ``pictures`` only their numbers, which is quick.
+    """
+    scales: dict[str, list[str]] = {}
+    for name, scale in shown_figures(reading):
+        scales.setdefault(name, []).append(scale)
+    return [
+        _drawing(plot(name, reading, scale), reading, pictures, found[2:] if scale != "paper" else [])
+        for name, found in scales.items()
+        for scale in found[:2]
+    ]
 
 
 def _lines(name: str, reading: Reading, scale: str) -> bool:
     return any(panel.lines for panel in plot(name, reading, scale).panels)
 
 
-def _drawing(shown: Plot, reading: Reading, pictures: bool) -> Drawing:
+def _drawing(shown: Plot, reading: Reading, pictures: bool, smaller: Sequence[str]) -> Drawing:
     paper = shown.paper
     listed = paper.name.replace("_", " ")
     short, title = (paper.title, "") if paper.number is None else (f"Figure {paper.number}", paper.title)
@@ -63,7 +73,7 @@ def _drawing(shown: Plot, reading: Reading, pictures: bool) -> Drawing:
         f"Mean over the seeds at three of the places; all {total} plotted points",
         f"figures/{file_name(paper.name, shown.scale)}.csv",
         _run_ids(shown, reading) if drawn else (),
-        (*shown.notes, *_notes(shown)),
+        (*shown.notes, *_notes(shown), *(f"Drawn too: figures/{file_name(paper.name, s)}.svg." for s in smaller)),
     )
 
 
