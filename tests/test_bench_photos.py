@@ -17,8 +17,15 @@ from torch import Tensor
 from repro import bench as bench_module
 from repro.bench import choose
 from repro.bench.measure import MEASUREMENTS, describe
-from repro.bench.parts import Choice, Part
-from repro.bench.photo_parts import CPU_BATCH, all_photo_parts, photo_configs, quick_photo_parts, usual_photo_parts
+from repro.bench.parts import (
+    PHOTO_CPU_BATCH,
+    Choice,
+    Part,
+    all_photo_parts,
+    photo_configs,
+    quick_photo_parts,
+    usual_photo_parts,
+)
 from repro.bench.photos import SwitchedFeed, loader, read_ahead_steps, sample, training
 from repro.bench.reference import reference
 from repro.bench.rig import alternate
@@ -213,9 +220,9 @@ def chosen(*words: str, device: dict[str, Any] = CPU) -> list[RunConfig]:
 
 def test_what_the_words_leave_open_the_device_decides() -> None:
     (cpu,), (gpu,) = chosen(), chosen(device=GPU)
-    assert (cpu.model.label, cpu.optim.precision, cpu.optim.batch_size) == ("ResNet-18 B", "tf32", CPU_BATCH)
+    assert (cpu.model.label, cpu.optim.precision, cpu.optim.batch_size) == ("ResNet-18 B", "tf32", PHOTO_CPU_BATCH)
     assert (gpu.model.label, gpu.optim.precision, gpu.optim.batch_size) == ("ResNet-50", "bf16", 256)
-    assert (cpu.model.bn_group_size, gpu.model.bn_group_size) == (CPU_BATCH, 32)
+    assert (cpu.model.bn_group_size, gpu.model.bn_group_size) == (PHOTO_CPU_BATCH, 32)
 
 
 def test_what_the_words_say_stays() -> None:

@@ -15,7 +15,7 @@ from tensorboard.plugins.hparams import metadata
 from repro.cli.main import main
 from repro.engine.tensorboard import Events
 from repro.errors import InputError, RunError
-from repro.report import tensorboard as board
+from repro.report import tensorboard
 from repro.report.tensorboard import FOLDER, VIEW, families, launch, serve, write_summaries
 from repro.results.read import read_records
 from tests.planted import DEMO, plant
@@ -144,7 +144,7 @@ def test_serving_writes_first_and_names_the_address_of_the_charts(tmp_path, monk
         raise KeyboardInterrupt
 
     said: list[str] = []
-    monkeypatch.setattr(board, "launch", lambda work, options: "http://localhost:6006/")
+    monkeypatch.setattr(tensorboard, "launch", lambda work, options: "http://localhost:6006/")
     with pytest.raises(InputError, match="no runs in"):
         serve(tmp_path, [], say)
     sweep(tmp_path)
@@ -163,7 +163,7 @@ def test_a_folder_that_cannot_be_written_is_shown_with_the_users_options(tmp_pat
         asked.append(given)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(board, "launch", launched)
+    monkeypatch.setattr(tensorboard, "launch", launched)
     sweep(tmp_path)
     for folder in list(tmp_path.iterdir()):
         (folder / "config.json").write_text("{}", encoding="utf-8")

@@ -15,8 +15,7 @@ from repro.config.parse import build
 from repro.config.run import RunConfig
 from repro.data import load
 from repro.data.augment import generator_for
-from repro.data.batches import Feed, Images
-from repro.data.per_rank import eval_images, train_feed
+from repro.data.batches import Feed, Images, eval_images, train_feed
 from repro.engine.identity_construction import (
     begin_constructed,
     compare,

@@ -10,7 +10,7 @@ import pytest
 CHURN = """
 import resource
 import torch
-from repro.runtime.allocation import keep_freed_memory
+from repro.runtime.device import keep_freed_memory
 
 def faults(rounds):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

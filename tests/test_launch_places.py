@@ -10,7 +10,7 @@ import torch
 
 from repro.config.run import RunConfig
 from repro.errors import InputError
-from repro.launch import plan as launch
+from repro.launch import plan
 from repro.launch.slots import Place, places_for, share_of, share_processors, shared_gpus, visible_gpus
 from repro.runtime.nvidia_mps import mps
 from tests.runs import config, configs
@@ -103,12 +103,12 @@ def test_a_plan_that_goes_on_gives_its_last_runs_the_threads_of_the_first(
 ) -> None:
     """Threads move the last bits: one run that is left of four must not have all processors for itself."""
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)))
-    monkeypatch.setattr(launch, "is_done", lambda config: config.seed < 3)
-    monkeypatch.setattr(launch, "check", lambda configs: None)
+    monkeypatch.setattr(plan, "is_done", lambda config: config.seed < 3)
+    monkeypatch.setattr(plan, "check", lambda configs: None)
     given: list[RunConfig] = []
-    monkeypatch.setattr(launch, "carry_out", lambda waiting, *_: given.extend(waiting))
+    monkeypatch.setattr(plan, "carry_out", lambda waiting, *_: given.extend(waiting))
     four = configs(tmp_path, "seed=0,1,2,3", "execution.threads=null", "execution.parallel=4")
-    launch.launch(four, "repro run", lambda _: None, lambda _: None)
+    plan.launch(four, "repro run", lambda _: None, lambda _: None)
     assert [c.execution.threads for c in given] == [2]
 
 

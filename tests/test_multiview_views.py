@@ -17,8 +17,7 @@ from repro.data import Dataset, PhotoSplit, load
 from repro.data.augment import generator_for
 from repro.data.imagenet.decode import load_resized
 from repro.errors import RunError
-from repro.evaluation import multi_crop as multiview
-from repro.evaluation import predictions, scoring
+from repro.evaluation import multi_crop, predictions, scoring
 from repro.evaluation.crops import centre_crop, crop_scores, dense_scores, ten_crops, training_map, whole_scores
 from repro.models import build_model
 from repro.models.blocks import BlockNet
@@ -129,7 +128,7 @@ def kept(of: RunConfig, view: str) -> predictions.Predictions:
 
 def test_views_of_a_split_are_those_of_a_written_out_loop(photos: tuple[RunConfig, Dataset, BlockNet]) -> None:
     of, dataset, net = photos
-    entries = multiview.test_views(net.train(), dataset, of, torch.device("cpu"))
+    entries = multi_crop.test_views(net.train(), dataset, of, torch.device("cpu"))
     assert net.training
     net.eval()
     stats = dataset.photo_stats
@@ -174,7 +173,7 @@ def test_ten_crops_of_the_square_are_those_of_the_centred_square(photos: tuple[R
     """Deviation D27."""
     of, dataset, net = photos
     square = dataclasses.replace(of, eval=dataclasses.replace(of.eval, crops_of="square", views=("10crop",)))
-    multiview.test_views(net, dataset, square, torch.device("cpu"))
+    multi_crop.test_views(net, dataset, square, torch.device("cpu"))
     found = kept(square, "10crop")
     assert found.made.settings["crops_of"] == "square"
     assert dataset.photo_stats is not None and isinstance(dataset.eval, PhotoSplit)
@@ -193,17 +192,17 @@ def test_ten_crops_of_the_square_are_those_of_the_centred_square(photos: tuple[R
 def test_mirror_images_are_left_out_where_they_are_not_wanted(photos: tuple[RunConfig, Dataset, BlockNet]) -> None:
     of, dataset, net = photos
     one_sided = dataclasses.replace(of, eval=dataclasses.replace(of.eval, flip_scales=False, views=("multiscale",)))
-    multiview.test_views(net, dataset, of, torch.device("cpu"))
-    multiview.test_views(net, dataset, one_sided, torch.device("cpu"))
+    multi_crop.test_views(net, dataset, of, torch.device("cpu"))
+    multi_crop.test_views(net, dataset, one_sided, torch.device("cpu"))
     assert not np.allclose(kept(of, "multiscale").scores, kept(one_sided, "multiscale").scores)
 
 
 def test_the_size_of_batches_changes_nothing_but_rounding(photos: tuple[RunConfig, Dataset, BlockNet]) -> None:
     of, dataset, net = photos
     small = dataclasses.replace(of, execution=dataclasses.replace(of.execution, eval_batch_size=1))
-    images = multiview.photographs(dataset, of, torch.device("cpu"))
-    for view in multiview.VIEWS:
-        one, other = (multiview.MultiView(net, images, c, torch.device("cpu"))(view)[1] for c in (of, small))
+    images = multi_crop.photographs(dataset, of, torch.device("cpu"))
+    for view in multi_crop.VIEWS:
+        one, other = (multi_crop.MultiView(net, images, c, torch.device("cpu"))(view)[1] for c in (of, small))
         np.testing.assert_allclose(one.scores, other.scores, atol=1e-5)
 
 
@@ -236,7 +235,7 @@ def test_scores_that_are_not_finite_are_an_error(photos: tuple[RunConfig, Datase
     with torch.no_grad():
         net.fc.bias[0] = float("nan")
     with pytest.raises(RunError, match="not finite for 9 of 9"):
-        multiview.test_views(net, dataset, of, torch.device("cpu"))
+        multi_crop.test_views(net, dataset, of, torch.device("cpu"))
     assert not predictions.path_of(of.work_dir, "10crop").exists()
 
 
@@ -271,8 +270,8 @@ def on_this_rank(root: str) -> tuple[list[dict[str, Any]], list[int]]:
     of = photo_config(Path(root), f"paths.work={root}/work{distributed.size()}")
     dataset = load(of.data, of.paths.data, may_fetch=False, workers=0, cache=Path(root) / "cache")
     net = SmallNet(dataset.num_classes)
-    images = multiview.photographs(dataset, of, torch.device("cpu")).images
-    return multiview.test_views(net, dataset, of, torch.device("cpu")), images.positions.tolist()
+    images = multi_crop.photographs(dataset, of, torch.device("cpu")).images
+    return multi_crop.test_views(net, dataset, of, torch.device("cpu")), images.positions.tolist()
 
 
 def test_two_ranks_count_1001_images_once_each_and_keep_all_scores(tmp_path: Path) -> None:

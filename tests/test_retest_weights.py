@@ -99,8 +99,8 @@ def test_harmless_objects_beside_the_weights_do_not_matter(
 
 
 def test_a_whole_net_is_named_and_not_run(tmp_path: Path) -> None:
-    assert "it holds a whole repro.models.resnet_cifar.CifarResNet" in refusal(saved(tmp_path, NET))
-    assert "'net' (repro.models.resnet_cifar.CifarResNet)" in refusal(saved(tmp_path, {"net": NET, "epoch": 1}))
+    assert "it holds a whole repro.models.resnet.CifarResNet" in refusal(saved(tmp_path, NET))
+    assert "'net' (repro.models.resnet.CifarResNet)" in refusal(saved(tmp_path, {"net": NET, "epoch": 1}))
 
 
 @pytest.mark.parametrize("legacy", [False, True])

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from repro.data import load
 from repro.data.augment import generator_for
-from repro.data.per_rank import train_feed
+from repro.data.batches import train_feed
 from repro.engine.optim import build_optimizer
 from repro.engine.step import EagerStep
 from repro.evaluation.gradient_flow import measure_flow

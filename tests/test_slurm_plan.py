@@ -18,9 +18,7 @@ from repro.errors import InputError, RunError
 from repro.launch.plan import Result
 from repro.launch.slurm import collect as slurm_collect
 from repro.launch.slurm import job as slurm_job
-from repro.launch.slurm import jobs as slurm
-from repro.launch.slurm import node as slurm_node
-from repro.launch.slurm import submit as slurm_submit
+from repro.launch.slurm import jobs, node, submit
 from repro.launch.slurm.job import ShardJob, for_job
 from repro.launch.slurm.jobs import Job, Submission, read_queue
 from repro.launch.slurm.submit import parameters, shards
@@ -123,9 +121,9 @@ def test_a_job_trains_on_what_it_asked_for(tmp_path: Path, words: tuple[str, ...
 
 
 def submission(folder: Path, *run_ids: tuple[str, ...]) -> Submission:
-    path = folder / "work" / slurm.FOLDER / "repro-1"
+    path = folder / "work" / jobs.FOLDER / "repro-1"
     path.mkdir(parents=True)
-    (path / slurm.SUBMISSION).write_text(json.dumps({"shards": run_ids}))
+    (path / jobs.SUBMISSION).write_text(json.dumps({"shards": run_ids}))
     return Submission.read(path)
 
 
@@ -146,34 +144,34 @@ other|0|13_0|RUNNING|n1|None
 
 def test_two_nodes_meet_on_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     told = "NodeName=n1 Arch=x86_64 NodeAddr=10.0.0.1 NodeHostName=host OS=Linux"
-    monkeypatch.setattr(slurm, "call", lambda *words: told)
+    monkeypatch.setattr(jobs, "call", lambda *words: told)
     environment = {"SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "2", "SLURMD_NODENAME": "n1", "SLURM_CPUS_PER_TASK": "8"}
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert slurm.spans(2)
-    assert not slurm.spans(1)
-    srun, *words = slurm.on_each_node(2, ["job.json"])
+    assert jobs.spans(2)
+    assert not jobs.spans(1)
+    srun, *words = jobs.on_each_node(2, ["job.json"])
     assert srun == "srun"
     assert {"--nodes=2", "--ntasks=2", "--cpus-per-task=8", "--nnodes=2", "--rdzv-id=7"} <= set(words)
     assert [word for word in words if word.startswith("--rdzv-endpoint=10.0.0.1:")]
     assert words[-1] == "job.json"
 
 
-@pytest.mark.parametrize(("node", "host"), [("0", "1"), ("1", "0")])
+@pytest.mark.parametrize(("node_id", "host"), [("0", "1"), ("1", "0")])
 def test_the_first_node_hosts_the_meeting_whatever_its_name_resolves_to(
-    node: str, host: str, monkeypatch: pytest.MonkeyPatch
+    node_id: str, host: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[str] = []
-    monkeypatch.setattr(slurm_node, "node_address", lambda: "10.0.0.1")
+    monkeypatch.setattr(node, "node_address", lambda: "10.0.0.1")
 
     def agent(words: Sequence[str]) -> int:
         given.extend(words)
         return 0
 
     monkeypatch.setattr("repro.launch.torchrun.main", agent)
-    monkeypatch.setenv("SLURM_NODEID", node)
+    monkeypatch.setenv("SLURM_NODEID", node_id)
     monkeypatch.setenv("REPRO_LAUNCHER", "1")
-    assert slurm_node.main(["--nnodes=2", "job.json"]) == 0
+    assert node.main(["--nnodes=2", "job.json"]) == 0
     assert given[0] == "--local-addr=10.0.0.1"
     assert given[1].startswith(f"--rdzv-conf=is_host={host},")
 
@@ -181,18 +179,18 @@ def test_the_first_node_hosts_the_meeting_whatever_its_name_resolves_to(
 @pytest.mark.parametrize("text", ["{", "[]", '{"shards": 3}', '{"shards": [[1]]}', '{"shards": [[]]}'])
 def test_a_damaged_submission_is_left_out(tmp_path: Path, text: str) -> None:
     mine = submission(tmp_path, ("a",))
-    assert slurm.submissions(tmp_path / "work") == [mine]
-    (mine.folder / slurm.SUBMISSION).write_text(text)
-    assert slurm.submissions(tmp_path / "work") == []
+    assert jobs.submissions(tmp_path / "work") == [mine]
+    (mine.folder / jobs.SUBMISSION).write_text(text)
+    assert jobs.submissions(tmp_path / "work") == []
 
 
 def test_submissions_whose_runs_are_all_done_are_not_asked_about(tmp_path: Path) -> None:
     submission(tmp_path, ("a",), ("b",))
     for number, run_id in enumerate("ab"):
-        assert len(slurm.submissions(tmp_path / "work")) == 1, number
+        assert len(jobs.submissions(tmp_path / "work")) == 1, number
         (tmp_path / "work" / run_id).mkdir()
         (tmp_path / "work" / run_id / "record.json").touch()
-    assert slurm.submissions(tmp_path / "work") == []
+    assert jobs.submissions(tmp_path / "work") == []
 
 
 def test_without_slurm_there_are_no_jobs_and_submitting_is_one_sentence(
@@ -200,7 +198,7 @@ def test_without_slurm_there_are_no_jobs_and_submitting_is_one_sentence(
 ) -> None:
     monkeypatch.setenv("PATH", "")
     submission(tmp_path, ("a",))
-    assert slurm.jobs(tmp_path / "work") == []
+    assert jobs.jobs(tmp_path / "work") == []
     with pytest.raises(InputError, match="there is no sbatch here"):
         slurm_collect.launch(configs(tmp_path, *ON_SLURM), "", print, print)
     assert main(["cancel", "--all", f"paths.work={tmp_path / 'work'}"]) == 2
@@ -223,12 +221,12 @@ def test_cancelling_a_run_cancels_its_job_alone(tmp_path: Path, monkeypatch: pyt
         asked.append(words)
         return ""
 
-    monkeypatch.setattr(slurm, "known_jobs", lambda _: [over, first, second])
-    monkeypatch.setattr(slurm, "call", call)
-    assert slurm.cancel(work, ["b"]) == [first]
+    monkeypatch.setattr(jobs, "known_jobs", lambda _: [over, first, second])
+    monkeypatch.setattr(jobs, "call", call)
+    assert jobs.cancel(work, ["b"]) == [first]
     with pytest.raises(InputError, match="x is in no Slurm job"):
-        slurm.cancel(work, ["b", "x"])
-    assert slurm.cancel(work, None) == [first, second]
+        jobs.cancel(work, ["b", "x"])
+    assert jobs.cancel(work, None) == [first, second]
     assert asked == [("scancel", "12_0"), ("scancel", "12_0", "12_1")]
 
 
@@ -246,9 +244,9 @@ def test_a_command_of_slurm_that_fails_or_hangs_is_one_sentence(
     (tmp_path / "squeue").write_text(f"#!/bin/sh\n{script}\n")
     (tmp_path / "squeue").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    monkeypatch.setattr(slurm, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(jobs, "ANSWER_SECONDS", 0.5)
     with pytest.raises(RunError, match=said):
-        slurm.call("squeue")
+        jobs.call("squeue")
 
 
 @pytest.mark.parametrize(
@@ -261,8 +259,8 @@ def test_a_command_of_slurm_that_fails_or_hangs_is_one_sentence(
     ],
 )
 def test_the_last_word_of_accounting(monkeypatch: pytest.MonkeyPatch, text: str, state: str) -> None:
-    monkeypatch.setattr(slurm, "call", lambda *words: text)
-    assert slurm.last_state("7") == state
+    monkeypatch.setattr(jobs, "call", lambda *words: text)
+    assert jobs.last_state("7") == state
 
 
 def test_detach_needs_slurm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -288,7 +286,7 @@ class Queue:
     def submit(self, runs: list[RunConfig], command: str, line_of: Mapping[str, int]) -> list[Submission]:
         if not runs:
             return []
-        folder = runs[0].paths.work / slurm.FOLDER / f"repro-{len(self.submissions)}"
+        folder = runs[0].paths.work / jobs.FOLDER / f"repro-{len(self.submissions)}"
         folder.mkdir()
         self.submissions.append(Submission(folder, (tuple(c.run_id for c in runs),)))
         return self.submissions[-1:]
@@ -399,10 +397,9 @@ def test_what_the_job_says_of_itself(
 ) -> None:
     (run,) = configs(tmp_path, *ON_SLURM)
     queue = Queue(monkeypatch, *[["RUNNING", "COMPLETED"] for _ in range(9)])
-    submit = queue.submit
 
     def submit_and_tell(runs: list[RunConfig], command: str, line_of: Mapping[str, int]) -> list[Submission]:
-        (one,) = submit(runs, command, line_of)
+        (one,) = queue.submit(runs, command, line_of)
         values = {"failed": {}, "elsewhere": [], "refused": "", "again": False}
         if isinstance(outcome, dict):
             values |= outcome
@@ -446,7 +443,7 @@ def test_ctrl_c_leaves_the_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ShardJob:
     """A job of two runs, in whose place nothing is trained yet."""
     runs = configs(tmp_path, "seed=0,1", *ON_SLURM)
-    folder = tmp_path / "work" / slurm.FOLDER / "repro-1"
+    folder = tmp_path / "work" / jobs.FOLDER / "repro-1"
     folder.mkdir(parents=True)
     values = {
         "command": "repro run …",
@@ -454,7 +451,7 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ShardJob:
         "shards": [[config.run_id for config in runs]],
         "configs": {config.run_id: config.to_dict() for config in runs},
     }
-    (folder / slurm.SUBMISSION).write_text(json.dumps(values))
+    (folder / jobs.SUBMISSION).write_text(json.dumps(values))
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.setattr(slurm_job, "LOOK_SECONDS", 0)
     monkeypatch.setattr(slurm_job, "call", lambda *words: pytest.fail(f"asked Slurm {words}"))
@@ -524,7 +521,7 @@ def test_a_job_refuses_other_code(
     job: ShardJob, monkeypatch: pytest.MonkeyPatch, name: str, value: Any, sentence: str
 ) -> None:
     calls = training(monkeypatch)
-    path = job.folder / slurm.SUBMISSION
+    path = job.folder / jobs.SUBMISSION
     values = json.loads(path.read_text())
     path.write_text(json.dumps(values | {"provenance": values["provenance"] | {name: value}}))
     code, outcome = start(job)
@@ -535,7 +532,7 @@ def test_a_job_refuses_other_code(
 
 def test_a_job_refuses_a_run_under_another_runs_name(job: ShardJob, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = training(monkeypatch)
-    path = job.folder / slurm.SUBMISSION
+    path = job.folder / jobs.SUBMISSION
     values = json.loads(path.read_text())
     first, second = values["configs"]
     values["configs"][first] = values["configs"][second]
@@ -617,8 +614,8 @@ def test_submitting_writes_the_story_before_the_jobs_exist(tmp_path: Path, monke
         (bin_folder / name).chmod(0o755)
     monkeypatch.setenv("PATH", str(bin_folder), prepend=":")
     runs = configs(tmp_path, "seed=0,1,2", "execution=slurm", "execution.slurm.runs_per_job=2")
-    (tmp_path / "work" / slurm.FOLDER).mkdir(parents=True)
-    (one,) = slurm_submit.submit(runs, "repro run …")
+    (tmp_path / "work" / jobs.FOLDER).mkdir(parents=True)
+    (one,) = submit.submit(runs, "repro run …")
     assert Submission.read(one.folder) == one
     assert [config.run_id for shard in (0, 1) for config in one.configs(shard)] == [r for s in one.shards for r in s]
     script = (bin_folder / "sbatch.script").read_text()

@@ -11,7 +11,7 @@ import torch
 
 from repro.cli.show import show
 from repro.config.run import RunConfig
-from repro.launch import plan as launch
+from repro.launch import plan
 from repro.launch.attempts import Outcome
 from repro.launch.cost import Speed, estimate
 from repro.launch.speeds import KnownSpeed, source, speeds_of
@@ -119,9 +119,9 @@ def test_after_each_run_the_time_left_is_that_of_finished_runs(tmp_path: Path, m
         finish(tmp_path / "work", 1000.0 * (1 + run.seed), seed=run.seed)
         return Outcome("finished")
 
-    monkeypatch.setattr(launch, "attempt", attempt)
+    monkeypatch.setattr(plan, "attempt", attempt)
     data: Any = {runs[0].data: SimpleNamespace(train=range(50_000), eval=range(10_000))}
-    launch.one_after_another(runs, data, "repro run", Stopper(None), said.append, lambda *_: None)
+    plan.one_after_another(runs, data, "repro run", Stopper(None), said.append, lambda *_: None)
     one = (IMAGES + ((64_000 / 390.625 + 1) * 10_000 + 50_000) / 3) / 1000
     assert said == [
         f"[1/3] {runs[0].run_id}",

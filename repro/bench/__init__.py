@@ -10,8 +10,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from repro.bench.parts import Choice, Part, all_parts, choose, quick_parts, usual_parts
-from repro.bench.photo_parts import all_photo_parts, quick_photo_parts, usual_photo_parts
+from repro.bench.parts import (
+    Choice,
+    Part,
+    all_parts,
+    all_photo_parts,
+    choose,
+    quick_parts,
+    quick_photo_parts,
+    usual_parts,
+    usual_photo_parts,
+)
 from repro.bench.tables import report, summary_line
 from repro.bench.worker import DEVICE_LIMIT, PartFailedError, Worker
 from repro.config.run import RunConfig

@@ -1,4 +1,7 @@
-"""What a bench measures, in order of importance: when the time is up, the least important is missing."""
+"""Measurements of a bench, the most important first.
+
+When the time is up, the least important are missing.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import Any
 
 from repro.config.arguments import apart
 from repro.config.compose import parse, plan, product
-from repro.config.run import RunConfig
+from repro.config.run import IMAGENET_DEPTHS, RunConfig
 from repro.errors import InputError
 
 GPU_DEPTHS = (20, 56, 110)
@@ -19,6 +22,10 @@ RUNS_AT_ONCE = (1, 2, 4, 8)
 PHOTO_SETS = {"imagenet", "tiny_imagenet"}
 PHOTO_WORDS = {"model": "imagenet_resnet", "optim": "imagenet_sgd", "model.shortcut": "B"}
 """What is measured on photographs where the words do not say."""
+PHOTO_GPU_DEPTH = 50
+PHOTO_CPU_DEPTH = 18
+PHOTO_CPU_BATCH = 8
+"""Images of a step where the words say nothing: one of 256 would take a small processor half a minute."""
 
 FIXED_BY_ALL = ("model", "model.depth", "optim.precision", "execution.step", "exp")
 
@@ -99,6 +106,9 @@ def values(word: Any) -> list[str]:
     return [str(v) for v in word.sweep_string_iterator()] if word.is_sweep_override() else [str(word.value())]
 
 
+# --- small images -------------------------------------------------------------------------------------------------
+
+
 def quick_parts(choice: Choice, device: dict[str, Any]) -> list[Part]:
     """The first net in its fastest way: under a minute in all on two cores."""
     config = choice.configs[0]
@@ -154,17 +164,109 @@ def all_parts(choice: Choice, device: dict[str, Any]) -> list[Part]:
     return parts
 
 
-def fastest_first(device: dict[str, Any]) -> list[str]:
-    best = device["best_step"]
-    return [best, *(mode for mode in device["step_modes"] if mode != best)]
-
-
 def case_part(config: RunConfig, seconds: float, limit: float) -> Part:
     return Part("case", label(config), config, seconds, limit)
 
 
 def pairs_part(config: RunConfig, seconds: float, limit: float) -> Part:
     return Part("pairs", f"{label(config)} beside the textbook loop", config, seconds, limit)
+
+
+# --- photographs --------------------------------------------------------------------------------------------------
+
+
+def quick_photo_parts(choice: Choice, device: dict[str, Any]) -> list[Part]:
+    """List the first net in its fastest way: under a minute in all on two cores."""
+    config = photo_configs(choice, device)[0]
+    if config.execution.step == "auto":
+        config = with_step(config, device["best_step"])
+    parts = [loader_part(config, 5, 20), training_part(config, 8, 45)]
+    return parts + reference_parts([same_work(config, device)], 8, 45)
+
+
+def usual_photo_parts(choice: Choice, device: dict[str, Any]) -> list[Part]:
+    """List each net asked for in each way that the device can run it, and beside torchvision's."""
+    configs = photo_configs(choice, device)
+    parts = [loader_part(config, 20, 120) for config in each_set(configs)]
+    for config in configs:
+        modes = fastest_first(device) if config.execution.step == "auto" else [config.execution.step]
+        in_modes = [with_step(config, mode) for mode in modes]
+        parts.append(training_part(in_modes[0], 15, 240))
+        # Compiled and recorded steps may be faster or slower than the reference's; on a CPU they are not comparable.
+        compared = in_modes[:1] if device["device"] == "cpu" else [c for c in in_modes if c.execution.step != "eager"]
+        likewise = [same_work(c, device) for c in compared or in_modes]
+        parts += reference_parts(likewise, 15, 240)
+        parts += [training_part(c, 15, 240) for c in in_modes[1:]]
+        parts += reference_parts([c for c in in_modes[:1] if c not in likewise], 15, 240)
+    return parts
+
+
+def all_photo_parts(choice: Choice, device: dict[str, Any]) -> list[Part]:
+    """List the usual parts, then the other nets of Table 1 and the arithmetic of the recipe."""
+    (config, *_) = photo_configs(choice, device)
+    best = with_step(config, device["best_step"])
+    parts = usual_photo_parts(choice, device)
+    if config.model.name == "imagenet_resnet":
+        others = [with_depth(best, depth) for depth in IMAGENET_DEPTHS if depth != config.model.depth]
+        parts += [training_part(other, 8, 120) for other in others]
+    recipe = choice.configs[0].optim.precision
+    if recipe != config.optim.precision:
+        parts.append(training_part(with_precision(best, recipe), 8, 120))
+    return parts
+
+
+def photo_configs(choice: Choice, device: dict[str, Any]) -> list[RunConfig]:
+    """Settle what the words leave open, by the device: net, precision and size of the batch."""
+    configs = choice.configs
+    if not choice.names_nets:
+        depth = PHOTO_GPU_DEPTH if device["device"] == "cuda" else PHOTO_CPU_DEPTH
+        configs = [with_depth(c, depth) if c.model.name == "imagenet_resnet" else c for c in configs]
+    if not choice.names_precision and device.get("bf16"):
+        configs = [with_precision(c, "bf16") for c in configs]  # the reference's
+    if not choice.names_batch and device["device"] != "cuda":
+        configs = [with_group(with_batch(c, PHOTO_CPU_BATCH), PHOTO_CPU_BATCH) for c in configs]
+    return configs
+
+
+def each_set(configs: list[RunConfig]) -> list[RunConfig]:
+    """Return the first configuration on each data set."""
+    return list({c.data.name: c for c in reversed(configs)}.values())[::-1]
+
+
+def same_work(config: RunConfig, device: dict[str, Any]) -> RunConfig:
+    """Set batch norm over the whole batch and free choice of algorithms, as the reference has them."""
+    config = with_group(config, config.optim.batch_size)
+    return not_deterministic(config) if device["device"] == "cuda" else config
+
+
+def loader_part(config: RunConfig, seconds: float, limit: float) -> Part:
+    return Part("loader", f"loading {config.data.name}", config, seconds, limit)
+
+
+def training_part(config: RunConfig, seconds: float, limit: float) -> Part:
+    return Part("training", f"{label(config)} alone and with its loader", config, seconds, limit)
+
+
+def reference_parts(configs: list[RunConfig], seconds: float, limit: float) -> list[Part]:
+    """List comparisons with torchvision, which has the residual nets of Table 1 and no others."""
+    return [
+        Part("reference", f"{label(c)}{grouped(c)} beside torchvision's", c, seconds, limit)
+        for c in configs
+        if c.model.name == "imagenet_resnet" and c.model.shortcut != "none"
+    ]
+
+
+def grouped(config: RunConfig) -> str:
+    group = config.model.bn_group_size
+    return "" if group == config.optim.batch_size else f", batch norm in groups of {group},"
+
+
+# --- shared -------------------------------------------------------------------------------------------------------
+
+
+def fastest_first(device: dict[str, Any]) -> list[str]:
+    best = device["best_step"]
+    return [best, *(mode for mode in device["step_modes"] if mode != best)]
 
 
 def label(config: RunConfig) -> str:
@@ -194,3 +296,11 @@ def checkpointed(config: RunConfig) -> RunConfig:
 
 def not_deterministic(config: RunConfig) -> RunConfig:
     return dataclasses.replace(config, execution=dataclasses.replace(config.execution, deterministic=False))
+
+
+def with_batch(config: RunConfig, batch_size: int) -> RunConfig:
+    return dataclasses.replace(config, optim=dataclasses.replace(config.optim, batch_size=batch_size))
+
+
+def with_group(config: RunConfig, group_size: int) -> RunConfig:
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, bn_group_size=group_size))

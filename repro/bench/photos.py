@@ -23,12 +23,10 @@ from repro.bench.ceilings import wait
 from repro.bench.rig import Rig, Rounds, identity, repeat
 from repro.config.run import DataConfig, RunConfig
 from repro.data import Dataset, PhotoSplit, PhotoStats
-from repro.data.batches import Feed
+from repro.data.batches import Feed, train_feed
 from repro.data.imagenet import decode, folders
-from repro.data.imagenet.crops import CHUNK, decoding_workers
 from repro.data.imagenet.loader import draw_photo_epoch
-from repro.data.imagenet.workers import AHEAD
-from repro.data.per_rank import train_feed
+from repro.data.imagenet.workers import AHEAD, CHUNK, decoding_workers
 from repro.errors import InputError
 from repro.runtime.device import num_threads, num_workers, set_up
 

@@ -18,9 +18,8 @@ from repro.bench.ceilings import wait
 from repro.config.run import RunConfig
 from repro.data import Dataset, Split
 from repro.data.augment import generator_for
-from repro.data.batches import Feed
+from repro.data.batches import Feed, train_feed
 from repro.data.in_memory import MemoryImages, to_device
-from repro.data.per_rank import train_feed
 from repro.engine.loop import Hooks, TrainState, train
 from repro.engine.optim import build_optimizer
 from repro.engine.step import Step, StepResult, build_step, pick_step

@@ -3,7 +3,7 @@
 A ``DataLoader`` with worker processes, PIL images through torchvision's transforms, NCHW batches, single precision
 with torch's own defaults (TF32 convolutions on a GPU that has them), operation by operation, ``torch.optim.SGD`` as it
 comes, and two ``.item()`` at every step for the running loss and accuracy. It runs in the engine's process and so keeps
-freed memory (``repro.runtime.allocation``) and bounds how long threads spin (``repro.runtime.openmp``), which such
+freed memory (``repro.runtime.device``) and bounds how long threads spin (``repro.runtime.openmp``), which such
 scripts do not: on a CPU that is in its favour.
 """
 

@@ -206,6 +206,31 @@ def load_photos(
     )
 
 
+def load_validation(
+    data: DataConfig, root: Path, *, say: Callable[[str], None], cache: Path | None, workers: int | None
+) -> Dataset:
+    """Load the validation photographs alone, for weights that come with a mean of their own; no training image is read.
+
+    Every image is read once, as for a run, so that all that cannot be decoded are named at once; the training split is
+    empty. The arguments are those of ``load``.
+
+    Raises:
+        InputError: The folder ``val`` is not as ``data`` says, or images cannot be decoded and ``data.skip_corrupt``
+            does not allow that.
+    """
+    from repro.data.imagenet import folders, scan
+
+    val = folders.find_val(data, root)
+    none = folders.listing(val.root, "train", [], [], val.classes)
+    seen = scan.seen((none, val), data, cache=cache, workers=workers, say=say)
+    if seen.unreadable:
+        scan.report(seen.unreadable, val.root, data, cache, say)
+    split = folders.take(folders.readable(val, seen.val_sizes), data.test_images, "data.test_images")
+    train = PhotoSplit("train", val.root, (), np.zeros(0, np.int64), val.classes)
+    digests, skipped = {val.name: val.digest()}, tuple(seen.unreadable)
+    return Dataset(data.name, train, split, len(val.classes), digests, skipped=skipped)
+
+
 def hold_out(train: Split, num_held_out: int) -> tuple[Split, Split]:
     """The training images without the last ``num_held_out`` ones, and those (paper, section 4.2: 45k and 5k).
 

@@ -12,8 +12,7 @@ from torch.backends.cudnn import version as cudnn_version
 from repro.config.run import NUMERICS_VERSION, RunConfig, plain
 from repro.data import Dataset
 from repro.data.augment import PixelStats
-from repro.data.batches import Images
-from repro.data.per_rank import train_images
+from repro.data.batches import Images, train_images
 from repro.engine.loop import TrainState
 from repro.evaluation.counts import Counts
 from repro.evaluation.layer_responses import layer_responses

@@ -12,8 +12,7 @@ import torch
 from repro.config.run import RunConfig
 from repro.data import Dataset
 from repro.data.augment import generator_for, normalize
-from repro.data.batches import Feed, Images
-from repro.data.per_rank import eval_images, train_feed
+from repro.data.batches import Feed, Images, eval_images, train_feed
 from repro.engine.hooks import Follower, Watch, payload, write_curve
 from repro.engine.identity_construction import begin_constructed, kept_report
 from repro.engine.loop import Hooks, NotFiniteError, TrainState, train

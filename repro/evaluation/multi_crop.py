@@ -15,8 +15,8 @@ from torch import Tensor
 from repro.config.run import RunConfig
 from repro.data import Dataset
 from repro.data.augment import PixelStats, normalize
+from repro.data.batches import eval_images
 from repro.data.imagenet.loader import PhotoImages, pixel_stats
-from repro.data.per_rank import eval_images
 from repro.evaluation import predictions
 from repro.evaluation.crops import centre_crop, crop_scores, ten_crops, training_map, whole_scores
 from repro.evaluation.layer_statistics import uncompiled

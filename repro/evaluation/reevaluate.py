@@ -12,11 +12,10 @@ import torch
 
 from repro.config.parse import require
 from repro.config.run import DataConfig, RunConfig
-from repro.data import Dataset, PhotoSplit, Split, load_for
+from repro.data import Dataset, PhotoSplit, Split, load_for, load_validation
 from repro.data.augment import PixelStats, normalize, pixel_stats
-from repro.data.imagenet.validation import load_validation
+from repro.data.batches import eval_images
 from repro.data.in_memory import to_device
-from repro.data.per_rank import eval_images
 from repro.errors import InputError
 from repro.evaluation import predictions
 from repro.evaluation.multi_crop import MultiView, evaluating, photographs

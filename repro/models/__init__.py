@@ -6,8 +6,7 @@ import torch
 
 from repro.config.run import ModelConfig
 from repro.models.blocks import BlockNet, initialize
-from repro.models.resnet import ImageNetResNet
-from repro.models.resnet_cifar import CifarResNet
+from repro.models.resnet import CifarResNet, ImageNetResNet
 
 
 def build_model(config: ModelConfig, num_classes: int, generator: torch.Generator | None = None) -> BlockNet:

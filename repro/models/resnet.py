@@ -1,4 +1,4 @@
-"""The ImageNet nets of Table 1: 18 to 152 layers, plain or residual, of basic or bottleneck blocks."""
+"""The paper's plain and residual nets for CIFAR-10 and ImageNet."""
 
 from __future__ import annotations
 
@@ -8,10 +8,39 @@ from torch import Tensor, nn
 from repro.config.run import ModelConfig
 from repro.models.blocks import BasicBlock, BlockNet, Bottleneck, batch_norm, conv
 
+CIFAR_CHANNELS = (16, 32, 64)
+"""Filters of the three stages of a CIFAR-10 net."""
 STEM_CHANNELS = 64
 STAGE_CHANNELS = (64, 128, 256, 512)
+"""Filters of conv2_x to conv5_x of an ImageNet net; a bottleneck block puts out four times as many."""
 STAGE_BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 """Blocks of conv2_x to conv5_x by depth: the columns of Table 1."""
+
+
+class CifarResNet(BlockNet):
+    """A net of section 4.2, 6n+2 layers: a 3x3 convolution, three stages of n blocks, global average pooling, one
+    fully connected layer.
+
+    Input (N, 3, H, W), H and W a multiple of 4 (32 in the paper); output logits (N, num_classes).
+    """
+
+    def __init__(self, config: ModelConfig, num_classes: int) -> None:
+        super().__init__()
+        num_blocks = (config.depth - 2) // 6
+        self.conv1 = conv(3, CIFAR_CHANNELS[0], 3)
+        self.bn1 = batch_norm(CIFAR_CHANNELS[0], config)
+        channels = CIFAR_CHANNELS[0]
+        for out_channels in CIFAR_CHANNELS:
+            stage = nn.Sequential()
+            for block in range(num_blocks):
+                stride = 2 if block == 0 and out_channels != CIFAR_CHANNELS[0] else 1
+                stage.append(BasicBlock(channels, out_channels, stride, config))
+                channels = out_channels
+            self.stages.append(stage)
+        self.fc = nn.Linear(channels, num_classes)
+
+    def features(self, x: Tensor) -> Tensor:
+        return self.body(F.relu(self.bn1(self.conv1(x)), inplace=True))
 
 
 class ImageNetResNet(BlockNet):

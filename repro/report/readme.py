@@ -1,4 +1,4 @@
-"""The runs of the paper's budget as a table for a page: what they give, on which device, in which time."""
+"""Measured runs and demo nets as tables in Markdown."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NONE_YET = "No run of the paper's budget has been published yet.\n"
 
 
 def measured_table(reading: Reading) -> str:
-    """Every net that was trained at the paper's budget in Markdown, and the time that all of them took.
+    """Tabulate every net that was trained at the paper's budget, and the time that all of them took.
 
     A net that departs from the paper's recipe in anything stands there without a published value beside it.
     """
@@ -35,6 +35,22 @@ def measured_table(reading: Reading) -> str:
         rows, HEADER, tablefmt="pipe", disable_numparse=True, colalign=["left", *["right"] * 4, *["left"] * 3]
     )
     return f"{text}\n\n{_total(records)}\n"
+
+
+def nets_table(reading: Reading, exp: str) -> str:
+    """Tabulate the nets of experiment ``exp`` at demo scale: mean ± standard deviation over their seeds."""
+    groups: dict[str, list[Record]] = defaultdict(list)
+    for record in reading.records:
+        if record.scale == "demo" and record.exp == exp:
+            groups[group_anchor(record)].append(record)
+    rows = []
+    for group in sorted(groups.values(), key=lambda group: order(group[0])):
+        train = [record.result.train.top1_error for record in group if record.result.train is not None]
+        test = [record.result.final.top1_error for record in group]
+        rows.append([group[0].label, f"{group[0].params:,}", spread(train), spread(test), str(len(group))])
+    header = ["net", "parameters", "training error %", "test error %", "seeds"]
+    text: str = tabulate(rows, header, tablefmt="pipe", disable_numparse=True, colalign=["left", *["right"] * 4])
+    return f"{text}\n"
 
 
 def _row(group: Sequence[Record], published: Published) -> list[str]:

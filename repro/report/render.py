@@ -16,10 +16,8 @@ from repro.report.figures import draw, file_name, plotted
 from repro.report.html import Contents, page
 from repro.report.html.claims import findings
 from repro.report.html.figures import drawings, shown_figures
-from repro.report.html.grids import grids
-from repro.report.html.page import sentence
-from repro.report.nets import nets_table
-from repro.report.readme import measured_table
+from repro.report.html.page import grids, sentence
+from repro.report.readme import measured_table, nets_table
 from repro.report.tables import FORMATS, Grid, grid, table, table1
 from repro.results.ensembles import EnsembleReading, read_ensembles
 from repro.results.read import Reading, read_records

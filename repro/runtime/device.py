@@ -1,17 +1,22 @@
-"""The device, its threads and its arithmetic."""
+"""The device, its threads, its arithmetic and host memory."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import platform
+import sys
 from pathlib import Path
 
 import torch
 
 from repro.config.execution import ExecutionConfig
 from repro.errors import InputError
-from repro.runtime.allocation import keep_freed_memory
+
+# Parameters of glibc's mallopt(3).
+TRIM_THRESHOLD, NEVER = -1, -1
+MMAP_MAX, NONE = -4, 0
 
 
 def pick_device(name: str) -> torch.device:
@@ -60,6 +65,19 @@ def set_up(execution: ExecutionConfig, precision: str) -> torch.device:
         set_deterministic(execution.deterministic)
     keep_freed_memory()
     return device
+
+
+def keep_freed_memory() -> None:
+    """Keep the host memory that a step frees with the process, for the next step.
+
+    A step frees all activations, and glibc gives so much back to the system at once; the next step then waits for
+    the system to clear the same pages again, one by one. Where the C library has no such setting nothing changes.
+    """
+    library = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if library is None or not hasattr(library, "gnu_get_libc_version"):
+        return  # musl takes a call of mallopt and does nothing, others have none
+    library.mallopt(TRIM_THRESHOLD, NEVER)
+    library.mallopt(MMAP_MAX, NONE)
 
 
 def set_deterministic(wanted: bool) -> None:

@@ -90,6 +90,39 @@ def find(data: DataConfig, root: Path) -> tuple[Listing, Listing]:
     return train, val
 
 
+def find_val(data: DataConfig, root: Path) -> Listing:
+    """List the validation images below ``root`` without a look at training images, all checked but for their content.
+
+    Classes count the sorted names of the folders in ``train`` where there is one, else of those in ``val``, or of the
+    file of labels.
+
+    Raises:
+        InputError: There is no folder ``val``, its labels do not agree, or it is not the whole set and
+            ``data.partial`` does not allow that.
+    """
+    folder = next((root / below for below in FOLDERS[data.name] if (root / below / "val").is_dir()), None)
+    if folder is None:
+        raise InputError(f"{root} holds no folder val: set paths.data to your copy of {data.name}")
+    try:
+        val = list_val(folder, root, class_names(folder, root))
+    except OSError as error:
+        raise InputError(f"{error.filename} cannot be read: {error.strerror}") from error
+    there, (num_classes, _, num_images) = (len(val.classes), len(val)), WHOLE[data.name]
+    if there != (num_classes, num_images) and not data.partial:
+        raise InputError(
+            f"{folder / 'val'} is not the whole of {data.name}: it has {there[1]:,} images of {there[0]:,} classes, "
+            f"not {num_images:,} of {num_classes:,}; data.partial=true tests on what is there"
+        )
+    return val
+
+
+def class_names(folder: Path, root: Path) -> list[str]:
+    if (folder / "train").is_dir():
+        return sorted(folder_names(folder / "train"), key=composed)
+    inside = folder_names(folder / "val") - {"images"}
+    return sorted(inside or set(read_labels(folder, root)[1].values()), key=composed)
+
+
 def counted(classes: int, train: int, val: int) -> str:
     return f"{classes:,} classes, {train:,} training and {val:,} validation images"
 

@@ -13,9 +13,18 @@ from torch import Tensor
 from repro.config.run import DataConfig
 from repro.data import PhotoSplit, PhotoStats
 from repro.data.augment import PixelStats, generator_for, normalize
-from repro.data.imagenet.crops import CHUNK, Cropper, Crops, Resizer, Unreadable, checked, decoding_workers, joined
 from repro.data.imagenet.folders import evenly
-from repro.data.imagenet.workers import read_ahead
+from repro.data.imagenet.workers import (
+    CHUNK,
+    Cropper,
+    Crops,
+    Resizer,
+    Unreadable,
+    checked,
+    decoding_workers,
+    joined,
+    read_ahead,
+)
 
 ALPHA = 0.1
 """Deviation of the colour noise, in eigenvalues (AlexNet, section 4.1) or in their square roots (its code)."""

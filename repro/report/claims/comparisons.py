@@ -7,9 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from repro.papers.claims import Claims, Comparison
-from repro.report.claims.counts import count
 from repro.report.claims.evidence import Evidence, Seeds
-from repro.report.claims.quantities import resolution, responses, series
+from repro.report.claims.quantities import count, resolution, responses, series
 from repro.report.claims.statistics import (
     Contrast,
     Sample,

@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING
 from repro.config.run import slug
 from repro.errors import InputError
 from repro.papers import figure_names
-from repro.report.figures.captions import csv_text, description
-from repro.report.figures.draw import picture
-from repro.report.figures.inline import inline_svg
-from repro.report.figures.numbers import plot
+from repro.report.figures.draw import inline_svg, picture
+from repro.report.figures.numbers import csv_text, description, plot
 from repro.report.figures.style import COLOURS, METADATA, STYLE
 from repro.results.read import Reading
 from repro.runtime.files import write_asked_for

@@ -1,15 +1,18 @@
-"""Draws the numbers of a figure: panels in the paper's layout, lines with bands, and the keys."""
+"""A figure drawn from its numbers, and as inline SVG."""
 
 from __future__ import annotations
 
+import html
+import io
 import math
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from repro.report.figures.axes import fit
 from repro.report.figures.numbers import Plot, PlottedLine, PlottedPanel
-from repro.report.figures.style import DASHES, INK, MUTED, STYLE, WIDTHS, colours
+from repro.report.figures.style import DASHES, INK, METADATA, MUTED, STYLE, WIDTHS, colours
 from repro.results.scales import scale_of
 
 if TYPE_CHECKING:
@@ -22,6 +25,8 @@ BAND = 0.18
 """Opacity."""
 NOTE_LINE, KEY_LINE = 0.145, 0.22
 """Inches."""
+FONTS = "font-family: 'DejaVu Sans', Verdana, Geneva, sans-serif"
+"""Verdana runs as wide as DejaVu Sans, which the layout was computed with and few devices have."""
 
 
 def picture(plot: Plot, columns: int | None = None) -> Figure:
@@ -163,3 +168,33 @@ def _line_keys(plot: Plot, lines: Sequence[PlottedLine]) -> list[Line2D]:
             Line2D([], [], color=INK, linestyle="", marker="o", markersize=6, markeredgecolor="white", label=starts[0])
         )
     return found
+
+
+# --- in a page ----------------------------------------------------------------------------------------------------
+
+
+def inline_svg(drawn: Figure, name: str, label: str) -> str:
+    """Write ``drawn`` as one ``<svg>`` element without a size of its own, its ids all beginning with ``name``.
+
+    Text stays text: smaller, sharp at any size, found by the browser's search. The same figure gives the same text.
+    """
+    import matplotlib
+
+    out = io.StringIO()
+    with matplotlib.rc_context({**STYLE, "svg.fonttype": "none", "svg.hashsalt": name}):
+        drawn.savefig(out, format="svg", metadata=METADATA["svg"])
+    text = out.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', text)
+    text = re.sub(r'((?:xlink:)?href=")#', rf"\1#{name}-", text)
+    text = text.replace("url(#", f"url(#{name}-")
+    text = re.sub(r"font: ((?:\w+ )*)([\d.]+px) [^;\"]*", rf"font-size: \2; {FONTS}", text)
+    size = re.search(r'viewBox="0 0 ([\d.]+) [\d.]+"', text)
+    assert size is not None
+    width = f"width: 100%; max-width: {float(size.group(1)):.0f}pt"
+    head = (
+        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" role="img" '
+        f'aria-label="{html.escape(label)}" {size.group(0)} style="{width}">'
+    )
+    return head + text[text.index(">") + 1 :].rstrip() + "\n"

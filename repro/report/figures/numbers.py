@@ -1,7 +1,9 @@
-"""From records to the numbers of a figure: which runs count, and their mean and range over seeds."""
+"""Numbers of a figure, from records to CSV and words."""
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +18,8 @@ from repro.results.select import APART, Selection, select
 
 if TYPE_CHECKING:
     import pandas
+
+CSV_COLUMNS = ("figure", "panel", "curve", "line", "x", "mean", "low", "high", "n")
 
 
 @dataclass(frozen=True)
@@ -163,3 +167,48 @@ def _title(paper: PaperFigure, selection: Selection) -> str:
     if paper.number is not None:
         name = f"Figure {paper.number}"
     return f"{name}. Proxy: {selection.scale}, {size} — not the paper's budget"
+
+
+# --- without the picture ------------------------------------------------------------------------------------------
+
+
+def csv_text(shown: Plot) -> str:
+    """Write one row a point; ``x`` as the axis shows it, errors in percent, six significant digits.
+
+    Six digits are more than the eye sees and fewer than another machine's sums differ in.
+    """
+    out = io.StringIO()
+    rows = csv.writer(out, lineterminator="\n")
+    rows.writerow(CSV_COLUMNS)
+    for panel in shown.panels:
+        for line in panel.lines:
+            for x, *values in line.points[["mean", "low", "high"]].itertuples():
+                numbers = [f"{value:.6g}" for value in (x, *values)]
+                rows.writerow([shown.paper.name, panel.panel.title, line.curve.label, line.line.name, *numbers, line.n])
+    return out.getvalue()
+
+
+def description(shown: Plot) -> str:
+    """Describe a figure for readers who cannot see it: title, panels, and where each line begins and ends."""
+    return " ".join([f"{shown.title}.", *map(_panel_in_words, shown.panels)])
+
+
+def _panel_in_words(panel: PlottedPanel) -> str:
+    head = f"{panel.panel.title}, {panel.panel.y_label} over {panel.x_label}"
+    if not panel.lines:
+        return f"{head}: not run yet."
+    parts = [_line_in_words(line) for line in panel.lines if len(line.points)]
+    parts += [f"{curve.label}: not run" for curve in panel.missing]
+    return f"{head}: {'; '.join(parts)}."
+
+
+def _line_in_words(line: PlottedLine) -> str:
+    means = line.points["mean"]
+    first, last = (f"{_short(means.iloc[i])} at {_short(means.index[i])}" for i in (0, -1))
+    seeds = f"mean of {line.n} seeds" if line.n > 1 else "one seed"
+    name = f"{line.curve.label}, {line.label} ({seeds})"
+    return f"{name}: {last}" if len(means) == 1 else f"{name}: from {first} to {last}"
+
+
+def _short(value: float) -> str:
+    return f"{value:.4g}" if abs(value) < 1e4 else f"{value:.0f}"

@@ -6,10 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from repro.papers import load_figure, load_recipe
 from repro.report.figures import file_name, names
-from repro.report.figures.captions import description
-from repro.report.figures.draw import picture
-from repro.report.figures.inline import inline_svg
-from repro.report.figures.numbers import Plot, PlottedPanel, experiments_of, plot, selection_of
+from repro.report.figures.draw import inline_svg, picture
+from repro.report.figures.numbers import Plot, PlottedPanel, description, experiments_of, plot, selection_of
 from repro.report.html.view_models import Drawing
 from repro.results.read import Reading
 from repro.results.scales import scale_of

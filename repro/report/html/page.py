@@ -1,4 +1,7 @@
-"""Puts the page together from records alone: the same records give the same bytes."""
+"""The page as a whole, made from records alone.
+
+The same records give the same bytes.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from repro.report.html.runs import group_anchor, groups, run_anchor
-from repro.report.html.view_models import Drawing, Finding, Grid, Link
+from repro.report.html.view_models import Cell, Drawing, Finding, Grid, Link, Row
+from repro.report.tables import Grid as TableGrid
 from repro.results.read import Reading, Record
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
@@ -102,6 +106,33 @@ def basis(reading: Reading) -> str:
     if proxies == runs:
         return f"{text}, all of them proxies: reduced runs, which decide no claim of the paper."
     return f"{text}" + (f", {proxies} of them proxies (reduced runs)." if proxies else ", at the paper's budget.")
+
+
+def grids(tables: Mapping[int, TableGrid]) -> list[Grid]:
+    """Lay out all tables for the page, in the paper's order."""
+    return [grid(tables[number]) for number in sorted(tables)]
+
+
+def grid(table: TableGrid) -> Grid:
+    """Lay a table out for the page; a row without a name, as further nets in Table 1, has that of the row above."""
+    rows, name = [], ""
+    for position, cells in enumerate(table.rows, 1):
+        name = cells[0].text or name
+        # The seeds stand below the first number that rests on them, not below each.
+        before = [cell.run_ids for cell in cells]
+        listed = [cell.run_ids not in before[:place] for place, cell in enumerate(cells)]
+        texts = zip(cells[1:], listed[1:], strict=True)
+        shown = (Cell(name), *(Cell(cell.text, cell.run_ids, first) for cell, first in texts))
+        rows.append(Row(f"table-{table.number}-row-{position}", shown, name.endswith("(cited)")))
+    return Grid(
+        f"table-{table.number}",
+        f"Table {table.number}",
+        table.title,
+        table.header,
+        tuple(rows),
+        table.numeric,
+        table.notes,
+    )
 
 
 def used_by(tables: Sequence[Grid], figures: Sequence[Drawing], claims: Sequence[Finding]) -> dict[str, list[Link]]:
