@@ -66,7 +66,7 @@ class Events:
         """Keeps a histogram of each layer's responses to a batch (Fig. 7 has their deviation alone).
 
         Returns:
-            What ``signals.watched`` calls with the name and the responses of one layer after the other.
+            What ``layer_statistics.watched`` calls with the name and the responses of one layer after the other.
         """
         numbers = itertools.count(1)
 

@@ -49,7 +49,7 @@ class Chart:
 
 
 def chart(curve: pandas.DataFrame) -> Chart:
-    """The chart of a curve as ``records.read_curve`` gives it; errors in percent from 0 to a round upper end."""
+    """Draw a curve of ``results.read.read_curve``; errors in percent from 0 to a round upper end."""
     last = int(curve["step"].iloc[-1])
     errors = curve[[name for name, _ in LINES]].to_numpy(dtype=float)
     highest = errors[~numpy.isnan(errors)].max(initial=0)
