@@ -12,26 +12,17 @@ if [ -n "$dirty" ]; then
   echo "commit first: records of a tree with uncommitted changes do not count" >&2
   exit 1
 fi
-
-# Only pure Python, so that one wheel serves every version; what comes compiled has to be on the machine.
-if [ ! -d .whl ]; then
-  mkdir .whl
-  "$python" -m pip wheel -q --no-deps -w .whl antlr4-python3-runtime==4.9.3 # has no wheel of its own
-  "$python" -m pip download -q --no-deps --only-binary=:all: -d .whl -c constraints.txt \
-    hydra-core omegaconf submitit tabulate tqdm
-  "$python" -m pip download -q --no-deps --only-binary=:all: -d .whl 'pytest>=9,<10' iniconfig pluggy
-  # Newer ones are compiled.
-  "$python" -m pip download -q --no-deps --only-binary=:all: --platform any -d .whl 'hypothesis>=6.130' sortedcontainers
-fi
-
 rm -rf .gpu1 .gpu2
 mkdir .gpu1 .gpu2
+
+# Only pure Python ("any" platform), so that one wheel serves every version; what is compiled has to be on the machine.
+"$python" -m pip wheel -q --no-deps -w .gpu1/wheels antlr4-python3-runtime==4.9.3 # has no wheel of its own
+"$python" -m pip download -q --no-deps --only-binary=:all: --platform any -d .gpu1/wheels -c constraints.txt \
+  hydra-core omegaconf submitit tabulate tqdm 'pytest>=9,<10' iniconfig pluggy 'hypothesis>=6.130' sortedcontainers
+
 PYTHONPATH=$PWD "$python" tests/gpu/cifar_parts.py pack "$data" .gpu1/cifar .gpu2/cifar
-for folder in .gpu1 .gpu2; do
-  mkdir "$folder/wheels"
-  cp .whl/*-none-any.whl "$folder/wheels/"
-  echo "export REPRO_COMMIT=$(git rev-parse HEAD) REPRO_DIRTY=0" > "$folder/commit.sh"
-done
+echo "export REPRO_COMMIT=$(git rev-parse HEAD) REPRO_DIRTY=0" > .gpu1/commit.sh
+cp -r .gpu1/wheels .gpu1/commit.sh .gpu2/
 
 tree=$(git ls-files -z | xargs -0 du -cb | tail -1 | cut -f1)
 for folder in .gpu1 .gpu2; do
