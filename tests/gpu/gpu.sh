@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # What a GPU machine without network does in one call:  gpu.sh first SECONDS | gpu.sh second SECONDS
-# Every step has a limit and a line of its own in the log; one that fails takes nothing with it. README.md tells the rest.
+# Every step has a limit and a line of its own in the log; one that fails takes nothing with it, and the exit code is 1.
+# README.md tells the rest.
 set -uo pipefail
-stage=$1 total=$2 begun=$SECONDS
+stage=$1 total=$2 begun=$SECONDS failed=
 case $stage in first) load=.gpu1 ;; second) load=.gpu2 ;; *) echo "first or second, not $stage" >&2; exit 2 ;; esac
 cd "$(dirname "$0")/../.."
 here=tests/gpu load=$PWD/$load
@@ -12,7 +13,8 @@ trials=$REPRO_WORK-trial # what is trained to be compared only
 # In a folder whose name is too long for a socket, runs that share a GPU do so with streams instead of MPS.
 no_mps=without-mps-without-mps-without-mps-without-mps-without-mps-without-mps-without-mps
 [ "${GPU_MPS:-1}" = 1 ] || REPRO_WORK=$REPRO_WORK/$no_mps
-export PYTHON REPRO_WORK REPRO_DATA REPRO_RESULTS PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PYTHONPATH="$PWD:$SITE"
+export PYTHON REPRO_WORK REPRO_DATA REPRO_RESULTS
+export PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PYTHONPATH="$PWD:$SITE"
 export TORCHINDUCTOR_CACHE_DIR=$KEEP/inductor TRITON_CACHE_DIR=$KEEP/triton
 . "$load/commit.sh"
 mkdir -p "$OUT" "$KEEP" "$REPRO_WORK" "$REPRO_RESULTS"
@@ -33,6 +35,7 @@ step() { # step NAME LIMIT COMMAND…: within its limit and what is left
   timeout -k 12 -s INT "$limit" "$@" </dev/null
   code=$?
   echo "--- $name: exit code $code, $(( SECONDS - start )) s"
+  [ $code = 0 ] || failed="$failed $name"
   return $code
 }
 
@@ -53,26 +56,28 @@ export -f repro same
 export trials
 
 if [ ! -d "$SITE/hydra" ]; then
-  step wheels 60 "$PYTHON" -m pip install -q --no-index --no-deps --no-compile --no-cache-dir --upgrade --target "$SITE" \
-    "$load"/wheels/*.whl
+  step wheels 60 "$PYTHON" -m pip install -q --no-index --no-deps --no-compile --no-cache-dir --upgrade \
+    --target "$SITE" "$load"/wheels/*.whl
 fi
 echo "left: $(left) s; $(nproc) processors; commit $REPRO_COMMIT"
 
 first() {
   local net="model.depth=20 execution.step=graph"
-  local words="data=synthetic model.depth=20 optim.milestones=[] optim.warmup=none eval.train_error=false execution.progress=none"
-  words="$words optim.steps=${GPU_SHORT:-400} eval.every_steps=${GPU_SHORT:-400}"
+  local words="data=synthetic model.depth=20 optim.milestones=[] optim.warmup=none eval.train_error=false"
+  words="$words optim.steps=${GPU_SHORT:-400} eval.every_steps=${GPU_SHORT:-400} execution.progress=none"
   local four="$words seed=0,1,2,3 execution.runs_per_gpu=4"
   [ -z "${GPU_REHEARSAL:-}" ] || net="model.depth=20 execution.step=eager"
 
   rm -rf "$KEEP/part1"
   cp -r "$load/cifar" "$KEEP/part1"
-  step machine 75 "$PYTHON" -c 'import sys, torch; from PIL import features; print(sys.version, torch.__version__, "webp:", features.check("webp"))'
+  step machine 75 "$PYTHON" -c 'import sys, torch; print(sys.version, torch.__version__, torch.cuda.is_available())
+from PIL import features; print("WebP:", features.check("webp"))'
   command -v nvidia-smi && nvidia-smi --query-gpu=name,driver_version,clocks.sm,clocks.mem,compute_mode --format=csv
   command -v nvidia-cuda-mps-control || echo "no MPS control program"
 
   # Does it run at all, what are the kernels, and do a graph and eager steps end with the same bits?
-  step profile 75 bash -c "repro run $words execution.profile=true paths.work=$trials-graph && cut -d, -f1,4-7 $trials-graph/*/curve.csv"
+  step profile 75 bash -c "repro run $words execution.profile=true paths.work=$trials-graph && \
+    cut -d, -f1,4-7 $trials-graph/*/curve.csv"
   cp "$trials-graph"/*/trace.json.gz "$OUT/"
   step eager 45 bash -c "repro run $words execution.step=eager paths.work=$trials-eager && same $trials-eager EAGER"
   step tests 75 "$PYTHON" -m pytest -q -p no:cacheprovider -m "gpu and not slow" tests/test_step.py
@@ -82,9 +87,11 @@ first() {
   step nccl 40 "$PYTHON" $here/nccl_graph.py
 
   # Speed, in order of worth.
-  step bench 130 bash -c "repro bench $net optim.precision=tf32,bf16 execution.deterministic=true,false --minutes $(minutes 130 12) --json $OUT/bench.json"
+  step bench 130 bash -c "repro bench $net optim.precision=tf32,bf16 execution.deterministic=true,false \
+    --minutes $(minutes 130 12) --json $OUT/bench.json"
   step packed 110 "$PYTHON" $here/gpu_bench.py "$OUT/bench-packed.json" "$(minutes 110 12)" model.depth=20
-  step compiled 280 bash -c "repro bench model.depth=20,110 execution.step=compile optim.precision=tf32,bf16 --minutes $(minutes 280 12) --json $OUT/bench-compiled.json"
+  step compiled 280 bash -c "repro bench model.depth=20,110 execution.step=compile optim.precision=tf32,bf16 \
+    --minutes $(minutes 280 12) --json $OUT/bench-compiled.json"
 }
 
 second() {
@@ -108,9 +115,8 @@ second() {
 }
 
 $stage
-code=$?
 head -40 "$REPRO_WORK"/*/failure.txt 2>/dev/null
 "$PYTHON" $here/pack_out.py "$REPRO_WORK" "$OUT" 5
 ls -la "$OUT"
-echo "done at $(( SECONDS - begun )) s of $total"
-exit $code
+echo "done at $(( SECONDS - begun )) s of $total; failed:${failed:- none}"
+[ -z "$failed" ]
