@@ -11,7 +11,7 @@ import torch
 
 from repro.config.run import RunConfig
 from repro.data import Dataset
-from repro.data.augment import generator_for, normalize
+from repro.data.augment import generator_for
 from repro.data.batches import Feed, Images
 from repro.data.per_rank import eval_images, train_feed
 from repro.engine.hooks import Follower, Watch, payload, write_curve
@@ -25,11 +25,12 @@ from repro.engine.step import build_step, pick_step
 from repro.errors import InputError, RunError
 from repro.evaluation.gradient_flow import measure_flow
 from repro.evaluation.layer_statistics import left_as_it_was, watched
+from repro.evaluation.predict import predict
 from repro.evaluation.single_crop import Evaluator, recompute_batch_norm
 from repro.models import build_model
 from repro.models.blocks import BlockNet
 from repro.runtime import checkpoint, distributed
-from repro.runtime.device import autocast, memory_format, set_up, setting
+from repro.runtime.device import memory_format, set_up, setting
 from repro.runtime.provenance import now, write_json
 from repro.runtime.stop import Stopper
 
@@ -155,14 +156,12 @@ def trained(
 def show_responses(net: Prepared, watch: Watch, precision: str) -> None:
     """Histograms of the layers' responses to some of the evaluated images (Fig. 7), by this rank alone."""
     batch, _ = next(iter(net.images.batches(SHOWN_IMAGES)))
-    pixels = normalize(batch, net.feed.stats).to(memory_format=memory_format(net.device))
     with (
         left_as_it_was(net.model, training=False),
         torch.inference_mode(),
-        autocast(net.device, precision),
         watched(net.model, watch.events.responses(net.state.step)),
     ):
-        net.model(pixels)
+        predict(net.model, batch, net.feed.stats, precision)
 
 
 def with_flow(hooks: Hooks, net: Prepared, precision: str) -> Hooks:
