@@ -14,11 +14,19 @@ from torchvision.transforms import TenCrop, v2
 
 from repro.config.run import RunConfig
 from repro.data import Dataset, PhotoSplit, load
-from repro.data.augment import generator_for
+from repro.data.augment import PixelStats, generator_for
 from repro.data.imagenet.decode import load_resized
 from repro.errors import RunError
 from repro.evaluation import multi_crop, predictions, scoring
-from repro.evaluation.crops import centre_crop, crop_scores, dense_scores, ten_crops, training_map, whole_scores
+from repro.evaluation.crops import (
+    FullyConvolutional,
+    centre_crop,
+    crop_scores,
+    dense_scores,
+    ten_crops,
+    training_map,
+    whole_scores,
+)
 from repro.models import build_model
 from repro.models.blocks import BlockNet
 from repro.runtime import distributed
@@ -69,6 +77,10 @@ def test_scores_are_averaged_after_the_softmax(tmp_path: Path) -> None:
     """One crop is sure of class 0, nine lean to class 1: logits and scores disagree about the mean."""
 
     class Fixed(BlockNet):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(1, 3)
+
         def forward(self, x: Tensor) -> Tensor:
             sure = x[:, 0, 0, 0] > 0
             return torch.where(sure[:, None], torch.tensor([30.0, 0.0, 0.0]), torch.tensor([0.0, 2.0, 0.0]))
@@ -76,7 +88,7 @@ def test_scores_are_averaged_after_the_softmax(tmp_path: Path) -> None:
     crops = torch.zeros(1, 10, 3, 4, 4, dtype=torch.uint8)
     crops[0, 0] = 255
     net = Fixed()
-    found = crop_scores(net, crops, lambda pixels: pixels.float())
+    found = crop_scores(net, crops, PixelStats(torch.zeros(1), torch.ones(1)), "fp32")
     logits = net(crops[0].float())
     assert logits.mean(0).argmax() == 0
     assert found[0].argmax() == 1
@@ -88,13 +100,14 @@ def test_a_whole_image_of_the_training_size_is_scored_as_in_training(tmp_path: P
     images = torch.randn(2, 3, 64, 64, generator=generator_for("images"))
     with torch.no_grad():
         assert training_map(net, 64) == 2
-        torch.testing.assert_close(dense_scores(net, images, 2), net(images).softmax(1))
+        torch.testing.assert_close(dense_scores(FullyConvolutional(net, 2), images, "fp32"), net(images).softmax(1))
 
 
 def test_dense_scores_are_the_mean_over_every_window(tmp_path: Path) -> None:
     net = a_net(photo_config(tmp_path), 5)
     image = torch.randn(1, 3, 100, 150, generator=generator_for("image"))
     with torch.no_grad():
+        dense = FullyConvolutional(net, 2)
         last = net.features(image)[0]
         assert last.shape[1:] == (4, 5)
         windows = [
@@ -102,11 +115,11 @@ def test_dense_scores_are_the_mean_over_every_window(tmp_path: Path) -> None:
             for top in range(3)
             for left in range(4)
         ]
-        torch.testing.assert_close(dense_scores(net, image, 2)[0], torch.stack(windows).mean(0))
+        torch.testing.assert_close(dense_scores(dense, image, "fp32")[0], torch.stack(windows).mean(0))
         # A map that is smaller than the window is the window.
-        torch.testing.assert_close(dense_scores(net, image, 9), net(image).softmax(1))
-        mirrored = (dense_scores(net, image, 2) + dense_scores(net, image.flip(-1), 2)) / 2
-        torch.testing.assert_close(whole_scores(net, image, 2, flip=True), mirrored)
+        torch.testing.assert_close(dense_scores(FullyConvolutional(net, 9), image, "fp32"), net(image).softmax(1))
+        mirrored = (dense_scores(dense, image, "fp32") + dense_scores(dense, image.flip(-1), "fp32")) / 2
+        torch.testing.assert_close(whole_scores(dense, image, "fp32", flip=True), mirrored)
 
 
 @pytest.fixture

@@ -83,7 +83,7 @@ def imported_names(path: Path) -> Iterator[str]:
 
 def test_wheel_holds_the_whole_package(source: Path, wheel: Path) -> None:
     code = files_under(source / "repro")
-    assert {"cli.py", "data/__init__.py", "models/__init__.py"} <= code
+    assert {"cli/main.py", "data/__init__.py", "models/__init__.py"} <= code
     assert {name for name in files_under(wheel / "repro") if not name.startswith("share/")} == code
 
 

@@ -11,14 +11,14 @@ from types import SimpleNamespace
 from typing import cast
 
 import pytest
-import torch
 from filelock import SoftFileLock
 
 from repro.cli.show import show_statuses
 from repro.cli.status import statuses
 from repro.config.run import RunConfig
+from repro.data import load_for
 from repro.engine.hooks import Watch
-from repro.engine.loop import TrainState
+from repro.engine.prepared import prepare
 from repro.errors import InputError, RunError
 from repro.evaluation.counts import Counts
 from repro.launch.estimates import told_by
@@ -55,9 +55,10 @@ def test_the_time_left_is_that_of_the_process_that_trains_now(run: RunConfig, mo
     """An earlier one was ten times slower, on a machine that was busy."""
     clock = [1000.0]
     monkeypatch.setattr("repro.runtime.progress.time.monotonic", lambda: clock[0])
-    state = TrainState(step=4, train_seconds=40.0, eval_seconds=0.0)
-    net = torch.nn.Linear(1, 1)
-    watch = Watch.start(run, state, "test", net, torch.optim.SGD(net.parameters()), {}, Stopper(None))
+    net = prepare(run, load_for(run, print), print)
+    state = net.state
+    state.step, state.train_seconds = 4, 40.0
+    watch = Watch.start(net, Stopper(None))
     clock[0] += 2.0
     state.step, state.train_seconds = 6, 42.0
     watch.tell(state, Counts(errors=1, images=2))

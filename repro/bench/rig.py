@@ -136,7 +136,7 @@ class TimedStep:
 
 
 class Rig:
-    """A net with all that trains it, as ``repro.engine.run`` builds it; ``feed`` in place of the usual batches."""
+    """A net with all that trains it, as ``repro.engine.prepared`` builds it; ``feed`` in place of the usual batches."""
 
     def __init__(self, config: RunConfig, dataset: Dataset, feed: Feed | None = None) -> None:
         optim = dataclasses.replace(config.optim, lr=LEARNING_RATE, milestones=(), schedule="milestones", warmup="none")

@@ -9,11 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-
-from repro.config.run import RunConfig
 from repro.engine.loop import CurveRow, Hooks, TrainState
+from repro.engine.prepared import Prepared
 from repro.engine.tensorboard import Events
 from repro.errors import AloneError, RunError
 from repro.evaluation.counts import Counts
@@ -30,11 +27,7 @@ STATUS_SECONDS = 2.0
 class Watch:
     """Answers the loop's hooks for one run."""
 
-    config: RunConfig
-    split: str
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
-    setting: dict[str, str]
+    net: Prepared
     stopper: Stopper
     progress: Progress
     events: Events
@@ -42,31 +35,13 @@ class Watch:
     told: float = 0.0
 
     @classmethod
-    def start(
-        cls,
-        config: RunConfig,
-        state: TrainState,
-        split: str,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        setting: dict[str, str],
-        stopper: Stopper,
-    ) -> Watch:
-        optim = config.optim
+    def start(cls, net: Prepared, stopper: Stopper) -> Watch:
+        config, state, optim = net.config, net.state, net.config.optim
         label = f"{config.model.label} s{config.seed}"
         style = config.execution.progress
         progress = Progress(label, state.step, optim.steps, optim.batch_size, style, state.train_seconds)
-        return cls(
-            config,
-            split,
-            model,
-            optimizer,
-            setting,
-            stopper,
-            progress,
-            Events(config.work_dir, state.step, split),
-            time.monotonic(),
-        )
+        events = Events(config.work_dir, state.step, net.dataset.eval.name)
+        return cls(net, stopper, progress, events, time.monotonic())
 
     def hooks(self, evaluate: Callable[[], Counts]) -> Hooks:
         """What the loop of the first rank calls; in step with what ``Follower`` answers on the others."""
@@ -81,7 +56,7 @@ class Watch:
 
     def logged(self, state: TrainState, seen: Counts, lr: float) -> None:
         self.progress.update(state.step, state.train_seconds, seen.top1_error)
-        with charts_of(self.config.work_dir):
+        with charts_of(self.net.config.work_dir):
             self.events.logged(state.step, seen, lr, self.progress.images_per_second)
         if time.monotonic() - self.told >= STATUS_SECONDS:
             self.told = time.monotonic()
@@ -91,7 +66,7 @@ class Watch:
         """Writes what ``repro status`` shows of a run under way."""
         values = {
             "step": state.step,
-            "steps": self.config.optim.steps,
+            "steps": self.net.config.optim.steps,
             "train_error": seen.top1_error,
             "images_per_second": self.progress.images_per_second,
             "seconds_left": self.progress.seconds_left(state.step),
@@ -99,21 +74,21 @@ class Watch:
         }
         # Only a status: a full disk ends the run at its next checkpoint, which says so.
         with contextlib.suppress(RunError):
-            write_json(self.config.work_dir / PROGRESS, values)
+            write_json(self.net.config.work_dir / PROGRESS, values)
 
     def evaluated(self, state: TrainState) -> None:
         row = state.curve[-1]
-        self.progress.evaluated(self.split, row.eval.top1_error)
-        with charts_of(self.config.work_dir):
+        self.progress.evaluated(self.net.dataset.eval.name, row.eval.top1_error)
+        with charts_of(self.net.config.work_dir):
             self.events.evaluated(row.step, row.train, row.eval)
 
     def save_is_due(self) -> bool:
-        return time.monotonic() - self.saved >= self.config.execution.checkpoint_seconds
+        return time.monotonic() - self.saved >= self.net.config.execution.checkpoint_seconds
 
     def save(self, state: TrainState) -> None:
-        path = checkpoint.step_path(self.config.work_dir, state.step)
-        checkpoint.save(path, payload(self.model, self.optimizer, state, self.setting))
-        write_curve(self.config.work_dir, state.curve)
+        path = checkpoint.step_path(self.net.config.work_dir, state.step)
+        checkpoint.save(path, payload(self.net))
+        write_curve(self.net.config.work_dir, state.curve)
         self.saved = time.monotonic()
 
     def close(self) -> None:
@@ -158,15 +133,13 @@ class Follower:
         pass
 
 
-def payload(
-    model: nn.Module, optimizer: torch.optim.Optimizer, state: TrainState, setting: dict[str, str]
-) -> dict[str, Any]:
+def payload(net: Prepared) -> dict[str, Any]:
     """A checkpoint. No generator is in it: what a step sees is a function of the seed and the step."""
     return {
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "state": state.to_dict(),
-        "setting": setting,
+        "model": net.model.state_dict(),
+        "optimizer": net.optimizer.state_dict(),
+        "state": net.state.to_dict(),
+        "setting": net.made_on,
     }
 
 

@@ -15,13 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from repro.config.run import RunConfig
-from repro.data.augment import PixelStats, normalize
+from repro.data.augment import PixelStats
 from repro.data.batches import Feed, Images
 from repro.evaluation.layer_statistics import Moments, left_as_it_was, moments, over_ranks, var_mean
+from repro.evaluation.predict import predict
 from repro.models import build_model
 from repro.models.blocks import BasicBlock, BlockNet
+from repro.models.forward import forward
 from repro.runtime import checkpoint, distributed
-from repro.runtime.device import autocast, memory_format
+from repro.runtime.device import memory_format
 from repro.runtime.provenance import read_json, write_json
 
 STATISTICS_BATCHES = 20
@@ -214,10 +216,10 @@ def compare(
         for pixels, labels in images.batches(batch_size):
             if not len(labels):  # a rank without an image
                 continue
-            logits = [forward(net, normalize(pixels, stats), precision) for net in nets]
+            logits = [predict(net, pixels, stats, precision) for net in nets]
             errors = [n + count_errors(net, labels) for n, net in zip(errors, logits, strict=True)]
             changed += int((logits[0].argmax(1) != logits[1].argmax(1)).sum())
-            gap = max(gap, float((logits[0] - logits[1]).abs().max()))
+            gap = max(gap, float((logits[0].float() - logits[1].float()).abs().max()))
     shallow_errors, deep_errors, changed_total = map(int, distributed.total([*errors, changed]))
     # Each rank's gap in a place of its own: the ranks can only add.
     gaps = distributed.total([gap * (rank == distributed.rank()) for rank in range(distributed.size())])
@@ -247,14 +249,6 @@ def training_logits(model: BlockNet, batches: Iterable[Batch], precision: str) -
     # Not inference_mode: what a feed keeps of these batches is used in training later.
     with left_as_it_was(model, training=True), torch.no_grad():
         return [forward(model, images, precision) for images, _ in batches]
-
-
-def forward(model: BlockNet, images: Tensor, precision: str) -> Tensor:
-    """Logits of normalized images."""
-    dtype = model.fc.weight.dtype
-    with autocast(images.device, precision):
-        logits: Tensor = model(images.to(dtype, memory_format=memory_format(images.device)))
-    return logits.to(dtype)
 
 
 def count_errors(logits: Tensor, labels: Tensor) -> int:

@@ -11,50 +11,39 @@ from torch.backends.cudnn import version as cudnn_version
 
 from repro.config.run import NUMERICS_VERSION, RunConfig, plain
 from repro.data import Dataset
-from repro.data.augment import PixelStats
 from repro.data.batches import Images, train_images
 from repro.engine.loop import TrainState
+from repro.engine.prepared import Prepared
 from repro.evaluation.counts import Counts
 from repro.evaluation.layer_responses import layer_responses
 from repro.evaluation.multi_crop import test_views
 from repro.evaluation.single_crop import TOP5_CLASSES, Evaluator
-from repro.models.blocks import BlockNet
 from repro.models.count import measure
 from repro.runtime import distributed
 from repro.runtime.device import arithmetic, num_threads
 from repro.runtime.provenance import SCHEMA, environment, now
 
 
-def evaluator_of(
-    images: Images, model: BlockNet, stats: PixelStats, config: RunConfig, num_classes: int, mode: str
-) -> Evaluator:
+def evaluator_of(net: Prepared, images: Images) -> Evaluator:
     """The exact evaluation of a run's net on ``images``."""
-    batch_size, precision = config.execution.eval_batch_size, config.optim.precision
-    return Evaluator(model, images, stats, batch_size, precision, mode, top5=num_classes >= TOP5_CLASSES)
+    batch_size, precision = net.config.execution.eval_batch_size, net.config.optim.precision
+    top5 = net.dataset.num_classes >= TOP5_CLASSES
+    return Evaluator(net.model, images, net.feed.stats, batch_size, precision, net.mode, top5)
 
 
-def measurements(
-    config: RunConfig,
-    dataset: Dataset,
-    state: TrainState,
-    final: Counts,
-    model: BlockNet,
-    images: Images,
-    stats: PixelStats,
-    mode: str,
-) -> dict[str, Any]:
+def measurements(net: Prepared, final: Counts) -> dict[str, Any]:
     """All that is known of the final net; every rank measures its part."""
-    device, precision = stats.mean.device, config.optim.precision
+    config, dataset, stats = net.config, net.dataset, net.feed.stats
     trained = None
     if config.eval.train_error:
-        on = train_images(dataset, config, device)
-        trained = evaluator_of(on, model, stats, config, dataset.num_classes, mode)()
-    record = make_record(config, dataset, state, final, trained)
-    record["responses"] = layer_responses(model, images, stats, config.execution.eval_batch_size, precision)
-    if state.flow:
-        record["flow"] = state.flow
+        trained = evaluator_of(net, train_images(dataset, config, net.device))()
+    record = make_record(config, dataset, net.state, final, trained)
+    batch_size, precision = config.execution.eval_batch_size, config.optim.precision
+    record["responses"] = layer_responses(net.model, net.images, stats, batch_size, precision)
+    if net.state.flow:
+        record["flow"] = net.state.flow
     if config.eval.views:
-        record["result"]["views"] = test_views(model, dataset, config, device)
+        record["result"]["views"] = test_views(net.model, dataset, config, net.device)
     return record
 
 
@@ -119,25 +108,19 @@ def any_dirty(trees: Sequence[bool | None]) -> bool | None:
     return True if True in trees else None if None in trees else False
 
 
-def provenance(
-    config: RunConfig,
-    dataset: Dataset,
-    command: str,
-    device: torch.device,
-    mode: str,
-    parts: Sequence[Mapping[str, Any]],
-) -> dict[str, Any]:
-    """How the run was carried out, and all that repeats it. The code is clean where that of all ``parts`` was."""
-    execution, cuda = config.execution, device.type == "cuda"
+def provenance(net: Prepared, command: str) -> dict[str, Any]:
+    """How the run was carried out, and all that repeats it. The code is clean where that of all its parts was."""
+    config, dataset, parts = net.config, net.dataset, net.state.parts
+    execution, cuda = config.execution, net.device.type == "cuda"
     skipped = {"data_skipped": list(dataset.skipped)} if dataset.skipped else {}
     return {
         "execution": plain(execution)
-        | {"threads": num_threads(execution), "step": mode, "world_size": distributed.size()},
+        | {"threads": num_threads(execution), "step": net.mode, "world_size": distributed.size()},
         "provenance": environment()
         | {
             "command": command,
             "device": ", then ".join(dict.fromkeys(part["device"] for part in parts)),
-            "precision": arithmetic(device, config.optim.precision),
+            "precision": arithmetic(net.device, config.optim.precision),
             "torch": torch.__version__,
             "cuda": torch.version.cuda if cuda else None,
             "cudnn": cudnn_version() if cuda else None,

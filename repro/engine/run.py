@@ -4,31 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from repro.config.run import RunConfig
 from repro.data import Dataset
-from repro.data.augment import generator_for, normalize
-from repro.data.batches import Feed, Images, eval_images, train_feed
 from repro.engine.hooks import Follower, Watch, payload, write_curve
 from repro.engine.identity_construction import begin_constructed, kept_report
 from repro.engine.loop import Hooks, NotFiniteError, TrainState, train
-from repro.engine.optim import build_optimizer
+from repro.engine.prepared import Prepared, prepare
 from repro.engine.profiling import ProfiledStep
 from repro.engine.record import any_dirty, evaluator_of, measurements, part, provenance
-from repro.engine.resume import claim_folder, last_good, restore
-from repro.engine.step import build_step, pick_step
+from repro.engine.resume import claim_folder, last_good
+from repro.engine.step import build_step
 from repro.errors import InputError, RunError
 from repro.evaluation.gradient_flow import measure_flow
 from repro.evaluation.layer_statistics import left_as_it_was, watched
+from repro.evaluation.predict import predict
 from repro.evaluation.single_crop import Evaluator, recompute_batch_norm
-from repro.models import build_model
-from repro.models.blocks import BlockNet
 from repro.runtime import checkpoint, distributed
-from repro.runtime.device import autocast, memory_format, set_up, setting
 from repro.runtime.provenance import now, write_json
 from repro.runtime.stop import Stopper
 
@@ -64,8 +59,8 @@ def run(
 
             if begin_constructed(config, net.model, net.feed, net.images, shallow_run) is None:
                 return None
-        evaluate = evaluator_of(net.images, net.model, net.feed.stats, config, dataset.num_classes, net.mode)
-        if not trained(config, net, evaluate, dataset.eval.name, stopper, say):
+        evaluate = evaluator_of(net, net.images)
+        if not trained(net, evaluate, stopper, say):
             return None
         final = net.state.curve[-1].eval
         if config.eval.bn_stats == "recomputed":
@@ -76,10 +71,9 @@ def run(
     finally:
         net.feed.close()
 
-    last = payload(net.model, net.optimizer, net.state, net.made_on)
+    last = payload(net)
     distributed.on_first(lambda: checkpoint.save(config.work_dir / checkpoint.FINAL, last))
-    record = measurements(config, dataset, net.state, final, net.model, net.images, net.feed.stats, net.mode)
-    record |= provenance(config, dataset, command, net.device, net.mode, net.state.parts)
+    record = measurements(net, final) | provenance(net, command)
     if config.model.constructed_from is not None:
         record["construction"] = begun = kept_report(config)
         trees = [record["provenance"]["dirty"], begun.get("from_dirty")]
@@ -93,82 +87,46 @@ def run(
     return record
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A net with all that trains it, as new or as its last checkpoint left it."""
-
-    device: torch.device
-    mode: str
-    """How a step is executed (``repro.engine.step.step_modes``)."""
-    model: BlockNet
-    optimizer: torch.optim.SGD
-    feed: Feed
-    images: Images
-    """What it is evaluated on."""
-    state: TrainState
-    resumed: int | None
-    """The step that it goes on from; None for a new run."""
-    made_on: dict[str, str]
-
-
-def prepare(config: RunConfig, dataset: Dataset, say: Callable[[str], None]) -> Prepared:
-    """Builds a run's net, optimizer and data on its device, and restores its last checkpoint where there is one."""
-    device = set_up(config.execution, config.optim.precision)
-    mode = pick_step(config.execution.step, device)
-    model = build_model(config.model, dataset.num_classes, generator_for(config.seed, "init"))
-    model.recompute = config.execution.checkpoint_activations
-    model.to(device, memory_format=memory_format(device))  # type: ignore[call-overload]
-    optimizer = build_optimizer(model, config.optim)
-    feed, images = train_feed(dataset, config, device), eval_images(dataset, config, device)
-    made_on = setting(config.execution, device, mode)
-    state, resumed = restore(config, model, optimizer, made_on, say)
-    return Prepared(device, mode, model, optimizer, feed, images, state, resumed, made_on)
-
-
-def trained(
-    config: RunConfig, net: Prepared, evaluate: Evaluator, split: str, stopper: Stopper, say: Callable[[str], None]
-) -> bool:
+def trained(net: Prepared, evaluate: Evaluator, stopper: Stopper, say: Callable[[str], None]) -> bool:
     """Trains to the last step, watched; False where the run was asked to stop before and saved itself."""
-    precision, window = config.optim.precision, config.execution.log_steps
-    execute = build_step(net.mode, net.model, net.optimizer, net.feed, precision, window)
+    config, precision = net.config, net.config.optim.precision
+    execute = build_step(net.mode, net.model, net.optimizer, net.feed, precision, config.execution.log_steps)
     if config.execution.profile and distributed.is_first():
         steps_left = config.optim.steps - net.state.step
         execute = ProfiledStep(execute, config.work_dir, net.device, steps_left, say)
     watch: Watch | Follower = Follower(stopper)
     if distributed.is_first():
-        watch = Watch.start(config, net.state, split, net.model, net.optimizer, net.made_on, stopper)
+        watch = Watch.start(net, stopper)
     try:
         hooks = watch.hooks(evaluate)
         if config.eval.gradient_flow:
-            hooks = with_flow(hooks, net, precision)
+            hooks = with_flow(hooks, net)
         if isinstance(watch, Watch) and net.state.step == 0:
             watch.events.images(net.feed.batch(0)[0], net.feed.stats)
         finished = train(execute, net.optimizer, net.state, config, len(net.feed), hooks)
         if finished and isinstance(watch, Watch):
-            show_responses(net, watch, precision)
+            show_responses(net, watch)
         return finished
     finally:
         watch.close()
 
 
-def show_responses(net: Prepared, watch: Watch, precision: str) -> None:
+def show_responses(net: Prepared, watch: Watch) -> None:
     """Histograms of the layers' responses to some of the evaluated images (Fig. 7), by this rank alone."""
     batch, _ = next(iter(net.images.batches(SHOWN_IMAGES)))
-    pixels = normalize(batch, net.feed.stats).to(memory_format=memory_format(net.device))
     with (
         left_as_it_was(net.model, training=False),
         torch.inference_mode(),
-        autocast(net.device, precision),
         watched(net.model, watch.events.responses(net.state.step)),
     ):
-        net.model(pixels)
+        predict(net.model, batch, net.feed.stats, net.config.optim.precision)
 
 
-def with_flow(hooks: Hooks, net: Prepared, precision: str) -> Hooks:
+def with_flow(hooks: Hooks, net: Prepared) -> Hooks:
     """Keeps signals and gradients before the first step and at every evaluation, on the batch of the step to come."""
 
     def keep(state: TrainState) -> None:
-        layers = measure_flow(net.model, *net.feed.batch(state.step), precision)
+        layers = measure_flow(net.model, *net.feed.batch(state.step), net.config.optim.precision)
         state.flow.append({"step": state.step, "layers": layers})
 
     def evaluated(state: TrainState) -> None:

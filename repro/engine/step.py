@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from repro.data.batches import Feed
 from repro.errors import InputError
 from repro.models.blocks import BlockNet
+from repro.models.forward import forward
 from repro.runtime import distributed
 from repro.runtime.cuda_graphs import record_graph
-from repro.runtime.device import autocast, memory_format
 
 
 @dataclass(frozen=True)
@@ -137,9 +137,7 @@ class EagerStep:
     def _step(self) -> None:
         """All of a step, on the device alone."""
         images, labels = self.feed.augmented(self._fed)
-        images = images.to(self._dtype, memory_format=memory_format(images.device))
-        with autocast(images.device, self.precision):
-            logits = self.model(images)
+        logits = forward(self.model, images, self.precision)
         loss = F.cross_entropy(logits.to(self._dtype), labels)
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)

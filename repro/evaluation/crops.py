@@ -5,17 +5,15 @@ Scores are always softmax scores, averaged; averaged logits would rank classes d
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as vision
 
+from repro.data.augment import PixelStats
+from repro.evaluation.predict import predict
 from repro.models.blocks import BlockNet
-
-Normalize = Callable[[Tensor], Tensor]
-"""From uint8 pixels (N, 3, H, W) to what the net takes."""
+from repro.models.forward import forward
 
 
 def ten_crops(image: Tensor, size: int) -> Tensor:
@@ -36,36 +34,40 @@ def centre_crop(image: Tensor, size: int) -> Tensor:
     return cropped
 
 
-def crop_scores(model: BlockNet, crops: Tensor, normalize: Normalize) -> Tensor:
+def crop_scores(model: BlockNet, crops: Tensor, stats: PixelStats, precision: str) -> Tensor:
     """The mean of the softmax scores of an image's crops: uint8 (N, V, 3, S, S) to float32 (N, classes)."""
     num_images, num_views = crops.shape[:2]
-    logits: Tensor = model(normalize(crops.flatten(0, 1)))
+    logits = predict(model, crops.flatten(0, 1), stats, precision)
     return logits.float().softmax(1).view(num_images, num_views, -1).mean(1)
 
 
-def dense_scores(model: BlockNet, images: Tensor, window: int) -> Tensor:
-    """The net applied fully convolutionally: the mean over positions of the softmax scores at each (deviation D19).
+class FullyConvolutional(nn.Module):
+    """A net that gives logits (N, h, w, classes) at every position of images of any size (deviation D19).
 
     At a position the fully connected layer sees what it saw in training: the mean over ``window`` x ``window`` of the
-    last map. Where the map is smaller than the window, the window is the map.
-
-    Args:
-        images: Normalized pixels (N, 3, H, W) of any size.
-        window: Side of the last map in training (``training_map``).
-
-    Returns:
-        float32 (N, classes).
+    last map (``training_map``). Where the map is smaller than the window, the window is the map.
     """
-    maps = model.features(images)
-    pooled = F.avg_pool2d(maps, (min(window, maps.shape[2]), min(window, maps.shape[3])), stride=1)
-    logits: Tensor = model.fc(pooled.permute(0, 2, 3, 1))
-    return logits.float().softmax(-1).mean((1, 2))
+
+    def __init__(self, model: BlockNet, window: int) -> None:
+        super().__init__()
+        self.model, self.window = model, window
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = self.model.features(images)
+        window = (min(self.window, maps.shape[2]), min(self.window, maps.shape[3]))
+        logits: Tensor = self.model.fc(F.avg_pool2d(maps, window, stride=1).permute(0, 2, 3, 1))
+        return logits
 
 
-def whole_scores(model: BlockNet, images: Tensor, window: int, flip: bool) -> Tensor:
-    """``dense_scores``, averaged with those of the mirror images where ``flip``."""
-    scores = dense_scores(model, images, window)
-    return (scores + dense_scores(model, images.flip(-1), window)) / 2 if flip else scores
+def dense_scores(model: FullyConvolutional, images: Tensor, precision: str) -> Tensor:
+    """Average the softmax scores over all positions: normalized (N, 3, H, W) to float32 (N, classes)."""
+    return forward(model, images, precision).float().softmax(-1).mean((1, 2))
+
+
+def whole_scores(model: FullyConvolutional, images: Tensor, precision: str, flip: bool) -> Tensor:
+    """Compute ``dense_scores``, averaged with those of the mirror images where ``flip``."""
+    scores = dense_scores(model, images, precision)
+    return (scores + dense_scores(model, images.flip(-1), precision)) / 2 if flip else scores
 
 
 def training_map(model: BlockNet, image_size: int) -> int:

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from repro.evaluation.layer_statistics import layer_moments, left_as_it_was, over_ranks, watched
+from repro.models.forward import forward
 from repro.runtime import distributed
-from repro.runtime.device import autocast, memory_format
 
 
 def measure_flow(model: nn.Module, images: Tensor, labels: Tensor, precision: str) -> list[dict[str, str | float]]:
@@ -41,8 +41,8 @@ def measure_flow(model: nn.Module, images: Tensor, labels: Tensor, precision: st
         output.register_hook(came_back)
 
     with left_as_it_was(model, training=True):
-        with layer_moments(model) as parts, watched(model, follow), autocast(images.device, precision):
-            logits = model(images.to(dtype, memory_format=memory_format(images.device)))
+        with layer_moments(model) as parts, watched(model, follow):
+            logits = forward(model, images, precision)
         loss = F.cross_entropy(logits.to(dtype), labels)
         # Returned, not stored: the gradients of the last step stay where they are.
         gradients = list(torch.autograd.grad(loss, [_weight(model, layer) for layer in parts]))

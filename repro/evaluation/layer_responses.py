@@ -7,11 +7,11 @@ import math
 import torch
 from torch import nn
 
-from repro.data.augment import PixelStats, normalize
+from repro.data.augment import PixelStats
 from repro.data.batches import Images
 from repro.evaluation.layer_statistics import NOTHING, Moments, layer_moments, left_as_it_was, over_ranks
+from repro.evaluation.predict import predict
 from repro.runtime import distributed
-from repro.runtime.device import autocast, memory_format
 
 
 def layer_responses(
@@ -25,15 +25,13 @@ def layer_responses(
     Returns:
         ``{"layer": name, "std": value}`` in the order of computation; None where the responses overflow.
     """
-    dtype = next(model.parameters()).dtype
     found: dict[str, Moments] = {}
     with left_as_it_was(model, training=False), torch.inference_mode():
         for batch, _ in images.batches(batch_size):
             if not len(batch):  # a rank without an image
                 continue
-            pixels = normalize(batch, stats).to(dtype, memory_format=memory_format(batch.device))
-            with layer_moments(model) as parts, autocast(batch.device, precision):
-                model(pixels)
+            with layer_moments(model) as parts:
+                predict(model, batch, stats, precision)
             for name, part in parts.items():
                 found[name] = found.get(name, NOTHING) + part
     # A rank without an image has seen no layer.

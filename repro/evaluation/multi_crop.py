@@ -18,13 +18,12 @@ from repro.data.augment import PixelStats, normalize
 from repro.data.batches import eval_images
 from repro.data.imagenet.loader import PhotoImages, pixel_stats
 from repro.evaluation import predictions
-from repro.evaluation.crops import centre_crop, crop_scores, ten_crops, training_map, whole_scores
+from repro.evaluation.crops import FullyConvolutional, centre_crop, crop_scores, ten_crops, training_map, whole_scores
 from repro.evaluation.layer_statistics import uncompiled
 from repro.evaluation.predictions import Made, Predictions, digest_of_images
 from repro.evaluation.scoring import Part, Scores, counted, gathered, mean_of, scored
 from repro.models.blocks import BlockNet
 from repro.runtime import checkpoint, distributed
-from repro.runtime.device import autocast, memory_format
 
 VIEWS = ("1crop", "10crop", "multiscale")
 
@@ -91,40 +90,31 @@ class MultiView:
 
     def crops(self, view: str) -> Part:
         """``10crop``, or ``1crop``: the centre alone."""
-        pixels = functools.partial(self.pixels, self.photographs.crop_stats)
+        stats, precision = self.photographs.crop_stats, self.precision
         num_crops = 10 if view == "10crop" else 1
         shorter_side = self.config.data.eval_resize or self.size
 
         def scores(images: Tensor) -> Tensor:
             if num_crops == 1:
-                return crop_scores(self.model, centre_crop(images, self.size)[:, None], pixels)
+                return crop_scores(self.model, centre_crop(images, self.size)[:, None], stats, precision)
             area = centre_crop(images, shorter_side) if self.config.eval.crops_of == "square" else images  # D27
-            return crop_scores(self.model, ten_crops(area, self.size), pixels)
+            return crop_scores(self.model, ten_crops(area, self.size), stats, precision)
 
         return self.scored(shorter_side, scores, self.batch_pixels // num_crops)
 
     def multiscale(self) -> Part:
         """Fully convolutional on whole images, at every scale, with mirror images (deviation D19)."""
-        window, flip = training_map(self.model, self.size), self.config.eval.flip_scales
+        model, flip = FullyConvolutional(self.model, training_map(self.model, self.size)), self.config.eval.flip_scales
 
         def scores(images: Tensor) -> Tensor:
-            return whole_scores(self.model, self.pixels(self.photographs.whole_stats, images), window, flip)
+            return whole_scores(model, normalize(images, self.photographs.whole_stats), self.precision, flip)
 
         return mean_of([self.scored(scale, scores, self.batch_pixels) for scale in self.config.eval.scales])
 
     def scored(self, shorter_side: int, scores: Scores, batch_pixels: int) -> Part:
-        def on_device(images: Tensor) -> Tensor:
-            with autocast(self.device, self.precision):
-                return scores(images.to(self.device))
-
         images = self.photographs.images
         photos = images.whole(shorter_side, by_shape(images, shorter_side))
-        return scored(photos, on_device, self.model.fc.out_features, batch_pixels)
-
-    def pixels(self, stats: PixelStats, images: Tensor) -> Tensor:
-        """What the net takes, of uint8 images (N, 3, H, W)."""
-        dtype = self.model.fc.weight.dtype
-        return normalize(images, stats).to(dtype, memory_format=memory_format(self.device))
+        return scored(photos, lambda batch: scores(batch.to(self.device)), self.model.fc.out_features, batch_pixels)
 
 
 def test_views(model: BlockNet, dataset: Dataset, config: RunConfig, device: torch.device) -> list[dict[str, Any]]:

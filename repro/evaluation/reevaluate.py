@@ -13,19 +13,20 @@ import torch
 from repro.config.parse import require
 from repro.config.run import DataConfig, RunConfig
 from repro.data import Dataset, PhotoSplit, Split, load_for, load_validation
-from repro.data.augment import PixelStats, normalize, pixel_stats
+from repro.data.augment import PixelStats, pixel_stats
 from repro.data.batches import eval_images
 from repro.data.in_memory import to_device
 from repro.errors import InputError
 from repro.evaluation import predictions
 from repro.evaluation.multi_crop import MultiView, evaluating, photographs
+from repro.evaluation.predict import predict
 from repro.evaluation.predictions import Made, Predictions
 from repro.evaluation.single_crop import TOP5_CLASSES, Evaluator
 from repro.evaluation.trained import Trained, from_run, record_of
 from repro.models.blocks import BlockNet
 from repro.results.read import Record
 from repro.runtime import checkpoint
-from repro.runtime.device import autocast, memory_format, set_up
+from repro.runtime.device import set_up
 from repro.runtime.provenance import read_json
 
 
@@ -174,11 +175,10 @@ class NetTester:
     def whole_images(self, model: BlockNet, split: Split, config: RunConfig, stats: PixelStats) -> Predictions:
         """The scores of images in memory, as they are (paper, section 4.2)."""
         images, labels = to_device(split, self.device)
-        rows = []
-        with evaluating(model), autocast(self.device, config.optim.precision):
-            for batch in images.split(config.execution.eval_batch_size):
-                pixels = normalize(batch, stats).to(memory_format=memory_format(self.device))
-                rows.append(model(pixels).float().softmax(1).cpu())
+        precision = config.optim.precision
+        with evaluating(model):
+            batches = images.split(config.execution.eval_batch_size)
+            rows = [predict(model, batch, stats, precision).float().softmax(1).cpu() for batch in batches]
         made = Made(
             run_id=config.run_id,
             fingerprint=config.fingerprint,
@@ -187,7 +187,7 @@ class NetTester:
             split=split.name,
             images=hashlib.sha256(split.images.tobytes() + split.labels.tobytes()).hexdigest(),
             weights=checkpoint.digest({"model": model.state_dict()}),
-            settings={"image_size": config.data.image_size, "precision": config.optim.precision},
+            settings={"image_size": config.data.image_size, "precision": precision},
         )
         return Predictions(made, torch.cat(rows).numpy(), labels.cpu().numpy().astype(np.int64))
 

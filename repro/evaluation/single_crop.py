@@ -8,13 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from repro.data.augment import PixelStats, normalize
+from repro.data.augment import PixelStats
 from repro.data.batches import Images
 from repro.evaluation.counts import Counts
 from repro.evaluation.layer_statistics import uncompiled
+from repro.evaluation.predict import predict
+from repro.models.forward import forward
 from repro.runtime import distributed
 from repro.runtime.cuda_graphs import record_graph
-from repro.runtime.device import autocast, memory_format
 
 Results = list[Tensor]
 """Of a batch: the sum of its losses, its top-1 errors and, where they are counted, its top-5 errors."""
@@ -67,10 +68,8 @@ class Evaluator:
         return self._graph(images, labels)
 
     def _forward(self, images: Tensor, labels: Tensor) -> Results:
+        logits = predict(self.model, images, self.stats, self.precision)
         dtype = next(self.model.parameters()).dtype
-        pixels = normalize(images, self.stats).to(dtype, memory_format=memory_format(images.device))
-        with autocast(images.device, self.precision):
-            logits = self.model(pixels)
         loss = F.cross_entropy(logits.to(dtype), labels, reduction="sum")
         results = [loss, (logits.argmax(1) != labels).sum()]
         if self.top5:
@@ -105,9 +104,7 @@ def recompute_batch_norm(
         for step in range(num_batches):
             for layer in layers:
                 layer.momentum = 1 / (step + 1)
-            images = batch(step)[0]
-            with autocast(images.device, precision):
-                model(images)
+            forward(model, batch(step)[0], precision)
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
     distributed.average([b for b in model.buffers() if b.is_floating_point()])

@@ -13,7 +13,8 @@ import torch
 from repro.config.run import ModelConfig, RunConfig
 from repro.models.blocks import BasicBlock
 from repro.models.count import Size, activation_bytes, measure
-from repro.runtime.device import autocast, memory_format, num_threads, set_up
+from repro.models.forward import forward
+from repro.runtime.device import memory_format, num_threads, set_up
 
 BACKWARD = 2
 """Backward passes cost two forward passes: the gradients of the inputs and of the weights."""
@@ -136,9 +137,7 @@ def block_pass(shape: tuple[int, int, int], device: torch.device, precision: str
     wait = waits.get(device.type, lambda: None)
 
     def run() -> None:
-        with autocast(device, precision):
-            y = block(x)
-        y.float().sum().backward()
+        forward(block, x, precision).float().sum().backward()
         wait()
 
     for _ in range(2):
