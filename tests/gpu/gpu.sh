@@ -91,10 +91,10 @@ from PIL import features; print("WebP:", features.check("webp"))'
 
   # Speed, in order of worth.
   step bench 130 bash -c "repro bench $net optim.precision=tf32,bf16 execution.deterministic=true,false \
-    --minutes $(minutes 130 12) --json $OUT/bench.json"
-  step packed 110 "$PYTHON" $here/gpu_bench.py "$OUT/bench-packed.json" "$(minutes 110 12)" model.depth=20
+    --minutes $(minutes 130 20) --json $OUT/bench.json"
+  step packed 110 "$PYTHON" $here/gpu_bench.py "$OUT/bench-packed.json" "$(minutes 110 20)" model.depth=20
   step compiled 280 bash -c "repro bench model.depth=20,110 execution.step=compile optim.precision=tf32,bf16 \
-    --minutes $(minutes 280 12) --json $OUT/bench-compiled.json"
+    --minutes $(minutes 280 20) --json $OUT/bench-compiled.json"
 }
 
 second() {
