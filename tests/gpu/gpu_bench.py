@@ -61,7 +61,7 @@ def packed_parts(config: RunConfig, rehearsal: bool) -> list[Part]:
     name = f"{label(config)}, runs at once in"
     return [
         Part("threads", f"{name} threads", config, 9 * scale, 60, {"counts": counts}),
-        Part("processes", f"{name} processes under MPS", config, 6 * scale, 90, {"counts": few}),
+        Part("processes", f"{name} processes, under MPS where it starts", config, 6 * scale, 90, {"counts": few}),
     ]
 
 
