@@ -94,7 +94,7 @@ def test_settings_that_do_not_fit_are_refused(tmp_path: Path, word: str, sentenc
 
 
 def test_settings_that_contradict_each_other(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"unknown key 'execution\.slurm\.partition'"):
+    with pytest.raises(InputError, match=r"execution\.slurm\.partition is a setting of execution=slurm"):
         configs(tmp_path, "execution.slurm.partition=short")
     with pytest.raises(InputError, match="is chosen by a word"):
         configs(tmp_path, "execution=slurm", "execution.engine=local")
