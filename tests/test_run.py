@@ -152,8 +152,8 @@ def test_a_record_tells_of_every_process_that_made_the_run(tmp_path: Path, monke
     here = environment()
     for commit, dirty, stopper in (("1" * 40, True, StopAfter(0)), ("2" * 40, False, Stopper(None))):
         code = here | {"commit": commit, "dirty": dirty}
-        for module in ("outcome", "resume"):
-            monkeypatch.setattr(f"repro.{module}.environment", lambda code=code: code)
+        for module in ("record", "resume"):
+            monkeypatch.setattr(f"repro.engine.{module}.environment", lambda code=code: code)
         record = run(one, dataset(one), "repro run …", stopper, said.append)
     assert "  the steps before were made by commit 1111111, those to come by 2222222" in said
     assert any("this run will not count as measured; move" in line for line in said)

@@ -56,7 +56,7 @@ def worker(folder: Path, rank: int) -> int | None:
     for pid, line in processes(folder).items():
         with contextlib.suppress(OSError):
             environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-            if "ddp_worker" in line and f"RANK={rank}".encode() in environment:
+            if "torchrun_worker" in line and f"RANK={rank}".encode() in environment:
                 return pid
     return None
 
@@ -132,7 +132,7 @@ def test_a_killed_worker_a_killed_launcher_and_a_stop_end_with_the_undisturbed_b
         assert "goes on at step" in said, "torchrun has started all ranks again"
         restarted = last_step(broken)
         wait_for(lambda: last_step(broken) >= restarted + 4)
-        there = [line for line in processes(tmp_path).values() if "ddp_worker" in line]
+        there = [line for line in processes(tmp_path).values() if "torchrun_worker" in line]
         assert len(there) == 3, "an agent and two workers"
         launcher.kill()
     wait_for(lambda: not processes(tmp_path))
