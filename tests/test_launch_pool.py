@@ -29,6 +29,7 @@ from repro.launch.pool import Worker
 from repro.launch.slots import Place
 from repro.report.tensorboard import SUFFIX
 from repro.runtime import checkpoint
+from repro.runtime.stop import LATER
 from tests.runs import configs
 
 TRAINING = {
@@ -341,7 +342,9 @@ def test_two_launchers_at_once_train_each_run_once(alone: list[RunConfig], tmp_p
     runs = plan(tmp_path, SEEDS)
     processes = [start(tmp_path, SEEDS), start(tmp_path, SEEDS)]
     said = [process.communicate(timeout=120)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], said
+    # Whoever has nothing left to start ends with LATER while the other still trains its last run.
+    codes = [process.returncode for process in processes]
+    assert 0 in codes and set(codes) <= {0, LATER}, said
     assert_same(runs, alone)
     for run in runs:
         events = [path for path in run.work_dir.glob("events.out.tfevents.*") if path.suffix != SUFFIX]
