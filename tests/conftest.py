@@ -5,6 +5,7 @@ What several files of tests stand on is imported only by those that ask for it.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -31,6 +32,20 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """``REPRO_WORK`` and its like, set in the caller's shell, must not decide where a test reads and writes."""
     for name in [name for name in os.environ if name.startswith("REPRO_")]:
         monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def told() -> Iterator[list[str]]:
+    """The lines for the user that modules log while the test runs."""
+    from repro.runtime.log import LOGGER, Lines
+
+    lines: list[str] = []
+    handler, level = Lines(lines.append), LOGGER.level
+    LOGGER.addHandler(handler)
+    LOGGER.setLevel(logging.INFO)
+    yield lines
+    LOGGER.removeHandler(handler)
+    LOGGER.setLevel(level)
 
 
 @pytest.fixture

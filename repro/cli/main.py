@@ -23,6 +23,7 @@ from repro.config.arguments import (
 )
 from repro.config.hydra_habits import refuse_options
 from repro.errors import InputError, RunError, is_out_of_memory, memory_advice, nearest
+from repro.runtime.log import print_line, send_to
 from repro.runtime.output import steady, unwritten
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit code: 0, 1 (a run went wrong), 2 (bad input), 75 (the same command goes on
     later) or, of a signal that asked it to end, 128 and its number."""
     outlets = steady()
+    send_to(print_line)
     given = words_together(sys.argv[1:] if arguments is None else arguments)
     code = carry_out(given)
     if error := unwritten(outlets):
