@@ -23,7 +23,6 @@ from repro.data.in_memory import MemoryImages, to_device
 from repro.engine.loop import Hooks, TrainState, train
 from repro.engine.optim import build_optimizer
 from repro.engine.step import Step, StepResult, build_step, pick_step
-from repro.evaluation.counts import Counts
 from repro.evaluation.single_crop import Evaluator
 from repro.models import build_model
 from repro.runtime.device import arithmetic, memory_format, num_threads, set_up
@@ -179,7 +178,7 @@ class Rig:
         timed = TimedStep(self.step)
         wait(self.device)
         start = time.perf_counter()
-        train(timed, self.optimizer, self.state, config, len(self.stream), NO_HOOKS)
+        train(timed, self.optimizer, self.state, config, len(self.stream), Hooks())
         wait(self.device)
         seconds = time.perf_counter() - start
         self.loop_seconds += seconds - timed.seconds
@@ -248,13 +247,3 @@ def identity(rig: Rig) -> dict[str, Any]:
         "image_size": config.data.image_size,
         "threads": num_threads(execution),
     }
-
-
-NO_HOOKS = Hooks(
-    logged=lambda state, seen, lr: None,
-    evaluate=lambda: Counts(images=1),
-    evaluated=lambda state: None,
-    save_is_due=lambda: False,
-    save=lambda state: None,
-    stop=lambda: False,
-)
