@@ -359,7 +359,7 @@ def test_a_stop_on_one_rank_stops_all_and_the_run_ends_with_the_same_bits(two_ra
     curves = [(folder / name / "work" / run_id / "curve.csv").read_text() for name in ("whole", "broken")]
     assert curves[0] == curves[1]
     assert [row["step"] for row in csv.DictReader(curves[0].splitlines())] == ["4", "8"]
-    assert any("goes on at step" in line for line in found[0]["said"])
+    assert any("resumes at step" in line for line in found[0]["said"])
     assert found[1]["said"] == []
 
 

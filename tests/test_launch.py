@@ -72,7 +72,7 @@ def test_after_a_fault_of_the_process_the_rest_goes_on_in_another(
     result, finished = go(runs)
     assert result.failed == {runs[1].run_id: "an illegal access"}
     assert [c.seed for c in finished] == [0, 2]
-    assert "this process had a fault: the other runs go on in another one" in told
+    assert "this process had a fault: the other runs continue in another one" in told
 
 
 def test_charts_that_cannot_be_written_are_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,7 +134,7 @@ def test_time_that_is_up_saves_and_says_75(tmp_path: Path, told: list[str]) -> N
     result, finished = go(runs)
     assert result.exit_code == 75
     assert finished == []
-    assert "the same command goes on" in told[-1]
+    assert "the same command resumes" in told[-1]
     assert statuses(runs[0].paths.work)[0].state == "interrupted"
     again = configs(tmp_path, "seed=0,1")
     assert go(again)[1] == again

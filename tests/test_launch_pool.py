@@ -31,6 +31,7 @@ from repro.launch.process import listen
 from repro.launch.slots import Slot
 from repro.report.tensorboard import SUFFIX
 from repro.runtime import checkpoint
+from repro.runtime.provenance import COMMAND, read_json
 from repro.runtime.stop import LATER
 from tests.runs import configs
 
@@ -139,6 +140,7 @@ def test_at_once_gives_the_bits_of_one_after_the_other(
     alone: list[RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int, told: list[str]
 ) -> None:
     """In two processes, and in two threads of one."""
+    monkeypatch.setenv(COMMAND, "repro run seed=0,1,2,3")
     if width == 2:
         fake_slots(monkeypatch, Slot(width=2))
     runs = plan(tmp_path, SEEDS, AT_ONCE)
@@ -146,6 +148,8 @@ def test_at_once_gives_the_bits_of_one_after_the_other(
     assert (result.exit_code, result.finished) == (0, runs)
     assert "2 runs at once" in told[1] and "1 thread each" in told[1]
     assert_same(runs, alone)
+    commands = {read_json(run.work_dir / "record.json")["provenance"]["command"] for run in runs}
+    assert commands == {"repro run seed=0,1,2,3"}, "workers inherit it"
 
 
 def test_a_failing_run_and_a_killed_worker_hurt_nobody_else(
@@ -160,7 +164,7 @@ def test_a_failing_run_and_a_killed_worker_hurt_nobody_else(
     assert result.exit_code == 1
     assert list(result.failed) == [bad.run_id]
     assert "the loss is" in (bad.work_dir / "failure.txt").read_text()
-    assert any("was killed (SIGKILL); out of memory?; the run goes on" in line for line in told)
+    assert any("was killed (SIGKILL); out of memory?; the run resumes" in line for line in told)
     assert result.finished == runs
     assert_same(runs, alone[:2])
 
@@ -177,7 +181,7 @@ def test_a_process_that_had_a_fault_is_left_by_all(
     assert list(result.failed) == [odd.run_id]
     assert "Traceback" in (odd.work_dir / "failure.txt").read_text() and "Traceback" not in "".join(told)
     assert result.finished == runs
-    assert f"{runs[0].run_id}: its process had a fault; the run goes on from what it saved" in told
+    assert f"{runs[0].run_id}: its process had a fault; the run resumes from what it saved" in told
     assert_same(runs, alone[:2])
 
 
@@ -320,7 +324,7 @@ def test_sigterm_saves_all_and_the_same_command_goes_on(
     result = go(runs)
     thread.join(1)
     assert result.exit_code == 128 + signal.SIGTERM
-    assert told[-1] == "stopped (SIGTERM): everything is saved; the same command goes on"
+    assert told[-1] == "stopped (SIGTERM): everything is saved; the same command resumes"
     assert not workers(tmp_path), "the launcher waits for them"
     left = {s.state for s in statuses(runs[0].paths.work)}
     assert "interrupted" in left and left <= {"interrupted", "done"}
@@ -377,7 +381,7 @@ def test_time_that_is_up_saves_all_and_the_same_command_goes_on(
 ) -> None:
     result = go(plan(tmp_path, SEEDS, AT_ONCE, "execution.max_minutes=1e-9"))
     assert result.exit_code == 75
-    assert "the same command goes on" in told[-1]
+    assert "the same command resumes" in told[-1]
     runs = plan(tmp_path, SEEDS)
     assert [s.state for s in statuses(runs[0].paths.work)] == ["interrupted"] * 2
     assert all(checkpoint.checkpoints(c.work_dir) for c in runs if c.work_dir.exists()), "each came to save a step"

@@ -185,7 +185,7 @@ def test_sigterm_saves_and_the_same_command_goes_on(tmp_path: Path) -> None:
     process.terminate()
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 143
-    assert "the same command goes on" in said
+    assert "the same command resumes" in said
     (saved,) = checkpoint.checkpoints(one.work_dir)
     record = go(one)
     assert record is not None

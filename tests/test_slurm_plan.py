@@ -442,7 +442,7 @@ def test_ctrl_c_leaves_the_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     Queue(monkeypatch, ["RUNNING", lambda: signal.raise_signal(signal.SIGINT)])
     result, _ = collect(runs)
     assert result.exit_code == 130
-    assert "the jobs go on" in told[-1]
+    assert "the jobs continue" in told[-1]
 
 
 @pytest.fixture

@@ -131,7 +131,7 @@ def test_a_killed_worker_a_killed_launcher_and_a_stop_end_with_the_undisturbed_b
             assert launcher.stdout is not None
             said = launcher.stdout.readline()
         assert killed
-        assert "goes on at step" in said, "torchrun has started all ranks again"
+        assert "resumes at step" in said, "torchrun has started all ranks again"
         restarted = last_step(broken)
         wait_for(lambda: last_step(broken) >= restarted + 4)
         there = [line for line in processes(tmp_path).values() if "torchrun_worker" in line]

@@ -194,7 +194,7 @@ def compare(net: Prepared, shallow: BlockNet, batches: Iterable[Batch]) -> dict[
     """Count errors of both nets over the evaluated split, and over ``batches`` in training mode, in percent.
 
     Returns:
-        The fields of ``records.Construction`` but ``from_run``, and ``changed``, the images that both answer
+        The fields of ``records.Construction`` but ``from_run``, and ``changed``, the images that both predict
         differently. Nothing of the nets is changed.
     """
     deep, precision = net.model, net.config.optim.precision
@@ -227,7 +227,7 @@ def compare(net: Prepared, shallow: BlockNet, batches: Iterable[Batch]) -> dict[
 def training_error(model: BlockNet, batches: list[Batch], precision: str) -> float:
     """Return the percent of errors over training batches in training mode, of all ranks."""
     logits = training_logits(model, batches, precision)
-    wrong = sum(count_errors(answers, labels) for answers, (_, labels) in zip(logits, batches, strict=True))
+    wrong = sum(count_errors(found, labels) for found, (_, labels) in zip(logits, batches, strict=True))
     errors, seen = distributed.total([wrong, sum(len(labels) for _, labels in batches)])
     return 100 * errors / seen
 

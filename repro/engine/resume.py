@@ -71,7 +71,7 @@ def load_last(net: Prepared) -> None:
     load_optimizer(net.optimizer, stored["optimizer"])
     net.state = state = TrainState.from_dict(stored["state"])
     net.resumed = state.step
-    log.info(f"  goes on at step {state.step:,} from {path.name}")
+    log.info(f"  resumes at step {state.step:,} from {path.name}")
     if state.parts and (then := state.parts[-1]["commit"]) != (here := environment()["commit"]):
         log.info(f"  the steps before were made by commit {then[:7]}, those to come by {here[:7]}")
     if config.scale == "paper" and any(part["dirty"] is not False for part in state.parts):

@@ -105,7 +105,7 @@ class Launch:
         if not self.slots:
             if stopper.asked() or not self.queue:
                 return
-            log.info("this process had a fault: the other runs go on in another one")
+            log.info("this process had a fault: the other runs continue in another one")
         slots = self.slots or [Slot()]
         self.datasets.clear()  # each worker has its own
         progress = PlanProgress(self.queue[0].execution.progress, self.seconds, runs_at_once(slots))
@@ -134,7 +134,7 @@ class Launch:
         result.elsewhere = [run_id for run_id in result.elsewhere if run_id not in done]
         result.exit_code = 1 if result.failed else LATER if result.elsewhere else 0
         if stopper.asked() and self.open:
-            log.info(f"stopped ({stopper.reason}): everything is saved; the same command goes on")
+            log.info(f"stopped ({stopper.reason}): everything is saved; the same command resumes")
             result.exit_code = stopper.exit_code
         if result.elsewhere:
             others = ", ".join(result.elsewhere)

@@ -151,10 +151,10 @@ class Pool:
         elif not stopper.asked():
             self._resume(config, "its process had a fault")
         if not told.sound:
-            worker.close()  # which its neighbours leave too, to go on in another
+            worker.close()  # which its neighbours leave too, to resume in another
 
     def _gone(self, worker: Worker, stopper: Stopper) -> None:
-        """Let the runs of a process that was killed go on from their checkpoints in another, once."""
+        """Let the runs of a process that was killed resume from their checkpoints in another, once."""
         how, left = worker.gone()
         hint = "; out of memory?" if "SIGKILL" in how else ""
         for config in left:
@@ -170,7 +170,7 @@ class Pool:
 
     def _resume(self, config: RunConfig, why: str) -> None:
         self._queue.insert(0, config)
-        log.info(f"{config.run_id}: {why}; the run goes on from what it saved")
+        log.info(f"{config.run_id}: {why}; the run resumes from what it saved")
 
     def _close(self) -> None:
         for worker in self._workers:

@@ -173,7 +173,7 @@ def instructions(execution: ExecutionConfig, words: Sequence[str]) -> str:
         f"start this on each of the {execution.nodes} machines, with its own address in the place of ADDRESS:\n\n"
         f"  {command}\n\n"
         f"They meet on this one, {socket.gethostname()}, which must be one of them, and share the folder paths.work.\n"
-        "Interrupted? The same commands go on where they stopped."
+        "Interrupted? The same commands resume where they stopped."
     )
 
 

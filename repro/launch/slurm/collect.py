@@ -1,6 +1,6 @@
 """Runs on Slurm, submitted and collected.
 
-The command that collects holds nothing: it may end at any moment, and the same command goes on from queue and folder.
+The command that collects holds nothing: it may end at any moment, and the same command resumes from queue and folder.
 """
 
 from __future__ import annotations
@@ -129,7 +129,9 @@ class Collector:
                 if self.waiting:
                     time.sleep(poll_seconds)
         except KeyboardInterrupt:
-            log.info("\nthe jobs go on without this command; the same command collects, `repro cancel --all` ends them")
+            log.info(
+                "\nthe jobs continue without this command; the same command collects, `repro cancel --all` ends them"
+            )
             self.result.exit_code = 130
         self.result.finished = [c for c in self.configs if is_done(c)]
         if self.result.failed and not self.result.exit_code:

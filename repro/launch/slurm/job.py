@@ -1,7 +1,7 @@
 """A Slurm job, which trains its share of the runs.
 
 Asked to end (SIGUSR2 before the time limit, SIGTERM on preemption) it lets the runs save themselves and puts itself
-back into the queue, where it later goes on from their checkpoints. The runs' records are the result: what the job
+back into the queue, where it later resumes from their checkpoints. The runs' records are the result: what the job
 says of itself is only why some are missing.
 """
 
@@ -54,7 +54,7 @@ class Report:
     refused: str = ""
     """Nothing could be trained; one sentence."""
     again: bool = False
-    """The job should go on and could not put itself back into the queue."""
+    """The job should continue and could not put itself back into the queue."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ def provenance() -> dict[str, Any]:
 def changed(submitted: dict[str, Any]) -> str:
     """Return a sentence where the code is not what it was when the job was submitted, else nothing."""
     then, now = submitted["provenance"], provenance()
-    again = "the same command submits anew and goes on from what is saved"
+    again = "the same command submits anew and resumes from what is saved"
     if then["commit"] != now["commit"]:
         return f"the job was submitted at commit {then['commit']} and would start on {now['commit']}: {again}"
     if then["code"] != now["code"]:
