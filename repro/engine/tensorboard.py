@@ -69,28 +69,13 @@ class Events:
         numbers = itertools.count(1)
 
         def take(layer: str, values: Tensor) -> None:
-            self._histogram(f"responses/{next(numbers):03d} {layer}", values, step)
+            tag, flat = f"responses/{next(numbers):03d} {layer}", values.detach().flatten()
+            flat = flat[:: -(-len(flat) // HISTOGRAM_VALUES)].float().cpu()
+            flat = flat[flat.isfinite()]
+            if len(flat):
+                self.writer.add_histogram(tag, flat.numpy(), step, bins=BINS)
 
         return take
-
-    def _histogram(self, tag: str, values: Tensor, step: int) -> None:
-        flat = values.detach().flatten()
-        flat = flat[:: -(-len(flat) // HISTOGRAM_VALUES)].float().cpu()
-        flat = flat[flat.isfinite()]
-        if not len(flat):
-            return
-        counts, edges = torch.histogram(flat, BINS)
-        self.writer.add_histogram_raw(
-            tag,
-            min=float(flat.min()),
-            max=float(flat.max()),
-            num=len(flat),
-            sum=float(flat.sum()),
-            sum_squares=float(flat.square().sum()),
-            bucket_limits=edges[1:].tolist(),
-            bucket_counts=counts.tolist(),
-            global_step=step,
-        )
 
     def close(self) -> None:
         self.writer.close()

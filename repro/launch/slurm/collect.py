@@ -129,9 +129,7 @@ class Collector:
                 if self.waiting:
                     time.sleep(poll_seconds)
         except KeyboardInterrupt:
-            log.info(
-                "\nthe jobs continue without this command; the same command collects, `repro cancel --all` ends them"
-            )
+            log.info("\nthe jobs continue without it; the same command collects, `repro cancel --all` ends them")
             self.result.exit_code = 130
         self.result.finished = [c for c in self.configs if is_done(c)]
         if self.result.failed and not self.result.exit_code:
