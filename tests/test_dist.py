@@ -334,7 +334,7 @@ def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict
 def test_a_run_on_two_ranks_leaves_what_one_rank_leaves(tmp_path: Path, two_ranks: tuple[Path, Any]) -> None:
     folder, found = two_ranks
     one = config(tmp_path)
-    assert go(one, None, []) is not None
+    assert go(one, None) is not None
     expected = read_record(one.work_dir / "record.json").result
     work = folder / "whole" / "work" / one.run_id
     result = read_record(work / "record.json").result
@@ -382,7 +382,7 @@ def test_going_on_with_another_number_of_ranks_says_that_bits_differ(
 
 def test_one_process_does_not_pass_for_several(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="a run of 2 processes"):
-        go(config(tmp_path, "execution=ddp"), None, [])
+        go(config(tmp_path, "execution=ddp"), None)
 
 
 def agreements() -> dict[str, Any]:
