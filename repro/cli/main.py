@@ -26,7 +26,6 @@ from repro.config.hydra_habits import refuse_options
 from repro.errors import InputError, RunError, is_out_of_memory, memory_advice
 from repro.runtime.log import print_line, send_to
 from repro.runtime.output import steady, unwritten
-from repro.runtime.provenance import set_command
 
 if TYPE_CHECKING:
     from repro.config.execution import ExecutionConfig
@@ -104,11 +103,12 @@ def run_command(options: argparse.Namespace) -> int:
         print(instructions(configs[0].execution, options.words))
         return 0
     quiet_caches(paths.work)
-    set_command(command_line(planned.words))
     launch = launch_of(configs[0].execution, options.detach)
     from repro.report.summary import Summary
     from repro.results.compare import beside_published
+    from repro.runtime.provenance import set_command
 
+    set_command(command_line(planned.words))
     summary = Summary(planned.protocol)
 
     def finished(config: RunConfig) -> None:
