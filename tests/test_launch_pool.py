@@ -37,6 +37,7 @@ from tests.runs import configs
 
 TRAINING = {
     "model.depth": "8",
+    "data.image_size": "8",
     "optim.steps": "40",
     "optim.milestones": "[]",
     "eval.every_steps": "20",

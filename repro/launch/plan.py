@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -201,10 +201,8 @@ def check_folder_is_usable(path: Path) -> None:
         raise InputError(f"the folder {path} cannot be used ({error.strerror})") from error
     if not there.is_dir():
         raise InputError(f"{path} cannot be used as a folder: {there} is a file")
-    probe = there / f".repro-write-test-{os.getpid()}"  # another launcher may try the same folder
     try:
-        probe.touch()
-        probe.unlink()
+        tempfile.TemporaryFile(dir=there).close()
     except OSError as error:
         raise InputError(
             f"the folder {path} cannot be written ({error.strerror}): name another with paths.work= or paths.results="
@@ -213,11 +211,7 @@ def check_folder_is_usable(path: Path) -> None:
 
 def load_all(configs: list[RunConfig]) -> dict[DataConfig, Dataset]:
     """Load the data set of every run."""
-    datasets: dict[DataConfig, Dataset] = {}
-    for config in configs:
-        if config.data not in datasets:
-            datasets[config.data] = load_for(config)
-    return datasets
+    return {data: load_for(config) for data, config in {config.data: config for config in configs}.items()}
 
 
 def summary(configs: list[RunConfig], waiting: list[RunConfig]) -> str:
