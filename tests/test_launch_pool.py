@@ -86,7 +86,7 @@ def owner_pid(run: RunConfig) -> int | None:
     return None
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
@@ -303,7 +303,7 @@ def test_a_launcher_that_is_killed_leaves_no_child_and_moves_no_bit(alone: list[
     wait_for(lambda: saved(runs))
     assert len(workers(tmp_path)) >= 2
     process.kill()
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     wait_for(lambda: not workers(tmp_path))
     left = {s.state for s in statuses(runs[0].paths.work)}
     assert "interrupted" in left and left <= {"interrupted", "done"}
@@ -367,7 +367,7 @@ def test_an_orphan_that_cannot_save_ends(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_two_launchers_at_once_train_each_run_once(alone: list[RunConfig], tmp_path: Path) -> None:
     runs = plan(tmp_path, SEEDS)
     processes = [start(tmp_path, SEEDS), start(tmp_path, SEEDS)]
-    said = [process.communicate(timeout=120)[0] for process in processes]
+    said = [process.communicate(timeout=300)[0] for process in processes]
     # Whoever has nothing left to start ends with LATER while the other still trains its last run.
     codes = [process.returncode for process in processes]
     assert 0 in codes and set(codes) <= {0, LATER}, said
