@@ -30,7 +30,7 @@ class ProfiledStep:
         self.step, self.path, self.device = step, folder / "trace.json.gz", device
         self._first = min(WARMUP_STEPS, steps // 2)
         self._last = min(self._first + TRACED_STEPS, steps)
-        activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device.type == "cuda")
+        activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device.type == "cuda" else [])]
         self._profile = profile(activities=activities)
         self._seen = 0
         self._host_seconds = 0.0

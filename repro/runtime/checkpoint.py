@@ -28,8 +28,7 @@ def step_path(folder: Path, step: int) -> Path:
 
 def checkpoints(folder: Path) -> list[Path]:
     """Return the checkpoints of a run, oldest first; the final one is the last."""
-    steps = sorted(folder.glob("step_*.pt"))
-    return steps + [folder / FINAL] * (folder / FINAL).is_file()
+    return [*sorted(folder.glob("step_*.pt")), *folder.glob(FINAL)]
 
 
 def save(path: Path, payload: dict[str, Any]) -> None:
