@@ -10,7 +10,7 @@ import pytest
 
 from repro.config.compose import plan
 from repro.config.paths import shared_dir
-from repro.config.run import later_defaults, recipe_of
+from repro.config.run import later_defaults
 from repro.errors import InputError
 from repro.papers import load_recipe, load_table
 from repro.papers.claims import load_claims
@@ -51,7 +51,7 @@ def test_the_words_of_every_group_make_the_runs_it_asks_for():
     for group in claims.groups.values():
         words = [f"{key}={str(value).lower() if value is True else value}" for key, value in group.run.items()]
         (config,) = plan([*claims.words[group.recipe].split(), *words, "seed=1"]).runs
-        made = {**later_defaults(), **recipe_of(config.science())}
+        made = config.science.flat()
         wanted = {**later_defaults(), **load_recipe(group.recipe).fields, **group.run}
         assert {key: value for key, value in made.items() if wanted[key] != value} == {}
         assert config.model.label.split(" from ")[0].split()[0] in group.label

@@ -43,7 +43,7 @@ def test_a_record_is_read_with_its_types(tmp_path):
     assert (record.run_id, record.folder, record.seed) == (folder.name, folder, 3)
     assert (record.result.final.errors, record.result.final.top1_error) == (875, 8.75)
     assert record.science.optim.milestones == (32000, 48000)
-    assert record.fields["optim.milestones"] == [32000, 48000]
+    assert record.science.flat()["optim.milestones"] == [32000, 48000]
 
 
 def test_a_root_that_does_not_exist_and_an_unfinished_run_hold_nothing(tmp_path):

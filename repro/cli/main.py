@@ -255,7 +255,7 @@ def run_command(options: argparse.Namespace) -> int:
         try:
             return read_record(config.work_dir / "record.json")
         except InputError as error:
-            say(f"the record of {config.run_id} does not hold together: {error}")
+            say(f"the record of {config.run_id} is invalid: {error}")
             return None
 
     def finished(config: RunConfig) -> None:

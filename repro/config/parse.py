@@ -1,34 +1,55 @@
-"""Plain values, as configuration files hold them, to dataclasses: what does not fit exactly is refused."""
+"""Plain values of configuration files and JSON to dataclasses, and back."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import types
 import typing
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from repro.errors import InputError, nearest
 
 
+class Open:
+    """A dataclass that older and newer code write too: unknown keys are passed over, and a missing value that may be
+    None is None."""
+
+
 def build(kind: Any, values: Any, where: str = "") -> Any:
-    """Converts ``values`` to the dataclass ``kind``, refusing what does not fit exactly."""
+    """Convert ``values`` to the dataclass ``kind``, and refuse whatever does not fit exactly."""
     if not isinstance(values, dict):
         raise InputError(f"{where} must be a group of settings, not {values!r}")
-    hints = typing.get_type_hints(kind)
+    hints, is_open = _hints(kind), issubclass(kind, Open)
     prefix = f"{where}." if where else ""
     for name in values:
-        if name not in hints:
+        if name not in hints and not is_open:
             raise InputError(f"unknown key {prefix + str(name)!r}: {nearest(str(name), hints)}")
-    missing = [f.name for f in dataclasses.fields(kind) if f.name not in values and f.default is dataclasses.MISSING]
-    if missing:
-        raise InputError(f"{prefix + missing[0]} is missing")
-    return kind(**{name: convert(hints[name], value, prefix + name) for name, value in values.items()})
+    given = {name: convert(hints[name], value, prefix + name) for name, value in values.items() if name in hints}
+    for field in dataclasses.fields(kind):
+        if field.name not in given and field.default is dataclasses.MISSING:
+            if not is_open or type(None) not in typing.get_args(hints[field.name]):
+                raise InputError(f"{prefix + field.name} is missing")
+            given[field.name] = None
+    return kind(**given)
+
+
+def plain(value: Any) -> Any:
+    """Return JSON values, from which ``build`` makes the same dataclass; fields at their default are left out."""
+    if dataclasses.is_dataclass(value):
+        fields = [(field, getattr(value, field.name)) for field in dataclasses.fields(value)]
+        return {field.name: plain(part) for field, part in fields if part != field.default}
+    return [plain(part) for part in value] if isinstance(value, tuple) else value
+
+
+_hints = functools.cache(typing.get_type_hints)
 
 
 def convert(hint: Any, value: Any, where: str) -> Any:
-    """``value`` as the type ``hint``; ``where`` names the key in messages."""
+    """Convert ``value`` to the type ``hint``; ``where`` names the key in messages."""
     if dataclasses.is_dataclass(hint):
         return build(hint, value, where)
     origin, args = typing.get_origin(hint), typing.get_args(hint)
@@ -46,14 +67,14 @@ def convert(hint: Any, value: Any, where: str) -> Any:
         if not isinstance(value, (list, tuple)):
             raise InputError(f"{where}={value!r} must be a list, as in {where}=[1,2]")
         return tuple(convert(args[0], v, where) for v in value)
+    if origin is Mapping:
+        require(isinstance(value, dict), f"{where} must be a group, not {value!r}")
+        return value
     if hint is bool:
         require(isinstance(value, bool), f"{where}={value!r} must be true or false")
         return value
     if hint in (int, float):
-        number = not isinstance(value, bool) and isinstance(value, (int, float)) and math.isfinite(value)
-        whole = number and float(value).is_integer()
-        require(whole if hint is int else number, f"{where}={value!r} must be a {'whole ' * (hint is int)}number")
-        return hint(value)
+        return _number(hint, value, where)
     if hint is Path:
         require(isinstance(value, (str, Path)) and str(value) != "", f"{where}={value!r} must be a path")
         return Path(value).expanduser()
@@ -61,6 +82,21 @@ def convert(hint: Any, value: Any, where: str) -> Any:
     return value
 
 
+def _number(hint: Any, value: Any, where: str) -> Any:
+    try:
+        number = not isinstance(value, bool) and isinstance(value, (int, float)) and math.isfinite(value)
+    except OverflowError:
+        raise InputError(f"{where} is a number that is too large") from None
+    fits = number and (hint is float or float(value).is_integer())
+    require(fits, f"{where}={value!r} must be a {'whole number' if hint is int else 'number'}")
+    return hint(value)
+
+
 def require(condition: bool, sentence: str) -> None:
+    """Refuse the input with ``sentence`` unless ``condition`` holds.
+
+    Raises:
+        InputError: It does not.
+    """
     if not condition:
         raise InputError(sentence)

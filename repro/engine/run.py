@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import torch
 
@@ -15,7 +14,7 @@ from repro.engine.identity_construction import begin_constructed, kept_report
 from repro.engine.loop import Hooks, NotFiniteError, TrainState, train
 from repro.engine.prepared import Prepared, prepare
 from repro.engine.profiling import ProfiledStep
-from repro.engine.record import any_dirty, evaluator_of, measurements, part, provenance
+from repro.engine.record import evaluator_of, make_record, part
 from repro.engine.resume import claim_folder, last_good
 from repro.engine.step import build_step
 from repro.errors import InputError, RunError
@@ -23,6 +22,7 @@ from repro.evaluation.gradient_flow import measure_flow
 from repro.evaluation.layer_statistics import left_as_it_was, watched
 from repro.evaluation.predict import predict
 from repro.evaluation.single_crop import Evaluator, recompute_batch_norm
+from repro.results.record import RECORD, Record
 from repro.runtime import checkpoint, distributed
 from repro.runtime.provenance import now, write_json
 from repro.runtime.stop import Stopper
@@ -33,7 +33,7 @@ SHOWN_IMAGES = 128
 
 def run(
     config: RunConfig, dataset: Dataset, command: str, stopper: Stopper, say: Callable[[str], None]
-) -> dict[str, Any] | None:
+) -> Record | None:
     """Trains, evaluates and records one run; goes on from its last checkpoint where there is one.
 
     Every rank of the run calls it alike; the first alone reads and writes the run's folder.
@@ -54,7 +54,7 @@ def run(
     try:
         if config.model.constructed_from is not None and net.resumed is None:
 
-            def shallow_run(shallow: RunConfig) -> dict[str, Any] | None:
+            def shallow_run(shallow: RunConfig) -> Record | None:
                 return run(shallow, dataset, command, stopper, say)
 
             if begin_constructed(config, net.model, net.feed, net.images, shallow_run) is None:
@@ -73,15 +73,12 @@ def run(
 
     last = payload(net)
     distributed.on_first(lambda: checkpoint.save(config.work_dir / checkpoint.FINAL, last))
-    record = measurements(net, final) | provenance(net, command)
-    if config.model.constructed_from is not None:
-        record["construction"] = begun = kept_report(config)
-        trees = [record["provenance"]["dirty"], begun.get("from_dirty")]
-        record["provenance"]["dirty"] = any_dirty(trees)
+    begun = None if config.model.constructed_from is None else kept_report(config)
+    record = make_record(net, final, command, begun)
 
     def leave() -> None:
         write_curve(config.work_dir, net.state.curve)
-        write_json(config.work_dir / "record.json", record)
+        write_json(config.work_dir / RECORD, record.to_json())
 
     distributed.on_first(leave)
     return record

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from tabulate import tabulate
 
-from repro.config.run import RunConfig, later_defaults, recipe_of
+from repro.config.run import RunConfig
 from repro.report.summary import NONE, signed
 from repro.results.read import Record
 
@@ -92,7 +92,7 @@ def choices(runs: Sequence[RunConfig], records: Sequence[Record]) -> list[Choice
     recipes: dict[str, dict[str, Any]] = {}
     found: dict[str, Choice] = {"": Choice("")}
     for run in runs:
-        recipe = {**later_defaults(), **recipe_of(run.science())}
+        recipe = run.science.flat()
         switch = switched(recipe, recipes.setdefault(run.model.label, recipe))
         choice = found.setdefault(switch, Choice(switch))
         choice.runs.append(run)

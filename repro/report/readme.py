@@ -79,7 +79,7 @@ def _total(records: Sequence[Record]) -> str:
     """``3 runs, 7.2 device-hours of training and evaluation in all (AMD EPYC, 2 threads: 7.2).``"""
     hours: dict[str, float] = defaultdict(float)
     for record in records:
-        hours[machine(record, several=False)] += record.wall_seconds * record.execution.world_size / 3600
+        hours[machine(record, several=False)] += record.wall_seconds * record.carried.world_size / 3600
     parts = "; ".join(f"{name}: {spent:.1f}" for name, spent in hours.items())
     runs = f"{len(records)} run{'s' * (len(records) > 1)}"
     return f"{runs}, {sum(hours.values()):.1f} device-hours of training and evaluation in all ({parts})."
@@ -87,7 +87,7 @@ def _total(records: Sequence[Record]) -> str:
 
 def machine(record: Record, several: bool = True) -> str:
     """``8 x NVIDIA H200``; of a processor with the threads, which set its speed: ``AMD EPYC, 2 threads``."""
-    execution, name = record.execution, record.provenance.device
+    execution, name = record.carried, record.provenance.device
     if record.provenance.cuda is None and execution.threads is not None:
         name += f", {execution.threads} threads"
     if record.provenance.cuda is not None and execution.runs_per_gpu != 1:

@@ -20,6 +20,7 @@ from repro.report.html.page import grids, sentence
 from repro.report.readme import measured_table, nets_table
 from repro.report.tables import FORMATS, Grid, grid, table, table1
 from repro.results.ensembles import EnsembleReading, read_ensembles
+from repro.results.export import columns_table, sections
 from repro.results.read import Reading, read_records
 from repro.runtime.files import write_asked_for
 
@@ -77,15 +78,16 @@ class Evidence:
         Raises:
             InputError: There is no such section.
         """
-        sections: dict[str, Callable[[], str]] = {
+        made: dict[str, Callable[[], str]] = {
             **{f"table{number}": functools.partial(self._table, number) for number in table_numbers()},
             "verdicts": lambda: sentence(findings(self.check)) + "\n",
             "measured": lambda: measured_table(self.reading),
             "demo": lambda: nets_table(self.reading, DEMO),
+            **{f"columns-{name}": functools.partial(columns_table, name) for name in (*sections(), "curve")},
         }
-        if name not in sections:
-            raise InputError(f"unknown section {name!r} between marks: {nearest(name, sections)}")
-        return sections[name]()
+        if name not in made:
+            raise InputError(f"unknown section {name!r} between marks: {nearest(name, made)}")
+        return made[name]()
 
     def _table(self, number: int) -> str:
         return self.tables[number][1]["md"]

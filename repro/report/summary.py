@@ -65,7 +65,7 @@ class Summary:
         """One line a net: training error (running) and test error in percent, over its seeds."""
         groups: dict[tuple[str, str, str], list[Record]] = defaultdict(list)
         for record in records:
-            groups[record.key, record.label, str(record.fields)].append(record)
+            groups[record.key, record.label, str(record.science.flat())].append(record)
         split = " or ".join(dict.fromkeys(record.science.data.eval_split for record in records))
         varied = varied_fields([group[0] for group in groups.values()])
         best = ", best epoch" if self.protocol == "common" else ""
@@ -115,7 +115,7 @@ def varied_fields(records: Sequence[Record]) -> dict[str, str]:
 def told_fields(record: Record) -> dict[str, Any]:
     """Return the science fields that the label leaves open; a group of batch norm as large as the batch is ``batch``,
     since it follows from another field."""
-    fields = {name: value for name, value in record.fields.items() if name not in IN_LABEL}
+    fields = {name: value for name, value in record.science.flat().items() if name not in IN_LABEL}
     whole = fields["model.bn_group_size"] == fields["optim.batch_size"]
     return fields | ({"model.bn_group_size": "batch"} if whole else {})
 

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from repro.errors import InputError
-from repro.results.read import Record, read_record
+from repro.results.read import read_record
+from repro.results.record import RECORD, Record
 
-CURVE, RECORD = "curve.csv", "record.json"
+CURVE = "curve.csv"
 
 
 def is_same(one: Record, other: Record) -> bool:
@@ -58,7 +59,7 @@ def beside_published(records: Sequence[Record], published: Path) -> str:
 
 def machine(record: Record) -> str:
     """Name what a run was trained on: ``AMD EPYC, 2 threads``."""
-    device, carried = record.provenance.device, record.execution
+    device, carried = record.provenance.device, record.carried
     parts = [device if carried.world_size == 1 else f"{carried.world_size} x {device}"]
     if carried.threads is not None and record.provenance.cuda is None:
         parts.append(f"{carried.threads} thread{'' if carried.threads == 1 else 's'}")

@@ -1,4 +1,4 @@
-"""Records of ensembles: the mean scores of several finished runs on the same images. Read without torch."""
+"""Records of ensembles, read without torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from pathlib import Path
 
 from repro.config.parse import build, require
 from repro.errors import InputError, RunError
-from repro.results.read import PLAIN_NAME, LeftOut
+from repro.results.read import LeftOut, read_values
+from repro.results.record import PLAIN_NAME
 from repro.runtime.files import replacing
 
 SCHEMA = 1
@@ -54,14 +55,14 @@ class Ensemble:
 
 @dataclass(frozen=True)
 class EnsembleReading:
-    """All ensembles that hold together, and the ones that do not."""
+    """All valid ensembles, and the invalid ones."""
 
     ensembles: tuple[Ensemble, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
 
 
 def ensemble_id(members: Sequence[Member]) -> str:
-    """The same nets on the same views have the same id, in whatever order they are named."""
+    """Return the id of the same nets on the same views, in whatever order they are named."""
     parts = sorted([member.run_id, member.fingerprint, member.view, member.weights] for member in members)
     digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:8]
     views = "-".join(sorted({member.view for member in members}))
@@ -69,7 +70,7 @@ def ensemble_id(members: Sequence[Member]) -> str:
 
 
 def read_ensembles(roots: Iterable[Path]) -> EnsembleReading:
-    """Reads ``<root>/ensembles/<id>/ensemble.json`` under every root; one that lies in two roots counts once.
+    """Read ``<root>/ensembles/<id>/ensemble.json`` under every root; one that lies in two roots counts once.
 
     A root that does not exist holds nothing.
     """
@@ -94,24 +95,12 @@ def read_ensembles(roots: Iterable[Path]) -> EnsembleReading:
 
 
 def read_ensemble(file: Path) -> Ensemble:
-    """An ensemble, checked.
+    """Read and check an ensemble.
 
     Raises:
-        InputError: It cannot be read, or its parts do not hold together; the sentence says which.
+        InputError: It cannot be read or is invalid; the sentence says why.
     """
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{FILE} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{FILE} is not JSON: {error}") from None
-    require(isinstance(values, dict), f"{FILE} is not a JSON object")
-    schema = values.pop("schema", None)
-    require(schema == SCHEMA, f"schema={schema!r} is not {SCHEMA}, the one that is read")
-    try:
-        ensemble: Ensemble = build(Ensemble, values)
-    except OverflowError:
-        raise InputError(f"{FILE} holds a number that is too large") from None
+    ensemble: Ensemble = build(Ensemble, read_values(file, SCHEMA))
     _check(ensemble, file.parent.name)
     return ensemble
 

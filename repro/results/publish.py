@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from repro.errors import InputError, RunError, nearest
-from repro.results.compare import CURVE, RECORD, is_same
-from repro.results.read import Record, read_curve, read_record
+from repro.results.compare import CURVE, is_same
+from repro.results.read import read_curve, read_record
+from repro.results.record import RECORD, Record
 from repro.runtime.files import replacing
 
 FILES = (CURVE, RECORD)

@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 
 from repro.config.paths import shared_dir
-from repro.config.run import later_defaults
-from repro.results.read import Record
+from repro.config.science import later_defaults
+from repro.results.record import Record
 
 GROUPS = ("model", "data", "optim", "eval")
 """The science of a configuration; the rest of a file is execution and text."""
@@ -51,12 +51,13 @@ def label(record: Record, recipe: Mapping[str, Any], run: Mapping[str, Any], exp
     """
     data, fitted = record.science.data.name, fitted_experiments(record.scale)
     home = next((exp for exp in fitted if exp in experiments), "")
+    fields = record.science.flat()
     words = ["custom" if record.scale == "paper" else record.scale]
     words += [f"data={data}"] if data != recipe["data.name"] else []
     found = []
     for exp in (home, *(other for other in fitted if other != home)):
         wanted = {**own_recipe(recipe, record.scale, data, exp), **run}
-        changed = [f"{key}={_word(value)}" for key, value in record.fields.items() if wanted.get(key, ...) != value]
+        changed = [f"{key}={_word(value)}" for key, value in fields.items() if wanted.get(key, ...) != value]
         found.append([*([f"exp={exp}"] if exp and exp != home else []), *changed])
     return ", ".join([*words, *min(found, key=len)])
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from repro.config.execution import PROTOCOLS
 from repro.config.parse import require
-from repro.config.run import later_defaults
+from repro.config.science import later_defaults
 from repro.errors import nearest
-from repro.results.read import Record, ViewResult
+from repro.results.record import Record, ViewResult
 from repro.results.scales import label, scale_of
 
 
@@ -46,9 +46,9 @@ class Selection:
 
 
 def departures(record: Record, recipe: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
-    """The science fields of ``record`` that differ from the recipe with ``run`` set on top, flat."""
+    """Return the science fields of ``record`` that differ from the recipe with ``run`` set on top, flat."""
     wanted = {**later_defaults(), **recipe, **run}
-    return {key: value for key, value in record.fields.items() if key not in wanted or value != wanted[key]}
+    return {key: value for key, value in record.science.flat().items() if key not in wanted or value != wanted[key]}
 
 
 def scale_label(
@@ -175,5 +175,5 @@ APART: Mapping[str, Any] = {"model.constructed_from": None, "eval.gradient_flow"
 
 
 def _matches(record: Record, run: Mapping[str, Any]) -> bool:
-    fields = record.fields
+    fields = record.science.flat()
     return all(key in fields and fields[key] == value for key, value in {**APART, **run}.items())

@@ -25,7 +25,6 @@ from repro.config.paths import PACKAGE, in_checkout
 from repro.errors import InputError, RunError
 from repro.runtime.files import replacing
 
-SCHEMA = 1
 PROGRESS = "progress.json"
 CURVE_COLUMNS = ("step", "epoch", "lr", "train_loss", "train_error", "eval_loss", "eval_error")
 

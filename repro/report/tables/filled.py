@@ -210,7 +210,7 @@ def _ensemble_line(
 ) -> EnsembleLine:
     ids = {member.run_id for member in ensemble.members}
     members = [record for record in records if record.run_id in ids]
-    nets = [{name: r.fields[name] for name in ("model.depth", "model.shortcut")} for r in members]
+    nets = [{"model.depth": r.science.model.depth, "model.shortcut": r.science.model.shortcut} for r in members]
     follows = len(members) == len(ids) and not any(
         record.provenance.dirty or departures(record, recipe, net) for record, net in zip(members, nets, strict=True)
     )
