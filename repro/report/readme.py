@@ -9,7 +9,7 @@ from tabulate import tabulate
 
 from repro.report.html.runs import departing, group_anchor, order, recipes, show
 from repro.report.summary import Published, signed, spread
-from repro.report.tables.grid import NOT_RUN
+from repro.report.tables.frame import NOT_RUN
 from repro.results.read import Reading, Record
 from repro.results.select import summarize
 from repro.runtime.progress import duration

@@ -18,7 +18,7 @@ from repro.report.html.claims import findings
 from repro.report.html.figures import drawings, shown_figures
 from repro.report.html.page import grids, sentence
 from repro.report.readme import measured_table, nets_table
-from repro.report.tables import FORMATS, Grid, grid, table, table1
+from repro.report.tables import FORMATS, Frame, table, table1, to_markdown
 from repro.results.ensembles import EnsembleReading, read_ensembles
 from repro.results.export import columns_table, sections
 from repro.results.read import Reading, read_records
@@ -48,24 +48,20 @@ class Evidence:
         return check(self.reading)
 
     @functools.cached_property
-    def tables(self) -> dict[int, tuple[Grid, dict[str, str]]]:
-        """By number, the table's cells and its text in every format."""
-        made: dict[int, tuple[Grid, dict[str, str]]] = {}
-        for number in table_numbers():
-            if number == table1.NUMBER:
-                counted = table1.architecture()
-                texts = {form: write(counted) for form, write in table1.FORMATS.items()}
-                made[number] = table1.grid(counted), texts
-            else:
-                filled = table(number, self.reading, ensembles=self.ensembles)
-                made[number] = grid(filled), {form: write(filled) for form, write in FORMATS.items()}
-        return made
+    def tables(self) -> dict[int, Frame]:
+        """All tables by number; Table 1 is counted."""
+        return {
+            number: table1.architecture()
+            if number == table1.NUMBER
+            else table(number, self.reading, ensembles=self.ensembles)
+            for number in table_numbers()
+        }
 
     def page(self, pictures: bool = True) -> str:
         return page(
             self.reading,
             Contents(
-                grids({number: cells for number, (cells, _) in self.tables.items()}),
+                grids(self.tables),
                 drawings(self.reading, pictures),
                 findings(self.check),
                 [(problem.name, problem.reason) for problem in self.check.problems],
@@ -90,7 +86,7 @@ class Evidence:
         return made[name]()
 
     def _table(self, number: int) -> str:
-        return self.tables[number][1]["md"]
+        return to_markdown(self.tables[number])
 
 
 def read_evidence(results: Path) -> Evidence:
@@ -145,8 +141,8 @@ def texts(evidence: Evidence, parts: Sequence[str], pictures: bool = True) -> di
     """Every text file of the ``parts`` by its name under the results folder, but for the figures' own."""
     made: dict[str, str] = {}
     if "tables" in parts:
-        for number, (_, formats) in evidence.tables.items():
-            made |= {f"tables/table{number}.{form}": text for form, text in formats.items()}
+        for number, frame in evidence.tables.items():
+            made |= {f"tables/table{number}.{form}": text_of(frame) for form, text_of in FORMATS.items()}
         made[CLAIMS] = claims_to_markdown(evidence.check)
     if "report" in parts:
         made[REPORT] = evidence.page(pictures)
