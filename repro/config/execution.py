@@ -1,4 +1,4 @@
-"""How a run is carried out: device, threads, parallel runs, Slurm. Nothing here moves a number beyond rounding."""
+"""The execution of a run: device, threads, parallel runs, Slurm."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PROTOCOLS = {"paper": "final", "common": "best"}
 
 @dataclass(frozen=True)
 class SlurmConfig:
-    """What a Slurm job asks for (``execution=slurm``); null leaves a choice to the cluster."""
+    """The requests of a Slurm job (``execution=slurm``); null leaves a choice to the cluster."""
 
     partition: str | None
     account: str | None
@@ -68,7 +68,7 @@ class SlurmConfig:
 
 @dataclass(frozen=True)
 class ExecutionConfig:
-    """How the run is carried out. Nothing here may move a reported number beyond rounding."""
+    """Settings that move no reported number beyond rounding."""
 
     device: Literal["auto", "cpu", "cuda", "mps"]
     threads: int | None

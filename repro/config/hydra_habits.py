@@ -1,4 +1,4 @@
-"""Words of Hydra's own applications, and what takes their place here."""
+"""Words of Hydra's own applications, and their replacements."""
 
 from __future__ import annotations
 

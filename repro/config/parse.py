@@ -1,4 +1,4 @@
-"""Plain values of configuration files and JSON to dataclasses, and back."""
+"""Plain values to dataclasses, and back."""
 
 from __future__ import annotations
 
@@ -19,16 +19,23 @@ class Open:
     None is None."""
 
 
-def build(kind: Any, values: Any, where: str = "") -> Any:
-    """Convert ``values`` to the dataclass ``kind``, and refuse whatever does not fit exactly."""
+def build(kind: Any, values: Any, where: str = "", **parsed: Any) -> Any:
+    """Convert ``values`` to the dataclass ``kind``, and refuse whatever does not fit exactly.
+
+    Args:
+        where: Names the group in messages.
+        parsed: Fields that are converted already, and no keys of ``values``.
+    """
     if not isinstance(values, dict):
         raise InputError(f"{where} must be a group of settings, not {values!r}")
     hints, is_open = _hints(kind), issubclass(kind, Open)
     prefix = f"{where}." if where else ""
     for name in values:
-        if name not in hints and not is_open:
-            raise InputError(f"unknown key {prefix + str(name)!r}: {nearest(str(name), hints)}")
+        if (name not in hints or name in parsed) and not is_open:
+            known = [hint for hint in hints if hint not in parsed]
+            raise InputError(f"unknown key {prefix + str(name)!r}: {nearest(str(name), known)}")
     given = {name: convert(hints[name], value, prefix + name) for name, value in values.items() if name in hints}
+    given |= parsed
     for field in dataclasses.fields(kind):
         if field.name not in given and field.default is dataclasses.MISSING:
             if not is_open or type(None) not in typing.get_args(hints[field.name]):

@@ -1,4 +1,4 @@
-"""One run as frozen data: its science, its execution and its folders.
+"""One run as frozen data.
 
 Devices, threads, logging and paths are execution and move no number. The defaults live in ``conf/``, which only
 ``repro.config.compose`` reads; a worker gets this.
@@ -42,7 +42,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Paths:
-    """Where data is read, heavy output is written (git-ignored) and published evidence lies."""
+    """Folders of the data, of heavy output (git-ignored) and of published evidence."""
 
     data: Path
     work: Path

@@ -1,4 +1,4 @@
-"""The science of a run: every setting that can move a number.
+"""Every setting that can move a number.
 
 A field that is added later carries a default, the behaviour before it: at that default it is left out of the
 fingerprint, so that the records made before it stand. The text beside a field is its meaning in docs/export.md.
@@ -49,7 +49,7 @@ class ModelConfig:
 
     @property
     def bottleneck(self) -> bool:
-        """Whether blocks have three layers (Table 1: the ImageNet nets from 50 layers on)."""
+        """True where blocks have three layers (Table 1: the ImageNet nets from 50 layers on)."""
         return self.name == "imagenet_resnet" and self.depth >= 50
 
     @property
@@ -115,12 +115,12 @@ class DataConfig:
 
     @property
     def num_classes(self) -> int:
-        """Of the whole set; a partial folder may have fewer."""
+        """Classes of the whole set; a partial folder may have fewer."""
         return {"imagenet": 1000, "tiny_imagenet": 200}.get(self.name, 10)
 
     @property
     def photos(self) -> bool:
-        """Whether images are files of their own sizes, decoded as they are needed."""
+        """True where images are files of their own sizes, decoded as they are needed."""
         return self.name in ("imagenet", "tiny_imagenet")
 
     @property

@@ -1,4 +1,4 @@
-"""The record of a finished run, built from its final net."""
+"""A finished run, measured and recorded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The paper's claims: what each says and the comparisons that decide it, or why no run of ours can."""
+"""The paper's claims and the comparisons that decide them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from repro.config.parse import build, require
 from repro.errors import InputError, nearest
 from repro.papers.recipes import load_recipe
 from repro.papers.tables import Published
-from repro.papers.toml_files import Run, fill, flat_fields, read_toml
+from repro.papers.toml_files import Run, flat_fields, read_toml
 
 Metric = Literal[
     "top1_error",
@@ -58,7 +58,7 @@ NEEDS: dict[str, tuple[tuple[str, ...], ...]] = {
     "count": (),
     "value": (("published",), ("margin",)),
 }
-"""What a test must be given besides its groups: one of each of these sets of keys."""
+"""The keys that a test needs besides its groups: one of each of these sets."""
 
 SIZES = ("effect", "smallest", "by", "step", "margin")
 """Differences in the unit of the metric, above 0 where the claim is right."""
@@ -167,7 +167,8 @@ class Claims:
     claims: tuple[Claim, ...]
 
     def claim(self, id: str) -> Claim:
-        """
+        """Return a claim by its id.
+
         Raises:
             InputError: There is no such claim.
         """
@@ -177,7 +178,7 @@ class Claims:
         raise InputError(f"unknown claim {id!r}: {nearest(id, [claim.id for claim in self.claims])}")
 
     def smallest(self, c: Comparison) -> float:
-        """The size that an effect must have to be the paper's; 0 where only the contrary refutes the claim."""
+        """Return the size that an effect must have to be the paper's; 0 where only the contrary refutes the claim."""
         given = c.by if c.by is not None else c.smallest
         return given if given is not None else (c.effect or 0.0) / self.effect_divisor
 
@@ -187,7 +188,7 @@ class Claims:
 
 
 def load_claims() -> Claims:
-    """``experiments/claims.toml``.
+    """Read and check ``experiments/claims.toml``.
 
     Raises:
         InputError: It does not fit.
@@ -198,7 +199,7 @@ def load_claims() -> Claims:
         claims = tuple(_claim(claim) for claim in values.pop("claims", []))
         words = {name: _words(values.pop(name, {}), name) for name in ("words", "proxy_words")}
         recipes = {name: load_recipe(name).fields for name in words["words"]}
-        loaded: Claims = fill(Claims, values, groups=groups, claims=claims, recipes=recipes, **words)
+        loaded: Claims = build(Claims, values, groups=groups, claims=claims, recipes=recipes, **words)
         _check(loaded)
     except InputError as error:
         raise InputError(f"experiments/claims.toml: {error}") from None
@@ -213,7 +214,7 @@ def _words(values: dict[str, Any], name: str) -> dict[str, str]:
 
 def _group(name: str, values: dict[str, Any]) -> Group:
     run = flat_fields(values.pop("run", {}), f"groups.{name}: run")
-    group: Group = fill(Group, values, name=name, run=run)
+    group: Group = build(Group, values, name=name, run=run)
     require(group.seeds >= 2, f"groups.{name}: seeds={group.seeds} must be at least 2, since one run has no spread")
     return group
 
@@ -222,7 +223,7 @@ def _claim(values: dict[str, Any]) -> Claim:
     where = str(values.get("id"))
     try:
         comparisons = tuple(_comparison(comparison) for comparison in values.pop("comparisons", []))
-        claim: Claim = fill(Claim, values, comparisons=comparisons)
+        claim: Claim = build(Claim, values, comparisons=comparisons)
         decisive = any(comparison.decides for comparison in comparisons)
         require(decisive != bool(claim.undecidable), "a claim has comparisons that decide it, or is undecidable")
     except InputError as error:
@@ -234,7 +235,7 @@ def _comparison(values: dict[str, Any]) -> Comparison:
     published = values.pop("published", None)
     if published is not None:
         published = build(Published, published, "published")
-    comparison: Comparison = fill(Comparison, values, published=published)
+    comparison: Comparison = build(Comparison, values, published=published)
     _check_comparison(comparison)
     return comparison
 

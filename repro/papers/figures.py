@@ -1,14 +1,14 @@
-"""The figures, as data: the paper's numbered ones with their axes and lines, and named ones of what it only tells."""
+"""The paper's figures, and named ones of its text."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from repro.config.parse import require
+from repro.config.parse import build, require
 from repro.config.paths import shared_dir
 from repro.errors import InputError, nearest
-from repro.papers.toml_files import Run, fill, flat_fields, numbers, read_toml
+from repro.papers.toml_files import Run, flat_fields, numbers, read_toml
 
 Dash = Literal["solid", "dashed", "dotted"]
 Place = Literal["first", "middle", "last"]
@@ -66,11 +66,11 @@ class Panel:
     y_scale: Literal["linear", "log"] = "linear"
     x_part: float = 1.0
     heading: bool = True
-    """Whether the title is printed above the axes: not where the axis itself says it."""
+    """Print the title above the axes: not where the axis itself says it."""
 
     @property
     def over_steps(self) -> bool:
-        """Whether the x axis counts training steps, rather than layers."""
+        """True where the x axis counts training steps, rather than layers."""
         return self.shows in ("curves", "flow_by_step")
 
 
@@ -93,18 +93,18 @@ class PaperFigure:
 
 
 def figure_numbers() -> list[int]:
-    """The numbers of the published figures that there is data for."""
+    """List the numbers of the published figures that there is data for."""
     return numbers("figure")
 
 
 def figure_names() -> list[str]:
-    """All figures that there is data for: the paper's numbers, then the names of the others."""
+    """List all figures that there is data for: the paper's numbers, then the names of the others."""
     named = sorted(file.stem.removeprefix("figure_") for file in shared_dir("experiments").glob("figure_*.toml"))
     return [*map(str, figure_numbers()), *named]
 
 
 def load_figure(name: int | str) -> PaperFigure:
-    """The figure with the paper's number, or with the name, ``name``.
+    """Return the figure with the paper's number, or the name, ``name``.
 
     Raises:
         InputError: There is no such figure, or its file does not fit.
@@ -115,7 +115,7 @@ def load_figure(name: int | str) -> PaperFigure:
     values = read_toml(file)
     try:
         panels = tuple(_panel(panel) for panel in values.pop("panels", []))
-        figure: PaperFigure = fill(PaperFigure, values, name=name, panels=panels)
+        figure: PaperFigure = build(PaperFigure, values, name=name, panels=panels)
         number = int(name) if name.isdigit() else None
         require(figure.number == number, f"number={figure.number} is not the number in the file's name")
         _check(figure)
@@ -126,10 +126,10 @@ def load_figure(name: int | str) -> PaperFigure:
 
 def _panel(values: dict[str, Any]) -> Panel:
     curves = tuple(
-        fill(Curve, curve, run=flat_fields(curve.pop("run", {}), f"{curve.get('label')}: run"))
+        build(Curve, curve, run=flat_fields(curve.pop("run", {}), f"{curve.get('label')}: run"))
         for curve in values.pop("curves", [])
     )
-    panel: Panel = fill(Panel, values, curves=curves)
+    panel: Panel = build(Panel, values, curves=curves)
     return panel
 
 

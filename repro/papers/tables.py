@@ -1,4 +1,4 @@
-"""The published tables: rows with their values, cited or the authors' own, and how a row can be had here."""
+"""The published tables."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from repro.config.parse import build, convert, require
 from repro.errors import InputError
-from repro.papers.toml_files import Run, fill, flat_fields, numbers, read_toml, require_known
+from repro.papers.toml_files import Run, flat_fields, numbers, read_toml
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Published:
 
     @property
     def aggregate(self) -> str:
-        """How the paper aggregated its headline value: ``single``, ``best of 5`` or ``mean of 5``."""
+        """The paper's aggregate behind its headline value: ``single``, ``best of 5`` or ``mean of 5``."""
         if self.single is not None:
             return "single"
         return f"{'mean' if self.best is None else 'best'} of {self.runs}"
@@ -84,29 +84,31 @@ class PaperTable:
 
     @property
     def runnable(self) -> bool:
-        """Whether runs can fill any of its rows."""
+        """True where runs can fill any of its rows."""
         return any(row.run is not None for row in self.rows)
 
 
 def table_numbers() -> list[int]:
-    """The numbers of the published tables that there is data for."""
+    """List the numbers of the published tables that there is data for."""
     return numbers("table")
 
 
 def load_table(number: int) -> PaperTable:
-    """Table ``number`` of the paper.
+    """Return table ``number`` of the paper.
 
     Raises:
         InputError: There is no such table, or its file does not fit.
     """
-    require_known("table", number)
+    known = numbers("table")
+    made = ", ".join(map(str, known)) or "none"
+    require(number in known, f"there is no table {number} here; tables that can be made: {made}")
     values = read_toml(f"table{number}")
     try:
         given = _words(values.pop("labels", {}), "labels")
         labels = {str(metric): given.pop(str(metric), str(metric)) for metric in values.get("metrics", [])}
         require(not given, f"labels names what is no metric: {', '.join(given)}")
         rows = tuple(_row(row, values) for row in values.pop("rows", []))
-        table: PaperTable = fill(PaperTable, values, rows=rows, labels=labels)
+        table: PaperTable = build(PaperTable, values, rows=rows, labels=labels)
         require(table.number == number, f"number={table.number} is not the number in the file's name")
         for row in rows:
             _check(table, row)
@@ -134,7 +136,7 @@ def _check(table: PaperTable, row: PaperRow) -> None:
 
 
 def _row(values: dict[str, Any], table: dict[str, Any]) -> PaperRow:
-    """A row from its part of the file, with what the table says for all its rows where the row says nothing."""
+    """Build a row from its part of the file, with what the table says for all its rows where the row says nothing."""
     where = str(values.get("label"))
     run, net, paper = values.pop("run", None), values.pop("net", None), values.pop("paper", {})
     require(isinstance(paper, dict), f"{where}: paper must give a value for each metric")
@@ -147,12 +149,12 @@ def _row(values: dict[str, Any], table: dict[str, Any]) -> PaperRow:
     inherited += ["experiment"] * (run is not None)
     inherited += ["not_attempted"] * (run is None and net is None and not values.get("cited"))
     given = {name: table[name] for name in inherited if name in table}
-    row: PaperRow = fill(PaperRow, {**given, **values}, paper=published, run=run, net=net, stages=stages)
+    row: PaperRow = build(PaperRow, {**given, **values}, paper=published, run=run, net=net, stages=stages)
     return row
 
 
 def _published(value: Any, where: str) -> Published:
-    """A plain number is a value printed alone."""
+    """Convert a published value; a plain number is printed alone."""
     values = value if isinstance(value, dict) else {"single": value}
     published: Published = build(Published, values, where)
     return published

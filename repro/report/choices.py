@@ -12,7 +12,7 @@ from typing import Any, Literal
 from tabulate import tabulate
 
 from repro.config.run import RunConfig
-from repro.report.summary import NONE, signed
+from repro.report.tables.frame import NOT_RUN, signed
 from repro.results.read import Record
 
 EXPERIMENT = "cifar_open_choices"
@@ -137,7 +137,7 @@ def _cells(choice: Choice, usual: Choice) -> list[str]:
     for question in QUESTIONS:
         difference = choice.difference(question)
         mark = " turned" if choice.turns(question, usual) else ""
-        cells.append(NONE if difference is None else f"{difference}{mark}")
+        cells.append(NOT_RUN if difference is None else f"{difference}{mark}")
     return cells
 
 

@@ -1,4 +1,4 @@
-"""Writes everything that is generated from the committed records, and checks what is there against them."""
+"""Everything that is generated from the committed records."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ DEMO = "cifar_residual_vs_plain"
 """The experiment of ``make demo``, at its scale."""
 CLAIMS = "claims.md"
 GENERATED = ("tables/table*", "figures/figure*")
-"""What lies there and comes from no record is out of date."""
+"""A file there that comes from no record is out of date."""
 SECTION = re.compile(r"(<!-- repro:begin (\S+) -->\n)(.*?)(<!-- repro:end \2 -->)", re.DOTALL)
 DRAWN = re.compile(r'<figure class="drawn.*?</figure>', re.DOTALL)
 
@@ -69,7 +69,7 @@ class Evidence:
         )
 
     def section(self, name: str) -> str:
-        """What stands between the marks of a page.
+        """Return the text between the marks of a page.
 
         Raises:
             InputError: There is no such section.
@@ -90,12 +90,12 @@ class Evidence:
 
 
 def read_evidence(results: Path) -> Evidence:
-    """What is committed under ``results``: nothing else is ever rendered."""
+    """Read what is committed under ``results``: nothing else is ever rendered."""
     return Evidence(read_records([results / "runs"]), read_ensembles([results]))
 
 
 def render(evidence: Evidence, results: Path, parts: Sequence[str] = PARTS, pages: Sequence[Path] = ()) -> list[Path]:
-    """Writes the ``parts`` under ``results``, and with the tables the marked sections of ``pages``; returns the files.
+    """Write the ``parts`` under ``results``, and with the tables the marked sections of ``pages``; returns the files.
 
     Raises:
         InputError: A page has an unknown section, or something cannot be written.
@@ -115,7 +115,7 @@ def render(evidence: Evidence, results: Path, parts: Sequence[str] = PARTS, page
 
 
 def verify(evidence: Evidence, results: Path, pages: Sequence[Path] = ()) -> list[str]:
-    """One sentence for each thing that is not what the records give; text and plotted numbers count, not pixels."""
+    """Return one sentence for each thing that is not what the records give; pixels are not compared."""
     expected = texts(evidence, PARTS, pictures=False)
     figures = [file_name(name, scale) for name, scale in shown_figures(evidence.reading)]
     for (name, scale), file in zip(shown_figures(evidence.reading), figures, strict=True):
@@ -138,7 +138,7 @@ def verify(evidence: Evidence, results: Path, pages: Sequence[Path] = ()) -> lis
 
 
 def texts(evidence: Evidence, parts: Sequence[str], pictures: bool = True) -> dict[str, str]:
-    """Every text file of the ``parts`` by its name under the results folder, but for the figures' own."""
+    """Return every text file of the ``parts`` by its name under the results folder, but for the figures' own."""
     made: dict[str, str] = {}
     if "tables" in parts:
         for number, frame in evidence.tables.items():
@@ -150,22 +150,22 @@ def texts(evidence: Evidence, parts: Sequence[str], pictures: bool = True) -> di
 
 
 def pages_of(root: Path) -> list[Path]:
-    """The pages of a checkout that may have marked sections."""
+    """List the pages of a checkout that may have marked sections."""
     return [root / "README.md", *sorted((root / "docs").glob("*.md"))]
 
 
 def filled(evidence: Evidence, text: str) -> str:
-    """A page with what stands between its marks, ``<!-- repro:begin table6 -->`` and its end, made anew."""
+    """Make anew what stands between the marks of a page, ``<!-- repro:begin table6 -->`` and its end."""
     return SECTION.sub(lambda match: f"{match[1]}{evidence.section(match[2])}{match[4]}", text)
 
 
 def without_pictures(text: str | None) -> str | None:
-    """A report without the pictures in it, whose drawing another version of a library may do otherwise."""
+    """Drop the pictures of a report, whose drawing another version of a library may do otherwise."""
     return DRAWN.sub("", text) if text else text
 
 
 def difference(name: str, found: str | None, expected: str | None) -> list[str]:
-    """Nothing, or one sentence that names the first line that is not as expected."""
+    """Return nothing, or one sentence that names the first line that is not as expected."""
     if found == expected:
         return []
     if found is None:
@@ -176,7 +176,7 @@ def difference(name: str, found: str | None, expected: str | None) -> list[str]:
 
 
 def brief(line: str, other: str) -> str:
-    """The part of a line around where it leaves the other one."""
+    """Return the part of a line around where it leaves the other one."""
     start = next((i for i, (a, b) in enumerate(zip(line, other, strict=False)) if a != b), min(len(line), len(other)))
     first = max(0, start - 30)
     return repr(("…" if first else "") + line[first : start + 40] + ("…" if len(line) > start + 40 else ""))

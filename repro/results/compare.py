@@ -1,4 +1,4 @@
-"""Finished runs beside their published records: equal to the bit, or not."""
+"""Finished runs beside their published records."""
 
 from __future__ import annotations
 
@@ -58,9 +58,6 @@ def beside_published(records: Sequence[Record], published: Path) -> str:
 
 
 def machine(record: Record) -> str:
-    """Name what a run was trained on: ``AMD EPYC, 2 threads``."""
-    device, carried = record.provenance.device, record.carried
-    parts = [device if carried.world_size == 1 else f"{carried.world_size} x {device}"]
-    if carried.threads is not None and record.provenance.cuda is None:
-        parts.append(f"{carried.threads} thread{'' if carried.threads == 1 else 's'}")
-    return ", ".join(parts)
+    """Name all devices that a run was trained on."""
+    count = record.carried.world_size
+    return record.machine if count == 1 else f"{count} x {record.machine}"

@@ -1,4 +1,4 @@
-"""All runs as one tidy table, one row a run or one row an evaluation."""
+"""All runs as one tidy table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Copies what a finished run measured from the work folder to the committed results."""
+"""Finished runs copied to the committed results."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FILES = (CURVE, RECORD)
 
 @dataclass(frozen=True)
 class Publication:
-    """What a command will publish: ``new`` runs are copied, ``equal`` ones are there already, to the bit."""
+    """The runs of a command: ``new`` ones are copied, ``equal`` ones are published already, to the bit."""
 
     new: tuple[Record, ...]
     equal: tuple[Record, ...]

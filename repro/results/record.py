@@ -1,4 +1,4 @@
-"""The record of a finished run, as it is written and read.
+"""The record of a finished run.
 
 Fields stand in the order of the file. The text beside a field is its meaning in docs/export.md; one without is no
 column of ``repro export``. A value that older code did not write has a default, at which it is left out of the file.
@@ -207,9 +207,17 @@ class Record(Open):
 
     @functools.cached_property
     def carried(self) -> Carried:
-        """How the run was carried out, as far as commands read it."""
+        """The part of ``execution`` that commands read."""
         carried: Carried = build(Carried, self.execution, "execution")
         return carried
+
+    @property
+    def machine(self) -> str:
+        """The device; of a processor with the threads, which set its speed: ``AMD EPYC, 2 threads``."""
+        device, threads = self.provenance.device, self.carried.threads
+        if threads is None or self.provenance.cuda is not None:
+            return device
+        return f"{device}, {threads} thread{'' if threads == 1 else 's'}"
 
     def check(self) -> None:
         """Refuse a record whose parts contradict each other.

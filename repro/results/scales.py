@@ -1,4 +1,4 @@
-"""What each scale of conf/ makes of a recipe, read without Hydra."""
+"""Recipes as each scale of conf/ changes them."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ def label(record: Record, recipe: Mapping[str, Any], run: Mapping[str, Any], exp
 
 
 def scale_of(name: str) -> str:
-    """The scale of a column: its first word."""
+    """Return the scale of a column: its first word."""
     return name.partition(", ")[0]
 
 
 def _word(value: object) -> str:
-    """``value`` as it is written on the command line."""
+    """Write ``value`` as on the command line."""
     if isinstance(value, list):
         return f"[{','.join(map(str, value))}]"
     if value is None:

@@ -1,4 +1,4 @@
-"""A published table with what was measured beside it: paper and records in, text out."""
+"""Published tables with what was measured beside them."""
 
 from repro.report.tables.filled import size_of, table
 from repro.report.tables.frame import FORMATS, Cell, Frame, to_csv, to_latex, to_markdown

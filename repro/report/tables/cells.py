@@ -1,4 +1,4 @@
-"""The rows of a table, as cells for people and as values for programs."""
+"""Rows as cells for people and values for programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A published table filled from records: like beside like, proxies apart."""
+"""Published tables filled from records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A table as columns of text, and as Markdown, LaTeX or CSV."""
+"""A table as Markdown, LaTeX or CSV."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Table 1, counted on the ImageNet nets as they are built.
+"""Table 1, counted on the nets as they are built.
 
 Nothing is a copy of the architecture: layers are read off the modules, sizes off a forward pass without numbers.
 """
