@@ -1,7 +1,7 @@
 """From words on the command line to runs.
 
-The only module that knows Hydra. The whole sweep is expanded and checked before anything starts: a mistyped key, a
-wrong type or an impossible depth is one clear sentence. Words mean what Hydra users expect: ``model.depth=20,56 seed=range(3)``.
+The only module that knows Hydra. The whole sweep is checked before anything starts: a mistyped key, a wrong type or an
+impossible depth is one clear sentence. Words mean what Hydra users expect: ``model.depth=20,56 seed=range(3)``.
 """
 
 from __future__ import annotations

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-import types
 import typing
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,7 +36,7 @@ def build(kind: Any, values: Any, where: str = "", **parsed: Any) -> Any:
     given = {name: convert(hints[name], value, prefix + name) for name, value in values.items() if name in hints}
     given |= parsed
     for field in dataclasses.fields(kind):
-        if field.name not in given and field.default is dataclasses.MISSING:
+        if field.name not in given and field.default is field.default_factory is dataclasses.MISSING:
             if not is_open or type(None) not in typing.get_args(hints[field.name]):
                 raise InputError(f"{prefix + field.name} is missing")
             given[field.name] = None
@@ -59,24 +58,10 @@ def convert(hint: Any, value: Any, where: str) -> Any:
     """Convert ``value`` to the type ``hint``; ``where`` names the key in messages."""
     if dataclasses.is_dataclass(hint):
         return build(hint, value, where)
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin is Literal:
-        words = {str(a): a for a in args}
-        if value is None or str(value) not in words:
-            raise InputError(f"{where}={value} is unknown: {nearest(str(value), words)}")
-        return words[str(value)]
-    if origin in (typing.Union, types.UnionType):
-        if value is None and type(None) in args:
-            return None
-        word = next((a for a in args if typing.get_origin(a) is Literal and value in typing.get_args(a)), args[0])
-        return convert(word, value, where)
-    if origin is tuple:
-        if not isinstance(value, (list, tuple)):
-            raise InputError(f"{where}={value!r} must be a list, as in {where}=[1,2]")
-        return tuple(convert(args[0], v, where) for v in value)
-    if origin is Mapping:
-        require(isinstance(value, dict), f"{where} must be a group, not {value!r}")
+    if hint is Any:
         return value
+    if typing.get_origin(hint) is not None:
+        return _convert_generic(hint, value, where)
     if hint is bool:
         require(isinstance(value, bool), f"{where}={value!r} must be true or false")
         return value
@@ -87,6 +72,26 @@ def convert(hint: Any, value: Any, where: str) -> Any:
         return Path(value).expanduser()
     require(isinstance(value, str), f"{where}={value!r} must be a word")
     return value
+
+
+def _convert_generic(hint: Any, value: Any, where: str) -> Any:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        words = {str(a): a for a in args}
+        if value is None or str(value) not in words:
+            raise InputError(f"{where}={value} is unknown: {nearest(str(value), words)}")
+        return words[str(value)]
+    if origin is tuple:
+        require(isinstance(value, (list, tuple)), f"{where}={value!r} must be a list, as in {where}=[1,2]")
+        parts = dataclasses.is_dataclass(args[0])
+        return tuple(convert(args[0], v, f"{where}[{i}]" if parts else where) for i, v in enumerate(value))
+    if origin is Mapping:
+        require(isinstance(value, dict), f"{where} must be a group, not {value!r}")
+        return {str(name): convert(args[1], v, f"{where}.{name}") for name, v in value.items()}
+    if value is None and type(None) in args:
+        return None
+    word = next((a for a in args if typing.get_origin(a) is Literal and value in typing.get_args(a)), args[0])
+    return convert(word, value, where)
 
 
 def _number(hint: Any, value: Any, where: str) -> Any:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Literal
 
 from repro.config.parse import build, require
 from repro.errors import InputError, nearest
 from repro.papers.recipes import load_recipe
 from repro.papers.tables import Published
-from repro.papers.toml_files import Run, flat_fields, read_toml
+from repro.papers.toml_files import Run, reading, require_flat
 
 Metric = Literal[
     "top1_error",
@@ -75,7 +75,7 @@ class Group:
     label: str
     recipe: str
     seeds: int
-    run: Run
+    run: Run = field(default_factory=dict)
     proxy_experiment: str = ""
     """The experiment whose own budget its proxies have (conf/fitted_exp)."""
 
@@ -193,55 +193,15 @@ def load_claims() -> Claims:
     Raises:
         InputError: It does not fit.
     """
-    values = read_toml("claims")
-    try:
-        groups = {name: _group(name, group) for name, group in values.pop("groups", {}).items()}
-        claims = tuple(_claim(claim) for claim in values.pop("claims", []))
-        words = {name: _words(values.pop(name, {}), name) for name in ("words", "proxy_words")}
-        recipes = {name: load_recipe(name).fields for name in words["words"]}
-        loaded: Claims = build(Claims, values, groups=groups, claims=claims, recipes=recipes, **words)
+    with reading("claims") as values:
+        groups = {name: {**group, "name": name} for name, group in values.get("groups", {}).items()}
+        recipes = {name: load_recipe(name).fields for name in values.get("words", {})}
+        loaded: Claims = build(Claims, {**values, "groups": groups}, recipes=recipes)
         _check(loaded)
-    except InputError as error:
-        raise InputError(f"experiments/claims.toml: {error}") from None
     return loaded
 
 
-def _words(values: dict[str, Any], name: str) -> dict[str, str]:
-    for recipe, text in values.items():
-        require(isinstance(text, str), f'{name}.{recipe}={text!r} must be words, as in {recipe} = "data=imagenet"')
-    return values
-
-
-def _group(name: str, values: dict[str, Any]) -> Group:
-    run = flat_fields(values.pop("run", {}), f"groups.{name}: run")
-    group: Group = build(Group, values, name=name, run=run)
-    require(group.seeds >= 2, f"groups.{name}: seeds={group.seeds} must be at least 2, since one run has no spread")
-    return group
-
-
-def _claim(values: dict[str, Any]) -> Claim:
-    where = str(values.get("id"))
-    try:
-        comparisons = tuple(_comparison(comparison) for comparison in values.pop("comparisons", []))
-        claim: Claim = build(Claim, values, comparisons=comparisons)
-        decisive = any(comparison.decides for comparison in comparisons)
-        require(decisive != bool(claim.undecidable), "a claim has comparisons that decide it, or is undecidable")
-    except InputError as error:
-        raise InputError(f"{where}: {error}") from None
-    return claim
-
-
-def _comparison(values: dict[str, Any]) -> Comparison:
-    published = values.pop("published", None)
-    if published is not None:
-        published = build(Published, published, "published")
-    comparison: Comparison = build(Comparison, values, published=published)
-    _check_comparison(comparison)
-    return comparison
-
-
-def _check_comparison(c: Comparison) -> None:
-    where = f"comparison {c.name!r}"
+def _check_comparison(c: Comparison, where: str) -> None:
     for choice in NEEDS[c.test]:
         given = [name for name in choice if getattr(c, name) is not None]
         require(bool(given), f"{where}: {c.test} needs {' or '.join(choice)}")
@@ -296,11 +256,17 @@ def _check(claims: Claims) -> None:
     for name in sorted(used - set(claims.groups)):
         raise InputError(f"unknown group {name!r}: {nearest(name, claims.groups)}")
     for name, group in claims.groups.items():
+        require_flat(group.run, f"groups.{name}: run")
+        require(group.seeds >= 2, f"groups.{name}: seeds={group.seeds} must be at least 2, since one run has no spread")
         require(name in used, f"no claim compares the group {name!r}")
         for words in ("words", "proxy_words"):
             known = getattr(claims, words)
             require(group.recipe in known, f"{words}.{group.recipe} is missing, which groups.{name} needs")
     for claim in claims.claims:
+        decisive = any(comparison.decides for comparison in claim.comparisons)
+        fits = decisive != bool(claim.undecidable)
+        require(fits, f"{claim.id}: a claim has comparisons that decide it, or is undecidable")
         for c in claim.comparisons:
+            _check_comparison(c, f"{claim.id}: comparison {c.name!r}")
             recipes = {claims.groups[name].recipe for name in c.groups}
             require(len(recipes) == 1, f"{claim.id}: {c.name}: groups of different recipes cannot be compared")

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from repro.config.parse import build, require
-from repro.errors import InputError
-from repro.papers.toml_files import Run, flat_fields, read_toml
+from repro.papers.toml_files import Run, reading, require_flat
 
 
 @dataclass(frozen=True)
@@ -32,16 +31,11 @@ def load_recipe(name: str) -> Recipe:
     Raises:
         InputError: There is no such recipe, or its file does not fit.
     """
-    values = read_toml(name)
-    try:
-        stated, chosen = (
-            flat_fields(values.pop("stated", {}), "stated"),
-            flat_fields(values.pop("chosen", {}), "chosen"),
-        )
-        recipe: Recipe = build(Recipe, values, name=name, stated=stated, chosen=chosen)
-        named = [*stated, *chosen, *recipe.unset]
+    with reading(name) as values:
+        recipe: Recipe = build(Recipe, values, name=name)
+        require_flat(recipe.stated, "stated")
+        require_flat(recipe.chosen, "chosen")
+        named = [*recipe.stated, *recipe.chosen, *recipe.unset]
         twice = sorted({key for key in named if named.count(key) > 1})
         require(not twice, f"{', '.join(twice)} is named more than once")
-    except InputError as error:
-        raise InputError(f"experiments/{name}.toml: {error}") from None
     return recipe

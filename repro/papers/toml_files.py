@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from repro.config.parse import require
@@ -14,12 +15,10 @@ Run = Mapping[str, Any]
 """The science fields, flat (``{"model.depth": 20}``), that a row or a curve sets on top of its recipe."""
 
 
-def flat_fields(values: Any, where: str) -> Run:
-    """Check that ``values`` are flat science fields in quotes, as in ``"optim.lr" = 0.1``."""
-    require(isinstance(values, dict), f"{where} must be a table of science fields")
-    for key, value in values.items():
+def require_flat(fields: Run | None, where: str) -> None:
+    """Refuse science fields that are not flat and in quotes, as in ``"optim.lr" = 0.1``."""
+    for key, value in (fields or {}).items():
         require(key.count(".") == 1 and not isinstance(value, dict), f'{where}: {key} must read "group.field" = value')
-    return dict(values)
 
 
 def read_toml(name: str) -> dict[str, Any]:
@@ -35,6 +34,16 @@ def read_toml(name: str) -> dict[str, Any]:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"experiments/{name}.toml is not TOML: {error}") from None
+
+
+@contextmanager
+def reading(name: str) -> Iterator[dict[str, Any]]:
+    """Hand out the content of a file, and name the file in every refusal of it."""
+    values = read_toml(name)
+    try:
+        yield values
+    except InputError as error:
+        raise InputError(f"experiments/{name}.toml: {error}") from None
 
 
 def numbers(kind: str) -> list[int]:

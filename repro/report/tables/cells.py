@@ -79,7 +79,7 @@ def cells_of(
 def _metric_cells(
     row: Row, metric: str, table: PaperTable, proxies: Mapping[str, str], protocol: str
 ) -> dict[str, Cell]:
-    label, several, paper = table.labels[metric], len(table.metrics) > 1, row.paper
+    label, several, paper = table.label(metric), len(table.metrics) > 1, row.paper
     name = f" {label}" if several else ""
     found = row.metrics.get(metric)
     published = EMPTY if found is None else Cell(_published(found.paper, paper.decimals))
