@@ -86,7 +86,7 @@ def test_the_same_run_asked_for_twice_is_one() -> None:
 
 
 def family(name: str) -> str:
-    return "photographs" if "imagenet" in name else "small images"
+    return "ImageNet images" if "imagenet" in name else "small images"
 
 
 @pytest.mark.parametrize("scale", list(choices("scale")))
@@ -100,7 +100,7 @@ def test_every_experiment_composes_at_every_scale_and_is_described(experiment: s
     assert describe("exp")[experiment]
 
 
-def test_an_experiment_on_photographs_refuses_small_images() -> None:
+def test_an_experiment_on_imagenet_refuses_small_images() -> None:
     with pytest.raises(InputError, match="data=cifar10"):
         plan(["exp=imagenet_depth", "data=cifar10"])
 

@@ -328,7 +328,7 @@ def test_a_record_of_too_few_test_images_of_cifar_is_not_measured(tmp_path):
     assert f"{folder.name}: it was tested on 9,000 images instead of all 10,000" in notes
 
 
-def test_a_proxy_on_other_photographs_stands_in_its_own_column(tmp_path):
+def test_a_proxy_on_other_images_stands_in_its_own_column(tmp_path):
     records(tmp_path, scale="demo", science=TINY, images=10000)
     plant_imagenet(tmp_path, 34, "B", views={"10crop": (25.0, 8.0)}, images=200, science={"data.partial": True})
     rows, notes = markdown(tmp_path, number=3)

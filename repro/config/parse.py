@@ -6,11 +6,23 @@ import dataclasses
 import functools
 import math
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from repro.errors import InputError, nearest
+
+
+@dataclasses.dataclass(frozen=True)
+class Bound:
+    """A limit that stands beside a number's type: ``Annotated[int, POSITIVE]``."""
+
+    text: str
+    holds: Callable[[float], bool]
+
+
+POSITIVE = Bound("must be above 0", lambda value: value > 0)
+NOT_NEGATIVE = Bound("must not be negative", lambda value: value >= 0)
 
 
 class Open:
@@ -37,7 +49,7 @@ def build(kind: Any, values: Any, where: str = "", **parsed: Any) -> Any:
     given |= parsed
     for field in dataclasses.fields(kind):
         if field.name not in given and field.default is field.default_factory is dataclasses.MISSING:
-            if not is_open or type(None) not in typing.get_args(hints[field.name]):
+            if not is_open or type(None) not in _alternatives(hints[field.name]):
                 raise InputError(f"{prefix + field.name} is missing")
             given[field.name] = None
     return kind(**given)
@@ -51,7 +63,14 @@ def plain(value: Any) -> Any:
     return [plain(part) for part in value] if isinstance(value, tuple) else value
 
 
-_hints = functools.cache(typing.get_type_hints)
+@functools.cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return typing.get_type_hints(kind, include_extras=True)
+
+
+def _alternatives(hint: Any) -> tuple[Any, ...]:
+    """Return the types of a union, whatever stands beside it."""
+    return typing.get_args(hint.__origin__ if typing.get_origin(hint) is Annotated else hint)
 
 
 def convert(hint: Any, value: Any, where: str) -> Any:
@@ -76,6 +95,8 @@ def convert(hint: Any, value: Any, where: str) -> Any:
 
 def _convert_generic(hint: Any, value: Any, where: str) -> Any:
     origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        return _bounded(hint, convert(args[0], value, where), where)
     if origin is Literal:
         words = {str(a): a for a in args}
         if value is None or str(value) not in words:
@@ -92,6 +113,14 @@ def _convert_generic(hint: Any, value: Any, where: str) -> Any:
         return None
     word = next((a for a in args if typing.get_origin(a) is Literal and value in typing.get_args(a)), args[0])
     return convert(word, value, where)
+
+
+def _bounded(hint: Any, value: Any, where: str) -> Any:
+    for bound in hint.__metadata__:
+        if isinstance(bound, Bound) and isinstance(value, (int, float)) and not bound.holds(value):
+            words = ["null" if a is type(None) else typing.get_args(a)[0] for a in _alternatives(hint)[1:]]
+            raise InputError(", or ".join([f"{where}={value} {bound.text}", *words]))
+    return value
 
 
 def _number(hint: Any, value: Any, where: str) -> Any:

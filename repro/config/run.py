@@ -89,7 +89,7 @@ class RunConfig:
         for part in (self.model, self.data, self.optim, self.eval, self.execution):
             part.validate()
         require(
-            self.model.bn_group_size > 0 and self.optim.batch_size % self.model.bn_group_size == 0,
+            self.optim.batch_size % self.model.bn_group_size == 0,
             f"model.bn_group_size={self.model.bn_group_size} must divide optim.batch_size={self.optim.batch_size}",
         )
         require(

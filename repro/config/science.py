@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_type_hints
 
-from repro.config.parse import build, plain, require
+from repro.config.parse import NOT_NEGATIVE, POSITIVE, Bound, build, plain, require
 
 IMAGENET_DEPTHS = (18, 34, 50, 101, 152)
 """The columns of Table 1."""
@@ -27,6 +27,10 @@ def is_cifar_depth(depth: int) -> bool:
     return depth >= 8 and (depth - 2) % 6 == 0
 
 
+BN_MOMENTUM = Bound("must be above 0 and at most 1", lambda value: 0 < value <= 1)
+SGD_MOMENTUM = Bound("must be at least 0 and below 1", lambda value: 0 <= value < 1)
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """The net: 6n+2 layers for CIFAR (paper, section 4.2), the columns of Table 1 for ImageNet."""
@@ -36,9 +40,9 @@ class ModelConfig:
     shortcut: Annotated[Literal["A", "B", "C", "none"], "option `A`, `B` or `C`, or `none` for the plain net"]
     shortcut_subsample: Annotated[Literal["stride", "avg_pool"], "how option A halves a map (D8)"]
     init: Annotated[Literal["he_fan_in", "he_fan_out"], "rule of the initial weights of convolutions (D1)"]
-    bn_group_size: Annotated[int, "images whose batch-norm statistics are taken together (D6)"]
-    bn_momentum: Annotated[float, "of the moving statistics (D12)"]
-    bn_eps: Annotated[float, "added to the variance (D12)"]
+    bn_group_size: Annotated[int, "images whose batch-norm statistics are taken together (D6)", POSITIVE]
+    bn_momentum: Annotated[float, "of the moving statistics (D12)", BN_MOMENTUM]
+    bn_eps: Annotated[float, "added to the variance (D12)", POSITIVE]
     stride_in: Annotated[Literal["1x1", "3x3"], "which layer of a bottleneck block has the stride (D16)"] = "1x1"
     constructed_from: Annotated[int | None, "depth of the trained net that this one begins as (section 1)"] = None
     fc_init: Annotated[
@@ -88,8 +92,6 @@ class ModelConfig:
             self.option_a == "end" or self.shortcut == "A",
             f"model.option_a={self.option_a} is for model.shortcut=A: model.shortcut={self.shortcut} pads no channels",
         )
-        require(0 < self.bn_momentum <= 1, f"model.bn_momentum={self.bn_momentum} must be above 0 and at most 1")
-        require(self.bn_eps > 0, f"model.bn_eps={self.bn_eps} must be above 0")
 
 
 @dataclass(frozen=True)
@@ -99,8 +101,8 @@ class DataConfig:
     name: Annotated[Literal["cifar10", "synthetic", "imagenet", "tiny_imagenet"], "the data set"]
     split: Annotated[Literal["train", "train45k"], "`train`, or `train45k` where 5,000 images are held out (D7)"]
     image_size: Annotated[int, "side of a training image or crop, in pixels"]
-    train_images: Annotated[int | None, "the first so many; empty is all"]
-    test_images: Annotated[int | None, "the first so many; empty is all"]
+    train_images: Annotated[int | None, "the first so many; empty is all", POSITIVE]
+    test_images: Annotated[int | None, "the first so many; empty is all", POSITIVE]
     mean: Annotated[Literal["per_pixel", "per_channel"], "subtracted `per_pixel` or `per_channel`"]
     std: Annotated[Literal["none", "per_channel"], "divided by, `none` or `per_channel` (D11)"]
     pad: Annotated[int, "pixels added on each side before the random crop"]
@@ -142,9 +144,6 @@ class DataConfig:
                 reason = "is for ImageNet images (data=imagenet, data=tiny_imagenet)"
                 require(not value or value == fields[name], f"data.{name}={shown} {reason}")
         require(0 <= self.pad <= self.image_size, f"data.pad={self.pad} must be between 0 and data.image_size")
-        for name in ("train_images", "test_images"):
-            value = getattr(self, name)
-            require(value is None or value > 0, f"data.{name}={value} must be above 0, or null for all images")
 
     def validate_photos(self) -> None:
         size = self.image_size
@@ -170,34 +169,27 @@ class DataConfig:
 class OptimConfig:
     """SGD and its schedule, counted in steps (the paper's iterations)."""
 
-    lr: Annotated[float, "first learning rate"]
-    batch_size: Annotated[int, "images of a step, on all devices together"]
-    steps: Annotated[int, "optimizer updates"]
+    lr: Annotated[float, "first learning rate", POSITIVE]
+    batch_size: Annotated[int, "images of a step, on all devices together", POSITIVE]
+    steps: Annotated[int, "optimizer updates", POSITIVE]
     milestones: Annotated[tuple[int, ...], "steps after which the learning rate is divided"]
-    decay_factor: Annotated[float, "by this"]
-    momentum: Annotated[float, "of SGD"]
+    decay_factor: Annotated[float, "by this", POSITIVE]
+    momentum: Annotated[float, "of SGD", SGD_MOMENTUM]
     momentum_form: Annotated[Literal["torch", "caffe"], "`torch` or `caffe` (D5)"]
     nesterov: Annotated[bool, "Nesterov's momentum (D13)"]
-    weight_decay: Annotated[float, "factor of the L2 penalty"]
+    weight_decay: Annotated[float, "factor of the L2 penalty", NOT_NEGATIVE]
     decay_scope: Annotated[
         Literal["weights", "convolutions", "all"], "what decays: `weights`, `convolutions` or `all` (D2)"
     ]
     warmup: Annotated[Literal["auto", "none", "fixed", "until_80"], "`auto`, `none`, `fixed` or `until_80` (D9)"]
-    warmup_steps: Annotated[int, "length of a fixed warm-up"]
-    warmup_lr: Annotated[float, "learning rate of the warm-up"]
+    warmup_steps: Annotated[int, "length of a fixed warm-up", NOT_NEGATIVE]
+    warmup_lr: Annotated[float, "learning rate of the warm-up", POSITIVE]
     precision: Annotated[Literal["fp32", "tf32", "bf16"], "arithmetic that was asked for (D10)"]
     schedule: Annotated[Literal["milestones", "plateau"], "`milestones` or `plateau` (D18)"] = "milestones"
-    plateau_evals: Annotated[int, "evaluations without progress before the rate falls"] = 5
-    plateau_drops: Annotated[int, "times that it may fall"] = 2
+    plateau_evals: Annotated[int, "evaluations without progress before the rate falls", POSITIVE] = 5
+    plateau_drops: Annotated[int, "times that it may fall", POSITIVE] = 2
 
     def validate(self) -> None:
-        for name in ("lr", "batch_size", "steps", "decay_factor", "warmup_lr", "plateau_evals", "plateau_drops"):
-            value = getattr(self, name)
-            require(value > 0, f"optim.{name}={value} must be above 0")
-        for name in ("weight_decay", "warmup_steps"):
-            value = getattr(self, name)
-            require(value >= 0, f"optim.{name}={value} must not be negative")
-        require(0 <= self.momentum < 1, f"optim.momentum={self.momentum} must be at least 0 and below 1")
         require(
             list(self.milestones) == sorted(set(self.milestones)) and all(m > 0 for m in self.milestones),
             f"optim.milestones={list(self.milestones)} must be rising step numbers",
@@ -209,13 +201,13 @@ class OptimConfig:
 class EvalConfig:
     """When and how the run is evaluated, and further tests of the final net (section 3.4)."""
 
-    every_steps: Annotated[int | None, "steps between evaluations; empty is once an epoch"]
+    every_steps: Annotated[int | None, "steps between evaluations; empty is once an epoch", POSITIVE]
     train_error: Annotated[bool, "whether the final net was tested on the training images too"]
-    train_images: Annotated[int | None, "on so many of them; empty is all"]
+    train_images: Annotated[int | None, "on so many of them; empty is all", POSITIVE]
     bn_stats: Annotated[
         Literal["moving", "recomputed"], "batch-norm statistics in testing: `moving` or `recomputed` (D4)"
     ]
-    bn_batches: Annotated[int, "training batches that they are recomputed over"]
+    bn_batches: Annotated[int, "training batches that they are recomputed over", POSITIVE]
     views: Annotated[tuple[Literal["10crop", "multiscale"], ...], "further tests of the final net"] = ()
     scales: Annotated[tuple[int, ...], "shorter sides of the multi-scale test"] = (224, 256, 384, 480, 640)
     flip_scales: Annotated[bool, "whether its horizontal flips count (D19)"] = True
@@ -231,10 +223,6 @@ class EvalConfig:
             len(self.scales) > 0 and all(scale >= 32 for scale in self.scales),
             f"eval.scales={list(self.scales)} must be lengths of the shorter side, each at least 32",
         )
-        for name in ("every_steps", "train_images"):
-            value = getattr(self, name)
-            require(value is None or value > 0, f"eval.{name}={value} must be above 0, or null")
-        require(self.bn_batches > 0, f"eval.bn_batches={self.bn_batches} must be above 0")
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from repro.config.parse import build, require
-from repro.errors import InputError, RunError
+from repro.errors import InputError
+from repro.results.publish import copy_files
 from repro.results.read import LeftOut, read_values
 from repro.results.record import PLAIN_NAME
-from repro.runtime.files import replacing
 
 SCHEMA = 1
 FOLDER = "ensembles"
 """In the work folder and in ``results/``."""
 FILE = "ensemble.json"
+RESULT = ("errors", "top5_errors", "images_digest")
 
 
 @dataclass(frozen=True)
@@ -85,11 +86,7 @@ def read_ensembles(roots: Iterable[Path]) -> EnsembleReading:
                 left_out.append(LeftOut(name, str(error)))
                 continue
             first = found.setdefault(ensemble.ensemble_id, ensemble)
-            if (first.errors, first.top5_errors, first.images_digest) != (
-                ensemble.errors,
-                ensemble.top5_errors,
-                ensemble.images_digest,
-            ):
+            if any(getattr(first, name) != getattr(ensemble, name) for name in RESULT):
                 left_out.append(LeftOut(name, "its result differs from the one that was read before, which counts"))
     return EnsembleReading(tuple(found[name] for name in sorted(found)), tuple(left_out))
 
@@ -149,17 +146,8 @@ def publish_ensembles(ensembles: Sequence[Ensemble], work: Path, results: Path) 
     Raises:
         RunError: They cannot be written.
     """
-    published = []
-    for ensemble in ensembles:
-        target = results / FOLDER / ensemble.ensemble_id
-        try:
-            target.mkdir(parents=True, exist_ok=True)
-            with replacing(target / FILE) as file:
-                file.write((work / FOLDER / ensemble.ensemble_id / FILE).read_bytes())
-        except OSError as error:
-            raise RunError(f"{target} cannot be written ({error.strerror})") from error
-        published.append(target)
-    return published
+    ids = [ensemble.ensemble_id for ensemble in ensembles]
+    return [copy_files(work / FOLDER / name, results / FOLDER / name, [FILE]) for name in ids]
 
 
 def _check(ensemble: Ensemble, folder: str) -> None:

@@ -21,7 +21,7 @@ def own_recipe(recipe: Mapping[str, Any], scale: str, data: str, exp: str = "") 
 
     Args:
         recipe: The flat science fields of ``Recipe.fields``.
-        data: The data set: a scale means other steps and sizes for photographs (``conf/fitted``).
+        data: The data set: a scale means other steps and sizes for ImageNet images (``conf/fitted``).
         exp: The experiment, which may have a budget of its own at this scale (``conf/fitted_exp``).
     """
     chosen = {**_file(f"scale/{scale}"), **_file(f"fitted/{scale}_{data}"), **_file(f"fitted_exp/{scale}_{exp}")}
