@@ -74,7 +74,7 @@ def test_the_words_of_every_group_make_the_runs_it_asks_for():
         ("proxy_seeds = 3", "", "proxy_seeds is missing"),
         (", smallest = 0.59 }", " }", "order needs effect or smallest or by"),
         ("step = 0.32 }", "step = -0.32 }", "step=-0.32 must be at least 0"),
-        ("effect_divisor = 3", "effect_divisor = 0", "effect_divisor must be at least 1"),
+        ("effect_divisor = 3", "effect_divisor = 0", "effect_divisor=0.0 must be at least 1"),
         ("margin = 0.3, decides = false", "margin = 0.3", "a published value is shown beside a verdict"),
         ("mean = 7.72, std = 0.16, runs = 5 }", "mean = 7.72, runs = 5 }", "is a fixed limit: use bound"),
     ],

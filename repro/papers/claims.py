@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
-from repro.config.parse import build, require
+from repro.config.parse import POSITIVE, Bound, build, require
 from repro.errors import InputError, nearest
 from repro.papers.recipes import load_recipe
 from repro.papers.tables import Published
@@ -60,6 +60,8 @@ NEEDS: dict[str, tuple[tuple[str, ...], ...]] = {
 }
 """The keys that a test needs besides its groups: one of each of these sets."""
 
+PART = Bound("must lie between 0 and 1", lambda value: 0 < value < 1)
+SEVERAL = Bound("must be at least 2, since one run has no spread", lambda value: value >= 2)
 SIZES = ("effect", "smallest", "by", "step", "margin")
 """Differences in the unit of the metric, above 0 where the claim is right."""
 
@@ -74,7 +76,7 @@ class Group:
     name: str
     label: str
     recipe: str
-    seeds: int
+    seeds: Annotated[int, SEVERAL]
     run: Run = field(default_factory=dict)
     proxy_experiment: str = ""
     """The experiment whose own budget its proxies have (conf/fitted_exp)."""
@@ -155,11 +157,11 @@ class Claims:
     below paper scale; ``recipes`` are the fields of these recipes.
     """
 
-    alpha: float
-    power: float
-    effect_divisor: float
-    spread: float
-    proxy_seeds: int
+    alpha: Annotated[float, PART]
+    power: Annotated[float, PART]
+    effect_divisor: Annotated[float, Bound("must be at least 1", lambda value: value >= 1)]
+    spread: Annotated[float, POSITIVE]
+    proxy_seeds: Annotated[int, SEVERAL]
     words: Mapping[str, str]
     proxy_words: Mapping[str, str]
     recipes: Mapping[str, Run]
@@ -245,10 +247,6 @@ def _check_sizes(c: Comparison, where: str) -> None:
 
 
 def _check(claims: Claims) -> None:
-    require(0 < claims.alpha < 1 and 0 < claims.power < 1, "alpha and power must lie between 0 and 1")
-    require(claims.effect_divisor >= 1, "effect_divisor must be at least 1")
-    require(claims.spread > 0, "spread must be above 0")
-    require(claims.proxy_seeds >= 2, "proxy_seeds must be at least 2")
     ids = [claim.id for claim in claims.claims]
     twice = sorted({id for id in ids if ids.count(id) > 1})
     require(not twice, f"{', '.join(twice)} is there twice")
@@ -257,7 +255,6 @@ def _check(claims: Claims) -> None:
         raise InputError(f"unknown group {name!r}: {nearest(name, claims.groups)}")
     for name, group in claims.groups.items():
         require_flat(group.run, f"groups.{name}: run")
-        require(group.seeds >= 2, f"groups.{name}: seeds={group.seeds} must be at least 2, since one run has no spread")
         require(name in used, f"no claim compares the group {name!r}")
         for words in ("words", "proxy_words"):
             known = getattr(claims, words)
