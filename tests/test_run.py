@@ -159,7 +159,7 @@ def test_a_record_tells_of_every_process_that_made_the_run(tmp_path: Path, monke
     assert "  the steps before were made by commit 1111111, those to come by 2222222" in said
     assert any("this run will not count as measured; move" in line for line in said)
     assert record is not None
-    told = record["provenance"]
+    told = record.to_json()["provenance"]
     assert [(p["commit"][0], p["dirty"], p["from_step"] > 0) for p in told["parts"]] == [
         ("1", True, False),
         ("2", False, True),

@@ -250,7 +250,8 @@ class Record(Open):
         require(0 <= result.best.step <= self.steps, f"its best error is of step {result.best.step} of {self.steps}")
         views = {view.view: view for view in result.views}
         require(len(views) == len(result.views), "result.views names a view twice")
-        for name, tested in {"final": result.final, "best": result.best, **views}.items():
+        counted: dict[str, Evaluation | ViewResult] = {"final": result.final, "best": result.best, **views}
+        for name, tested in counted.items():
             require(tested.split == split, f"its {name} error is of the split {tested.split}, not {split}")
             _check_counts(name, tested)
         for name, counts in (("train", result.train), ("train_running", result.train_running)):
