@@ -99,7 +99,7 @@ class Simulation:
         group = self.claims.groups[name]
         apart = {"model.constructed_from": None, "eval.gradient_flow": False}
         wanted = {**apart, **self.claims.recipes[group.recipe], **group.run}
-        found = [r for r in self.records if all(r.fields[key] == value for key, value in wanted.items())]
+        found = [r for r in self.records if all(r.science.flat()[key] == value for key, value in wanted.items())]
         return sorted(found, key=lambda record: record.seed)
 
     def rates(self, claim: Claim, repetitions: int, false: Comparison | None = None, *, back: bool = False) -> Rates:
@@ -202,7 +202,7 @@ class Simulation:
 
 
 def net(record: Record) -> str:
-    return f"{record.key} {sorted((key, str(value)) for key, value in record.fields.items())}"
+    return f"{record.key} {sorted((key, str(value)) for key, value in record.science.flat().items())}"
 
 
 def measure(c: Comparison) -> str:

@@ -273,7 +273,7 @@ def test_the_words_of_a_proxy_make_the_runs_that_are_compared():
     words = command(claims, group, [1], "demo").split()[2:]
     (config,) = plan(words).runs
     (wanted,) = [run for run in plan(["exp=cifar_warmup", "scale=demo", "seed=1"]).runs if run.optim.warmup == "none"]
-    assert config.science() == wanted.science()
+    assert config.science == wanted.science
 
 
 # ---------------------------------------------------------------------------------------------------- what is printed

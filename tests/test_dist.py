@@ -21,7 +21,7 @@ from repro.errors import AloneError, InputError, RunError
 from repro.evaluation.counts import Counts
 from repro.evaluation.single_crop import Evaluator, recompute_batch_norm
 from repro.models import build_model
-from repro.results.read import read_record
+from repro.results.read import Record, read_record
 from repro.runtime import checkpoint, distributed
 from repro.runtime.log import send_to
 from tests.ranks import on_ranks
@@ -296,7 +296,7 @@ def test_devices_are_not_science(tmp_path: Path) -> None:
     assert config(tmp_path, "execution=ddp").run_id == config(tmp_path).run_id
 
 
-def go(of: RunConfig, times: int | None) -> dict[str, Any] | None:
+def go(of: RunConfig, times: int | None) -> Record | None:
     """One run; the last rank alone is asked to stop."""
     dataset = load(of.data, of.paths.data, may_fetch=False)
     stopper = StopAfter(times if distributed.rank() == distributed.size() - 1 else None)
@@ -342,7 +342,7 @@ def test_a_run_on_two_ranks_leaves_what_one_rank_leaves(tmp_path: Path, two_rank
     assert result.final.loss == pytest.approx(expected.final.loss, rel=1e-3)
     assert result.train is not None and expected.train is not None
     assert result.train.images == expected.train.images
-    assert found[0]["record"]["execution"] | {"world_size": 2, "devices": 2} == found[0]["record"]["execution"]
+    assert found[0]["record"].execution.items() >= {"world_size": 2, "devices": 2}.items()
     assert {p.name.split(".")[0] for p in work.iterdir()} == {p.name.split(".")[0] for p in one.work_dir.iterdir()}
     events = EventAccumulator(str(work)).Reload()
     assert [e.step for e in events.Scalars("error/test")] == [4, 8], "the first rank alone writes"

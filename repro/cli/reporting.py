@@ -35,12 +35,13 @@ def reading_of(options: argparse.Namespace, paths: dict[str, Path]) -> Reading:
 
 def table_command(options: argparse.Namespace) -> int:
     paths, protocol = paths_from(options.words, protocol=options.number != 1), protocol_from(options.words)
-    if options.number == 1:
-        from repro.report.tables import table1
-
-        print(table1.FORMATS[options.format](table1.architecture()), end="")
-        return 0
     from repro.report.tables import FORMATS, table
+
+    if options.number == 1:
+        from repro.report.tables.table1 import architecture
+
+        print(FORMATS[options.format](architecture()), end="")
+        return 0
     from repro.results.ensembles import read_ensembles
 
     if options.scale is not None:

@@ -27,7 +27,6 @@ from repro.models.blocks import BlockNet
 from repro.results.read import Record
 from repro.runtime import checkpoint
 from repro.runtime.device import set_up
-from repro.runtime.provenance import read_json
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ class NetTester:
     def compare_images(self, trained: Trained) -> None:
         """Says where a record was made on other images than the ones that are here: then errors may differ."""
         assert trained.record is not None
-        recorded = read_json(trained.record.folder / "record.json")["provenance"].get("data_digests") or {}
+        recorded = trained.record.provenance.data_digests or {}
         here = self.dataset(trained.config).digests
         if other := [name for name, digest in here.items() if recorded.get(name, digest) != digest]:
             self.say(

@@ -85,7 +85,7 @@ def from_run(run_id: str, base: RunConfig) -> Trained:
     Its weights are ``final.pt`` in the work folder, or ``weights.pt`` beside a published record.
 
     Raises:
-        InputError: There is no such finished run, its record does not hold together, or its weights are not there.
+        InputError: There is no such finished run, its record is invalid, or its weights are not there.
         RunError: The checkpoint is damaged.
     """
     work, published = base.paths.work, base.paths.results / "runs"
@@ -164,7 +164,7 @@ def record_of(run_id: str, roots: Sequence[Path]) -> Record:
     """The record of a finished run, from the first of ``roots`` that has one.
 
     Raises:
-        InputError: None has, or it does not hold together.
+        InputError: None has, or it is invalid.
     """
     finished = {file.parent.name: file for root in reversed(roots) for file in root.glob("*/record.json")}
     if run_id not in finished:
@@ -173,19 +173,9 @@ def record_of(run_id: str, roots: Sequence[Path]) -> Record:
     try:
         return read_record(finished[run_id])
     except InputError as error:
-        raise InputError(f"the record {finished[run_id]} does not hold together: {error}") from None
+        raise InputError(f"the record {finished[run_id]} is invalid: {error}") from None
 
 
 def config_of(record: Record, base: RunConfig) -> RunConfig:
     """The configuration of a finished run, with the execution and the folders of ``base``."""
-    science = record.science
-    return dataclasses.replace(
-        base,
-        exp=record.exp,
-        scale=record.scale,
-        seed=record.seed,
-        model=science.model,
-        data=science.data,
-        optim=science.optim,
-        eval=science.eval,
-    )
+    return dataclasses.replace(base, exp=record.exp, scale=record.scale, **vars(record.science))

@@ -72,7 +72,7 @@ def setting_of(config: RunConfig) -> Setting:
 
 
 def setting_of_record(record: Record) -> Setting:
-    carried, science = record.execution, record.science
+    carried, science = record.carried, record.science
     on_gpu = record.provenance.cuda is not None
     return (
         record.provenance.device,

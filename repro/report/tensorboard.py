@@ -122,7 +122,7 @@ def families(records: Iterable[Record]) -> dict[str, dict[int, list[Record]]]:
 
 
 def _recipe(record: Record) -> str:
-    fields = {key: value for key, value in record.fields.items() if key != "model.depth"}
+    fields = {key: value for key, value in record.science.flat().items() if key != "model.depth"}
     return json.dumps([record.scale, record.numerics_version, fields], sort_keys=True)
 
 

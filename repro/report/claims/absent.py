@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from repro.config.run import fingerprint, later_defaults, recipe_of
+from repro.config.science import Science, later_defaults
 from repro.errors import InputError
 from repro.papers.claims import Claims
 from repro.report.claims.evidence import Problem
@@ -34,15 +33,15 @@ def failed(claims: Claims, folders: Sequence[Path]) -> list[Problem]:
         if (folder / "record.json").exists():
             continue
         try:
-            science = read_json(folder / "config.json")["science"]
-            labels = _groups(claims, recipe_of(science), science["seed"])
-            present = folder.name.endswith(fingerprint(science)[:8])
+            science = Science.from_dict(read_json(folder / "config.json").get("science"))
+            labels = _groups(claims, science)
+            present = folder.name.endswith(science.fingerprint()[:8])
             lines = file.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        except (InputError, OSError, KeyError, AttributeError, TypeError):
+        except (InputError, OSError):
             continue  # `repro status` tells of folders that are broken
         if labels and present:  # one of older numerics is no seed of what is counted now
             why = f": {lines[-1].rstrip('.')}" if lines else ""
-            reason = f"seed {science['seed']} of {', '.join(labels)} failed and stays missing{why}"
+            reason = f"seed {science.seed} of {', '.join(labels)} failed and stays missing{why}"
             problems.append(Problem(f"{folder.parent.name}/{folder.name}", reason, False))
     return problems
 
@@ -69,11 +68,11 @@ def deleted(published: Path) -> list[Problem]:
     ]
 
 
-def _groups(claims: Claims, fields: dict[str, Any], seed: int) -> list[str]:
-    """Return the labels of the groups of which a run with these science fields is a counted seed."""
-    defaults = later_defaults()
+def _groups(claims: Claims, science: Science) -> list[str]:
+    """Return the labels of the groups of which a run is a counted seed."""
+    defaults, fields = later_defaults(), science.flat()
     return [
         group.label
         for group in claims.groups.values()
-        if seed < group.seeds and {**defaults, **fields} == {**defaults, **claims.recipes[group.recipe], **group.run}
+        if science.seed < group.seeds and fields == {**defaults, **claims.recipes[group.recipe], **group.run}
     ]

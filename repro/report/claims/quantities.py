@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from repro.config.parse import build, require
-from repro.config.run import DataConfig, ModelConfig, later_defaults
+from repro.config.parse import require
+from repro.config.science import Science
 from repro.errors import InputError
 from repro.papers.claims import Claims, Comparison, Group
 from repro.results.read import Flow, Record, read_curve
@@ -210,18 +209,11 @@ def counted(claims: Claims, group: Group, metric: str) -> int:
     # Only here, since torch takes seconds to import and nothing else of the claims needs it.
     from repro.models.count import measure
 
-    fields = {**later_defaults(), **claims.recipes[group.recipe], **group.run}
-    model: ModelConfig = build(ModelConfig, _part(ModelConfig, fields, "model"), f"groups.{group.name}: model")
-    data: DataConfig = build(DataConfig, _part(DataConfig, fields, "data"), f"groups.{group.name}: data")
-    model.validate()
-    size = measure(model, data.image_size, data.num_classes)
+    try:
+        science = Science.from_flat({**claims.recipes[group.recipe], **group.run})
+        science.model.validate()
+    except InputError as error:
+        raise InputError(f"groups.{group.name}: {error}") from None
+    size = measure(science.model, science.data.image_size, science.data.num_classes)
     value: int = getattr(size, metric)
     return value
-
-
-def _part(kind: type, fields: dict[str, object], name: str) -> dict[str, object]:
-    wanted = [field.name for field in dataclasses.fields(kind)]
-    missing = [field for field in wanted if f"{name}.{field}" not in fields]
-    if missing:
-        raise InputError(f"the recipe does not set {name}.{missing[0]}")
-    return {field: fields[f"{name}.{field}"] for field in wanted}

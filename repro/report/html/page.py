@@ -17,7 +17,7 @@ from markupsafe import Markup, escape
 
 from repro.report.html.runs import group_anchor, groups, run_anchor
 from repro.report.html.view_models import Cell, Drawing, Finding, Grid, Link, Row
-from repro.report.tables import Grid as TableGrid
+from repro.report.tables import Frame
 from repro.results.read import Reading, Record
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
@@ -108,15 +108,15 @@ def basis(reading: Reading) -> str:
     return f"{text}" + (f", {proxies} of them proxies (reduced runs)." if proxies else ", at the paper's budget.")
 
 
-def grids(tables: Mapping[int, TableGrid]) -> list[Grid]:
+def grids(tables: Mapping[int, Frame]) -> list[Grid]:
     """Lay out all tables for the page, in the paper's order."""
     return [grid(tables[number]) for number in sorted(tables)]
 
 
-def grid(table: TableGrid) -> Grid:
+def grid(table: Frame) -> Grid:
     """Lay a table out for the page; a row without a name, as further nets in Table 1, has that of the row above."""
     rows, name = [], ""
-    for position, cells in enumerate(table.rows, 1):
+    for position, cells in enumerate((tuple(row.values()) for row in table.rows), 1):
         name = cells[0].text or name
         # The seeds stand below the first number that rests on them, not below each.
         before = [cell.run_ids for cell in cells]
