@@ -28,6 +28,7 @@ from repro.results.read import read_record
 from repro.runtime import checkpoint
 from repro.runtime.provenance import read_json, write_json
 from repro.runtime.stop import Stopper
+from tests.lines import logged
 from tests.pictures import folder
 from tests.planted import edit
 from tests.runs import config, photo_config
@@ -46,8 +47,8 @@ def settings(of: RunConfig) -> tuple[str, ...]:
 
 def asked(of: RunConfig, *words: str, **options) -> str:
     """What ``repro evaluate`` says."""
-    said: list[str] = []
-    assert evaluate(Request((*words, *settings(of)), **options), said.append) == 0
+    with logged() as said:
+        assert evaluate(Request((*words, *settings(of)), **options)) == 0
     return "\n".join(said)
 
 
@@ -413,9 +414,8 @@ def test_a_run_twice_is_no_ensemble(photos: list[RunConfig]) -> None:
         asked(photos[0], run_id, run_id, ensemble=True)
     with pytest.raises(InputError, match="two runs or more"):
         asked(photos[0], run_id, ensemble=True)
-    said: list[str] = []
-    with pytest.raises(InputError, match="'typo' is not a finished run"):
-        evaluate(Request((run_id, "typo", *settings(photos[0]))), said.append)
+    with logged() as said, pytest.raises(InputError, match="'typo' is not a finished run"):
+        evaluate(Request((run_id, "typo", *settings(photos[0]))))
     assert not said, "nothing was tested before"
     for word, sentence in (("execution=slurm", "on this machine"), ("execution.step=compile", "leave out")):
         with pytest.raises(InputError, match=sentence):

@@ -28,6 +28,7 @@ from repro.evaluation.command import Request, evaluate
 from repro.evaluation.weight_files import COUNTERS, read_weights
 from repro.evaluation.weight_origins import origin_of
 from repro.models.blocks import BlockNet
+from tests.lines import logged
 from tests.nets import trained_net
 
 NET = trained_net(8)
@@ -225,10 +226,10 @@ def test_origins_are_told_by_names() -> None:
 
 
 def evaluated(folder: Path, file: Path, *words: str, **options: Any) -> tuple[str, dict[str, Any]]:
-    said: list[str] = []
     given = ("data=synthetic", "scale=smoke", "device=cpu", "execution.threads=1", f"paths.work={folder / 'work'}")
     request = Request((*given, *words), weights=file, json=folder / "out.json", **options)
-    assert evaluate(request, said.append) == 0
+    with logged() as said:
+        assert evaluate(request) == 0
     (row,) = json.loads((folder / "out.json").read_text())["results"]
     return "\n".join(said), row
 

@@ -185,7 +185,7 @@ def evaluate_command(options: argparse.Namespace) -> int:
         resize=options.resize,
         json=options.json,
     )
-    return evaluate(request, say)
+    return evaluate(request)
 
 
 def publish_command(options: argparse.Namespace) -> int:
@@ -223,7 +223,7 @@ def tensorboard_command(options: argparse.Namespace) -> int:
     others = [word for word in options.words[first:] if not word.startswith("paths.")]
     if any(word.startswith("--logdir") for word in others):
         raise InputError("--logdir is the work folder here: name it with paths.work=")
-    serve(paths["work"], others, say)
+    serve(paths["work"], others)
     return 0
 
 

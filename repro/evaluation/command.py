@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from repro.evaluation.weight_origins import Origin, origin_of
 from repro.results.ensembles import Ensemble
 from repro.runtime.device import device_name
 from repro.runtime.provenance import commit, now, write_json
+
+log = logging.getLogger(__name__)
 
 SUFFIXES = (".pt", ".pth", ".th", ".tar", ".ckpt", ".bin", ".pkl", ".safetensors")
 """Of files of weights, with which no run id ends."""
@@ -58,7 +61,7 @@ class Request:
     json: Path | None = None
 
 
-def evaluate(request: Request, say: Callable[[str], None]) -> int:
+def evaluate(request: Request) -> int:
     """Does what ``repro evaluate`` was asked for and shows it; returns the exit code.
 
     Raises:
@@ -71,9 +74,9 @@ def evaluate(request: Request, say: Callable[[str], None]) -> int:
     run_ids = [word for word in request.words if not is_setting(word)]
     ensembles: list[Ensemble] = []
     if request.weights is not None:
-        testing, rows = foreign(request, request.weights, say)
+        testing, rows = foreign(request, request.weights)
     else:
-        testing = NetTester(base_config(request), say)
+        testing = NetTester(base_config(request))
         paths = testing.base.paths
         for run_id in run_ids:  # all of them, before hours go into the first
             record_of(run_id, (paths.work, paths.results / "runs"))
@@ -82,16 +85,16 @@ def evaluate(request: Request, say: Callable[[str], None]) -> int:
         else:
             rows = [row for run_id in run_ids for row in testing.retest(run_id, request.views)]
     for ensemble in ensembles:
-        say(f"wrote {write_ensemble(testing.base.paths.work, ensemble)}")
-    say("\n" + table(rows, ensembles))
+        log.info(f"wrote {write_ensemble(testing.base.paths.work, ensemble)}")
+    log.info("\n" + table(rows, ensembles))
     if any(row.equal is False for row in rows):
-        say("\nAnother device, precision or version of torch rounds otherwise, which can move a few errors.")
+        log.info("\nAnother device, precision or version of torch rounds otherwise, which can move a few errors.")
     if request.json is not None:
         write_json(request.json, as_values(rows, ensembles, testing))
     return 0
 
 
-def foreign(request: Request, file: Path, say: Callable[[str], None]) -> tuple[NetTester, list[Row]]:
+def foreign(request: Request, file: Path) -> tuple[NetTester, list[Row]]:
     """Test the net of a file on each of the views asked for; first say what was recognized and done.
 
     Raises:
@@ -99,13 +102,13 @@ def foreign(request: Request, file: Path, say: Callable[[str], None]) -> tuple[N
     """
     found = read_weights(file)
     for note in found.notes:
-        say(f"{file.name}: {note}")
+        log.info(f"{file.name}: {note}")
     origin = origin_of(found.weights)
     config, implied = foreign_config(request, origin)
-    testing = NetTester(config, say)
+    testing = NetTester(config)
     stats, pixels = foreign_stats(request, origin, testing)
     trained = Trained(file.name, config, origin.to_ours(found.weights))
-    say(f"recognized: {origin.name}{f' ({implied})' if implied else ''}; pixels: {pixels}")
+    log.info(f"recognized: {origin.name}{f' ({implied})' if implied else ''}; pixels: {pixels}")
     # Before the images are read, which may take minutes.
     trained.check(len(trained.weights["fc.weight"]) if "fc.weight" in trained.weights else config.data.num_classes)
     return testing, testing.test(trained, request.views or ("1crop",), stats)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +29,8 @@ from repro.results.read import Record
 from repro.runtime import checkpoint
 from repro.runtime.device import set_up
 from repro.runtime.provenance import read_json
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -60,12 +63,12 @@ class NetTester:
         InputError: It asks for several devices, or for one that is not there.
     """
 
-    def __init__(self, base: RunConfig, say: Callable[[str], None]) -> None:
+    def __init__(self, base: RunConfig) -> None:
         require(base.execution.engine == "local", "nets are evaluated again on this machine: leave out execution=slurm")
         step_by_step = base.execution.step in ("auto", "eager")
         require(step_by_step, "nets are evaluated again operation by operation: leave out execution.step")
         require(base.execution.num_ranks == 1, "nets are evaluated again on one device: execution.devices must be 1")
-        self.base, self.say = base, say
+        self.base = base
         self.device = set_up(base.execution, base.optim.precision)
         self._datasets: dict[DataConfig, Dataset] = {}
 
@@ -82,22 +85,21 @@ class NetTester:
         recorded = read_json(trained.record.folder / "record.json")["provenance"].get("data_digests") or {}
         here = self.dataset(trained.config).digests
         if other := [name for name, digest in here.items() if recorded.get(name, digest) != digest]:
-            self.say(
-                f"{trained.name} was trained and tested on other images than those here: {', '.join(other)} differ"
-            )
+            names = ", ".join(other)
+            log.info(f"{trained.name} was trained and tested on other images than those here: {names} differ")
 
     def test(self, trained: Trained, views: Sequence[str], stats: PixelStats | None = None) -> list[Row]:
         """A net on each of ``views``; ``stats`` in the place of those of the training images."""
         config = trained.config
         if stats is not None and config.data.photos:
             cache, workers = config.paths.work / "cache", config.execution.workers
-            dataset = load_validation(config.data, config.paths.data, say=self.say, cache=cache, workers=workers)
+            dataset = load_validation(config.data, config.paths.data, say=log.info, cache=cache, workers=workers)
         else:
             dataset = self.dataset(config)
         model = self.net(trained, dataset)
         rows = []
         for view in views:
-            self.say(f"{trained.name}: {view}, {len(dataset.eval):,} images")
+            log.info(f"{trained.name}: {view}, {len(dataset.eval):,} images")
             if view == "1crop":
                 rows.append(self.single_view(trained, model, dataset, stats))
             else:
@@ -145,7 +147,7 @@ class NetTester:
             return record, found
         trained = from_run(run_id, self.base)
         dataset = self.dataset(trained.config)
-        self.say(f"{run_id}: {view}, {len(dataset.eval):,} images")
+        log.info(f"{run_id}: {view}, {len(dataset.eval):,} images")
         scores = self.scores(trained, self.net(trained, dataset), dataset, view, None)
         keep(scores, trained.config)
         return record, scores
@@ -199,7 +201,7 @@ class NetTester:
     def dataset(self, config: RunConfig) -> Dataset:
         """The data of a run, read once."""
         if config.data not in self._datasets:
-            self._datasets[config.data] = load_for(config, self.say, may_fetch=False)
+            self._datasets[config.data] = load_for(config, log.info, may_fetch=False)
         return self._datasets[config.data]
 
     def stats(self, dataset: Dataset, config: RunConfig) -> PixelStats:

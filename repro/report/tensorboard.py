@@ -4,10 +4,11 @@ settings and errors, Figure 7. No run is added for the table, and none of it nee
 from __future__ import annotations
 
 import json
+import logging
 import statistics
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from tensorboard.compat.proto.summary_pb2 import Summary
     from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
+log = logging.getLogger(__name__)
+
 FOLDER = "by-depth"
 """Beside the runs: one folder a family of nets, with the depth in place of the step."""
 SUFFIX = ".final"
@@ -28,7 +31,7 @@ VIEW = "#custom_scalars&_smoothingWeight=0"
 METRICS = {"final/error": "final test error %", "final/train_error": "final training error %"}
 
 
-def serve(work: Path, options: Sequence[str], say: Callable[[str], None]) -> None:
+def serve(work: Path, options: Sequence[str]) -> None:
     """Shows ``work`` in TensorBoard until interrupted, with its summaries where they can be written.
 
     Args:
@@ -43,8 +46,8 @@ def serve(work: Path, options: Sequence[str], say: Callable[[str], None]) -> Non
     try:
         write_summaries(work)
     except RunError as error:
-        say(f"{error}: shown is what is there")
-    say(f"TensorBoard shows {work} at {launch(work, options)}{VIEW} (Ctrl-C ends it)")
+        log.info(f"{error}: shown is what is there")
+    log.info(f"TensorBoard shows {work} at {launch(work, options)}{VIEW} (Ctrl-C ends it)")
     threading.Event().wait()
 
 
