@@ -19,8 +19,7 @@ from repro.engine.record import any_dirty, evaluator_of, measurements, part, pro
 from repro.engine.resume import claim_folder, last_good
 from repro.engine.step import build_step
 from repro.errors import InputError, RunError
-from repro.evaluation.gradient_flow import measure_flow
-from repro.evaluation.layer_statistics import left_as_it_was, watched
+from repro.evaluation.layer_statistics import left_as_it_was, measure_flow, watched
 from repro.evaluation.predict import predict
 from repro.evaluation.single_crop import Evaluator, recompute_batch_norm
 from repro.runtime import checkpoint, distributed
