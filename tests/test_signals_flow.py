@@ -16,7 +16,7 @@ from repro.data.augment import generator_for
 from repro.data.batches import train_feed
 from repro.engine.optim import build_optimizer
 from repro.engine.step import EagerStep
-from repro.evaluation.gradient_flow import measure_flow
+from repro.evaluation.layer_statistics import measure_flow
 from repro.models import build_model
 from repro.models.blocks import BlockNet, GroupBatchNorm2d
 from tests.nets import net_config, trained_net

@@ -14,7 +14,7 @@ from repro.config.run import NUMERICS_VERSION
 from repro.data.batches import Images, train_images
 from repro.engine.prepared import Prepared
 from repro.evaluation.counts import Counts
-from repro.evaluation.layer_responses import layer_responses
+from repro.evaluation.layer_statistics import layer_responses
 from repro.evaluation.multi_crop import test_views
 from repro.evaluation.single_crop import TOP5_CLASSES, Evaluator
 from repro.models.count import measure
