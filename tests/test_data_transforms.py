@@ -57,7 +57,7 @@ def test_augmentation_is_pad_crop_flip_and_mean_written_out(order: str) -> None:
 def test_the_border_is_the_mean_image_or_black() -> None:
     batch = images(1)
     stats = pixel_stats(batch, "per_pixel", "none")
-    corner = Draws.of(torch.tensor([0]), torch.tensor([0]), torch.tensor([0]), torch.tensor([False]))
+    corner = Draws(torch.tensor([0]), torch.tensor([0]), torch.tensor([0]), torch.tensor([False]))
     assert augment(batch, corner, stats, 4, "after_mean")[0, :, :4].abs().max() == 0
     assert torch.equal(augment(batch, corner, stats, 4, "before_mean")[0, :, :4], -stats.mean[:, :4])
 

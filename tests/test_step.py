@@ -37,7 +37,7 @@ class Training:
     def __init__(self, folder: Path, device: str, mode: str, *words: str, dtype: torch.dtype = torch.float32) -> None:
         run = config(folder, f"device={device}", "optim.precision=fp32", "execution.threads=2", *words)
         self.device = set_up(run.execution, run.optim.precision)
-        dataset = load(run.data, run.paths.data, may_fetch=False, say=lambda line: None)
+        dataset = load(run.data, run.paths.data, may_fetch=False)
         self.model: BlockNet = build_model(run.model, 10, generator_for(0, "init"))
         self.model.recompute = run.execution.checkpoint_activations
         self.model.to(self.device, dtype, memory_format=memory_format(self.device))  # type: ignore[call-overload]

@@ -12,7 +12,7 @@ import torch
 
 from repro.config.parse import require
 from repro.config.run import DataConfig, RunConfig
-from repro.data import Dataset, PhotoSplit, Split, load_for, load_validation
+from repro.data import Dataset, PhotoSplit, Split, load_for, load_photos
 from repro.data.augment import PixelStats, pixel_stats
 from repro.data.batches import eval_images
 from repro.data.in_memory import to_device
@@ -91,7 +91,7 @@ class NetTester:
         config = trained.config
         if stats is not None and config.data.photos:
             cache, workers = config.paths.work / "cache", config.execution.workers
-            dataset = load_validation(config.data, config.paths.data, say=self.say, cache=cache, workers=workers)
+            dataset = load_photos(config.data, config.paths.data, cache=cache, workers=workers, only_val=True)
         else:
             dataset = self.dataset(config)
         model = self.net(trained, dataset)
@@ -199,7 +199,7 @@ class NetTester:
     def dataset(self, config: RunConfig) -> Dataset:
         """The data of a run, read once."""
         if config.data not in self._datasets:
-            self._datasets[config.data] = load_for(config, self.say, may_fetch=False)
+            self._datasets[config.data] = load_for(config, may_fetch=False)
         return self._datasets[config.data]
 
     def stats(self, dataset: Dataset, config: RunConfig) -> PixelStats:

@@ -223,7 +223,7 @@ def load_all(configs: list[RunConfig], say: Say) -> dict[DataConfig, Dataset]:
     datasets: dict[DataConfig, Dataset] = {}
     for config in configs:
         if config.data not in datasets:
-            datasets[config.data] = load_for(config, say)
+            datasets[config.data] = load_for(config)
     return datasets
 
 

@@ -144,7 +144,7 @@ def train_run(config: RunConfig, command: str, stopper: Stopper, say: Callable[[
                 return "done", ""
             if distributed.on_any(stopper.asked()):
                 return "stopped", ""
-            load = functools.partial(load_for, config, say)
+            load = functools.partial(load_for, config)
             distributed.on_first(load)  # which may fetch what the others then find
             dataset = distributed.agreed(load)
             if run(config, dataset, command, stopper, say) is None:
