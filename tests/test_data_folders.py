@@ -279,7 +279,7 @@ def test_unreadable_images_are_left_out_and_counted_where_asked_for(root, tmp_pa
 
 
 def planted_oddities(root: Path) -> list[Path]:
-    """Plant files with an image's name that are none: links to nowhere, in a circle and to a folder; a folder, a pipe."""
+    """Plant what only has an image's name: links to nowhere, in a circle and to a folder; a folder, a pipe."""
     folder = root / "train" / CLASSES[0]
     names = ("away", "circle", "to_folder", "folder", "pipe")
     away, circle, to_folder, inside, pipe = odd = [folder / f"{name}.JPEG" for name in names]
