@@ -55,7 +55,7 @@ def test_the_time_left_is_that_of_the_process_that_trains_now(run: RunConfig, mo
     """An earlier one was ten times slower, on a machine that was busy."""
     clock = [1000.0]
     monkeypatch.setattr("repro.runtime.progress.time.monotonic", lambda: clock[0])
-    net = prepare(run, load_for(run, print), print)
+    net = prepare(run, load_for(run), print)
     state = net.state
     state.step, state.train_seconds = 4, 40.0
     watch = Watch.start(net, Stopper(None))

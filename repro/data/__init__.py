@@ -151,7 +151,7 @@ def load_synthetic(data: DataConfig) -> Dataset:
     num_train = 5000 if data.train_images is None else data.train_images
     num_test = 1000 if data.test_images is None else data.test_images
     train, test = make_synthetic(num_train, num_test, data.image_size)
-    digests = {}
+    digests: dict[str, str] = {}
     for split in (train, test):
         digests |= {f"{split.name}_images": digest_of(split.images), f"{split.name}_labels": digest_of(split.labels)}
     if data.split == "train45k":

@@ -47,7 +47,7 @@ def draw_epoch(num_images: int, pad: int, flip: bool, seed: int, epoch: int) -> 
     order = torch.randperm(num_images, generator=generator)
     offsets = torch.randint(0, 2 * pad + 1, (2, num_images), generator=generator)
     flips = torch.randint(0, 2, (num_images,), generator=generator)
-    return Draws(order, *offsets, flips if flip else torch.zeros_like(flips))
+    return Draws(order, offsets[0], offsets[1], flips if flip else torch.zeros_like(flips))
 
 
 class StepDraws:

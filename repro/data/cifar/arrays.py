@@ -129,7 +129,7 @@ def checked_digest(path: Path, root: Path, spec: ArraySpec) -> str:
         with contextlib.suppress(ValueError):  # not a header, or a file shorter than it says
             array = np.lib.format.open_memmap(path, mode="r")
             there = (array.shape, array.dtype, array.offset + array.nbytes)
-            whole = there == (spec.shape, np.uint8, size) and digest_of(array) == spec.sha256
+            whole = there == (spec.shape, np.dtype(np.uint8), size) and digest_of(array) == spec.sha256
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
     if size < np.prod(spec.shape):

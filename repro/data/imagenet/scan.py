@@ -232,9 +232,9 @@ def read(path: Path, root: Path, data: DataConfig) -> Scan | None:
             found = Scan(**arrays, unreadable=json.loads(stored["unreadable"].tobytes()))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
-    for file in found.unreadable:
+    for name in found.unreadable:
         # Its rights or the disk were at fault, not the file.
         with contextlib.suppress(decode.UnreadableError):
-            open_file(root / file, decoder_of(data)[0])
+            open_file(root / name, decoder_of(data)[0])
             return None
     return found

@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -98,7 +98,7 @@ class _Made(Dataset[R], Generic[T, R]):
 
     def __getitem__(self, task: T) -> R | UnreadableError:  # type: ignore[override]
         try:
-            result = self._make(task)
+            result: Any = self._make(task)
         except UnreadableError as error:
             return error  # torch would raise it in the parent with the worker's traceback in its message
         if get_worker_info() is not None and isinstance(result, Tensor) and result.numel():
@@ -121,7 +121,7 @@ def _begin(_worker: int) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-CropTask = list[tuple[str, int, Place | None, bool]]
+CropTask = Sequence[tuple[str, int, Place | None, bool]]
 """Images to crop, each with its shorter side, place (None is the centre) and flip."""
 
 
