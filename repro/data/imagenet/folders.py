@@ -116,18 +116,11 @@ def list_classes(root: Path, split: str) -> PhotoSplit:
     forms = Counter(map(composed, classes))
     if alike := [name for name in classes if forms[composed(name)] > 1]:
         raise InputError(f"{root / split} has class folders of one name in two Unicode forms, join them: {some(alike)}")
-    found: Found = []
-    labels: list[int] = []
-    empty: list[str] = []
-    for label, name in enumerate(classes):
-        images = images_of_class(root, f"{split}/{name}")
-        found += images
-        labels += [label] * len(images)
-        if not images:
-            empty.append(str(root / split / name))
-    if empty:
+    found = [images_of_class(root, f"{split}/{name}") for name in classes]
+    if empty := [str(root / split / name) for name, images in zip(classes, found, strict=True) if not images]:
         raise InputError(f"{plural(len(empty), 'class folder has', 'class folders have')} no images: {some(empty)}")
-    return listing(root, split, found, labels, classes)
+    labels = [label for label, images in enumerate(found) for _ in images]
+    return listing(root, split, [image for images in found for image in images], labels, classes)
 
 
 def list_val(root: Path, given: Path, classes: Sequence[str]) -> PhotoSplit:
@@ -146,7 +139,8 @@ def list_val(root: Path, given: Path, classes: Sequence[str]) -> PhotoSplit:
     check_classes(classes, sorted(set(label_names.values())), str(path))
     if unlabelled := [file for file, _, _ in found if stem(file) not in label_names]:
         # Bytes that are not UTF-8 are kept as they are, since names of files can be such bytes too.
-        encoding = "" if all(map(is_text, label_names)) else ", and is not in UTF-8: save it as UTF-8"
+        is_text = all(name == printable(name) for name in label_names)
+        encoding = "" if is_text else ", and is not in UTF-8: save it as UTF-8"
         images = plural(len(unlabelled), "image", "images")
         raise InputError(f"{path} has no label for {images}{encoding}: {some(unlabelled)}")
     number = {composed(name): label for label, name in enumerate(classes)}
@@ -299,12 +293,8 @@ def some(names: Sequence[str]) -> str:
 
 
 def printable(name: str) -> str:
+    """Escape the bytes of a file's name that are not UTF-8."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-def is_text(name: str) -> bool:
-    """Return whether a name has no bytes that are not UTF-8."""
-    return printable(name) == name
 
 
 def plural(count: int, one: str, many: str) -> str:

@@ -98,13 +98,14 @@ class _Made(Dataset[R], Generic[T, R]):
 
     def __getitem__(self, task: T) -> R | UnreadableError:  # type: ignore[override]
         try:
-            result: Any = self._make(task)
+            result = self._make(task)
         except UnreadableError as error:
             return error  # torch would raise it in the parent with the worker's traceback in its message
         if get_worker_info() is not None and isinstance(result, Tensor) and result.numel():
             # Left to the queue, a thread of it would move the tensor, and where shared memory is full lose it and
             # leave the other side waiting for ever.
-            result.share_memory_()
+            tensor: Any = result
+            tensor.share_memory_()
         return result
 
 
