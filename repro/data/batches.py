@@ -12,7 +12,7 @@ from repro.config.run import RunConfig
 from repro.data import Dataset, PhotoSplit, Split
 from repro.data.augment import PixelStats
 from repro.data.imagenet.loader import PhotoFeed, PhotoImages
-from repro.data.in_memory import MemoryImages, TrainStream, to_device
+from repro.data.in_memory import MemoryFeed, MemoryImages, to_device
 from repro.runtime import distributed
 from repro.runtime.device import num_workers
 
@@ -63,7 +63,7 @@ def train_feed(dataset: Dataset, config: RunConfig, device: torch.device) -> Fee
         assert dataset.photo_stats is not None
         workers = num_workers(config.execution, device)
         return PhotoFeed(split, dataset.photo_stats, config.data, batch_size, config.seed, device, *ranks, workers)
-    return TrainStream(split, config.data, batch_size, config.seed, device, *ranks)
+    return MemoryFeed(split, config.data, batch_size, config.seed, device, *ranks)
 
 
 def eval_images(dataset: Dataset, config: RunConfig, device: torch.device) -> Images:

@@ -31,7 +31,7 @@ class MemoryImages:
         return zip(self._images.split(batch_size), self._labels.split(batch_size), strict=True)
 
 
-class TrainStream:
+class MemoryFeed:
     """Training batches of images in memory (``data.batches.Feed``)."""
 
     def __init__(
