@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from repro.config.run import RunConfig
 from repro.data import Split, load
 from repro.data.augment import generator_for
-from repro.data.in_memory import MemoryImages, TrainStream, to_device
+from repro.data.in_memory import MemoryFeed, MemoryImages, to_device
 from repro.engine.optim import build_optimizer, load_optimizer, set_lr
 from repro.engine.run import run
 from repro.engine.step import EagerStep, StepResult, build_step
@@ -85,7 +85,7 @@ class Training:
         self.model.recompute = of.execution.checkpoint_activations
         self.model.to(memory_format=torch.channels_last)
         self.optimizer = build_optimizer(self.model, of.optim)
-        self.stream = TrainStream(dataset.train, of.data, batch_size, 0, device, distributed.rank(), distributed.size())
+        self.stream = MemoryFeed(dataset.train, of.data, batch_size, 0, device, distributed.rank(), distributed.size())
         self.step = build_step(mode, self.model, self.optimizer, self.stream, of.optim.precision, 20)
         images, labels = to_device(dataset.eval, device)
         self.evaluate = Evaluator(self.model, MemoryImages(images, labels), self.stream.stats, 40, "fp32")
@@ -263,7 +263,7 @@ def test_the_parts_of_the_ranks_are_the_batch_of_one(tmp_path: Path) -> None:
     assert isinstance(dataset.train, Split)
     cpu = torch.device("cpu")
     whole, *parts = (
-        TrainStream(dataset.train, one.data, 16, 0, cpu, rank, num_ranks)
+        MemoryFeed(dataset.train, one.data, 16, 0, cpu, rank, num_ranks)
         for rank, num_ranks in [(0, 1), (0, 4), (1, 4), (2, 4), (3, 4)]
     )
     for step in range(10):  # step 4 ends one epoch of 72 images and begins the next

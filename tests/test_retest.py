@@ -374,7 +374,7 @@ def test_validation_images_that_cannot_be_read_are_told_before_the_test(tmp_path
 def test_a_folder_without_validation_images_is_refused(tmp_path: Path) -> None:
     of, file = foreign(tmp_path)
     words = (*WORDS, "model.shortcut=B")
-    with pytest.raises(InputError, match="not the whole of imagenet: it has 9 images of 3 classes"):
+    with pytest.raises(InputError, match="not the whole of imagenet: it has 3 classes, 9 validation images"):
         asked(of, *(w for w in words if w != "data.partial=true"), weights=file, **MEAN)
     shutil.rmtree(tmp_path / "data" / "val")
     with pytest.raises(InputError, match="holds no folder val"):

@@ -94,7 +94,7 @@ class Training:
 
     def __init__(self, folder: Path, *words: str) -> None:
         run = config(folder, *words)
-        dataset = load(run.data, run.paths.data, may_fetch=False, say=lambda line: None)
+        dataset = load(run.data, run.paths.data, may_fetch=False)
         self.model: BlockNet = build_model(run.model, 10, generator_for(0, "init"))
         self.model.recompute = run.execution.checkpoint_activations
         self.optimizer = build_optimizer(self.model, run.optim)

@@ -209,7 +209,7 @@ def data_command(options: argparse.Namespace) -> int:
 
     paths = paths_from(options.words)
     if options.action == "fetch":
-        fetch_cifar10(paths["data"], paths["work"] / "cache", say)
+        fetch_cifar10(paths["data"])
     for name, digest in verify_cifar10(paths["data"]).items():
         print(f"{digest}  {name}")
     print("ok")

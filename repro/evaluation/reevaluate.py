@@ -14,7 +14,7 @@ import torch
 
 from repro.config.parse import require
 from repro.config.run import DataConfig, RunConfig
-from repro.data import Dataset, PhotoSplit, Split, load_for, load_validation
+from repro.data import Dataset, PhotoSplit, Split, load_for, load_photos
 from repro.data.augment import PixelStats, pixel_stats
 from repro.data.batches import eval_images
 from repro.data.in_memory import to_device
@@ -98,7 +98,7 @@ class NetTester:
             stats = PixelStats(stats.mean.to(self.device), stats.std.to(self.device))
         if stats is not None and config.data.photos:
             cache, workers = config.paths.work / "cache", config.execution.workers
-            dataset = load_validation(config.data, config.paths.data, say=log.info, cache=cache, workers=workers)
+            dataset = load_photos(config.data, config.paths.data, cache=cache, workers=workers, only_val=True)
         else:
             dataset = self._dataset(config)
         model = self._net(trained, dataset)
@@ -178,7 +178,7 @@ class NetTester:
 
     def _dataset(self, config: RunConfig) -> Dataset:
         if config.data not in self._datasets:
-            self._datasets[config.data] = load_for(config, log.info, may_fetch=False)
+            self._datasets[config.data] = load_for(config, may_fetch=False)
         return self._datasets[config.data]
 
     def _stats(self, dataset: Dataset, config: RunConfig) -> PixelStats:
