@@ -13,8 +13,6 @@ from repro.config.compose import parse, plan, product
 from repro.config.run import RunConfig
 from repro.errors import InputError
 
-RUNS_AT_ONCE = (1, 2, 4)
-
 PHOTO_WORDS = {"model": "imagenet_resnet", "optim": "imagenet_sgd", "model.shortcut": "B"}
 """What is measured on ImageNet images where the words do not say."""
 PHOTO_CPU_BATCH = 8
@@ -105,8 +103,8 @@ def quick_parts(choice: Choice, device: dict[str, Any]) -> list[Part]:
     """List the first net in its fastest way: under a minute in all on two cores."""
     config = in_modes(settled(choice, device)[0], device)[0]
     if choice.photos:
-        return [loader(config, 5), case(config, 8), *pairs([same_work(config, device)], 8)]
-    return [*pairs([config], 20), ceilings(config, 1), case(config, 6)]
+        return [part("loader", config, 5), part("case", config, 8), *pairs([same_work(config, device)], 8)]
+    return [*pairs([config], 20), part("ceilings", config, 1), part("case", config, 6)]
 
 
 def usual_parts(choice: Choice, device: dict[str, Any]) -> list[Part]:
@@ -114,19 +112,20 @@ def usual_parts(choice: Choice, device: dict[str, Any]) -> list[Part]:
     photos, on_cpu = choice.photos, device["device"] == "cpu"
     modes = [in_modes(config, device) for config in settled(choice, device)]
     fastest, slower = [way[0] for way in modes], [config for way in modes for config in way[1:]]
-    first = fastest[0]
-    compared = [same_work(config, device) for config in fastest] if photos else fastest
-    parts = [ceilings(first, 3), *([loader(first, 20)] if photos else []), *(case(config, 12) for config in fastest)]
-    parts += pairs(compared[:1], 20)
-    if device["bf16"] and "optim.precision" not in choice.said and not photos:
-        parts.append(case(changed(first, "optim", precision="bf16"), 12))
-    if on_cpu and device["threads"] > 1 and not photos:
-        parts.append(Part("spin", f"{label(first)}, threads that wait for each other", first, 8))
-    if not on_cpu and not photos:
-        parts.append(at_once(first))
-    # As the recipe has it, in groups of batch norm and deterministic: the difference is what these cost.
-    parts += pairs(compared[1:] + ([] if on_cpu or not photos else fastest), 20)
-    return parts + [case(config, 12) for config in slower]
+    first, compared = fastest[0], [same_work(config, device) for config in fastest] if photos else fastest
+    parts = [part("ceilings", first, 3), *(part("case", config, 12) for config in fastest), *pairs(compared[:1], 20)]
+    if photos:
+        parts.insert(1, part("loader", first, 20))
+        # As the recipe has it, in groups of batch norm and deterministic: the difference is what these cost.
+        compared += [] if on_cpu else fastest
+    else:
+        if device["bf16"] and "optim.precision" not in choice.said:
+            parts.append(part("case", changed(first, "optim", precision="bf16"), 12))
+        if on_cpu and device["threads"] > 1:
+            parts.append(part("spin", first, 8))
+        if not on_cpu:
+            parts.append(part("threads", first, 9, counts=(1, 2, 4)))
+    return [*parts, *pairs(compared[1:], 20), *(part("case", config, 12) for config in slower)]
 
 
 def all_parts(choice: Choice, device: dict[str, Any]) -> list[Part]:
@@ -136,38 +135,33 @@ def all_parts(choice: Choice, device: dict[str, Any]) -> list[Part]:
     base, *slower = in_modes(choice.configs[0], device)
     small = [changed(base, "model", depth=depth) for depth in (20, 110)]
     deepest = changed(base, "model", depth=1202)
+    ways = [("execution", "deterministic", False), ("optim", "precision", "bf16"), ("optim", "precision", "fp32")]
     return [
-        *(ceilings(base, 3), case(small[0], 6), *pairs(small[:1], 20), at_once(small[0]), case(small[1], 8)),
-        *(case(changed(config, "execution", deterministic=False), 6) for config in small),
-        case(deepest, 15),
-        *(case(changed(config, "optim", precision="bf16"), 6) for config in small),
-        case(changed(deepest, "execution", checkpoint_activations=True), 10),
-        *(case(changed(config, "optim", precision="fp32"), 6) for config in small),
-        *(case(changed(mode, "model", depth=depth), 6) for mode in slower for depth in (20, 110)),
+        *(part("ceilings", base, 3), part("case", small[0], 6), *pairs(small[:1], 20)),
+        *(part("threads", small[0], 9, counts=(1, 2, 4)), part("case", small[1], 8)),
+        *(part("case", changed(config, group, **{name: value}), 6) for group, name, value in ways for config in small),
+        *(part("case", deepest, 15), part("case", changed(deepest, "execution", checkpoint_activations=True), 10)),
+        *(part("case", changed(mode, "model", depth=depth), 6) for mode in slower for depth in (20, 110)),
     ]
 
 
-def ceilings(config: RunConfig, seconds: float) -> Part:
-    return Part("ceilings", "the device's ceilings", config, seconds)
-
-
-def case(config: RunConfig, seconds: float) -> Part:
-    return Part("case", label(config), config, seconds)
+def part(kind: str, config: RunConfig, seconds: float, **options: Any) -> Part:
+    """Make a part, named by what sets its configuration apart from others."""
+    net, others = label(config), "torchvision's" if config.data.photos else "the textbook loop"
+    names = {
+        "case": net,
+        "ceilings": "the device's ceilings",
+        "loader": f"loading {config.data.name}",
+        "pairs": f"{net} beside {others}",
+        "spin": f"{net}, threads that wait for each other",
+        "threads": f"{net}, runs at once in threads",
+    }
+    return Part(kind, names[kind], config, seconds, options)
 
 
 def pairs(configs: Sequence[RunConfig], seconds: float) -> list[Part]:
     """List comparisons with others' loops; torchvision has residual nets alone."""
-    others = {True: "torchvision's", False: "the textbook loop"}
-    nets = [config for config in configs if not config.data.photos or config.model.shortcut != "none"]
-    return [Part("pairs", f"{label(net)} beside {others[net.data.photos]}", net, seconds) for net in nets]
-
-
-def loader(config: RunConfig, seconds: float) -> Part:
-    return Part("loader", f"loading {config.data.name}", config, seconds)
-
-
-def at_once(config: RunConfig) -> Part:
-    return Part("threads", f"{label(config)}, runs at once in threads", config, 9, {"counts": RUNS_AT_ONCE})
+    return [part("pairs", c, seconds) for c in configs if not c.data.photos or c.model.shortcut != "none"]
 
 
 def in_modes(config: RunConfig, device: dict[str, Any]) -> list[RunConfig]:
@@ -187,13 +181,11 @@ def same_work(config: RunConfig, device: dict[str, Any]) -> RunConfig:
 def label(config: RunConfig) -> str:
     """Describe what sets a configuration apart from others."""
     execution, group = config.execution, config.model.bn_group_size
-    words = {
-        "not deterministic": not execution.deterministic,
-        "recomputing": execution.checkpoint_activations,
-        f"batch norm over {group}": group != config.optim.batch_size,
-    }
-    told = [word for word, holds in words.items() if holds]
-    return " ".join([config.model.label, config.optim.precision, execution.step, *told])
+    words = [config.model.label, config.optim.precision, execution.step]
+    words += [] if execution.deterministic else ["not deterministic"]
+    words += ["recomputing"] if execution.checkpoint_activations else []
+    words += [] if group == config.optim.batch_size else [f"batch norm over {group}"]
+    return " ".join(words)
 
 
 def changed(config: RunConfig, group: str, **changes: Any) -> RunConfig:

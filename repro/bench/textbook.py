@@ -34,10 +34,9 @@ ENDLESS = 10**6
 
 
 class Other:
-    """A net that is trained as others do it, with torch's own defaults, in timed windows."""
+    """A net that is trained as others do it, with torch's own defaults, in timed windows; ``beside`` says how."""
 
     beside: str
-    """How it is trained, in a few words."""
 
     def __init__(self, model: nn.Module, config: RunConfig, device: torch.device) -> None:
         self.model, self.device, self.criterion, optim = model.to(device), device, nn.CrossEntropyLoss(), config.optim
