@@ -69,8 +69,6 @@ def choose(words: Sequence[str], *, everything: bool) -> Choice:
         for config in plan([*folders, *others, *(o.input_line or "" for o in point.values())]).runs:
             key = (config.model, config.data, config.optim.precision, config.optim.batch_size, config.execution)
             configs.setdefault(key, config)
-    if len({config.data.photos for config in configs.values()}) > 1:
-        raise InputError("data= mixes ImageNet with small images: name data=imagenet, data=tiny_imagenet or both alone")
     return Choice(list(configs.values()), said.keys())
 
 

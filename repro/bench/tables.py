@@ -51,19 +51,14 @@ def rows_of(kind: str, label: str, r: Values, ceilings: Values | None) -> list[V
             row = {"what": label, "arithmetic": r["arithmetic"]} | times | {"times as fast": ratio_words(r["ratio"])}
             return [row | {"pair by pair": " ".join(f"{value:.2f}" for value in r["ratio"]["pairs"])}]
         case "spin":
-            times = [("bounded spin, ms", "bounded_ms"), ("OpenMP's default, ms", "default_ms")]
-            rows = [{"beside": row["beside"]} | {name: digits(row[key]) for name, key in times} for row in r["rows"]]
-            return [{"what": label} | row for row in rows]
+            return [{"what": label} | spin_row(row) for row in r["rows"]]
         case "loader":
             (height, width), size = r["median_size"], r["image_size"]
             images = f"{r['images']} of {height:.0f}x{width:.0f} to {size}x{size}, {r['unreadable']} unreadable"
             return [{"what": label, "images, median size": images} | loader_row(row) for row in r["rows"]]
         case _:
             alone = r["rows"][0]["images_per_second"]
-            rows = [(row["runs"], row["images_per_second"]) for row in r["rows"]]
-            return [
-                {"what": label, "runs": n, "images/s": f"{v:,.0f}", "times one": f"{v / alone:.2f}"} for n, v in rows
-            ]
+            return [{"what": label} | together_row(row, alone) for row in r["rows"]]
 
 
 def summary_line(part: Values) -> str:
@@ -99,6 +94,16 @@ def case_row(r: Values, ceilings: Values | None) -> Values:
         "first step": f"{r['startup_seconds']:.1f} s",
         "schedule": duration(r["projected_seconds"]),
     }
+
+
+def spin_row(r: Values) -> Values:
+    times = {"bounded spin, ms": digits(r["bounded_ms"]), "OpenMP's default, ms": digits(r["default_ms"])}
+    return {"beside": r["beside"]} | times
+
+
+def together_row(r: Values, alone: float) -> Values:
+    speed = r["images_per_second"]
+    return {"runs": r["runs"], "images/s": f"{speed:,.0f}", "times one": f"{speed / alone:.2f}"}
 
 
 def loader_row(r: Values) -> Values:

@@ -137,7 +137,7 @@ class TorchvisionNet(Other):
     def __init__(self, config: RunConfig, dataset: Dataset, feed: Feed) -> None:
         compiled, name = feed.device.type == "cuda", f"resnet{config.model.depth}"
         model: nn.Module = get_model(name, num_classes=dataset.num_classes)
-        super().__init__(model.to(memory_format=torch.channels_last), config, feed.device)  # type: ignore[call-overload]
+        super().__init__(model.to(memory_format=torch.channels_last), config, feed.device)
         if compiled:
             model.compile()
         images, self.labels = feed.batch(0)
