@@ -59,7 +59,7 @@ class Worker(contextlib.AbstractContextManager["Worker"]):
             InputError: The configuration does not fit this machine.
         """
         assert self._process is not None
-        answer: dict[str, Any] | Exception = PartFailedError(f"not done after {limit:.0f} s")
+        answer: dict[str, Any] | Exception = PartFailedError("not done in time")
         try:
             if self._pipe.poll(max(limit, 0)):
                 answer = self._pipe.recv()
