@@ -113,7 +113,7 @@ def shortened(choice: Choice, device: Document) -> list[Part]:
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Document, str]:
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Document, str]:
     """The document of a bench with every kind of part, one of which fails, and the lines for its user."""
     folder, lines = tmp_path_factory.mktemp("bench"), list[str]()
     handler, level = Lines(lines.append), LOGGER.level
@@ -134,8 +134,8 @@ def result(document: Document, kind: str) -> Document:
     return dict(found)
 
 
-def test_a_bench_keeps_what_was_measured_where_and_how(told: tuple[Document, str]) -> None:
-    document, _ = told
+def test_a_bench_keeps_what_was_measured_where_and_how(whole: tuple[Document, str]) -> None:
+    document, _ = whole
     kept = (document["schema"], document["extent"], document["command"], document["minutes"])
     assert kept == (2, "short", "a command", 5)
     assert document["started"] <= document["finished"]
@@ -146,8 +146,8 @@ def test_a_bench_keeps_what_was_measured_where_and_how(told: tuple[Document, str
     assert device["spin"]
 
 
-def test_a_failing_part_does_not_cost_the_others(told: tuple[Document, str]) -> None:
-    document, said = told
+def test_a_failing_part_does_not_cost_the_others(whole: tuple[Document, str]) -> None:
+    document, said = whole
     states = {part["kind"]: part["state"] for part in document["parts"]}
     assert states.pop("nonsense") == "failed"
     assert states == dict.fromkeys(("pairs", "ceilings", "case", "threads"), "done")
@@ -156,8 +156,8 @@ def test_a_failing_part_does_not_cost_the_others(told: tuple[Document, str]) -> 
     assert "failed: nonsense (KeyError: 'nonsense')" in report(document)
 
 
-def test_a_case_has_every_figure(told: tuple[Document, str]) -> None:
-    found, highest = result(told[0], "case"), result(told[0], "ceilings")
+def test_a_case_has_every_figure(whole: tuple[Document, str]) -> None:
+    found, highest = result(whole[0], "case"), result(whole[0], "ceilings")
     assert (found["net"], found["arithmetic"], found["step"]) == ("ResNet-8", "fp32", "eager")
     assert (found["batch_size"], found["image_size"]) == (16, 8)
     for name in ("startup_seconds", "images_per_second", "flops_per_second", "bytes_per_second", "projected_seconds"):
@@ -169,22 +169,22 @@ def test_a_case_has_every_figure(told: tuple[Document, str]) -> None:
     assert found["peak_reserved_bytes"] is None, "of a GPU only"
     assert set(highest["flops_per_second"]) == {"fp32", "tf32", "bf16"}
     share = 100 * found["flops_per_second"] / highest["flops_per_second"]["fp32"]
-    assert f" {share:.0f} % " in report(told[0])
+    assert f" {share:.0f} % " in report(whole[0])
 
 
-def test_pairs_compare_equal_numbers_of_steps(told: tuple[Document, str]) -> None:
-    found = result(told[0], "pairs")
+def test_pairs_compare_equal_numbers_of_steps(whole: tuple[Document, str]) -> None:
+    found = result(whole[0], "pairs")
     ours, theirs, ratio = found["ours_ms"], found["theirs_ms"], found["ratio"]
     assert ratio["pairs"] == pytest.approx([t / o for o, t in zip(ours["rounds"], theirs["rounds"], strict=True)])
     assert ratio["min"] <= ratio["median"] <= ratio["max"]
     assert ours["count"] == theirs["count"] >= 1
 
 
-def test_runs_at_once_add_up(told: tuple[Document, str]) -> None:
-    rows = result(told[0], "threads")["rows"]
+def test_runs_at_once_add_up(whole: tuple[Document, str]) -> None:
+    rows = result(whole[0], "threads")["rows"]
     assert [row["runs"] for row in rows] == [len(row["each"]) for row in rows] == [1, 2]
     assert all(row["images_per_second"] == pytest.approx(sum(row["each"])) for row in rows)
-    assert f"{rows[1]['images_per_second'] / rows[0]['images_per_second']:.2f}" in report(told[0])
+    assert f"{rows[1]['images_per_second'] / rows[0]['images_per_second']:.2f}" in report(whole[0])
 
 
 def test_made_images_stand_in_for_cifar10(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,33 +65,24 @@ def bench(
     document: Document = {"schema": SCHEMA, "extent": extent, "command": command, "minutes": minutes, "started": now()}
     document |= {"finished": None, "environment": environment(), "parts": []}
     with Worker() as worker:
-        document["device"] = describe(worker, choice)
+        steps = [config.execution.step for config in choice.configs]
+        try:
+            (device,) = ask([worker], time.monotonic() + DEVICE_LIMIT, "device", choice.configs[0], steps=steps)
+        except PartFailedError as error:
+            raise RunError(f"the device cannot be measured: {error}") from error
+        document["device"] = device
         log.info(headline(document))
-        parts = (plan or PLANS[extent])(choice, document["device"])
+        parts = (plan or PLANS[extent])(choice, device)
         deadline = time.monotonic() + 60 * minutes
         for number, part in enumerate(parts, 1):
             save(document, json_path)  # once before the first: a file that cannot be written is told now
-            entry = carried_out(part, deadline, lambda part, until: measuring(worker, part, until))
+            entry = carried_out(part, deadline, partial(measuring, worker))
             document["parts"].append(entry)
             log.info(f"[{number}/{len(parts)}] {part.label}: {summary_line(entry)}")
     document["finished"] = now()
     save(document, json_path)
     log.info("\n" + report(document))
     return int(any(part["state"] == "failed" for part in document["parts"]))
-
-
-def describe(worker: Worker, choice: Choice) -> Document:
-    """Describe the device and its data, as ``worker`` finds them.
-
-    Raises:
-        InputError: The words do not fit this machine.
-        RunError: The device does not answer.
-    """
-    steps, deadline = [config.execution.step for config in choice.configs], time.monotonic() + DEVICE_LIMIT
-    try:
-        return ask([worker], deadline, "device", choice.configs[0], steps=steps)[0]
-    except PartFailedError as error:
-        raise RunError(f"the device cannot be measured: {error}") from error
 
 
 def headline(document: Document) -> str:
