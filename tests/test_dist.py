@@ -23,6 +23,7 @@ from repro.evaluation.single_crop import Evaluator, recompute_batch_norm
 from repro.models import build_model
 from repro.results.read import read_record
 from repro.runtime import checkpoint, distributed
+from repro.runtime.log import send_to
 from tests.ranks import on_ranks
 from tests.runs import StopAfter, config
 
@@ -295,24 +296,25 @@ def test_devices_are_not_science(tmp_path: Path) -> None:
     assert config(tmp_path, "execution=ddp").run_id == config(tmp_path).run_id
 
 
-def go(of: RunConfig, times: int | None, said: list[str]) -> dict[str, Any] | None:
+def go(of: RunConfig, times: int | None) -> dict[str, Any] | None:
     """One run; the last rank alone is asked to stop."""
     dataset = load(of.data, of.paths.data, may_fetch=False)
     stopper = StopAfter(times if distributed.rank() == distributed.size() - 1 else None)
-    return run(of, dataset, "repro run …", stopper, said.append)
+    return run(of, dataset, stopper)
 
 
 def whole_runs(folder: Path) -> dict[str, Any]:
     words = ["execution=ddp", "execution.devices=2"]
     whole, broken, bad = (config(folder / name, *words) for name in ("whole", "broken", "bad"))
     said: list[str] = []
-    found: dict[str, Any] = {"record": go(whole, None, []), "pieces": 0}
-    while go(broken, 0, said) is None:
+    send_to(said.append)
+    found: dict[str, Any] = {"record": go(whole, None), "pieces": 0}
+    while go(broken, 0) is None:
         found["pieces"] += 1
-    go(bad, 0, [])
+    go(bad, 0)
     distributed.on_first(lambda: spoil(bad))
     with pytest.raises(RunError) as error:
-        go(bad, None, [])
+        go(bad, None)
     return found | {"said": said, "error": str(error.value)}
 
 
@@ -332,7 +334,7 @@ def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict
 def test_a_run_on_two_ranks_leaves_what_one_rank_leaves(tmp_path: Path, two_ranks: tuple[Path, Any]) -> None:
     folder, found = two_ranks
     one = config(tmp_path)
-    assert go(one, None, []) is not None
+    assert go(one, None) is not None
     expected = read_record(one.work_dir / "record.json").result
     work = folder / "whole" / "work" / one.run_id
     result = read_record(work / "record.json").result
@@ -357,7 +359,7 @@ def test_a_stop_on_one_rank_stops_all_and_the_run_ends_with_the_same_bits(two_ra
     curves = [(folder / name / "work" / run_id / "curve.csv").read_text() for name in ("whole", "broken")]
     assert curves[0] == curves[1]
     assert [row["step"] for row in csv.DictReader(curves[0].splitlines())] == ["4", "8"]
-    assert any("goes on at step" in line for line in found[0]["said"])
+    assert any("resumes at step" in line for line in found[0]["said"])
     assert found[1]["said"] == []
 
 
@@ -367,19 +369,20 @@ def test_a_loss_that_is_not_finite_ends_all_ranks_with_the_same_sentence(two_ran
     assert first.startswith("the loss is nan at step")
 
 
-def test_going_on_with_another_number_of_ranks_says_that_bits_differ(two_ranks: tuple[Path, Any]) -> None:
+def test_going_on_with_another_number_of_ranks_says_that_bits_differ(
+    two_ranks: tuple[Path, Any], told: list[str]
+) -> None:
     folder, _ = two_ranks
     one = config(folder / "broken")
     (one.work_dir / "record.json").unlink()
-    said: list[str] = []
-    go(one, None, said)
-    assert "ranks 2 → 1" in said[-1]
-    assert "not to the last bit" in said[-1]
+    go(one, None)
+    assert "ranks 2 → 1" in told[-1]
+    assert "not to the last bit" in told[-1]
 
 
 def test_one_process_does_not_pass_for_several(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="a run of 2 processes"):
-        go(config(tmp_path, "execution=ddp"), None, [])
+        go(config(tmp_path, "execution=ddp"), None)
 
 
 def agreements() -> dict[str, Any]:

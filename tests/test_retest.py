@@ -35,7 +35,7 @@ from tests.runs import config, photo_config
 
 def finish(of: RunConfig) -> RunConfig:
     dataset = load(of.data, of.paths.data, may_fetch=False, workers=0, cache=of.paths.work / "cache")
-    assert run(of, dataset, "repro run …", Stopper(None), lambda _: None) is not None
+    assert run(of, dataset, Stopper(None)) is not None
     return of
 
 

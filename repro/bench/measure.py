@@ -28,22 +28,12 @@ from repro.data.cifar.arrays import missing_files
 from repro.engine.loop import Hooks, TrainState, train
 from repro.engine.optim import build_optimizer
 from repro.engine.step import build_step, pick_step, step_modes
-from repro.evaluation.counts import Counts
 from repro.models import build_model
 from repro.runtime.device import arithmetic, device_name, memory_format, num_threads, set_up
 from repro.runtime.openmp import spin_settings
 
 LEARNING_RATE = 0.01
 """Of all timed steps: no speed depends on it, and no net of any depth diverges at it."""
-
-NO_HOOKS = Hooks(
-    logged=lambda state, seen, lr: None,
-    evaluate=lambda: Counts(images=1),
-    evaluated=lambda state: None,
-    save_is_due=lambda: False,
-    save=lambda state: None,
-    stop=lambda: False,
-)
 
 
 def describe(config: RunConfig, steps: Sequence[str] = ()) -> dict[str, Any]:
@@ -142,7 +132,7 @@ class Rig:
         )
         wait(self.device)
         start = time.perf_counter()
-        train(self.step, self.optimizer, self.state, config, len(self.feed), NO_HOOKS)
+        train(self.step, self.optimizer, self.state, config, len(self.feed), Hooks())
         wait(self.device)
         return time.perf_counter() - start
 

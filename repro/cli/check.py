@@ -22,7 +22,7 @@ def answer(
     published: Path | None = None,
     folders: Sequence[Path] = (),
 ) -> tuple[str, int]:
-    """The verdicts, or one ``claim`` in full, as text that ends with a newline, and the exit code of the command.
+    """Return the verdicts, or one ``claim`` in full, as text that ends with a newline, and the exit code.
 
     The code is 1 where committed evidence is broken, and with ``strict`` where a claim fails; otherwise 0.
 

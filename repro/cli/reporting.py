@@ -1,4 +1,4 @@
-"""The commands that read what was measured: tables, figures, verdicts, the report, and what is published of it."""
+"""The commands that read and publish results."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def choices_command(options: argparse.Namespace) -> int:
     for left in reading.left_out:
         print(f"repro: left out: {left.name}: {left.reason}", file=sys.stderr)
     command = shlex.join(["repro", "run", f"exp={EXPERIMENT}", *options.words])
-    say(to_text(choices(runs, reading.records), command))
+    print(to_text(choices(runs, reading.records), command))
     return 0
 
 
@@ -134,11 +134,11 @@ def render_command(options: argparse.Namespace) -> int:
         return 0
     wrong, amended = verify(evidence, results, pages), faults()
     for sentence in [*wrong, *amended]:
-        say(sentence)
+        print(sentence)
     if wrong:
-        say(f"{len(wrong)} differences; `repro render` makes all of it anew")
+        print(f"{len(wrong)} differences; `repro render` makes all of it anew")
     elif not amended:
-        say("all as the records give it")
+        print("all as the records give it")
     return int(bool(wrong or amended))
 
 
@@ -215,7 +215,7 @@ def publish_command(options: argparse.Namespace) -> int:
 
 
 def tensorboard_command(options: argparse.Namespace) -> int:
-    """What begins with the first option is TensorBoard's, but for the folders, wherever they stand."""
+    """Pass all words from the first option on to TensorBoard, but for the folders."""
     from repro.report.tensorboard import serve
 
     first = next((i for i, word in enumerate(options.words) if word.startswith("-")), len(options.words))

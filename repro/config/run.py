@@ -291,6 +291,10 @@ class RunConfig:
         values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self), default=str))
         return values
 
+    def with_execution(self, **changes: Any) -> RunConfig:
+        """Return the same run, carried out with other settings."""
+        return dataclasses.replace(self, execution=dataclasses.replace(self.execution, **changes))
+
     def validate(self) -> None:
         require(0 <= self.seed < 2**32, f"seed={self.seed} must be a whole number from 0 to 4294967295")
         require(

@@ -21,7 +21,7 @@ from repro.evaluation.single_crop import TOP5_CLASSES, Evaluator
 from repro.models.count import measure
 from repro.runtime import distributed
 from repro.runtime.device import arithmetic, num_threads
-from repro.runtime.provenance import SCHEMA, environment, now
+from repro.runtime.provenance import SCHEMA, command, environment, now
 
 
 def evaluator_of(net: Prepared, images: Images) -> Evaluator:
@@ -108,7 +108,7 @@ def any_dirty(trees: Sequence[bool | None]) -> bool | None:
     return True if True in trees else None if None in trees else False
 
 
-def provenance(net: Prepared, command: str) -> dict[str, Any]:
+def provenance(net: Prepared) -> dict[str, Any]:
     """How the run was carried out, and all that repeats it. The code is clean where that of all its parts was."""
     config, dataset, parts = net.config, net.dataset, net.state.parts
     execution, cuda = config.execution, net.device.type == "cuda"
@@ -118,7 +118,7 @@ def provenance(net: Prepared, command: str) -> dict[str, Any]:
         | {"threads": num_threads(execution), "step": net.mode, "world_size": distributed.size()},
         "provenance": environment()
         | {
-            "command": command,
+            "command": command(),
             "device": ", then ".join(dict.fromkeys(part["device"] for part in parts)),
             "precision": arithmetic(net.device, config.optim.precision),
             "torch": torch.__version__,

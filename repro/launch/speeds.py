@@ -17,7 +17,7 @@ SHORTEST = 5.0
 """Seconds that a finished run must have trained: in shorter ones starting is too large a part."""
 
 Setting = tuple[object, ...]
-"""What a run's speed depends on besides its net's multiply-adds."""
+"""All that a run's speed depends on besides its net's multiply-adds."""
 
 
 @dataclass(frozen=True)
