@@ -9,6 +9,7 @@ import dataclasses
 import json
 import logging
 import math
+import multiprocessing
 import sys
 import time
 from pathlib import Path
@@ -178,6 +179,7 @@ def test_pairs_compare_equal_numbers_of_steps(whole: tuple[Document, str]) -> No
     assert ratio["pairs"] == pytest.approx([t / o for o, t in zip(ours["rounds"], theirs["rounds"], strict=True)])
     assert ratio["min"] <= ratio["median"] <= ratio["max"]
     assert ours["count"] == theirs["count"] >= 1
+    assert f"({multiprocessing.get_start_method()})" in found["beside"], "the system's way, as in scripts"
 
 
 def test_runs_at_once_add_up(whole: tuple[Document, str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import itertools
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from repro.bench.parts import changed
 from repro.bench.timing import repeat, timed
 from repro.config.run import DataConfig, RunConfig
 from repro.data import Dataset, PhotoSplit, PhotoStats
@@ -89,14 +89,13 @@ def loader(config: RunConfig, seconds: float) -> dict[str, Any]:
     workers = num_threads(execution) if execution.workers is None else execution.workers
     rows = []
     for decoder in works:
-        data: DataConfig = dataclasses.replace(config.data, decoder=decoder)  # type: ignore[arg-type]
-        times = {}
+        times = []
         for count in (0, workers):
-            given = dataclasses.replace(config, data=data, execution=dataclasses.replace(execution, workers=count))
-            times[count] = feed_ms(held_feed(dataset, given, device), seconds / len(works) / 2)
-        core_speed, speed = (1000 * config.optim.batch_size / times[count]["median"] for count in (0, workers))
+            given = changed(changed(config, "data", decoder=decoder), "execution", workers=count)
+            times.append(feed_ms(held_feed(dataset, given, device), seconds / len(works) / 2))
+        core_speed, speed = (1000 * config.optim.batch_size / found["median"] for found in times)
         row = {"decoder": decoder, "images_per_second_per_core": core_speed, "images_per_second": speed}
-        rows.append(row | {"workers": workers, "core_batch_ms": times[0], "batch_ms": times[workers]})
+        rows.append(row | {"workers": workers, "core_batch_ms": times[0], "batch_ms": times[1]})
     return {
         "data": dataset.name,
         "images": len(split),

@@ -17,19 +17,17 @@ from typing import Any
 import torch
 
 from repro.bench.loader import HeldFeed, held_feed, loader, sample
+from repro.bench.parts import changed
 from repro.bench.roofline import ceilings, work_of
 from repro.bench.textbook import Textbook, TorchvisionNet
 from repro.bench.timing import alternate, repeat, wait
 from repro.config.run import DataConfig, RunConfig
 from repro.data import Dataset, load
-from repro.data.augment import generator_for
-from repro.data.batches import train_feed
 from repro.data.cifar.arrays import missing_files
-from repro.engine.loop import Hooks, TrainState, train
-from repro.engine.optim import build_optimizer
+from repro.engine.loop import Hooks, train
+from repro.engine.prepared import prepare
 from repro.engine.step import build_step, pick_step, step_modes
-from repro.models import build_model
-from repro.runtime.device import arithmetic, device_name, memory_format, num_threads, set_up
+from repro.runtime.device import arithmetic, device_name, num_threads, set_up
 from repro.runtime.openmp import spin_settings
 
 LEARNING_RATE = 0.01
@@ -86,28 +84,21 @@ class Rig:
     """A net with all that trains it; ImageNet images come as one held batch until they are released."""
 
     def __init__(self, config: RunConfig, dataset: Dataset) -> None:
-        optim = dataclasses.replace(config.optim, lr=LEARNING_RATE, milestones=(), schedule="milestones", warmup="none")
-        self.config = dataclasses.replace(config, optim=optim)
-        self.device = set_up(config.execution, optim.precision)
-        self.mode = pick_step(config.execution.step, self.device)
-        self.model = build_model(config.model, dataset.num_classes, generator_for(config.seed, "init"))
-        self.model.recompute = config.execution.checkpoint_activations
-        self.model.to(self.device, memory_format=memory_format(self.device))  # type: ignore[call-overload]
-        self.optimizer = build_optimizer(self.model, optim)
-        make_feed = held_feed if config.data.photos else train_feed
-        self.feed = make_feed(dataset, self.config, self.device)
+        constant = {"lr": LEARNING_RATE, "milestones": (), "schedule": "milestones", "warmup": "none"}
+        self.net = net = prepare(changed(config, "optim", **constant), dataset)
+        self.device, self.state = net.device, net.state
+        self.feed = held_feed(dataset, config, net.device) if config.data.photos else net.feed
         self.window = config.execution.log_steps
-        self.step = build_step(self.mode, self.model, self.optimizer, self.feed, optim.precision, self.window)
+        self.step = build_step(net.mode, net.model, net.optimizer, self.feed, config.optim.precision, self.window)
         self.warmup = 20 if self.device.type == "cuda" else 2
         """Steps after the first in which libraries still choose algorithms and take memory."""
-        self.state = TrainState()
         # For runs at once in threads: on the default stream they would take turns.
         self.stream = torch.cuda.Stream() if self.device.type == "cuda" else None
         self.identity = {
             "net": config.model.label,
-            "arithmetic": arithmetic(self.device, optim.precision),
-            "step": self.mode,
-            "batch_size": optim.batch_size,
+            "arithmetic": arithmetic(self.device, config.optim.precision),
+            "step": net.mode,
+            "batch_size": config.optim.batch_size,
             "image_size": config.data.image_size,
         }
 
@@ -125,21 +116,18 @@ class Rig:
 
     def loop(self, count: int) -> float:
         """Run so many steps of the training loop, with its data, without evaluations; return their seconds."""
-        last = self.state.step + count
-        optim = dataclasses.replace(self.config.optim, steps=last)
-        config = dataclasses.replace(
-            self.config, optim=optim, eval=dataclasses.replace(self.config.eval, every_steps=last)
-        )
+        net, last = self.net, self.state.step + count
+        config = changed(changed(net.config, "optim", steps=last), "eval", every_steps=last)
         wait(self.device)
         start = time.perf_counter()
-        train(self.step, self.optimizer, self.state, config, len(self.feed), Hooks())
+        train(self.step, net.optimizer, self.state, config, len(self.feed), Hooks())
         wait(self.device)
         return time.perf_counter() - start
 
     def speed(self, seconds: float) -> float:
         """Run steps for about ``seconds`` beside whatever else the device does; return images per second."""
         with torch.cuda.stream(self.stream):
-            return 1000 * self.config.optim.batch_size / float(repeat(self.steps, seconds)["median"])
+            return 1000 * self.net.config.optim.batch_size / float(repeat(self.steps, seconds)["median"])
 
 
 def case(config: RunConfig, seconds: float) -> dict[str, Any]:
@@ -183,32 +171,32 @@ def pairs(config: RunConfig, seconds: float) -> dict[str, Any]:
     rig = Rig(config, dataset)
     rig.steps(1 + rig.warmup)
     photos = config.data.photos
-    other = (TorchvisionNet if photos else Textbook)(rig.config, dataset, rig.feed)
+    other = (TorchvisionNet if photos else Textbook)(rig.net.config, dataset, rig.feed)
     with closing(other):
         other.run(1 + rig.warmup)
         contest = alternate(rig.steps if photos else rig.loop, other.run, seconds, rig.warmup)
     return rig.identity | {"beside": other.beside} | contest
 
 
-PREPARED: list[Rig] = []
-"""Nets that stay in this process from ``prepare`` to ``go``."""
+KEPT: list[Rig] = []
+"""Nets that stay in this process from ``keep`` to ``go``."""
 
 
-def prepare(config: RunConfig, runs: int = 1) -> dict[str, Any]:
+def keep(config: RunConfig, runs: int = 1) -> dict[str, Any]:
     """Keep so many warm nets in this process, each with a seed and on a GPU a stream of its own."""
-    for seed in range(len(PREPARED), runs):
+    for seed in range(len(KEPT), runs):
         rig = Rig(dataclasses.replace(config, seed=seed), data_of(config.data, config.paths.data))
         wait(rig.device)
         with torch.cuda.stream(rig.stream):  # recorded there: cuBLAS has memory for each stream
             rig.steps(1 + rig.warmup)
-        PREPARED.append(rig)
-    return PREPARED[0].identity
+        KEPT.append(rig)
+    return KEPT[0].identity
 
 
 def go(config: RunConfig, seconds: float) -> dict[str, Any]:
-    """Run the prepared nets at once for about ``seconds``, each in a thread."""
-    with ThreadPoolExecutor(len(PREPARED)) as pool:
-        each = list(pool.map(Rig.speed, PREPARED, itertools.repeat(seconds)))
+    """Run the kept nets at once for about ``seconds``, each in a thread."""
+    with ThreadPoolExecutor(len(KEPT)) as pool:
+        each = list(pool.map(Rig.speed, KEPT, itertools.repeat(seconds)))
     return {"runs": len(each), "images_per_second": sum(each), "each": each}
 
 
@@ -216,9 +204,9 @@ def threads(config: RunConfig, seconds: float, counts: Sequence[int]) -> dict[st
     """Time several runs at once in this process."""
     rows = []
     for runs in counts:
-        identity = prepare(config, runs)
+        identity = keep(config, runs)
         rows.append(go(config, seconds / len(counts)))
-    PREPARED.clear()
+    KEPT.clear()
     return identity | {"rows": rows}
 
 
@@ -235,7 +223,7 @@ MEASUREMENTS: dict[str, Callable[..., dict[str, Any]]] = {
     "pairs": pairs,
     "threads": threads,
     "loader": loader,
-    "prepare": prepare,
+    "keep": keep,
     "go": go,
     "busy": keep_busy,
 }

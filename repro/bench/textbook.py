@@ -89,7 +89,10 @@ class Textbook(Other):
         images = PilImages(dataset.train, config.data.pad)
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         workers = min(MAX_WORKERS, cores)
-        self.beside = f"the textbook loop: DataLoader with {workers} workers, PIL, NCHW, eager, two .item() a step"
+        start = multiprocessing.get_start_method()
+        self.beside = (
+            f"the textbook loop: DataLoader with {workers} workers ({start}), PIL, NCHW, eager, two .item() a step"
+        )
         before = multiprocessing.active_children()
         sampler = data.RandomSampler(images, num_samples=ENDLESS * len(images))
         pin = feed.device.type == "cuda"

@@ -93,6 +93,8 @@ def serve(pipe: Connection, parent: int, environment: Mapping[str, str]) -> None
         os.setsid()  # a group of its own: the parent ends it, not a key on the terminal
     os.dup2(2, 1)  # what libraries print does not belong between the tables
     os.environ.update(environment)
+    # As in scripts again: a process that was spawned would spawn those of a DataLoader too.
+    multiprocessing.set_start_method(None, force=True)
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
             pipe.send(answer(*pipe.recv()))
@@ -142,7 +144,7 @@ def spin(part: Part, deadline: float) -> dict[str, Any]:
     """
     rows = []
     with Worker(BOUNDED) as bounded, Worker(UNBOUNDED) as default, Worker() as other:
-        identity, _ = ask([bounded, default], deadline, "prepare", part.config)
+        identity, _ = ask([bounded, default], deadline, "keep", part.config)
         for beside in ("nothing", "a busy process"):
             if beside != "nothing":
                 other.send("busy", part.config)

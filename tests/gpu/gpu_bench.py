@@ -54,7 +54,7 @@ def processes(part: Part, deadline: float, environment: dict[str, str]) -> dict[
     with contextlib.ExitStack() as stack:
         for runs in counts:
             new = [stack.enter_context(Worker(environment)) for _ in range(runs - len(members))]
-            identity = ask(new, deadline, "prepare", part.config)[0]
+            identity = ask(new, deadline, "keep", part.config)[0]
             members += new
             answers = ask(members, deadline, "go", part.config, seconds=part.seconds / len(counts))
             each = [found["images_per_second"] for found in answers]
