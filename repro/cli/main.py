@@ -227,7 +227,7 @@ def bench_command(options: argparse.Namespace) -> int:
     extent = "quick" if options.quick else "all" if options.all else "usual"
     flags = [] if extent == "usual" else [f"--{extent}"]
     command = shlex.join(["repro", "bench", *flags, *(w for w in options.words if not w.startswith("paths."))])
-    return bench(choice, extent, minutes, command, options.json, say)
+    return bench(choice, extent, minutes, command, options.json)
 
 
 def status_command(options: argparse.Namespace) -> int:
