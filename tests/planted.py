@@ -8,7 +8,8 @@ import random
 from pathlib import Path
 from typing import Any
 
-from repro.config.run import NUMERICS_VERSION, RunConfig, fingerprint
+from repro.config.numerics import numerics_version as present_version
+from repro.config.run import RunConfig, fingerprint, recipe_of
 from repro.papers import load_recipe
 from repro.results.scales import own_recipe
 
@@ -23,6 +24,8 @@ def scale_science(
 
 
 DEMO = scale_science("demo")
+PRESENT = present_version(load_recipe("cifar10_recipe").fields)
+"""The numerics version of the paper's CIFAR-10 runs today."""
 
 
 def planted_config(
@@ -65,7 +68,7 @@ def plant(
     scale: str = "paper",
     exp: str = "cifar_depth_sweep",
     science: dict[str, Any] | None = None,
-    numerics_version: int = NUMERICS_VERSION,
+    numerics_version: int | None = None,
     finished: str = "2026-01-01T00:00:00+00:00",
     **provenance: Any,
 ) -> Path:
@@ -77,6 +80,8 @@ def plant(
         science: Flat science fields on top of the paper's recipe, as in ``{"optim.lr": 0.2}``.
     """
     config = planted_config(depth, shortcut, seed, scale, exp, **(science or {}))
+    if numerics_version is None:
+        numerics_version = present_version(recipe_of(config.science()))
     digest = fingerprint(config.science(), numerics_version)
     run_id = f"{config.key}-s{seed}-{digest[:8]}"
     steps = config.optim.steps

@@ -17,13 +17,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from repro.config.execution import ExecutionConfig
+from repro.config.numerics import numerics_version
 from repro.config.parse import build, require
 
 IMAGENET_DEPTHS = (18, 34, 50, 101, 152)
 """The columns of Table 1."""
-
-NUMERICS_VERSION = 2
-"""Rises with every [numerics] entry of the CHANGELOG, so that old and new records are never averaged."""
 
 
 def is_cifar_depth(depth: int) -> bool:
@@ -358,9 +356,10 @@ class RunConfig:
         return self.paths.work / self.run_id
 
 
-def fingerprint(science: dict[str, Any], numerics_version: int = NUMERICS_VERSION) -> str:
-    """The digest (16 hexadecimal digits) of the science of a run, as ``RunConfig.science`` gives it."""
-    text = json.dumps({"numerics_version": numerics_version, **science}, sort_keys=True)
+def fingerprint(science: dict[str, Any], version: int | None = None) -> str:
+    """Return the digest (16 hexadecimal digits) of what ``RunConfig.science`` gives; None is today's version of it."""
+    version = numerics_version(recipe_of(science)) if version is None else version
+    text = json.dumps({"numerics_version": version, **science}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch.backends.cudnn import version as cudnn_version
 
-from repro.config.run import NUMERICS_VERSION, RunConfig, plain
+from repro.config.numerics import numerics_version
+from repro.config.run import RunConfig, plain, recipe_of
 from repro.data import Dataset
 from repro.data.batches import Images, train_images
 from repro.engine.loop import TrainState
@@ -65,7 +66,7 @@ def make_record(
         "scale": config.scale,
         "seed": config.seed,
         "fingerprint": config.fingerprint,
-        "numerics_version": NUMERICS_VERSION,
+        "numerics_version": numerics_version(recipe_of(config.science())),
         "science": config.science(),
         "result": {
             "final": outcome(final, dataset.eval.name) | {"step": last.step},

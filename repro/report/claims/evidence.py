@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from repro.config.run import NUMERICS_VERSION, later_defaults
+from repro.config.numerics import NUMERICS_VERSION, numerics_version
+from repro.config.run import later_defaults
 from repro.errors import InputError
 from repro.papers import Run
 from repro.papers.claims import Claims, Comparison, Group
@@ -96,9 +97,11 @@ def gather(claims: Claims, c: Comparison, records: Sequence[Record], scale: str 
     """Choose the runs that ``c`` compares at ``scale``: of one recipe, and of one numerics version in all groups."""
     version = _version(claims, c, records, scale)
     groups, notes = _filled(claims, c, _of(version, records), scale)
-    for other in sorted({record.numerics_version for record in records} - {version}):
-        if found := _selection(claims, c, _of(other, records), scale).records:
-            notes.append(f"left out, of numerics version {other} instead of {version}: {run_ids(found)}")
+    left = [record for record in records if not _is_of(version, record)]
+    for other in sorted({record.numerics_version for record in left}):
+        if found := _selection(claims, c, [r for r in left if r.numerics_version == other], scale).records:
+            counted = numerics_version(found[0].fields, version)
+            notes.append(f"left out, of numerics version {other} instead of {counted}: {run_ids(found)}")
     return Evidence(scale, groups, (*notes, *_unpaired(c, groups), *_unlike_devices(c, groups)))
 
 
@@ -122,7 +125,7 @@ def _version(claims: Claims, c: Comparison, records: Sequence[Record], scale: st
     Some runs of a newer version therefore never displace a complete older one.
     """
     versions = sorted({record.numerics_version for record in records}, reverse=True)
-    if versions == [NUMERICS_VERSION]:
+    if len(_of(NUMERICS_VERSION, records)) == len(records):
         return NUMERICS_VERSION
     for asked in (_deciding_with(claims, c), (c,)):
         for version in versions:
@@ -140,7 +143,12 @@ def _deciding_with(claims: Claims, c: Comparison) -> tuple[Comparison, ...]:
 
 
 def _of(version: int, records: Sequence[Record]) -> list[Record]:
-    return [record for record in records if record.numerics_version == version]
+    return [record for record in records if _is_of(version, record)]
+
+
+def _is_of(version: int, record: Record) -> bool:
+    """Tell whether code of this version makes such a run with the numbers of the record."""
+    return numerics_version(record.fields, version) == record.numerics_version
 
 
 def _selection(claims: Claims, c: Comparison, records: Sequence[Record], scale: str) -> Selection:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
+from repro.config.numerics import numerics_version
 from repro.papers import PaperRow, PaperTable, Published
 from repro.results.read import Record
 from repro.results.select import Selection, Summary, run_ids, view_of
@@ -56,7 +57,7 @@ def measured_notes(paper: PaperTable, measured: Selection, protocol: str) -> lis
         notes.append(f"One seed alone ({', '.join(single)}): no spread, and a difference that chance may have made.")
     notes += [f"{note[0].upper()}{note[1:]}." for note in measured.notes]
     versions = sorted({record.numerics_version for record in measured.records})
-    if len(versions) > 1:
+    if any(numerics_version(record.fields, versions[-1]) != record.numerics_version for record in measured.records):
         notes.append(f"The rows were measured with different numerics versions: {', '.join(map(str, versions))}.")
     if unknown := [r for r in measured.records if r.provenance.commit in (None, "", "unknown")]:
         notes.append(f"Made from an unknown commit: {run_ids(unknown)}.")
