@@ -432,8 +432,11 @@ def test_a_queue_that_does_not_answer_is_asked_again(tmp_path: Path, monkeypatch
 
 
 def test_ctrl_c_leaves_the_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt() -> None:  # no signal: a shell lets its background processes ignore SIGINT
+        raise KeyboardInterrupt
+
     runs = configs(tmp_path, *ON_SLURM)
-    Queue(monkeypatch, ["RUNNING", lambda: signal.raise_signal(signal.SIGINT)])
+    Queue(monkeypatch, ["RUNNING", interrupt])
     result, said, _ = collect(runs)
     assert result.exit_code == 130
     assert "the jobs go on" in said[-1]
