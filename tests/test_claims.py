@@ -11,7 +11,6 @@ import pytest
 
 from repro.cli.check import answer
 from repro.config.compose import plan
-from repro.config.run import NUMERICS_VERSION
 from repro.errors import InputError
 from repro.papers.claims import load_claims
 from repro.report.claims.evidence import command
@@ -21,7 +20,7 @@ from repro.report.claims.metrics import value_of
 from repro.report.claims.verdicts import check
 from repro.report.claims.wording import proxy_text, verdict_text
 from repro.results.read import read_curve, read_records
-from tests.planted import DEMO, edit, scale_science
+from tests.planted import DEMO, PRESENT, edit, scale_science
 from tests.planted_claims import finding, plant_group, plant_paper, verdicts
 from tests.planted_claims import plant_seeds as plant
 
@@ -183,15 +182,15 @@ def test_seeds_beyond_those_set_beforehand_do_not_count(tmp_path):
 
 def test_another_numerics_version_is_named_and_left_out(tmp_path):
     plant(tmp_path, "plain20", "plain56")
-    old = plant_group(tmp_path, "plain56", 5, numerics_version=NUMERICS_VERSION - 1)
+    old = plant_group(tmp_path, "plain56", 5, numerics_version=PRESENT - 1)
     part = finding(verdicts(tmp_path)["degradation_cifar"], "test error")
     assert part.groups[1].seeds == (0, 1, 2, 3, 4)
-    assert part.notes == (f"left out, of numerics version 1 instead of {NUMERICS_VERSION}: {old.name}",)
+    assert part.notes == (f"left out, of numerics version 1 instead of {PRESENT}: {old.name}",)
 
 
 def test_groups_of_different_numerics_versions_are_not_compared(tmp_path):
     plant(tmp_path, "plain20")
-    plant(tmp_path, "plain56", numerics_version=NUMERICS_VERSION - 1)
+    plant(tmp_path, "plain56", numerics_version=PRESENT - 1)
     assert verdicts(tmp_path)["degradation_cifar"].status == "not run"
 
 

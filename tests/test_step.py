@@ -226,6 +226,7 @@ def test_the_modes_of_a_device() -> None:
     assert pick_step("auto", cpu) == "eager"
     assert pick_step("auto", cuda) == "graph"
     assert pick_step("auto", mps) == "eager"
+    assert [pick_step("auto", cuda, size * 2**20) for size in (1, 97)] == ["graph", "eager"]
     assert step_modes(cpu)[0] == "eager"
     with pytest.raises(InputError, match=r"execution.step=graph cannot run on device=cpu; it can be eager or compile"):
         pick_step("graph", cpu)

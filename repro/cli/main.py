@@ -19,7 +19,6 @@ from repro.config.arguments import (
     paths_from,
     published_results,
     quiet_caches,
-    say,
     words_together,
 )
 from repro.config.hydra_habits import refuse_options

@@ -16,7 +16,6 @@ from repro.config.execution import ExecutionConfig
 from repro.config.parse import build, require
 from repro.config.science import (
     IMAGENET_DEPTHS,
-    NUMERICS_VERSION,
     DataConfig,
     EvalConfig,
     ModelConfig,
@@ -27,7 +26,6 @@ from repro.config.science import (
 
 __all__ = [
     "IMAGENET_DEPTHS",
-    "NUMERICS_VERSION",
     "DataConfig",
     "EvalConfig",
     "ModelConfig",

@@ -10,7 +10,6 @@ import torch
 from torch.backends.cudnn import version as cudnn_version
 
 from repro.config.parse import build, plain
-from repro.config.run import NUMERICS_VERSION
 from repro.data.batches import Images, train_images
 from repro.engine.prepared import Prepared
 from repro.evaluation.counts import Counts
@@ -66,7 +65,7 @@ def make_record(net: Prepared, final: Counts, begun: Mapping[str, Any] | None = 
         scale=config.scale,
         seed=config.seed,
         fingerprint=config.fingerprint,
-        numerics_version=NUMERICS_VERSION,
+        numerics_version=config.science.numerics_version,
         science=config.science,
         result=make_result(net, final, trained, views),
         steps=state.step,

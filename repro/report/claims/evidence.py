@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from repro.config.science import NUMERICS_VERSION, Science, later_defaults
+from repro.config.numerics import NUMERICS_VERSION, numerics_version
+from repro.config.science import Science, later_defaults
 from repro.errors import InputError
 from repro.papers.claims import Claims, Comparison, Group
 from repro.report.claims.metrics import OF_NET, value_of
@@ -108,9 +109,11 @@ def gather(claims: Claims, c: Comparison, records: Sequence[Record], scale: str 
     """Choose the runs that ``c`` compares at ``scale``: of one recipe, and of one numerics version in all groups."""
     version = _version(claims, c, records, scale)
     groups, notes = _filled(claims, c, _of(version, records), scale)
-    for other in sorted({record.numerics_version for record in records} - {version}):
-        if found := _selection(claims, c, _of(other, records), scale).records:
-            notes.append(f"left out, of numerics version {other} instead of {version}: {run_ids(found)}")
+    left = [record for record in records if not _is_of(version, record)]
+    for other in sorted({record.numerics_version for record in left}):
+        if found := _selection(claims, c, [r for r in left if r.numerics_version == other], scale).records:
+            counted = numerics_version(found[0].science.flat(), version)
+            notes.append(f"left out, of numerics version {other} instead of {counted}: {run_ids(found)}")
     return Gathered(groups, (*notes, *_unpaired(c, groups), *_unlike_devices(c, groups)))
 
 
@@ -120,7 +123,7 @@ def _version(claims: Claims, c: Comparison, records: Sequence[Record], scale: st
     Some runs of a newer version therefore never displace a complete older one.
     """
     versions = sorted({record.numerics_version for record in records}, reverse=True)
-    if versions == [NUMERICS_VERSION]:
+    if len(_of(NUMERICS_VERSION, records)) == len(records):
         return NUMERICS_VERSION
     claim = next((claim for claim in claims.claims if any(part is c for part in claim.comparisons)), None)
     others = claim.comparisons if claim is not None else ()
@@ -134,7 +137,12 @@ def _version(claims: Claims, c: Comparison, records: Sequence[Record], scale: st
 
 
 def _of(version: int, records: Sequence[Record]) -> list[Record]:
-    return [record for record in records if record.numerics_version == version]
+    return [record for record in records if _is_of(version, record)]
+
+
+def _is_of(version: int, record: Record) -> bool:
+    """Tell whether code of this version makes such a run with the numbers of the record."""
+    return numerics_version(record.science.flat(), version) == record.numerics_version
 
 
 def _selection(claims: Claims, c: Comparison, records: Sequence[Record], scale: str) -> Selection:
