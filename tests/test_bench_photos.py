@@ -146,13 +146,13 @@ def test_a_loader_measures_with_one_thread_and_leaves_the_setting(folder: Path) 
 def test_a_held_batch_needs_no_files_until_it_is_released(folder: Path) -> None:
     config = small(folder, "execution.workers=0")
     feed = held_feed(sample(config.data, folder), config, torch.device("cpu"))
-    held = feed.fed(0)
+    held = feed.load(0)
     for path in (folder / "train").rglob("*.JPEG"):
         path.rename(path.with_suffix(".gone"))
-    assert feed.fed(3) is feed.fed(4) is held
+    assert feed.load(3) is feed.load(4) is held
     assert feed.release() == 1
     with pytest.raises(Exception, match="can no longer be read"):
-        feed.fed(5)
+        feed.load(5)
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ class Toy:
             execute.run(step)
 
     def batches(self, *steps: int) -> list[tuple[Tensor, Tensor]]:
-        return [self.feed.augmented(self.feed.fed(step)) for step in steps]
+        return [self.feed.augment(self.feed.load(step)) for step in steps]
 
     def construct(self) -> None:
         construct(self.deep, self.shallow, self.batches(0, 1, 2, 3), "fp32")

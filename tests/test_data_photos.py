@@ -40,7 +40,7 @@ def feed(dataset: Dataset, batch_size: int = 4, seed: int = 3, **more: object) -
 
 def steps(stream: PhotoFeed, wanted: range) -> list[tuple[torch.Tensor, ...]]:
     try:
-        return [stream.fed(step) for step in wanted]
+        return [stream.load(step) for step in wanted]
     finally:
         stream.close()
 
@@ -149,7 +149,7 @@ def test_a_restart_at_any_step_gives_the_same_bytes(dataset):
     straight = steps(feed(dataset), range(12))
     assert_same(straight[9:], steps(feed(dataset, workers=1), range(9, 12)))
     stream = feed(dataset, workers=1)
-    jumped = [stream.fed(step) for step in (5, 6, 0, 1, 11)]
+    jumped = [stream.load(step) for step in (5, 6, 0, 1, 11)]
     stream.close()
     assert_same([straight[step] for step in (5, 6, 0, 1, 11)], jumped)
 
@@ -196,7 +196,7 @@ def test_switches_change_only_what_they_name():
 def test_crops_are_those_of_the_draws(dataset):
     stream, split = feed(dataset), split_of(dataset)
     draws = stream.draws(1)
-    crops, labels, noise = stream.fed(1)
+    crops, labels, noise = stream.load(1)
     for i, position in enumerate(draws.order.tolist()):
         down, across = draws.place[:, i].tolist()
         crop = decode.load_crop(
@@ -215,7 +215,7 @@ def test_crops_are_those_of_the_draws(dataset):
 def test_the_mean_image_is_subtracted_and_the_noise_added(dataset):
     stream, stats = feed(dataset), dataset.photo_stats
     assert stats is not None
-    crops, labels, _ = stream.fed(0)
+    crops, labels, _ = stream.load(0)
     images, same_labels = stream.batch(0)
     alpha = stream.draws(0).alpha.numpy()
     assert images.dtype == torch.float32 and torch.equal(labels, same_labels)
@@ -230,7 +230,7 @@ def test_noise_by_standard_deviations_is_that_of_krizhevskys_code(dataset):
     """Deviation D17: the roots of the eigenvalues, and noisy images divided by 1.1."""
     usual, stream, stats = feed(dataset), feed(dataset, config=config(colour="pca_std")), dataset.photo_stats
     assert stats is not None
-    crops, alpha = stream.fed(0)[0], stream.draws(0).alpha
+    crops, alpha = stream.load(0)[0], stream.draws(0).alpha
     assert torch.equal(alpha, usual.draws(0).alpha)
     images = stream.batch(0)[0]
     for i in range(4):
@@ -243,7 +243,7 @@ def test_without_noise_the_images_are_only_normalized(dataset):
     stream = feed(dataset, config=config(colour="none", mean="per_channel", std="per_channel"))
     stats = dataset.photo_stats
     assert stats is not None
-    crops, _, noise = stream.fed(0)
+    crops, _, noise = stream.load(0)
     assert not noise.any()
     expected = (crops.numpy() / 255 - stats.channel_mean.reshape(3, 1, 1)) / np.sqrt(np.diag(stats.covariance)).reshape(
         3, 1, 1
@@ -267,7 +267,7 @@ def test_an_image_that_went_away_is_named(tmp_path, workers):
     gone.unlink()
     stream = feed(there, batch_size=18, workers=workers)
     with pytest.raises(RunError, match=r"n01443537_3\.JPEG can no longer be read \(No such file"):
-        stream.fed(0)
+        stream.load(0)
     stream.close()
 
 

@@ -102,7 +102,7 @@ class Training:
         self.step = EagerStep(self.model, self.optimizer, self.stream, "fp32", 10)
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        return self.stream.augmented(self.stream.fed(step))
+        return self.stream.augment(self.stream.load(step))
 
     def train(self, *, measured: bool) -> list[Any]:
         for step in range(4):

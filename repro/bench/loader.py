@@ -56,8 +56,8 @@ class HeldFeed(PhotoFeed):
 
     held: tuple[Tensor, ...] | None = None
 
-    def fed(self, step: int) -> tuple[Tensor, ...]:
-        return super().fed(step) if self.held is None else self.held
+    def load(self, step: int) -> tuple[Tensor, ...]:
+        return super().load(step) if self.held is None else self.held
 
     def release(self) -> int:
         """Give all batches from now on; return the steps until what is read ahead first is used up."""
@@ -71,7 +71,7 @@ def held_feed(dataset: Dataset, config: RunConfig, device: torch.device) -> Held
     assert stats is not None
     workers = num_workers(config.execution, device)
     feed = HeldFeed(split, stats, config.data, batch_size, config.seed, device, workers=workers)
-    feed.held = tuple(t.to(device) for t in feed.fed(0))
+    feed.held = tuple(t.to(device) for t in feed.load(0))
     feed.close()
     return feed
 
@@ -110,7 +110,7 @@ def loader(config: RunConfig, seconds: float) -> dict[str, Any]:
 def feed_ms(feed: HeldFeed, seconds: float) -> dict[str, Any]:
     """Time the batches of a feed, with one thread for those that this process decodes itself."""
     steps, threads = itertools.count(), torch.get_num_threads()
-    take = timed(lambda: feed.fed(next(steps)), feed.device)
+    take = timed(lambda: feed.load(next(steps)), feed.device)
     torch.set_num_threads(1)
     try:
         with contextlib.closing(feed):

@@ -20,7 +20,7 @@ from repro.runtime.device import num_workers
 class Feed(Protocol):
     """Training batches by step, counted from 0.
 
-    ``fed`` returns tensors of the same shapes and types every time, and ``augmented`` makes the batch of them on the
+    ``load`` returns tensors of the same shapes and types every time, and ``augment`` makes the batch of them on the
     device alone, as a CUDA graph needs.
     """
 
@@ -32,14 +32,14 @@ class Feed(Protocol):
     def __len__(self) -> int:
         """Return the number of images in an epoch."""
 
-    def fed(self, step: int) -> tuple[Tensor, ...]:
-        """Return the input of ``augmented`` for ``step``: on the device, or in host memory (pinned for CUDA)."""
+    def load(self, step: int) -> tuple[Tensor, ...]:
+        """Return the input of ``augment`` for ``step``: on the device, or in host memory (pinned for CUDA)."""
 
-    def augmented(self, fed: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+    def augment(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         """Return float32 images (B, 3, H, W), augmented and normalized, and labels (B,)."""
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Return ``augmented`` of ``fed``."""
+        """Return ``augment`` of ``load``."""
 
     def close(self) -> None:
         """End the processes that read ahead."""

@@ -54,14 +54,14 @@ class MemoryFeed:
         return len(self.labels)
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        return self.augmented(self.fed(step))
+        return self.augment(self.load(step))
 
-    def fed(self, step: int) -> tuple[Tensor]:
+    def load(self, step: int) -> tuple[Tensor]:
         (packed,) = self._draws(step)
         return (packed,)
 
-    def augmented(self, fed: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        draws = Draws(*fed[0])
+    def augment(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        draws = Draws(*inputs[0])
         images = augment(self.images[draws.order], draws, self.stats, self.config.pad, self.config.pad_order)
         return images, self.labels[draws.order]
 
@@ -70,7 +70,7 @@ class MemoryFeed:
 
     def draws(self, step: int) -> Draws:
         """Return the draws of this rank's images of ``step``, on the device."""
-        return Draws(*self.fed(step)[0])
+        return Draws(*self.load(step)[0])
 
     def _epoch(self, epoch: int) -> tuple[Tensor]:
         # As one tensor, which moves to the device, and into a CUDA graph, in one piece.

@@ -109,7 +109,7 @@ def is_finished(folder: Path, config: RunConfig) -> bool:
 
 def batches(feed: Feed, steps: Iterable[int]) -> Iterable[Batch]:
     """Yield the augmented training batches of ``steps``."""
-    return (feed.augmented(tuple(t.to(feed.device) for t in feed.fed(step))) for step in steps)
+    return (feed.augment(tuple(t.to(feed.device) for t in feed.load(step))) for step in steps)
 
 
 def construct(deep: BlockNet, shallow: BlockNet, batches: Iterable[Batch], precision: str) -> None:

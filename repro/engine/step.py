@@ -145,7 +145,7 @@ class EagerStep:
         self._mean = distributed.Mean(self._statistics)
 
     def run(self, step: int) -> None:
-        fed = self.feed.fed(step)
+        fed = self.feed.load(step)
         if not self._fed:
             self._fed = tuple(torch.empty_like(t, device=self.feed.device) for t in fed)
         for place, tensor in zip(self._fed, fed, strict=True):
@@ -168,13 +168,13 @@ class EagerStep:
 
     def _settle(self, wrapped: distributed.DataParallel) -> None:
         """Let the wrapper arrange its buckets, in new and in resumed runs, on a batch that changes nothing."""
-        images, labels = self.feed.augmented(self._fed)
+        images, labels = self.feed.augment(self._fed)
         with left_as_it_was(self.model, training=True):
             wrapped.settle(lambda: self._pass(images, labels))
 
     def _step(self) -> None:
         """All of a step, on the device alone."""
-        images, labels = self.feed.augmented(self._fed)
+        images, labels = self.feed.augment(self._fed)
         self.optimizer.zero_grad(set_to_none=True)
         loss, errors = self._pass(images, labels)
         self._average()

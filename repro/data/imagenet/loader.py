@@ -106,9 +106,9 @@ class PhotoFeed:
         return len(self.split)
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        return self.augmented(tuple(t.to(self.device, non_blocking=True) for t in self.fed(step)))
+        return self.augment(tuple(t.to(self.device, non_blocking=True) for t in self.load(step)))
 
-    def fed(self, step: int) -> tuple[Tensor, ...]:
+    def load(self, step: int) -> tuple[Tensor, ...]:
         """Return uint8 crops (B, 3, S, S), labels (B,) and colour noise (B, 3) of ``step``, and read the next ahead.
 
         Raises:
@@ -127,9 +127,9 @@ class PhotoFeed:
             labels, noise = labels.pin_memory(), noise.pin_memory()
         return images, labels, noise
 
-    def augmented(self, fed: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+    def augment(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         """Subtract the mean and add the colour noise (section 3.4)."""
-        crops, labels, noise = fed
+        crops, labels, noise = inputs
         images = normalize(crops, self.stats) + noise[:, :, None, None] / self.stats.std
         # Krizhevsky's code shrinks what it made noisy, so that training images are about as large as those of tests.
         return (images / (1 + ALPHA) if self.config.colour == "pca_std" else images), labels
