@@ -124,7 +124,7 @@ def test_a_run_that_another_process_trains_is_left_to_it(tmp_path: Path) -> None
     runs[0].work_dir.mkdir(parents=True)
     with FileLock(runs[0].work_dir / "lock"):
         result, finished = go(runs)
-        (runs[0].work_dir / "config.json").write_text(json.dumps({"science": runs[0].science()}))
+        (runs[0].work_dir / "config.json").write_text(json.dumps({"science": runs[0].science.to_dict()}))
         assert statuses(runs[0].paths.work)[0].state == "running"
     assert finished == runs[1:]
     assert result.elsewhere == [runs[0].run_id]

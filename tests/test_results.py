@@ -10,12 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from repro.config.run import NUMERICS_VERSION
 from repro.errors import InputError
 from repro.papers import load_recipe
 from repro.results.read import read_curve, read_records
 from repro.results.select import departures, proxy_scales, scale_label, select, summarize
-from tests.planted import DEMO, edit, plant, scale_science
+from tests.planted import DEMO, PRESENT, edit, plant, scale_science
 
 RECIPE = load_recipe("cifar10_recipe").fields
 NET = {"model.depth": 20, "model.shortcut": "A"}
@@ -43,7 +42,7 @@ def test_a_record_is_read_with_its_types(tmp_path):
     assert (record.run_id, record.folder, record.seed) == (folder.name, folder, 3)
     assert (record.result.final.errors, record.result.final.top1_error) == (875, 8.75)
     assert record.science.optim.milestones == (32000, 48000)
-    assert record.fields["optim.milestones"] == [32000, 48000]
+    assert record.science.flat()["optim.milestones"] == [32000, 48000]
 
 
 def test_a_root_that_does_not_exist_and_an_unfinished_run_hold_nothing(tmp_path):
@@ -66,7 +65,7 @@ def test_a_key_that_a_later_version_added_beside_the_science_is_no_fault(tmp_pat
     [
         (("fingerprint",), "0" * 16, "its configuration has the fingerprint"),
         (("science", "optim", "lr"), 0.2, "its configuration has the fingerprint"),
-        (("numerics_version",), NUMERICS_VERSION + 1, "its configuration has the fingerprint"),
+        (("numerics_version",), PRESENT + 1, "its configuration has the fingerprint"),
         (("science", "optim", "extra"), 1, "unknown key 'science.optim.extra'"),
         (("science", "optim", "lr"), "fast", "science.optim.lr='fast' must be a number"),
         (("schema",), 2, "schema=2 is not 1"),
@@ -94,7 +93,7 @@ def test_a_key_that_a_later_version_added_beside_the_science_is_no_fault(tmp_pat
         (("wall_seconds",), 10**400, "too large"),
     ],
 )
-def test_a_record_that_does_not_hold_together_is_left_out_with_its_reason(tmp_path, path, value, sentence):
+def test_an_invalid_record_is_left_out_with_its_reason(tmp_path, path, value, sentence):
     edit(plant(tmp_path), *path, value=value)
     assert sentence in reason(tmp_path)
 
@@ -171,14 +170,21 @@ def test_the_science_decides_what_is_a_proxy_not_the_label(tmp_path):
 def test_only_the_newest_numerics_are_averaged(tmp_path):
     for seed in range(3):
         plant(tmp_path, seed=seed, error=5.0)
-    plant(tmp_path, seed=0, error=9.0, numerics_version=NUMERICS_VERSION + 1)
+    plant(tmp_path, seed=0, error=9.0, numerics_version=PRESENT + 1)
     plant(tmp_path, 56, seed=0, error=7.0)
     selection = select(read_records([tmp_path]).records, RECIPE, ROWS)
     assert [len(group) for group in selection.groups] == [0, 1, 1]
     assert summary_of(selection.groups[1]).mean == 9.0
     (note,) = selection.notes
-    assert f"numerics version {NUMERICS_VERSION} instead of {NUMERICS_VERSION + 1}" in note
+    assert f"numerics version {PRESENT} instead of {PRESENT + 1}" in note
     assert note.count("cifar10-resnet20-s") == 3
+
+
+def test_records_of_an_older_numerics_version_are_read(tmp_path):
+    groups = {"model.bn_group_size": 64}
+    new, old = (plant(tmp_path, science=groups, numerics_version=version) for version in (None, 2))
+    assert new.name != old.name
+    assert [r.numerics_version for r in read_records([tmp_path]).records if r.run_id == old.name] == [2]
 
 
 def test_a_scales_own_recipe_stands_under_its_name_whatever_else_was_run(tmp_path):
@@ -214,7 +220,7 @@ def test_a_column_holds_one_recipe_over_all_its_rows(tmp_path):
 
 
 def test_other_data_are_named_and_stand_in_where_the_papers_are_not_there(tmp_path):
-    """`make demo` goes on with the built-in images where CIFAR-10 cannot be had."""
+    """`make demo` continues with the built-in images where CIFAR-10 cannot be had."""
     plant(tmp_path, error=60.0, scale="demo", science=scale_science("demo", "synthetic"))
     plant(tmp_path, error=70.0, scale="demo", science={**scale_science("demo", "synthetic"), "optim.nesterov": True})
     records = read_records([tmp_path]).records

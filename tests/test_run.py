@@ -35,7 +35,8 @@ def dataset(of: RunConfig) -> Dataset:
 
 
 def go(of: RunConfig, stopper: Stopper | None = None) -> dict[str, Any] | None:
-    return run(of, dataset(of), stopper or Stopper(None))
+    record = run(of, dataset(of), stopper or Stopper(None))
+    return None if record is None else record.to_json()
 
 
 def test_a_run_leaves_a_record_that_can_be_read_and_a_curve_that_agrees_with_it(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def run(tmp_path: Path) -> RunConfig:
     """A run under way, at step 3 of 8."""
     one = config(tmp_path)
     one.work_dir.mkdir(parents=True)
-    write_json(one.work_dir / "config.json", {"science": one.science()})
+    write_json(one.work_dir / "config.json", {"science": one.science.to_dict()})
     told = {"step": 3, "steps": 8, "train_error": 75.0, "images_per_second": 1000.0, "seconds_left": 61.0}
     write_json(one.work_dir / "progress.json", told)
     return one
@@ -159,7 +159,7 @@ ODD = [
 @pytest.mark.parametrize("text", ODD)
 def test_an_odd_progress_file_is_named_in_the_line_of_its_run_alone(run: RunConfig, text: str) -> None:
     (other,) = (c for c in configs(run.paths.work.parent, "seed=7"))
-    for name, one in (("config.json", {"science": other.science()}), ("progress.json", TOLD)):
+    for name, one in (("config.json", {"science": other.science.to_dict()}), ("progress.json", TOLD)):
         other.work_dir.mkdir(exist_ok=True)
         write_json(other.work_dir / name, one)
     path = run.work_dir / "progress.json"

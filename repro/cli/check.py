@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from repro.errors import InputError
-from repro.report.claims.absent import absent
-from repro.report.claims.format import FORMATS, explain
+from repro.report.claims.evidence import absent
+from repro.report.claims.explain import explain
+from repro.report.claims.format import FORMATS
 from repro.report.claims.verdicts import check
 from repro.results.read import Reading
 

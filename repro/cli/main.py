@@ -19,7 +19,6 @@ from repro.config.arguments import (
     paths_from,
     published_results,
     quiet_caches,
-    say,
     words_together,
 )
 from repro.config.hydra_habits import refuse_options
@@ -209,7 +208,7 @@ def data_command(options: argparse.Namespace) -> int:
 
     paths = paths_from(options.words)
     if options.action == "fetch":
-        fetch_cifar10(paths["data"], paths["work"] / "cache", say)
+        fetch_cifar10(paths["data"])
     for name, digest in verify_cifar10(paths["data"]).items():
         print(f"{digest}  {name}")
     print("ok")

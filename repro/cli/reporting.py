@@ -17,7 +17,6 @@ from repro.config.arguments import (
     published_results,
     quiet_caches,
     record_folders,
-    say,
 )
 from repro.config.paths import in_checkout, resolve_paths, shared_dir
 from repro.errors import InputError, nearest
@@ -35,12 +34,13 @@ def reading_of(options: argparse.Namespace, paths: dict[str, Path]) -> Reading:
 
 def table_command(options: argparse.Namespace) -> int:
     paths, protocol = paths_from(options.words, protocol=options.number != 1), protocol_from(options.words)
-    if options.number == 1:
-        from repro.report.tables import table1
-
-        print(table1.FORMATS[options.format](table1.architecture()), end="")
-        return 0
     from repro.report.tables import FORMATS, table
+
+    if options.number == 1:
+        from repro.report.tables.table1 import architecture
+
+        print(FORMATS[options.format](architecture()), end="")
+        return 0
     from repro.results.ensembles import read_ensembles
 
     if options.scale is not None:
@@ -67,19 +67,19 @@ def figure_command(options: argparse.Namespace) -> int:
     quiet_caches(paths["work"])
     refuse_unknown_scale(options.scale.partition(",")[0])  # a label as notes have it: "smoke, optim.nesterov=true"
     load_figure(options.name)  # a name that is wrong is told before anything is written
-    from repro.report.figures import draw
+    from repro.report.figures import draw, plot
 
     # Committed is only what the published records give at the paper's budget; `repro render` makes all of it.
     committed = options.scale == "paper" and options.published
     folder = (paths["results"] if committed else paths["work"]) / "figures"
-    for path in draw(options.name, folder, reading_of(options, paths), options.scale):
+    for path in draw(plot(options.name, reading_of(options, paths), options.scale), folder):
         print(path)
     return 0
 
 
 def check_command(options: argparse.Namespace) -> int:
     from repro.cli.check import answer
-    from repro.report.claims.frozen import freeze
+    from repro.report.claims.freeze import freeze
 
     paths = paths_from([word for word in options.words if is_setting(word)])
     ids = [word for word in options.words if not is_setting(word)]
@@ -114,7 +114,7 @@ def choices_command(options: argparse.Namespace) -> int:
 def render_command(options: argparse.Namespace) -> int:
     paths = paths_from([word for word in options.words if is_setting(word)])
     quiet_caches(paths["work"])
-    from repro.report.claims.frozen import faults
+    from repro.report.claims.freeze import faults
     from repro.report.render import PARTS, pages_of, read_evidence, render, verify
 
     parts = [word for word in options.words if not is_setting(word)] or list(PARTS)
@@ -171,21 +171,18 @@ def export_command(options: argparse.Namespace) -> int:
 
 
 def evaluate_command(options: argparse.Namespace) -> int:
-    words = tuple(options.words)
-    quiet_caches(resolve_paths(apart(words)[0])["work"])
-    from repro.evaluation.command import Request, evaluate
+    quiet_caches(resolve_paths(apart(options.words)[0])["work"])
+    from repro.evaluation.command import evaluate
+    from repro.evaluation.foreign import Pixels
 
-    request = Request(
-        words=words,
+    return evaluate(
+        options.words,
         views=options.views,
         ensemble=options.ensemble,
         weights=options.weights,
-        mean=options.mean,
-        std=options.std,
-        resize=options.resize,
+        pixels=Pixels(tuple(options.mean), tuple(options.std), options.resize),
         json=options.json,
     )
-    return evaluate(request, say)
 
 
 def publish_command(options: argparse.Namespace) -> int:
@@ -223,7 +220,7 @@ def tensorboard_command(options: argparse.Namespace) -> int:
     others = [word for word in options.words[first:] if not word.startswith("paths.")]
     if any(word.startswith("--logdir") for word in others):
         raise InputError("--logdir is the work folder here: name it with paths.work=")
-    serve(paths["work"], others, say)
+    serve(paths["work"], others)
     return 0
 
 

@@ -16,8 +16,7 @@ from repro.engine.record import evaluator_of
 from repro.engine.tensorboard import Events
 from repro.errors import AloneError, RunError
 from repro.evaluation.counts import Counts
-from repro.evaluation.gradient_flow import measure_flow
-from repro.evaluation.layer_statistics import left_as_it_was, watched
+from repro.evaluation.layer_statistics import left_as_it_was, measure_flow, watched
 from repro.evaluation.predict import predict
 from repro.runtime import checkpoint, distributed
 from repro.runtime.progress import Progress, write_progress

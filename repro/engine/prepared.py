@@ -12,7 +12,7 @@ from repro.data.augment import generator_for
 from repro.data.batches import Feed, Images, eval_images, train_feed
 from repro.engine.loop import TrainState
 from repro.engine.optim import build_optimizer, first_warmup_end
-from repro.engine.step import pick_step
+from repro.engine.step import step_mode
 from repro.models import build_model
 from repro.models.blocks import BlockNet
 from repro.runtime.device import memory_format, set_up, setting
@@ -41,7 +41,7 @@ class Prepared:
 def prepare(config: RunConfig, dataset: Dataset) -> Prepared:
     """Build a run's net, optimizer and data on its device."""
     device = set_up(config.execution, config.optim.precision)
-    mode = pick_step(config.execution.step, device)
+    mode = step_mode(config, device)
     model = build_model(config.model, dataset.num_classes, generator_for(config.seed, "init"))
     model.recompute = config.execution.checkpoint_activations
     model.to(device, memory_format=memory_format(device))  # type: ignore[call-overload]

@@ -30,7 +30,9 @@ def claim_folder(config: RunConfig) -> None:
         config.work_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"the folder {config.work_dir} cannot be made ({error.strerror})") from error
-    write_json(stored, {"run_id": config.run_id, "fingerprint": config.fingerprint, "science": config.science()})
+    write_json(
+        stored, {"run_id": config.run_id, "fingerprint": config.fingerprint, "science": config.science.to_dict()}
+    )
 
 
 def check_folder(config: RunConfig) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any
 
 from repro.config.run import RunConfig
 from repro.data import Dataset
@@ -12,17 +11,18 @@ from repro.engine.identity_construction import begin_constructed, kept_report
 from repro.engine.loop import NotFiniteError, train
 from repro.engine.prepared import Prepared, prepare
 from repro.engine.profiling import ProfiledStep
-from repro.engine.record import any_dirty, measurements, part, provenance
+from repro.engine.record import make_record, part
 from repro.engine.resume import claim_folder, last_good, restore
 from repro.engine.step import Step, build_step
 from repro.errors import InputError, RunError
 from repro.evaluation.single_crop import recompute_batch_norm
+from repro.results.record import RECORD, Record
 from repro.runtime import checkpoint, distributed
 from repro.runtime.provenance import now, write_json
 from repro.runtime.stop import Stopper
 
 
-def run(config: RunConfig, dataset: Dataset, stopper: Stopper) -> dict[str, Any] | None:
+def run(config: RunConfig, dataset: Dataset, stopper: Stopper) -> Record | None:
     """Train, evaluate and record one run; resume from its last checkpoint where there is one.
 
     Every rank of the run calls it alike; the first alone reads and writes the run's folder.
@@ -63,14 +63,12 @@ def run(config: RunConfig, dataset: Dataset, stopper: Stopper) -> dict[str, Any]
 
     last = payload(net)
     distributed.on_first(lambda: checkpoint.save(config.work_dir / checkpoint.FINAL, last))
-    record = measurements(net, final) | provenance(net)
-    if is_constructed:
-        record["construction"] = begun = kept_report(config)
-        record["provenance"]["dirty"] = any_dirty([record["provenance"]["dirty"], begun.get("from_dirty")])
+    begun = kept_report(config) if is_constructed else None
+    record = make_record(net, final, begun)
 
     def leave() -> None:
         write_curve(config.work_dir, net.state.curve)
-        write_json(config.work_dir / "record.json", record)
+        write_json(config.work_dir / RECORD, record.to_json())
 
     distributed.on_first(leave)
     return record

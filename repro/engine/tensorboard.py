@@ -1,4 +1,4 @@
-"""TensorBoard events of a run, in its own folder."""
+"""TensorBoard events of a run, in the run's own folder."""
 
 from __future__ import annotations
 
@@ -31,21 +31,25 @@ GRID = 8
 GRID_PIXELS = 900
 BINS = 64
 HISTOGRAM_VALUES = 2**17
-"""So many of a layer's responses are counted: more would not be seen in a histogram and take seconds a net."""
+"""Responses of a layer that are counted: more would not be seen in a histogram and take seconds a net."""
 
 
 class Events:
-    """Error, loss, learning rate and speed over steps; ``step`` is what a resumed run continues from, ``split`` what
-    it is evaluated on."""
+    """Error, loss, learning rate and speed over steps.
+
+    Args:
+        step: The step that a resumed run continues from.
+        split: The split that the run is evaluated on.
+    """
 
     def __init__(self, folder: Path, step: int, split: str) -> None:
         self.split = split
-        # What a killed run wrote after its last checkpoint is purged: it is written again.
+        # Events of a killed run after its last checkpoint are purged: they are written again.
         self.writer = SummaryWriter(str(folder), purge_step=step + 1, max_queue=1000)
         self.writer.add_custom_scalars(CHARTS)
 
     def images(self, batch: Tensor, stats: PixelStats) -> None:
-        """Show the first images of step 0 as the net sees them: (N, 3, H, W), augmented, normalized with ``stats``."""
+        """Show the first images of a batch (N, 3, H, W), augmented and normalized with ``stats``, in their colours."""
         self.writer.add_image("augmented/first_batch", grid(batch, stats), 0)
 
     def logged(self, step: int, seen: Counts, lr: float, images_per_second: float) -> None:
@@ -55,16 +59,15 @@ class Events:
             self.writer.add_scalar("speed/images_per_second", images_per_second, step)
 
     def evaluated(self, step: int, train: Counts, evaluated: Counts) -> None:
-        """Show an evaluation; ``train`` is the running error since the one before, as the paper's dashed curves."""
+        """Add the errors of an evaluation, and those of training since the one before, as the paper's dashed curves."""
         self.writer.add_scalar("error/train", train.top1_error, step)
         self.writer.add_scalar(f"error/{self.split}", evaluated.top1_error, step)
         self.writer.add_scalar(f"loss/{self.split}", evaluated.loss, step)
 
     def responses(self, step: int) -> Callable[[str, Tensor], None]:
-        """Keep a histogram of each layer's responses to a batch (Fig. 7 has their deviation alone).
+        """Return a function that ``layer_statistics.watched`` calls with a layer's name and its responses to a batch.
 
-        Returns:
-            The function that ``layer_statistics.watched`` calls with each layer's name and responses.
+        It keeps a histogram of each layer's (Fig. 7 has their deviation alone).
         """
         numbers = itertools.count(1)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from repro.config.run import RunConfig
-from repro.engine.step import pick_step
+from repro.engine.step import step_mode
 from repro.launch.cost import BACKWARD, Speed, calibrate
 from repro.models.count import measure
 from repro.results.read import Record, read_records
@@ -62,7 +62,7 @@ def setting_of(config: RunConfig) -> Setting:
         device_name(device),
         1 if device.type == "cuda" else num_threads(execution),
         arithmetic(device, config.optim.precision),
-        pick_step(execution.step, device),
+        step_mode(config, device),
         execution.num_ranks,
         1,  # estimates are of a run that has its device for itself
         config.model.name,
@@ -72,7 +72,7 @@ def setting_of(config: RunConfig) -> Setting:
 
 
 def setting_of_record(record: Record) -> Setting:
-    carried, science = record.execution, record.science
+    carried, science = record.carried, record.science
     on_gpu = record.provenance.cuda is not None
     return (
         record.provenance.device,

@@ -19,7 +19,6 @@ from repro.config.paths import PACKAGE, in_checkout
 from repro.errors import InputError, RunError
 from repro.runtime.files import replacing
 
-SCHEMA = 1
 COMMAND = "REPRO_COMMAND"
 """The environment variable with the command that records name: processes that this one starts inherit it."""
 CURVE_COLUMNS = ("step", "epoch", "lr", "train_loss", "train_error", "eval_loss", "eval_error")
