@@ -115,7 +115,7 @@ def shortened(choice: Choice, device: Document) -> list[Part]:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Document, str]:
-    """The document of a bench with every kind of part, one of which fails, and the lines for its user."""
+    """Run a bench with several kinds of part, one of which fails; return its document and the lines for its user."""
     folder, lines = tmp_path_factory.mktemp("bench"), list[str]()
     handler, level = Lines(lines.append), LOGGER.level
     LOGGER.addHandler(handler)

@@ -77,7 +77,7 @@ def test_describing_reads_no_more_than_the_sample(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def document(tmp_path_factory: pytest.TempPathFactory) -> Document:
-    """What a quick bench measures, in this process."""
+    """Measure what a quick bench does, in this process."""
     folder = make_imagenet(tmp_path_factory.mktemp("bench") / "photos", train=4, val=1)
     truncate(folder / "train" / CLASSES[0] / f"{CLASSES[0]}_0.JPEG")
     flags = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark

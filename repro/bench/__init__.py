@@ -20,7 +20,7 @@ from repro.runtime.provenance import environment, now, write_json
 __all__ = ["Choice", "bench", "choose"]
 
 SCHEMA = 2
-"""Of the JSON document; 1 had other figures."""
+"""The version of the JSON document; 1 had other figures."""
 
 DEVICE_LIMIT = 600.0
 """Seconds in which the device must wake and a folder of a million images be listed, from wherever it is mounted."""

@@ -31,7 +31,7 @@ from repro.runtime.device import arithmetic, device_name, num_threads, set_up
 from repro.runtime.openmp import spin_settings
 
 LEARNING_RATE = 0.01
-"""Of all timed steps: no speed depends on it, and no net of any depth diverges at it."""
+"""The learning rate of all timed steps: no speed depends on it, and no net of any depth diverges at it."""
 
 
 def describe(config: RunConfig, steps: Sequence[str] = ()) -> dict[str, Any]:

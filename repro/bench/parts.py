@@ -14,7 +14,7 @@ from repro.config.run import RunConfig
 from repro.errors import InputError
 
 PHOTO_WORDS = {"model": "imagenet_resnet", "optim": "imagenet_sgd", "model.shortcut": "B"}
-"""What is measured on ImageNet images where the words do not say."""
+"""Nets for ImageNet images where the words do not say."""
 PHOTO_CPU_BATCH = 8
 """Images of a step where the words say nothing: one of 256 would take a small processor half a minute."""
 
@@ -31,7 +31,7 @@ class Part:
     label: str
     config: RunConfig
     seconds: float
-    """Of measuring, start-up apart."""
+    """The time of measuring, start-up apart."""
     options: dict[str, Any] = field(default_factory=dict)
 
 
