@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from types import SimpleNamespace
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -143,7 +144,7 @@ def test_serving_writes_first_and_names_the_address_of_the_charts(tmp_path, monk
         def wait(self):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("repro.report.tensorboard.threading.Event", Forever)
+    monkeypatch.setattr(tensorboard, "threading", SimpleNamespace(Event=Forever))  # not for the writers' threads
     monkeypatch.setattr(tensorboard, "launch", lambda work, options: "http://localhost:6006/")
     with pytest.raises(InputError, match="no runs in"):
         serve(tmp_path, [])

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from repro.config.compose import plan
+from repro.config.paths import shared_dir
 from repro.report.figures import shown_plots
 from repro.report.html.commands import repeat
 from repro.report.html.figures import figure_views
@@ -298,3 +299,10 @@ def test_one_sentence_counts_the_verdicts():
     counted = ClaimView("claim-x", "x", "text", "", "holds", "")
     assert ", 1 holds (all counted on the nets, without training) and none" in sentence([counted])
     assert ", 2 hold (1 counted on the nets, without training) and none" in sentence([counted, *claims("holds")])
+
+
+def test_no_id_of_the_published_page_stands_there_twice():
+    """Its pictures have ticks that come only as they are drawn."""
+    page = (shared_dir("results") / "report.html").read_text(encoding="utf-8")
+    ids = re.findall(r'\bid="([^"]+)"', page)
+    assert len(ids) > 1000 and len(ids) == len(set(ids))

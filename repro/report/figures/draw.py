@@ -195,11 +195,12 @@ def inline_svg(drawn: Figure, name: str, label: str) -> str:
     """
     import matplotlib
 
-    for number, part in enumerate(drawn.findobj(), 1):
-        part.set_gid(f"{name}-{number}")
     out = io.StringIO()
     # The ids of clips and marks are digests, which the salt makes this figure's own.
     with matplotlib.rc_context({**STYLE, "svg.fonttype": "none", "svg.hashsalt": name}):
+        drawn.draw_without_rendering()  # makes the last of the ticks
+        for number, part in enumerate(drawn.findobj(), 1):
+            part.set_gid(f"{name}-{number}")
         drawn.savefig(out, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     text = out.getvalue()
     text = re.sub(r"font: ((?:\w+ )*)([\d.]+px) [^;\"]*", rf"font-size: \2; {FONTS}", text)
