@@ -102,7 +102,7 @@ def read(path: Path) -> Predictions:
     """Kept scores, checked.
 
     Raises:
-        InputError: The file cannot be read, or its parts do not hold together; the sentence says which.
+        InputError: The file cannot be read, or is invalid; the sentence says why.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -114,10 +114,10 @@ def read(path: Path) -> Predictions:
         raise InputError(f"the predictions {path} are damaged ({error})") from None
     try:
         require(isinstance(values, dict) and values.pop("schema", None) == SCHEMA, f"their schema is not {SCHEMA}")
-        made: Made = _made(values)
+        made: Made = build(Made, values)
         _check(scores, labels)
     except InputError as error:
-        raise InputError(f"the predictions {path} do not hold together: {error}") from None
+        raise InputError(f"the predictions {path} are invalid: {error}") from None
     return Predictions(made, scores, labels)
 
 
@@ -127,13 +127,6 @@ def digest_of_images(names: Sequence[str], labels: np.ndarray) -> str:
     for name, label in zip(names, labels.tolist(), strict=True):
         found.update(f"{name}\0{label}\n".encode("utf-8", "surrogateescape"))  # a name may be no text
     return found.hexdigest()
-
-
-def _made(values: dict[str, Any]) -> Made:
-    settings = values.pop("settings", None)
-    require(isinstance(settings, dict), "they do not say the settings of their view")
-    made: Made = build(Made, values | {"settings": ""})  # a mapping has no type to be converted to
-    return dataclasses.replace(made, settings=settings)
 
 
 def _check(scores: np.ndarray, labels: np.ndarray) -> None:
