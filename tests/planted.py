@@ -9,7 +9,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from repro.config.run import NUMERICS_VERSION, RunConfig, Science
+from repro.config.run import RunConfig, Science
 from repro.papers import load_recipe
 from repro.results.record import Evaluation, Provenance, Record, Result, RunningError
 from repro.results.scales import own_recipe
@@ -42,6 +42,8 @@ PROVENANCE = Provenance(
     started="2026-01-01T00:00:00+00:00",
     finished="2026-01-01T00:00:00+00:00",
 )
+PRESENT = Science.from_flat(load_recipe("cifar10_recipe").fields).numerics_version
+"""The numerics version of the paper's CIFAR-10 runs today."""
 
 
 def planted_config(
@@ -81,7 +83,7 @@ def plant(
     scale: str = "paper",
     exp: str = "cifar_depth_sweep",
     science: dict[str, Any] | None = None,
-    numerics_version: int = NUMERICS_VERSION,
+    numerics_version: int | None = None,
     finished: str = "2026-01-01T00:00:00+00:00",
     **provenance: Any,
 ) -> Path:
@@ -93,6 +95,8 @@ def plant(
         science: Flat science fields on top of the paper's recipe, as in ``{"optim.lr": 0.2}``.
     """
     config = planted_config(depth, shortcut, seed, scale, exp, **(science or {}))
+    if numerics_version is None:
+        numerics_version = config.science.numerics_version
     digest = config.science.fingerprint(numerics_version)
     run_id = f"{config.key}-s{seed}-{digest[:8]}"
     steps = config.optim.steps

@@ -10,16 +10,15 @@ import subprocess
 import pytest
 
 from repro.cli.check import answer
-from repro.config.run import NUMERICS_VERSION
 from repro.papers.claims import load_claims
-from repro.report.claims.absent import absent
-from repro.report.claims.evidence import gather
+from repro.report.claims.evidence import absent, gather
 from repro.report.claims.verdicts import check
 from repro.report.claims.wording import verdict_text
 from repro.results.read import read_records
+from tests.planted import PRESENT
 from tests.planted_claims import plant_group
 
-OLD = NUMERICS_VERSION - 1
+OLD = PRESENT - 1
 CPU = {"device": "AMD EPYC", "precision": "fp32"}
 CLAIMS = load_claims()
 
@@ -29,6 +28,7 @@ def verdict(root, id="degradation_cifar"):
 
 
 def evidence(root, id="degradation_cifar", part=0):
+    """The groups of a comparison, and the notes on what was left out."""
     return gather(CLAIMS, CLAIMS.claim(id).comparisons[part], read_records([root]).records)
 
 
@@ -126,7 +126,7 @@ def test_a_record_that_was_committed_and_deleted_is_named(tmp_path):
 
 
 def test_without_git_nothing_is_said_of_what_was_deleted(tmp_path, monkeypatch):
-    monkeypatch.setattr("repro.report.claims.absent.git", lambda *words: None)
+    monkeypatch.setattr("repro.report.claims.evidence.git", lambda *words: None)
     assert absent(CLAIMS, (), (), tmp_path) == []
 
 
@@ -142,7 +142,7 @@ def test_some_runs_of_a_newer_version_do_not_displace_a_complete_older_one(tmp_p
     assert [group.seeds for group in found.groups] == [(0, 1, 2, 3, 4)] * 2
     assert {record.numerics_version for group in found.groups for record in group.records} == {OLD}
     names = ", ".join(folder.name for folder in new)
-    assert found.notes == (f"left out, of numerics version {NUMERICS_VERSION} instead of {OLD}: {names}",)
+    assert found.notes == (f"left out, of numerics version {PRESENT} instead of {OLD}: {names}",)
     assert verdict(tmp_path).status == before.status
 
 
@@ -150,7 +150,7 @@ def test_a_version_that_is_complete_in_all_groups_takes_the_place_of_an_older_on
     plant(tmp_path, "plain20", "plain56", numerics_version=OLD)
     plant(tmp_path, "plain20", "plain56")
     found = evidence(tmp_path)
-    assert {record.numerics_version for group in found.groups for record in group.records} == {NUMERICS_VERSION}
+    assert {record.numerics_version for group in found.groups for record in group.records} == {PRESENT}
     shutil.rmtree(next(path for path in tmp_path.glob("*plain56-s4-*") if path.name in found.groups[1].run_ids))
     found = evidence(tmp_path)
     assert {record.numerics_version for group in found.groups for record in group.records} == {OLD}
@@ -165,7 +165,23 @@ def test_a_claim_rests_on_one_version_in_all_its_parts(tmp_path):
         found = evidence(tmp_path, "not_overfitting", part)
         assert {record.numerics_version for group in found.groups for record in group.records} == {OLD}
     # The other claim has all its parts in the newer version.
-    assert {r.numerics_version for g in evidence(tmp_path).groups for r in g.records} == {NUMERICS_VERSION}
+    assert {r.numerics_version for g in evidence(tmp_path).groups for r in g.records} == {PRESENT}
+
+
+def test_a_version_that_moved_some_runs_only_is_the_same_code_for_the_others(tmp_path):
+    """The ImageNet runs take their statistics in groups and moved with version 3, the CIFAR-10 runs did not."""
+    cifar, imagenet = ("plain20", "plain56"), ("plain18", "plain34")
+    plant(tmp_path, *cifar)
+    plant(tmp_path, *imagenet, seeds=range(3), numerics_version=2)
+    before = [evidence(tmp_path, "not_overfitting", part) for part in (0, 1)]
+    plant(tmp_path, *imagenet, seeds=range(3))
+    after = [evidence(tmp_path, "not_overfitting", part) for part in (0, 1)]
+    for part, found in enumerate((before, after)):
+        versions = [{record.numerics_version for group in e.groups for record in group.records} for e in found]
+        assert versions == [{2}, {2 + part}]
+        assert [[group.missing for group in e.groups] for e in found] == [[()] * 2] * 2
+    assert before[0].notes == before[1].notes == after[0].notes == ()
+    assert [note[:44] for note in after[1].notes] == ["left out, of numerics version 2 instead of 3"]
 
 
 def test_where_no_version_is_complete_the_present_one_is_counted(tmp_path):

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from repro.bench import choose
-from repro.cli.main import main, parser
+from repro.cli.main import main
+from repro.cli.parser import parser
 from repro.config.arguments import OPTIONS_WITH_A_VALUE, command_line, paths_from, words_together
 from repro.config.compose import plan
 from repro.config.paths import shared_dir

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from repro.config.numerics import NUMERICS_VERSION, numerics_version
 from repro.config.run import RunConfig, Science
 from repro.errors import InputError
 from tests.runs import config
@@ -133,12 +134,34 @@ def test_no_later_switch_moves_a_default_fingerprint(tmp_path: Path) -> None:
         "cifar10-resnet110-s0-0a2f3d0d",
     ]
     photos = config(tmp_path, "exp=imagenet_depth", "data=imagenet", "scale=paper", "model.depth=50")
-    assert photos.run_id == "imagenet-resnet50-s0-92868594"
+    assert photos.run_id == "imagenet-resnet50-s0-fdd91307", "of numerics version 3: groups of 32 images of 256"
 
 
 def test_the_numerics_version_is_in_the_fingerprint(tmp_path: Path) -> None:
     science = config(tmp_path).science
     assert science.fingerprint(1) != science.fingerprint(2)
+
+
+@pytest.mark.parametrize(("group", "batch", "moved"), [(128, 128, False), (64, 128, True), (32, 256, True)])
+def test_groups_below_the_batch_alone_moved_with_version_3(tmp_path: Path, group: int, batch: int, moved: bool) -> None:
+    words = (f"model.bn_group_size={group}", f"optim.batch_size={batch}")
+    science = config(tmp_path, "scale=paper", *words).science
+    assert numerics_version(science.flat(), 3) == (3 if moved else 2)
+    assert numerics_version(science.flat(), 2) == 2
+    assert science.fingerprint(3 if moved else 2) == config(tmp_path, "scale=paper", *words).fingerprint
+
+
+@given(st.integers(1, 50))
+def test_a_version_that_is_not_listed_moves_all(later: int) -> None:
+    assert numerics_version({}, NUMERICS_VERSION + later) == NUMERICS_VERSION + later
+
+
+def test_published_runs_keep_their_ids() -> None:
+    """What is published counts as done, and its rows and verdicts stand: the present code gives it the same id."""
+    files = sorted((Path(__file__).parents[1] / "results" / "runs").glob("*/record.json"))
+    assert len(files) > 30
+    for record in (json.loads(file.read_text()) for file in files):
+        assert Science.from_dict(record["science"]).fingerprint() == record["fingerprint"], record["run_id"]
 
 
 def test_seeds_of_one_recipe_share_it(tmp_path: Path) -> None:

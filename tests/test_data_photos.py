@@ -1,4 +1,4 @@
-"""Photographs decoded ahead: what an image looks like depends on seed, epoch and image, on nothing else."""
+"""ImageNet images decoded ahead: what an image looks like depends on seed, epoch and image, on nothing else."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     root = make_imagenet(tmp_path_factory.mktemp("photos"), train=7, val=5)
-    return load(config(), root, may_fetch=False, say=lambda line: None, workers=0)
+    return load(config(), root, may_fetch=False, workers=0)
 
 
 def split_of(dataset: Dataset, name: str = "train") -> PhotoSplit:
@@ -76,8 +76,8 @@ def test_a_crop_is_a_part_of_the_resized_image(tmp_path, decoder):
         part = whole[:, top : top + 32, left : left + 32]
         assert crop.shape == (3, 32, 32) and crop.dtype == torch.uint8
         assert (crop.int() - part.int()).abs().max() <= 2
-        mirrored = decode.load_crop(path, 44, 32, decoder, place, flip=True)
-        assert torch.equal(mirrored, crop.flip(-1))
+        flipped = decode.load_crop(path, 44, 32, decoder, place, flip=True)
+        assert torch.equal(flipped, crop.flip(-1))
     assert torch.equal(decode.load_crop(path, 44, 32, decoder), whole[:, 12:44, 6:38])
 
 
@@ -173,9 +173,7 @@ def test_every_image_once_an_epoch_in_an_order_of_its_own(dataset):
 
 def test_another_seed_or_epoch_draws_otherwise():
     first, again, seed, epoch = (draw_photo_epoch(50, config(), *names) for names in ((1, 0), (1, 0), (2, 0), (1, 1)))
-    for column, same, other, later in zip(
-        first.columns(), again.columns(), seed.columns(), epoch.columns(), strict=True
-    ):
+    for column, same, other, later in zip(first, again, seed, epoch, strict=True):
         assert torch.equal(column, same)
         assert not torch.equal(column, other) and not torch.equal(column, later)
 
@@ -264,7 +262,7 @@ def test_the_shared_generator_is_left_alone(dataset):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_image_that_went_away_is_named(tmp_path, workers):
     root = make_imagenet(tmp_path)
-    there = load(config(), root, may_fetch=False, say=lambda line: None, workers=0)
+    there = load(config(), root, may_fetch=False, workers=0)
     gone = root / "train" / CLASSES[1] / "n01443537_3.JPEG"
     gone.unlink()
     stream = feed(there, batch_size=18, workers=workers)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +15,18 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from repro.config.run import RunConfig
 from repro.data import Split, load
 from repro.data.augment import generator_for
-from repro.data.in_memory import MemoryImages, TrainStream, to_device
+from repro.data.in_memory import MemoryFeed, MemoryImages, to_device
 from repro.engine.optim import build_optimizer, load_optimizer, set_lr
 from repro.engine.run import run
-from repro.engine.step import EagerStep, StepResult, build_step
+from repro.engine.step import EagerStep, GraphStep, StepResult, build_step
 from repro.errors import AloneError, InputError, RunError
 from repro.evaluation.counts import Counts
 from repro.evaluation.single_crop import Evaluator, recompute_batch_norm
 from repro.models import build_model
+from repro.models.blocks import BlockNet
 from repro.results.read import Record, read_record
 from repro.runtime import checkpoint, distributed
+from repro.runtime.log import send_to
 from tests.ranks import on_ranks
 from tests.runs import StopAfter, config
 
@@ -62,14 +66,13 @@ def test_a_parameter_without_a_gradient_on_one_rank_moves_no_other(tmp_path: Pat
 def averaged_gradients(of: RunConfig) -> list[float]:
     """By parameter; each gradient is its number, but rank 1 has none for the first parameter."""
     training = Training(of, torch.float64)
-    step = training.step
-    assert isinstance(step, EagerStep) and step._mean is not None
+    step = GraphStep(training.model, training.optimizer, training.stream, "fp32", 1)
     parameters = list(training.model.parameters())
     for number, parameter in enumerate(parameters, 1):
         parameter.grad = torch.full_like(parameter, number)
     if distributed.rank() == 1:
         parameters[0].grad = None
-    step._average(step._mean)
+    step._average()
     return [float(p.grad.flatten()[0]) for p in parameters if p.grad is not None]
 
 
@@ -84,7 +87,7 @@ class Training:
         self.model.recompute = of.execution.checkpoint_activations
         self.model.to(memory_format=torch.channels_last)
         self.optimizer = build_optimizer(self.model, of.optim)
-        self.stream = TrainStream(dataset.train, of.data, batch_size, 0, device, distributed.rank(), distributed.size())
+        self.stream = MemoryFeed(dataset.train, of.data, batch_size, 0, device, distributed.rank(), distributed.size())
         self.step = build_step(mode, self.model, self.optimizer, self.stream, of.optim.precision, 20)
         images, labels = to_device(dataset.eval, device)
         self.evaluate = Evaluator(self.model, MemoryImages(images, labels), self.stream.stats, 40, "fp32")
@@ -216,6 +219,80 @@ def test_single_steps_in_float32_from_the_same_state_agree_to_1e_4(tmp_path: Pat
             assert sorted(off)[2] <= 1e-4
 
 
+def six_steps(of: RunConfig, kind: str, saved: Path, first: int, dies_at: int | None) -> dict[str, Any]:
+    """Train from step ``first`` to 6, from what was saved after step 3; all ranks are killed after ``dies_at``."""
+    distributed.BUCKET_MB = 0.05
+    training = Training(of, torch.float32)
+    if kind == "one all-reduce":
+        training.step = AllReduceStep(training.model, training.optimizer, training.stream, "fp32", 6)
+    if first:
+        model, optimizer = torch.load(saved)
+        training.model.load_state_dict(model)
+        load_optimizer(training.optimizer, optimizer)
+    for step in range(first, 6):
+        training.step.run(step)
+        if step == 2 and not first and distributed.is_first():
+            torch.save([training.model.state_dict(), training.optimizer.state_dict()], saved)
+        if step + 1 == dies_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+    wrapped = training.step._wrapped if isinstance(training.step, EagerStep) else None
+    buckets = {} if wrapped is None else wrapped._get_ddp_logging_data()
+    sizes = {name: buckets.get(name) for name in ("bucket_sizes", "rebuilt_bucket_sizes")}
+    return {"tensors": training.tensors(), **sizes}
+
+
+class AllReduceStep(GraphStep):
+    """What a CUDA graph records, operation by operation."""
+
+    _execute = GraphStep._step
+
+
+@pytest.mark.parametrize("kind", ["torch's wrapper", "one all-reduce"])
+def test_four_ranks_that_are_killed_end_with_the_bits_of_an_undisturbed_run(tmp_path: Path, kind: str) -> None:
+    """Of four: with two ranks a + b = b + a, and no order of addition shows."""
+    of = small(tmp_path, "model.bn_group_size=2")
+    undisturbed, *_ = on_ranks(4, six_steps, of, kind, tmp_path / "undisturbed.pt", 0, None)
+    with pytest.raises(AssertionError, match="without a result"):
+        on_ranks(4, six_steps, of, kind, tmp_path / "saved.pt", 0, 3)
+    resumed, *_ = on_ranks(4, six_steps, of, kind, tmp_path / "saved.pt", 3, None)
+    different = [name for name, t in undisturbed["tensors"].items() if not torch.equal(resumed["tensors"][name], t)]
+    assert different == []
+    if kind == "torch's wrapper":
+        assert "," not in undisturbed["bucket_sizes"], "one at first"
+        assert undisturbed["rebuilt_bucket_sizes"].count(",") > 2, "several, in another order, after the first pass"
+
+
+def left_out_blocks(of: RunConfig) -> dict[str, float]:
+    """How far the gradients of two steps are from the mean of the ranks' own; in one, rank 1 leaves out a block."""
+    BlockNet.skips_blocks = True
+    training, alone = Training(of, torch.float64), build_model(of.model, 10, generator_for(0, "init")).double()
+    assert isinstance(training.step, EagerStep)
+    torch.manual_seed(distributed.rank())
+    images, labels = torch.randn(4, 3, 8, 8, dtype=torch.float64), torch.randint(10, (4,))
+    found = {}
+    for leaves_out in (True, False):
+        for model in (alone, training.model):
+            if leaves_out and distributed.rank() == 1:
+                model.get_submodule("stages.0.1").forward = lambda x: x
+            else:
+                vars(model.get_submodule("stages.0.1")).pop("forward", None)
+            model.zero_grad(set_to_none=True)
+        torch.nn.functional.cross_entropy(alone(images), labels).backward()
+        means = [torch.zeros_like(p) if p.grad is None else p.grad for p in alone.parameters()]
+        distributed.average(means)
+        training.step._pass(images, labels)
+        for (name, p), mean in zip(training.model.named_parameters(), means, strict=True):
+            assert p.grad is not None
+            found[f"{name} {leaves_out}"] = float((p.grad - mean).norm() / mean.norm())
+    return found
+
+
+def test_a_block_may_be_left_out_on_one_rank(tmp_path: Path) -> None:
+    of = small(tmp_path, "model.depth=14", "model.bn_group_size=2")
+    for found in on_ranks(2, left_out_blocks, of):
+        assert {name: off for name, off in found.items() if off > 1e-12} == {}
+
+
 def evaluations(configs: list[RunConfig]) -> list[Counts]:
     return [Training(of, torch.float64).evaluate() for of in configs]
 
@@ -262,7 +339,7 @@ def test_the_parts_of_the_ranks_are_the_batch_of_one(tmp_path: Path) -> None:
     assert isinstance(dataset.train, Split)
     cpu = torch.device("cpu")
     whole, *parts = (
-        TrainStream(dataset.train, one.data, 16, 0, cpu, rank, num_ranks)
+        MemoryFeed(dataset.train, one.data, 16, 0, cpu, rank, num_ranks)
         for rank, num_ranks in [(0, 1), (0, 4), (1, 4), (2, 4), (3, 4)]
     )
     for step in range(10):  # step 4 ends one epoch of 72 images and begins the next
@@ -295,24 +372,25 @@ def test_devices_are_not_science(tmp_path: Path) -> None:
     assert config(tmp_path, "execution=ddp").run_id == config(tmp_path).run_id
 
 
-def go(of: RunConfig, times: int | None, said: list[str]) -> Record | None:
+def go(of: RunConfig, times: int | None) -> Record | None:
     """One run; the last rank alone is asked to stop."""
     dataset = load(of.data, of.paths.data, may_fetch=False)
     stopper = StopAfter(times if distributed.rank() == distributed.size() - 1 else None)
-    return run(of, dataset, "repro run …", stopper, said.append)
+    return run(of, dataset, stopper)
 
 
 def whole_runs(folder: Path) -> dict[str, Any]:
     words = ["execution=ddp", "execution.devices=2"]
     whole, broken, bad = (config(folder / name, *words) for name in ("whole", "broken", "bad"))
     said: list[str] = []
-    found: dict[str, Any] = {"record": go(whole, None, []), "pieces": 0}
-    while go(broken, 0, said) is None:
+    send_to(said.append)
+    found: dict[str, Any] = {"record": go(whole, None), "pieces": 0}
+    while go(broken, 0) is None:
         found["pieces"] += 1
-    go(bad, 0, [])
+    go(bad, 0)
     distributed.on_first(lambda: spoil(bad))
     with pytest.raises(RunError) as error:
-        go(bad, None, [])
+        go(bad, None)
     return found | {"said": said, "error": str(error.value)}
 
 
@@ -332,7 +410,7 @@ def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict
 def test_a_run_on_two_ranks_leaves_what_one_rank_leaves(tmp_path: Path, two_ranks: tuple[Path, Any]) -> None:
     folder, found = two_ranks
     one = config(tmp_path)
-    assert go(one, None, []) is not None
+    assert go(one, None) is not None
     expected = read_record(one.work_dir / "record.json").result
     work = folder / "whole" / "work" / one.run_id
     result = read_record(work / "record.json").result
@@ -357,7 +435,7 @@ def test_a_stop_on_one_rank_stops_all_and_the_run_ends_with_the_same_bits(two_ra
     curves = [(folder / name / "work" / run_id / "curve.csv").read_text() for name in ("whole", "broken")]
     assert curves[0] == curves[1]
     assert [row["step"] for row in csv.DictReader(curves[0].splitlines())] == ["4", "8"]
-    assert any("goes on at step" in line for line in found[0]["said"])
+    assert any("resumes at step" in line for line in found[0]["said"])
     assert found[1]["said"] == []
 
 
@@ -367,19 +445,20 @@ def test_a_loss_that_is_not_finite_ends_all_ranks_with_the_same_sentence(two_ran
     assert first.startswith("the loss is nan at step")
 
 
-def test_going_on_with_another_number_of_ranks_says_that_bits_differ(two_ranks: tuple[Path, Any]) -> None:
+def test_going_on_with_another_number_of_ranks_says_that_bits_differ(
+    two_ranks: tuple[Path, Any], told: list[str]
+) -> None:
     folder, _ = two_ranks
     one = config(folder / "broken")
     (one.work_dir / "record.json").unlink()
-    said: list[str] = []
-    go(one, None, said)
-    assert "ranks 2 → 1" in said[-1]
-    assert "not to the last bit" in said[-1]
+    go(one, None)
+    assert "ranks 2 → 1" in told[-1]
+    assert "not to the last bit" in told[-1]
 
 
 def test_one_process_does_not_pass_for_several(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="a run of 2 processes"):
-        go(config(tmp_path, "execution=ddp"), None, [])
+        go(config(tmp_path, "execution=ddp"), None)
 
 
 def agreements() -> dict[str, Any]:

@@ -24,10 +24,10 @@ def test_the_numbers_of_a_record_are_those_of_its_curve(tmp_path: Path) -> None:
         for step, errors in ((2, 90), (4, 70), (6, 70), (8, 80))
     ]
     state = TrainState(8, 0, curve=curve, train_seconds=2.0, eval_seconds=1.0, below_80_step=6)
-    net = prepare(of, load(of.data, of.paths.data, may_fetch=False), lambda _: None)
+    net = prepare(of, load(of.data, of.paths.data, may_fetch=False))
     state.parts.append(part(0, "2026-01-01T00:00:00+00:00", net.made_on))
     net, final = dataclasses.replace(net, state=state), Counts(79, 128, 128.0)
-    record = make_record(net, final, "repro run …")
+    record = make_record(net, final)
     result = record.result
     assert [(r.step, r.errors) for r in (result.final, result.best)] == [(8, 79), (4, 70)]
     running = result.train_running
@@ -42,7 +42,7 @@ def test_the_numbers_of_a_record_are_those_of_its_curve(tmp_path: Path) -> None:
     assert read_record(file) == record, "it is read as it was written"
     for step in (None, UNKNOWN):
         state.below_80_step = step
-        assert make_record(net, final, "repro run …").below_80_step is None
+        assert make_record(net, final).below_80_step is None
 
 
 @pytest.mark.parametrize("file", sorted(Path("results/runs").glob("*/record.json")), ids=lambda file: file.parent.name)

@@ -10,12 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from repro.config.run import NUMERICS_VERSION
 from repro.errors import InputError
 from repro.papers import load_recipe
 from repro.results.read import read_curve, read_records
 from repro.results.select import departures, proxy_scales, scale_label, select, summarize
-from tests.planted import DEMO, edit, plant, scale_science
+from tests.planted import DEMO, PRESENT, edit, plant, scale_science
 
 RECIPE = load_recipe("cifar10_recipe").fields
 NET = {"model.depth": 20, "model.shortcut": "A"}
@@ -66,7 +65,7 @@ def test_a_key_that_a_later_version_added_beside_the_science_is_no_fault(tmp_pat
     [
         (("fingerprint",), "0" * 16, "its configuration has the fingerprint"),
         (("science", "optim", "lr"), 0.2, "its configuration has the fingerprint"),
-        (("numerics_version",), NUMERICS_VERSION + 1, "its configuration has the fingerprint"),
+        (("numerics_version",), PRESENT + 1, "its configuration has the fingerprint"),
         (("science", "optim", "extra"), 1, "unknown key 'science.optim.extra'"),
         (("science", "optim", "lr"), "fast", "science.optim.lr='fast' must be a number"),
         (("schema",), 2, "schema=2 is not 1"),
@@ -171,14 +170,21 @@ def test_the_science_decides_what_is_a_proxy_not_the_label(tmp_path):
 def test_only_the_newest_numerics_are_averaged(tmp_path):
     for seed in range(3):
         plant(tmp_path, seed=seed, error=5.0)
-    plant(tmp_path, seed=0, error=9.0, numerics_version=NUMERICS_VERSION + 1)
+    plant(tmp_path, seed=0, error=9.0, numerics_version=PRESENT + 1)
     plant(tmp_path, 56, seed=0, error=7.0)
     selection = select(read_records([tmp_path]).records, RECIPE, ROWS)
     assert [len(group) for group in selection.groups] == [0, 1, 1]
     assert summary_of(selection.groups[1]).mean == 9.0
     (note,) = selection.notes
-    assert f"numerics version {NUMERICS_VERSION} instead of {NUMERICS_VERSION + 1}" in note
+    assert f"numerics version {PRESENT} instead of {PRESENT + 1}" in note
     assert note.count("cifar10-resnet20-s") == 3
+
+
+def test_records_of_an_older_numerics_version_are_read(tmp_path):
+    groups = {"model.bn_group_size": 64}
+    new, old = (plant(tmp_path, science=groups, numerics_version=version) for version in (None, 2))
+    assert new.name != old.name
+    assert [r.numerics_version for r in read_records([tmp_path]).records if r.run_id == old.name] == [2]
 
 
 def test_a_scales_own_recipe_stands_under_its_name_whatever_else_was_run(tmp_path):

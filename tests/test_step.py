@@ -11,7 +11,7 @@ import torch
 
 from repro.data import Split, load
 from repro.data.augment import generator_for
-from repro.data.in_memory import MemoryImages, TrainStream
+from repro.data.in_memory import MemoryFeed, MemoryImages
 from repro.engine.optim import build_optimizer, set_lr
 from repro.engine.step import GraphStep, Step, StepResult, build_step, pick_step, step_modes
 from repro.errors import InputError
@@ -37,13 +37,13 @@ class Training:
     def __init__(self, folder: Path, device: str, mode: str, *words: str, dtype: torch.dtype = torch.float32) -> None:
         run = config(folder, f"device={device}", "optim.precision=fp32", "execution.threads=2", *words)
         self.device = set_up(run.execution, run.optim.precision)
-        dataset = load(run.data, run.paths.data, may_fetch=False, say=lambda line: None)
+        dataset = load(run.data, run.paths.data, may_fetch=False)
         self.model: BlockNet = build_model(run.model, 10, generator_for(0, "init"))
         self.model.recompute = run.execution.checkpoint_activations
         self.model.to(self.device, dtype, memory_format=memory_format(self.device))  # type: ignore[call-overload]
         self.optimizer = build_optimizer(self.model, run.optim)
         assert isinstance(dataset.train, Split)
-        self.stream = TrainStream(dataset.train, run.data, run.optim.batch_size, 0, self.device)
+        self.stream = MemoryFeed(dataset.train, run.data, run.optim.batch_size, 0, self.device)
         self.step: Step = build_step(mode, self.model, self.optimizer, self.stream, run.optim.precision, WINDOW)
 
     def train(self, steps: int, lr: float = 0.1) -> list[StepResult]:
@@ -226,6 +226,7 @@ def test_the_modes_of_a_device() -> None:
     assert pick_step("auto", cpu) == "eager"
     assert pick_step("auto", cuda) == "graph"
     assert pick_step("auto", mps) == "eager"
+    assert [pick_step("auto", cuda, size * 2**20) for size in (1, 97)] == ["graph", "eager"]
     assert step_modes(cpu)[0] == "eager"
     with pytest.raises(InputError, match=r"execution.step=graph cannot run on device=cpu; it can be eager or compile"):
         pick_step("graph", cpu)

@@ -10,13 +10,12 @@ import sys
 
 import pytest
 
-from repro.config.run import NUMERICS_VERSION
 from repro.errors import InputError
 from repro.papers import load_table, table_numbers
 from repro.report.tables import FORMATS, table, to_csv, to_latex, to_markdown
 from repro.results.ensembles import read_ensembles
 from repro.results.read import read_records
-from tests.planted import DEMO, edit, plant, scale_science
+from tests.planted import DEMO, PRESENT, edit, plant, scale_science
 from tests.planted_imagenet import TINY, plant_ensemble, plant_imagenet
 
 OWN = ["ResNet-20", "ResNet-32", "ResNet-44", "ResNet-56", "ResNet-110", "ResNet-1202"]
@@ -161,12 +160,12 @@ def test_what_is_left_out_is_named_and_not_averaged(tmp_path):
     bad = plant(tmp_path, 20, seed=1, error=80.0)
     edit(bad, "result", "final", "errors", value=20000)
     moved = plant(tmp_path, 20, seed=2, error=80.0).rename(tmp_path / "moved")
-    old = plant(tmp_path, 20, seed=0, error=80.0, numerics_version=NUMERICS_VERSION - 1)
+    old = plant(tmp_path, 20, seed=0, error=80.0, numerics_version=PRESENT - 1)
     rows, notes = markdown(tmp_path)
     assert row(rows, "ResNet-20")["Measured"] == "8.00 (n=1)"
     assert f"{bad.name}: result.final counts 20000 errors" in notes
     assert f"{moved.name}: its run_id" in notes
-    assert f"numerics version {NUMERICS_VERSION - 1} instead of {NUMERICS_VERSION}: {old.name}" in notes
+    assert f"numerics version {PRESENT - 1} instead of {PRESENT}: {old.name}" in notes
 
 
 def test_a_dirty_tree_is_named_and_not_averaged_in(tmp_path):
@@ -179,10 +178,10 @@ def test_a_dirty_tree_is_named_and_not_averaged_in(tmp_path):
 
 def test_unknown_commits_and_mixed_numerics_are_flagged(tmp_path):
     plant(tmp_path, 20, seed=0)
-    unknown = plant(tmp_path, 32, seed=0, commit=None, numerics_version=NUMERICS_VERSION + 1)
+    unknown = plant(tmp_path, 32, seed=0, commit=None, numerics_version=PRESENT + 1)
     _, notes = markdown(tmp_path)
     assert f"unknown commit: {unknown.name}." in notes
-    assert f"different numerics versions: {NUMERICS_VERSION}, {NUMERICS_VERSION + 1}" in notes
+    assert f"different numerics versions: {PRESENT}, {PRESENT + 1}" in notes
 
 
 def test_deleting_one_record_changes_exactly_its_row(tmp_path):

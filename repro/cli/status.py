@@ -1,4 +1,4 @@
-"""What became of every run in the work folder."""
+"""The state of every run in the work folder."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from repro.errors import InputError
+from repro.errors import InputError, first_line
+from repro.launch.outcome import FAILURE
 from repro.launch.slurm.jobs import Job
 from repro.runtime.lock import is_held, owner
-from repro.runtime.provenance import read_json, read_progress
+from repro.runtime.progress import read_progress
+from repro.runtime.provenance import read_json
 
 
 @dataclass(frozen=True)
@@ -24,11 +26,11 @@ class RunStatus:
     images_per_second: float | None
     seconds_left: float | None
     note: str = ""
-    """Who trains a running run, its job, why one failed, what is broken."""
+    """The process or job that trains it, why it failed, or what is broken."""
 
 
 def statuses(work: Path, jobs: Sequence[Job] = ()) -> list[RunStatus]:
-    """All runs in ``work`` and in Slurm's queue, by name."""
+    """Return the status of all runs in ``work`` and in Slurm's queue, by name."""
     found = {path.parent.name: status(path.parent) for path in work.glob("*/config.json")}
     for job in jobs:
         try:
@@ -56,7 +58,9 @@ def status(folder: Path) -> RunStatus:
             return _done(folder, steps)
         return _unfinished(folder, steps)
     except (InputError, KeyError, TypeError, ValueError, OverflowError, OSError) as problem:
-        return RunStatus(folder.name, "broken", 0, steps, None, None, None, _first_line(problem))
+        return RunStatus(
+            folder.name, "broken", 0, steps, None, None, None, first_line(problem) or type(problem).__name__
+        )
 
 
 def _done(folder: Path, steps: int) -> RunStatus:
@@ -71,19 +75,15 @@ def _unfinished(folder: Path, steps: int) -> RunStatus:
     try:
         told = read_progress(folder)
     except InputError as problem:
-        odd = _first_line(problem)
+        odd = first_line(problem)
     step, error = (0, None) if told is None else (told.step, told.train_error)
     if is_held(folder):
         speed, left = (None, None) if told is None else (told.images_per_second, told.seconds_left)
         note = "; ".join(filter(None, (str(owner(folder) or ""), odd)))
         return RunStatus(folder.name, "running", step, steps, error, speed, left, note)
-    failure = folder / "failure.txt"
+    failure = folder / FAILURE
     if failure.exists():
         lines = failure.read_text(encoding="utf-8", errors="replace").splitlines()
         note = "; ".join(filter(None, (lines[-1] if lines else "", odd)))
         return RunStatus(folder.name, "failed", step, steps, error, None, None, note)
     return RunStatus(folder.name, "interrupted", step, steps, error, None, None, odd)
-
-
-def _first_line(problem: Exception) -> str:
-    return next(iter(str(problem).splitlines()), type(problem).__name__)

@@ -16,7 +16,6 @@ from repro.config.execution import ExecutionConfig
 from repro.config.parse import build, require
 from repro.config.science import (
     IMAGENET_DEPTHS,
-    NUMERICS_VERSION,
     DataConfig,
     EvalConfig,
     ModelConfig,
@@ -27,7 +26,6 @@ from repro.config.science import (
 
 __all__ = [
     "IMAGENET_DEPTHS",
-    "NUMERICS_VERSION",
     "DataConfig",
     "EvalConfig",
     "ModelConfig",
@@ -78,6 +76,10 @@ class RunConfig:
         """Return JSON values, from which ``from_dict`` makes the same run in another process."""
         values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self), default=str))
         return values
+
+    def with_execution(self, **changes: Any) -> RunConfig:
+        """Return the same run, carried out with other settings."""
+        return dataclasses.replace(self, execution=dataclasses.replace(self.execution, **changes))
 
     def validate(self) -> None:
         require(0 <= self.seed < 2**32, f"seed={self.seed} must be a whole number from 0 to 4294967295")

@@ -13,13 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_type_hints
 
+from repro.config.numerics import numerics_version
 from repro.config.parse import NOT_NEGATIVE, POSITIVE, Bound, build, plain, require
 
 IMAGENET_DEPTHS = (18, 34, 50, 101, 152)
 """The columns of Table 1."""
-
-NUMERICS_VERSION = 2
-"""Rises with every [numerics] entry of the CHANGELOG, so that old and new records are never averaged."""
 
 
 def is_cifar_depth(depth: int) -> bool:
@@ -273,9 +271,15 @@ class Science:
             for name, value in vars(part).items()
         }
 
-    def fingerprint(self, numerics_version: int = NUMERICS_VERSION) -> str:
-        """Return the digest of the science, 16 hexadecimal digits."""
-        text = json.dumps({"numerics_version": numerics_version, **self.to_dict()}, sort_keys=True)
+    @property
+    def numerics_version(self) -> int:
+        """The version that the present code gives such a run."""
+        return numerics_version(self.flat())
+
+    def fingerprint(self, version: int | None = None) -> str:
+        """Return the digest of the science and a numerics version, 16 hexadecimal digits; None is the present one."""
+        version = self.numerics_version if version is None else version
+        text = json.dumps({"numerics_version": version, **self.to_dict()}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -10,11 +10,10 @@ import torch
 from torch.backends.cudnn import version as cudnn_version
 
 from repro.config.parse import build, plain
-from repro.config.run import NUMERICS_VERSION
 from repro.data.batches import Images, train_images
 from repro.engine.prepared import Prepared
 from repro.evaluation.counts import Counts
-from repro.evaluation.layer_responses import layer_responses
+from repro.evaluation.layer_statistics import layer_responses
 from repro.evaluation.multi_crop import test_views
 from repro.evaluation.single_crop import TOP5_CLASSES, Evaluator
 from repro.models.count import measure
@@ -31,7 +30,7 @@ from repro.results.record import (
 )
 from repro.runtime import distributed
 from repro.runtime.device import arithmetic, num_threads
-from repro.runtime.provenance import environment, now
+from repro.runtime.provenance import command, environment, now
 
 
 def evaluator_of(net: Prepared, images: Images) -> Evaluator:
@@ -41,7 +40,7 @@ def evaluator_of(net: Prepared, images: Images) -> Evaluator:
     return Evaluator(net.model, images, net.feed.stats, batch_size, precision, net.mode, top5)
 
 
-def make_record(net: Prepared, final: Counts, command: str, begun: Mapping[str, Any] | None = None) -> Record:
+def make_record(net: Prepared, final: Counts, begun: Mapping[str, Any] | None = None) -> Record:
     """Measure the final net and tell how it was made; every rank measures its part.
 
     Args:
@@ -66,7 +65,7 @@ def make_record(net: Prepared, final: Counts, command: str, begun: Mapping[str, 
         scale=config.scale,
         seed=config.seed,
         fingerprint=config.fingerprint,
-        numerics_version=NUMERICS_VERSION,
+        numerics_version=config.science.numerics_version,
         science=config.science,
         result=make_result(net, final, trained, views),
         steps=state.step,
@@ -79,7 +78,7 @@ def make_record(net: Prepared, final: Counts, command: str, begun: Mapping[str, 
         flow=tuple(build(Flow, flow) for flow in state.flow),
         construction=construction,
         execution=plain(config.execution) | told,
-        provenance=make_provenance(net, command, construction),
+        provenance=make_provenance(net, construction),
         folder=config.work_dir,
     )
 
@@ -123,7 +122,7 @@ def any_dirty(trees: Sequence[bool | None]) -> bool | None:
     return True if True in trees else None if None in trees else False
 
 
-def make_provenance(net: Prepared, command: str, construction: Construction | None) -> Provenance:
+def make_provenance(net: Prepared, construction: Construction | None) -> Provenance:
     """Tell how the run was carried out, and all that repeats it. The code is clean where that of all its parts was."""
     parts, cuda = net.state.parts, net.device.type == "cuda"
     # A checkpoint of older code tells nothing of the steps before the first part.
@@ -134,7 +133,7 @@ def make_provenance(net: Prepared, command: str, construction: Construction | No
         | {
             "packages": tuple(environment()["packages"]),
             "dirty": any_dirty(trees),
-            "command": command,
+            "command": command(),
             "device": ", then ".join(dict.fromkeys(part["device"] for part in parts)),
             "precision": arithmetic(net.device, net.config.optim.precision),
             "torch": str(torch.__version__),

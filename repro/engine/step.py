@@ -15,11 +15,14 @@ from typing import Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from repro.config.run import RunConfig
 from repro.data.batches import Feed
 from repro.errors import InputError
+from repro.evaluation.layer_statistics import left_as_it_was
 from repro.models.blocks import BlockNet
+from repro.models.count import measure
 from repro.models.forward import forward
 from repro.runtime import distributed
 from repro.runtime.cuda_graphs import record_graph
@@ -50,15 +53,34 @@ def step_modes(device: torch.device) -> tuple[str, ...]:
     return ("eager", "compile") if device.type == "cpu" else ("eager",)
 
 
-def pick_step(mode: str, device: torch.device) -> str:
-    """The mode that ``execution.step`` names; ``auto`` is a graph on CUDA, where launching small kernels one by one
-    takes longer than running them, and eager elsewhere (on a CPU compiled blocks are slower: docs/performance.md).
+GRAPH_BYTES = 25 * 2**20
+"""Of gradients that several devices average in a step, from which on ``auto`` is no graph."""
+
+
+def step_mode(config: RunConfig, device: torch.device) -> str:
+    """Return the mode in which a run's steps are executed on ``device``.
+
+    Raises:
+        InputError: As ``pick_step`` does.
+    """
+    if config.execution.num_ranks == 1:
+        return pick_step(config.execution.step, device)
+    params = measure(config.model, config.data.image_size, config.data.num_classes).params
+    return pick_step(config.execution.step, device, 4 * params)
+
+
+def pick_step(mode: str, device: torch.device, averaged_bytes: int = 0) -> str:
+    """Return the mode that ``execution.step`` names.
+
+    ``auto`` is a graph on CUDA, where launching small kernels one by one takes longer than running them, unless devices
+    average so many gradients that doing it during the backward pass gains more. Elsewhere it is eager: on a CPU
+    compiled blocks are slower (docs/performance.md).
 
     Raises:
         InputError: The device cannot run it, or nothing that compiles is there.
     """
     if mode == "auto":
-        return "graph" if device.type == "cuda" else "eager"
+        return "graph" if device.type == "cuda" and averaged_bytes < GRAPH_BYTES else "eager"
     if mode not in step_modes(device):
         kinds = " or ".join(step_modes(device))
         raise InputError(f"execution.step={mode} cannot run on device={device.type}; it can be {kinds}, or auto")
@@ -93,6 +115,7 @@ def compile_blocks(model: BlockNet) -> None:
     a process, so that 1202 layers start as fast as 20."""
     # A kind counts apart for training, evaluation and each batch size; torch would give up after eight.
     torch._dynamo.config.recompile_limit = 64
+    torch._dynamo.config.optimize_ddp = False  # which would split a block by the buckets of its gradients
     for block in model.blocks():
         block.compile(dynamic=False)
 
@@ -100,7 +123,7 @@ def compile_blocks(model: BlockNet) -> None:
 class EagerStep:
     """Forward, backward and update, operation by operation."""
 
-    def __init__(self, model: nn.Module, optimizer: torch.optim.SGD, feed: Feed, precision: str, window: int) -> None:
+    def __init__(self, model: BlockNet, optimizer: torch.optim.SGD, feed: Feed, precision: str, window: int) -> None:
         self.model, self.optimizer, self.feed, self.precision = model, optimizer, feed, precision
         device = feed.device
         self._dtype = next(model.parameters()).dtype
@@ -112,7 +135,14 @@ class EagerStep:
         self._pending = 0
         self._parameters = list(model.parameters())
         self._statistics = [b for b in model.buffers() if b.is_floating_point()]
-        self._mean = distributed.Mean(self._parameters + self._statistics) if distributed.size() > 1 else None
+        self._mean: distributed.Mean | None = None
+        self._wrapped: distributed.DataParallel | None = None
+        if distributed.size() > 1:
+            self._join_ranks()
+
+    def _join_ranks(self) -> None:
+        self._wrapped = distributed.DataParallel(self.model, is_static=not self.model.skips_blocks)
+        self._mean = distributed.Mean(self._statistics)
 
     def run(self, step: int) -> None:
         fed = self.feed.fed(step)
@@ -132,32 +162,40 @@ class EagerStep:
         return [StepResult(loss, count) for loss, count in zip(losses, errors, strict=True)]
 
     def _execute(self) -> None:
+        if self._wrapped is not None and not self._wrapped.is_settled:
+            self._settle(self._wrapped)
         self._step()
+
+    def _settle(self, wrapped: distributed.DataParallel) -> None:
+        """Let the wrapper arrange its buckets, in new and in resumed runs, on a batch that changes nothing."""
+        images, labels = self.feed.augmented(self._fed)
+        with left_as_it_was(self.model, training=True):
+            wrapped.settle(lambda: self._pass(images, labels))
 
     def _step(self) -> None:
         """All of a step, on the device alone."""
         images, labels = self.feed.augmented(self._fed)
-        logits = forward(self.model, images, self.precision)
-        loss = F.cross_entropy(logits.to(self._dtype), labels)
         self.optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        if self._mean is not None:
-            self._average(self._mean)
+        loss, errors = self._pass(images, labels)
+        self._average()
         self.optimizer.step()
-        self._keep(loss.detach(), (logits.detach().argmax(1) != labels).sum())
+        self._keep(loss, errors)
 
-    def _average(self, mean: distributed.Mean) -> None:
-        """Averages gradients and running statistics over the ranks.
+    def _pass(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Add the gradients of images; return their mean loss and the number of wrong predictions."""
+        logits = forward(self.model if self._wrapped is None else self._wrapped, images, self.precision)
+        loss = F.cross_entropy(logits.to(self._dtype), labels)
+        torch.autograd.backward(loss)
+        return loss.detach(), (logits.detach().argmax(1) != labels).sum()
 
-        Gradients become those of the whole batch, statistics those of all its groups: as these are the same on all
-        ranks after every step, evaluating or saving at another time changes no bit of them. A parameter that took no
-        part on this rank adds zeros.
+    def _average(self) -> None:
+        """Make of each rank's part the gradients of the whole batch and the statistics of all its groups.
+
+        As statistics are the same on all ranks after every step, evaluating or saving at another time changes no bit of
+        them. Gradients have been averaged during the backward pass.
         """
-        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in self._parameters]
-        means = mean(gradients + self._statistics)
-        for p, gradient in zip(self._parameters, means[: len(gradients)], strict=True):
-            p.grad = gradient
-        torch._foreach_copy_(self._statistics, means[len(gradients) :])
+        if self._mean is not None:
+            torch._foreach_copy_(self._statistics, self._mean(self._statistics))
 
     def _keep(self, loss: Tensor, errors: Tensor) -> None:
         # Not an indexed write: its deterministic form on CUDA sorts.
@@ -171,6 +209,20 @@ class GraphStep(EagerStep):
     """The whole step as one CUDA graph, from the augmentation to the update: one launch instead of hundreds."""
 
     _graph: torch.cuda.CUDAGraph | None = None
+
+    def _join_ranks(self) -> None:
+        # One collective for everything, since torch's wrapper wants eleven steps before it can be recorded.
+        self._mean = distributed.Mean(self._parameters + self._statistics)
+
+    def _average(self) -> None:
+        """Average gradients too; a parameter that took no part on this rank adds zeros."""
+        if self._mean is None:
+            return
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in self._parameters]
+        means = self._mean(gradients + self._statistics)
+        for p, gradient in zip(self._parameters, means[: len(gradients)], strict=True):
+            p.grad = gradient
+        torch._foreach_copy_(self._statistics, means[len(gradients) :])
 
     def _execute(self) -> None:
         if self._graph is None:

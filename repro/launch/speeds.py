@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from repro.config.run import RunConfig
-from repro.engine.step import pick_step
+from repro.engine.step import step_mode
 from repro.launch.cost import BACKWARD, Speed, calibrate
 from repro.models.count import measure
 from repro.results.read import Record, read_records
@@ -17,7 +17,7 @@ SHORTEST = 5.0
 """Seconds that a finished run must have trained: in shorter ones starting is too large a part."""
 
 Setting = tuple[object, ...]
-"""What a run's speed depends on besides its net's multiply-adds."""
+"""All that a run's speed depends on besides its net's multiply-adds."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def setting_of(config: RunConfig) -> Setting:
         device_name(device),
         1 if device.type == "cuda" else num_threads(execution),
         arithmetic(device, config.optim.precision),
-        pick_step(execution.step, device),
+        step_mode(config, device),
         execution.num_ranks,
         1,  # estimates are of a run that has its device for itself
         config.model.name,

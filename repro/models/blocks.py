@@ -35,32 +35,25 @@ class GroupBatchNorm2d(nn.BatchNorm2d):
         """False while activations are computed a second time: the batch has been counted already."""
 
     def forward(self, x: Tensor) -> Tensor:
-        # torch's own forward also counts batches: a kernel a layer and step that nothing here reads.
-        if not self.training or x.shape[0] == self.group_size:
-            return self._normalize(x, self.running_mean, self.running_var, self.weight, self.bias)
-        num_images, channels, height, width = x.shape
-        if num_images < self.group_size and distributed.size() > 1:
-            return self._across_ranks(x)
-        groups, rest = divmod(num_images, self.group_size)
-        if rest:
-            raise ValueError(f"a batch of {num_images} images does not divide into groups of {self.group_size}")
         assert self.running_mean is not None
         assert self.running_var is not None
-        running_mean, running_var = self.running_mean.repeat(groups), self.running_var.repeat(groups)
-        # One group's channels stand beside the next one's, so that one call normalizes all groups apart.
-        stacked = x.view(groups, self.group_size, channels, height, width).transpose(0, 1)
-        y = self._normalize(
-            stacked.reshape(self.group_size, groups * channels, height, width),
-            running_mean,
-            running_var,
-            self.weight.repeat(groups),
-            self.bias.repeat(groups),
-        )
+        # torch's own forward also counts batches: a kernel a layer and step that nothing here reads.
+        if not self.training or x.shape[0] == self.group_size:
+            return self._normalize(x, self.running_mean, self.running_var)
+        if x.shape[0] < self.group_size and distributed.size() > 1:
+            return self._across_ranks(x)
+        groups, rest = divmod(x.shape[0], self.group_size)
+        if rest:
+            raise ValueError(f"a batch of {x.shape[0]} images does not divide into groups of {self.group_size}")
+        # Each group is a piece of the batch as it lies in memory. One call for all, their channels side by side, would
+        # have to copy them into another layout and back, in both passes.
+        means, variances = self.running_mean.repeat(groups, 1), self.running_var.repeat(groups, 1)
+        parts = zip(x.split(self.group_size), means, variances, strict=True)
+        y = torch.cat([self._normalize(part, mean, var) for part, mean, var in parts])
         if self.updates_statistics:
-            self.running_mean.copy_(running_mean.view(groups, channels).mean(0))
-            self.running_var.copy_(running_var.view(groups, channels).mean(0))
-        y = y.view(self.group_size, groups, channels, height, width).transpose(0, 1)
-        return y.reshape(num_images, channels, height, width)
+            self.running_mean.copy_(means.mean(0))
+            self.running_var.copy_(variances.mean(0))
+        return y
 
     def _across_ranks(self, x: Tensor) -> Tensor:
         ranks, rest = divmod(self.group_size, x.shape[0])
@@ -78,15 +71,12 @@ class GroupBatchNorm2d(nn.BatchNorm2d):
             self.running_var.lerp_(var * (values / (values - 1)), self.momentum)
         return y
 
-    def _normalize(
-        self, x: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight: Tensor, bias: Tensor
-    ) -> Tensor:
-        assert running_mean is not None
-        assert running_var is not None
+    def _normalize(self, x: Tensor, running_mean: Tensor, running_var: Tensor) -> Tensor:
         assert self.momentum is not None
         if self.training and not self.updates_statistics:
             running_mean, running_var = running_mean.clone(), running_var.clone()
-        return F.batch_norm(x, running_mean, running_var, weight, bias, self.training, self.momentum, self.eps)
+        learned = self.weight, self.bias
+        return F.batch_norm(x, running_mean, running_var, *learned, self.training, self.momentum, self.eps)
 
 
 def batch_norm(channels: int, config: ModelConfig) -> nn.Module:
@@ -214,6 +204,8 @@ class BlockNet(nn.Module):
 
     fc: nn.Linear
     """From the channels of the last map to the logits."""
+    skips_blocks = False
+    """Whether a training step may leave out blocks, as stochastic depth does, on each rank others."""
 
     def __init__(self) -> None:
         super().__init__()

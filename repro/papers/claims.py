@@ -31,7 +31,7 @@ Metric = Literal[
     "params",
     "macs",
 ]
-"""One number of a run, as ``repro.report.claims.quantities`` reads it; params and macs come from the model."""
+"""One number of a run, as ``repro.report.claims.metrics`` reads it; params and macs come from the model."""
 
 Test = Literal[
     "order",

@@ -12,11 +12,10 @@ from repro.errors import InputError, nearest
 from repro.papers import table_numbers
 from repro.report.claims.format import to_markdown as claims_to_markdown
 from repro.report.claims.verdicts import Check, check
-from repro.report.figures import draw, file_name, plotted
-from repro.report.html import Contents, page
-from repro.report.html.claims import findings
-from repro.report.html.figures import drawings, shown_figures
-from repro.report.html.page import grids, sentence
+from repro.report.figures import Plot, csv_text, draw, shown_plots
+from repro.report.html.claims import claim_views
+from repro.report.html.figures import figure_views
+from repro.report.html.page import page, sentence, table_view
 from repro.report.readme import measured_table, nets_table
 from repro.report.tables import FORMATS, Frame, table, table1, to_markdown
 from repro.results.ensembles import EnsembleReading, read_ensembles
@@ -48,6 +47,10 @@ class Evidence:
         return check(self.reading)
 
     @functools.cached_property
+    def plots(self) -> list[Plot]:
+        return shown_plots(self.reading)
+
+    @functools.cached_property
     def tables(self) -> dict[int, Frame]:
         """All tables by number; Table 1 is counted."""
         return {
@@ -60,12 +63,10 @@ class Evidence:
     def page(self, pictures: bool = True) -> str:
         return page(
             self.reading,
-            Contents(
-                grids(self.tables),
-                drawings(self.reading, pictures),
-                findings(self.check),
-                [(problem.name, problem.reason) for problem in self.check.problems],
-            ),
+            tables=[table_view(table) for table in self.tables.values()],
+            figures=figure_views(self.plots, pictures),
+            claims=claim_views(self.check),
+            refused=[(problem.name, problem.reason) for problem in self.check.problems],
         )
 
     def section(self, name: str) -> str:
@@ -76,9 +77,10 @@ class Evidence:
         """
         made: dict[str, Callable[[], str]] = {
             **{f"table{number}": functools.partial(self._table, number) for number in table_numbers()},
-            "verdicts": lambda: sentence(findings(self.check)) + "\n",
+            "verdicts": lambda: sentence(claim_views(self.check)) + "\n",
             "measured": lambda: measured_table(self.reading),
-            "demo": lambda: nets_table(self.reading, DEMO),
+            "tenth": lambda: nets_table(self.reading, "tenth"),
+            "demo": lambda: nets_table(self.reading, "demo", DEMO),
             **{f"columns-{name}": functools.partial(columns_table, name) for name in (*sections(), "curve")},
         }
         if name not in made:
@@ -104,8 +106,8 @@ def render(evidence: Evidence, results: Path, parts: Sequence[str] = PARTS, page
     for name, text in texts(evidence, parts).items():
         written.append(write(results / name, text))
     if "figures" in parts:
-        for name, scale in shown_figures(evidence.reading):
-            written += draw(name, results / "figures", evidence.reading, scale)
+        for plot in evidence.plots:
+            written += draw(plot, results / "figures")
     if "tables" in parts:
         for path in pages:
             old = read(path)
@@ -117,14 +119,12 @@ def render(evidence: Evidence, results: Path, parts: Sequence[str] = PARTS, page
 def verify(evidence: Evidence, results: Path, pages: Sequence[Path] = ()) -> list[str]:
     """Return one sentence for each thing that is not what the records give; pixels are not compared."""
     expected = texts(evidence, PARTS, pictures=False)
-    figures = [file_name(name, scale) for name, scale in shown_figures(evidence.reading)]
-    for (name, scale), file in zip(shown_figures(evidence.reading), figures, strict=True):
-        expected[f"figures/{file}.csv"] = plotted(name, evidence.reading, scale)
+    expected |= {f"figures/{plot.file_name}.csv": csv_text(plot) for plot in evidence.plots}
     wrong = []
     for name, text in expected.items():
         found = read(results / name)
         wrong += difference(f"{results.name}/{name}", without_pictures(found), without_pictures(text))
-    pictures = [f"figures/{file}{kind}" for file in figures for kind in PICTURES]
+    pictures = [f"figures/{plot.file_name}{kind}" for plot in evidence.plots for kind in PICTURES]
     wrong += [f"{results.name}/{name} is missing" for name in pictures if not (results / name).is_file()]
     there = {path.relative_to(results).as_posix() for pattern in GENERATED for path in results.glob(pattern)}
     wrong += [

@@ -2,23 +2,24 @@
 
 The only user of torch.distributed. Where no process group was joined there is one rank, and nothing here does anything.
 
-Gradients are averaged by one all-reduce of our own rather than by torch's ``DistributedDataParallel``: its buckets are
-arranged anew after the first step of a process, so that a resumed run would add in another order than the undisturbed
-one; one fixed buffer adds in the same order always, can be recorded in a CUDA graph, and carries the running
-statistics of the batch norms along.
+Gradients are averaged by torch's ``DistributedDataParallel`` (``DataParallel``), while the backward pass goes on, or by
+one all-reduce after it (``Mean``), which a CUDA graph can record: ``repro.engine.step`` chooses. Both add in the same
+order in every process of a run, so that a resumed run ends with the bits of an undisturbed one.
 """
 
 from __future__ import annotations
 
 import contextlib
 import gc
+import inspect
 import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from repro.errors import AloneError, InputError, RunError
 
@@ -132,6 +133,43 @@ def copy_from_first(tensors: Sequence[Tensor]) -> None:
             dense = tensor.contiguous()
             distributed.broadcast(dense, src=0)
             tensor.copy_(dense)
+
+
+BUCKET_MB: float | None = None
+"""Gradients that are averaged together, at most; None is torch's choice, 25 after a first bucket of 1."""
+
+
+class DataParallel(DistributedDataParallel):
+    """A net whose backward passes average gradients over the ranks, bucket by bucket, while they go on.
+
+    The first pass of a process adds in one order, in a single bucket; the second arranges buckets in the order in which
+    gradients come. Only after both do all passes add alike: ``settle`` before the first step, in resumed runs too.
+
+    Args:
+        is_static: Whether every pass uses the same parameters. Otherwise buckets stay as they are from the start, and
+            what a pass leaves out is looked for every time.
+    """
+
+    def __init__(self, model: nn.Module, *, is_static: bool) -> None:
+        # Running statistics differ between ranks until they are averaged: not those of the first rank for all.
+        is_new = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
+        no_buffers: dict[str, Any] = {"forward_sync_buffers" if is_new else "broadcast_buffers": False}
+        super().__init__(
+            model,
+            bucket_cap_mb=BUCKET_MB,
+            gradient_as_bucket_view=True,
+            static_graph=is_static,
+            find_unused_parameters=not is_static,
+            **no_buffers,
+        )
+        self.is_settled = not is_static
+
+    def settle(self, one_pass: Callable[[], object]) -> None:
+        """Do ``one_pass``, forward and backward, as often as buckets change; its gradients are dropped."""
+        for _ in range(2):
+            one_pass()
+            self.zero_grad(set_to_none=True)
+        self.is_settled = True
 
 
 class Mean:

@@ -1,4 +1,4 @@
-"""A short command line that makes a given run again."""
+"""Short command lines that make runs again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NET = ("model.depth", "model.shortcut")
 
 
 def repeat(record: Record) -> str | None:
-    """``repro run …`` for this run alone: the groups it stands on, its net, what else differs from them, its seed.
+    """Write ``repro run …`` for this run alone: its config groups, its net, the other fields that differ, its seed.
 
     None where the configuration files no longer describe such a run; its record still has the command that made it.
     """
@@ -42,7 +42,7 @@ def _planned(words: tuple[str, ...]) -> RunConfig | None:
 
 @functools.cache
 def _defaults() -> tuple[str, ...]:
-    """The words that change nothing because the configuration chooses them anyway."""
+    """Return the words that change nothing because the configuration chooses them anyway."""
     base = plan([]).runs[0]
     return f"model={base.model.name}", f"data={base.data.name}"
 

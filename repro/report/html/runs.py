@@ -1,4 +1,4 @@
-"""Every run for the page: seeds of one recipe together, with configuration, curve, provenance and command."""
+"""Runs of the page, the seeds of one recipe together."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from repro.results.select import departures, summarize
 from repro.runtime.progress import duration
 
 FILES = ("record.json", "curve.csv", "weights.pt")
-"""What may be published of a run."""
+"""Files that may be published of a run."""
 RUN_FIELDS = ("model.name", "model.depth", "model.shortcut", "data.name")
 
 
@@ -57,7 +57,7 @@ class RunView:
 
 
 @dataclass(frozen=True)
-class Group:
+class NetView:
     """The seeds of one recipe: what is set for this net, what departs from the paper's recipe, and all the rest."""
 
     anchor: str
@@ -70,23 +70,23 @@ class Group:
     runs: tuple[RunView, ...]
 
 
-def groups(records: Sequence[Record], uses: Mapping[str, Sequence[Link]]) -> list[Group]:
-    """All runs, the paper's budget first, then by net; ``uses`` are the places on the page that rest on a run."""
+def net_views(records: Sequence[Record], uses: Mapping[str, Sequence[Link]]) -> list[NetView]:
+    """Lay out all runs, the paper's budget first, then by net; ``uses`` are places on the page that rest on a run."""
     together: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         together[group_anchor(record)].append(record)
     ordered = sorted(together.values(), key=lambda group: order(group[0]))
-    return [_group(sorted(group, key=lambda r: r.seed), recipes(), uses) for group in ordered]
+    return [_net_view(sorted(group, key=lambda r: r.seed), recipes(), uses) for group in ordered]
 
 
 @functools.cache
 def recipes() -> list[Recipe]:
-    """The paper's recipes."""
+    """Load the paper's recipes."""
     return [load_recipe(file.stem) for file in sorted(shared_dir("experiments").glob("*_recipe.toml"))]
 
 
 def group_anchor(record: Record) -> str:
-    """The same for all seeds of one recipe and numerics version, whichever of them there are."""
+    """Return an anchor that all seeds of one recipe and numerics version share, whichever of them exist."""
     text = json.dumps([record.scale, record.numerics_version, record.science.flat()], sort_keys=True)
     return f"net-{record.key}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
@@ -96,13 +96,13 @@ def run_anchor(run_id: str) -> str:
 
 
 def order(record: Record) -> tuple[Any, ...]:
-    """Where a net stands among the others: the paper's budget first, then by data, family and depth."""
+    """Return a sort key of nets: the paper's budget first, then by data, family and depth."""
     model = record.science.model
     return (record.scale != "paper", record.scale, record.science.data.name, model.shortcut != "none", model.shortcut,
             model.depth, group_anchor(record))  # fmt: skip
 
 
-def _group(group: Sequence[Record], recipes: Sequence[Recipe], uses: Mapping[str, Sequence[Link]]) -> Group:
+def _net_view(group: Sequence[Record], recipes: Sequence[Recipe], uses: Mapping[str, Sequence[Link]]) -> NetView:
     first, fields = group[0], group[0].science.flat()
     run = {key: fields[key] for key in RUN_FIELDS}
     recipe = min(recipes, key=lambda recipe: (len(departing(first, recipe)), recipe.name))
@@ -117,10 +117,10 @@ def _group(group: Sequence[Record], recipes: Sequence[Recipe], uses: Mapping[str
     budget = "at the paper's budget" if not away else f"proxy: {first.scale}, not the paper's budget"
     if away and first.scale == "paper":
         budget = "departs from the paper's recipe"
-    return Group(
+    return NetView(
         group_anchor(first),
         f"{first.label} on {first.science.data.name}, {budget}",
-        f"{summary.mean:.2f}{spread} % error on {split}, n={summary.n} seed{'s' * (summary.n > 1)}",
+        f"{summary.mean:.2f}{spread} % error on {split}, n={summary.n} {'seed' if summary.n == 1 else 'seeds'}",
         recipe.title,
         tuple(Setting(key, show(fields[key])) for key in chosen),
         tuple(Setting(key, show(v), show(wanted[key]) if key in wanted else "not named") for key, v in away.items()),
@@ -130,14 +130,14 @@ def _group(group: Sequence[Record], recipes: Sequence[Recipe], uses: Mapping[str
 
 
 def departing(record: Record, recipe: Recipe) -> dict[str, Any]:
-    """The fields that differ from the recipe; depth and shortcut are the row's to choose where it names none."""
+    """Return the fields that differ from the recipe; depth and shortcut are the row's to choose where it names none."""
     fields = record.science.flat()
     free = {key: fields[key] for key in RUN_FIELDS if key not in recipe.fields}
     return departures(record, recipe.fields, free)
 
 
 def show(value: object) -> str:
-    """A setting as it is written on the command line, ``default`` for null."""
+    """Write a setting as on the command line, ``default`` for null."""
     if value is None:
         return "default"
     if isinstance(value, bool):
@@ -158,21 +158,21 @@ def _run(record: Record, used_by: Iterable[Link]) -> RunView:
     if provenance.commit in (None, "", "unknown"):
         flags.append("made from an unknown commit")
     return RunView(
-        run_anchor(record.run_id),
-        record.run_id,
-        record.seed,
-        record.result.final.split,
-        f"{record.result.final.top1_error:.2f}",
-        tuple(_facts(record)),
-        tuple(_told(record)),
-        tuple((name, str(digest)) for name, digest in sorted((provenance.data_digests or {}).items())),
-        tuple(flags),
-        repeat(record),
-        provenance.command,
-        picture,
-        why,
-        tuple(used_by),
-        tuple(name for name in FILES if (record.folder / name).is_file()),
+        anchor=run_anchor(record.run_id),
+        run_id=record.run_id,
+        seed=record.seed,
+        split=record.result.final.split,
+        error=f"{record.result.final.top1_error:.2f}",
+        facts=tuple(_facts(record)),
+        provenance=tuple(_told(record)),
+        digests=tuple((name, str(digest)) for name, digest in sorted((provenance.data_digests or {}).items())),
+        flags=tuple(flags),
+        command=repeat(record),
+        made_by=provenance.command,
+        chart=picture,
+        no_chart=why,
+        used_by=tuple(used_by),
+        files=tuple(name for name in FILES if (record.folder / name).is_file()),
     )
 
 

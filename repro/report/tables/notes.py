@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
+from repro.config.numerics import numerics_version
 from repro.papers import PaperTable
 from repro.report.tables.cells import Row
 from repro.results.read import Record
@@ -57,7 +58,7 @@ def measured_notes(paper: PaperTable, measured: Selection, protocol: str) -> lis
         notes.append(f"One seed alone ({', '.join(single)}): no spread, and a difference that chance may have made.")
     notes += [f"{note[0].upper()}{note[1:]}." for note in measured.notes]
     versions = sorted({record.numerics_version for record in measured.records})
-    if len(versions) > 1:
+    if any(numerics_version(r.science.flat(), versions[-1]) != r.numerics_version for r in measured.records):
         notes.append(f"The rows were measured with different numerics versions: {', '.join(map(str, versions))}.")
     if unknown := [r for r in measured.records if r.provenance.commit in (None, "", "unknown")]:
         notes.append(f"Made from an unknown commit: {run_ids(unknown)}.")
