@@ -101,7 +101,7 @@ def test_every_experiment_composes_at_every_scale_and_is_described(experiment: s
 
 
 def test_an_experiment_on_imagenet_refuses_small_images() -> None:
-    with pytest.raises(InputError, match="data=cifar10"):
+    with pytest.raises(InputError, match="data=imagenet"):
         plan(["exp=imagenet_depth", "data=cifar10"])
 
 

@@ -92,7 +92,7 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
         ({"labels": np.array([0.0, 1.0])}, "one int64 an image"),
         ({"made": {"schema": 2}}, "schema is not 1"),
         ({"made": {"weights": 3}}, "weights=3 must be a word"),
-        ({"made": {"settings": None}}, "settings of their view"),
+        ({"made": {"settings": None}}, "settings must be a group"),
         ({"made": {"view": None}}, "view"),
     ],
 )

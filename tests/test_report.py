@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import re
 import shlex
@@ -21,7 +22,7 @@ from repro.report.html.runs import _started
 from repro.report.html.view_models import CellView, ClaimView, EvidenceView
 from repro.report.render import read_evidence
 from repro.results.read import read_records
-from tests.planted import edit, plant, scale_science
+from tests.planted import PROVENANCE, edit, plant, scale_science
 from tests.rendered import plant_some, short_table_1
 
 VOID = {"meta", "link", "br", "hr", "img", "input", "wbr"}
@@ -275,15 +276,15 @@ def test_what_is_refused_or_broken_is_named(tmp_path):
     [
         ({"started": "T", "resumed_at": None}, "T"),
         ({"started": "T", "resumed_at": 4000}, "T, the last part, from step 4,000"),
-        ({"started": "T", "resumed_at": 9, "parts": [{"from_step": 0}, {"from_step": 9}]}, "T, in 2 parts"),
+        ({"started": "T", "resumed_at": 9, "parts": ({"from_step": 0}, {"from_step": 9})}, "T, in 2 parts"),
         (
-            {"started": "T", "resumed_at": 9, "parts": [{"from_step": 9}]},
+            {"started": "T", "resumed_at": 9, "parts": ({"from_step": 9},)},
             "T, from step 9; what was before is not known",
         ),
     ],
 )
 def test_when_a_run_started_says_in_how_many_parts(told, text):
-    assert _started(told) == text
+    assert _started(dataclasses.replace(PROVENANCE, **told)) == text
 
 
 def test_one_sentence_counts_the_verdicts():

@@ -128,13 +128,11 @@ def read(path: Path) -> Predictions:
         raise InputError(f"the predictions {path} are damaged ({error})") from None
     try:
         require(isinstance(values, dict) and values.pop("schema", None) == SCHEMA, f"their schema is not {SCHEMA}")
-        settings = values.pop("settings", None)
-        require(isinstance(settings, dict), "they do not name the settings of their view")
-        made: Made = build(Made, values | {"settings": ""})  # a mapping has no type to be converted to
+        made: Made = build(Made, values)
         _check(scores, labels)
     except InputError as error:
         raise InputError(f"the predictions {path} are invalid: {error}") from None
-    return Predictions(dataclasses.replace(made, settings=settings), scores, labels)
+    return Predictions(made, scores, labels)
 
 
 def _check(scores: np.ndarray, labels: np.ndarray) -> None:
