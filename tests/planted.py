@@ -9,6 +9,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+from repro.config.numerics import numerics_version as present_version
 from repro.config.run import RunConfig, Science
 from repro.papers import load_recipe
 from repro.results.record import Evaluation, Provenance, Record, Result, RunningError
@@ -42,7 +43,7 @@ PROVENANCE = Provenance(
     started="2026-01-01T00:00:00+00:00",
     finished="2026-01-01T00:00:00+00:00",
 )
-PRESENT = Science.from_flat(load_recipe("cifar10_recipe").fields).numerics_version
+PRESENT = present_version(load_recipe("cifar10_recipe").fields)
 """The numerics version of the paper's CIFAR-10 runs today."""
 
 
