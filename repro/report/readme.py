@@ -1,4 +1,4 @@
-"""Measured runs and demo nets as tables in Markdown."""
+"""Measured runs and proxies as tables in Markdown."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def measured_table(reading: Reading) -> str:
     return f"{text}\n\n{_total(records)}\n"
 
 
-def nets_table(reading: Reading, exp: str) -> str:
-    """Tabulate the nets of experiment ``exp`` at demo scale: mean ± standard deviation over their seeds."""
+def nets_table(reading: Reading, scale: str, exp: str | None = None) -> str:
+    """Tabulate the nets of a scale, or of one experiment at it: mean ± standard deviation over their seeds."""
     groups: dict[str, list[Record]] = defaultdict(list)
     for record in reading.records:
-        if record.scale == "demo" and record.exp == exp:
+        if record.scale == scale and exp in (None, record.exp) and not record.provenance.dirty:
             groups[group_anchor(record)].append(record)
     rows = []
     for group in sorted(groups.values(), key=lambda group: order(group[0])):

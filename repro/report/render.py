@@ -79,7 +79,8 @@ class Evidence:
             **{f"table{number}": functools.partial(self._table, number) for number in table_numbers()},
             "verdicts": lambda: sentence(claim_views(self.check)) + "\n",
             "measured": lambda: measured_table(self.reading),
-            "demo": lambda: nets_table(self.reading, DEMO),
+            "tenth": lambda: nets_table(self.reading, "tenth"),
+            "demo": lambda: nets_table(self.reading, "demo", DEMO),
             **{f"columns-{name}": functools.partial(columns_table, name) for name in (*sections(), "curve")},
         }
         if name not in made:
