@@ -136,7 +136,3 @@ def quiet_caches(work: Path) -> None:
         ("MPLCONFIGDIR", "matplotlib"),
     ):
         os.environ.setdefault(name, str(work / "cache" / folder))
-
-
-def say(text: str) -> None:
-    print(text, flush=True)

@@ -30,7 +30,8 @@ def attempt(config: RunConfig, dataset_of: Callable[[RunConfig], Dataset], stopp
             if is_done(config):
                 return Outcome("done")
             failure.unlink(missing_ok=True)
-            return Outcome("done" if run(config, dataset_of(config), stopper) else "stopped")
+            done = run(config, dataset_of(config), stopper) is not None
+            return Outcome("done" if done else "stopped")
     except Elsewhere as error:
         return Outcome("elsewhere", str(error))
     except (InputError, RunError) as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -145,9 +145,7 @@ class Launch:
 def assign(configs: list[RunConfig]) -> tuple[list[RunConfig], list[Slot]]:
     """Return the runs that have no record, with their device and threads, and the slots that train them."""
     waiting = [on_device(config) for config in configs if not is_done(config)]
-    # Now, as it is cached: the checkout may change while a long sweep trains.
-    if (reason := uncounted()) and any(config.scale == "paper" for config in waiting):
-        log.info(reason)
+    warn_uncounted(waiting)
     if not waiting:
         return [], []
     slots = slots_for(waiting)
@@ -156,6 +154,14 @@ def assign(configs: list[RunConfig]) -> tuple[list[RunConfig], list[Slot]]:
     # On a CPU the share of the whole plan: threads move the last bits, and each time fewer runs are left.
     on_cpu = waiting[0].execution.device == "cpu"
     return share_processors(waiting, slots_for(configs) if on_cpu else slots), slots
+
+
+def warn_uncounted(configs: Iterable[RunConfig]) -> None:
+    """Log why runs at the paper's budget will not count as measured, where they will not."""
+    # Read for every plan, as it is cached: the checkout may change while a long sweep trains.
+    reason = uncounted()
+    if reason and any(config.scale == "paper" for config in configs):
+        log.info(reason)
 
 
 def on_device(config: RunConfig) -> RunConfig:

@@ -18,12 +18,12 @@ from filelock import FileLock
 from repro.config.run import RunConfig
 from repro.errors import InputError, RunError
 from repro.launch.outcome import is_done
-from repro.launch.plan import Result, check_folders
+from repro.launch.plan import Result, check_folders, summary, warn_uncounted
 from repro.launch.slurm.job import Report
 from repro.launch.slurm.jobs import FOLDER, Job, call, jobs, known_jobs, last_state
 from repro.launch.slurm.submit import submit
 from repro.runtime.progress import progress_of
-from repro.runtime.provenance import read_json, uncounted
+from repro.runtime.provenance import read_json
 
 log = logging.getLogger(__name__)
 
@@ -95,10 +95,9 @@ class Collector:
         self.waiting = {c.run_id: c for c in self.configs if not is_done(c)}
         self.result.finished = [c for c in self.configs if is_done(c)]
         if not self.waiting:
-            log.info(f"nothing is left to do: all {len(self.configs)} runs have a record in {self.work}")
+            log.info(summary(self.configs, []))
             return
-        if (reason := uncounted()) and any(config.scale == "paper" for config in self.waiting.values()):
-            log.info(reason)
+        warn_uncounted(self.waiting.values())
         missing = self.submit_missing(list(self.waiting.values()))
         held, done = len(self.waiting) - missing, len(self.configs) - len(self.waiting)
         counts = ((done, "done"), (held, "in the queue already"), (missing, "submitted"))
