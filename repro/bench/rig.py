@@ -151,7 +151,10 @@ class Rig:
         if isinstance(dataset.eval, Split):
             self.images, self.labels = to_device(dataset.eval, self.device)
         self.window = config.execution.log_steps
-        self.step = build_step(self.mode, self.model, self.optimizer, self.stream, optim.precision, self.window)
+        micro_batch = config.execution.micro_batch
+        self.step = build_step(
+            self.mode, self.model, self.optimizer, self.stream, optim.precision, self.window, micro_batch
+        )
         self.state = TrainState()
         self.loop_seconds = 0.0
         self.loop_steps = 0

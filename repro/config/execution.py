@@ -89,6 +89,7 @@ class ExecutionConfig:
     nodes: int = 1
     restarts: int = 3
     workers: int | None = None
+    micro_batch: int | None = None
 
     @property
     def job_gpus(self) -> int:
@@ -113,6 +114,8 @@ class ExecutionConfig:
         for name in ("devices", "nodes"):
             value = getattr(self, name)
             require(value > 0, f"execution.{name}={value} must be above 0")
+        micro = self.micro_batch
+        require(micro is None or micro > 0, f"execution.micro_batch={micro} must be above 0, or null")
         require(self.restarts >= 0, f"execution.restarts={self.restarts} must not be negative")
         require(self.num_ranks == 1 or self.device != "mps", "execution=ddp runs on device=cuda or device=cpu, not mps")
         require(self.log_steps > 0, f"execution.log_steps={self.log_steps} must be above 0")
@@ -140,3 +143,24 @@ class ExecutionConfig:
                 f"execution.max_minutes={self.max_minutes} has no place on Slurm: execution.slurm.time limits a job, "
                 "and the next one goes on",
             )
+
+    def validate_batch(self, batch_size: int, bn_group_size: int) -> None:
+        """Check that a batch, and its groups of batch norm, come out even on the devices and in every pass."""
+        devices = f"the {self.num_ranks} devices of execution.devices={self.devices}"
+        devices += f" × execution.nodes={self.nodes}" if self.nodes > 1 else ""
+        require(
+            batch_size % self.num_ranks == 0, f"optim.batch_size={batch_size} does not divide evenly over {devices}"
+        )
+        part = batch_size // self.num_ranks
+        require(
+            part % bn_group_size == 0 or bn_group_size % part == 0,
+            f"model.bn_group_size={bn_group_size} does not fit {devices}: each has {part} images of a batch, which "
+            "must be whole groups, or a whole part of one",
+        )
+        micro = self.micro_batch
+        fitting = [n for n in range(bn_group_size, part, bn_group_size) if part % n == 0]
+        require(
+            micro in (None, part, *fitting),
+            f"execution.micro_batch={micro} must be whole groups of model.bn_group_size={bn_group_size} images, and go "
+            f"into the {part} that a device has of a batch: use {', '.join(map(str, [*fitting, part]))} or null",
+        )

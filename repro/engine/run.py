@@ -90,7 +90,8 @@ def run(
 def trained(net: Prepared, evaluate: Evaluator, stopper: Stopper, say: Callable[[str], None]) -> bool:
     """Trains to the last step, watched; False where the run was asked to stop before and saved itself."""
     config, precision = net.config, net.config.optim.precision
-    execute = build_step(net.mode, net.model, net.optimizer, net.feed, precision, config.execution.log_steps)
+    more = (precision, config.execution.log_steps, config.execution.micro_batch)
+    execute = build_step(net.mode, net.model, net.optimizer, net.feed, *more)
     if config.execution.profile and distributed.is_first():
         steps_left = config.optim.steps - net.state.step
         execute = ProfiledStep(execute, config.work_dir, net.device, steps_left, say)
