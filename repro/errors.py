@@ -53,6 +53,10 @@ OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", 
 """What torch says on a GPU, on a CPU (Linux, Windows) and through cuBLAS and cuDNN."""
 
 
+def first_line(error: object) -> str:
+    return next(iter(str(error).splitlines()), "")
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out, of the device or of the host; torch has no type of its own for the latter."""
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and tells_of_memory(str(error)))
@@ -64,5 +68,5 @@ def tells_of_memory(text: str) -> bool:
 
 def memory_advice(error: object) -> str:
     """A clause for a run that needs more memory than there is."""
-    said = (str(error).splitlines() or [""])[0]
+    said = first_line(error)
     return f"out of memory ({said}): execution.checkpoint_activations=true needs less, and so do fewer runs at once"

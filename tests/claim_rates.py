@@ -24,8 +24,7 @@ import pandas
 from scipy import stats
 
 from repro.papers.claims import Claim, Claims, Comparison, load_claims
-from repro.report.claims import comparisons, quantities
-from repro.report.claims.quantities import Quantity
+from repro.report.claims import comparisons, metrics
 from repro.report.claims.verdicts import check
 from repro.results.read import Reading, Record, read_records
 from tests.planted_claims import plant_group
@@ -89,17 +88,16 @@ class Simulation:
         for c in (c for claim in self.claims.claims for c in claim.comparisons if c.metric not in ("params", "macs")):
             for name in c.groups:
                 record = self.of_group[name][0]
-                found = quantities.quantity(record, c)
-                self.published[net(record), measure(c)] = found.value
-                self.images[measure(c)] = found.images
+                value, self.images[measure(c)] = metrics.value_of(record, c)
+                self.published[net(record), measure(c)] = value
                 if c.test == "throughout":
-                    self.curves[net(record), measure(c)] = quantities.series(record, c)
+                    self.curves[net(record), measure(c)] = metrics.series(record, c)
 
     def _records_of(self, name: str) -> list[Record]:
         group = self.claims.groups[name]
         apart = {"model.constructed_from": None, "eval.gradient_flow": False}
         wanted = {**apart, **self.claims.recipes[group.recipe], **group.run}
-        found = [r for r in self.records if all(r.fields[key] == value for key, value in wanted.items())]
+        found = [r for r in self.records if all(r.science.flat()[key] == value for key, value in wanted.items())]
         return sorted(found, key=lambda record: record.seed)
 
     def rates(self, claim: Claim, repetitions: int, false: Comparison | None = None, *, back: bool = False) -> Rates:
@@ -176,8 +174,8 @@ class Simulation:
                 self.drawn[key] = round(max(0.0, value) * images / 100) * 100 / images if images else value
             return self.drawn[key]
 
-        def quantity(record: Record, c: Comparison) -> Quantity:
-            return Quantity(drawn(record, c), self.images[measure(c)])
+        def value_of(record: Record, c: Comparison) -> tuple[float, int | None]:
+            return drawn(record, c), self.images[measure(c)]
 
         def series(record: Record, c: Comparison) -> pandas.Series:
             own = net(record)
@@ -193,7 +191,7 @@ class Simulation:
 
         with (
             mock.patch("repro.report.claims.verdicts.load_claims", return_value=claims),
-            mock.patch("repro.report.claims.evidence.quantity", quantity),
+            mock.patch("repro.report.claims.evidence.value_of", value_of),
             mock.patch("repro.report.claims.comparisons.series", series),
             mock.patch("repro.report.claims.statistics.PERMUTATIONS", FEWER_PERMUTATIONS),
             mock.patch.object(comparisons, "responses", responses, create=True),
@@ -202,7 +200,7 @@ class Simulation:
 
 
 def net(record: Record) -> str:
-    return f"{record.key} {sorted((key, str(value)) for key, value in record.fields.items())}"
+    return f"{record.key} {sorted((key, str(value)) for key, value in record.science.flat().items())}"
 
 
 def measure(c: Comparison) -> str:

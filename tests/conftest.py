@@ -5,7 +5,6 @@ What several files of tests stand on is imported only by those that ask for it.
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -37,15 +36,10 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def told() -> Iterator[list[str]]:
     """The lines for the user that modules log while the test runs."""
-    from repro.runtime.log import LOGGER, Lines
+    from tests.lines import logged
 
-    lines: list[str] = []
-    handler, level = Lines(lines.append), LOGGER.level
-    LOGGER.addHandler(handler)
-    LOGGER.setLevel(logging.INFO)
-    yield lines
-    LOGGER.removeHandler(handler)
-    LOGGER.setLevel(level)
+    with logged() as lines:
+        yield lines
 
 
 @pytest.fixture

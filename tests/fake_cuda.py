@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 from repro.config.run import RunConfig
 from repro.data.augment import PixelStats
 from repro.data.imagenet.loader import PhotoFeed
-from repro.data.in_memory import TrainStream
+from repro.data.in_memory import MemoryFeed
 from repro.engine.optim import build_optimizer
 from repro.engine.step import EagerStep
 from repro.evaluation.single_crop import TOP5_CLASSES, Evaluator
@@ -58,7 +58,7 @@ class Watch(TorchDispatchMode):
 
 
 class FakeFeed:
-    """Batches of a run: those of ``TrainStream`` or ``PhotoFeed``, from memory that is not there."""
+    """Batches of a run: those of ``MemoryFeed`` or ``PhotoFeed``, from memory that is not there."""
 
     def __init__(self, config: RunConfig) -> None:
         data, self.device, self.part_size = config.data, CUDA, config.optim.batch_size
@@ -70,19 +70,19 @@ class FakeFeed:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def fed(self, step: int) -> tuple[Tensor, ...]:
+    def load(self, step: int) -> tuple[Tensor, ...]:
         if not self.config.photos:
             return (torch.empty(4, self.part_size, dtype=torch.int64, device=CUDA),)
         images, labels = (t[:1].expand(self.part_size, *t.shape[1:]).clone() for t in (self.images, self.labels))
         return images, labels, torch.empty(self.part_size, 3, device=CUDA)
 
-    def augmented(self, fed: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        of: Any = PhotoFeed if self.config.photos else TrainStream
-        images, labels = of.augmented(self, fed)
+    def augment(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        of: Any = PhotoFeed if self.config.photos else MemoryFeed
+        images, labels = of.augment(self, inputs)
         return images, labels
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        return self.augmented(self.fed(step))
+        return self.augment(self.load(step))
 
     def close(self) -> None:
         pass

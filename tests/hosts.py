@@ -6,14 +6,14 @@ import http.server
 import os
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from repro.data.cifar import arrays as cifar10
-from repro.data.cifar.sources import OfficialArchive, Say, SourceFailedError
+from repro.data.cifar.sources import OfficialArchive, SourceFailedError
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals, users or scripts")
 
@@ -89,7 +89,7 @@ class Shelf:
     name: str = "the shelf"
     calls: int = 0
 
-    def get(self, downloads: Path, say: Say, *, patient: bool) -> Path:
+    def get(self, downloads: Path, *, patient: bool) -> Path:
         self.calls += 1
         if self.content is None:
             raise SourceFailedError("it is empty")
@@ -98,28 +98,14 @@ class Shelf:
         return path
 
 
-@dataclass
-class Words:
-    """What a user is told."""
-
-    lines: list[str] = field(default_factory=list)
-
-    def __call__(self, line: str) -> None:
-        self.lines.append(line)
-
-    @property
-    def text(self) -> str:
-        return "\n".join(self.lines)
-
-
 def archive(url: str, **changes: float) -> OfficialArchive:
     """The official archive at ``url``, with limits that suit a test."""
     limits: dict[str, float] = {"window_s": 0.2, "min_bytes_per_s": 1, "pause_s": 0, **changes}
-    return OfficialArchive(url=url, md5=cifar10.official().md5, **limits)  # type: ignore[arg-type]
+    return OfficialArchive(url=url, **limits)  # type: ignore[arg-type]
 
 
 def lay_part(root: Path, content: bytes) -> Path:
-    """What a killed fetch left."""
+    """Plant what a killed fetch leaves."""
     part = root / "cifar10" / "download" / f"{cifar10.ARCHIVE}.part"
     part.parent.mkdir(parents=True)
     part.write_bytes(content)

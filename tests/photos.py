@@ -1,4 +1,4 @@
-"""Small folders of photographs for the tests, laid out as ImageNet and Tiny ImageNet are, and files that are odd."""
+"""Small folders of images for the tests, laid out as ImageNet and Tiny ImageNet are, and files that are odd."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def config(name: str = "imagenet", **changes: object) -> DataConfig:
 
 
 def picture(seed: int, height: int | None = None, width: int | None = None) -> Image.Image:
-    """A smooth picture, of a size of its own unless told; colours go together, as in photographs."""
+    """A smooth picture, of a size of its own unless told; colours go together, as in real images."""
     random = np.random.default_rng(seed)
     height = height or int(random.integers(40, 80))
     width = width or int(random.integers(40, 80))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import random
 from pathlib import Path
 from typing import Any
 
 from repro.config.numerics import numerics_version as present_version
-from repro.config.run import RunConfig, fingerprint, recipe_of
+from repro.config.run import RunConfig, Science
 from repro.papers import load_recipe
+from repro.results.record import Evaluation, Provenance, Record, Result, RunningError
 from repro.results.scales import own_recipe
 
 
@@ -24,6 +26,23 @@ def scale_science(
 
 
 DEMO = scale_science("demo")
+PROVENANCE = Provenance(
+    commit="0123456789abcdef0123456789abcdef01234567",
+    dirty=False,
+    python="3.13.1",
+    platform="Linux x86_64",
+    packages=("torch==2.15.0",),
+    command="repro run",
+    device="NVIDIA H200",
+    precision="tf32",
+    torch="2.15.0",
+    cuda="13.0",
+    cudnn=None,
+    data_digests={},
+    resumed_at=None,
+    started="2026-01-01T00:00:00+00:00",
+    finished="2026-01-01T00:00:00+00:00",
+)
 PRESENT = present_version(load_recipe("cifar10_recipe").fields)
 """The numerics version of the paper's CIFAR-10 runs today."""
 
@@ -32,11 +51,8 @@ def planted_config(
     depth: int, shortcut: str = "A", seed: int = 0, scale: str = "paper", exp: str = "cifar_depth_sweep", **science: Any
 ) -> RunConfig:
     """The run of the paper's CIFAR-10 recipe with the flat ``science`` fields on top."""
-    values: dict[str, Any] = {"exp": exp, "scale": scale, "seed": seed}
     flat = {**load_recipe("cifar10_recipe").fields, "model.depth": depth, "model.shortcut": shortcut, **science}
-    for key, value in flat.items():
-        group, name = key.split(".")
-        values.setdefault(group, {})[name] = value
+    values: dict[str, Any] = {"exp": exp, "scale": scale, **Science.from_flat(flat, seed).to_dict()}
     values["execution"] = {
         "device": "cpu",
         "threads": 2,
@@ -81,59 +97,47 @@ def plant(
     """
     config = planted_config(depth, shortcut, seed, scale, exp, **(science or {}))
     if numerics_version is None:
-        numerics_version = present_version(recipe_of(config.science()))
-    digest = fingerprint(config.science(), numerics_version)
+        numerics_version = config.science.numerics_version
+    digest = config.science.fingerprint(numerics_version)
     run_id = f"{config.key}-s{seed}-{digest[:8]}"
     steps = config.optim.steps
-    split = config.data.eval_split
 
-    def counts(percent: float, images: int, name: str) -> dict[str, Any]:
+    def counts(percent: float, images: int, split: str) -> dict[str, Any]:
         errors = round(percent * images / 100)
-        return {"split": name, "errors": errors, "images": images, "top1_error": 100 * errors / images, "loss": 0.4}
+        return {"split": split, "errors": errors, "images": images, "top1_error": 100 * errors / images, "loss": 0.4}
 
-    running = counts(train_error, 50048, "train")
-    del running["split"]
+    tested = config.data.eval_split
     lowest = max(0.0, error - 0.1) if best is None else best
-    record = {
-        "schema": 1,
-        "run_id": run_id,
-        "key": config.key,
-        "label": config.model.label,
-        "exp": exp,
-        "scale": scale,
-        "seed": seed,
-        "fingerprint": digest,
-        "numerics_version": numerics_version,
-        "science": config.science(),
-        "execution": {"device": "cpu", "threads": 2},
-        "result": {
-            "final": {**counts(error, 10000, split), "step": steps},
-            "best": {**counts(lowest, 10000, split), "step": max(1, steps * 15 // 16)},
-            "train": {**counts(train_error, 50000, "train"), "step": steps},
-            "train_running": {**running, "first_step": max(0, steps - 391), "last_step": steps},
-        },
-        "steps": steps,
-        "params": 269722 + 97216 * ((depth - 20) // 6),
-        "macs": 40551808 + 14155776 * ((depth - 20) // 6),
-        "wall_seconds": 100.0,
-        "images_per_second": 81920.0,
-        "provenance": {
-            "commit": "0123456789abcdef0123456789abcdef01234567",
-            "dirty": False,
-            "command": "repro run",
-            "device": "NVIDIA H200",
-            "precision": "tf32",
-            "cuda": "13.0",
-            "versions": {"torch": "2.15.0"},
-            "data_digests": {},
-            "started": "2026-01-01T00:00:00+00:00",
-            "finished": finished,
-            **provenance,
-        },
-    }
-    folder = root / run_id
+    record = Record(
+        run_id=run_id,
+        key=config.key,
+        label=config.model.label,
+        exp=exp,
+        scale=scale,
+        seed=seed,
+        fingerprint=digest,
+        numerics_version=numerics_version,
+        science=config.science,
+        execution={"device": "cpu", "threads": 2},
+        result=Result(
+            final=Evaluation(**counts(error, 10000, tested), step=steps),
+            best=Evaluation(**counts(lowest, 10000, tested), step=max(1, steps * 15 // 16)),
+            train=Evaluation(**counts(train_error, 50000, "train"), step=steps),
+            train_running=RunningError(
+                **counts(train_error, 50048, "train"), first_step=max(0, steps - 391), last_step=steps
+            ),
+        ),
+        steps=steps,
+        params=269722 + 97216 * ((depth - 20) // 6),
+        macs=40551808 + 14155776 * ((depth - 20) // 6),
+        wall_seconds=100.0,
+        images_per_second=81920.0,
+        provenance=dataclasses.replace(PROVENANCE, finished=finished, **provenance),
+        folder=root / run_id,
+    )
+    folder = record.folder
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "record.json").write_text(json.dumps(record), encoding="utf-8")
+    (folder / "record.json").write_text(json.dumps(record.to_json()), encoding="utf-8")
     write_curve(folder / "curve.csv", config, train_error, error)
     return folder
 

@@ -12,7 +12,7 @@ from unittest import mock
 from repro.papers import load_recipe, load_table
 from repro.papers.claims import Claims, Comparison, Group, load_claims
 from repro.report.claims.comparisons import compute
-from repro.report.claims.evidence import Evidence, Seeds
+from repro.report.claims.evidence import Seeds
 from repro.report.claims.verdicts import Verdict, check
 from repro.results.read import read_records
 from tests.planted import edit, plant
@@ -184,4 +184,4 @@ def outcome_of(c: Comparison, *values: Sequence[float]) -> Any:
         Seeds(groups()[name], len(v), tuple(range(len(v))), values=tuple(v))
         for name, v in zip(c.groups, values, strict=True)
     ]
-    return compute(claims(), c, Evidence("paper", tuple(filled), ()))
+    return compute(claims(), c, tuple(filled))

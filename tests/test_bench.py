@@ -1,4 +1,4 @@
-"""`repro bench`: what is measured is whole and counted right, and what fails or runs out of time takes nothing with it.
+"""`repro bench`: all that is measured is there and counted right, and a failure or the end of the time costs one part.
 
 Nothing here says how fast anything is.
 """
@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import math
+import multiprocessing
 import sys
 import time
 from pathlib import Path
@@ -18,56 +20,44 @@ import pytest
 import torch
 from torch import nn
 
-from repro import bench as bench_module
-from repro.bench import Document, Workers, carry_out, check_step, choose
-from repro.bench.ceilings import ceilings, passed_values, work_of
-from repro.bench.measure import case, pairs, projected_seconds, run_together, split_sizes, threads
-from repro.bench.parts import Part, all_parts, quick_parts, usual_parts
-from repro.bench.rig import Rig, repeat
+from repro.bench import Document, bench, carried_out, choose
+from repro.bench.measure import data_of
+from repro.bench.parts import Choice, Part, all_parts, quick_parts, usual_parts
+from repro.bench.roofline import passed_values, work_of
 from repro.bench.tables import report
 from repro.bench.textbook import MEAN, STD, PilImages, Textbook, torch_defaults
-from repro.bench.worker import PartFailedError, Worker
+from repro.bench.timing import alternate, repeat
+from repro.bench.worker import UNBOUNDED, PartFailedError, Worker, ask, measure
 from repro.cli.main import main
 from repro.config.run import RunConfig
-from repro.data import Split, load
-from repro.errors import InputError
-from repro.models.blocks import BasicBlock
-from repro.runtime.openmp import spin_settings
+from repro.data import Split
+from repro.data.batches import train_feed
+from repro.models.blocks import BasicBlock, Bottleneck
+from repro.runtime.log import LOGGER, Lines
+from repro.runtime.openmp import BOUNDED
 from tests.runs import config
 
-GPU = {"device": "cuda", "best_step": "graph", "step_modes": ["eager", "graph", "compile"]}
-CPU = {"device": "cpu", "best_step": "eager", "step_modes": ["eager", "compile"]}
-NUMBER_FIELDS = (
-    "startup_seconds",
-    "images_per_second",
-    "eval_images_per_second",
-    "host_loop_ms",
-    "host_share",
-    "flops_per_image",
-    "bytes_per_image",
-    "flops_per_second",
-    "bytes_per_second",
-    "projected_seconds",
-)
+GPU = {"device": "cuda", "best_step": "graph", "step_modes": ["eager", "graph", "compile"], "bf16": True, "threads": 8}
+CPU = {"device": "cpu", "best_step": "eager", "step_modes": ["eager", "compile"], "bf16": False, "threads": 2}
 
 
-def small(folder: Path) -> RunConfig:
-    return config(folder, "model.depth=8", "execution.step=eager")
+def small(folder: Path, *words: str) -> RunConfig:
+    return config(folder, "model.depth=8", "execution.step=eager", *words)
 
 
-# --- arithmetic ---------------------------------------------------------------------------------------------------
+# --- the least work -----------------------------------------------------------------------------------------------
 
 
-def test_least_traffic_of_one_layer_and_one_block_by_hand() -> None:
+def test_least_traffic_of_one_layer_and_of_blocks_by_hand() -> None:
     with torch.device("meta"):
         layer = nn.Conv2d(3, 4, 3, padding=1)
         assert passed_values(layer, torch.empty(2, 3, 8, 8)) == 6 * 2 * 4 * 8 * 8
         model = dataclasses.replace(paper_net(20), bn_group_size=2)
-        block = BasicBlock(16, 16, 1, model).eval()
-        plain = BasicBlock(16, 16, 1, dataclasses.replace(model, shortcut="none")).eval()
         image = torch.empty(1, 16, 8, 8)
-        assert passed_values(block, image) == (2 * 6 + 4) * 16 * 8 * 8
+        plain = BasicBlock(16, 16, 1, dataclasses.replace(model, shortcut="none")).eval()
+        assert passed_values(BasicBlock(16, 16, 1, model).eval(), image) == (2 * 6 + 4) * 16 * 8 * 8
         assert passed_values(plain, image) == 2 * 6 * 16 * 8 * 8
+        assert passed_values(Bottleneck(16, 16, 1, model).eval(), image) == (6 * (4 + 4 + 16) + 4 * 16) * 8 * 8
 
 
 def paper_net(depth: int) -> Any:
@@ -77,89 +67,171 @@ def paper_net(depth: int) -> Any:
 def test_work_of_the_papers_nets() -> None:
     values = 7 * 16 * 32**2 + 6 * 32 * 16**2 + 6 * 64 * 8**2
     sums = 3 * (16 * 32**2 + 32 * 16**2 + 64 * 8**2)
-    work = work_of(paper_net(20), 32, 10, "bf16")
-    assert work.bytes == 2 * (6 * values + 4 * sums)
-    assert work_of(paper_net(20), 32, 10, "tf32").bytes == 2 * work.bytes
+    flops, traffic = work_of(paper_net(20), 32, 10, "bf16")
+    assert traffic == 2 * (6 * values + 4 * sums)
+    assert work_of(paper_net(20), 32, 10, "tf32")[1] == 2 * traffic
     images = 64_000 * 128
-    assert work.flops * images == pytest.approx(2.0e15, rel=0.01)
-    assert work_of(paper_net(1202), 32, 10, "fp32").flops * images == pytest.approx(139e15, rel=0.01)
+    assert flops * images == pytest.approx(2.0e15, rel=0.01)
+    assert work_of(paper_net(110), 32, 10, "fp32")[0] * images == pytest.approx(12.4e15, rel=0.01)
 
 
-def test_the_projected_time_is_steps_and_evaluations(tmp_path: Path) -> None:
-    run = config(tmp_path, "optim.steps=100", "eval.every_steps=30", "eval.train_error=false")
-    assert projected_seconds(run, 20.0, 50.0, 256, 128) == pytest.approx(100 * 0.020 + 4 * 128 / 50)
-    with_training = config(tmp_path, "optim.steps=100", "eval.every_steps=30")
-    assert projected_seconds(with_training, 20.0, 50.0, 256, 128) == pytest.approx(2.0 + (4 * 128 + 256) / 50)
-
-
-def test_made_images_stand_in_for_cifar10_but_the_schedule_is_cifar10s(tmp_path: Path) -> None:
-    stored = load(config(tmp_path).data, tmp_path, may_fetch=False)
-    paper = choose([], everything=False).configs[0].data
-    assert split_sizes(paper, stored) == (50_000, 10_000)
-    assert split_sizes(dataclasses.replace(paper, split="train45k"), stored) == (45_000, 5_000)
-    assert split_sizes(config(tmp_path).data, stored) == (256, 128)
-
-
-# --- measurements -------------------------------------------------------------------------------------------------
-
-
-def test_a_case_has_every_field(tmp_path: Path) -> None:
-    found = json.loads(json.dumps(case(small(tmp_path), 0.2)))
-    assert (found["net"], found["precision"], found["arithmetic"], found["step"]) == (
-        "ResNet-8",
-        "tf32",
-        "fp32",
-        "eager",
-    )
-    assert (found["batch_size"], found["image_size"], found["threads"]) == (16, 8, 1)
-    assert all(found[name] > 0 and math.isfinite(found[name]) for name in NUMBER_FIELDS)
-    for name in ("step_ms", "loop_ms", "eval_ms_per_image"):
-        times = found[name]
-        assert times["min"] <= times["median"] <= times["max"]
-        assert len(times["rounds"]) >= 2
-    assert found["images_per_second"] == pytest.approx(1000 * 16 / found["loop_ms"]["median"])
-    assert found["flops_per_second"] == pytest.approx(found["flops_per_image"] * 16e3 / found["step_ms"]["median"])
-    assert found["peak_allocated_bytes"] is None, "of a GPU only"
+# --- timing -------------------------------------------------------------------------------------------------------
 
 
 def test_rounds_fill_the_time_and_stop_where_the_machine_slows_down() -> None:
-    rounds = repeat(lambda count: 0.01 * count, 1.0)
-    assert (rounds.count, len(rounds.seconds), rounds.ms) == (20, 5, pytest.approx(10))
+    found = repeat(lambda count: 0.01 * count, 1.0)
+    assert (found["count"], len(found["rounds"]), found["median"]) == (20, 5, pytest.approx(10))
     slow = iter([0.01, 5.0, 5.0])
-    assert len(repeat(lambda count: next(slow), 1.0).seconds) == 2
+    assert len(repeat(lambda count: next(slow), 1.0)["rounds"]) == 2
 
 
-def test_pairs_compare_equal_numbers_of_steps(tmp_path: Path) -> None:
-    found = json.loads(json.dumps(pairs(small(tmp_path), 0.2)))
-    ours, theirs, ratio = found["loop_ms"]["rounds"], found["textbook_ms"]["rounds"], found["ratio"]
-    assert ratio["pairs"] == pytest.approx([t / o for o, t in zip(ours, theirs, strict=True)])
+def test_pairs_take_turns_in_who_begins() -> None:
+    log = []
+
+    def action(name: str, seconds: float) -> Any:
+        def run(count: int) -> float:
+            log.append(name)
+            return seconds * count
+
+        return run
+
+    found = alternate(action("ours", 0.01), action("theirs", 0.02), 3.0, 2)
+    assert "".join(name[0] for name in log) == "ot" + "ot" + "to" + "ot" + "to" + "ot"
+    assert found["ours_ms"]["count"] == found["theirs_ms"]["count"] == 20
+    assert found["ratio"]["median"] == pytest.approx(2)
+
+
+# --- a whole bench ------------------------------------------------------------------------------------------------
+
+
+def shortened(choice: Choice, device: Document) -> list[Part]:
+    first = choice.configs[0]
+    return [
+        *(dataclasses.replace(part, seconds=0.2) for part in quick_parts(choice, device)),
+        Part("threads", "together", first, 0.2, {"counts": (1, 2)}),
+        Part("nonsense", "nonsense", first, 0.2),
+    ]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Document, str]:
+    """Run a bench with several kinds of part, one of which fails; return its document and the lines for its user."""
+    folder, lines = tmp_path_factory.mktemp("bench"), list[str]()
+    handler, level = Lines(lines.append), LOGGER.level
+    LOGGER.addHandler(handler)
+    LOGGER.setLevel(logging.INFO)
+    path = folder / "bench.json"
+    try:
+        assert bench(Choice([small(folder)], {"model.depth"}), "short", 5, "a command", path, shortened) == 1
+    finally:
+        LOGGER.removeHandler(handler)
+        LOGGER.setLevel(level)
+    assert not list(folder.glob("*.tmp"))
+    return json.loads(path.read_text()), "\n".join(lines)
+
+
+def result(document: Document, kind: str) -> Document:
+    (found,) = [part["result"] for part in document["parts"] if part["kind"] == kind]
+    return dict(found)
+
+
+def test_a_bench_keeps_what_was_measured_where_and_how(whole: tuple[Document, str]) -> None:
+    document, _ = whole
+    kept = (document["schema"], document["extent"], document["command"], document["minutes"])
+    assert kept == (2, "short", "a command", 5)
+    assert document["started"] <= document["finished"]
+    assert document["environment"]["commit"]
+    device = document["device"]
+    assert (device["device"], device["threads"], device["torch"]) == ("cpu", 1, torch.__version__)
+    assert (device["data"], device["data_stands_in"]) == ("synthetic", False)
+    assert device["spin"]
+
+
+def test_a_failing_part_does_not_cost_the_others(whole: tuple[Document, str]) -> None:
+    document, said = whole
+    states = {part["kind"]: part["state"] for part in document["parts"]}
+    assert states.pop("nonsense") == "failed"
+    assert states == dict.fromkeys(("pairs", "ceilings", "case", "threads"), "done")
+    assert "[5/5] nonsense: failed, KeyError: 'nonsense'" in said
+    assert report(document) in said
+    assert "failed: nonsense (KeyError: 'nonsense')" in report(document)
+
+
+def test_a_case_has_every_figure(whole: tuple[Document, str]) -> None:
+    found, highest = result(whole[0], "case"), result(whole[0], "ceilings")
+    assert (found["net"], found["arithmetic"], found["step"]) == ("ResNet-8", "fp32", "eager")
+    assert (found["batch_size"], found["image_size"]) == (16, 8)
+    for name in ("startup_seconds", "images_per_second", "flops_per_second", "bytes_per_second", "projected_seconds"):
+        assert 0 < found[name] < math.inf
+    for times in (found["step_ms"], found["loop_ms"]):
+        assert 0 < times["min"] <= times["median"] <= times["max"] < math.inf
+        assert len(times["rounds"]) >= 2
+    assert found["images_per_second"] == pytest.approx(1000 * 16 / found["loop_ms"]["median"])
+    assert found["peak_reserved_bytes"] is None, "of a GPU only"
+    assert set(highest["flops_per_second"]) == {"fp32", "tf32", "bf16"}
+    share = 100 * found["flops_per_second"] / highest["flops_per_second"]["fp32"]
+    assert f" {share:.0f} % " in report(whole[0])
+
+
+def test_pairs_compare_equal_numbers_of_steps(whole: tuple[Document, str]) -> None:
+    found = result(whole[0], "pairs")
+    ours, theirs, ratio = found["ours_ms"], found["theirs_ms"], found["ratio"]
+    assert ratio["pairs"] == pytest.approx([t / o for o, t in zip(ours["rounds"], theirs["rounds"], strict=True)])
     assert ratio["min"] <= ratio["median"] <= ratio["max"]
-    assert found["steps_per_window"] == found["loop_ms"]["count"] == found["textbook_ms"]["count"] >= 2
-    assert found["textbook_workers"] >= 1
+    assert ours["count"] == theirs["count"] >= 1
+    assert f"({multiprocessing.get_start_method()})" in found["beside"], "the system's way, as in scripts"
 
 
-def test_runs_at_once_and_the_failure_of_one(tmp_path: Path) -> None:
-    found = threads(small(tmp_path), 0.2, (1, 2))
-    assert [row["runs"] for row in found["rows"]] == [1, 2]
-    assert all(row["images_per_second"] > 0 for row in found["rows"])
-
-    class Broken(Rig):
-        def __init__(self) -> None:
-            self.device = torch.device("cpu")
-
-        def steps(self, count: int) -> float:
-            raise ValueError("no more memory")
-
-    with pytest.raises(ValueError, match="no more memory"):
-        run_together([Broken(), Broken()], 3)
+def test_runs_at_once_add_up(whole: tuple[Document, str]) -> None:
+    rows = result(whole[0], "threads")["rows"]
+    assert [row["runs"] for row in rows] == [len(row["each"]) for row in rows] == [1, 2]
+    assert all(row["images_per_second"] == pytest.approx(sum(row["each"])) for row in rows)
+    assert f"{rows[1]['images_per_second'] / rows[0]['images_per_second']:.2f}" in report(whole[0])
 
 
-def test_ceilings_know_every_precision(tmp_path: Path) -> None:
-    found = ceilings(config(tmp_path).execution, 0.1)
-    assert found["copy_bytes_per_second"] > 0
-    for precision in ("fp32", "tf32", "bf16"):
-        product, convolution = (found[f"{name}_flops_per_second"][precision] for name in ("matmul", "conv"))
-        assert found["flops_per_second"][precision] == max(product, convolution) > 0
+def test_made_images_stand_in_for_cifar10(tmp_path: Path) -> None:
+    paper = choose([], everything=False).configs[0].data
+    assert data_of(dataclasses.replace(paper, image_size=8), tmp_path).name == "synthetic"
+
+
+# --- processes ----------------------------------------------------------------------------------------------------
+
+
+def test_a_process_that_hangs_or_dies_ends_its_part_alone(tmp_path: Path) -> None:
+    with Worker() as worker:
+        with pytest.raises(PartFailedError, match="not done in time"):
+            ask([worker], time.monotonic(), "busy", small(tmp_path))
+        worker.send("busy", small(tmp_path))
+        assert worker._process is not None
+        worker._process.kill()
+        with pytest.raises(PartFailedError, match="the measuring process died"):
+            worker.receive(60)
+
+
+@pytest.mark.slow
+def test_the_bounded_spin_is_timed_alone_and_beside_a_busy_process(tmp_path: Path) -> None:
+    part = Part("spin", "spin", small(tmp_path, "execution.threads=2"), 0.4)
+    with Worker(UNBOUNDED) as worker:
+        found = measure(worker, part, time.monotonic() + 120)
+        (device,) = ask([worker], time.monotonic() + 120, "device", part.config)
+    assert [row["beside"] for row in found["rows"]] == ["nothing", "a busy process"]
+    assert all(row["bounded_ms"] > 0 and row["default_ms"] > 0 for row in found["rows"])
+    assert device["spin"] == UNBOUNDED != BOUNDED, "settings reach a process before it imports torch"
+    document = {"parts": [{"kind": "spin", "label": "spin", "state": "done", "result": found}]}
+    assert "a busy process" in report(document)
+
+
+def test_what_the_time_is_too_short_for_is_left_out(tmp_path: Path) -> None:
+    part, deadlines = Part("pairs", "pairs", small(tmp_path), 1), list[float]()
+
+    def measured(part: Part, deadline: float) -> Document:
+        deadlines.append(deadline)
+        return {"ratio": {}}
+
+    now = time.monotonic()
+    states = [carried_out(part, now + left, measured)["state"] for left in (6, 1)]
+    assert states == ["done", "left out"]
+    assert deadlines == [now + 6], "not the part's own limit"
 
 
 # --- the textbook loop --------------------------------------------------------------------------------------------
@@ -182,12 +254,12 @@ def test_textbook_images_are_cropped_from_black_borders_and_normalized() -> None
     assert len(offsets) > 10, "another crop each time"
 
 
-def test_textbook_images_are_mirrored_half_the_time() -> None:
+def test_textbook_images_are_flipped_half_the_time() -> None:
     left = np.zeros((1, 32, 32, 3), np.uint8)
     left[:, :, :8] = 255
     images = PilImages(Split("train", left, np.array([0])), pad=0)
-    mirrored = sum(bool(images[0][0][0, 0, -1] > images[0][0].mean()) for _ in range(200))
-    assert 60 < mirrored < 140
+    flipped = sum(bool(images[0][0][0, 0, -1] > images[0][0].mean()) for _ in range(200))
+    assert 60 < flipped < 140
 
 
 def test_textbook_batches_have_mean_zero_and_deviation_one_on_pixels_like_cifars() -> None:
@@ -221,10 +293,11 @@ def test_the_textbook_sets_both_flags_of_a_products_precision_and_puts_them_back
 def test_textbook_workers_stand_still_between_windows_and_end(tmp_path: Path) -> None:
     run = small(tmp_path)
     flags = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
-    textbook = Textbook(run, load(run.data, run.paths.data, may_fetch=False), torch.device("cpu"))
+    dataset = data_of(run.data, run.paths.data)
+    textbook = Textbook(run, dataset, train_feed(dataset, run, torch.device("cpu")))
     before = [p.detach().clone() for p in textbook.model.parameters()]
     workers = list(textbook._workers)
-    assert len(workers) == textbook.num_workers
+    assert workers
     try:
         assert textbook.run(3) > 0
         assert all(wait_for_state(pid, "T") for pid in workers)
@@ -236,7 +309,7 @@ def test_textbook_workers_stand_still_between_windows_and_end(tmp_path: Path) ->
 
 
 def wait_for_state(pid: int, wanted: str) -> bool:
-    """Whether a process comes to a state of /proc within seconds; an empty one is having ended."""
+    """Return whether a process comes to a state of /proc within seconds; the empty one is its end."""
     end = time.monotonic() + 20
     while time.monotonic() < end:
         try:
@@ -255,200 +328,77 @@ def wait_for_state(pid: int, wanted: str) -> bool:
 def test_words_choose_and_seeds_are_no_different_case() -> None:
     words = ["model.depth=20,32", "optim.precision=tf32,bf16", "execution.step=eager,compile", "seed=0,1"]
     choice = choose(words, everything=False)
-    assert choice.names_nets
+    assert "model.depth" in choice.said
     assert len(choice.configs) == 8
     assert {c.execution.step for c in choice.configs} == {"eager", "compile"}
     assert {c.seed for c in choice.configs} == {0}
 
 
-def test_a_step_mode_that_the_device_lacks_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="graph cannot run on cpu; it can be eager or compile"):
-        check_step(config(tmp_path, "execution.step=graph"), CPU)
-    check_step(config(tmp_path, "execution.step=graph"), GPU)
+def cases(parts: list[Part]) -> list[tuple[int, str, str]]:
+    configs = [part.config for part in parts if part.kind == "case"]
+    return [(c.model.depth, c.optim.precision, c.execution.step) for c in configs]
 
 
 def test_what_is_measured_where_no_net_is_named() -> None:
     choice = choose([], everything=False)
     cpu, gpu = usual_parts(choice, CPU), usual_parts(choice, GPU)
-    assert {p.config.model.depth for p in cpu} == {20}
-    assert {p.config.model.depth for p in gpu} == {20, 56, 110}
-    for parts, device in ((cpu, CPU), (gpu, GPU)):
-        modes = [p.config.execution.step for p in parts if p.kind == "case" and p.config.model.depth == 20]
-        assert sorted(modes) == sorted(device["step_modes"])
-        assert modes[0] == device["best_step"]
-        assert "pairs" in {p.kind for p in parts}
-    assert {p.config.execution.step for p in quick_parts(choice, CPU)} == {"eager"}, "compiling takes too long"
+    assert cases(cpu) == [(20, "tf32", "eager"), (20, "tf32", "compile")]
+    assert [p.kind for p in cpu] == ["ceilings", "case", "pairs", "spin", "case"]
+    assert cases(gpu)[:4] == [*((depth, "tf32", "graph") for depth in (20, 56, 110)), (20, "bf16", "graph")]
+    assert set(cases(gpu)[4:]) == {(depth, "tf32", mode) for depth in (20, 56, 110) for mode in ("eager", "compile")}
+    assert [p.config.model.depth for p in gpu if p.kind == "pairs"] == [20, 56, 110]
+    assert "threads" in {p.kind for p in gpu}
+    quick = quick_parts(choice, CPU)
+    assert [p.kind for p in quick] == ["pairs", "ceilings", "case"]
+    assert {p.config.execution.step for p in quick} == {"eager"}, "compiling takes too long"
 
 
-def test_all_covers_the_targets_in_eight_minutes() -> None:
+def test_a_cpu_with_bfloat16_shows_it_beside_single_precision() -> None:
+    parts = usual_parts(choose([], everything=False), CPU | {"bf16": True, "threads": 1})
+    assert cases(parts)[:2] == [(20, "tf32", "eager"), (20, "bf16", "eager")]
+    assert "spin" not in {p.kind for p in parts}, "one thread waits for none"
+    said = usual_parts(choose(["optim.precision=fp32"], everything=False), CPU | {"bf16": True})
+    assert {precision for _, precision, _ in cases(said)} == {"fp32"}
+
+
+def test_all_covers_the_targets_in_eight_minutes_the_first_first() -> None:
     parts = all_parts(choose([], everything=True), GPU)
-    cases = [p.config for p in parts if p.kind == "case"]
-    seen = {(c.model.depth, c.optim.precision, c.execution.step) for c in cases}
-    assert {(d, "tf32", "graph") for d in (20, 32, 44, 56, 110, 1202)} <= seen
+    seen = set(cases(parts))
+    assert {(d, "tf32", "graph") for d in (20, 110, 1202)} <= seen
     assert {(d, p, "graph") for d in (20, 110) for p in ("tf32", "bf16", "fp32")} <= seen
     assert {(d, "tf32", s) for d in (20, 110) for s in ("eager", "graph", "compile")} <= seen
-    assert {c.model.depth for c in cases if not c.execution.deterministic} == {20, 110}
-    assert [c.model.depth for c in cases if c.execution.checkpoint_activations] == [1202]
-    assert {p.kind for p in parts} == {"ceilings", "case", "pairs", "threads", "processes"}
-    assert [p.config.model.depth for p in parts if p.kind == "pairs"] == [20, 110]
+    configs = [p.config for p in parts if p.kind == "case"]
+    assert {c.model.depth for c in configs if not c.execution.deterministic} == {20, 110}
+    assert [c.model.depth for c in configs if c.execution.checkpoint_activations] == [1202]
+    assert [p.kind for p in parts][:5] == ["ceilings", "case", "pairs", "threads", "case"]
     assert sum(p.seconds for p in parts) < 0.6 * 8 * 60, "the rest is for starting up"
-
-
-# --- failures and time --------------------------------------------------------------------------------------------
-
-
-class Answers:
-    """Stands in for the measuring processes."""
-
-    def __init__(self, answers: dict[str, Any]) -> None:
-        self.answers = answers
-        self.limits: list[float] = []
-
-    def measure(self, part: Part, limit: float) -> dict[str, Any]:
-        self.limits.append(limit)
-        answer = self.answers[part.label]
-        if isinstance(answer, Exception):
-            raise answer
-        result: dict[str, Any] = answer
-        return result
-
-
-def planned(folder: Path, *kinds: str) -> list[Part]:
-    return [Part(kind, kind, small(folder), 1, 10) for kind in kinds]
-
-
-def test_a_failing_part_does_not_lose_the_others_and_each_is_saved_at_once(tmp_path: Path) -> None:
-    document: Document = {"parts": []}
-    saved: list[str] = []
-    said: list[str] = []
-    row = {"runs": 1, "images_per_second": 10.0}
-    together = {"net": "ResNet-8", "how": "threads", "rows": [row, row | {"runs": 2, "images_per_second": 25.0}]}
-    answers = Answers(
-        {"threads": together, "pairs": PartFailedError("OutOfMemoryError: no more"), "processes": together}
-    )
-    parts = planned(tmp_path, "threads", "pairs", "processes")
-    deadline = time.monotonic() + 1000
-    carry_out(parts, answers.measure, deadline, document, lambda: saved.append(json.dumps(document)), said.append)
-    assert [part["state"] for part in document["parts"]] == ["done", "failed", "done"]
-    assert [len(json.loads(text)["parts"]) for text in saved] == [1, 2, 3]
-    assert said[1] == "[2/3] pairs: failed, OutOfMemoryError: no more"
-    text = report(document)
-    assert "failed: pairs (OutOfMemoryError: no more)" in text
-    assert text.count("2.50") == 2, "two runs at once are 2.5 times one alone"
-
-
-def test_what_the_time_is_too_short_for_is_left_out(tmp_path: Path) -> None:
-    document: Document = {"parts": []}
-    answers = Answers({"pairs": {"ratio": {"median": 1.0, "min": 1.0, "max": 1.0}}})
-    parts = planned(tmp_path, "pairs")
-    carry_out(parts, answers.measure, time.monotonic() + 6, document, lambda: None, lambda text: None)
-    carry_out(parts, answers.measure, time.monotonic() + 1, document, lambda: None, lambda text: None)
-    assert [part["state"] for part in document["parts"]] == ["done", "left out"]
-    assert len(answers.limits) == 1 and answers.limits[0] < 6.01, "not the part's own ten seconds"
-
-
-def test_shares_of_the_ceilings_come_in_either_order(tmp_path: Path) -> None:
-    measured = {"arithmetic": "fp32", "flops_per_second": 50.0, "bytes_per_second": 30.0, "loop_ms": {"median": 1.0}}
-    limits = {"copy_bytes_per_second": 120.0, "flops_per_second": {"fp32": 200.0, "tf32": 1.0, "bf16": 1.0}}
-    for order in (("case", "ceilings"), ("ceilings", "case")):
-        document: Document = {"parts": []}
-        answers = Answers({"case": measured | {"images_per_second": 1.0}, "ceilings": limits})
-        carry_out(
-            planned(tmp_path, *order), answers.measure, time.monotonic() + 99, document, lambda: None, lambda text: None
-        )
-        (found,) = [part["result"] for part in document["parts"] if part["kind"] == "case"]
-        assert (found["flops_share"], found["bytes_share"]) == (0.25, 0.25)
-
-
-@pytest.mark.slow
-def test_a_process_that_fails_hangs_or_dies_is_replaced(tmp_path: Path) -> None:
-    worker, run = Worker(), small(tmp_path)
-    try:
-        with pytest.raises(PartFailedError, match="KeyError: 'nonsense'"):
-            worker.call("nonsense", run, 60)
-        assert worker.call("device", run, 60)["device"] == "cpu", "a new one answers"
-        with pytest.raises(PartFailedError, match="not done after 1 s"):
-            worker.call("threads", run, 1, seconds=60, counts=(1,))
-        assert worker._process is None
-        assert worker.call("device", run, 60)["step_modes"], "a new one answers"
-        worker.send("threads", run, seconds=60, counts=(1,))
-        assert worker._process is not None
-        worker._process.kill()
-        with pytest.raises(PartFailedError, match="the measuring process died"):
-            worker.receive(60)
-    finally:
-        worker.close()
-
-
-def test_runs_at_once_in_processes_add_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    closed: list[object] = []
-
-    class Member(Worker):
-        def send(self, kind: str, config: RunConfig, **options: Any) -> None:
-            self.answer = {"net": "ResNet-8"} if kind == "prepare" else {"images_per_second": 7.0}
-
-        def receive(self, limit: float) -> dict[str, Any]:
-            assert 0 < limit <= 10
-            return self.answer
-
-        def close(self) -> None:
-            closed.append(self)
-
-    monkeypatch.setattr(bench_module, "Worker", Member)
-    (part,) = planned(tmp_path, "processes")
-    found = Workers().measure(dataclasses.replace(part, options={"counts": (1, 3)}), 10)
-    assert [(row["runs"], row["images_per_second"]) for row in found["rows"]] == [(1, 7.0), (3, 21.0)]
-    assert (found["net"], found["how"], len(closed)) == ("ResNet-8", "processes", 3)
 
 
 # --- the command --------------------------------------------------------------------------------------------------
 
-SMOKE = ["data=synthetic", "scale=smoke", "execution.threads=1", "device=cpu", "model.depth=8"]
 
+def test_the_command_is_kept_with_its_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = list[tuple[Any, ...]]()
 
-@pytest.fixture
-def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("DATA", "WORK", "RESULTS"):
-        monkeypatch.setenv(f"REPRO_{name}", str(tmp_path / name.lower()))
-    return tmp_path
+    def taken(*arguments: Any) -> int:
+        given.append(arguments)
+        return 0
 
-
-def test_quick_prints_tables_and_keeps_every_round(
-    folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def shortened(*arguments: Any) -> list[Part]:
-        return [dataclasses.replace(part, seconds=0.2) for part in quick_parts(*arguments)]
-
-    monkeypatch.setattr(bench_module, "quick_parts", shortened)
-    path = folders / "bench.json"
-    assert main(["bench", "--quick", "--minutes", "3", "--json", str(path), *SMOKE]) == 0
-    said = capsys.readouterr().out
-    assert "ResNet-8" in said and "textbook" in said and "schedule" in said
-    document = json.loads(path.read_text())
-    assert {"schema", "extent", "command", "minutes", "started", "finished", "environment", "device", "parts"} <= set(
-        document
-    )
-    assert document["schema"] == 1
-    assert document["finished"]
-    assert document["environment"]["commit"]
-    assert document["command"] == "repro bench --quick " + " ".join(SMOKE)
-    device = document["device"]
-    assert (device["device"], device["threads"], device["torch"]) == ("cpu", 1, torch.__version__)
-    assert (device["data"], device["data_stands_in"]) == ("synthetic", False)
-    assert device["spin"] == spin_settings() != {}
-    assert [part["state"] for part in document["parts"]] == ["done"] * 3
-    (measured,) = [part["result"] for part in document["parts"] if part["kind"] == "case"]
-    assert measured["flops_share"] > 0
-    assert not list(folders.glob("*.tmp"))
+    monkeypatch.setattr("repro.bench.bench", taken)
+    monkeypatch.setenv("REPRO_WORK", str(tmp_path))
+    words, path = ["data=synthetic", "scale=smoke", "model.depth=8"], tmp_path / "bench.json"
+    assert main(["bench", "--quick", "--minutes", "2", "--json", str(path), *words]) == 0
+    ((choice, *others),) = given
+    assert [config.model.depth for config in choice.configs] == [8]
+    assert others == ["quick", 2, "repro bench --quick " + " ".join(words), path]
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (["execution.step=graph", "device=cpu"], "execution.step=graph cannot run on device=cpu"),
         (["modle.depth=20"], "did you mean 'model.depth'?"),
-        (["model.depth=21"], "for example 20 or 26"),
         (["model.depth=20", "model.depth=32"], "model.depth is given twice"),
-        (["execution.step=grph"], "did you mean 'graph'?"),
         (["--all", "model.depth=20"], "--all measures a list of its own; leave out model.depth="),
         (["--all", "--quick"], "not allowed with argument"),
         (["--minutes", "0"], "--minutes 0 must be above 0"),
@@ -456,9 +406,7 @@ def test_quick_prints_tables_and_keeps_every_round(
         (["--json", "nowhere/bench.json"], "is not there"),
     ],
 )
-def test_bad_input_is_one_sentence(
-    words: list[str], said: str, folders: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bad_input_is_one_sentence(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", *words]) == 2
     err = capsys.readouterr().err
     assert said in err

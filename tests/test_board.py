@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from types import SimpleNamespace
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -138,21 +139,21 @@ def test_summaries_need_no_torch(tmp_path):
     assert run.stdout == "False\n"
 
 
-def test_serving_writes_first_and_names_the_address_of_the_charts(tmp_path, monkeypatch):
-    def say(text):
-        said.append(text)
-        raise KeyboardInterrupt
+def test_serving_writes_first_and_names_the_address_of_the_charts(tmp_path, monkeypatch, told):
+    class Forever:
+        def wait(self):
+            raise KeyboardInterrupt
 
-    said: list[str] = []
+    monkeypatch.setattr(tensorboard, "threading", SimpleNamespace(Event=Forever))  # not for the writers' threads
     monkeypatch.setattr(tensorboard, "launch", lambda work, options: "http://localhost:6006/")
     with pytest.raises(InputError, match="no runs in"):
-        serve(tmp_path, [], say)
+        serve(tmp_path, [])
     sweep(tmp_path)
     for folder in list(tmp_path.iterdir()):
         (folder / "config.json").write_text("{}", encoding="utf-8")
     with pytest.raises(KeyboardInterrupt):
-        serve(tmp_path, [], say)
-    assert f"http://localhost:6006/{VIEW}" in said[0]
+        serve(tmp_path, [])
+    assert f"http://localhost:6006/{VIEW}" in told[0]
     assert (tmp_path / FOLDER / "cifar10-plain-demo").is_dir()
 
 

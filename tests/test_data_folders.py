@@ -1,4 +1,4 @@
-"""Photographs in folders: layouts, labels, what is refused before training, and the pass over all images."""
+"""ImageNet folders: layouts, labels, what is refused before training, and the pass over all images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.photos import CLASSES, config, make_imagenet, make_tiny, picture, tru
 
 
 def loaded(root: Path, data: DataConfig | None = None, cache: Path | None = None, workers: int = 0) -> Dataset:
-    return load(data or config(), root, may_fetch=False, say=lambda line: None, cache=cache, workers=workers)
+    return load(data or config(), root, may_fetch=False, cache=cache, workers=workers)
 
 
 def splits(dataset: Dataset) -> tuple[PhotoSplit, PhotoSplit]:
@@ -224,7 +224,7 @@ def test_numbered_ground_truth_is_not_guessed_at(tmp_path):
 
 def test_a_part_of_the_set_is_refused_unless_allowed(root, monkeypatch):
     whole = config(partial=False)
-    refused(root, "3 classes, 18 training and 6 validation images", "1,281,167", "data.partial=true", data=whole)
+    refused(root, "it has 3 classes, 18 training and 6 validation images", "1,281,167", "data.partial=true", data=whole)
     monkeypatch.setitem(WHOLE, "imagenet", (3, 18, 6))
     assert len(loaded(root, whole).train) == 18
 
@@ -264,23 +264,22 @@ def test_unreadable_images_are_listed_all_at_once(root, tmp_path):
     assert refused(root, cache=cache) == refused(root, cache=cache) == message
 
 
-def test_unreadable_images_are_left_out_and_counted_where_asked_for(root, tmp_path):
+def test_unreadable_images_are_left_out_and_counted_where_asked_for(root, tmp_path, told):
     cut = truncate(root / "train" / CLASSES[1] / "n01443537_2.JPEG")
-    said: list[str] = []
     data = config(skip_corrupt=True)
     for _ in range(2):  # the second time from the cache
-        dataset = load(data, root, may_fetch=False, say=said.append, cache=tmp_path / "cache", workers=0)
+        dataset = load(data, root, may_fetch=False, cache=tmp_path / "cache", workers=0)
         assert dataset.skipped == ("train/n01443537/n01443537_2.JPEG",)
         train, val = splits(dataset)
         assert (len(train), len(val), len(train.labels)) == (17, 6, 17)
         assert train.labels.tolist() == [0] * 6 + [1] * 5 + [2] * 6
         assert "n01443537_2.JPEG" not in "".join(train.files)
-        assert any("1 image cannot be read, left out" in line and str(cut) in line for line in said)
-        said.clear()
+        assert any("1 image cannot be read, left out" in line and str(cut) in line for line in told)
+        told.clear()
 
 
 def planted_oddities(root: Path) -> list[Path]:
-    """What has an image's name and is none: links to nowhere, in a circle and to a folder; a folder, a pipe."""
+    """Plant what only has an image's name: links to nowhere, in a circle and to a folder; a folder, a pipe."""
     folder = root / "train" / CLASSES[0]
     names = ("away", "circle", "to_folder", "folder", "pipe")
     away, circle, to_folder, inside, pipe = odd = [folder / f"{name}.JPEG" for name in names]
@@ -294,16 +293,15 @@ def planted_oddities(root: Path) -> list[Path]:
     return [*odd, val]
 
 
-def test_what_only_has_an_images_name_is_listed_with_the_unreadable_ones(root, tmp_path):
+def test_what_only_has_an_images_name_is_listed_with_the_unreadable_ones(root, tmp_path, told):
     odd = planted_oddities(root)
     refused(root, "6 images cannot be read", "data.skip_corrupt=true", "a link to /gone/away.JPEG", *map(str, odd))
-    said: list[str] = []
     data = config(skip_corrupt=True)
     for _ in range(2):  # the second time from the cache
-        dataset = load(data, root, may_fetch=False, say=said.append, cache=tmp_path / "cache", workers=0)
+        dataset = load(data, root, may_fetch=False, cache=tmp_path / "cache", workers=0)
         assert set(dataset.skipped) == {str(path.relative_to(root)) for path in odd}
         assert [len(split) for split in splits(dataset)] == [18, 6]
-    assert all(str(path) in said[-1] for path in odd)
+    assert all(str(path) in told[-1] for path in odd)
 
 
 def test_a_folder_with_an_images_name_in_a_flat_val(tmp_path):
@@ -365,13 +363,12 @@ def test_the_pass_is_the_same_with_any_number_of_processes(root, monkeypatch):
             np.testing.assert_array_equal(getattr(alone, name), getattr(other, name))
 
 
-def test_the_pass_is_made_once(root, tmp_path, monkeypatch):
-    said: list[str] = []
+def test_the_pass_is_made_once(root, tmp_path, monkeypatch, told):
 
     def again(data: DataConfig | None = None) -> bool:
-        said.clear()
-        load(data or config(), root, may_fetch=False, say=said.append, cache=tmp_path / "cache", workers=0)
-        return any("reading all" in line for line in said)
+        told.clear()
+        load(data or config(), root, may_fetch=False, cache=tmp_path / "cache", workers=0)
+        return any("reading all" in line for line in told)
 
     assert again() and not again()
     assert not again(config(train_images=6, flip=False, colour="none", resize=(32, 40)))  # what no statistic depends on
@@ -393,7 +390,7 @@ def test_an_image_that_can_be_read_again_is_not_taken_for_broken(root, tmp_path)
 
     def skipped() -> int:
         data = config(skip_corrupt=True)
-        return len(load(data, root, may_fetch=False, say=print, cache=tmp_path / "cache", workers=0).skipped)
+        return len(load(data, root, may_fetch=False, cache=tmp_path / "cache", workers=0).skipped)
 
     path.write_bytes(b"?" * len(whole))
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))

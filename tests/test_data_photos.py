@@ -1,4 +1,4 @@
-"""Photographs decoded ahead: what an image looks like depends on seed, epoch and image, on nothing else."""
+"""ImageNet images decoded ahead: what an image looks like depends on seed, epoch and image, on nothing else."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     root = make_imagenet(tmp_path_factory.mktemp("photos"), train=7, val=5)
-    return load(config(), root, may_fetch=False, say=lambda line: None, workers=0)
+    return load(config(), root, may_fetch=False, workers=0)
 
 
 def split_of(dataset: Dataset, name: str = "train") -> PhotoSplit:
@@ -40,7 +40,7 @@ def feed(dataset: Dataset, batch_size: int = 4, seed: int = 3, **more: object) -
 
 def steps(stream: PhotoFeed, wanted: range) -> list[tuple[torch.Tensor, ...]]:
     try:
-        return [stream.fed(step) for step in wanted]
+        return [stream.load(step) for step in wanted]
     finally:
         stream.close()
 
@@ -76,8 +76,8 @@ def test_a_crop_is_a_part_of_the_resized_image(tmp_path, decoder):
         part = whole[:, top : top + 32, left : left + 32]
         assert crop.shape == (3, 32, 32) and crop.dtype == torch.uint8
         assert (crop.int() - part.int()).abs().max() <= 2
-        mirrored = decode.load_crop(path, 44, 32, decoder, place, flip=True)
-        assert torch.equal(mirrored, crop.flip(-1))
+        flipped = decode.load_crop(path, 44, 32, decoder, place, flip=True)
+        assert torch.equal(flipped, crop.flip(-1))
     assert torch.equal(decode.load_crop(path, 44, 32, decoder), whole[:, 12:44, 6:38])
 
 
@@ -149,7 +149,7 @@ def test_a_restart_at_any_step_gives_the_same_bytes(dataset):
     straight = steps(feed(dataset), range(12))
     assert_same(straight[9:], steps(feed(dataset, workers=1), range(9, 12)))
     stream = feed(dataset, workers=1)
-    jumped = [stream.fed(step) for step in (5, 6, 0, 1, 11)]
+    jumped = [stream.load(step) for step in (5, 6, 0, 1, 11)]
     stream.close()
     assert_same([straight[step] for step in (5, 6, 0, 1, 11)], jumped)
 
@@ -173,9 +173,7 @@ def test_every_image_once_an_epoch_in_an_order_of_its_own(dataset):
 
 def test_another_seed_or_epoch_draws_otherwise():
     first, again, seed, epoch = (draw_photo_epoch(50, config(), *names) for names in ((1, 0), (1, 0), (2, 0), (1, 1)))
-    for column, same, other, later in zip(
-        first.columns(), again.columns(), seed.columns(), epoch.columns(), strict=True
-    ):
+    for column, same, other, later in zip(first, again, seed, epoch, strict=True):
         assert torch.equal(column, same)
         assert not torch.equal(column, other) and not torch.equal(column, later)
 
@@ -198,7 +196,7 @@ def test_switches_change_only_what_they_name():
 def test_crops_are_those_of_the_draws(dataset):
     stream, split = feed(dataset), split_of(dataset)
     draws = stream.draws(1)
-    crops, labels, noise = stream.fed(1)
+    crops, labels, noise = stream.load(1)
     for i, position in enumerate(draws.order.tolist()):
         down, across = draws.place[:, i].tolist()
         crop = decode.load_crop(
@@ -217,7 +215,7 @@ def test_crops_are_those_of_the_draws(dataset):
 def test_the_mean_image_is_subtracted_and_the_noise_added(dataset):
     stream, stats = feed(dataset), dataset.photo_stats
     assert stats is not None
-    crops, labels, _ = stream.fed(0)
+    crops, labels, _ = stream.load(0)
     images, same_labels = stream.batch(0)
     alpha = stream.draws(0).alpha.numpy()
     assert images.dtype == torch.float32 and torch.equal(labels, same_labels)
@@ -232,7 +230,7 @@ def test_noise_by_standard_deviations_is_that_of_krizhevskys_code(dataset):
     """Deviation D17: the roots of the eigenvalues, and noisy images divided by 1.1."""
     usual, stream, stats = feed(dataset), feed(dataset, config=config(colour="pca_std")), dataset.photo_stats
     assert stats is not None
-    crops, alpha = stream.fed(0)[0], stream.draws(0).alpha
+    crops, alpha = stream.load(0)[0], stream.draws(0).alpha
     assert torch.equal(alpha, usual.draws(0).alpha)
     images = stream.batch(0)[0]
     for i in range(4):
@@ -245,7 +243,7 @@ def test_without_noise_the_images_are_only_normalized(dataset):
     stream = feed(dataset, config=config(colour="none", mean="per_channel", std="per_channel"))
     stats = dataset.photo_stats
     assert stats is not None
-    crops, _, noise = stream.fed(0)
+    crops, _, noise = stream.load(0)
     assert not noise.any()
     expected = (crops.numpy() / 255 - stats.channel_mean.reshape(3, 1, 1)) / np.sqrt(np.diag(stats.covariance)).reshape(
         3, 1, 1
@@ -264,12 +262,12 @@ def test_the_shared_generator_is_left_alone(dataset):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_image_that_went_away_is_named(tmp_path, workers):
     root = make_imagenet(tmp_path)
-    there = load(config(), root, may_fetch=False, say=lambda line: None, workers=0)
+    there = load(config(), root, may_fetch=False, workers=0)
     gone = root / "train" / CLASSES[1] / "n01443537_3.JPEG"
     gone.unlink()
     stream = feed(there, batch_size=18, workers=workers)
     with pytest.raises(RunError, match=r"n01443537_3\.JPEG can no longer be read \(No such file"):
-        stream.fed(0)
+        stream.load(0)
     stream.close()
 
 

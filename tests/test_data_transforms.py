@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from repro.config.run import DataConfig
 from repro.data import Split
 from repro.data.augment import Draws, augment, draw_epoch, normalize, pixel_stats
-from repro.data.in_memory import TrainStream
+from repro.data.in_memory import MemoryFeed
 from tests.runs import config
 
 
@@ -57,7 +57,7 @@ def test_augmentation_is_pad_crop_flip_and_mean_written_out(order: str) -> None:
 def test_the_border_is_the_mean_image_or_black() -> None:
     batch = images(1)
     stats = pixel_stats(batch, "per_pixel", "none")
-    corner = Draws.of(torch.tensor([0]), torch.tensor([0]), torch.tensor([0]), torch.tensor([False]))
+    corner = Draws(torch.tensor([0]), torch.tensor([0]), torch.tensor([0]), torch.tensor([False]))
     assert augment(batch, corner, stats, 4, "after_mean")[0, :, :4].abs().max() == 0
     assert torch.equal(augment(batch, corner, stats, 4, "before_mean")[0, :, :4], -stats.mean[:, :4])
 
@@ -100,9 +100,9 @@ def data_config() -> DataConfig:
     return config(Path("unused")).data
 
 
-def stream(count: int, batch_size: int, seed: int = 0) -> TrainStream:
+def stream(count: int, batch_size: int, seed: int = 0) -> MemoryFeed:
     split = Split("train", images(count).permute(0, 2, 3, 1).numpy(), np.arange(count, dtype=np.int64))
-    return TrainStream(split, data_config(), batch_size, seed, torch.device("cpu"))
+    return MemoryFeed(split, data_config(), batch_size, seed, torch.device("cpu"))
 
 
 @settings(max_examples=30, deadline=None)

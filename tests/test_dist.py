@@ -15,7 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from repro.config.run import RunConfig
 from repro.data import Split, load
 from repro.data.augment import generator_for
-from repro.data.in_memory import MemoryImages, TrainStream, to_device
+from repro.data.in_memory import MemoryFeed, MemoryImages, to_device
 from repro.engine.optim import build_optimizer, load_optimizer, set_lr
 from repro.engine.run import run
 from repro.engine.step import EagerStep, GraphStep, StepResult, build_step
@@ -24,8 +24,9 @@ from repro.evaluation.counts import Counts
 from repro.evaluation.single_crop import Evaluator, recompute_batch_norm
 from repro.models import build_model
 from repro.models.blocks import BlockNet
-from repro.results.read import read_record
+from repro.results.read import Record, read_record
 from repro.runtime import checkpoint, distributed
+from repro.runtime.log import send_to
 from tests.ranks import on_ranks
 from tests.runs import StopAfter, config
 
@@ -86,7 +87,7 @@ class Training:
         self.model.recompute = of.execution.checkpoint_activations
         self.model.to(memory_format=torch.channels_last)
         self.optimizer = build_optimizer(self.model, of.optim)
-        self.stream = TrainStream(dataset.train, of.data, batch_size, 0, device, distributed.rank(), distributed.size())
+        self.stream = MemoryFeed(dataset.train, of.data, batch_size, 0, device, distributed.rank(), distributed.size())
         more = (of.optim.precision, 20, of.execution.micro_batch)
         self.step = build_step(mode, self.model, self.optimizer, self.stream, *more)
         images, labels = to_device(dataset.eval, device)
@@ -348,7 +349,7 @@ def test_the_parts_of_the_ranks_are_the_batch_of_one(tmp_path: Path) -> None:
     assert isinstance(dataset.train, Split)
     cpu = torch.device("cpu")
     whole, *parts = (
-        TrainStream(dataset.train, one.data, 16, 0, cpu, rank, num_ranks)
+        MemoryFeed(dataset.train, one.data, 16, 0, cpu, rank, num_ranks)
         for rank, num_ranks in [(0, 1), (0, 4), (1, 4), (2, 4), (3, 4)]
     )
     for step in range(10):  # step 4 ends one epoch of 72 images and begins the next
@@ -391,24 +392,25 @@ def test_devices_are_not_science(tmp_path: Path) -> None:
     assert config(tmp_path, "execution=ddp").run_id == config(tmp_path).run_id
 
 
-def go(of: RunConfig, times: int | None, said: list[str]) -> dict[str, Any] | None:
+def go(of: RunConfig, times: int | None) -> Record | None:
     """One run; the last rank alone is asked to stop."""
     dataset = load(of.data, of.paths.data, may_fetch=False)
     stopper = StopAfter(times if distributed.rank() == distributed.size() - 1 else None)
-    return run(of, dataset, "repro run …", stopper, said.append)
+    return run(of, dataset, stopper)
 
 
 def whole_runs(folder: Path) -> dict[str, Any]:
     words = ["execution=ddp", "execution.devices=2"]
     whole, broken, bad = (config(folder / name, *words) for name in ("whole", "broken", "bad"))
     said: list[str] = []
-    found: dict[str, Any] = {"record": go(whole, None, []), "pieces": 0}
-    while go(broken, 0, said) is None:
+    send_to(said.append)
+    found: dict[str, Any] = {"record": go(whole, None), "pieces": 0}
+    while go(broken, 0) is None:
         found["pieces"] += 1
-    go(bad, 0, [])
+    go(bad, 0)
     distributed.on_first(lambda: spoil(bad))
     with pytest.raises(RunError) as error:
-        go(bad, None, [])
+        go(bad, None)
     return found | {"said": said, "error": str(error.value)}
 
 
@@ -428,7 +430,7 @@ def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict
 def test_a_run_on_two_ranks_leaves_what_one_rank_leaves(tmp_path: Path, two_ranks: tuple[Path, Any]) -> None:
     folder, found = two_ranks
     one = config(tmp_path)
-    assert go(one, None, []) is not None
+    assert go(one, None) is not None
     expected = read_record(one.work_dir / "record.json").result
     work = folder / "whole" / "work" / one.run_id
     result = read_record(work / "record.json").result
@@ -436,7 +438,7 @@ def test_a_run_on_two_ranks_leaves_what_one_rank_leaves(tmp_path: Path, two_rank
     assert result.final.loss == pytest.approx(expected.final.loss, rel=1e-3)
     assert result.train is not None and expected.train is not None
     assert result.train.images == expected.train.images
-    assert found[0]["record"]["execution"] | {"world_size": 2, "devices": 2} == found[0]["record"]["execution"]
+    assert found[0]["record"].execution.items() >= {"world_size": 2, "devices": 2}.items()
     assert {p.name.split(".")[0] for p in work.iterdir()} == {p.name.split(".")[0] for p in one.work_dir.iterdir()}
     events = EventAccumulator(str(work)).Reload()
     assert [e.step for e in events.Scalars("error/test")] == [4, 8], "the first rank alone writes"
@@ -453,7 +455,7 @@ def test_a_stop_on_one_rank_stops_all_and_the_run_ends_with_the_same_bits(two_ra
     curves = [(folder / name / "work" / run_id / "curve.csv").read_text() for name in ("whole", "broken")]
     assert curves[0] == curves[1]
     assert [row["step"] for row in csv.DictReader(curves[0].splitlines())] == ["4", "8"]
-    assert any("goes on at step" in line for line in found[0]["said"])
+    assert any("resumes at step" in line for line in found[0]["said"])
     assert found[1]["said"] == []
 
 
@@ -463,19 +465,20 @@ def test_a_loss_that_is_not_finite_ends_all_ranks_with_the_same_sentence(two_ran
     assert first.startswith("the loss is nan at step")
 
 
-def test_going_on_with_another_number_of_ranks_says_that_bits_differ(two_ranks: tuple[Path, Any]) -> None:
+def test_going_on_with_another_number_of_ranks_says_that_bits_differ(
+    two_ranks: tuple[Path, Any], told: list[str]
+) -> None:
     folder, _ = two_ranks
     one = config(folder / "broken")
     (one.work_dir / "record.json").unlink()
-    said: list[str] = []
-    go(one, None, said)
-    assert "ranks 2 → 1" in said[-1]
-    assert "not to the last bit" in said[-1]
+    go(one, None)
+    assert "ranks 2 → 1" in told[-1]
+    assert "not to the last bit" in told[-1]
 
 
 def test_one_process_does_not_pass_for_several(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="a run of 2 processes"):
-        go(config(tmp_path, "execution=ddp"), None, [])
+        go(config(tmp_path, "execution=ddp"), None)
 
 
 def agreements() -> dict[str, Any]:

@@ -13,6 +13,7 @@ import pandas
 import pytest
 
 from repro.errors import InputError
+from repro.report.render import filled, read_evidence
 from repro.results.export import curve_columns, curves, run_columns, runs, to_csv, write
 from repro.results.read import read_records
 from repro.runtime.provenance import CURVE_COLUMNS
@@ -20,10 +21,21 @@ from tests.planted import DEMO, edit, plant
 from tests.runs import full_disk
 
 PAGE = (Path(__file__).resolve().parent.parent / "docs" / "export.md").read_text(encoding="utf-8")
+COLUMNS = (Path(__file__).resolve().parent / "export_columns.txt").read_text(encoding="utf-8").split()
+"""Published: programs read them by name and place."""
 
 
 def back(frame):
     return pandas.read_csv(io.StringIO(to_csv(frame)))
+
+
+def test_the_columns_and_their_order_stay():
+    assert run_columns() == COLUMNS
+
+
+def test_the_page_is_what_the_dataclasses_say():
+    made = filled(read_evidence(Path("nowhere")), PAGE)
+    assert made == PAGE, "`repro render` makes docs/export.md anew"
 
 
 @pytest.mark.parametrize("columns", [run_columns, curve_columns])
@@ -31,6 +43,7 @@ def test_the_page_explains_every_column_and_no_other(columns):
     rows, curve = PAGE.split("## One row a run and evaluation")
     part = curve if columns is curve_columns else rows.split("## One row a run")[1]
     cells = [line.split("|")[1] for line in part.splitlines() if line.startswith("| `")]
+    cells += [line for line in part.splitlines() if line.startswith("The first columns are")]
     named = [name for cell in cells for name in re.findall(r"`([^`]+)`", cell)]
     assert sorted(named) == sorted(columns())
 

@@ -13,11 +13,22 @@ import numpy as np
 import pytest
 
 from repro.errors import InputError
-from repro.report.figures import COLOURS, describe, draw, figure, names, plotted, svg
+from repro.papers import figure_names
+from repro.report import figures
+from repro.report.figures import csv_text, description, inline_svg, picture, plot
+from repro.report.figures.style import COLOURS
 from repro.results.read import Reading, read_curve, read_records
 from tests.planted import DEMO, plant, scale_science
 from tests.planted_figures import plant_constructed, plant_flow, plant_imagenet, plant_responses, with_values
 from tests.runs import full_disk
+
+
+def figure(name, reading, scale="paper"):
+    return picture(plot(name, reading, scale))
+
+
+def draw(name, folder, reading, scale="paper"):
+    return figures.draw(plot(name, reading, scale), folder)
 
 
 def drawn_lines(ax):
@@ -30,7 +41,7 @@ def legend(ax):
 
 
 def rows(name, reading, scale="paper"):
-    return list(csv.DictReader(plotted(name, reading, scale).splitlines()))
+    return list(csv.DictReader(csv_text(plot(name, reading, scale)).splitlines()))
 
 
 def texts(picture):
@@ -168,7 +179,7 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
 def test_drawing_needs_neither_torch_nor_pyplot():
     code = (
         "import sys; from repro.results.read import Reading; import repro.report.figures as f\n"
-        "lazy = 'matplotlib' in sys.modules or 'pandas' in sys.modules; f.figure(1, Reading())\n"
+        "lazy = 'matplotlib' in sys.modules or 'pandas' in sys.modules; f.picture(f.plot(1, Reading()))\n"
         "print(lazy, sorted({'torch', 'matplotlib.pyplot'} & set(sys.modules)))"
     )
     assert (
@@ -293,6 +304,17 @@ def test_warm_up_is_told_apart_and_shown_from_its_first_steps(tmp_path):
     assert {line.get_ydata()[-1] for line in drawn_lines(whole) if not line.is_dashed()} == {6.4, 6.6}
 
 
+def test_a_plot_keeps_the_records_of_each_line(tmp_path):
+    """One that was chosen and cannot be drawn is not among them."""
+    for seed in range(2):
+        plant(tmp_path, 20, "none", seed=seed)
+    without = plant(tmp_path, 56, "none")
+    (without / "curve.csv").unlink()
+    shown = plot(1, read_records([tmp_path]))
+    assert [[r.seed for r in series.records] for series in shown.series] == [[0, 1], [0, 1]]
+    assert shown.run_ids == tuple(record.run_id for record in shown.series[0].records)
+
+
 def test_the_plotted_numbers_are_those_of_the_lines(tmp_path):
     for seed in range(2):
         plant(tmp_path, 20, "none", seed=seed, scale="demo", science=DEMO, error=60.0 + seed)
@@ -307,20 +329,26 @@ def test_the_plotted_numbers_are_those_of_the_lines(tmp_path):
 
 
 def test_every_figure_is_there_in_every_form_without_a_run(tmp_path):
-    assert [name for name in names() if name.isdigit()] == ["1", "4", "6", "7"]
-    assert {"constructed_solution", "gradient_flow", "warmup"} <= set(names())
-    for name in names():
-        assert plotted(name, Reading()) == "figure,panel,curve,line,x,mean,low,high,n\n"
-        assert "not run yet" in describe(name, Reading())
-        assert "not run yet" in texts(figure(name, Reading()))
+    assert [name for name in figure_names() if name.isdigit()] == ["1", "4", "6", "7"]
+    assert {"constructed_solution", "gradient_flow", "warmup"} <= set(figure_names())
+    for name in figure_names():
+        shown = plot(name, Reading())
+        assert csv_text(shown) == "figure,panel,curve,line,x,mean,low,high,n\n"
+        assert "not run yet" in description(shown)
+        assert "not run yet" in texts(picture(shown))
 
 
 def test_svg_of_several_figures_stand_in_one_page(tmp_path):
     plant_responses(tmp_path, 20, "none")
     plant(tmp_path, 20, "none", scale="demo", science=DEMO)
     reading = read_records([tmp_path])
-    pieces = [svg(1, reading), svg(1, reading, "demo"), svg(7, reading), svg(7, reading, columns=2)]
-    assert pieces[0] == svg(1, reading)
+    one, seven = plot(1, reading), plot(7, reading)
+
+    def svg(shown, name, columns=None):
+        return inline_svg(picture(shown, columns), name, description(shown))
+
+    pieces = [svg(one, "a"), svg(plot(1, reading, "demo"), "b"), svg(seven, "c"), svg(seven, "d", 2)]
+    assert pieces[0] == svg(one, "a")
     page = ElementTree.fromstring(f"<div>{''.join(pieces)}</div>")
     ids = [element.get("id") for element in page.iter() if element.get("id")]
     assert len(ids) == len(set(ids))
@@ -329,7 +357,7 @@ def test_svg_of_several_figures_stand_in_one_page(tmp_path):
     assert used <= set(ids)
     first = page[0]
     assert first.get("role") == "img"
-    assert first.get("aria-label") == describe(1, reading)
+    assert first.get("aria-label") == description(one)
     assert first.get("width") is None
     written = [element.text for element in first.iter("{http://www.w3.org/2000/svg}text")]
     assert "training error (%)" in written, "text is text, not outlines"
@@ -338,7 +366,7 @@ def test_svg_of_several_figures_stand_in_one_page(tmp_path):
 def test_the_description_says_where_lines_end(tmp_path):
     for seed in range(2):
         plant(tmp_path, 20, "none", seed=seed, error=9.0 + seed)
-    found = describe(1, read_records([tmp_path]))
+    found = description(plot(1, read_records([tmp_path])))
     assert "20-layer, test error (mean of 2 seeds): from" in found
     assert "to 9.5 at 6.4" in found
     assert "56-layer: not run" in found

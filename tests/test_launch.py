@@ -15,36 +15,39 @@ from torch.utils.tensorboard import SummaryWriter
 from repro.cli.status import statuses
 from repro.config.run import RunConfig
 from repro.errors import InputError
-from repro.launch.attempts import Outcome, attempt
+from repro.launch.attempts import attempt
+from repro.launch.outcome import Outcome
 from repro.launch.plan import Result, launch
 from repro.results.publish import plan_publication, publish
 from repro.results.read import read_records
 from repro.runtime.provenance import environment, uncounted
 from tests.runs import configs
 
+SMALL = ("model.depth=8", "data.image_size=8")
 
-def go(runs: list[RunConfig]) -> tuple[Result, list[str], list[RunConfig]]:
-    said: list[str] = []
+
+def go(runs: list[RunConfig]) -> tuple[Result, list[RunConfig]]:
     finished: list[RunConfig] = []
-    return launch(runs, "repro run …", said.append, finished.append), said, finished
+    return launch(runs, finished.append), finished
 
 
-def test_what_is_done_is_skipped_and_published_records_do_not_count(tmp_path: Path) -> None:
-    runs = configs(tmp_path, "seed=0,1")
-    result, said, finished = go(runs)
+def test_what_is_done_is_skipped_and_published_records_do_not_count(tmp_path: Path, told: list[str]) -> None:
+    runs = configs(tmp_path, "seed=0,1", *SMALL)
+    result, finished = go(runs)
     assert finished == runs == result.finished
-    assert said[0] == "2 runs, 2 to start"
-    assert "of training on" in said[1], "how long, on what"
+    assert told[0] == "2 runs, 2 to start"
+    assert "of training on" in told[1], "how long, on what"
     publish(plan_publication([], runs[0].paths.work, runs[0].paths.results), runs[0].paths.results)
-    result, said, finished = go(runs)
+    told.clear()
+    result, finished = go(runs)
     assert (finished, result.exit_code) == ([], 0)
-    assert said == [f"nothing is left to do: all 2 runs have a record in {runs[0].paths.work}"]
+    assert told == [f"nothing is left to do: all 2 runs have a record in {runs[0].paths.work}"]
     shutil.rmtree(runs[0].work_dir)
-    assert go(runs)[2] == [runs[0]], "its published record does not stand in"
+    assert go(runs)[1] == [runs[0]], "its published record does not stand in"
 
 
 def test_published_records_are_read_like_the_others(tmp_path: Path) -> None:
-    (run,) = configs(tmp_path)
+    (run,) = configs(tmp_path, *SMALL)
     go([run])
     planned = plan_publication([run.run_id], run.paths.work, run.paths.results)
     (folder,) = publish(planned, run.paths.results)
@@ -57,10 +60,10 @@ def test_published_records_are_read_like_the_others(tmp_path: Path) -> None:
 
 
 def test_after_a_fault_of_the_process_the_rest_goes_on_in_another(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: list[str]
 ) -> None:
     """A device's error spoils all that follows in its process: what this one trains would fail like the first."""
-    runs = configs(tmp_path, "seed=0,1,2", "data.image_size=8", "optim.steps=2", "optim.milestones=[]")
+    runs = configs(tmp_path, "seed=0,1,2", *SMALL, "optim.steps=2", "optim.milestones=[]")
     real = attempt
 
     def spoiled(config: RunConfig, *rest: Any) -> Outcome:
@@ -68,10 +71,10 @@ def test_after_a_fault_of_the_process_the_rest_goes_on_in_another(
         return real(config, *rest) if config.seed == 0 else Outcome("failed", "an illegal access", sound=False)
 
     monkeypatch.setattr("repro.launch.plan.attempt", spoiled)
-    result, said, finished = go(runs)
+    result, finished = go(runs)
     assert result.failed == {runs[1].run_id: "an illegal access"}
     assert [c.seed for c in finished] == [0, 2]
-    assert "this process had a fault: the other runs go on in another one" in said
+    assert "this process had a fault: the other runs continue in another one" in told
 
 
 def test_charts_that_cannot_be_written_are_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,8 +83,8 @@ def test_charts_that_cannot_be_written_are_one_sentence(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(SummaryWriter, "add_scalar", full)
     monkeypatch.setattr(SummaryWriter, "close", full)
-    runs = configs(tmp_path, "data.image_size=8")
-    result, _, _ = go(runs)
+    runs = configs(tmp_path, *SMALL)
+    result, _ = go(runs)
     assert result.failed == {
         runs[0].run_id: f"the charts in {runs[0].work_dir} cannot be written (No space left on device)"
     }
@@ -104,8 +107,8 @@ def test_who_trains_at_the_papers_budget_hears_before_that_it_will_not_count(
 
 
 def test_a_failing_run_is_listed_and_does_not_spread(tmp_path: Path) -> None:
-    runs = configs(tmp_path, "optim.lr=1e30,0.02")
-    result, _, finished = go(runs)
+    runs = configs(tmp_path, "optim.lr=1e30,0.02", *SMALL)
+    result, finished = go(runs)
     assert result.exit_code == 1
     assert finished == runs[1:]
     (reason,) = result.failed.values()
@@ -117,26 +120,26 @@ def test_a_failing_run_is_listed_and_does_not_spread(tmp_path: Path) -> None:
 
 
 def test_a_run_that_another_process_trains_is_left_to_it(tmp_path: Path) -> None:
-    runs = configs(tmp_path, "seed=0,1")
+    runs = configs(tmp_path, "seed=0,1", *SMALL)
     runs[0].work_dir.mkdir(parents=True)
     with FileLock(runs[0].work_dir / "lock"):
-        result, _, finished = go(runs)
-        (runs[0].work_dir / "config.json").write_text(json.dumps({"science": runs[0].science()}))
+        result, finished = go(runs)
+        (runs[0].work_dir / "config.json").write_text(json.dumps({"science": runs[0].science.to_dict()}))
         assert statuses(runs[0].paths.work)[0].state == "running"
     assert finished == runs[1:]
     assert result.elsewhere == [runs[0].run_id]
     assert not (runs[0].work_dir / "record.json").exists()
 
 
-def test_time_that_is_up_saves_and_says_75(tmp_path: Path) -> None:
-    runs = configs(tmp_path, "seed=0,1", "execution.max_minutes=1e-9")
-    result, said, finished = go(runs)
+def test_time_that_is_up_saves_and_says_75(tmp_path: Path, told: list[str]) -> None:
+    runs = configs(tmp_path, "seed=0,1", *SMALL, "execution.max_minutes=1e-9")
+    result, finished = go(runs)
     assert result.exit_code == 75
     assert finished == []
-    assert "the same command goes on" in said[-1]
+    assert "the same command resumes" in told[-1]
     assert statuses(runs[0].paths.work)[0].state == "interrupted"
-    again = configs(tmp_path, "seed=0,1")
-    assert go(again)[2] == again
+    again = configs(tmp_path, "seed=0,1", *SMALL)
+    assert go(again)[1] == again
 
 
 @pytest.mark.parametrize("name", ["work", "results"])
@@ -149,7 +152,7 @@ def test_a_file_where_a_folder_should_be(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["config.json", "record.json"])
 def test_a_folder_of_another_run_is_refused_before_anything_starts(tmp_path: Path, name: str) -> None:
-    runs = configs(tmp_path, "seed=0,1")
+    runs = configs(tmp_path, "seed=0,1", *SMALL)
     runs[1].work_dir.mkdir(parents=True)
     (runs[1].work_dir / name).write_text('{"fingerprint": "0123456789abcdef"}')
     with pytest.raises(InputError, match="holds another run"):
@@ -173,7 +176,7 @@ def test_data_that_is_missing_is_refused_before_anything_starts(tmp_path: Path) 
 
 
 def test_a_damaged_record_is_broken_and_not_done_in_status(tmp_path: Path) -> None:
-    (run,) = configs(tmp_path)
+    (run,) = configs(tmp_path, *SMALL)
     go([run])
     (run.work_dir / "record.json").write_text("{")
     assert statuses(run.paths.work)[0].state == "broken"

@@ -10,7 +10,8 @@ import torch
 
 from repro.config.run import RunConfig
 from repro.errors import InputError, RunError
-from repro.launch.attempts import Outcome, attempt
+from repro.launch.attempts import attempt
+from repro.launch.outcome import Outcome
 from repro.runtime.lock import hold
 from repro.runtime.stop import Stopper
 from tests.runs import config
@@ -22,7 +23,7 @@ def go(run: RunConfig, error: BaseException, monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr("repro.launch.attempts.run", fail)
     monkeypatch.setattr("repro.launch.attempts.torchrun.train", fail)
-    return attempt(run, lambda _: None, "repro run …", Stopper(None), print)  # type: ignore[arg-type, return-value]
+    return attempt(run, lambda _: None, Stopper(None))  # type: ignore[arg-type, return-value]
 
 
 @pytest.mark.parametrize(
@@ -48,10 +49,10 @@ def test_a_run_on_several_devices_takes_its_own_lock(tmp_path: Path, monkeypatch
     """The first rank does: the launcher must leave it free."""
     run = config(tmp_path, "execution=ddp", "model.bn_group_size=8")
 
-    def train(*_: object) -> bool:
+    def train(*_: object) -> Outcome:
         with hold(run.work_dir):
-            return True
+            return Outcome("done")
 
     monkeypatch.setattr("repro.launch.attempts.torchrun.train", train)
-    assert attempt(run, lambda _: None, "", Stopper(None), print) == Outcome("finished")  # type: ignore[arg-type, return-value]
+    assert attempt(run, lambda _: None, Stopper(None)) == Outcome("done")  # type: ignore[arg-type, return-value]
     assert go(run, RunError("rank 1 was killed"), monkeypatch).reason == "rank 1 was killed"

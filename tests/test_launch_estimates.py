@@ -11,15 +11,15 @@ from repro.cli.main import main
 from repro.config.run import RunConfig
 from repro.launch.estimates import PlanProgress, forecast, longest_first
 from repro.launch.pool import Pool
-from repro.launch.slots import Place
+from repro.launch.slots import Slot
 from repro.runtime.provenance import write_json
 from tests.runs import configs
 
 
 @pytest.fixture(autouse=True)
 def at_every_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("repro.launch.estimates.LINE_SECONDS", 0.0)
-    monkeypatch.setattr("repro.launch.estimates.BAR_SECONDS", 0.0)
+    monkeypatch.setattr("repro.runtime.progress.LINE_SECONDS", 0.0)
+    monkeypatch.setattr("repro.runtime.progress.BAR_SECONDS", 0.0)
 
 
 def tell(run: RunConfig, step: int, seconds_left: float) -> None:
@@ -65,39 +65,37 @@ def test_the_time_of_a_plan_is_shared_but_not_below_its_longest_run(tmp_path: Pa
     runs = configs(tmp_path, "seed=0,1,2")
     seconds = dict.fromkeys([run.run_id for run in runs], 100.0)
     assert forecast(runs, [], seconds).startswith("about 5 min 00 s of training on ")
-    assert forecast(runs, [Place(), Place()], seconds).startswith("about 2 min 30 s of training, 2 runs at once on ")
+    assert forecast(runs, [Slot(), Slot()], seconds).startswith("about 2 min 30 s of training, 2 runs at once on ")
     seconds[runs[0].run_id] = 1000.0
-    assert forecast(runs, [Place(), Place()], seconds).startswith("about 16 min 40 s of training")
+    assert forecast(runs, [Slot(), Slot()], seconds).startswith("about 16 min 40 s of training")
 
 
-def test_each_run_and_the_whole_plan_have_a_line(tmp_path: Path) -> None:
+def test_each_run_and_the_whole_plan_have_a_line(tmp_path: Path, told: list[str]) -> None:
     runs = configs(tmp_path, "seed=0,1,2,3")
-    said: list[str] = []
-    progress = PlanProgress("lines", dict.fromkeys([run.run_id for run in runs], 10.0), 2, said.append)
+    progress = PlanProgress("lines", dict.fromkeys([run.run_id for run in runs], 10.0), 2)
     tell(runs[1], step=2, seconds_left=60.0)
     progress.look(runs[1:3], runs[3:])
     # Run 1 takes eight times its estimate: so will the others. Half of 60 + 80 + 80 s is less than 2 after another.
-    assert said == [
+    assert told == [
         "  ResNet-20 s1: step 2 of 8, 1,234 images/s, train error 80.00 %, 1 min 00 s left",
         "  ResNet-20 s2: starting",
         "  1 of 4 runs ended, about 1 min 50 s left for all",
     ]
 
 
-def test_a_bar_on_a_terminal_stands_below_what_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bar_on_a_terminal_shows_every_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], told: list[str]
+) -> None:
     runs = configs(tmp_path, "seed=0,1")
-    said: list[str] = []
-    progress = PlanProgress("bar", dict.fromkeys([run.run_id for run in runs], 10.0), 2, said.append)
+    progress = PlanProgress("bar", dict.fromkeys([run.run_id for run in runs], 10.0), 2)
     tell(runs[0], step=4, seconds_left=5.0)
     progress.look(runs, [])
-    progress.say("a line")
     progress.close()
-    assert said == ["a line"]
+    assert told == []
     assert "ResNet-20 s0 50 %, ResNet-20 s1 0 %:  25%" in capsys.readouterr().err
 
 
-def test_none_is_silence(tmp_path: Path) -> None:
-    said: list[str] = []
+def test_none_is_silence(tmp_path: Path, told: list[str]) -> None:
     runs = configs(tmp_path)
-    PlanProgress("none", {runs[0].run_id: 1.0}, 2, said.append).look(runs, [])
-    assert said == []
+    PlanProgress("none", {runs[0].run_id: 1.0}, 2).look(runs, [])
+    assert told == []

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import pickle
 import queue
 import signal
 import subprocess
@@ -23,17 +24,20 @@ import torch
 from repro.cli.status import statuses
 from repro.config.run import RunConfig
 from repro.launch import worker
-from repro.launch.attempts import Outcome
+from repro.launch.outcome import Outcome
 from repro.launch.plan import Result, launch
 from repro.launch.pool import Worker
-from repro.launch.slots import Place
+from repro.launch.process import listen
+from repro.launch.slots import Slot
 from repro.report.tensorboard import SUFFIX
 from repro.runtime import checkpoint
+from repro.runtime.provenance import COMMAND, read_json
 from repro.runtime.stop import LATER
 from tests.runs import configs
 
 TRAINING = {
     "model.depth": "8",
+    "data.image_size": "8",
     "optim.steps": "40",
     "optim.milestones": "[]",
     "eval.every_steps": "20",
@@ -55,9 +59,8 @@ def plan(folder: Path, *words: str) -> list[RunConfig]:
     return configs(folder, *training(*words))
 
 
-def go(runs: list[RunConfig]) -> tuple[Result, list[str]]:
-    said: list[str] = []
-    return launch(runs, "repro run …", said.append, lambda _: None), said
+def go(runs: list[RunConfig]) -> Result:
+    return launch(runs, lambda _: None)
 
 
 def start(folder: Path, *words: str) -> subprocess.Popen[str]:
@@ -83,7 +86,7 @@ def owner_pid(run: RunConfig) -> int | None:
     return None
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
@@ -121,77 +124,80 @@ def workers(folder: Path) -> set[int]:
     return found
 
 
-def fake_places(monkeypatch: pytest.MonkeyPatch, *places: Place) -> None:
-    monkeypatch.setattr("repro.launch.plan.places_for", lambda _: list(places))
+def fake_slots(monkeypatch: pytest.MonkeyPatch, *slots: Slot) -> None:
+    monkeypatch.setattr("repro.launch.plan.slots_for", lambda _: list(slots))
 
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> list[RunConfig]:
     """The runs, trained one after the other in this process."""
     runs = plan(tmp_path_factory.mktemp("alone"), SEEDS)
-    assert go(runs)[0].exit_code == 0
+    assert go(runs).exit_code == 0
     return runs
 
 
 @pytest.mark.parametrize("width", [1, 2])
 def test_at_once_gives_the_bits_of_one_after_the_other(
-    alone: list[RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int
+    alone: list[RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int, told: list[str]
 ) -> None:
     """In two processes, and in two threads of one."""
+    monkeypatch.setenv(COMMAND, "repro run seed=0,1,2,3")
     if width == 2:
-        fake_places(monkeypatch, Place(width=2))
+        fake_slots(monkeypatch, Slot(width=2))
     runs = plan(tmp_path, SEEDS, AT_ONCE)
-    result, said = go(runs)
+    result = go(runs)
     assert (result.exit_code, result.finished) == (0, runs)
-    assert "2 runs at once" in said[1] and "1 thread each" in said[1]
+    assert "2 runs at once" in told[1] and "1 thread each" in told[1]
     assert_same(runs, alone)
+    commands = {read_json(run.work_dir / "record.json")["provenance"]["command"] for run in runs}
+    assert commands == {"repro run seed=0,1,2,3"}, "workers inherit it"
 
 
 def test_a_failing_run_and_a_killed_worker_hurt_nobody_else(
-    alone: list[RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    alone: list[RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: list[str]
 ) -> None:
     """Not even those that share their process."""
-    fake_places(monkeypatch, Place(width=2))
+    fake_slots(monkeypatch, Slot(width=2))
     runs = plan(tmp_path, "seed=0,1", AT_ONCE)
     (bad,) = plan(tmp_path, "optim.lr=1e30", AT_ONCE)
     with killer(runs[0], times=1):
-        result, said = go([runs[0], bad, runs[1]])
+        result = go([runs[0], bad, runs[1]])
     assert result.exit_code == 1
     assert list(result.failed) == [bad.run_id]
     assert "the loss is" in (bad.work_dir / "failure.txt").read_text()
-    assert any("was killed (SIGKILL); out of memory?; the run goes on" in line for line in said)
+    assert any("was killed (SIGKILL); out of memory?; the run resumes" in line for line in told)
     assert result.finished == runs
     assert_same(runs, alone[:2])
 
 
 def test_a_process_that_had_a_fault_is_left_by_all(
-    alone: list[RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    alone: list[RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: list[str]
 ) -> None:
-    fake_places(monkeypatch, Place(width=2))
+    fake_slots(monkeypatch, Slot(width=2))
     runs = plan(tmp_path, "seed=0,1", AT_ONCE)
     (odd,) = plan(tmp_path, "seed=9", AT_ONCE)
     odd.work_dir.mkdir(parents=True)
     checkpoint.save(checkpoint.step_path(odd.work_dir, 1), {"model": {}})
-    result, said = go([runs[0], odd, runs[1]])
+    result = go([runs[0], odd, runs[1]])
     assert list(result.failed) == [odd.run_id]
-    assert "Traceback" in (odd.work_dir / "failure.txt").read_text() and "Traceback" not in "".join(said)
+    assert "Traceback" in (odd.work_dir / "failure.txt").read_text() and "Traceback" not in "".join(told)
     assert result.finished == runs
-    assert f"{runs[0].run_id}: its process had a fault; the run goes on from what it saved" in said
+    assert f"{runs[0].run_id}: its process had a fault; the run resumes from what it saved" in told
     assert_same(runs, alone[:2])
 
 
-def test_a_worker_sees_the_gpu_of_its_place_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_sees_the_gpu_of_its_slot_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[dict[str, str]] = []
 
     def popen(words: list[str], **options: Any) -> Any:
         started.append(options["env"])
-        return SimpleNamespace(stdin=io.StringIO(), stdout=io.StringIO())
+        return SimpleNamespace(stdin=io.BytesIO(), stdout=io.BytesIO())
 
-    monkeypatch.setattr("repro.launch.pool.subprocess.Popen", popen)
+    monkeypatch.setattr("repro.launch.process.subprocess.Popen", popen)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
     (run,) = plan(tmp_path, "seed=0")
-    for place in (Place(gpu="7"), Place()):
-        Worker(place, {"REPRO_MPS": "1"}, queue.SimpleQueue()).give(run, "repro run", alone=False)
+    for slot in (Slot(gpu="7"), Slot()):
+        Worker(slot, {"REPRO_MPS": "1"}, queue.SimpleQueue()).give(run, alone=False)
     assert [env["CUDA_VISIBLE_DEVICES"] for env in started] == ["7", "5,7"]
     assert [env["REPRO_MPS"] for env in started] == ["1", "1"]
 
@@ -203,10 +209,29 @@ def test_a_worker_sees_to_its_signals_and_its_output_before_it_imports_torch() -
 
 
 def test_half_a_message_of_a_killed_worker_does_not_hide_its_end() -> None:
-    events: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    worker = Worker(Place(), {}, events)
-    worker._listen(io.StringIO('{"state": "says"}\n{"state": "sa'))
-    assert [events.get_nowait()[1] for _ in range(2)] == [{"state": "says"}, None]
+    found: list[Any] = []
+    whole = pickle.dumps(("a run", Outcome("done")))
+    listen(io.BytesIO(whole + whole[:-9]), found.append)
+    assert found == [("a run", Outcome("done")), None]
+
+
+def test_a_line_is_told_with_the_run_of_its_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    messages: list[tuple[str, str | Outcome]] = []
+    trainer = worker.Trainer(2, messages.append)
+
+    def attempt(config: RunConfig, *_: object) -> Outcome:
+        trainer.say(f"seed {config.seed}")
+        return Outcome("done")
+
+    monkeypatch.setattr("repro.launch.attempts.attempt", attempt)
+    runs = plan(tmp_path, "seed=0,1")
+    for run in runs:
+        thread = threading.Thread(target=trainer.train, args=(run,))
+        thread.start()
+        thread.join()
+    trainer.say("of no run")
+    lines = [(run.run_id, line) for run in runs for line in (f"seed {run.seed}", Outcome("done"))]
+    assert messages == [*lines, ("", "of no run")]
 
 
 def test_a_thread_keeps_its_stream_for_all_its_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,13 +251,12 @@ def test_a_thread_keeps_its_stream_for_all_its_runs(tmp_path: Path, monkeypatch:
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.Stream", stream)
     monkeypatch.setattr("torch.cuda.stream", on)
-    desk = worker.Desk(2, lambda message: None)
-    monkeypatch.setattr("repro.launch.attempts.attempt", lambda *_: Outcome("finished"))
+    trainer = worker.Trainer(2, lambda message: None)
+    monkeypatch.setattr("repro.launch.attempts.attempt", lambda *_: Outcome("done"))
     (one,) = plan(tmp_path, "seed=0")
-    job = {"run_id": one.run_id, "config": one.to_dict(), "command": "repro run"}
     for _ in range(2):
-        desk.train(job)
-    beside = threading.Thread(target=desk.train, args=(job,))
+        trainer.train(one)
+    beside = threading.Thread(target=trainer.train, args=(one,))
     beside.start()
     beside.join()
     assert used == [made[0], made[0], made[1]] and len(made) == 2
@@ -243,7 +267,7 @@ def test_who_shares_a_process(tmp_path: Path) -> None:
     words = ["seed=0", "model.depth=14", "optim.precision=bf16", "execution.threads=2", "execution.step=compile"]
     words.append("execution.deterministic=false")
     one, like, *others = (plan(tmp_path, word)[0] for word in words)
-    there = Worker(Place(width=2), {}, queue.SimpleQueue())
+    there = Worker(Slot(width=2), {}, queue.SimpleQueue())
     assert there.takes(one, alone=True)
     there.runs["one"] = one
     assert there.takes(like, alone=False)
@@ -256,16 +280,16 @@ def test_who_shares_a_process(tmp_path: Path) -> None:
 def test_a_run_whose_process_is_killed_twice_is_given_up_and_tried_by_the_next_command(
     alone: list[RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fake_places(monkeypatch, Place())
+    fake_slots(monkeypatch, Slot())
     runs = plan(tmp_path)
     with killer(runs[0], times=2):
-        result, _ = go(runs)
+        result = go(runs)
     assert result.exit_code == 1
     assert result.failed[runs[0].run_id] == "its process was killed (SIGKILL) twice; out of memory?"
     (status,) = statuses(runs[0].paths.work)
     assert (status.state, status.note) == ("failed", result.failed[runs[0].run_id])
     monkeypatch.undo()
-    assert go(runs)[0].exit_code == 0
+    assert go(runs).exit_code == 0
     assert_same(runs, alone[:1])
 
 
@@ -279,15 +303,17 @@ def test_a_launcher_that_is_killed_leaves_no_child_and_moves_no_bit(alone: list[
     wait_for(lambda: saved(runs))
     assert len(workers(tmp_path)) >= 2
     process.kill()
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     wait_for(lambda: not workers(tmp_path))
     left = {s.state for s in statuses(runs[0].paths.work)}
     assert "interrupted" in left and left <= {"interrupted", "done"}
-    assert go(runs)[0].exit_code == 0
+    assert go(runs).exit_code == 0
     assert_same(runs, alone)
 
 
-def test_sigterm_saves_all_and_the_same_command_goes_on(alone: list[RunConfig], tmp_path: Path) -> None:
+def test_sigterm_saves_all_and_the_same_command_goes_on(
+    alone: list[RunConfig], tmp_path: Path, told: list[str]
+) -> None:
     runs = plan(tmp_path, SEEDS, AT_ONCE)
 
     def ask() -> None:
@@ -296,15 +322,15 @@ def test_sigterm_saves_all_and_the_same_command_goes_on(alone: list[RunConfig], 
 
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
-    result, said = go(runs)
+    result = go(runs)
     thread.join(1)
     assert result.exit_code == 128 + signal.SIGTERM
-    assert said[-1] == "stopped (SIGTERM): everything is saved; the same command goes on"
+    assert told[-1] == "stopped (SIGTERM): everything is saved; the same command resumes"
     assert not workers(tmp_path), "the launcher waits for them"
     left = {s.state for s in statuses(runs[0].paths.work)}
     assert "interrupted" in left and left <= {"interrupted", "done"}
     again = plan(tmp_path, SEEDS)
-    assert go(again)[0].exit_code == 0
+    assert go(again).exit_code == 0
     assert_same(again, alone)
 
 
@@ -341,7 +367,7 @@ def test_an_orphan_that_cannot_save_ends(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_two_launchers_at_once_train_each_run_once(alone: list[RunConfig], tmp_path: Path) -> None:
     runs = plan(tmp_path, SEEDS)
     processes = [start(tmp_path, SEEDS), start(tmp_path, SEEDS)]
-    said = [process.communicate(timeout=120)[0] for process in processes]
+    said = [process.communicate(timeout=300)[0] for process in processes]
     # Whoever has nothing left to start ends with LATER while the other still trains its last run.
     codes = [process.returncode for process in processes]
     assert 0 in codes and set(codes) <= {0, LATER}, said
@@ -351,12 +377,14 @@ def test_two_launchers_at_once_train_each_run_once(alone: list[RunConfig], tmp_p
         assert len(events) == 1, "each training writes one of its own"
 
 
-def test_time_that_is_up_saves_all_and_the_same_command_goes_on(alone: list[RunConfig], tmp_path: Path) -> None:
-    result, said = go(plan(tmp_path, SEEDS, AT_ONCE, "execution.max_minutes=1e-9"))
+def test_time_that_is_up_saves_all_and_the_same_command_goes_on(
+    alone: list[RunConfig], tmp_path: Path, told: list[str]
+) -> None:
+    result = go(plan(tmp_path, SEEDS, AT_ONCE, "execution.max_minutes=1e-9"))
     assert result.exit_code == 75
-    assert "the same command goes on" in said[-1]
+    assert "the same command resumes" in told[-1]
     runs = plan(tmp_path, SEEDS)
     assert [s.state for s in statuses(runs[0].paths.work)] == ["interrupted"] * 2
     assert all(checkpoint.checkpoints(c.work_dir) for c in runs if c.work_dir.exists()), "each came to save a step"
-    assert go(runs)[0].exit_code == 0
+    assert go(runs).exit_code == 0
     assert_same(runs, alone)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from repro.errors import InputError, RunError
+from repro.evaluation.counts import Counts
 from repro.evaluation.ensemble import mean_scores
 from repro.evaluation.predictions import Made, Predictions, count_errors, digest_of_images, path_of, read, write
 
@@ -47,16 +48,15 @@ def test_scores_come_back_as_they_were(tmp_path: Path) -> None:
 
 
 def test_errors_count_images_whose_label_is_not_among_the_best() -> None:
-    assert TWO.errors() == 1
-    assert TWO.errors(2) == 0
+    assert (TWO.counts.errors, TWO.counts.top5_errors) == (1, 0)
     ranked = np.tile(np.array([0.3, 0.25, 0.2, 0.1, 0.08, 0.07], np.float32), (6, 1))
-    assert [count_errors(ranked, np.arange(6), top) for top in (1, 5, 6)] == [5, 1, 0]
+    assert count_errors(ranked, np.arange(6)) == Counts(5, 6, top5_errors=1)
 
 
 def test_of_equal_scores_the_first_class_is_the_better_one() -> None:
-    equal = np.full((4, 4), 0.25, np.float32)
-    assert [count_errors(equal, np.arange(4), top) for top in (1, 2, 3, 4)] == [3, 2, 1, 0]
-    assert (equal.argmax(1) != np.arange(4)).sum() == 3
+    equal = np.full((8, 8), 0.125, np.float32)
+    assert count_errors(equal, np.arange(8)) == Counts(7, 8, top5_errors=3)
+    assert (equal.argmax(1) != np.arange(8)).sum() == 7
 
 
 def test_images_are_told_apart_by_name_label_and_order() -> None:
@@ -92,7 +92,7 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
         ({"labels": np.array([0.0, 1.0])}, "one int64 an image"),
         ({"made": {"schema": 2}}, "schema is not 1"),
         ({"made": {"weights": 3}}, "weights=3 must be a word"),
-        ({"made": {"settings": None}}, "settings of their view"),
+        ({"made": {"settings": None}}, "settings must be a group"),
         ({"made": {"view": None}}, "view"),
     ],
 )
@@ -124,7 +124,7 @@ def test_an_ensemble_is_the_mean_of_scores_by_hand() -> None:
     two = scores_of((0.7, 0.3), (0.2, 0.8), (0.4, 0.6), labels=(0, 1, 0), run_id="other-s0-0123abcd")
     found = mean_scores([one, two])
     np.testing.assert_allclose(found, [[0.65, 0.35], [0.55, 0.45], [0.475, 0.525]], rtol=1e-6)
-    assert (one.errors(), two.errors(), count_errors(found, one.labels, 1)) == (1, 1, 2)
+    assert [c.errors for c in (one.counts, two.counts, count_errors(found, one.labels))] == [1, 1, 2]
 
 
 @pytest.mark.parametrize(

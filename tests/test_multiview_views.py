@@ -18,14 +18,13 @@ from repro.data.augment import PixelStats, generator_for
 from repro.data.imagenet.decode import load_resized
 from repro.errors import RunError
 from repro.evaluation import multi_crop, predictions, scoring
-from repro.evaluation.crops import (
+from repro.evaluation.predict import (
     FullyConvolutional,
     centre_crop,
     crop_scores,
     dense_scores,
     ten_crops,
     training_map,
-    whole_scores,
 )
 from repro.models import build_model
 from repro.models.blocks import BlockNet
@@ -119,7 +118,7 @@ def test_dense_scores_are_the_mean_over_every_window(tmp_path: Path) -> None:
         # A map that is smaller than the window is the window.
         torch.testing.assert_close(dense_scores(FullyConvolutional(net, 9), image, "fp32"), net(image).softmax(1))
         mirrored = (dense_scores(dense, image, "fp32") + dense_scores(dense, image.flip(-1), "fp32")) / 2
-        torch.testing.assert_close(whole_scores(dense, image, "fp32", flip=True), mirrored)
+        torch.testing.assert_close(dense_scores(dense, image, "fp32", flip=True), mirrored)
 
 
 @pytest.fixture
@@ -215,7 +214,7 @@ def test_the_size_of_batches_changes_nothing_but_rounding(photos: tuple[RunConfi
     small = dataclasses.replace(of, execution=dataclasses.replace(of.execution, eval_batch_size=1))
     images = multi_crop.photographs(dataset, of, torch.device("cpu"))
     for view in multi_crop.VIEWS:
-        one, other = (multi_crop.MultiView(net, images, c, torch.device("cpu"))(view)[1] for c in (of, small))
+        one, other = (multi_crop.MultiView(net, images, c, torch.device("cpu"))(view) for c in (of, small))
         np.testing.assert_allclose(one.scores, other.scores, atol=1e-5)
 
 
@@ -253,15 +252,15 @@ def test_scores_that_are_not_finite_are_an_error(photos: tuple[RunConfig, Datase
 
 
 def test_an_image_that_was_left_out_is_an_error() -> None:
-    part = scoring.Part(np.arange(3), np.zeros(3, np.int64), np.ones((3, 2), np.float32))
+    part = scoring.Scored(np.arange(3), np.zeros(3, np.int64), np.full((3, 2), 0.5, np.float32))
     with pytest.raises(RunError, match="3 images were tested, but the split has 4"):
-        scoring.counted(part, 4)
+        scoring.gathered(part, 4)
 
 
 def test_an_image_that_came_twice_is_an_error() -> None:
-    part = scoring.Part(np.array([0, 1, 1]), np.zeros(3, np.int64), np.ones((3, 2), np.float32))
+    part = scoring.Scored(np.array([0, 1, 1]), np.zeros(3, np.int64), np.full((3, 2), 0.5, np.float32))
     with pytest.raises(RunError, match="twice"):
-        scoring.gathered(part)
+        scoring.gathered(part, 3)
 
 
 class SmallNet(BlockNet):
@@ -304,8 +303,8 @@ def test_two_ranks_count_1001_images_once_each_and_keep_all_scores(tmp_path: Pat
         assert apart.labels.tolist() == together.labels.tolist()
         np.testing.assert_allclose(apart.scores, together.scores, atol=1e-5)
         assert apart.made == together.made
-        assert both["errors"] == together.errors()
-        assert one["errors"] == apart.errors()
+        assert both["errors"] == together.counts.errors
+        assert one["errors"] == apart.counts.errors
         assert 100 < one["errors"] < 900
 
 

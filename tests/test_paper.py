@@ -127,9 +127,9 @@ def test_a_number_without_data_names_those_that_exist():
 @pytest.mark.parametrize(
     ("name", "old", "new", "sentence"),
     [
-        ("table6", "layers = 19", "layrs = 19", "table6.toml: unknown key 'layrs': did you mean 'layers'"),
-        ("table6", "layers = 19", 'layers = "many"', "table6.toml: layers='many'"),
-        ("table6", "std = 0.16", "sdt = 0.16", "unknown key 'Highway: top1_error.sdt'"),
+        ("table6", "layers = 19", "layrs = 19", "table6.toml: unknown key 'rows[3].layrs': did you mean 'layers'"),
+        ("table6", "layers = 19", 'layers = "many"', "table6.toml: rows[3].layers='many'"),
+        ("table6", "std = 0.16", "sdt = 0.16", "unknown key 'rows[4].paper.top1_error.sdt'"),
         ("table6", "{ single = 9.38 }", "{ single = 9.38, runs = 3 }", "Maxout: a published value is single alone"),
         ("table6", "{ single = 9.38 }", "{ runs = 3 }", "Maxout: a published value is single alone"),
         ("table6", "cited = true", "cited = false", "Maxout: a row is either cited or has a run"),
@@ -160,7 +160,7 @@ def test_a_number_without_data_names_those_that_exist():
         ("table6", '"model.depth" = 20', "depth = 20", "depth must read"),
         ("figure6", 'lines = ["train", "test"]', 'lines = ["train", "tset"]', "unknown line 'tset'"),
         ("figure6", 'style = "dashed"', 'style = "wavy"', "style=wavy is unknown"),
-        ("figure6", 'label = "plain-20"', 'lable = "plain-20"', "unknown key 'lable'"),
+        ("figure6", 'label = "plain-20"', 'lable = "plain-20"', "panels[0].curves[0].lable'"),
         ("cifar10_recipe", '"optim.lr" = 0.1', '"optim.lr" = 0.1\n"data.std" = "none"', "data.std is named more than"),
         ("cifar10_recipe", "title = ", "titel = ", "unknown key 'titel'"),
     ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from repro.config.compose import plan
-from repro.config.run import RunConfig, later_defaults, recipe_of
+from repro.config.run import RunConfig, later_defaults
 from repro.papers import load_recipe, load_table, table_numbers
 
 ROWS = {1: 8, 2: 4, 3: 10, 4: 10, 5: 6, 6: 12, 7: 4, 8: 2, 9: 8, 10: 3, 11: 3, 12: 3, 13: 6, 14: 4}
@@ -122,7 +122,7 @@ def test_the_experiment_of_a_row_holds_the_run_that_fills_it(number, row, plans)
     """By the recipe in all: what conf/ trains would stand under Measured."""
     table = load_table(number)
     wanted = {**later_defaults(), **load_recipe(table.recipe).fields, **row.run}
-    found = [run for run in plans[row.experiment] if {**later_defaults(), **recipe_of(run.science())} == wanted]
+    found = [run for run in plans[row.experiment] if run.science.flat() == wanted]
     assert found
     assert {run.model.label for run in found} == {row.label}
     assert row.layers == found[0].model.depth

@@ -1,4 +1,4 @@
-"""Photographs from end to end: the sweep of Table 2 as a user runs it, and a run that is interrupted."""
+"""ImageNet images from end to end: the sweep of Table 2 as a user runs it, and a run that is interrupted."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_table_2_and_figure_4_from_a_folder_of_photographs(
 
 def go(of: RunConfig, stopper: Stopper) -> object:
     dataset = load(of.data, of.paths.data, may_fetch=False, cache=of.paths.work / "cache", workers=0)
-    return run(of, dataset, "repro run …", stopper, lambda _: None)
+    return run(of, dataset, stopper)
 
 
 def test_an_interrupted_run_on_photographs_ends_with_the_same_bits(tmp_path: Path) -> None:

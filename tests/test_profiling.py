@@ -15,19 +15,18 @@ from repro.runtime.stop import Stopper
 from tests.runs import config
 
 
-def test_a_profiled_run_traces_its_steps_and_trains_the_same(tmp_path: Path) -> None:
+def test_a_profiled_run_traces_its_steps_and_trains_the_same(tmp_path: Path, told: list[str]) -> None:
     plain, profiled = config(tmp_path / "1"), config(tmp_path / "2", "execution.profile=true")
-    said: list[str] = []
     for each in (plain, profiled):
         dataset = load(each.data, each.paths.data, may_fetch=False)
-        assert run(each, dataset, "repro run …", Stopper(None), said.append) is not None
+        assert run(each, dataset, Stopper(None)) is not None
     first, second = (checkpoint.load(each.work_dir / checkpoint.FINAL)["model"] for each in (plain, profiled))
     assert all(torch.equal(first[name], second[name]) for name in first)
     with gzip.open(profiled.work_dir / "trace.json.gz", "rt") as file:
         events = json.load(file)["traceEvents"]
     convolutions = [e for e in events if e.get("name") == "aten::convolution" and e.get("ph") == "X"]
     assert len(convolutions) == 4 * 19, "of 8 steps the first half warms up, the others are traced: 19 layers each"
-    assert said[0].startswith("4 steps took")
-    assert "conv" in said[1]
-    assert len(said[1].splitlines()) == 2 + 10
-    assert "trace.json.gz" in said[-1]
+    assert told[0].startswith("4 steps took")
+    assert "conv" in told[1]
+    assert len(told[1].splitlines()) == 2 + 10
+    assert "trace.json.gz" in told[-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import re
 import shlex
@@ -12,14 +13,16 @@ from typing import Any
 import pytest
 
 from repro.config.compose import plan
+from repro.config.paths import shared_dir
+from repro.report.figures import shown_plots
 from repro.report.html.commands import repeat
-from repro.report.html.figures import drawings
+from repro.report.html.figures import figure_views
 from repro.report.html.page import TEMPLATES, sentence
 from repro.report.html.runs import _started
-from repro.report.html.view_models import Cell, Comparison, Finding
+from repro.report.html.view_models import CellView, ClaimView, EvidenceView
 from repro.report.render import read_evidence
 from repro.results.read import read_records
-from tests.planted import edit, plant, scale_science
+from tests.planted import PROVENANCE, edit, plant, scale_science
 from tests.rendered import plant_some, short_table_1
 
 VOID = {"meta", "link", "br", "hr", "img", "input", "wbr"}
@@ -200,7 +203,9 @@ def test_a_run_tells_its_departures_curve_provenance_and_command(html, results):
 def test_a_figure_stands_on_the_page_at_the_papers_and_at_the_largest_reduced_budget(tmp_path):
     for scale in ("smoke", "demo", "tenth"):
         plant(tmp_path, 20, "A", 0, 40.0, scale=scale, science=scale_science(scale))
-    shown = {drawing.anchor: drawing.notes for drawing in drawings(read_records([tmp_path]), pictures=False)}
+    shown = {
+        drawing.anchor: drawing.notes for drawing in figure_views(shown_plots(read_records([tmp_path])), pictures=False)
+    }
     assert [anchor for anchor in shown if anchor.startswith("figure-6")] == ["figure-6", "figure-6-tenth"]
     others = [note for note in shown["figure-6-tenth"] if note.startswith("Drawn too")]
     assert others == ["Drawn too: figures/figure6-demo.svg.", "Drawn too: figures/figure6-smoke.svg."]
@@ -271,27 +276,34 @@ def test_what_is_refused_or_broken_is_named(tmp_path):
     [
         ({"started": "T", "resumed_at": None}, "T"),
         ({"started": "T", "resumed_at": 4000}, "T, the last part, from step 4,000"),
-        ({"started": "T", "resumed_at": 9, "parts": [{"from_step": 0}, {"from_step": 9}]}, "T, in 2 parts"),
+        ({"started": "T", "resumed_at": 9, "parts": ({"from_step": 0}, {"from_step": 9})}, "T, in 2 parts"),
         (
-            {"started": "T", "resumed_at": 9, "parts": [{"from_step": 9}]},
+            {"started": "T", "resumed_at": 9, "parts": ({"from_step": 9},)},
             "T, from step 9; what was before is not known",
         ),
     ],
 )
 def test_when_a_run_started_says_in_how_many_parts(told, text):
-    assert _started(told) == text
+    assert _started(dataclasses.replace(PROVENANCE, **told)) == text
 
 
 def test_one_sentence_counts_the_verdicts():
     def claims(*statuses):
-        run = (Comparison("of means", "holds", (Cell("7.05", ("run",)),), ""),)
-        return [Finding(f"claim-{i}", str(i), "text", "", status, "", run) for i, status in enumerate(statuses)]
+        run = (EvidenceView("of means", "holds", (CellView("7.05", ("run",)),), ""),)
+        return [ClaimView(f"claim-{i}", str(i), "text", "", status, "", run) for i, status in enumerate(statuses)]
 
     text = sentence(claims("holds", "fails", "fails", "not run", "not decidable here"))
     assert text == (
         "Of the paper's 5 claims, 1 holds, 2 fail, 1 lacks runs and 1 cannot be decided by runs of this project."
     )
     assert sentence(claims("not run", "not run")) == "Of the paper's 2 claims, none hold, none fail and 2 lack runs."
-    counted = Finding("claim-x", "x", "text", "", "holds", "")
+    counted = ClaimView("claim-x", "x", "text", "", "holds", "")
     assert ", 1 holds (all counted on the nets, without training) and none" in sentence([counted])
     assert ", 2 hold (1 counted on the nets, without training) and none" in sentence([counted, *claims("holds")])
+
+
+def test_no_id_of_the_published_page_stands_there_twice():
+    """Its pictures have ticks that come only as they are drawn."""
+    page = (shared_dir("results") / "report.html").read_text(encoding="utf-8")
+    ids = re.findall(r'\bid="([^"]+)"', page)
+    assert len(ids) > 1000 and len(ids) == len(set(ids))

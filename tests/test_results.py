@@ -42,7 +42,7 @@ def test_a_record_is_read_with_its_types(tmp_path):
     assert (record.run_id, record.folder, record.seed) == (folder.name, folder, 3)
     assert (record.result.final.errors, record.result.final.top1_error) == (875, 8.75)
     assert record.science.optim.milestones == (32000, 48000)
-    assert record.fields["optim.milestones"] == [32000, 48000]
+    assert record.science.flat()["optim.milestones"] == [32000, 48000]
 
 
 def test_a_root_that_does_not_exist_and_an_unfinished_run_hold_nothing(tmp_path):
@@ -93,7 +93,7 @@ def test_a_key_that_a_later_version_added_beside_the_science_is_no_fault(tmp_pat
         (("wall_seconds",), 10**400, "too large"),
     ],
 )
-def test_a_record_that_does_not_hold_together_is_left_out_with_its_reason(tmp_path, path, value, sentence):
+def test_an_invalid_record_is_left_out_with_its_reason(tmp_path, path, value, sentence):
     edit(plant(tmp_path), *path, value=value)
     assert sentence in reason(tmp_path)
 
@@ -220,7 +220,7 @@ def test_a_column_holds_one_recipe_over_all_its_rows(tmp_path):
 
 
 def test_other_data_are_named_and_stand_in_where_the_papers_are_not_there(tmp_path):
-    """`make demo` goes on with the built-in images where CIFAR-10 cannot be had."""
+    """`make demo` continues with the built-in images where CIFAR-10 cannot be had."""
     plant(tmp_path, error=60.0, scale="demo", science=scale_science("demo", "synthetic"))
     plant(tmp_path, error=70.0, scale="demo", science={**scale_science("demo", "synthetic"), "optim.nesterov": True})
     records = read_records([tmp_path]).records

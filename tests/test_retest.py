@@ -19,7 +19,8 @@ from repro.data import load
 from repro.engine.run import run
 from repro.errors import InputError
 from repro.evaluation import predictions
-from repro.evaluation.command import Request, evaluate
+from repro.evaluation.command import evaluate
+from repro.evaluation.foreign import Pixels
 from repro.evaluation.trained import publish_weights
 from repro.models import build_model
 from repro.results.ensembles import plan_ensembles, publish_ensembles, read_ensembles
@@ -28,6 +29,7 @@ from repro.results.read import read_record
 from repro.runtime import checkpoint
 from repro.runtime.provenance import read_json, write_json
 from repro.runtime.stop import Stopper
+from tests.lines import logged
 from tests.pictures import folder
 from tests.planted import edit
 from tests.runs import config, photo_config
@@ -35,7 +37,7 @@ from tests.runs import config, photo_config
 
 def finish(of: RunConfig) -> RunConfig:
     dataset = load(of.data, of.paths.data, may_fetch=False, workers=0, cache=of.paths.work / "cache")
-    assert run(of, dataset, "repro run …", Stopper(None), lambda _: None) is not None
+    assert run(of, dataset, Stopper(None)) is not None
     return of
 
 
@@ -46,8 +48,9 @@ def settings(of: RunConfig) -> tuple[str, ...]:
 
 def asked(of: RunConfig, *words: str, **options) -> str:
     """What ``repro evaluate`` says."""
-    said: list[str] = []
-    assert evaluate(Request((*words, *settings(of)), **options), said.append) == 0
+    with logged() as said:
+        pixels = Pixels(*(options.pop(name, empty) for name, empty in (("mean", ()), ("std", ()), ("resize", None))))
+        assert evaluate((*words, *settings(of)), pixels=pixels, **options) == 0
     return "\n".join(said)
 
 
@@ -170,7 +173,7 @@ def test_an_ensemble_averages_the_scores_of_its_runs(photos: list[RunConfig], tm
     assert found.top1_error == 100 * errors / 9
     assert [m.run_id for m in found.members] == [one.run_id, two.run_id]
     assert [m.view for m in found.members] == ["multiscale", "multiscale"]
-    assert [m.errors for m in found.members] == [p.errors() for p in kept]
+    assert [m.errors for m in found.members] == [p.counts.errors for p in kept]
     assert found.members[0].weights == kept[0].made.weights
     assert json.loads((tmp_path / "out.json").read_text())["ensembles"][0]["ensemble_id"] == found.ensemble_id
     asked(one, two.run_id, one.run_id, ensemble=True)
@@ -209,7 +212,7 @@ def test_runs_of_other_data_make_no_ensemble(photos: list[RunConfig], cifar: Run
     elsewhere = dataclasses.replace(photos[0], paths=dataclasses.replace(photos[0].paths, work=work))
     with pytest.raises(InputError, match="their nets tell 3 and 10 classes apart"):
         asked(elsewhere, photos[0].run_id, cifar.run_id, ensemble=True, views=("1crop",))
-    with pytest.raises(InputError, match="10crop is for photographs"):
+    with pytest.raises(InputError, match="10crop is for ImageNet images"):
         asked(elsewhere, photos[0].run_id, cifar.run_id, ensemble=True, views=("10crop",))
 
 
@@ -371,7 +374,7 @@ def test_validation_images_that_cannot_be_read_are_told_before_the_test(tmp_path
 def test_a_folder_without_validation_images_is_refused(tmp_path: Path) -> None:
     of, file = foreign(tmp_path)
     words = (*WORDS, "model.shortcut=B")
-    with pytest.raises(InputError, match="not the whole of imagenet: it has 9 images of 3 classes"):
+    with pytest.raises(InputError, match="not the whole of imagenet: it has 3 classes, 9 validation images"):
         asked(of, *(w for w in words if w != "data.partial=true"), weights=file, **MEAN)
     shutil.rmtree(tmp_path / "data" / "val")
     with pytest.raises(InputError, match="holds no folder val"):
@@ -413,9 +416,8 @@ def test_a_run_twice_is_no_ensemble(photos: list[RunConfig]) -> None:
         asked(photos[0], run_id, run_id, ensemble=True)
     with pytest.raises(InputError, match="two runs or more"):
         asked(photos[0], run_id, ensemble=True)
-    said: list[str] = []
-    with pytest.raises(InputError, match="'typo' is not a finished run"):
-        evaluate(Request((run_id, "typo", *settings(photos[0]))), said.append)
+    with logged() as said, pytest.raises(InputError, match="'typo' is not a finished run"):
+        evaluate((run_id, "typo", *settings(photos[0])))
     assert not said, "nothing was tested before"
     for word, sentence in (("execution=slurm", "on this machine"), ("execution.step=compile", "leave out")):
         with pytest.raises(InputError, match=sentence):

@@ -24,10 +24,11 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from repro.errors import InputError
-from repro.evaluation.command import Request, evaluate
+from repro.evaluation.command import evaluate
+from repro.evaluation.foreign import Pixels, origin_of
 from repro.evaluation.weight_files import COUNTERS, read_weights
-from repro.evaluation.weight_origins import origin_of
 from repro.models.blocks import BlockNet
+from tests.lines import logged
 from tests.nets import trained_net
 
 NET = trained_net(8)
@@ -217,18 +218,17 @@ def test_origins_are_told_by_names() -> None:
     projected = trained_net(8, "B")
     assert origin_of(theirs(projected)).settings == {"model.shortcut": "B"}
     assert origin_of(theirs(projected)).to_ours(theirs(projected)).keys() == projected.state_dict().keys()
-    assert not origin_of(WEIGHTS).mean
+    assert not origin_of(WEIGHTS).pixels.mean
     assert not origin_of({"features.0.weight": torch.zeros(1)}).settings
     other = {name.replace("linear.", "fc."): value for name, value in theirs(NET).items()}
-    assert (origin_of(other).settings, origin_of(other).mean) == ({}, ())
+    assert (origin_of(other).settings, origin_of(other).pixels.mean) == ({}, ())
     assert origin_of(other).to_ours(other).keys() == NET.state_dict().keys()
 
 
 def evaluated(folder: Path, file: Path, *words: str, **options: Any) -> tuple[str, dict[str, Any]]:
-    said: list[str] = []
     given = ("data=synthetic", "scale=smoke", "device=cpu", "execution.threads=1", f"paths.work={folder / 'work'}")
-    request = Request((*given, *words), weights=file, json=folder / "out.json", **options)
-    assert evaluate(request, said.append) == 0
+    with logged() as said:
+        assert evaluate((*given, *words), weights=file, json=folder / "out.json", **options) == 0
     (row,) = json.loads((folder / "out.json").read_text())["results"]
     return "\n".join(said), row
 
@@ -251,7 +251,7 @@ def test_public_cifar_weights_are_tested_as_their_own_scripts_do(tmp_path: Path)
     assert (row["images"], row["equal"]) == (len(split), None)
     assert "recognized: the CIFAR-10 nets of akamaster" in said
     assert "mean 0.485,0.456,0.406, deviation 0.229,0.224,0.225" in said
-    said, _ = evaluated(tmp_path, file, "model.depth=8", mean=(0.5, 0.5, 0.5))
+    said, _ = evaluated(tmp_path, file, "model.depth=8", pixels=Pixels((0.5, 0.5, 0.5)))
     assert "mean 0.5,0.5,0.5, deviation 1.0,1.0,1.0" in said
 
 

@@ -35,7 +35,8 @@ def dataset(of: RunConfig) -> Dataset:
 
 
 def go(of: RunConfig, stopper: Stopper | None = None) -> dict[str, Any] | None:
-    return run(of, dataset(of), "repro run …", stopper or Stopper(None), lambda _: None)
+    record = run(of, dataset(of), stopper or Stopper(None))
+    return None if record is None else record.to_json()
 
 
 def test_a_run_leaves_a_record_that_can_be_read_and_a_curve_that_agrees_with_it(tmp_path: Path) -> None:
@@ -99,15 +100,14 @@ def test_a_run_stopped_again_and_again_ends_with_the_same_bits(
     assert [e.step for e in events.Scalars("error/test")] == [4, 8], "no step is doubled or missing"
 
 
-def test_going_on_under_another_setting_says_that_bits_differ(tmp_path: Path) -> None:
+def test_going_on_under_another_setting_says_that_bits_differ(tmp_path: Path, told: list[str]) -> None:
     one, other = config(tmp_path), config(tmp_path, "execution.threads=2")
     assert go(one, StopAfter(0)) is None
-    said: list[str] = []
-    assert run(one, dataset(one), "repro run …", StopAfter(0), said.append) is None
-    assert "not to the last bit" not in " ".join(said)
-    assert run(other, dataset(other), "repro run …", Stopper(None), said.append) is not None
-    assert "threads 1 → 2" in said[-1]
-    assert "not to the last bit" in said[-1]
+    assert go(one, StopAfter(0)) is None
+    assert "not to the last bit" not in " ".join(told)
+    assert go(other) is not None
+    assert "threads 1 → 2" in told[-1]
+    assert "not to the last bit" in told[-1]
 
 
 def test_the_log_interval_moves_no_number(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_a_kill_in_the_middle_changes_nothing(tmp_path: Path) -> None:
     words = ["optim.steps=40", "data=synthetic", "scale=smoke", "execution.threads=1", "device=cpu"]
     command = [sys.executable, "-m", "repro", "run", *words, f"paths.work={killed.paths.work}"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not checkpoint.checkpoints(killed.work_dir) and time.monotonic() < deadline:
         time.sleep(0.005)
     os.kill(process.pid, signal.SIGKILL)
@@ -147,25 +147,27 @@ def test_a_kill_in_the_middle_changes_nothing(tmp_path: Path) -> None:
     assert same_weights(whole, killed)
 
 
-def test_a_record_tells_of_every_process_that_made_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    one, said = dataclasses.replace(config(tmp_path), scale="paper"), list[str]()
+def test_a_record_tells_of_every_process_that_made_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: list[str]
+) -> None:
+    one = dataclasses.replace(config(tmp_path), scale="paper")
     here = environment()
     for commit, dirty, stopper in (("1" * 40, True, StopAfter(0)), ("2" * 40, False, Stopper(None))):
         code = here | {"commit": commit, "dirty": dirty}
         for module in ("record", "resume"):
             monkeypatch.setattr(f"repro.engine.{module}.environment", lambda code=code: code)
-        record = run(one, dataset(one), "repro run …", stopper, said.append)
-    assert "  the steps before were made by commit 1111111, those to come by 2222222" in said
-    assert any("this run will not count as measured; move" in line for line in said)
+        record = go(one, stopper)
+    assert "  the steps before were made by commit 1111111, those to come by 2222222" in told
+    assert any("this run will not count as measured; move" in line for line in told)
     assert record is not None
-    told = record["provenance"]
-    assert [(p["commit"][0], p["dirty"], p["from_step"] > 0) for p in told["parts"]] == [
+    made = record["provenance"]
+    assert [(p["commit"][0], p["dirty"], p["from_step"] > 0) for p in made["parts"]] == [
         ("1", True, False),
         ("2", False, True),
     ]
-    assert told["dirty"] is True, "steps of a changed tree are among them"
-    assert told["resumed_at"] == told["parts"][1]["from_step"]
-    assert told["started"] == told["parts"][0]["started"] <= told["finished"]
+    assert made["dirty"] is True, "steps of a changed tree are among them"
+    assert made["resumed_at"] == made["parts"][1]["from_step"]
+    assert made["started"] == made["parts"][0]["started"] <= made["finished"]
 
 
 def test_sigterm_saves_and_the_same_command_goes_on(tmp_path: Path) -> None:
@@ -175,16 +177,16 @@ def test_sigterm_saves_and_the_same_command_goes_on(tmp_path: Path) -> None:
     settings = [*words, "data=synthetic", "scale=smoke", "execution.threads=1", "device=cpu"]
     command = [sys.executable, "-m", "repro", "run", *settings, f"paths.work={one.paths.work}"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not (one.work_dir / "progress.json").exists():
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.005)
     assert not checkpoint.checkpoints(one.work_dir)
     process.terminate()
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=300)
     assert process.returncode == 143
-    assert "the same command goes on" in said
+    assert "the same command resumes" in said
     (saved,) = checkpoint.checkpoints(one.work_dir)
     record = go(one)
     assert record is not None

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from repro.config.compose import choices, plan
-from repro.config.run import later_defaults, recipe_of
+from repro.config.run import later_defaults
 from repro.papers import load_recipe
 from repro.results.scales import fitted_experiments, own_recipe
 
@@ -26,7 +26,7 @@ def test_the_own_recipe_of_a_scale_is_what_hydra_composes(recipe: str, scale: st
     own = own_recipe(load_recipe(recipe).fields, scale, data, exp)
     words = [f"scale={scale}", f"data={data}", *(IMAGENET if recipe == "imagenet_recipe" else ())]
     run = plan([*words, *([f"exp={exp}"] if exp else [])]).runs[0]
-    composed = {**later_defaults(), **recipe_of(run.science())}
+    composed = run.science.flat()
     rows = {"model.depth", "model.shortcut", *({"optim.warmup"} if exp else ())}  # which a row or the sweep sets
     assert {key: value for key, value in own.items() if key not in rows} == {
         key: value for key, value in composed.items() if key not in rows

@@ -16,7 +16,7 @@ from repro.data.augment import generator_for
 from repro.data.batches import train_feed
 from repro.engine.optim import build_optimizer
 from repro.engine.step import EagerStep
-from repro.evaluation.gradient_flow import measure_flow
+from repro.evaluation.layer_statistics import measure_flow
 from repro.models import build_model
 from repro.models.blocks import BlockNet, GroupBatchNorm2d
 from tests.nets import net_config, trained_net
@@ -94,7 +94,7 @@ class Training:
 
     def __init__(self, folder: Path, *words: str) -> None:
         run = config(folder, *words)
-        dataset = load(run.data, run.paths.data, may_fetch=False, say=lambda line: None)
+        dataset = load(run.data, run.paths.data, may_fetch=False)
         self.model: BlockNet = build_model(run.model, 10, generator_for(0, "init"))
         self.model.recompute = run.execution.checkpoint_activations
         self.optimizer = build_optimizer(self.model, run.optim)
@@ -102,7 +102,7 @@ class Training:
         self.step = EagerStep(self.model, self.optimizer, self.stream, "fp32", 10)
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        return self.stream.augmented(self.stream.fed(step))
+        return self.stream.augment(self.stream.load(step))
 
     def train(self, *, measured: bool) -> list[Any]:
         for step in range(4):

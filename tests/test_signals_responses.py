@@ -15,8 +15,7 @@ from torch import Tensor
 
 from repro.data.augment import PixelStats, normalize
 from repro.data.in_memory import MemoryImages
-from repro.evaluation.layer_responses import layer_responses
-from repro.evaluation.layer_statistics import Moments, moments, var_mean
+from repro.evaluation.layer_statistics import Moments, layer_responses, moments, var_mean
 from repro.models.blocks import BasicBlock, BlockNet
 from tests.nets import trained_net
 from tests.ranks import on_ranks

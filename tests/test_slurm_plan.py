@@ -200,7 +200,7 @@ def test_without_slurm_there_are_no_jobs_and_submitting_is_one_sentence(
     submission(tmp_path, ("a",))
     assert jobs.jobs(tmp_path / "work") == []
     with pytest.raises(InputError, match="there is no sbatch here"):
-        slurm_collect.launch(configs(tmp_path, *ON_SLURM), "", print, print)
+        slurm_collect.launch(configs(tmp_path, *ON_SLURM), print)
     assert main(["cancel", "--all", f"paths.work={tmp_path / 'work'}"]) == 2
     assert "there is no squeue here" in capsys.readouterr().err
 
@@ -283,7 +283,7 @@ class Queue:
         monkeypatch.setattr(slurm_collect, "last_state", lambda job_id: "")
         monkeypatch.setattr(slurm_collect, "submit", self.submit)
 
-    def submit(self, runs: list[RunConfig], command: str, line_of: Mapping[str, int]) -> list[Submission]:
+    def submit(self, runs: list[RunConfig], line_of: Mapping[str, int]) -> list[Submission]:
         if not runs:
             return []
         folder = runs[0].paths.work / jobs.FOLDER / f"repro-{len(self.submissions)}"
@@ -304,9 +304,9 @@ class Queue:
         return found
 
 
-def collect(runs: list[RunConfig]) -> tuple[Result, list[str], list[RunConfig]]:
-    said, finished = list[str](), list[RunConfig]()
-    return slurm_collect.launch(runs, "repro run …", said.append, finished.append), said, finished
+def collect(runs: list[RunConfig]) -> tuple[Result, list[RunConfig]]:
+    finished = list[RunConfig]()
+    return slurm_collect.launch(runs, finished.append), finished
 
 
 def record(*runs: RunConfig) -> None:
@@ -315,24 +315,28 @@ def record(*runs: RunConfig) -> None:
         (config.work_dir / "record.json").write_text(json.dumps({"fingerprint": config.fingerprint}))
 
 
-def test_the_record_is_the_truth_whatever_the_job_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_record_is_the_truth_whatever_the_job_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: list[str]
+) -> None:
     runs = configs(tmp_path, "seed=0,1", *ON_SLURM)
     queue = Queue(monkeypatch, ["PENDING", "RUNNING", lambda: record(*runs), "FAILED"])
-    result, said, finished = collect(runs)
+    result, finished = collect(runs)
     assert finished == runs == result.finished
     assert (result.exit_code, result.failed) == (0, {})
-    assert said[0] == "2 runs, 2 submitted"
-    assert said[-1] == "2 of 2 done, 100 % of all steps"
+    assert told[0] == "2 runs, 2 submitted"
+    assert told[-1] == "2 of 2 done, 100 % of all steps"
     assert len(queue.submissions) == 1
 
 
-def test_what_is_in_the_queue_is_not_submitted_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_in_the_queue_is_not_submitted_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: list[str]
+) -> None:
     runs = configs(tmp_path, "seed=0,1", *ON_SLURM)
-    queue, said = Queue(monkeypatch, ["PENDING"]), list[str]()
+    queue = Queue(monkeypatch, ["PENDING"])
     for _ in range(2):
-        slurm_collect.launch(runs, "repro run …", said.append, lambda _: None, detach=True)
+        slurm_collect.launch(runs, lambda _: None, detach=True)
     assert len(queue.submissions) == 1
-    assert [line for line in said if line.startswith("2 runs")] == [
+    assert [line for line in told if line.startswith("2 runs")] == [
         "2 runs, 2 submitted",
         "2 runs, 2 in the queue already",
     ]
@@ -351,7 +355,7 @@ def test_a_job_that_slurm_queues_again_is_not_over(tmp_path: Path, monkeypatch: 
         lambda: record(run),
     ]
     queue = Queue(monkeypatch, states)
-    assert collect([run])[2] == [run]
+    assert collect([run])[1] == [run]
     assert len(queue.submissions) == 1
 
 
@@ -361,7 +365,7 @@ def test_a_lost_job_is_submitted_again_but_not_for_ever(
 ) -> None:
     (run,) = configs(tmp_path, *ON_SLURM)
     queue = Queue(monkeypatch, ["RUNNING", state], ["RUNNING", lambda: record(run)])
-    assert collect([run])[2] == [run]
+    assert collect([run])[1] == [run]
     assert len(queue.submissions) == 2
     (other,) = configs(tmp_path / "other", *ON_SLURM)
     queue = Queue(monkeypatch, *[["RUNNING", state] for _ in range(9)])
@@ -377,7 +381,7 @@ def test_a_job_that_ended_otherwise_is_not_submitted_again(
 ) -> None:
     (run,) = configs(tmp_path, *ON_SLURM)
     queue = Queue(monkeypatch, ["RUNNING", state])
-    result, _, finished = collect([run])
+    result, finished = collect([run])
     assert (finished, result.exit_code, len(queue.submissions)) == ([], 1, 1)
     assert run.run_id in result.failed
 
@@ -398,8 +402,8 @@ def test_what_the_job_says_of_itself(
     (run,) = configs(tmp_path, *ON_SLURM)
     queue = Queue(monkeypatch, *[["RUNNING", "COMPLETED"] for _ in range(9)])
 
-    def submit_and_tell(runs: list[RunConfig], command: str, line_of: Mapping[str, int]) -> list[Submission]:
-        (one,) = queue.submit(runs, command, line_of)
+    def submit_and_tell(runs: list[RunConfig], line_of: Mapping[str, int]) -> list[Submission]:
+        (one,) = queue.submit(runs, line_of)
         values = {"failed": {}, "elsewhere": [], "refused": "", "again": False}
         if isinstance(outcome, dict):
             values |= outcome
@@ -415,7 +419,9 @@ def test_what_the_job_says_of_itself(
     assert (failed in result.failed[run.run_id]) if failed else not result.failed
 
 
-def test_a_queue_that_does_not_answer_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_queue_that_does_not_answer_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: list[str]
+) -> None:
     (run,) = configs(tmp_path, *ON_SLURM)
     queue = Queue(monkeypatch, ["RUNNING", lambda: record(run)])
     silent = iter([True, True, False])
@@ -426,20 +432,20 @@ def test_a_queue_that_does_not_answer_is_asked_again(tmp_path: Path, monkeypatch
         return queue.look()
 
     monkeypatch.setattr(slurm_collect, "known_jobs", answers)
-    result, said, _ = collect([run])
+    result, _ = collect([run])
     assert result.exit_code == 0
-    assert said.count("Slurm does not answer (squeue); asking again") == 1
+    assert told.count("Slurm does not answer (squeue); asking again") == 1
 
 
-def test_ctrl_c_leaves_the_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_leaves_the_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: list[str]) -> None:
     def interrupt() -> None:  # no signal: a shell lets its background processes ignore SIGINT
         raise KeyboardInterrupt
 
     runs = configs(tmp_path, *ON_SLURM)
     Queue(monkeypatch, ["RUNNING", interrupt])
-    result, said, _ = collect(runs)
+    result, _ = collect(runs)
     assert result.exit_code == 130
-    assert "the jobs go on" in said[-1]
+    assert "the jobs continue" in told[-1]
 
 
 @pytest.fixture
@@ -618,7 +624,7 @@ def test_submitting_writes_the_story_before_the_jobs_exist(tmp_path: Path, monke
     monkeypatch.setenv("PATH", str(bin_folder), prepend=":")
     runs = configs(tmp_path, "seed=0,1,2", "execution=slurm", "execution.slurm.runs_per_job=2")
     (tmp_path / "work" / jobs.FOLDER).mkdir(parents=True)
-    (one,) = submit.submit(runs, "repro run …")
+    (one,) = submit.submit(runs)
     assert Submission.read(one.folder) == one
     assert [config.run_id for shard in (0, 1) for config in one.configs(shard)] == [r for s in one.shards for r in s]
     script = (bin_folder / "sbatch.script").read_text()

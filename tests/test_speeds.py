@@ -12,13 +12,12 @@ import torch
 from repro.cli.show import show
 from repro.config.run import RunConfig
 from repro.launch import plan
-from repro.launch.attempts import Outcome
 from repro.launch.cost import Speed, estimate
+from repro.launch.outcome import Outcome
 from repro.launch.speeds import KnownSpeed, source, speeds_of
 from repro.models.count import measure
 from repro.runtime.device import device_name
 from repro.runtime.progress import duration
-from repro.runtime.stop import Stopper
 from tests.planted import edit, plant
 from tests.runs import config, configs
 
@@ -111,19 +110,21 @@ def test_show_says_where_the_speed_comes_from(tmp_path: Path) -> None:
     assert source(mixed) == "from 1 finished run, otherwise measured now"
 
 
-def test_after_each_run_the_time_left_is_that_of_finished_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_each_run_the_time_left_is_that_of_finished_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: list[str]
+) -> None:
     runs = configs(tmp_path, "data=cifar10", "scale=paper", "model.depth=20", "seed=0,1,2")
-    said: list[str] = []
 
     def attempt(run: RunConfig, *_: object) -> Outcome:
         finish(tmp_path / "work", 1000.0 * (1 + run.seed), seed=run.seed)
-        return Outcome("finished")
+        return Outcome("done")
 
     monkeypatch.setattr(plan, "attempt", attempt)
     data: Any = {runs[0].data: SimpleNamespace(train=range(50_000), eval=range(10_000))}
-    plan.one_after_another(runs, data, "repro run", Stopper(None), said.append, lambda *_: None)
+    monkeypatch.setattr(plan, "load_all", lambda _: data)
+    plan.launch(runs, lambda _: None)
     one = (IMAGES + ((64_000 / 390.625 + 1) * 10_000 + 50_000) / 3) / 1000
-    assert said == [
+    assert [line for line in told if line.startswith("[")] == [
         f"[1/3] {runs[0].run_id}",
         f"[2/3] {runs[1].run_id}, about {duration(2 * one)} left for all",
         f"[3/3] {runs[2].run_id}, about {duration(one / 2)} left for all",

@@ -17,14 +17,14 @@ from repro.cli.show import show_statuses
 from repro.cli.status import statuses
 from repro.config.run import RunConfig
 from repro.data import load_for
-from repro.engine.hooks import Watch
+from repro.engine.hooks import FirstRankHooks
 from repro.engine.prepared import prepare
 from repro.errors import InputError, RunError
 from repro.evaluation.counts import Counts
-from repro.launch.estimates import told_by
 from repro.launch.slurm.collect import step_of
 from repro.launch.slurm.jobs import Job, Submission
 from repro.runtime.lock import Elsewhere, hold, is_held, owner
+from repro.runtime.progress import progress_of
 from repro.runtime.provenance import read_json, write_json
 from repro.runtime.stop import Stopper
 from tests.runs import config, configs
@@ -35,7 +35,7 @@ def run(tmp_path: Path) -> RunConfig:
     """A run under way, at step 3 of 8."""
     one = config(tmp_path)
     one.work_dir.mkdir(parents=True)
-    write_json(one.work_dir / "config.json", {"science": one.science()})
+    write_json(one.work_dir / "config.json", {"science": one.science.to_dict()})
     told = {"step": 3, "steps": 8, "train_error": 75.0, "images_per_second": 1000.0, "seconds_left": 61.0}
     write_json(one.work_dir / "progress.json", told)
     return one
@@ -55,14 +55,14 @@ def test_the_time_left_is_that_of_the_process_that_trains_now(run: RunConfig, mo
     """An earlier one was ten times slower, on a machine that was busy."""
     clock = [1000.0]
     monkeypatch.setattr("repro.runtime.progress.time.monotonic", lambda: clock[0])
-    net = prepare(run, load_for(run, print), print)
+    net = prepare(run, load_for(run))
     state = net.state
     state.step, state.train_seconds = 4, 40.0
-    watch = Watch.start(net, Stopper(None))
+    hooks = FirstRankHooks(net, Stopper(None))
     clock[0] += 2.0
     state.step, state.train_seconds = 6, 42.0
-    watch.tell(state, Counts(errors=1, images=2))
-    watch.close()
+    hooks.logged(state, Counts(errors=1, images=2), 0.1)
+    hooks.close()
     assert read_json(run.work_dir / "progress.json")["seconds_left"] == pytest.approx(2.0)
 
 
@@ -159,7 +159,7 @@ ODD = [
 @pytest.mark.parametrize("text", ODD)
 def test_an_odd_progress_file_is_named_in_the_line_of_its_run_alone(run: RunConfig, text: str) -> None:
     (other,) = (c for c in configs(run.paths.work.parent, "seed=7"))
-    for name, one in (("config.json", {"science": other.science()}), ("progress.json", TOLD)):
+    for name, one in (("config.json", {"science": other.science.to_dict()}), ("progress.json", TOLD)):
         other.work_dir.mkdir(exist_ok=True)
         write_json(other.work_dir / name, one)
     path = run.work_dir / "progress.json"
@@ -173,7 +173,7 @@ def test_an_odd_progress_file_is_named_in_the_line_of_its_run_alone(run: RunConf
         assert (found[run.run_id].state, found[run.run_id].step, found[run.run_id].steps) == (state, 0, 8)
         assert str(path) in found[run.run_id].note and str(path) in shown
         assert (found[other.run_id].step, found[other.run_id].error, found[other.run_id].note) == (3, 75.0, "")
-        assert told_by(run) == {} and step_of(run) == 0 and step_of(other) == 3
+        assert progress_of(run) is None and step_of(run) == 0 and step_of(other) == 3
     (run.work_dir / "failure.txt").write_bytes(b"out of memory \xff")
     failed = {s.run_id: s for s in statuses(work)}[run.run_id]
     assert failed.state == "failed" and failed.note.startswith("out of memory") and str(path) in failed.note

@@ -11,7 +11,7 @@ import torch
 
 from repro.data import Split, load
 from repro.data.augment import generator_for
-from repro.data.in_memory import MemoryImages, TrainStream
+from repro.data.in_memory import MemoryFeed, MemoryImages
 from repro.engine.optim import build_optimizer, set_lr
 from repro.engine.step import EagerStep, GraphStep, Step, StepResult, build_step, pick_step, step_mode, step_modes
 from repro.errors import InputError
@@ -38,13 +38,13 @@ class Training:
         threads = () if any(word.startswith("execution.threads=") for word in words) else ("execution.threads=2",)
         run = config(folder, f"device={device}", "optim.precision=fp32", *threads, *words)
         self.device = set_up(run.execution, run.optim.precision)
-        dataset = load(run.data, run.paths.data, may_fetch=False, say=lambda line: None)
+        dataset = load(run.data, run.paths.data, may_fetch=False)
         self.model: BlockNet = build_model(run.model, 10, generator_for(0, "init"))
         self.model.recompute = run.execution.checkpoint_activations
         self.model.to(self.device, dtype, memory_format=memory_format(self.device))  # type: ignore[call-overload]
         self.optimizer = build_optimizer(self.model, run.optim)
         assert isinstance(dataset.train, Split)
-        self.stream = TrainStream(dataset.train, run.data, run.optim.batch_size, 0, self.device)
+        self.stream = MemoryFeed(dataset.train, run.data, run.optim.batch_size, 0, self.device)
         more = (run.optim.precision, WINDOW, run.execution.micro_batch)
         self.step: Step = build_step(mode, self.model, self.optimizer, self.stream, *more)
 

@@ -144,7 +144,7 @@ def test_of_several_budgets_a_row_shows_the_largest_and_the_others_are_named(tmp
     plant(tmp_path, 56, "A", 0, 14.0, scale="tenth", science=scale_science("tenth"))
     assert demo not in markdown(tmp_path)[0][0]
     filled = table(6, read_records([tmp_path]), scale="demo")
-    assert [proxy.scale for proxy in filled.proxies] == ["demo"]
+    assert [name for name in filled.header if name.startswith("Proxy")] == [demo]
 
 
 def test_other_shortcuts_and_plain_nets_fill_no_row(tmp_path):
@@ -327,7 +327,7 @@ def test_a_record_of_too_few_test_images_of_cifar_is_not_measured(tmp_path):
     assert f"{folder.name}: it was tested on 9,000 images instead of all 10,000" in notes
 
 
-def test_a_proxy_on_other_photographs_stands_in_its_own_column(tmp_path):
+def test_a_proxy_on_other_images_stands_in_its_own_column(tmp_path):
     records(tmp_path, scale="demo", science=TINY, images=10000)
     plant_imagenet(tmp_path, 34, "B", views={"10crop": (25.0, 8.0)}, images=200, science={"data.partial": True})
     rows, notes = markdown(tmp_path, number=3)

@@ -20,12 +20,14 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from repro.config.run import RunConfig
-from repro.errors import AloneError, InputError, RunError
+from repro.errors import AloneError, InputError
 from repro.launch import torchrun
+from repro.launch.outcome import Outcome
 from repro.launch.torchrun_worker import Request, Work, main, train_run
 from repro.runtime import checkpoint
-from repro.runtime.lock import Elsewhere, hold, is_held
-from repro.runtime.provenance import read_json, write_json
+from repro.runtime.lock import hold, is_held
+from repro.runtime.log import print_line, send_to
+from repro.runtime.provenance import COMMAND, command, read_json, write_json
 from repro.runtime.stop import Stopper
 from tests.ranks import free_port, on_ranks
 from tests.runs import config
@@ -115,7 +117,7 @@ def assert_same(one: RunConfig, two: RunConfig) -> None:
 
 
 def undisturbed(folder: Path, *words: str) -> str:
-    return train_run(config(folder, *WORDS, *words), "repro run …", Stopper(None), lambda line: None)[0]
+    return train_run(config(folder, *WORDS, *words), Stopper(None)).state
 
 
 @pytest.mark.slow
@@ -129,7 +131,7 @@ def test_a_killed_worker_a_killed_launcher_and_a_stop_end_with_the_undisturbed_b
             assert launcher.stdout is not None
             said = launcher.stdout.readline()
         assert killed
-        assert "goes on at step" in said, "torchrun has started all ranks again"
+        assert "resumes at step" in said, "torchrun has started all ranks again"
         restarted = last_step(broken)
         wait_for(lambda: last_step(broken) >= restarted + 4)
         there = [line for line in processes(tmp_path).values() if "torchrun_worker" in line]
@@ -140,12 +142,12 @@ def test_a_killed_worker_a_killed_launcher_and_a_stop_end_with_the_undisturbed_b
     assert not (broken.work_dir / "record.json").exists(), "it was to be killed before its end"
 
     before = last_step(broken)
-    assert torchrun.train(broken, "repro run …", StopAt(broken, before + 4), lambda line: None) is False
+    assert torchrun.train(broken, StopAt(broken, before + 4)) == Outcome("stopped")
     assert processes(tmp_path) == {}
     assert before + 4 <= last_step(broken) < 60
 
     assert on_ranks(2, undisturbed, tmp_path / "broken") == ["done", "done"]
-    assert torchrun.verdict(broken, tmp_path, 0) is True
+    assert torchrun.outcome_of(broken, tmp_path, 0) == Outcome("done")
     assert not list(broken.work_dir.glob(f"{torchrun.PREFIX}*")), "what the killed launcher left"
     assert_same(whole, broken)
 
@@ -228,8 +230,8 @@ def test_several_devices_of_one_machine_need_no_name_service(tmp_path: Path) -> 
     assert list((tmp_path / "work").glob("*/record.json"))
 
 
-def endings(folder: Path) -> dict[str, tuple[str, str]]:
-    """How a worker's run ends, by what is in its way."""
+def endings(folder: Path) -> dict[str, Outcome]:
+    """Return how a worker's run ends, by what is in its way."""
     from repro.runtime import distributed
 
     found = {}
@@ -246,48 +248,43 @@ def endings(folder: Path) -> dict[str, tuple[str, str]]:
                 if name == "elsewhere":
                     stack.enter_context(hold(of.work_dir))
             distributed.agreed(lambda: None)
-            found[name] = train_run(of, "repro run …", stopper, lambda line: None)
+            found[name] = train_run(of, stopper)
     return found
 
 
 def test_every_rank_knows_how_the_run_ended(tmp_path: Path) -> None:
     first, second = on_ranks(2, endings, tmp_path)
     assert first == second
-    assert {name: state for name, (state, _) in first.items()} == {
+    assert {name: outcome.state for name, outcome in first.items()} == {
         "done": "done",
         "elsewhere": "elsewhere",
-        "refused": "refused",
+        "refused": "failed",
         "failed": "failed",
         "asked": "stopped",
     }
-    assert "is being trained by another process" in first["elsewhere"][1]
-    assert "holds another run" in first["refused"][1]
-    assert "curve.csv cannot be written" in first["failed"][1]
+    assert "is being trained by another process" in first["elsewhere"].reason
+    assert "holds another run" in first["refused"].reason
+    assert "curve.csv cannot be written" in first["failed"].reason
 
 
 @pytest.mark.parametrize(
-    ("file", "values", "error", "message"),
+    ("file", "values", "state", "reason"),
     [
-        ("outcome.json", {"state": "failed", "reason": "the loss is nan"}, RunError, "the loss is nan"),
-        ("outcome.json", {"state": "refused", "reason": "no data"}, InputError, "no data"),
-        ("outcome.json", {"state": "elsewhere", "reason": "trained"}, Elsewhere, "trained"),
-        (
-            "crash.json",
-            {"rank": 1, "what": "was killed (SIGKILL)"},
-            RunError,
-            r"rank 1 was killed \(SIGKILL\), and 3 t",
-        ),
-        ("nothing.json", {}, RunError, "torchrun was ended by SIGKILL"),
+        ("outcome.json", {"state": "failed", "reason": "the loss is nan"}, "failed", "the loss is nan"),
+        ("outcome.json", {"state": "elsewhere", "reason": "trained"}, "elsewhere", "trained"),
+        ("outcome.json", {"state": "stopped"}, "stopped", ""),
+        ("crash.json", {"rank": 1, "what": "was killed (SIGKILL)"}, "failed", "rank 1 was killed (SIGKILL), and 3 t"),
+        ("nothing.json", {}, "failed", "torchrun was ended by SIGKILL"),
     ],
 )
-def test_the_launcher_says_how_it_ended(
-    tmp_path: Path, file: str, values: dict[str, object], error: type[Exception], message: str
+def test_the_launcher_knows_how_it_ended(
+    tmp_path: Path, file: str, values: dict[str, object], state: str, reason: str
 ) -> None:
     one = config(tmp_path, *WORDS)
-    one.work_dir.mkdir(parents=True)
     write_json(tmp_path / file, values)
-    with pytest.raises(error, match=message):
-        torchrun.verdict(one, tmp_path, -signal.SIGKILL)
+    found = torchrun.outcome_of(one, tmp_path, -signal.SIGKILL)
+    assert found.state == state
+    assert found.reason.startswith(reason)
 
 
 def test_the_worker_that_was_killed_is_named_before_those_that_failed_after_it(
@@ -325,15 +322,15 @@ def test_what_only_one_rank_knows_ends_its_process(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr("repro.engine.run.run", alone)
     with pytest.raises(AloneError), Stopper(None) as stopper:
-        train_run(config(tmp_path, *SHORT), "repro run", stopper, lambda _: None)
+        train_run(config(tmp_path, *SHORT), stopper)
 
 
 def test_a_job_goes_to_its_workers_whole_and_a_stop_reaches_them(tmp_path: Path) -> None:
     one = config(tmp_path, *WORDS, "execution.progress=bar")
-    write_json(tmp_path / torchrun.JOB, {"config": torchrun.as_values(one), "command": "repro run x"})
+    write_json(tmp_path / torchrun.JOB, {"config": torchrun.as_values(one)})
     work = Work.read([str(tmp_path / torchrun.JOB)])
     (found,) = work.configs
-    assert (found.run_id, found.paths, work.command) == (one.run_id, one.paths, "repro run x")
+    assert (found.run_id, found.paths) == (one.run_id, one.paths)
     assert found.execution.progress == "lines", "a worker has no terminal"
     request = Request(work)
     assert not request.asked()
@@ -341,7 +338,9 @@ def test_a_job_goes_to_its_workers_whole_and_a_stop_reaches_them(tmp_path: Path)
     assert request.asked()
 
 
-def test_several_nodes_are_reached_through_their_slurm_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_nodes_are_reached_through_their_slurm_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: list[str]
+) -> None:
     several = config(tmp_path, *WORDS, "execution.nodes=2", "execution.devices=1", "device=cpu")
     asked: list[list[str]] = []
 
@@ -351,36 +350,33 @@ def test_several_nodes_are_reached_through_their_slurm_job(tmp_path: Path, monke
 
     monkeypatch.setattr("repro.launch.slurm.jobs.spans", lambda nodes: nodes == 2)
     monkeypatch.setattr("repro.launch.slurm.jobs.on_each_node", on_each_node)
-    said: list[str] = []
-    with pytest.raises(RunError, match="torchrun ended with exit code 3"):
-        torchrun.train(several, "repro run …", Stopper(None), said.append)
-    assert said == ["goes on"]
+    outcome = torchrun.train(several, Stopper(None))
+    assert outcome.state == "failed" and outcome.reason.startswith("torchrun ended with exit code 3")
+    assert told == ["goes on"]
     assert asked[0][:2] == ["2", "--nproc-per-node=1"]
     assert asked[0][-1].endswith(torchrun.JOB)
 
 
-def test_words_are_composed_as_repro_run_would(tmp_path: Path) -> None:
+def test_words_are_composed_as_repro_run_would(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(COMMAND, "")
     work = Work.read(["data=synthetic", "seed=0,1", "execution=ddp", f"paths.work={tmp_path}"])
     assert [c.seed for c in work.configs] == [0, 1]
-    assert work.command == "repro run data=synthetic seed=0,1"
+    assert command() == "repro run data=synthetic seed=0,1"
     assert work.folder is None
 
 
-def test_lines_come_whole_while_they_are_printed_and_at_the_end() -> None:
-    script = (
-        "import sys, time; print('one'); print('tw', end='', flush=True); time.sleep(0.5); print('o\\nlast', end='')"
-    )
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, bufsize=0) as process:
+def test_lines_come_whole_and_the_last_without_its_end(told: list[str]) -> None:
+    script = "import sys, time; print('tw', end='', flush=True); time.sleep(0.2); print('o\\nlast', end='')"
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        lines = list(torchrun.lines(process.stdout, lambda: process.poll() is None))
-    assert [line for line in lines if line] == ["one", "two", "last"]
-    assert "" in lines, "the caller gets its turn in between"
+        torchrun.pass_on(process.stdout)
+    assert told == ["two", "last"]
 
 
 def test_what_cannot_start_is_said_before(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     several = config(tmp_path, *WORDS, "execution.nodes=2")
     with pytest.raises(InputError, match="torchrun must be started on each machine"):
-        torchrun.train(several, "repro run …", Stopper(None), lambda line: None)
+        torchrun.train(several, Stopper(None))
     assert not several.work_dir.exists()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("repro.launch.torchrun_worker.die_with_parent", lambda: None)
@@ -389,4 +385,5 @@ def test_what_cannot_start_is_said_before(tmp_path: Path, capsys: pytest.Capture
 
 
 if __name__ == "__main__":
-    torchrun.train(config(Path(sys.argv[1]), *WORDS), "repro run …", Stopper(None), print)
+    send_to(print_line)
+    torchrun.train(config(Path(sys.argv[1]), *WORDS), Stopper(None))

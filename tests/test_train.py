@@ -112,15 +112,21 @@ class Steady:
         return [StepResult(1.0, 8)]
 
 
-def hooks(evaluate: Callable[[], Counts], save: Callable[[TrainState], None] | None = None) -> Hooks:
-    return Hooks(
-        logged=lambda state, seen, lr: None,
-        evaluate=evaluate,
-        evaluated=lambda state: None,
-        save_is_due=lambda: save is not None,
-        save=save or (lambda state: None),
-        stop=lambda: False,
-    )
+class Evaluating(Hooks):
+    """Callbacks that evaluate by a function, and save after every reading where they are told how."""
+
+    def __init__(self, evaluate: Callable[[], Counts], save: Callable[[], None] | None = None) -> None:
+        self._evaluate, self._save = evaluate, save
+
+    def evaluate(self) -> Counts:
+        return self._evaluate()
+
+    def save_is_due(self) -> bool:
+        return self._save is not None
+
+    def save(self, state: TrainState) -> None:
+        assert self._save is not None
+        self._save()
 
 
 def test_the_training_error_alone_decides_about_a_plateau() -> None:
@@ -129,7 +135,7 @@ def test_the_training_error_alone_decides_about_a_plateau() -> None:
     run = config(Path("unused"), *words, "optim.steps=7", "eval.every_steps=1")
     optimizer = build_optimizer(nn.Linear(2, 2), run.optim)
     step, falling = Steady(optimizer), iter(range(99, 0, -1))
-    assert train(step, optimizer, TrainState(), run, 1000, hooks(lambda: Counts(next(falling), 100, 1.0)))
+    assert train(step, optimizer, TrainState(), run, 1000, Evaluating(lambda: Counts(next(falling), 100, 1.0)))
     assert step.rates == pytest.approx([0.1] * 3 + [0.01] * 3 + [0.001])
 
 
@@ -148,7 +154,7 @@ def test_seconds_of_steps_evaluations_and_checkpoints_are_kept_apart(monkeypatch
     run = config(Path("unused"), "optim.steps=3", "optim.milestones=[]", "eval.every_steps=1")
     optimizer, state = build_optimizer(nn.Linear(2, 2), run.optim), TrainState()
     step = Steady(optimizer, lambda: after(2))
-    assert train(step, optimizer, state, run, 1000, hooks(evaluated, lambda _: after(100)))
+    assert train(step, optimizer, state, run, 1000, Evaluating(evaluated, lambda: after(100)))
     assert (state.train_seconds, state.eval_seconds) == (6, 30)
 
 

@@ -1,59 +1,46 @@
-"""Measurements of a bench, the most important first.
-
-When the time is up, the least important are missing.
-"""
+"""Measurements of a bench, the most important first."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
 
 from repro.config.arguments import apart
 from repro.config.compose import parse, plan, product
-from repro.config.run import IMAGENET_DEPTHS, RunConfig
+from repro.config.run import RunConfig
 from repro.errors import InputError
 
-GPU_DEPTHS = (20, 56, 110)
-CPU_DEPTHS = (20,)
-RUNS_AT_ONCE = (1, 2, 4, 8)
-
-PHOTO_SETS = {"imagenet", "tiny_imagenet"}
 PHOTO_WORDS = {"model": "imagenet_resnet", "optim": "imagenet_sgd", "model.shortcut": "B"}
-"""What is measured on photographs where the words do not say."""
-PHOTO_GPU_DEPTH = 50
-PHOTO_CPU_DEPTH = 18
+"""Nets for ImageNet images where the words do not say."""
 PHOTO_CPU_BATCH = 8
 """Images of a step where the words say nothing: one of 256 would take a small processor half a minute."""
 
+SAY_NETS = {"model", "model.depth", "exp"}
+SAY_BATCH = {"optim.batch_size", "model.bn_group_size", "scale"}
 FIXED_BY_ALL = ("model", "model.depth", "optim.precision", "execution.step", "exp")
 
 
 @dataclass(frozen=True)
 class Part:
-    """One measurement."""
+    """One measurement: a ``kind`` of ``repro.bench.measure.MEASUREMENTS``, or ``spin``."""
 
     kind: str
-    """A name in ``repro.bench.measure.MEASUREMENTS``, or ``processes``."""
     label: str
     config: RunConfig
     seconds: float
-    """Of measuring, start-up apart."""
-    limit: float
-    """Seconds after which it is given up."""
+    """The time of measuring, start-up apart."""
     options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What the words ask for. ``names_nets``: whether they say which nets; without, the device decides, and on
-    photographs also about precision and size of a batch."""
+    """The configurations that the words ask for, and the keys that they set; the device decides about others."""
 
     configs: list[RunConfig]
-    names_nets: bool
-    names_precision: bool = False
-    names_batch: bool = False
+    said: AbstractSet[str]
 
     @property
     def photos(self) -> bool:
@@ -61,7 +48,7 @@ class Choice:
 
 
 def choose(words: Sequence[str], *, everything: bool) -> Choice:
-    """The configurations that ``words`` describe, without those that differ in what no speed depends on (seeds).
+    """Compose the configurations that ``words`` describe, without those that differ in seeds: no speed depends on them.
 
     Raises:
         InputError: Some word is wrong, or ``everything`` decides what it sets.
@@ -73,8 +60,8 @@ def choose(words: Sequence[str], *, everything: bool) -> Choice:
     plan([*words, *folders])
     if everything and (fixed := [key for key in FIXED_BY_ALL if key in said]):
         raise InputError(f"--all measures a list of its own; leave out {fixed[0]}=, or leave out --all")
-    given = {override.key_or_group: override for override in map(parse, words)}
     # A plan holds every run once, whatever its execution: sweeps over that are expanded here.
+    given = {override.key_or_group: override for override in map(parse, words)}
     execution = {key: o for key, o in given.items() if key.startswith("execution.")}
     others = [word for word, key in zip(words, given, strict=True) if key not in execution]
     configs: dict[object, RunConfig] = {}
@@ -82,225 +69,123 @@ def choose(words: Sequence[str], *, everything: bool) -> Choice:
         for config in plan([*folders, *others, *(o.input_line or "" for o in point.values())]).runs:
             key = (config.model, config.data, config.optim.precision, config.optim.batch_size, config.execution)
             configs.setdefault(key, config)
-    if len({config.data.photos for config in configs.values()}) > 1:
-        raise InputError("photographs are measured by themselves: name data=imagenet, data=tiny_imagenet or both alone")
-    return Choice(
-        list(configs.values()),
-        names_nets="model.depth" in said or "exp" in said,
-        names_precision="optim.precision" in said,
-        names_batch=bool({"optim.batch_size", "model.bn_group_size", "scale"} & set(said)),
-    )
+    return Choice(list(configs.values()), said.keys())
 
 
 def photo_words(said: dict[str, Any]) -> list[str]:
-    """Words that make nets for photographs of a choice of data, where nothing was said of nets."""
-    if "data" not in said or "exp" in said or not set(values(said["data"])) <= PHOTO_SETS:
+    """Return words for ImageNet nets where ``said`` chooses ImageNet images and no experiment."""
+    if "data" not in said or "exp" in said:
         return []
-    if "model" in said and set(values(said["model"])) != {"imagenet_resnet"}:
-        return []
-    return [f"{key}={value}" for key, value in PHOTO_WORDS.items() if key not in said]
+    word = said["data"]
+    names = word.sweep_string_iterator() if word.is_sweep_override() else [word.value()]
+    photos = {str(name) for name in names} <= {"imagenet", "tiny_imagenet"}
+    return [f"{key}={value}" for key, value in PHOTO_WORDS.items() if photos and key not in said]
 
 
-def values(word: Any) -> list[str]:
-    """All that a word, as ``repro.config.compose.parse`` reads it, gives its key."""
-    return [str(v) for v in word.sweep_string_iterator()] if word.is_sweep_override() else [str(word.value())]
-
-
-# --- small images -------------------------------------------------------------------------------------------------
-
-
-def quick_parts(choice: Choice, device: dict[str, Any]) -> list[Part]:
-    """The first net in its fastest way: under a minute in all on two cores."""
-    config = choice.configs[0]
-    if config.execution.step == "auto":
-        config = with_step(config, device["best_step"])
-    return [
-        pairs_part(config, 20, 44),
-        Part("ceilings", "the device's ceilings", config, 1, 10),
-        case_part(config, 6, 30),
-    ]
-
-
-def usual_parts(choice: Choice, device: dict[str, Any]) -> list[Part]:
-    """Each net asked for in each way that the device can run it, and each beside the textbook loop."""
-    configs = choice.configs
-    if not choice.names_nets:
-        depths = GPU_DEPTHS if device["device"] == "cuda" else CPU_DEPTHS
-        configs = [with_depth(config, depth) for depth in depths for config in configs]
-    parts = [Part("ceilings", "the device's ceilings", configs[0], 3, 60)]
-    compared: set[object] = set()
-    for config in configs:
-        modes = fastest_first(device) if config.execution.step == "auto" else [config.execution.step]
-        parts += [case_part(with_step(config, mode), 12, 240) for mode in modes]
-        if config.model not in compared:
-            compared.add(config.model)
-            parts.append(pairs_part(with_step(config, modes[0]), 24, 240))
-    return parts
-
-
-def all_parts(choice: Choice, device: dict[str, Any]) -> list[Part]:
-    """All that the project's targets need: every net of Table 6, the precisions, the modes, what exactness costs, how
-    many small runs a device can hold, and the memory of the deepest net. Eight minutes on a fast GPU."""
-    best, base = device["best_step"], with_step(choice.configs[0], device["best_step"])
-    net = {depth: with_depth(base, depth) for depth in (20, 32, 44, 56, 110, 1202)}
-    parts = [
-        Part("ceilings", "the device's ceilings", base, 3, 60),
-        case_part(net[20], 6, 60),
-        pairs_part(net[20], 20, 90),
-        Part("threads", "ResNet-20, runs at once in threads", net[20], 12, 90, {"counts": RUNS_AT_ONCE}),
-        case_part(net[110], 8, 60),
-        case_part(net[1202], 15, 120),
-        Part("processes", "ResNet-20, runs at once in processes", net[20], 12, 120, {"counts": RUNS_AT_ONCE}),
-    ]
-    parts += [case_part(with_precision(net[depth], "bf16"), 6, 60) for depth in (20, 110)]
-    parts.append(case_part(checkpointed(net[1202]), 10, 120))
-    parts += [case_part(not_deterministic(net[depth]), 6, 60) for depth in (20, 110)]
-    parts += [case_part(with_precision(net[depth], "fp32"), 6, 60) for depth in (20, 110)]
-    parts += [case_part(net[depth], 5, 60) for depth in (56, 32, 44)]
-    others = [mode for mode in fastest_first(device) if mode != best]
-    parts += [case_part(with_step(net[depth], mode), 6, 120) for mode in others for depth in (20, 110)]
-    parts += [case_part(with_precision(net[1202], "bf16"), 10, 120), pairs_part(net[110], 15, 120)]
-    parts += [case_part(with_step(net[1202], mode), 10, 150) for mode in others]
-    return parts
-
-
-def case_part(config: RunConfig, seconds: float, limit: float) -> Part:
-    return Part("case", label(config), config, seconds, limit)
-
-
-def pairs_part(config: RunConfig, seconds: float, limit: float) -> Part:
-    return Part("pairs", f"{label(config)} beside the textbook loop", config, seconds, limit)
-
-
-# --- photographs --------------------------------------------------------------------------------------------------
-
-
-def quick_photo_parts(choice: Choice, device: dict[str, Any]) -> list[Part]:
-    """List the first net in its fastest way: under a minute in all on two cores."""
-    config = photo_configs(choice, device)[0]
-    if config.execution.step == "auto":
-        config = with_step(config, device["best_step"])
-    parts = [loader_part(config, 5, 20), training_part(config, 8, 45)]
-    return parts + reference_parts([same_work(config, device)], 8, 45)
-
-
-def usual_photo_parts(choice: Choice, device: dict[str, Any]) -> list[Part]:
-    """List each net asked for in each way that the device can run it, and beside torchvision's."""
-    configs = photo_configs(choice, device)
-    parts = [loader_part(config, 20, 120) for config in each_set(configs)]
-    for config in configs:
-        modes = fastest_first(device) if config.execution.step == "auto" else [config.execution.step]
-        in_modes = [with_step(config, mode) for mode in modes]
-        parts.append(training_part(in_modes[0], 15, 240))
-        # Compiled and recorded steps may be faster or slower than the reference's; on a CPU they are not comparable.
-        compared = in_modes[:1] if device["device"] == "cpu" else [c for c in in_modes if c.execution.step != "eager"]
-        likewise = [same_work(c, device) for c in compared or in_modes]
-        parts += reference_parts(likewise, 15, 240)
-        parts += [training_part(c, 15, 240) for c in in_modes[1:]]
-        parts += reference_parts([c for c in in_modes[:1] if c not in likewise], 15, 240)
-    return parts
-
-
-def all_photo_parts(choice: Choice, device: dict[str, Any]) -> list[Part]:
-    """List the usual parts, then the other nets of Table 1 and the arithmetic of the recipe."""
-    (config, *_) = photo_configs(choice, device)
-    best = with_step(config, device["best_step"])
-    parts = usual_photo_parts(choice, device)
-    if config.model.name == "imagenet_resnet":
-        others = [with_depth(best, depth) for depth in IMAGENET_DEPTHS if depth != config.model.depth]
-        parts += [training_part(other, 8, 120) for other in others]
-    recipe = choice.configs[0].optim.precision
-    if recipe != config.optim.precision:
-        parts.append(training_part(with_precision(best, recipe), 8, 120))
-    return parts
-
-
-def photo_configs(choice: Choice, device: dict[str, Any]) -> list[RunConfig]:
-    """Settle what the words leave open, by the device: net, precision and size of the batch."""
-    configs = choice.configs
-    if not choice.names_nets:
-        depth = PHOTO_GPU_DEPTH if device["device"] == "cuda" else PHOTO_CPU_DEPTH
-        configs = [with_depth(c, depth) if c.model.name == "imagenet_resnet" else c for c in configs]
-    if not choice.names_precision and device.get("bf16"):
-        configs = [with_precision(c, "bf16") for c in configs]  # the reference's
-    if not choice.names_batch and device["device"] != "cuda":
-        configs = [with_group(with_batch(c, PHOTO_CPU_BATCH), PHOTO_CPU_BATCH) for c in configs]
+def settled(choice: Choice, device: dict[str, Any]) -> list[RunConfig]:
+    """Settle by the device what the words leave open: nets, of ImageNet also the precision and the batch size."""
+    cuda, photos, configs = device["device"] == "cuda", choice.photos, choice.configs
+    if not SAY_NETS & choice.said:
+        small_images, imagenet = ((20, 56, 110), (50,)) if cuda else ((20,), (18,))
+        depths = imagenet if photos else small_images
+        configs = [changed(config, "model", depth=depth) for depth in depths for config in configs]
+    if photos and "optim.precision" not in choice.said and device["bf16"]:
+        configs = [changed(config, "optim", precision="bf16") for config in configs]  # the reference's
+    if photos and not cuda and not SAY_BATCH & choice.said:
+        configs = [changed(config, "optim", batch_size=PHOTO_CPU_BATCH) for config in configs]
+        configs = [changed(config, "model", bn_group_size=PHOTO_CPU_BATCH) for config in configs]
     return configs
 
 
-def each_set(configs: list[RunConfig]) -> list[RunConfig]:
-    """Return the first configuration on each data set."""
-    return list({c.data.name: c for c in reversed(configs)}.values())[::-1]
+def quick_parts(choice: Choice, device: dict[str, Any]) -> list[Part]:
+    """List the first net in its fastest way: under a minute in all on two cores."""
+    config = in_modes(settled(choice, device)[0], device)[0]
+    if choice.photos:
+        return [part("loader", config, 5), part("case", config, 8), *pairs([same_work(config, device)], 8)]
+    return [*pairs([config], 20), part("ceilings", config, 1), part("case", config, 6)]
 
 
-def same_work(config: RunConfig, device: dict[str, Any]) -> RunConfig:
-    """Set batch norm over the whole batch and free choice of algorithms, as the reference has them."""
-    config = with_group(config, config.optim.batch_size)
-    return not_deterministic(config) if device["device"] == "cuda" else config
+def usual_parts(choice: Choice, device: dict[str, Any]) -> list[Part]:
+    """List each net asked for, beside others' loops, then what may make the first one faster, then the other modes."""
+    photos, on_cpu = choice.photos, device["device"] == "cpu"
+    modes = [in_modes(config, device) for config in settled(choice, device)]
+    fastest, slower = [way[0] for way in modes], [config for way in modes for config in way[1:]]
+    first, compared = fastest[0], [same_work(config, device) for config in fastest] if photos else fastest
+    parts = [part("ceilings", first, 3), *(part("case", config, 12) for config in fastest), *pairs(compared[:1], 20)]
+    if photos:
+        parts.insert(1, part("loader", first, 20))
+        # As the recipe has it, in groups of batch norm and deterministic: the difference is what these cost.
+        compared += [] if on_cpu else fastest
+    else:
+        if device["bf16"] and "optim.precision" not in choice.said:
+            parts.append(part("case", changed(first, "optim", precision="bf16"), 12))
+        if on_cpu and device["threads"] > 1:
+            parts.append(part("spin", first, 8))
+        if not on_cpu:
+            parts.append(part("threads", first, 9, counts=(1, 2, 4)))
+    return [*parts, *pairs(compared[1:], 20), *(part("case", config, 12) for config in slower)]
 
 
-def loader_part(config: RunConfig, seconds: float, limit: float) -> Part:
-    return Part("loader", f"loading {config.data.name}", config, seconds, limit)
-
-
-def training_part(config: RunConfig, seconds: float, limit: float) -> Part:
-    return Part("training", f"{label(config)} alone and with its loader", config, seconds, limit)
-
-
-def reference_parts(configs: list[RunConfig], seconds: float, limit: float) -> list[Part]:
-    """List comparisons with torchvision, which has the residual nets of Table 1 and no others."""
+def all_parts(choice: Choice, device: dict[str, Any]) -> list[Part]:
+    """List what the targets in docs/performance.md need, the first first: eight minutes on a fast GPU."""
+    if choice.photos:
+        return usual_parts(choice, device)
+    base, *slower = in_modes(choice.configs[0], device)
+    small = [changed(base, "model", depth=depth) for depth in (20, 110)]
+    deepest = changed(base, "model", depth=1202)
+    ways = [("execution", "deterministic", False), ("optim", "precision", "bf16"), ("optim", "precision", "fp32")]
     return [
-        Part("reference", f"{label(c)}{grouped(c)} beside torchvision's", c, seconds, limit)
-        for c in configs
-        if c.model.name == "imagenet_resnet" and c.model.shortcut != "none"
+        *(part("ceilings", base, 3), part("case", small[0], 6), *pairs(small[:1], 20)),
+        *(part("threads", small[0], 9, counts=(1, 2, 4)), part("case", small[1], 8)),
+        *(part("case", changed(config, group, **{name: value}), 6) for group, name, value in ways for config in small),
+        *(part("case", deepest, 15), part("case", changed(deepest, "execution", checkpoint_activations=True), 10)),
+        *(part("case", changed(mode, "model", depth=depth), 6) for mode in slower for depth in (20, 110)),
     ]
 
 
-def grouped(config: RunConfig) -> str:
-    group = config.model.bn_group_size
-    return "" if group == config.optim.batch_size else f", batch norm in groups of {group},"
+def part(kind: str, config: RunConfig, seconds: float, **options: Any) -> Part:
+    """Make a part, named by what sets its configuration apart from others."""
+    net, others = label(config), "torchvision's" if config.data.photos else "the textbook loop"
+    names = {
+        "case": net,
+        "ceilings": "the device's ceilings",
+        "loader": f"loading {config.data.name}",
+        "pairs": f"{net} beside {others}",
+        "spin": f"{net}, threads that wait for each other",
+        "threads": f"{net}, runs at once in threads",
+    }
+    return Part(kind, names[kind], config, seconds, options)
 
 
-# --- shared -------------------------------------------------------------------------------------------------------
+def pairs(configs: Sequence[RunConfig], seconds: float) -> list[Part]:
+    """List comparisons with others' loops; torchvision has residual nets alone."""
+    return [part("pairs", c, seconds) for c in configs if not c.data.photos or c.model.shortcut != "none"]
 
 
-def fastest_first(device: dict[str, Any]) -> list[str]:
-    best = device["best_step"]
-    return [best, *(mode for mode in device["step_modes"] if mode != best)]
+def in_modes(config: RunConfig, device: dict[str, Any]) -> list[RunConfig]:
+    """Return ``config`` in its own step mode, or where that is open in each that the device has, the fastest first."""
+    if config.execution.step != "auto":
+        return [config]
+    modes = dict.fromkeys([device["best_step"], *device["step_modes"]])
+    return [changed(config, "execution", step=mode) for mode in modes]
+
+
+def same_work(config: RunConfig, device: dict[str, Any]) -> RunConfig:
+    """Set batch norm over the whole batch and free choice of algorithms, as torchvision's reference has them."""
+    config = changed(config, "model", bn_group_size=config.optim.batch_size)
+    return changed(config, "execution", deterministic=False) if device["device"] == "cuda" else config
 
 
 def label(config: RunConfig) -> str:
-    """What sets a configuration apart from others, in words."""
-    execution = config.execution
+    """Describe what sets a configuration apart from others."""
+    execution, group = config.execution, config.model.bn_group_size
     words = [config.model.label, config.optim.precision, execution.step]
-    words += ["not deterministic"] * (not execution.deterministic)
-    words += ["recomputing"] * execution.checkpoint_activations
+    words += [] if execution.deterministic else ["not deterministic"]
+    words += ["recomputing"] if execution.checkpoint_activations else []
+    words += [] if group == config.optim.batch_size else [f"batch norm over {group}"]
     return " ".join(words)
 
 
-def with_depth(config: RunConfig, depth: int) -> RunConfig:
-    return dataclasses.replace(config, model=dataclasses.replace(config.model, depth=depth))
-
-
-def with_precision(config: RunConfig, precision: Any) -> RunConfig:
-    return dataclasses.replace(config, optim=dataclasses.replace(config.optim, precision=precision))
-
-
-def with_step(config: RunConfig, step: Any) -> RunConfig:
-    return dataclasses.replace(config, execution=dataclasses.replace(config.execution, step=step))
-
-
-def checkpointed(config: RunConfig) -> RunConfig:
-    return dataclasses.replace(config, execution=dataclasses.replace(config.execution, checkpoint_activations=True))
-
-
-def not_deterministic(config: RunConfig) -> RunConfig:
-    return dataclasses.replace(config, execution=dataclasses.replace(config.execution, deterministic=False))
-
-
-def with_batch(config: RunConfig, batch_size: int) -> RunConfig:
-    return dataclasses.replace(config, optim=dataclasses.replace(config.optim, batch_size=batch_size))
-
-
-def with_group(config: RunConfig, group_size: int) -> RunConfig:
-    return dataclasses.replace(config, model=dataclasses.replace(config.model, bn_group_size=group_size))
+def changed(config: RunConfig, group: str, **changes: Any) -> RunConfig:
+    """Return ``config`` with other settings in one of its groups."""
+    return dataclasses.replace(config, **{group: dataclasses.replace(getattr(config, group), **changes)})

@@ -1,11 +1,4 @@
-"""The loop that public CIFAR scripts have, to compare with: written as they write it, with no trick for or against.
-
-A ``DataLoader`` with worker processes, PIL images through torchvision's transforms, NCHW batches, single precision
-with torch's own defaults (TF32 convolutions on a GPU that has them), operation by operation, ``torch.optim.SGD`` as it
-comes, and two ``.item()`` at every step for the running loss and accuracy. It runs in the engine's process and so keeps
-freed memory (``repro.runtime.device``) and bounds how long threads spin (``repro.runtime.openmp``), which such
-scripts do not: on a CPU that is in its favour.
-"""
+"""Training as public scripts do it, to compare with."""
 
 from __future__ import annotations
 
@@ -13,22 +6,23 @@ import contextlib
 import multiprocessing
 import os
 import signal
-import time
 from collections.abc import Iterator
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, RandomSampler
-from torch.utils.data import Dataset as TorchDataset
+from torch.utils import data
 from torchvision import transforms
+from torchvision.models import get_model
 
-from repro.bench.ceilings import wait
+from repro.bench.timing import timed
 from repro.config.run import RunConfig
 from repro.data import Dataset, Split
 from repro.data.augment import generator_for
+from repro.data.batches import Feed
 from repro.models import build_model
+from repro.runtime.device import autocast
 
 MEAN = (0.4914, 0.4822, 0.4465)
 STD = (0.2470, 0.2435, 0.2616)
@@ -39,19 +33,38 @@ ENDLESS = 10**6
 """Epochs that the sampler draws ahead, so that no window pays for starting workers anew."""
 
 
-class PilImages(TorchDataset[tuple[Tensor, int]]):
-    """A split as torchvision's CIFAR10 hands it out: one PIL image at a time, transformed."""
+class Other:
+    """A net that is trained as others do it, with torch's own defaults, in timed windows; ``beside`` says how."""
+
+    beside: str
+
+    def __init__(self, model: nn.Module, config: RunConfig, device: torch.device) -> None:
+        self.model, self.device, self.criterion, optim = model.to(device), device, nn.CrossEntropyLoss(), config.optim
+        self.optimizer = torch.optim.SGD(
+            model.parameters(), lr=optim.lr, momentum=optim.momentum, weight_decay=optim.weight_decay
+        )
+
+    def run(self, steps: int) -> float:
+        """Train so many steps; return the seconds that they took."""
+        with torch_defaults():
+            self.model.train()
+            return timed(self.one_step, self.device)(steps)
+
+    def one_step(self) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """No-op: this net has no workers."""
+
+
+class PilImages(data.Dataset[tuple[Tensor, int]]):
+    """A split as torchvision's CIFAR10 returns it: one PIL image at a time, transformed."""
 
     def __init__(self, split: Split, pad: int) -> None:
         self.images, self.labels = np.array(split.images), split.labels.tolist()
-        self.transform = transforms.Compose(
-            [
-                transforms.RandomCrop(split.images.shape[1], padding=pad),
-                transforms.RandomHorizontalFlip(),
-                transforms.ToTensor(),
-                transforms.Normalize(MEAN, STD),
-            ]
-        )
+        crop = transforms.RandomCrop(split.images.shape[1], padding=pad)
+        convert = [transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
+        self.transform = transforms.Compose([crop, transforms.RandomHorizontalFlip(), *convert])
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -60,77 +73,92 @@ class PilImages(TorchDataset[tuple[Tensor, int]]):
         return self.transform(Image.fromarray(self.images[index])), self.labels[index]
 
 
-class Textbook:
-    """A textbook loop that runs in windows and stands still in between.
+class Textbook(Other):
+    """The loop of public CIFAR scripts, with no trick for or against it, as ``beside`` says.
 
-    Its workers are processes of their own and would go on preparing batches while something else is timed: they would
-    steal its cores, and their batches would come for free in the next window. So they are stopped at the end of a
-    window (SIGSTOP) and continued when the next begins: a window starts with the queue that the last one left.
-    Starting the workers is never timed.
+    It runs in the engine's process and so keeps freed memory (``repro.runtime.device``) and bounds how long threads
+    spin (``repro.runtime.openmp``), which such scripts do not: on a CPU that is in its favour. Outside of its windows
+    its workers stand still: they would take cores from what else is timed, and what they prepared meanwhile would come
+    for free. A window starts with the queue that the last one left.
     """
 
-    def __init__(self, config: RunConfig, dataset: Dataset, device: torch.device) -> None:
-        self.device = device
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self.num_workers = min(MAX_WORKERS, cores)
-        with torch_defaults():
-            self.model = build_model(config.model, dataset.num_classes, generator_for(config.seed, "init")).to(device)
-            self.criterion = nn.CrossEntropyLoss()
-            optim = config.optim
-            self.optimizer = torch.optim.SGD(
-                self.model.parameters(), lr=optim.lr, momentum=optim.momentum, weight_decay=optim.weight_decay
-            )
-        assert isinstance(dataset.train, Split), "photographs are compared with torchvision's net instead"
+    def __init__(self, config: RunConfig, dataset: Dataset, feed: Feed) -> None:
+        model = build_model(config.model, dataset.num_classes, generator_for(config.seed, "init"))
+        super().__init__(model, config, feed.device)
+        assert isinstance(dataset.train, Split)
         images = PilImages(dataset.train, config.data.pad)
-        before = multiprocessing.active_children()
-        loader = DataLoader(
-            images,
-            batch_size=optim.batch_size,
-            sampler=RandomSampler(images, num_samples=ENDLESS * len(images)),
-            num_workers=self.num_workers,
-            pin_memory=device.type == "cuda",
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        workers = min(MAX_WORKERS, cores)
+        start = multiprocessing.get_start_method()
+        self.beside = (
+            f"the textbook loop: DataLoader with {workers} workers ({start}), PIL, NCHW, eager, two .item() a step"
         )
+        before = multiprocessing.active_children()
+        sampler = data.RandomSampler(images, num_samples=ENDLESS * len(images))
+        pin = feed.device.type == "cuda"
+        loader = data.DataLoader(images, config.optim.batch_size, sampler=sampler, num_workers=workers, pin_memory=pin)
         self._batches = iter(loader)
         self._workers = [p.pid for p in multiprocessing.active_children() if p not in before and p.pid is not None]
+        self.train_loss, self.correct = 0.0, 0
         self._signal("SIGSTOP")
 
     def run(self, steps: int) -> float:
-        """Trains so many steps; returns the seconds that they took, batches included."""
-        with torch_defaults():
-            self._signal("SIGCONT")
-            start = time.perf_counter()
-            self.model.train()
-            train_loss, correct, total = 0.0, 0.0, 0
-            for _ in range(steps):
-                inputs, targets = next(self._batches)
-                inputs, targets = inputs.to(self.device), targets.to(self.device)
-                self.optimizer.zero_grad()
-                outputs = self.model(inputs)
-                loss = self.criterion(outputs, targets)
-                loss.backward()
-                self.optimizer.step()
-                train_loss += loss.item()
-                total += targets.size(0)
-                correct += outputs.max(1)[1].eq(targets).sum().item()
-            wait(self.device)
-            seconds = time.perf_counter() - start
-            self._signal("SIGSTOP")
+        self._signal("SIGCONT")
+        seconds = super().run(steps)
+        self._signal("SIGSTOP")
         return seconds
 
+    def one_step(self) -> None:
+        inputs, targets = next(self._batches)
+        inputs, targets = inputs.to(self.device), targets.to(self.device)
+        self.optimizer.zero_grad()
+        outputs = self.model(inputs)
+        loss = self.criterion(outputs, targets)
+        loss.backward()
+        self.optimizer.step()
+        self.train_loss += loss.item()
+        self.correct += outputs.max(1)[1].eq(targets).sum().item()
+
     def close(self) -> None:
-        """Ends the workers: a stopped process would not hear that it is no longer needed."""
+        """End the workers, which stopped processes would not hear of."""
         self._signal("SIGCONT")
         del self._batches
 
     def _signal(self, name: str) -> None:
-        if hasattr(signal, name):  # where a system has no such signals, the workers go on
+        if hasattr(signal, name):  # on a system without such signals the workers continue
             for pid in self._workers:
                 os.kill(pid, getattr(signal, name))
 
 
+class TorchvisionNet(Other):
+    """torchvision's ResNet of the same depth, on one batch, under the settings of its training reference.
+
+    The batch of ``feed`` is on the device, augmented already, and no ``.item()`` makes the host wait: that is in its
+    favour.
+    """
+
+    def __init__(self, config: RunConfig, dataset: Dataset, feed: Feed) -> None:
+        compiled, name = feed.device.type == "cuda", f"resnet{config.model.depth}"
+        model: nn.Module = get_model(name, num_classes=dataset.num_classes)
+        super().__init__(model.to(memory_format=torch.channels_last), config, feed.device)
+        if compiled:
+            model.compile()
+        images, self.labels = feed.batch(0)
+        self.images, self.precision = images.to(memory_format=torch.channels_last), config.optim.precision
+        words = "bf16 autocast" if self.precision == "bf16" else "single precision"
+        self.beside = f"torchvision's {name}, channels_last, {words}, {'torch.compile' if compiled else 'eager'}"
+
+    def one_step(self) -> None:
+        with autocast(self.device, self.precision):
+            loss = self.criterion(self.model(self.images), self.labels)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+
+
 @contextlib.contextmanager
 def torch_defaults() -> Iterator[None]:
-    """Set torch's own arithmetic, with cuDNN trying its algorithms as those scripts ask; put back what was set."""
+    """Set torch's own arithmetic, with cuDNN trying its algorithms as public scripts ask; put back what was set."""
     matmul, conv = torch.backends.cuda.matmul, torch.backends.cudnn.conv  # type: ignore[attr-defined]
     cudnn = torch.backends.cudnn
     before = matmul.fp32_precision, conv.fp32_precision, cudnn.benchmark, cudnn.deterministic

@@ -1,146 +1,157 @@
-"""A process that measures: what fails there, hangs or breaks the device's context takes nothing else with it."""
+"""Processes that measure, and what several of them measure together."""
 
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
-import pickle
-import queue
 import signal
-import subprocess
-import sys
-import threading
-from typing import IO, Any
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from typing import Any
 
+from repro.bench.parts import Part
 from repro.config.run import RunConfig
 from repro.errors import InputError
-from repro.runtime.output import steady
+from repro.runtime.openmp import BOUNDED
 from repro.runtime.parent import die_with_parent
 
-DEVICE_LIMIT = 120.0
-"""Seconds for a process to start, import torch and wake the device."""
-
-Answer = tuple[str, Any]
+UNBOUNDED = {"GOMP_SPINCOUNT": "300000", "KMP_BLOCKTIME": "200"}
+"""The defaults of both runtimes of OpenMP (``repro.runtime.openmp``)."""
 
 
 class PartFailedError(Exception):
-    """A measurement that did not come about; the message is its reason in one line."""
+    """A measurement failed; the message is its reason in one line."""
 
 
-class Worker:
-    """Measures in a process of its own, one request after the other. After a failure that it does not outlive, the
-    next request starts a new process."""
+class Worker(contextlib.AbstractContextManager["Worker"]):
+    """Measures in a process of its own, one request after the other; after a failure the next starts a new process.
 
-    def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
-        self._answers: queue.Queue[Answer] = queue.Queue()
+    A fault of the device, a graph recorded half-way and memory that is still held end with their process. What is in
+    ``environment`` is set in it before torch is imported.
+    """
 
-    def call(self, kind: str, config: RunConfig, limit: float, **options: Any) -> dict[str, Any]:
-        """What ``repro.bench.measure`` finds under ``kind``.
+    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+        self._environment = dict(environment or {})
+        self._process: SpawnProcess | None = None
+        self._pipe: Connection
 
-        Args:
-            limit: Seconds after which the process is ended.
+    def send(self, kind: str, config: RunConfig, **options: Any) -> None:
+        """Ask for a measurement of ``repro.bench.measure.MEASUREMENTS``."""
+        if self._process is None or not self._process.is_alive():
+            self.close()
+            context = multiprocessing.get_context("spawn")
+            self._pipe, theirs = context.Pipe()
+            self._process = context.Process(target=serve, args=(theirs, os.getpid(), self._environment))
+            self._process.start()
+            theirs.close()
+        with contextlib.suppress(BrokenPipeError):  # receive tells of its death
+            self._pipe.send((kind, config, options))
+
+    def receive(self, limit: float) -> dict[str, Any]:
+        """Return what was asked for last; end the process after ``limit`` seconds.
 
         Raises:
             PartFailedError: It failed, or was not done in time.
             InputError: The configuration does not fit this machine.
         """
-        self.send(kind, config, **options)
-        return self.receive(limit)
-
-    def send(self, kind: str, config: RunConfig, **options: Any) -> None:
-        if self._process is None or self._process.poll() is not None:
-            self._start()
         assert self._process is not None
-        assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # receive tells of its death
-            pickle.dump((kind, config, options), self._process.stdin)
-            self._process.stdin.flush()
-
-    def receive(self, limit: float) -> dict[str, Any]:
-        """The answer to what was sent last; see ``call``."""
+        answer: dict[str, Any] | Exception = PartFailedError("not done in time")
         try:
-            state, value = self._answers.get(timeout=max(limit, 0))
-        except queue.Empty:
+            if self._pipe.poll(max(limit, 0)):
+                answer = self._pipe.recv()
+        except (EOFError, ConnectionResetError):
+            self._process.join()
+            answer = PartFailedError(f"the measuring process died (exit code {self._process.exitcode})")
+        if isinstance(answer, Exception):
             self.close()
-            raise PartFailedError(f"not done after {limit:.0f} s") from None
-        if state == "input":
-            raise InputError(value)
-        if state != "done":
-            # A fault of the device, a graph recorded half-way and what the part still held end with their process.
-            self.close()
-            raise PartFailedError(value)
-        result: dict[str, Any] = value
-        return result
+            raise answer
+        return answer
 
     def close(self) -> None:
-        """Ends the process at once, with all that it started: stopped ones too, which only a kill reaches."""
-        if self._process is None:
+        """End the process at once, with all that it started: stopped ones too, which only a kill reaches."""
+        if self._process is None or self._process.pid is None:
             return
         with contextlib.suppress(OSError, AttributeError):  # it has ended, or the system has no groups
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.kill()
-        self._process.wait()
-        self._listener.join(5)  # it sees the end of what the process said
-        for pipe in (self._process.stdin, self._process.stdout):
-            with contextlib.suppress(BrokenPipeError):
-                assert pipe is not None
-                pipe.close()
+        self._process.join()
+        self._pipe.close()
         self._process = None
 
-    def _start(self) -> None:
+    def __exit__(self, *failure: object) -> None:
         self.close()
-        # A group of its own: what asks ends it, not a key on the terminal.
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", f"from repro.bench.worker import serve; serve({os.getpid()})"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            start_new_session=True,
-        )
-        self._answers = queue.Queue()
-        self._listener = threading.Thread(target=listen, args=(self._process, self._answers), daemon=True)
-        self._listener.start()
 
 
-def listen(process: subprocess.Popen[bytes], answers: queue.Queue[Answer]) -> None:
-    """Puts the answers of ``process`` into ``answers``, and word of its death at the end."""
-    assert process.stdout is not None
-    try:
-        while True:
-            answers.put(pickle.load(process.stdout))
-    except (EOFError, OSError, pickle.UnpicklingError):
-        answers.put(("died", f"the measuring process died (exit code {process.wait()})"))
-
-
-def serve(parent: int) -> None:
-    """Answers requests on standard input until the other side, the process ``parent``, is gone."""
+def serve(pipe: Connection, parent: int, environment: Mapping[str, str]) -> None:
+    """Answer requests with results or exceptions until the process ``parent`` is gone."""
     die_with_parent(parent)
-    replies: IO[bytes] = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what libraries print must not get between the answers
-    steady()
-    while True:
-        try:
-            kind, config, options = pickle.load(sys.stdin.buffer)
-        except EOFError:
-            return
-        try:
-            pickle.dump(answer(kind, config, options), replies)
-            replies.flush()
-        except BrokenPipeError:
-            return
+    if hasattr(os, "setsid"):
+        os.setsid()  # a group of its own: the parent ends it, not a key on the terminal
+    os.dup2(2, 1)  # what libraries print does not belong between the tables
+    os.environ.update(environment)
+    # As in scripts again: a process that was spawned would spawn those of a DataLoader too.
+    multiprocessing.set_start_method(None, force=True)
+    with contextlib.suppress(EOFError, BrokenPipeError):
+        while True:
+            pipe.send(answer(*pipe.recv()))
 
 
-def answer(kind: str, config: RunConfig, options: dict[str, Any]) -> Answer:
-    """``("done", result)``, ``("input", sentence)`` or ``("failed", reason)``."""
+def answer(kind: str, config: RunConfig, options: dict[str, Any]) -> dict[str, Any] | Exception:
+    """Return a measurement, or what went wrong with it."""
     try:
-        # Here, so that the process which asks gets along without torch.
+        # Here, so that the process which asks needs no torch.
         from repro.bench.measure import MEASUREMENTS, clean_up
 
         try:
-            return "done", MEASUREMENTS[kind](config, **options)
+            return MEASUREMENTS[kind](config, **options)
         finally:
             clean_up()
     except InputError as error:
-        return "input", str(error)
-    except Exception as error:  # out of memory, a fault of the device or of the code: the other parts go on
-        return "failed", f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        return error
+    except Exception as error:  # out of memory, a fault of the device or of the code: the other parts continue
+        return PartFailedError(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}")
+
+
+def ask(
+    workers: Sequence[Worker], deadline: float, kind: str, config: RunConfig, **options: Any
+) -> list[dict[str, Any]]:
+    """Let all ``workers`` measure ``kind`` at the same time, until ``deadline`` on the monotonic clock.
+
+    Raises:
+        PartFailedError: One failed or was not done in time.
+        InputError: The configuration does not fit this machine.
+    """
+    for worker in workers:
+        worker.send(kind, config, **options)
+    return [worker.receive(deadline - time.monotonic()) for worker in workers]
+
+
+def measure(worker: Worker, part: Part, deadline: float) -> dict[str, Any]:
+    """Measure a part as ``ask`` does, in ``worker`` unless it needs processes of its own."""
+    if part.kind == "spin":
+        return spin(part, deadline)
+    return ask([worker], deadline, part.kind, part.config, seconds=part.seconds, **part.options)[0]
+
+
+def spin(part: Part, deadline: float) -> dict[str, Any]:
+    """Time a step whose threads spin for a bounded time, and one with OpenMP's default, in turns.
+
+    Both are timed alone, then while another process uses a processor.
+    """
+    rows = []
+    with Worker(BOUNDED) as bounded, Worker(UNBOUNDED) as default, Worker() as other:
+        identity, _ = ask([bounded, default], deadline, "keep", part.config)
+        for beside in ("nothing", "a busy process"):
+            if beside != "nothing":
+                other.send("busy", part.config)
+            ms: dict[Worker, list[float]] = {bounded: [], default: []}
+            for worker in (bounded, default, default, bounded):
+                (found,) = ask([worker], deadline, "go", part.config, seconds=part.seconds / 8)
+                ms[worker].append(1000 * identity["batch_size"] / found["images_per_second"])
+            bounded_ms, default_ms = (statistics.median(ms[worker]) for worker in (bounded, default))
+            rows.append({"beside": beside, "bounded_ms": bounded_ms, "default_ms": default_ms})
+    return identity | {"rows": rows}

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from repro.errors import InputError
-from repro.report.claims.absent import absent
-from repro.report.claims.format import FORMATS, explain
+from repro.report.claims.evidence import absent
+from repro.report.claims.explain import explain
+from repro.report.claims.format import FORMATS
 from repro.report.claims.verdicts import check
 from repro.results.read import Reading
 
@@ -22,7 +23,7 @@ def answer(
     published: Path | None = None,
     folders: Sequence[Path] = (),
 ) -> tuple[str, int]:
-    """The verdicts, or one ``claim`` in full, as text that ends with a newline, and the exit code of the command.
+    """Return the verdicts, or one ``claim`` in full, as text that ends with a newline, and the exit code.
 
     The code is 1 where committed evidence is broken, and with ``strict`` where a claim fails; otherwise 0.
 

@@ -15,7 +15,7 @@ start here:
   repro table 6                                          paper and measured, side by side
 
 Settings are key=value words as in Hydra: model.depth=20,56 seed=0,1,2 sweeps over both.
-Interrupted? The same command goes on where it stopped."""
+Interrupted? The same command resumes where it stopped."""
 
 BENCH = "Measure how fast nets train here, alone and beside the textbook loop of public CIFAR scripts."
 BENCH_EXAMPLES = """\
@@ -25,10 +25,10 @@ repro bench --quick
   repro bench data=imagenet paths.data=/data/imagenet
 
 Without a net: ResNet-20, on a GPU also 56 and 110; without execution.step: every way that the device can take a step.
-On photographs (data=imagenet, data=tiny_imagenet): the loader, the step and both, and torchvision's net beside it;
+On ImageNet images (data=imagenet, data=tiny_imagenet): the loader, the step and both, and torchvision's net beside it;
 without a net ResNet-50, on a CPU ResNet-18.
 On the data in paths.data, or on made images; nothing is fetched, and nothing of what is trained is kept. A part that
-fails is named at the end (exit code 1) and the others go on."""
+fails is named at the end (exit code 1) and the others continue."""
 
 
 FIGURE_EXAMPLES = """\

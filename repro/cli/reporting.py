@@ -1,4 +1,4 @@
-"""The commands that read what was measured: tables, figures, verdicts, the report, and what is published of it."""
+"""The commands that read and publish results."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from repro.config.arguments import (
     published_results,
     quiet_caches,
     record_folders,
-    say,
 )
 from repro.config.paths import in_checkout, resolve_paths, shared_dir
 from repro.errors import InputError, nearest
@@ -35,12 +34,13 @@ def reading_of(options: argparse.Namespace, paths: dict[str, Path]) -> Reading:
 
 def table_command(options: argparse.Namespace) -> int:
     paths, protocol = paths_from(options.words, protocol=options.number != 1), protocol_from(options.words)
-    if options.number == 1:
-        from repro.report.tables import table1
-
-        print(table1.FORMATS[options.format](table1.architecture()), end="")
-        return 0
     from repro.report.tables import FORMATS, table
+
+    if options.number == 1:
+        from repro.report.tables.table1 import architecture
+
+        print(FORMATS[options.format](architecture()), end="")
+        return 0
     from repro.results.ensembles import read_ensembles
 
     if options.scale is not None:
@@ -67,19 +67,19 @@ def figure_command(options: argparse.Namespace) -> int:
     quiet_caches(paths["work"])
     refuse_unknown_scale(options.scale.partition(",")[0])  # a label as notes have it: "smoke, optim.nesterov=true"
     load_figure(options.name)  # a name that is wrong is told before anything is written
-    from repro.report.figures import draw
+    from repro.report.figures import draw, plot
 
     # Committed is only what the published records give at the paper's budget; `repro render` makes all of it.
     committed = options.scale == "paper" and options.published
     folder = (paths["results"] if committed else paths["work"]) / "figures"
-    for path in draw(options.name, folder, reading_of(options, paths), options.scale):
+    for path in draw(plot(options.name, reading_of(options, paths), options.scale), folder):
         print(path)
     return 0
 
 
 def check_command(options: argparse.Namespace) -> int:
     from repro.cli.check import answer
-    from repro.report.claims.frozen import freeze
+    from repro.report.claims.freeze import freeze
 
     paths = paths_from([word for word in options.words if is_setting(word)])
     ids = [word for word in options.words if not is_setting(word)]
@@ -107,14 +107,14 @@ def choices_command(options: argparse.Namespace) -> int:
     for left in reading.left_out:
         print(f"repro: left out: {left.name}: {left.reason}", file=sys.stderr)
     command = shlex.join(["repro", "run", f"exp={EXPERIMENT}", *options.words])
-    say(to_text(choices(runs, reading.records), command))
+    print(to_text(choices(runs, reading.records), command))
     return 0
 
 
 def render_command(options: argparse.Namespace) -> int:
     paths = paths_from([word for word in options.words if is_setting(word)])
     quiet_caches(paths["work"])
-    from repro.report.claims.frozen import faults
+    from repro.report.claims.freeze import faults
     from repro.report.render import PARTS, pages_of, read_evidence, render, verify
 
     parts = [word for word in options.words if not is_setting(word)] or list(PARTS)
@@ -134,11 +134,11 @@ def render_command(options: argparse.Namespace) -> int:
         return 0
     wrong, amended = verify(evidence, results, pages), faults()
     for sentence in [*wrong, *amended]:
-        say(sentence)
+        print(sentence)
     if wrong:
-        say(f"{len(wrong)} differences; `repro render` makes all of it anew")
+        print(f"{len(wrong)} differences; `repro render` makes all of it anew")
     elif not amended:
-        say("all as the records give it")
+        print("all as the records give it")
     return int(bool(wrong or amended))
 
 
@@ -171,21 +171,18 @@ def export_command(options: argparse.Namespace) -> int:
 
 
 def evaluate_command(options: argparse.Namespace) -> int:
-    words = tuple(options.words)
-    quiet_caches(resolve_paths(apart(words)[0])["work"])
-    from repro.evaluation.command import Request, evaluate
+    quiet_caches(resolve_paths(apart(options.words)[0])["work"])
+    from repro.evaluation.command import evaluate
+    from repro.evaluation.foreign import Pixels
 
-    request = Request(
-        words=words,
+    return evaluate(
+        options.words,
         views=options.views,
         ensemble=options.ensemble,
         weights=options.weights,
-        mean=options.mean,
-        std=options.std,
-        resize=options.resize,
+        pixels=Pixels(tuple(options.mean), tuple(options.std), options.resize),
         json=options.json,
     )
-    return evaluate(request, say)
 
 
 def publish_command(options: argparse.Namespace) -> int:
@@ -215,7 +212,7 @@ def publish_command(options: argparse.Namespace) -> int:
 
 
 def tensorboard_command(options: argparse.Namespace) -> int:
-    """What begins with the first option is TensorBoard's, but for the folders, wherever they stand."""
+    """Pass all words from the first option on to TensorBoard, but for the folders."""
     from repro.report.tensorboard import serve
 
     first = next((i for i, word in enumerate(options.words) if word.startswith("-")), len(options.words))
@@ -223,7 +220,7 @@ def tensorboard_command(options: argparse.Namespace) -> int:
     others = [word for word in options.words[first:] if not word.startswith("paths.")]
     if any(word.startswith("--logdir") for word in others):
         raise InputError("--logdir is the work folder here: name it with paths.work=")
-    serve(paths["work"], others, say)
+    serve(paths["work"], others)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""What `repro show` and `repro status` print."""
+"""The output of `repro show` and `repro status`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from tabulate import tabulate
 
 from repro.cli.status import RunStatus
 from repro.config.run import RunConfig
-from repro.launch.attempts import is_done
 from repro.launch.cost import Estimate, estimate
+from repro.launch.outcome import is_done
 from repro.launch.speeds import source, speeds_of
 from repro.runtime.device import device_name, pick_device
 from repro.runtime.progress import duration
@@ -28,7 +28,7 @@ SPLIT_SIZES = {
 
 
 def show(configs: Sequence[RunConfig]) -> str:
-    """Runs with their cost, and the composed configuration with what varies over the runs."""
+    """Show runs with their cost, and the composed configuration with what varies over the runs."""
     known = speeds_of(configs)
     costs = [estimate(config, k.speed, *image_counts(config)) for config, k in zip(configs, known, strict=True)]
     parts = [cost_table(configs, costs), composed(configs), totals(configs, costs, source(known))]
@@ -36,7 +36,7 @@ def show(configs: Sequence[RunConfig]) -> str:
 
 
 def image_counts(config: RunConfig) -> tuple[int, int]:
-    """Images of the training and of the evaluated split."""
+    """Count the images of the training and of the evaluated split."""
     data = config.data
     sizes = SPLIT_SIZES.get(data.name, {})
     train = min(data.train_images or 10**9, sizes.get(data.split, 10**9))
@@ -65,7 +65,7 @@ def cost_table(configs: Sequence[RunConfig], costs: Sequence[Estimate]) -> str:
 
 
 def composed(configs: Sequence[RunConfig]) -> str:
-    """The configuration of the first run as YAML; values that vary over the runs are listed instead."""
+    """Return the configuration of the first run as YAML; values that vary over the runs are listed instead."""
     varied = {f"{group}.{name}" for group, name, values in _values(configs) if len(values) > 1}
     tree: dict[str, object] = {"exp": configs[0].exp or None, "scale": configs[0].scale}
     for group, name, values in _values(configs):
@@ -82,7 +82,7 @@ def composed(configs: Sequence[RunConfig]) -> str:
 
 
 def _values(configs: Sequence[RunConfig]) -> list[tuple[str, str, list[object]]]:
-    """Group, name and the distinct values over the runs of every setting."""
+    """Return group, name and the distinct values over the runs of every setting."""
     rows: list[tuple[str, str, list[object]]] = [("", "seed", list(dict.fromkeys(c.seed for c in configs)))]
     for group in ("model", "data", "optim", "eval", "execution", "paths"):
         for field in dataclasses.fields(getattr(configs[0], group)):
@@ -98,7 +98,7 @@ def plain_value(value: object) -> object:
 
 
 def totals(configs: Sequence[RunConfig], costs: Sequence[Estimate], speed: str) -> str:
-    """The time of all runs one after the other, their work in terms of any device, and a warning above a day.
+    """Return the time of all runs one after the other, their work on any device, and a warning above a day.
 
     Args:
         speed: Where the device's speed comes from.
@@ -106,7 +106,7 @@ def totals(configs: Sequence[RunConfig], costs: Sequence[Estimate], speed: str) 
     seconds = sum(cost.seconds for cost in costs)
     macs = sum(cost.macs for cost in costs)
     device = device_name(pick_device(configs[0].execution.device))
-    runs = f"{len(costs)} run{'s' * (len(costs) > 1)}"
+    runs = "1 run" if len(costs) == 1 else f"{len(costs)} runs"
     text = f"{runs}, about {duration(seconds)} on this device ({device}; speed {speed}), one after the other"
     done = [cost.seconds for config, cost in zip(configs, costs, strict=True) if is_done(config)]
     if done and len(done) < len(costs):
@@ -121,7 +121,7 @@ def totals(configs: Sequence[RunConfig], costs: Sequence[Estimate], speed: str) 
 
 
 def show_statuses(statuses: Sequence[RunStatus], work: Path) -> str:
-    """A line a run, and what to do where there is none."""
+    """Format a line a run, and what to do where there is none."""
     if not statuses:
         return f"no runs in {work}; `repro run exp=cifar_residual_vs_plain scale=demo` makes some"
     rows = []

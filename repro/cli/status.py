@@ -1,4 +1,4 @@
-"""What became of every run in the work folder."""
+"""The state of every run in the work folder."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from repro.errors import InputError
+from repro.errors import InputError, first_line
+from repro.launch.outcome import FAILURE
 from repro.launch.slurm.jobs import Job
 from repro.runtime.lock import is_held, owner
-from repro.runtime.provenance import read_json, read_progress
+from repro.runtime.progress import read_progress
+from repro.runtime.provenance import read_json
 
 
 @dataclass(frozen=True)
@@ -17,18 +19,18 @@ class RunStatus:
     run_id: str
     state: str
     """``done``, ``running``, ``queued`` (in Slurm's queue), ``failed``, ``interrupted`` or ``broken``."""
-    step: int
-    steps: int
-    error: float | None
+    steps: int = 0
+    step: int = 0
+    error: float | None = None
     """Percent: the final error of a finished run, otherwise the running training error."""
-    images_per_second: float | None
-    seconds_left: float | None
+    images_per_second: float | None = None
+    seconds_left: float | None = None
     note: str = ""
-    """Who trains a running run, its job, why one failed, what is broken."""
+    """The process or job that trains it, why it failed, or what is broken."""
 
 
 def statuses(work: Path, jobs: Sequence[Job] = ()) -> list[RunStatus]:
-    """All runs in ``work`` and in Slurm's queue, by name."""
+    """Return the status of all runs in ``work`` and in Slurm's queue, by name."""
     found = {path.parent.name: status(path.parent) for path in work.glob("*/config.json")}
     for job in jobs:
         try:
@@ -36,10 +38,10 @@ def statuses(work: Path, jobs: Sequence[Job] = ()) -> list[RunStatus]:
         except InputError:
             note = f"job {job.job_id}: submitted by another version of the program"
             for run_id in job.run_ids:
-                found.setdefault(run_id, RunStatus(run_id, "queued", 0, 0, None, None, None, note))
+                found.setdefault(run_id, RunStatus(run_id, "queued", note=note))
             continue
         for config in configs:
-            before = found.get(config.run_id) or RunStatus(config.run_id, "", 0, config.optim.steps, None, None, None)
+            before = found.get(config.run_id) or RunStatus(config.run_id, "queued", config.optim.steps)
             if before.state != "done":
                 state = before.state if before.state == "running" else "queued"
                 about = " ".join(filter(None, (job.state.lower(), job.nodes, f"({job.reason})" if job.reason else "")))
@@ -56,13 +58,13 @@ def status(folder: Path) -> RunStatus:
             return _done(folder, steps)
         return _unfinished(folder, steps)
     except (InputError, KeyError, TypeError, ValueError, OverflowError, OSError) as problem:
-        return RunStatus(folder.name, "broken", 0, steps, None, None, None, _first_line(problem))
+        return RunStatus(folder.name, "broken", steps, note=first_line(problem) or type(problem).__name__)
 
 
 def _done(folder: Path, steps: int) -> RunStatus:
     record = read_json(folder / "record.json")
     final, speed = float(record["result"]["final"]["top1_error"]), float(record["images_per_second"])
-    return RunStatus(folder.name, "done", int(record["steps"]), steps, final, speed, 0.0)
+    return RunStatus(folder.name, "done", steps, int(record["steps"]), final, speed, 0.0)
 
 
 def _unfinished(folder: Path, steps: int) -> RunStatus:
@@ -71,19 +73,16 @@ def _unfinished(folder: Path, steps: int) -> RunStatus:
     try:
         told = read_progress(folder)
     except InputError as problem:
-        odd = _first_line(problem)
-    step, error = (0, None) if told is None else (told.step, told.train_error)
+        odd = first_line(problem)
+    state, note = "interrupted", ""
     if is_held(folder):
-        speed, left = (None, None) if told is None else (told.images_per_second, told.seconds_left)
-        note = "; ".join(filter(None, (str(owner(folder) or ""), odd)))
-        return RunStatus(folder.name, "running", step, steps, error, speed, left, note)
-    failure = folder / "failure.txt"
-    if failure.exists():
-        lines = failure.read_text(encoding="utf-8", errors="replace").splitlines()
-        note = "; ".join(filter(None, (lines[-1] if lines else "", odd)))
-        return RunStatus(folder.name, "failed", step, steps, error, None, None, note)
-    return RunStatus(folder.name, "interrupted", step, steps, error, None, None, odd)
-
-
-def _first_line(problem: Exception) -> str:
-    return next(iter(str(problem).splitlines()), type(problem).__name__)
+        state, note = "running", str(owner(folder) or "")
+    elif (folder / FAILURE).exists():
+        lines = (folder / FAILURE).read_text(encoding="utf-8", errors="replace").splitlines()
+        state, note = "failed", lines[-1] if lines else ""
+    found = RunStatus(folder.name, state, steps, note="; ".join(filter(None, (note, odd))))
+    if told is not None:
+        found = replace(found, step=told.step, error=told.train_error)
+    if told is not None and state == "running":
+        found = replace(found, images_per_second=told.images_per_second, seconds_left=told.seconds_left)
+    return found

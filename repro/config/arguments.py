@@ -1,4 +1,4 @@
-"""What a command that needs no Hydra reads from its words: folders, the protocol, and in which order they stand."""
+"""Words of a command line that need no Hydra."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PATHS = ("paths.data", "paths.work", "paths.results")
 
 
 def words_together(arguments: Sequence[str]) -> list[str]:
-    """The arguments with all options at the end: argparse takes what stands between them in one piece only.
+    """Return the arguments with all options at the end: argparse takes what stands between them in one piece only.
 
     Those of `repro tensorboard` are TensorBoard's own, behind a ``--``.
     """
@@ -60,13 +60,13 @@ def apart(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
 
 
 def paths_from(words: Sequence[str], *, protocol: bool = False) -> dict[str, Path]:
-    """The three folders for a command that needs no other setting, but for the ``protocol`` where it reads one.
+    """Return the three folders for a command that takes no other setting but, where it reads one, the ``protocol``.
 
     Raises:
         InputError: A word sets something else, or nothing.
     """
     folders, others = apart(words)
-    known = [*PATHS, *["protocol"] * protocol]
+    known = [*PATHS, "protocol"] if protocol else [*PATHS]
     for word in others:
         key, sign, _ = word.partition("=")
         if key not in known:
@@ -77,12 +77,12 @@ def paths_from(words: Sequence[str], *, protocol: bool = False) -> dict[str, Pat
 
 
 def is_setting(word: str) -> bool:
-    """Whether a word is ``key=value``, rather than the name of a run or file that happens to have a ``=``."""
+    """Tell whether a word is ``key=value``, rather than the name of a run or file that happens to have a ``=``."""
     return "/" not in word.partition("=")[0] and "=" in word
 
 
 def command_line(words: Sequence[str]) -> str:
-    """The command that repeats this one anywhere: folders are the reader's own."""
+    """Return the command that repeats this one anywhere: folders are the reader's own."""
     own = ("paths.", "execution", "device=")
     return shlex.join(["repro", "run", *(word for word in words if not word.lstrip("+").startswith(own))])
 
@@ -93,24 +93,24 @@ def protocol_from(words: list[str]) -> str:
 
 
 def published_results(paths: dict[str, Path]) -> Path:
-    """The results folder; a wheel brings the published ones along."""
+    """Return the results folder; a wheel brings the published ones along."""
     default = paths["results"] == resolve_paths({})["results"]
     return shared_dir("results") if default and not in_checkout() else paths["results"]
 
 
 def evidence_roots(paths: dict[str, Path], *, published: bool, unpublished: bool) -> list[Path]:
-    """Where evidence is read: the results folder, the work folder, or both; ``record_folders`` has their runs."""
+    """Return the folders of the evidence: results, work, or both; ``record_folders`` has their runs."""
     roots = [published_results(paths), paths["work"]]
     return roots[:1] if published else roots[1:] if unpublished else roots
 
 
 def record_folders(paths: dict[str, Path], roots: list[Path]) -> list[Path]:
-    """The folders that hold runs: ``runs`` of the results folder, the work folder itself."""
+    """Return the folders that hold runs: ``runs`` of the results folder, the work folder itself."""
     return [root if root == paths["work"] else root / "runs" for root in roots]
 
 
 def can_be_made(folder: Path) -> bool:
-    """Tells whether ``folder`` is there or can be made, without making it."""
+    """Tell whether ``folder`` is there or can be made, without making it."""
     for place in (folder, *folder.parents):
         try:
             place.stat()
@@ -123,7 +123,7 @@ def can_be_made(folder: Path) -> bool:
 
 
 def quiet_caches(work: Path) -> None:
-    """Sends what libraries keep on disk to ``paths.work``; must come before they are imported.
+    """Send what libraries keep on disk to ``paths.work``, before they are imported.
 
     Where nothing can be written there, they keep their own places: torch would end in a traceback as it is imported,
     before a command can say what is wrong with the folder.
@@ -136,7 +136,3 @@ def quiet_caches(work: Path) -> None:
         ("MPLCONFIGDIR", "matplotlib"),
     ):
         os.environ.setdefault(name, str(work / "cache" / folder))
-
-
-def say(text: str) -> None:
-    print(text, flush=True)

@@ -1,7 +1,7 @@
-"""From words on the command line to a list of runs; the only module that knows Hydra.
+"""From words on the command line to runs.
 
-The whole sweep is expanded and checked before anything starts: a mistyped key, a wrong type or an impossible depth
-is one clear sentence. Words mean what Hydra users expect: ``model.depth=20,56 seed=range(3)``.
+The only module that knows Hydra. The whole sweep is checked before anything starts: a mistyped key, a wrong type or an
+impossible depth is one clear sentence. Words mean what Hydra users expect: ``model.depth=20,56 seed=range(3)``.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from repro.config.run import RunConfig
 from repro.errors import InputError, nearest, nearest_key
 
 MOST_VALUES = 10_000
-"""Of one word: a range may have no end."""
+"""The most values of one word: a range may have no end."""
 GROUPS = ("model", "data", "optim", "eval", "execution", "exp", "scale")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a command line asks for."""
+    """The runs that a command line asks for."""
 
     runs: list[RunConfig]
     protocol: str
@@ -46,7 +46,7 @@ class Plan:
 
 
 def plan(words: list[str]) -> Plan:
-    """Expands and checks all runs that ``words`` describe.
+    """Expand and check all runs that ``words`` describe.
 
     Raises:
         InputError: Some word is wrong; nothing was started.
@@ -73,7 +73,7 @@ def plan(words: list[str]) -> Plan:
 
 
 def refuse_sweeps_of_execution(words: Sequence[str]) -> None:
-    """Refuses words that would make runs which differ only in how they are carried out: these are one run.
+    """Refuse words that would make runs which differ only in their execution: these are one run.
 
     Raises:
         InputError: A word sweeps over the execution or the device.
@@ -107,7 +107,7 @@ def lines(given: list[Override], settings: Settings) -> Iterator[Iterator[dict[s
 
 
 def product(words: dict[str, Override]) -> Iterator[dict[str, Override]]:
-    """Every combination of the words that sweep, the first word varying slowest."""
+    """Yield every combination of the words that sweep, the first word varying slowest."""
     choices = [
         [parse(f"{o.key_or_group}={value}") for value in o.sweep_string_iterator()] if o.is_sweep_override() else [o]
         for o in words.values()
@@ -117,7 +117,7 @@ def product(words: dict[str, Override]) -> Iterator[dict[str, Override]]:
 
 
 def parse(word: str) -> Override:
-    """One word of the command line, read by Hydra's own parser.
+    """Read one word of the command line with Hydra's own parser.
 
     Raises:
         InputError: It is not of Hydra's form ``key=value``.
@@ -146,7 +146,7 @@ class Settings:
         self._cache: dict[tuple[str, ...], DictConfig] = {}
 
     def composed(self, point: dict[str, Override]) -> DictConfig:
-        """The configuration of the groups that ``point`` chooses.
+        """Compose the groups that ``point`` chooses.
 
         Raises:
             InputError: The files in conf/ do not compose.
@@ -161,7 +161,7 @@ class Settings:
         return self._cache[words]
 
     def compose(self, point: dict[str, Override]) -> dict[str, Any]:
-        """The values at ``point`` as plain Python, interpolations resolved."""
+        """Return the values at ``point`` as plain Python, interpolations resolved."""
         config = copy.deepcopy(self.composed(point))
         try:
             for key, override in point.items():
@@ -172,7 +172,7 @@ class Settings:
             raise InputError(f"a setting does not fit: {str(error).splitlines()[0]}") from error
 
     def check(self, override: Override, groups: dict[str, Override]) -> None:
-        """Refuses a word that nothing in conf/ answers to where ``groups`` are chosen.
+        """Refuse a word that no file in conf/ knows where ``groups`` are chosen.
 
         Raises:
             InputError: The word names a group's choice or a key that does not exist.
@@ -194,7 +194,7 @@ class Settings:
 
 
 def choices(group: str) -> dict[str, Path]:
-    """The choices of a group and their files."""
+    """Return the choices of a group and their files."""
     return {path.stem: path for path in sorted((shared_dir("conf") / group).glob("*.yaml"))}
 
 
@@ -206,7 +206,7 @@ def choices_with(key: str) -> list[str]:
 
 
 def describe(group: str) -> dict[str, str]:
-    """The choices of a group with what each file says of itself: its ``description``, or its first comment."""
+    """Return the choices of a group with what each file says of itself: its ``description``, or its first comment."""
     texts = {}
     for name, path in choices(group).items():
         text = path.read_text(encoding="utf-8")
@@ -217,7 +217,7 @@ def describe(group: str) -> dict[str, str]:
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
-    """The dotted names of all values."""
+    """Yield the dotted names of all values."""
     for name, value in values.items():
         if isinstance(value, dict):
             yield from flatten(value, f"{prefix}{name}.")

@@ -1,12 +1,12 @@
-"""How a run is carried out: device, threads, parallel runs, Slurm. Nothing here moves a number beyond rounding."""
+"""The execution of a run: device, threads, parallel runs, Slurm."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from repro.config.parse import require
+from repro.config.parse import NOT_NEGATIVE, POSITIVE, require
 
 SLURM_WORD = r"[\w.,:/@+&|*()\[\]=-]+"
 SLURM_OURS = {
@@ -22,28 +22,24 @@ PROTOCOLS = {"paper": "final", "common": "best"}
 
 @dataclass(frozen=True)
 class SlurmConfig:
-    """What a Slurm job asks for (``execution=slurm``); null leaves a choice to the cluster."""
+    """The requests of a Slurm job (``execution=slurm``); null leaves a choice to the cluster."""
 
     partition: str | None
     account: str | None
     qos: str | None
     constraint: str | None
-    time: int
-    grace_seconds: int
-    gpus: int | Literal["auto"]
-    shard: int | None
-    cpus: int | None
-    memory: float | None
-    runs_per_job: int
-    max_jobs: int
-    poll_seconds: float
+    time: Annotated[int, POSITIVE]
+    grace_seconds: Annotated[int, POSITIVE]
+    gpus: Annotated[int | Literal["auto"], NOT_NEGATIVE]
+    shard: Annotated[int | None, POSITIVE]
+    cpus: Annotated[int | None, POSITIVE]
+    memory: Annotated[float | None, POSITIVE]
+    runs_per_job: Annotated[int, POSITIVE]
+    max_jobs: Annotated[int, POSITIVE]
+    poll_seconds: Annotated[float, POSITIVE]
     extra: tuple[str, ...]
 
     def validate(self) -> None:
-        for name in ("time", "grace_seconds", "shard", "cpus", "memory", "runs_per_job", "max_jobs", "poll_seconds"):
-            value = getattr(self, name)
-            require(value is None or value > 0, f"execution.slurm.{name}={value} must be above 0")
-        require(self.gpus == "auto" or self.gpus >= 0, f"execution.slurm.gpus={self.gpus} must not be negative")
         require(
             self.grace_seconds + 60 < 60 * self.time,
             f"execution.slurm.grace_seconds={self.grace_seconds} leaves nothing of execution.slurm.time={self.time} "
@@ -68,28 +64,28 @@ class SlurmConfig:
 
 @dataclass(frozen=True)
 class ExecutionConfig:
-    """How the run is carried out. Nothing here may move a reported number beyond rounding."""
+    """Settings that move no reported number beyond rounding."""
 
     device: Literal["auto", "cpu", "cuda", "mps"]
-    threads: int | None
+    threads: Annotated[int | None, POSITIVE]
     step: Literal["auto", "eager", "compile", "graph"]
     deterministic: bool
     checkpoint_activations: bool
-    parallel: int | Literal["auto"]
-    runs_per_gpu: int | Literal["auto"]
+    parallel: Annotated[int | Literal["auto"], POSITIVE]
+    runs_per_gpu: Annotated[int | Literal["auto"], POSITIVE]
     profile: bool
-    log_steps: int
-    eval_batch_size: int
-    checkpoint_seconds: float
-    max_minutes: float | None
+    log_steps: Annotated[int, POSITIVE]
+    eval_batch_size: Annotated[int, POSITIVE]
+    checkpoint_seconds: Annotated[float, NOT_NEGATIVE]
+    max_minutes: Annotated[float | None, POSITIVE]
     progress: Literal["auto", "bar", "lines", "none"]
     engine: Literal["local", "slurm"] = "local"
     slurm: SlurmConfig | None = None
-    devices: int = 1
-    nodes: int = 1
-    restarts: int = 3
-    workers: int | None = None
-    micro_batch: int | None = None
+    devices: Annotated[int, POSITIVE] = 1
+    nodes: Annotated[int, POSITIVE] = 1
+    restarts: Annotated[int, NOT_NEGATIVE] = 3
+    workers: Annotated[int | None, NOT_NEGATIVE] = None
+    micro_batch: Annotated[int | None, POSITIVE] = None
 
     @property
     def job_gpus(self) -> int:
@@ -106,28 +102,7 @@ class ExecutionConfig:
         return self.devices * self.nodes
 
     def validate(self) -> None:
-        require(self.threads is None or self.threads > 0, f"execution.threads={self.threads} must be above 0, or null")
-        for name in ("parallel", "runs_per_gpu"):
-            value = getattr(self, name)
-            require(value == "auto" or value > 0, f"execution.{name}={value} must be above 0, or auto")
-        require(self.workers is None or self.workers >= 0, f"execution.workers={self.workers} must not be negative")
-        for name in ("devices", "nodes"):
-            value = getattr(self, name)
-            require(value > 0, f"execution.{name}={value} must be above 0")
-        micro = self.micro_batch
-        require(micro is None or micro > 0, f"execution.micro_batch={micro} must be above 0, or null")
-        require(self.restarts >= 0, f"execution.restarts={self.restarts} must not be negative")
         require(self.num_ranks == 1 or self.device != "mps", "execution=ddp runs on device=cuda or device=cpu, not mps")
-        require(self.log_steps > 0, f"execution.log_steps={self.log_steps} must be above 0")
-        require(self.eval_batch_size > 0, f"execution.eval_batch_size={self.eval_batch_size} must be above 0")
-        require(
-            self.checkpoint_seconds >= 0,
-            f"execution.checkpoint_seconds={self.checkpoint_seconds} must not be negative",
-        )
-        require(
-            self.max_minutes is None or self.max_minutes > 0,
-            f"execution.max_minutes={self.max_minutes} must be above 0, or null for no limit",
-        )
         require(
             (self.engine == "slurm") == (self.slurm is not None),
             "execution.engine is chosen by a word: execution=slurm or execution=local",
@@ -141,16 +116,15 @@ class ExecutionConfig:
             require(
                 self.max_minutes is None,
                 f"execution.max_minutes={self.max_minutes} has no place on Slurm: execution.slurm.time limits a job, "
-                "and the next one goes on",
+                "and the next one resumes",
             )
 
     def validate_batch(self, batch_size: int, bn_group_size: int) -> None:
-        """Check that a batch, and its groups of batch norm, come out even on the devices and in every pass."""
+        """Refuse a batch, or a group of batch norm, that does not divide evenly over the devices and the passes."""
         devices = f"the {self.num_ranks} devices of execution.devices={self.devices}"
         devices += f" × execution.nodes={self.nodes}" if self.nodes > 1 else ""
-        require(
-            batch_size % self.num_ranks == 0, f"optim.batch_size={batch_size} does not divide evenly over {devices}"
-        )
+        is_even = batch_size % self.num_ranks == 0
+        require(is_even, f"optim.batch_size={batch_size} does not divide evenly over {devices}")
         part = batch_size // self.num_ranks
         require(
             part % bn_group_size == 0 or bn_group_size % part == 0,

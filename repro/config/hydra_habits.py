@@ -1,4 +1,4 @@
-"""Words of Hydra's own applications, and what takes their place here."""
+"""Words of Hydra's own applications, and their replacements."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OPTIONS = {
     ("-cd", "--config-dir", "-cp", "--config-path", "-cn", "--config-name"): CONF,
     ("-c", "--cfg", "-p", "--package", "--resolve", "-i", "--info"): SHOW,
     ("-r", "--run"): "`repro run …` is the command",
-    ("--experimental-rerun",): "the same command goes on where it stopped",
+    ("--experimental-rerun",): "the same command resumes where it stopped",
     ("--hydra-help",): "`repro run --help` and `repro list` show what there is",
 }
 SETTINGS = {

@@ -11,13 +11,13 @@ NUMERICS_VERSION = 3
 MOVED_BY: dict[int, Callable[[Mapping[str, Any]], bool]] = {
     3: lambda fields: fields["model.bn_group_size"] < fields["optim.batch_size"],
 }
-"""Which runs a version can have moved; one that is not listed here can have moved all."""
+"""The runs that a version can have moved; one that is not listed here can have moved all."""
 
 
 def numerics_version(fields: Mapping[str, Any], code: int = NUMERICS_VERSION) -> int:
     """Return the version of a run that code of version ``code`` makes: the last one that can have moved it.
 
     Args:
-        fields: The science of the run, flat, as ``repro.config.run.recipe_of`` gives it.
+        fields: The science of the run, flat, as ``Science.flat`` gives it.
     """
     return next(v for v in range(code, -1, -1) if v not in MOVED_BY or MOVED_BY[v](fields))

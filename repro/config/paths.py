@@ -1,4 +1,4 @@
-"""Finds the files that travel with the code: in a checkout beside the package, in a wheel inside it."""
+"""Files that travel with the code, and the default folders."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def home() -> Path:
-    """The folder that the default paths start from: the checkout, or the current folder for an installed wheel."""
+    """Return the folder of the default paths: the checkout, or the current folder for an installed wheel."""
     return PACKAGE.parent if in_checkout() else Path.cwd()
 
 
@@ -21,14 +21,14 @@ def in_checkout() -> bool:
 
 
 def shared_dir(name: str) -> Path:
-    """The folder ``conf``, ``experiments`` or ``results``; the environment variable ``REPRO_SHARE`` may move them."""
+    """Return the folder ``conf``, ``experiments`` or ``results``; ``REPRO_SHARE`` in the environment moves them."""
     if share := os.environ.get("REPRO_SHARE"):
         return Path(share) / name
     return PACKAGE.parent / name if in_checkout() else PACKAGE / "share" / name
 
 
 def default_path(name: str, results: Path | None = None) -> Path:
-    """The default of ``paths.<name>``: ``REPRO_DATA``, ``REPRO_WORK`` and ``REPRO_RESULTS`` come first."""
+    """Return the default of ``paths.<name>``: ``REPRO_DATA``, ``REPRO_WORK`` and ``REPRO_RESULTS`` come first."""
     if value := os.environ.get(f"REPRO_{name.upper()}"):
         return Path(value)
     if name == "work":
@@ -37,7 +37,7 @@ def default_path(name: str, results: Path | None = None) -> Path:
 
 
 def resolve_paths(given: Mapping[str, object]) -> dict[str, Path]:
-    """The three folders, with defaults where ``given`` has None or nothing; work follows results."""
+    """Return the three folders, with defaults where ``given`` has None or nothing; work follows results."""
     results = Path(str(given["results"])) if given.get("results") else default_path("results")
     work = Path(str(given["work"])) if given.get("work") else default_path("work", results)
     data = Path(str(given["data"])) if given.get("data") else default_path("data")

@@ -1,46 +1,30 @@
-"""Augmentation on the device, in batches, as pure functions of draws made beforehand.
+"""Augmentation of batches on the device, from random parameters drawn before.
 
-An epoch's order, crops and flips are drawn at once, on the CPU, from a generator seeded by (seed, epoch): what a
-step sees depends on nothing else, so a run restarts at any step without replaying and is the same on any device.
+An epoch's order, crops and flips are drawn at once, on the CPU, from a generator seeded by (seed, epoch): the batch
+of a step depends on nothing else, so a run resumes at any step without replaying and is the same on any device.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 
-@dataclass(frozen=True)
-class Draws:
-    """What chance decides about a row of N images, as one int64 tensor (4, N) that moves to a device in one piece."""
+class Draws(NamedTuple):
+    """Random augmentation parameters of N images, each an int64 tensor (N,)."""
 
-    packed: Tensor
-
-    @classmethod
-    def of(cls, order: Tensor, top: Tensor, left: Tensor, flip: Tensor) -> Draws:
-        return cls(torch.stack([order, top, left, flip.to(order.dtype)]))
-
-    @property
-    def order(self) -> Tensor:
-        """Positions of the images in the training set."""
-        return self.packed[0]
-
-    @property
-    def top(self) -> Tensor:
-        """First row of the crop in the padded image, 0 to 2 * pad."""
-        return self.packed[1]
-
-    @property
-    def left(self) -> Tensor:
-        return self.packed[2]
-
-    @property
-    def flip(self) -> Tensor:
-        return self.packed[3].bool()
+    order: Tensor
+    """Positions of the images in the training set."""
+    top: Tensor
+    """First rows of the crops in the padded images, 0 to 2 * pad."""
+    left: Tensor
+    flip: Tensor
 
 
 @dataclass(frozen=True)
@@ -52,22 +36,57 @@ class PixelStats:
 
 
 def generator_for(*names: object) -> torch.Generator:
-    """A CPU generator whose stream depends on ``names`` alone, as in ``generator_for(seed, "init")``."""
+    """Return a CPU generator whose stream depends on ``names`` alone, as in ``generator_for(seed, "init")``."""
     digest = hashlib.sha256("/".join(map(str, names)).encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") % 2**63)
 
 
 def draw_epoch(num_images: int, pad: int, flip: bool, seed: int, epoch: int) -> Draws:
-    """A permutation of the training set, a crop offset for each image (all (2*pad+1)^2 alike) and a fair flip."""
+    """Draw a permutation of the training set, and for each image one of (2*pad+1)^2 crops and a fair flip."""
     generator = generator_for(seed, "epoch", epoch)
     order = torch.randperm(num_images, generator=generator)
     offsets = torch.randint(0, 2 * pad + 1, (2, num_images), generator=generator)
-    flips = torch.randint(0, 2, (num_images,), generator=generator).bool()
-    return Draws.of(order, offsets[0], offsets[1], flips if flip else torch.zeros_like(flips))
+    flips = torch.randint(0, 2, (num_images,), generator=generator)
+    return Draws(order, offsets[0], offsets[1], flips if flip else torch.zeros_like(flips))
+
+
+class StepDraws:
+    """Draws of a rank's part of every step, cut from those of epochs that follow on one another (deviation D15).
+
+    Step t takes images [B*t, B*t + B) of the concatenated permutations. No batch is short and no image is dropped: a
+    step may end one epoch and begin the next. The ranks, which divide the batch, take consecutive parts of it.
+    ``draw`` returns the draws of an epoch, tensors whose last dimension is the image.
+    """
+
+    def __init__(
+        self, draw: Callable[[int], Sequence[Tensor]], num_images: int, batch_size: int, rank: int, num_ranks: int
+    ) -> None:
+        self._draw, self.num_images, self.batch_size = draw, num_images, batch_size
+        self.part_size = batch_size // num_ranks
+        self._part_start = rank * self.part_size
+        self._epochs: dict[int, Sequence[Tensor]] = {}
+
+    def __call__(self, step: int) -> list[Tensor]:
+        """Return the draws of this rank's images of ``step``, counted from 0."""
+        first = step * self.batch_size + self._part_start
+        last = first + self.part_size
+        parts = []
+        for epoch in range(first // self.num_images, (last - 1) // self.num_images + 1):
+            start = epoch * self.num_images
+            cut = slice(max(first - start, 0), min(last - start, self.num_images))
+            parts.append([draws[..., cut] for draws in self._epoch(epoch)])
+        return parts[0] if len(parts) == 1 else [torch.cat(draws, -1) for draws in zip(*parts, strict=True)]
+
+    def _epoch(self, epoch: int) -> Sequence[Tensor]:
+        if epoch not in self._epochs:
+            # Only the epoch that ends and the one that begins are ever needed.
+            self._epochs = {e: draws for e, draws in self._epochs.items() if e == epoch - 1}
+            self._epochs[epoch] = self._draw(epoch)
+        return self._epochs[epoch]
 
 
 def pixel_stats(images: Tensor, mean: str, std: str) -> PixelStats:
-    """Statistics of uint8 training images (N, 3, H, W); sums are whole numbers, so the same on every device."""
+    """Compute statistics of uint8 images (N, 3, H, W); sums are whole numbers, so the same on every device."""
     total = torch.zeros(images.shape[1:], dtype=torch.int64, device=images.device)
     squares = torch.zeros(3, dtype=torch.int64, device=images.device)
     for chunk in torch.split(images, 5000):
@@ -84,12 +103,12 @@ def pixel_stats(images: Tensor, mean: str, std: str) -> PixelStats:
 
 
 def normalize(images: Tensor, stats: PixelStats) -> Tensor:
-    """uint8 (N, 3, H, W) to float32 with the mean subtracted; values in about [-1, 1] (deviation D11)."""
+    """Subtract the mean of uint8 images (N, 3, H, W): float32, in about [-1, 1] (deviation D11)."""
     return (images.float() / 255 - stats.mean) / stats.std
 
 
 def augment(images: Tensor, draws: Draws, stats: PixelStats, pad: int, pad_order: str) -> Tensor:
-    """Pad, random crop, flip and mean subtraction (section 4.2): uint8 (N, 3, H, W) to float32 of that shape.
+    """Pad, crop, flip and subtract the mean (section 4.2): uint8 (N, 3, H, W) to float32 of that shape.
 
     ``pad_order="after_mean"`` pads zeros after the mean is subtracted, so the border is the mean image's;
     ``"before_mean"`` pads the raw image, so the border is black (deviation D3).
@@ -100,10 +119,10 @@ def augment(images: Tensor, draws: Draws, stats: PixelStats, pad: int, pad_order
 
 
 def crop_and_flip(padded: Tensor, draws: Draws, size: int) -> Tensor:
-    """Cuts (N, 3, H, W) to (N, 3, size, size) at each image's own offset, mirrored where its flip says so."""
+    """Cut (N, 3, H, W) to (N, 3, size, size) at each image's own offset, and flip where its draw says so."""
     steps = torch.arange(size, device=padded.device)
     rows = draws.top[:, None] + steps
-    columns = draws.left[:, None] + torch.where(draws.flip[:, None], size - 1 - steps, steps)
+    columns = draws.left[:, None] + torch.where(draws.flip.bool()[:, None], size - 1 - steps, steps)
     index = (rows[:, :, None] * padded.shape[-1] + columns[:, None, :]).flatten(1)
     num_images, channels = padded.shape[:2]
     pixels = padded.flatten(2).gather(2, index[:, None, :].expand(-1, channels, -1))

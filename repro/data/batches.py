@@ -1,4 +1,4 @@
-"""Batches of a run, from memory or decoded from files."""
+"""Batches of a run, from memory or from image files."""
 
 from __future__ import annotations
 
@@ -12,45 +12,48 @@ from repro.config.run import RunConfig
 from repro.data import Dataset, PhotoSplit, Split
 from repro.data.augment import PixelStats
 from repro.data.imagenet.loader import PhotoFeed, PhotoImages
-from repro.data.in_memory import MemoryImages, TrainStream, to_device
+from repro.data.in_memory import MemoryFeed, MemoryImages, to_device
 from repro.runtime import distributed
 from repro.runtime.device import num_workers
 
 
 class Feed(Protocol):
-    """Training batches by step. A step is fed tensors of the same shapes and types every time, as a CUDA graph needs,
-    and makes its augmented batch of them on the device alone."""
+    """Training batches by step, counted from 0.
+
+    ``load`` returns tensors of the same shapes and types every time, and ``augment`` makes the batch of them on the
+    device alone, as a CUDA graph needs.
+    """
 
     device: torch.device
     part_size: int
-    """Images of a step on this rank."""
+    """Images of a step on this rank, B."""
     stats: PixelStats
 
     def __len__(self) -> int:
-        """Images in an epoch."""
+        """Return the number of images in an epoch."""
 
-    def fed(self, step: int) -> tuple[Tensor, ...]:
-        """What ``augmented`` needs for ``step``, counted from 0: on the device, or in host memory (pinned for CUDA)."""
+    def load(self, step: int) -> tuple[Tensor, ...]:
+        """Return the input of ``augment`` for ``step``: on the device, or in host memory (pinned for CUDA)."""
 
-    def augmented(self, fed: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        """Float32 images (B, 3, H, W), augmented and normalized, and labels (B,); B is this rank's part."""
+    def augment(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """Return float32 images (B, 3, H, W), augmented and normalized, and labels (B,)."""
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """What ``augmented`` gives for ``step``."""
+        """Return ``augment`` of ``load``."""
 
     def close(self) -> None:
-        """Ends what was started to read ahead."""
+        """End the processes that read ahead."""
 
 
 class Images(Protocol):
-    """Images of a split that are evaluated: this rank's part of them."""
+    """Images to evaluate: this rank's part of a split."""
 
     num_images: int
-    """Of all ranks together."""
+    """Images of all ranks together."""
 
     def batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """uint8 images (N, 3, H, W) and labels (N,) on the device; every batch is full but the last. No image comes
-        twice, on whichever rank."""
+        """Yield uint8 images (N, 3, H, W) and labels (N,) on the device, every image on one rank once; only the last
+        batch may be short."""
 
 
 def train_feed(dataset: Dataset, config: RunConfig, device: torch.device) -> Feed:
@@ -60,21 +63,21 @@ def train_feed(dataset: Dataset, config: RunConfig, device: torch.device) -> Fee
         assert dataset.photo_stats is not None
         workers = num_workers(config.execution, device)
         return PhotoFeed(split, dataset.photo_stats, config.data, batch_size, config.seed, device, *ranks, workers)
-    return TrainStream(split, config.data, batch_size, config.seed, device, *ranks)
+    return MemoryFeed(split, config.data, batch_size, config.seed, device, *ranks)
 
 
 def eval_images(dataset: Dataset, config: RunConfig, device: torch.device) -> Images:
-    """Return this rank's part of the split that a run is evaluated on."""
+    """Return the images that a run is evaluated on."""
     return images_of(dataset.eval, config, device)
 
 
 def train_images(dataset: Dataset, config: RunConfig, device: torch.device) -> Images:
-    """Return this rank's part of the training images as they are, for the error on them after training."""
+    """Return the training images without augmentation, for the error on them after training."""
     return images_of(dataset.train, config, device, config.eval.train_images)
 
 
 def images_of(split: Split | PhotoSplit, config: RunConfig, device: torch.device, limit: int | None = None) -> Images:
-    """Return the first ``limit`` images of a split, all for None, without augmentation."""
+    """Return ``limit`` images of a split, all for None."""
     if isinstance(split, PhotoSplit):
         workers = num_workers(config.execution, device)
         return PhotoImages(split, config.data, device, distributed.rank(), distributed.size(), workers, limit)

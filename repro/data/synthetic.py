@@ -1,9 +1,8 @@
-"""Images made from a seed: ten classes, no download, learnable but not trivial.
+"""Synthetic images of ten classes: no download, learnable but not trivial.
 
-Five colour gratings are the alphabet; a class is a pair of them (five choose two is ten). An image shows its pair
-at random contrast and position, a weaker third grating as a distraction, and noise. Because of the random position
-the mean image of every class is grey, so that a linear model learns nearly nothing while a small convolutional net
-learns in some hundred steps.
+A class is a pair of five colour gratings (five choose two is ten). An image shows its pair at random contrast and
+position, a weaker third grating as a distraction, and noise. Because of the random position the mean image of every
+class is grey: a linear model learns nearly nothing, a small convolutional net learns in some hundred steps.
 
 All of it is whole-number arithmetic on the raw output of PCG64, the part of NumPy's random numbers that never
 changes: every machine and version makes the same bytes.
@@ -18,10 +17,9 @@ import numpy as np
 
 from repro.data import Split
 
-# Cycles across the image, horizontally and vertically. No two are mirror images of each other: a flipped image
-# keeps its class.
+# Cycles across the image, horizontally and vertically. No two are flips of each other: a flipped image keeps its class.
 WAVES = np.array([(2, 0), (0, 2), (2, 2), (1, 3), (3, 1)], np.int32)
-# How strongly a grating may show in red, green and blue, in eighths. It is drawn for each image: no hint of the class.
+# Strength of a grating in red, green and blue, in eighths. It is drawn for each image: no hint of the class.
 COLOURS = np.array([(8, 2, -4), (-4, 8, 2), (2, -4, 8), (6, 6, -6), (-6, 6, 6), (5, 5, 5)], np.int32)
 PAIRS = np.array(list(itertools.combinations(range(5), 2)), np.int64)
 
@@ -39,13 +37,9 @@ CHUNK = 250
 
 
 def make_synthetic(train_images: int, test_images: int, image_size: int, seed: int = 0) -> tuple[Split, Split]:
-    """Training and test images (N, image_size, image_size, 3), drawn independently, each with balanced labels.
+    """Make training and test images of 8, 16 or 32 pixels a side, independently, each with balanced labels.
 
-    Args:
-        train_images: How many training images.
-        test_images: How many test images.
-        image_size: Pixels a side: 8, 16 or 32.
-        seed: Another seed makes other images of the same ten classes.
+    Another seed makes other images of the same ten classes.
     """
     return (
         make_split("train", train_images, image_size, np.random.SeedSequence([seed, 0])),
@@ -54,7 +48,7 @@ def make_synthetic(train_images: int, test_images: int, image_size: int, seed: i
 
 
 def make_split(name: str, count: int, image_size: int, entropy: np.random.SeedSequence) -> Split:
-    """``count`` images from one stream of random bits; labels in random order, class sizes differ by one at most."""
+    """Make ``count`` images from one stream of random bits; class sizes differ by one at most."""
     bits = np.random.PCG64(entropy)
     order = np.argsort(bits.random_raw(count), kind="stable")
     labels = (np.arange(count, dtype=np.int64) % len(PAIRS))[order]
@@ -65,7 +59,7 @@ def make_split(name: str, count: int, image_size: int, entropy: np.random.SeedSe
 
 
 def draw(labels: np.ndarray, image_size: int, bits: np.random.PCG64) -> np.ndarray:
-    """One image (N, image_size, image_size, 3) uint8 for each label (N,)."""
+    """Draw an image for each label (N,): uint8 (N, image_size, image_size, 3)."""
     count = len(labels)
     numbers = whole_numbers(bits, (count, 10), 2)
     pair = PAIRS[labels]
@@ -94,7 +88,7 @@ def draw(labels: np.ndarray, image_size: int, bits: np.random.PCG64) -> np.ndarr
 
 
 def whole_numbers(bits: np.random.PCG64, shape: tuple[int, ...], num_bytes: int) -> np.ndarray:
-    """Uniform unsigned numbers of one or two bytes, the same on little-endian and big-endian machines."""
+    """Return uniform unsigned numbers of one or two bytes, the same on little-endian and big-endian machines."""
     total = math.prod(shape)
     raw = bits.random_raw(-(-total * num_bytes // 8)).astype("<u8")
     numbers = raw.view(f"<u{num_bytes}")[:total].reshape(shape)
@@ -102,6 +96,6 @@ def whole_numbers(bits: np.random.PCG64, shape: tuple[int, ...], num_bytes: int)
 
 
 def between(numbers: np.ndarray, limits: tuple[int, int]) -> np.ndarray:
-    """Two-byte numbers spread evenly over ``limits``, both included."""
+    """Spread two-byte numbers evenly over ``limits``, both included."""
     low, high = limits
     return low + (numbers * (high - low + 1) >> 16)

@@ -1,95 +1,124 @@
-"""Everything that looks on while a run trains: progress, TensorBoard, checkpoints and the request to stop."""
+"""The loop's callbacks: progress, TensorBoard, checkpoints, the request to stop."""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from repro.engine.loop import CurveRow, Hooks, TrainState
 from repro.engine.prepared import Prepared
+from repro.engine.record import evaluator_of
 from repro.engine.tensorboard import Events
 from repro.errors import AloneError, RunError
 from repro.evaluation.counts import Counts
+from repro.evaluation.layer_statistics import left_as_it_was, measure_flow, watched
+from repro.evaluation.predict import predict
 from repro.runtime import checkpoint, distributed
-from repro.runtime.progress import Progress
-from repro.runtime.provenance import PROGRESS, curve_csv, now, write_atomically, write_json
+from repro.runtime.progress import Progress, write_progress
+from repro.runtime.provenance import curve_csv, write_atomically
 from repro.runtime.stop import Stopper
 
 STATUS_SECONDS = 2.0
 """Between two writings of a run's progress file."""
 
+SHOWN_IMAGES = 128
+"""Behind the histograms of layer responses."""
 
-@dataclass
-class Watch:
-    """Answers the loop's hooks for one run."""
 
-    net: Prepared
-    stopper: Stopper
-    progress: Progress
-    events: Events
-    saved: float
-    told: float = 0.0
+class RankHooks(Hooks):
+    """Callbacks of every rank. It keeps in step with the first, which alone writes."""
 
-    @classmethod
-    def start(cls, net: Prepared, stopper: Stopper) -> Watch:
-        config, state, optim = net.config, net.state, net.config.optim
-        label = f"{config.model.label} s{config.seed}"
-        style = config.execution.progress
-        progress = Progress(label, state.step, optim.steps, optim.batch_size, style, state.train_seconds)
-        events = Events(config.work_dir, state.step, net.dataset.eval.name)
-        return cls(net, stopper, progress, events, time.monotonic())
+    def __init__(self, net: Prepared, stopper: Stopper) -> None:
+        self.net, self.stopper = net, stopper
+        self._evaluator = evaluator_of(net, net.images)
 
-    def hooks(self, evaluate: Callable[[], Counts]) -> Hooks:
-        """What the loop of the first rank calls; in step with what ``Follower`` answers on the others."""
-        return Hooks(
-            logged=self.logged,
-            evaluate=evaluate,
-            evaluated=self.evaluated,
-            save_is_due=lambda: distributed.on_any(self.save_is_due()),
-            save=lambda state: distributed.on_first(lambda: self.save(state)),
-            stop=lambda: distributed.on_any(self.stopper.asked()),
-        )
+    def begin(self) -> None:
+        if self.net.resumed is None:
+            self._measure_flow()
 
-    def logged(self, state: TrainState, seen: Counts, lr: float) -> None:
-        self.progress.update(state.step, state.train_seconds, seen.top1_error)
-        with charts_of(self.net.config.work_dir):
-            self.events.logged(state.step, seen, lr, self.progress.images_per_second)
-        if time.monotonic() - self.told >= STATUS_SECONDS:
-            self.told = time.monotonic()
-            self.tell(state, seen)
-
-    def tell(self, state: TrainState, seen: Counts) -> None:
-        """Writes what ``repro status`` shows of a run under way."""
-        values = {
-            "step": state.step,
-            "steps": self.net.config.optim.steps,
-            "train_error": seen.top1_error,
-            "images_per_second": self.progress.images_per_second,
-            "seconds_left": self.progress.seconds_left(state.step),
-            "written": now(),
-        }
-        # Only a status: a full disk ends the run at its next checkpoint, which says so.
-        with contextlib.suppress(RunError):
-            write_json(self.net.config.work_dir / PROGRESS, values)
+    def evaluate(self) -> Counts:
+        return self._evaluator()
 
     def evaluated(self, state: TrainState) -> None:
-        row = state.curve[-1]
-        self.progress.evaluated(self.net.dataset.eval.name, row.eval.top1_error)
-        with charts_of(self.net.config.work_dir):
-            self.events.evaluated(row.step, row.train, row.eval)
+        self._measure_flow()
 
     def save_is_due(self) -> bool:
-        return time.monotonic() - self.saved >= self.net.config.execution.checkpoint_seconds
+        return distributed.on_any(self._is_due())
 
     def save(self, state: TrainState) -> None:
-        path = checkpoint.step_path(self.net.config.work_dir, state.step)
-        checkpoint.save(path, payload(self.net))
-        write_curve(self.net.config.work_dir, state.curve)
-        self.saved = time.monotonic()
+        distributed.on_first(self._write)
+
+    def stop(self) -> bool:
+        return distributed.on_any(self.stopper.asked())
+
+    def end(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def _measure_flow(self) -> None:
+        """Keep signals and gradients of the batch of the step to come, where ``eval.gradient_flow`` asks for them."""
+        net = self.net
+        if net.config.eval.gradient_flow:
+            layers = measure_flow(net.model, *net.feed.batch(net.state.step), net.config.optim.precision)
+            net.state.flow.append({"step": net.state.step, "layers": layers})
+
+    def _is_due(self) -> bool:
+        return False
+
+    def _write(self) -> None:
+        pass
+
+
+class FirstRankHooks(RankHooks):
+    """Callbacks of the first rank, which writes all that a run leaves."""
+
+    def __init__(self, net: Prepared, stopper: Stopper) -> None:
+        super().__init__(net, stopper)
+        self.folder = net.config.work_dir
+        self.progress = Progress(net.config, net.state.step, net.state.train_seconds)
+        self.events = Events(self.folder, net.state.step, net.dataset.eval.name)
+        self._saved = time.monotonic()
+        self._told = 0.0
+
+    def begin(self) -> None:
+        super().begin()
+        if self.net.state.step == 0:
+            self.events.images(self.net.feed.batch(0)[0], self.net.feed.stats)
+
+    def logged(self, state: TrainState, seen: Counts, lr: float) -> None:
+        told = self.progress.update(state.step, state.train_seconds, seen.top1_error)
+        with charts_of(self.folder):
+            self.events.logged(state.step, seen, lr, told.images_per_second)
+        if time.monotonic() - self._told >= STATUS_SECONDS:
+            self._told = time.monotonic()
+            # Only a status: a full disk ends the run at its next checkpoint, which says so.
+            with contextlib.suppress(RunError):
+                write_progress(self.folder, told)
+
+    def evaluated(self, state: TrainState) -> None:
+        super().evaluated(state)
+        row = state.curve[-1]
+        self.progress.evaluated(self.net.dataset.eval.name, row.eval.top1_error)
+        with charts_of(self.folder):
+            self.events.evaluated(row.step, row.train, row.eval)
+
+    def end(self) -> None:
+        """Show the layers' responses to some of the evaluated images as histograms (Fig. 7)."""
+        net = self.net
+        batch, _ = next(iter(net.images.batches(SHOWN_IMAGES)))
+        with (
+            left_as_it_was(net.model, training=False),
+            torch.inference_mode(),
+            watched(net.model, self.events.responses(net.state.step)),
+        ):
+            predict(net.model, batch, net.feed.stats, net.config.optim.precision)
 
     def close(self) -> None:
         self.progress.close()
@@ -97,10 +126,24 @@ class Watch:
         with contextlib.suppress(OSError):
             self.events.close()
 
+    def _is_due(self) -> bool:
+        return time.monotonic() - self._saved >= self.net.config.execution.checkpoint_seconds
+
+    def _write(self) -> None:
+        state = self.net.state
+        checkpoint.save(checkpoint.step_path(self.folder, state.step), payload(self.net))
+        write_curve(self.folder, state.curve)
+        self._saved = time.monotonic()
+
+
+def hooks_of(net: Prepared, stopper: Stopper) -> RankHooks:
+    return FirstRankHooks(net, stopper) if distributed.is_first() else RankHooks(net, stopper)
+
 
 @contextlib.contextmanager
 def charts_of(folder: Path) -> Iterator[None]:
-    """
+    """Name the folder of charts that cannot be written.
+
     Raises:
         AloneError: TensorBoard's file in ``folder`` cannot be written (a full disk). Only the first rank has one.
     """
@@ -110,31 +153,8 @@ def charts_of(folder: Path) -> Iterator[None]:
         raise AloneError(f"the charts in {folder} cannot be written ({error.strerror or error})") from error
 
 
-@dataclass
-class Follower:
-    """Answers the loop's hooks on the other ranks: it writes nothing, waits while the first saves, stops with all."""
-
-    stopper: Stopper
-
-    def hooks(self, evaluate: Callable[[], Counts]) -> Hooks:
-        def nothing(*_: object) -> None:
-            pass
-
-        return Hooks(
-            logged=nothing,
-            evaluate=evaluate,
-            evaluated=nothing,
-            save_is_due=lambda: distributed.on_any(False),
-            save=lambda state: distributed.on_first(nothing),
-            stop=lambda: distributed.on_any(self.stopper.asked()),
-        )
-
-    def close(self) -> None:
-        pass
-
-
 def payload(net: Prepared) -> dict[str, Any]:
-    """A checkpoint. No generator is in it: what a step sees is a function of the seed and the step."""
+    """Return a checkpoint. No generator is in it: a step's batch is a function of the seed and the step."""
     return {
         "model": net.model.state_dict(),
         "optimizer": net.optimizer.state_dict(),

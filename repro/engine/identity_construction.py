@@ -1,4 +1,4 @@
-"""The construction of section 1: a trained shallow net, copied, whose added layers are the identity.
+"""The construction of section 1: added layers are identities.
 
 By it a deeper net need have no higher training error than a shallower one. ``model.constructed_from`` begins a run so;
 whether the optimizer keeps what it is given is what the run shows.
@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from repro.config.run import RunConfig
-from repro.data.augment import PixelStats
-from repro.data.batches import Feed, Images
+from repro.data.batches import Feed
+from repro.engine.prepared import Prepared
 from repro.evaluation.layer_statistics import Moments, left_as_it_was, moments, over_ranks, var_mean
 from repro.evaluation.predict import predict
 from repro.models import build_model
@@ -39,7 +39,7 @@ Batch = tuple[Tensor, Tensor]
 
 
 def shallow_config(config: RunConfig) -> RunConfig:
-    """The run of the shallow net, with the same science but for the depth, in a folder inside this run's."""
+    """Return the run of the shallow net, with the same science but for the depth, in a folder inside this run's."""
     depth = config.model.constructed_from
     assert depth is not None
     model = dataclasses.replace(config.model, depth=depth, constructed_from=None)
@@ -47,16 +47,13 @@ def shallow_config(config: RunConfig) -> RunConfig:
     return dataclasses.replace(config, model=model, paths=paths)
 
 
-def begin_constructed(
-    config: RunConfig, deep: BlockNet, feed: Feed, images: Images, train: Callable[[RunConfig], object | None]
-) -> dict[str, Any] | None:
-    """Makes ``deep``, initialized as usual, the construction from the shallow net of ``config``, in place.
+def begin_constructed(net: Prepared, train: Callable[[RunConfig], object | None]) -> dict[str, Any] | None:
+    """Make ``net``, initialized as usual, the construction from its shallow net, in place.
 
     A shallow run that is finished in ``paths.work`` is used; without one it is trained inside this run's folder.
     The comparison is kept there too, for a run that is interrupted later.
 
     Args:
-        images: The split that the run is evaluated on.
         train: Trains a run to its record; None where it was asked to stop.
 
     Returns:
@@ -65,6 +62,7 @@ def begin_constructed(
     Raises:
         RunError: The shallow net cannot be trained or read.
     """
+    config, deep, feed = net.config, net.model, net.feed
     folder = shallow_run(config, train)
     if folder is None:
         return None
@@ -73,11 +71,8 @@ def begin_constructed(
     shallow.to(feed.device, memory_format=memory_format(feed.device))  # type: ignore[call-overload]
     distributed.copy_from_first(list(shallow.state_dict().values()))
     last = STATISTICS_BATCHES + COMPARED_BATCHES
-    precision, batch_size = config.optim.precision, config.execution.eval_batch_size
-    construct(deep, shallow, batches(feed, range(STATISTICS_BATCHES)), precision)
-    report = {"from_run": folder.name} | compare(
-        deep, shallow, images, feed.stats, batch_size, batches(feed, range(STATISTICS_BATCHES, last)), precision
-    )
+    construct(deep, shallow, batches(feed, range(STATISTICS_BATCHES)), config.optim.precision)
+    report = {"from_run": folder.name} | compare(net, shallow, batches(feed, range(STATISTICS_BATCHES, last)))
 
     def keep() -> None:
         made = read_json(folder / "record.json").get("provenance", {})
@@ -88,14 +83,14 @@ def begin_constructed(
 
 
 def kept_report(config: RunConfig) -> dict[str, Any]:
-    """What ``begin_constructed`` found before the run was interrupted; the same on all ranks."""
+    """Read what ``begin_constructed`` found, the same on all ranks."""
     return distributed.shared(
         distributed.agreed(lambda: read_json(config.work_dir / REPORT) if distributed.is_first() else {})
     )
 
 
 def shallow_run(config: RunConfig, train: Callable[[RunConfig], object | None]) -> Path | None:
-    """The folder of the finished shallow run, trained where there is none; None where it was asked to stop."""
+    """Return the folder of the finished shallow run, trained where there is none; None where it was stopped."""
     shallow = shallow_config(config)
     elsewhere = config.paths.work / shallow.run_id
     found = distributed.agreed(lambda: [is_finished(f, shallow) for f in (elsewhere, shallow.work_dir)])
@@ -106,19 +101,19 @@ def shallow_run(config: RunConfig, train: Callable[[RunConfig], object | None]) 
 
 
 def is_finished(folder: Path, config: RunConfig) -> bool:
-    """Whether ``folder`` holds the record and the last weights of the run ``config``."""
+    """Return whether ``folder`` holds the record and the last weights of the run ``config``."""
     record = folder / "record.json"
     there = record.is_file() and (folder / checkpoint.FINAL).is_file()
     return there and read_json(record).get("fingerprint") == config.fingerprint
 
 
 def batches(feed: Feed, steps: Iterable[int]) -> Iterable[Batch]:
-    """The augmented training batches of ``steps``."""
-    return (feed.augmented(tuple(t.to(feed.device) for t in feed.fed(step))) for step in steps)
+    """Yield the augmented training batches of ``steps``."""
+    return (feed.augment(tuple(t.to(feed.device) for t in feed.load(step))) for step in steps)
 
 
 def construct(deep: BlockNet, shallow: BlockNet, batches: Iterable[Batch], precision: str) -> None:
-    """Copies ``shallow`` into ``deep``, a net of the same family: the first blocks of each stage are the shallow net's,
+    """Copy ``shallow`` into ``deep``, a net of the same family: the first blocks of each stage are the shallow net's,
     those behind them become the identity. ``shallow`` is left as it was.
 
     Plain: 3x3 kernels that copy, and batch norms that give back what comes in, exactly in evaluation mode and nearly
@@ -143,7 +138,7 @@ def construct(deep: BlockNet, shallow: BlockNet, batches: Iterable[Batch], preci
 
 
 def stage_outputs(model: BlockNet, batches: Iterable[Batch], precision: str) -> list[Moments]:
-    """Mean and variance of every channel after each stage, in training mode over all of ``batches``, of all ranks."""
+    """Measure each stage's mean and variance by channel, in training mode over the batches of all ranks."""
     found: list[Moments | None] = [None] * len(model.stages)
 
     def hook_of(stage: int) -> Callable[[nn.Module, object, Tensor], None]:
@@ -166,7 +161,7 @@ def stage_outputs(model: BlockNet, batches: Iterable[Batch], precision: str) -> 
 
 @torch.no_grad()
 def make_identity(block: BasicBlock, size: Moments) -> None:
-    """Makes a block that keeps the number of channels the identity on activations that are not negative, whose
+    """Make a block that keeps the number of channels the identity on activations that are not negative, whose
     channels have mean and variance ``size``."""
     if block.shortcut is not None:
         assert isinstance(block.bn2, nn.BatchNorm2d)
@@ -181,7 +176,7 @@ def make_identity(block: BasicBlock, size: Moments) -> None:
 
 
 def copy_through(conv: nn.Module, norm: nn.Module, size: Moments) -> None:
-    """A convolution whose kernel is the identity, and a batch norm that undoes its own normalization.
+    """Make the kernel of a convolution the identity, and let a batch norm undo its own normalization.
 
     A channel that never changes (variance 0) is no exception: what is undone is divided by the epsilon alone.
     """
@@ -195,40 +190,33 @@ def copy_through(conv: nn.Module, norm: nn.Module, size: Moments) -> None:
     norm.bias.copy_(norm.running_mean)
 
 
-def compare(
-    deep: BlockNet,
-    shallow: BlockNet,
-    images: Images,
-    stats: PixelStats,
-    batch_size: int,
-    batches: Iterable[Batch],
-    precision: str,
-) -> dict[str, Any]:
-    """Errors of both nets over ``images`` in evaluation mode and over ``batches`` in training mode, in percent there.
+def compare(net: Prepared, shallow: BlockNet, batches: Iterable[Batch]) -> dict[str, Any]:
+    """Count errors of both nets over the evaluated split, and over ``batches`` in training mode, in percent.
 
     Returns:
-        The fields of ``records.Construction`` but ``from_run``, and ``changed``, the images that both answer
+        The fields of ``records.Construction`` but ``from_run``, and ``changed``, the images that both predict
         differently. Nothing of the nets is changed.
     """
+    deep, precision = net.model, net.config.optim.precision
     nets = (shallow, deep)
     errors, changed, gap = [0, 0], 0, 0.0
     with left_as_it_was(shallow, training=False), left_as_it_was(deep, training=False), torch.inference_mode():
-        for pixels, labels in images.batches(batch_size):
+        for pixels, labels in net.images.batches(net.config.execution.eval_batch_size):
             if not len(labels):  # a rank without an image
                 continue
-            logits = [predict(net, pixels, stats, precision) for net in nets]
-            errors = [n + count_errors(net, labels) for n, net in zip(errors, logits, strict=True)]
+            logits = [predict(each, pixels, net.feed.stats, precision) for each in nets]
+            errors = [n + count_errors(found, labels) for n, found in zip(errors, logits, strict=True)]
             changed += int((logits[0].argmax(1) != logits[1].argmax(1)).sum())
             gap = max(gap, float((logits[0].float() - logits[1].float()).abs().max()))
     shallow_errors, deep_errors, changed_total = map(int, distributed.total([*errors, changed]))
     # Each rank's gap in a place of its own: the ranks can only add.
-    gaps = distributed.total([gap * (rank == distributed.rank()) for rank in range(distributed.size())])
+    gaps = distributed.total([gap if rank == distributed.rank() else 0.0 for rank in range(distributed.size())])
     kept = list(batches)
-    shallow_batch_error, deep_batch_error = (training_error(net, kept, precision) for net in nets)
+    shallow_batch_error, deep_batch_error = (training_error(each, kept, precision) for each in nets)
     return {
         "shallow_errors": shallow_errors,
         "deep_errors": deep_errors,
-        "images": images.num_images,
+        "images": net.images.num_images,
         "changed": changed_total,
         "gap": max(gaps),
         "shallow_batch_error": shallow_batch_error,
@@ -237,15 +225,15 @@ def compare(
 
 
 def training_error(model: BlockNet, batches: list[Batch], precision: str) -> float:
-    """Percent over training batches in training mode, of all ranks."""
+    """Return the percent of errors over training batches in training mode, of all ranks."""
     logits = training_logits(model, batches, precision)
-    wrong = sum(count_errors(answers, labels) for answers, (_, labels) in zip(logits, batches, strict=True))
+    wrong = sum(count_errors(found, labels) for found, (_, labels) in zip(logits, batches, strict=True))
     errors, seen = distributed.total([wrong, sum(len(labels) for _, labels in batches)])
     return 100 * errors / seen
 
 
 def training_logits(model: BlockNet, batches: Iterable[Batch], precision: str) -> list[Tensor]:
-    """The answers to training batches in training mode; running statistics stay as they are."""
+    """Predict training batches in training mode; running statistics stay as they are."""
     # Not inference_mode: what a feed keeps of these batches is used in training later.
     with left_as_it_was(model, training=True), torch.no_grad():
         return [forward(model, images, precision) for images, _ in batches]

@@ -1,10 +1,9 @@
-"""The training loop, whole and visible. It counts steps, not epochs (paper, section 4.2)."""
+"""The training loop, which counts steps, not epochs (section 4.2)."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -70,19 +69,27 @@ class TrainState:
         return cls(**{**before, **values, **counts, "curve": rows})
 
 
-@dataclass(frozen=True, kw_only=True)
 class Hooks:
-    """What the loop calls back."""
+    """Callbacks of the loop. These do nothing; those of a run are in ``repro.engine.hooks``."""
 
-    logged: Callable[[TrainState, Counts, float], None]
-    """After the results of some steps were read, with their counts and the learning rate."""
-    evaluate: Callable[[], Counts]
-    evaluated: Callable[[TrainState], None]
-    """After a row was added to the curve, on all ranks."""
-    save_is_due: Callable[[], bool]
-    save: Callable[[TrainState], None]
-    stop: Callable[[], bool]
-    """Whether the run is asked to save and end before its last step."""
+    def logged(self, state: TrainState, seen: Counts, lr: float) -> None:
+        """Take the counts of some steps, read at once, and the learning rate."""
+
+    def evaluate(self) -> Counts:
+        return Counts()
+
+    def evaluated(self, state: TrainState) -> None:
+        """Take the new row of the curve, on all ranks."""
+
+    def save_is_due(self) -> bool:
+        return False
+
+    def save(self, state: TrainState) -> None:
+        """Save what the run needs to resume."""
+
+    def stop(self) -> bool:
+        """Return whether the run is asked to save and end before its last step."""
+        return False
 
 
 def train(
@@ -93,7 +100,7 @@ def train(
     epoch_images: int,
     hooks: Hooks,
 ) -> bool:
-    """Trains from ``state`` to the last step; returns False where it was asked to stop before.
+    """Train from ``state`` to the last step; return False where it was asked to stop before.
 
     Args:
         epoch_images: Images in an epoch.
@@ -139,7 +146,7 @@ def train(
 
 
 def is_eval_step(step: int, config: EvalConfig, optim: OptimConfig, epoch_images: int) -> bool:
-    """Whether the net is evaluated after ``step`` steps: where an epoch ends within a step, and at the end."""
+    """Return whether the net is evaluated after ``step`` steps: where an epoch ends within a step, and at the end."""
     if step == optim.steps:
         return True
     if config.every_steps is not None:
@@ -148,13 +155,13 @@ def is_eval_step(step: int, config: EvalConfig, optim: OptimConfig, epoch_images
 
 
 def is_read_step(state: TrainState, log_steps: int) -> bool:
-    """Whether the host reads the device's counts; until the error is below 80 %, at the end of each window as well."""
+    """Return whether the host reads the device's counts: until the error is below 80 %, also after each window."""
     watching = state.below_80_step is None and state.step % WARMUP_CHECK_STEPS == 0
     return watching or state.step % log_steps == 0
 
 
 def count(results: list[StepResult], step: int, batch_size: int, lr: float) -> Counts:
-    """Adds up the results of the steps that end at ``step``.
+    """Add up the results of the steps that end at ``step``.
 
     Raises:
         NotFiniteError: A loss is not finite, with the step that it is of.
@@ -169,7 +176,7 @@ def count(results: list[StepResult], step: int, batch_size: int, lr: float) -> C
 
 
 def watch_error(state: TrainState, seen: Counts) -> None:
-    """Notes when the training error of a window of steps is first below 80 %, which ends an ``until_80`` warm-up
+    """Note when the training error of a window of steps is first below 80 %, which ends an ``until_80`` warm-up
     (section 4.2, deviation D9)."""
     if state.below_80_step is not None:
         return

@@ -1,4 +1,4 @@
-"""SGD with the paper's groups, and the learning rate as a pure function of the step: nobody else writes one."""
+"""SGD and its learning rate, a function of the step."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WARMUP_ERROR = 80.0
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.SGD:
-    """SGD in one fused kernel; ``decay_scope`` names what decays (deviation D2).
+    """Build SGD in one fused kernel; ``decay_scope`` names what decays (deviation D2).
 
     Learning rate and momentum buffers are tensors that stay where they are, so that a CUDA graph can hold them. A
     buffer of zeros is what torch's first step amounts to: v = g.
@@ -44,12 +44,12 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.SGD:
 
 
 def rate_tensor(lr: float, device: torch.device) -> Tensor:
-    """A learning rate as fused SGD reads it: single precision on accelerators, where its kernels have no other."""
+    """Return a learning rate as fused SGD reads it: single precision on accelerators, whose kernels have no other."""
     return torch.tensor(lr, dtype=torch.float64 if device.type == "cpu" else torch.float32, device=device)
 
 
 def load_optimizer(optimizer: torch.optim.SGD, stored: dict[str, Any]) -> None:
-    """Restores a state dict, whichever device it was saved on."""
+    """Restore a state dict, whichever device it was saved on."""
     optimizer.load_state_dict(stored)
     for group in optimizer.param_groups:
         group["lr"] = rate_tensor(float(group["lr"]), group["params"][0].device)
@@ -61,19 +61,19 @@ def load_optimizer(optimizer: torch.optim.SGD, stored: dict[str, Any]) -> None:
 
 
 def warmup_kind(optim: OptimConfig, model: ModelConfig) -> str:
-    """``none``, ``fixed`` or ``until_80``; ``auto`` is ``fixed`` for residual nets of 110 layers and more."""
+    """Return ``none``, ``fixed`` or ``until_80``; ``auto`` is ``fixed`` for residual nets of 110 layers and more."""
     if optim.warmup != "auto":
         return optim.warmup
     return "fixed" if model.shortcut != "none" and model.depth >= WARMUP_DEPTH else "none"
 
 
 def first_warmup_end(optim: OptimConfig, model: ModelConfig) -> int | None:
-    """The step at which the warm-up ends, known from the start unless the training error decides it (None)."""
+    """Return the step at which the warm-up ends, known from the start unless the training error decides it (None)."""
     return {"none": 0, "fixed": optim.warmup_steps, "until_80": None}[warmup_kind(optim, model)]
 
 
 def lr_at(optim: OptimConfig, step: int, warmup_end: int | None, plateaus: int = 0) -> float:
-    """The learning rate of ``step``, counted from 0; the warm-up counts within the schedule.
+    """Return the learning rate of ``step``, counted from 0; the warm-up counts within the schedule.
 
     Args:
         warmup_end: The first step after the warm-up; None while it has not been decided yet.
@@ -87,7 +87,7 @@ def lr_at(optim: OptimConfig, step: int, warmup_end: int | None, plateaus: int =
 
 
 def count_plateaus(optim: OptimConfig, errors: Sequence[float]) -> int:
-    """How often the training error has stopped falling (section 3.4: "when the error plateaus", deviation D18).
+    """Count how often the training error has stopped falling (section 3.4: "when the error plateaus", deviation D18).
 
     It has where ``plateau_evals`` evaluations in a row were no better than the best one since the drop before; at most
     ``plateau_drops`` are counted.
@@ -104,7 +104,7 @@ def count_plateaus(optim: OptimConfig, errors: Sequence[float]) -> int:
 
 
 def set_lr(optimizer: torch.optim.SGD, lr: float, momentum_form: str) -> None:
-    """Sets the learning rate of the next steps. It waits for the device: call it where the rate changes only.
+    """Set the learning rate of the next steps. It waits for the device: call it where the rate changes only.
 
     PyTorch keeps v = m*v + g and moves by lr*v; Caffe, which the authors used, keeps v = m*v + lr*g and moves by v.
     They differ only where the rate changes: Caffe's buffer keeps the size of the old steps (deviation D5).

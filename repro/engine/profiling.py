@@ -1,9 +1,9 @@
-"""Where a step's time goes: a trace of some steps for Perfetto or TensorBoard, and the ten largest kernels in words."""
+"""A trace of some steps, and their largest kernels."""
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -13,6 +13,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from repro.engine.step import Step, StepResult
 from repro.errors import AloneError
+
+log = logging.getLogger(__name__)
 
 WARMUP_STEPS = 10
 """Steps before the trace, which compile, record graphs and choose kernels."""
@@ -24,11 +26,11 @@ SHOWN = 10
 class ProfiledStep:
     """Passes steps on to ``step``; traces ``TRACED_STEPS`` of them once, into ``folder``."""
 
-    def __init__(self, step: Step, folder: Path, device: torch.device, steps: int, say: Callable[[str], None]) -> None:
-        self.step, self.path, self.device, self.say = step, folder / "trace.json.gz", device, say
+    def __init__(self, step: Step, folder: Path, device: torch.device, steps: int) -> None:
+        self.step, self.path, self.device = step, folder / "trace.json.gz", device
         self._first = min(WARMUP_STEPS, steps // 2)
         self._last = min(self._first + TRACED_STEPS, steps)
-        activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device.type == "cuda")
+        activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device.type == "cuda" else [])]
         self._profile = profile(activities=activities)
         self._seen = 0
         self._host_seconds = 0.0
@@ -62,17 +64,17 @@ class ProfiledStep:
         except (OSError, RuntimeError) as error:
             raise AloneError(f"the trace {self.path} cannot be written ({error})") from error
         steps = self._last - self._first
-        self.say(
+        log.info(
             f"{steps} steps took {1000 * seconds / steps:.3f} ms each while traced; the largest kernels of a step:"
         )
-        self.say(largest(self._profile, self.device, steps))
+        log.info(largest(self._profile, self.device, steps))
         if self.device.type == "cuda":
-            self.say(f"the host was busy for {100 * self._host_seconds / seconds:.1f} % of the time")
-        self.say(f"the trace is {self.path}: open it at ui.perfetto.dev")
+            log.info(f"the host was busy for {100 * self._host_seconds / seconds:.1f} % of the time")
+        log.info(f"the trace is {self.path}: open it at ui.perfetto.dev")
 
 
 def largest(found: profile, device: torch.device, steps: int) -> str:
-    """A table of the kernels (on the CPU: operations) with the most time of their own, per step."""
+    """Return a table of the kernels (on the CPU: operations) with the most time of their own, per step."""
     cuda = device.type == "cuda"
     times = {
         event.key: ((event.self_device_time_total if cuda else event.self_cpu_time_total) / 1000, event.count)

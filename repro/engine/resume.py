@@ -1,22 +1,22 @@
-"""A run's folder: whose it is, and the state that its last checkpoint goes on from."""
+"""A run's folder and its last checkpoint."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import torch
-from torch import nn
+import logging
 
 from repro.config.run import RunConfig
 from repro.engine.loop import TrainState
-from repro.engine.optim import first_warmup_end, load_optimizer
+from repro.engine.optim import load_optimizer
+from repro.engine.prepared import Prepared
 from repro.errors import InputError, RunError
 from repro.runtime import checkpoint, distributed
 from repro.runtime.provenance import environment, read_json, write_json
 
+log = logging.getLogger(__name__)
+
 
 def claim_folder(config: RunConfig) -> None:
-    """Makes the run's folder, or checks that the one that is there is this run's.
+    """Make the run's folder, or check that the one that is there is this run's.
 
     Raises:
         InputError: Its stored fingerprint differs from its name.
@@ -30,11 +30,13 @@ def claim_folder(config: RunConfig) -> None:
         config.work_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"the folder {config.work_dir} cannot be made ({error.strerror})") from error
-    write_json(stored, {"run_id": config.run_id, "fingerprint": config.fingerprint, "science": config.science()})
+    write_json(
+        stored, {"run_id": config.run_id, "fingerprint": config.fingerprint, "science": config.science.to_dict()}
+    )
 
 
 def check_folder(config: RunConfig) -> None:
-    """Refuses a folder whose stored fingerprint is not the run's.
+    """Refuse a folder whose stored fingerprint is not the run's.
 
     Raises:
         InputError: The run's folder exists and holds another run.
@@ -48,53 +50,43 @@ def check_folder(config: RunConfig) -> None:
             )
 
 
-def restore(
-    config: RunConfig,
-    model: nn.Module,
-    optimizer: torch.optim.SGD,
-    made_on: dict[str, str],
-    say: Callable[[str], None],
-) -> tuple[TrainState, int | None]:
-    """The state to go on from, and the step that a checkpoint gave (None: from the start); the same on all ranks."""
-    found_here = load_last(config, model, optimizer, made_on, say) if distributed.is_first() else None
-    rates = [group["lr"] for group in optimizer.param_groups]
-    momentum = [value for state in optimizer.state.values() for value in state.values()]
-    distributed.copy_from_first([*model.state_dict().values(), *rates, *momentum])
-    found = distributed.shared(found_here)
-    assert found is not None
-    return found
+def restore(net: Prepared) -> None:
+    """Fill a run's net, optimizer and state from its last checkpoint, on all ranks alike, where there is one."""
+    if distributed.is_first():
+        load_last(net)
+    rates = [group["lr"] for group in net.optimizer.param_groups]
+    momentum = [value for state in net.optimizer.state.values() for value in state.values()]
+    distributed.copy_from_first([*net.model.state_dict().values(), *rates, *momentum])
+    net.state, net.resumed = distributed.shared((net.state, net.resumed))
 
 
-def load_last(
-    config: RunConfig,
-    model: nn.Module,
-    optimizer: torch.optim.SGD,
-    made_on: dict[str, str],
-    say: Callable[[str], None],
-) -> tuple[TrainState, int | None]:
-    """Fills model and optimizer from the newest checkpoint that can be read, where there is one."""
-    found = checkpoint.load_latest(config.work_dir, say)
+def load_last(net: Prepared) -> None:
+    """Fill ``net`` from the newest checkpoint that can be read, where there is one."""
+    config = net.config
+    found = checkpoint.load_latest(config.work_dir)
     if found is None:
         if checkpoint.checkpoints(config.work_dir):
-            say(f"{config.run_id}: no checkpoint can be read; the run starts over")
-        return TrainState(warmup_end=first_warmup_end(config.optim, config.model)), None
+            log.info(f"{config.run_id}: no checkpoint can be read; the run starts over")
+        return
     path, stored = found
-    model.load_state_dict(stored["model"])
-    load_optimizer(optimizer, stored["optimizer"])
-    state = TrainState.from_dict(stored["state"])
-    say(f"  goes on at step {state.step:,} from {path.name}")
+    net.model.load_state_dict(stored["model"])
+    load_optimizer(net.optimizer, stored["optimizer"])
+    net.state = state = TrainState.from_dict(stored["state"])
+    net.resumed = state.step
+    log.info(f"  resumes at step {state.step:,} from {path.name}")
     if state.parts and (then := state.parts[-1]["commit"]) != (here := environment()["commit"]):
-        say(f"  the steps before were made by commit {then[:7]}, those to come by {here[:7]}")
+        log.info(f"  the steps before were made by commit {then[:7]}, those to come by {here[:7]}")
     if config.scale == "paper" and any(part["dirty"] is not False for part in state.parts):
-        say(
+        log.info(
             "  steps before were made from a tree with uncommitted changes or an unknown one: this run will not count "
             f"as measured; move {config.work_dir} away to train one that does"
         )
     before = {"ranks": "1"} | stored["setting"]  # which older checkpoints do not say
-    changes = [f"{name} {before.get(name)} → {value}" for name, value in made_on.items() if before.get(name) != value]
+    changes = [
+        f"{name} {before.get(name)} → {value}" for name, value in net.made_on.items() if before.get(name) != value
+    ]
     if changes:
-        say(f"  made under another setting ({', '.join(changes)}): equal up to rounding, not to the last bit")
-    return state, state.step
+        log.info(f"  made under another setting ({', '.join(changes)}): equal up to rounding, not to the last bit")
 
 
 def last_good(config: RunConfig) -> str:

@@ -1,4 +1,4 @@
-"""How one training step is executed. The loop knows only ``run`` and ``read``.
+"""One training step, executed in one of several ways.
 
 Whatever the mode, a step is the same operations on tensors that stay in place: what its batch is made of is copied in,
 losses and error counts are kept on the device and read once in a while, so that the host never waits in between.
@@ -39,24 +39,24 @@ class StepResult:
 
 
 class Step(Protocol):
-    """What the loop sees of a step, whichever way it is executed."""
+    """A step as the loop sees it, whichever way it is executed."""
 
     def run(self, step: int) -> None:
-        """Trains on the batch of ``step``, counted from 0, at the learning rate that the optimizer holds."""
+        """Train on the batch of ``step``, counted from 0, at the learning rate that the optimizer holds."""
 
     def read(self) -> list[StepResult]:
-        """The results since the last read, oldest first; all ranks must read after the same step."""
+        """Return the results since the last read, oldest first; all ranks must read after the same step."""
 
 
 def step_modes(device: torch.device) -> tuple[str, ...]:
-    """The modes that ``device`` can run, the simplest first."""
+    """Return the modes that ``device`` can run, the simplest first."""
     if device.type == "cuda":
         return ("eager", "graph", "compile")
     return ("eager", "compile") if device.type == "cpu" else ("eager",)
 
 
 GRAPH_BYTES = 25 * 2**20
-"""Of gradients that several devices average in a step, from which on ``auto`` is no graph."""
+"""Bytes of gradients that several devices average in a step, from which on ``auto`` is no graph."""
 
 
 def step_mode(config: RunConfig, device: torch.device) -> str:
@@ -95,7 +95,7 @@ def pick_step(mode: str, device: torch.device, averaged_bytes: int = 0) -> str:
 
 
 def lacking_for_triton() -> str:
-    """What is not there of that with which Triton builds a part of itself, in C, before its first kernel."""
+    """Return which build tools Triton needs that are missing on this machine."""
     if not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
         return "a C compiler such as gcc"
     scheme = sysconfig.get_default_scheme()
@@ -127,7 +127,7 @@ def build_step(
 
 
 def compile_blocks(model: BlockNet) -> None:
-    """Compiles the blocks rather than the net: a few kinds of block (five for CIFAR) serve every depth, seed and run of
+    """Compile the blocks rather than the net: a few kinds of block (five for CIFAR) serve every depth, seed and run of
     a process, so that 1202 layers start as fast as 20."""
     # A kind counts apart for training, evaluation and each batch size; torch would give up after eight.
     torch._dynamo.config.recompile_limit = 64
@@ -170,7 +170,7 @@ class EagerStep:
         self._mean = distributed.Mean(self._statistics)
 
     def run(self, step: int) -> None:
-        fed = self.feed.fed(step)
+        fed = self.feed.load(step)
         if not self._fed:
             self._fed = tuple(torch.empty_like(t, device=self.feed.device) for t in fed)
         for place, tensor in zip(self._fed, fed, strict=True):
@@ -193,13 +193,13 @@ class EagerStep:
 
     def _settle(self, wrapped: distributed.DataParallel) -> None:
         """Let the wrapper arrange its buckets, in new and in resumed runs, on a batch that changes nothing."""
-        images, labels = (t[: self.micro_batch] for t in self.feed.augmented(self._fed))
+        images, labels = (t[: self.micro_batch] for t in self.feed.augment(self._fed))
         with left_as_it_was(self.model, training=True):
             wrapped.settle(lambda: self._pass(images, labels))
 
     def _step(self) -> None:
-        """All of a step, on the device alone."""
-        images, labels = self.feed.augmented(self._fed)
+        """Compute all of a step, on the device alone."""
+        images, labels = self.feed.augment(self._fed)
         self.optimizer.zero_grad(set_to_none=True)
         if self.micro_batch < len(images):
             loss, errors = self._accumulate(images.split(self.micro_batch), labels.split(self.micro_batch))
@@ -285,7 +285,7 @@ class GraphStep(EagerStep):
         self._graph.replay()
 
     def _record(self) -> torch.cuda.CUDAGraph:
-        """Records a step; warming up for it leaves weights, statistics and counts as they were."""
+        """Record a step; warming up for it leaves weights, statistics and counts as they were."""
         changed = [*self.model.parameters(), *self.model.buffers(), self._losses, self._errors, self._position]
         changed += [value for state in self.optimizer.state.values() for value in state.values()]
         before = [t.detach().clone() for t in changed]

@@ -1,4 +1,4 @@
-"""TensorBoard events of a run. They lie in the run's own folder, so a chart shows a sweep's depths by run name."""
+"""TensorBoard events of a run, in the run's own folder."""
 
 from __future__ import annotations
 
@@ -31,23 +31,25 @@ GRID = 8
 GRID_PIXELS = 900
 BINS = 64
 HISTOGRAM_VALUES = 2**17
-"""So many of a layer's responses are counted: more would not be seen in a histogram and take seconds a net."""
+"""Responses of a layer that are counted: more would not be seen in a histogram and take seconds a net."""
 
 
 class Events:
-    """Error, loss, learning rate and speed over steps; ``step`` is what a resumed run continues from, ``split`` what
-    it is evaluated on."""
+    """Error, loss, learning rate and speed over steps.
+
+    Args:
+        step: The step that a resumed run continues from.
+        split: The split that the run is evaluated on.
+    """
 
     def __init__(self, folder: Path, step: int, split: str) -> None:
         self.split = split
-        # What a killed run wrote after its last checkpoint is purged: it is written again.
+        # Events of a killed run after its last checkpoint are purged: they are written again.
         self.writer = SummaryWriter(str(folder), purge_step=step + 1, max_queue=1000)
         self.writer.add_custom_scalars(CHARTS)
 
     def images(self, batch: Tensor, stats: PixelStats) -> None:
-        """The first images of the batch of step 0 as the net sees them, the mean added back: (N, 3, H, W), augmented
-        and normalized with ``stats``.
-        """
+        """Show the first images of a batch (N, 3, H, W), augmented and normalized with ``stats``, in their colours."""
         self.writer.add_image("augmented/first_batch", grid(batch, stats), 0)
 
     def logged(self, step: int, seen: Counts, lr: float, images_per_second: float) -> None:
@@ -57,49 +59,33 @@ class Events:
             self.writer.add_scalar("speed/images_per_second", images_per_second, step)
 
     def evaluated(self, step: int, train: Counts, evaluated: Counts) -> None:
-        """``train`` is the running training error since the evaluation before, as the paper's dashed curves."""
+        """Add the errors of an evaluation, and those of training since the one before, as the paper's dashed curves."""
         self.writer.add_scalar("error/train", train.top1_error, step)
         self.writer.add_scalar(f"error/{self.split}", evaluated.top1_error, step)
         self.writer.add_scalar(f"loss/{self.split}", evaluated.loss, step)
 
     def responses(self, step: int) -> Callable[[str, Tensor], None]:
-        """Keeps a histogram of each layer's responses to a batch (Fig. 7 has their deviation alone).
+        """Return a function that ``layer_statistics.watched`` calls with a layer's name and its responses to a batch.
 
-        Returns:
-            What ``layer_statistics.watched`` calls with the name and the responses of one layer after the other.
+        It keeps a histogram of each layer's (Fig. 7 has their deviation alone).
         """
         numbers = itertools.count(1)
 
         def take(layer: str, values: Tensor) -> None:
-            self._histogram(f"responses/{next(numbers):03d} {layer}", values, step)
+            tag, flat = f"responses/{next(numbers):03d} {layer}", values.detach().flatten()
+            flat = flat[:: -(-len(flat) // HISTOGRAM_VALUES)].float().cpu()
+            flat = flat[flat.isfinite()]
+            if len(flat):
+                self.writer.add_histogram(tag, flat.numpy(), step, bins=BINS)
 
         return take
-
-    def _histogram(self, tag: str, values: Tensor, step: int) -> None:
-        flat = values.detach().flatten()
-        flat = flat[:: -(-len(flat) // HISTOGRAM_VALUES)].float().cpu()
-        flat = flat[flat.isfinite()]
-        if not len(flat):
-            return
-        counts, edges = torch.histogram(flat, BINS)
-        self.writer.add_histogram_raw(
-            tag,
-            min=float(flat.min()),
-            max=float(flat.max()),
-            num=len(flat),
-            sum=float(flat.sum()),
-            sum_squares=float(flat.square().sum()),
-            bucket_limits=edges[1:].tolist(),
-            bucket_counts=counts.tolist(),
-            global_step=step,
-        )
 
     def close(self) -> None:
         self.writer.close()
 
 
 def grid(batch: Tensor, stats: PixelStats) -> Tensor:
-    """The first images of a normalized batch (N, 3, H, W) side by side, uint8 (3, …, …); small ones enlarged."""
+    """Lay the first images of a normalized batch (N, 3, H, W) side by side, uint8 (3, …, …); small ones enlarged."""
     side = min(GRID, max(1, GRID_PIXELS // batch.shape[-1]), max(1, int(len(batch) ** 0.5)))
     pixels = batch[: side * side].detach().float() * stats.std + stats.mean
     pixels = (pixels * 255).round().clamp(0, 255).byte().cpu()

@@ -1,13 +1,17 @@
-"""Errors as whole counts, divided once at the end: nothing is averaged over batches of different size."""
+"""Errors as whole counts, divided once at the end."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
 class Counts:
-    """What was seen so far: wrong top-1 answers, images, the sum of their losses; wrong top-5 answers where counted."""
+    """Wrong predictions among ``images`` and the sum of their losses; top-5 errors where they were counted.
+
+    Nothing is averaged over batches of different size.
+    """
 
     errors: int = 0
     images: int = 0
@@ -15,7 +19,7 @@ class Counts:
     top5_errors: int | None = None
 
     def __add__(self, other: Counts) -> Counts:
-        """Both together, without the top-5 errors, which only whole evaluations count."""
+        """Add both up, without the top-5 errors, which only whole evaluations count."""
         return Counts(self.errors + other.errors, self.images + other.images, self.loss_sum + other.loss_sum)
 
     @property
@@ -31,3 +35,8 @@ class Counts:
     @property
     def loss(self) -> float:
         return self.loss_sum / self.images
+
+    def values(self) -> dict[str, Any]:
+        """Return errors and images as records name them, in percent too."""
+        names = ("errors", "images", "top1_error", "top5_errors", "top5_error")
+        return {name: getattr(self, name) for name in names}

@@ -1,7 +1,4 @@
-"""An ensemble: the mean of the softmax scores that several runs gave to the same images (paper, Table 5).
-
-It needs their predictions alone, no net and no GPU.
-"""
+"""Ensembles: averaged softmax scores of several runs (paper, Table 5)."""
 
 from __future__ import annotations
 
@@ -12,14 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from repro.errors import InputError, RunError
-from repro.evaluation.predictions import Predictions, count_errors, counts
+from repro.evaluation.predictions import Predictions, count_errors
 from repro.results.ensembles import FILE, FOLDER, SCHEMA, Ensemble, Member, ensemble_id
 from repro.results.read import Record
 from repro.runtime.provenance import commit, now, write_json
 
 
 def mean_scores(members: Sequence[Predictions]) -> np.ndarray:
-    """The mean of the members' scores, float64 (N, classes).
+    """Average the members' scores: float64 (N, classes). No net and no GPU is needed.
 
     Raises:
         InputError: There are fewer than two, or they are not of the same images and classes.
@@ -42,17 +39,14 @@ def mean_scores(members: Sequence[Predictions]) -> np.ndarray:
     return total / len(members)
 
 
-def make_ensemble(records: Sequence[Record], tested: Sequence[Predictions]) -> Ensemble:
-    """The ensemble of finished runs, each with its own predictions.
+def make_ensemble(tested: Sequence[tuple[Record, Predictions]]) -> Ensemble:
+    """Average finished runs, each with its own predictions.
 
     Raises:
-        InputError: A run is named twice, or they cannot be averaged.
+        InputError: They cannot be averaged.
     """
-    names = [record.run_id for record in records]
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise InputError(f"{twice[0]} is named twice: an ensemble is of different runs")
-    scores = mean_scores(tested)
-    first = tested[0]
+    first = tested[0][1]
+    scores = mean_scores([one for _, one in tested])
     members = tuple(
         Member(
             run_id=record.run_id,
@@ -60,10 +54,10 @@ def make_ensemble(records: Sequence[Record], tested: Sequence[Predictions]) -> E
             label=record.label,
             view=one.made.view,
             weights=one.made.weights,
-            errors=one.errors(),
-            top5_errors=one.errors(5),
+            errors=one.counts.errors,
+            top5_errors=one.counts.top5_errors or 0,
         )
-        for record, one in zip(records, tested, strict=True)
+        for record, one in tested
     )
     return Ensemble(
         ensemble_id=ensemble_id(members),
@@ -72,14 +66,14 @@ def make_ensemble(records: Sequence[Record], tested: Sequence[Predictions]) -> E
         split=first.made.split,
         images_digest=first.made.images,
         classes=scores.shape[1],
-        **counts(count_errors(scores, first.labels, 1), count_errors(scores, first.labels, 5), len(first.labels)),
+        **count_errors(scores, first.labels).values(),
         commit=commit(),
         finished=now(),
     )
 
 
 def write_ensemble(work: Path, ensemble: Ensemble) -> Path:
-    """Writes ``<work>/ensembles/<id>/ensemble.json`` and returns it.
+    """Write ``<work>/ensembles/<id>/ensemble.json`` and return its path.
 
     Raises:
         RunError: It cannot be written.

@@ -1,15 +1,92 @@
-"""What passes through a net's 3x3 layers, taken without changing the net, and its deviation over many batches."""
+"""Signals and gradients in the 3x3 layers of a net."""
 
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from repro.data.augment import PixelStats
+from repro.data.batches import Images
+from repro.evaluation.predict import predict
+from repro.models.forward import forward
 from repro.runtime import distributed
+
+
+def layer_responses(
+    model: nn.Module, images: Images, stats: PixelStats, batch_size: int, precision: str
+) -> list[dict[str, str | float | None]]:
+    """Measure the standard deviation of every 3x3 layer's output after batch norm, before nonlinearity or addition.
+
+    In evaluation mode over all of ``images``: one figure a layer, over images, positions and channels together (Fig. 7,
+    deviation D21). Each rank takes its part and all know the result; the net is left as it was.
+
+    Returns:
+        ``{"layer": name, "std": value}`` in the order of computation; None where the responses overflow.
+    """
+    found: dict[str, Moments] = {}
+    with left_as_it_was(model, training=False), torch.inference_mode():
+        for batch, _ in images.batches(batch_size):
+            if not len(batch):  # a rank without an image
+                continue
+            with layer_moments(model) as parts:
+                predict(model, batch, stats, precision)
+            for name, part in parts.items():
+                found[name] = found.get(name, NOTHING) + part
+    # A rank without an image has seen no layer.
+    names = distributed.shared(list(found))
+    whole = over_ranks({name: found.get(name, NOTHING) for name in names})
+    deviations = {name: float(part.std) for name, part in whole.items()}
+    return [{"layer": name, "std": std if math.isfinite(std) else None} for name, std in deviations.items()]
+
+
+def measure_flow(model: nn.Module, images: Tensor, labels: Tensor, precision: str) -> list[dict[str, str | float]]:
+    """Measure signals and gradients of the 3x3 layers as a training step would find them; nothing is changed.
+
+    ``forward_std`` is the standard deviation of the layer's output after batch norm, before nonlinearity or addition,
+    over the whole batch. ``activation_gradient_norm`` is the L2 norm of the gradient of the mean loss by that output:
+    the signal that comes back. ``gradient_norm`` is that of the gradient by the layer's weights, without weight decay.
+    The two differ by more than the input: behind a batch norm the scale of the weights changes nothing, so that weights
+    ten times as large have a tenth of the gradient while the signal is the same.
+
+    Args:
+        images: This rank's part of an augmented batch, (B, 3, H, W); all ranks must call alike.
+        labels: (B,)
+
+    Returns:
+        ``{"layer", "forward_std", "gradient_norm", "activation_gradient_norm"}`` in the order of computation, of the
+        whole batch and the same on all ranks.
+    """
+    dtype = next(model.parameters()).dtype
+    squares: dict[str, Tensor] = {}
+
+    def follow(layer: str, output: Tensor) -> None:
+        # It stays with this value where the output is written over afterwards.
+        def came_back(gradient: Tensor) -> None:
+            squares[layer] = gradient.to(dtype).square().sum()
+
+        output.register_hook(came_back)
+
+    with left_as_it_was(model, training=True):
+        with layer_moments(model) as parts, watched(model, follow):
+            logits = forward(model, images, precision)
+        loss = F.cross_entropy(logits.to(dtype), labels)
+        # Returned, not stored: the gradients of the last step stay where they are.
+        gradients = list(torch.autograd.grad(loss, [model.get_parameter(f"{layer}.weight") for layer in parts]))
+    distributed.average(gradients)
+    norms = torch.stack([gradient.norm() for gradient in gradients]).tolist()
+    # The mean over the whole batch is a rank's mean divided by their number.
+    sums = distributed.total(torch.stack([squares[layer] for layer in parts]).tolist())
+    returned = [math.sqrt(total) / distributed.size() for total in sums]
+    return [
+        {"layer": layer, "forward_std": float(part.std), "gradient_norm": norm, "activation_gradient_norm": signal}
+        for (layer, part), norm, signal in zip(over_ranks(parts).items(), norms, returned, strict=True)
+    ]
 
 
 @dataclass(frozen=True)
@@ -34,7 +111,7 @@ class Moments:
 
     @property
     def var(self) -> Tensor:
-        """The variance with n, as batch norm takes it."""
+        """Variance with n, as batch norm takes it."""
         return self.squares / self.count
 
     @property
@@ -46,19 +123,19 @@ NOTHING = Moments(0, torch.zeros((), dtype=torch.float64), torch.zeros((), dtype
 
 
 def var_mean(values: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """Variance (with n) and mean over ``dims``, (2, …), in single precision or wider, on the device of ``values``."""
+    """Return variance (with n) and mean over ``dims``, (2, …), in single precision or wider, on the same device."""
     wide = values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
     return torch.stack(torch.var_mean(wide, dims, correction=0))
 
 
 def moments(taken: Tensor, count: int) -> Moments:
-    """What ``var_mean`` took over ``count`` values each."""
+    """Return the moments of a result of ``var_mean`` over ``count`` values each."""
     var, mean = taken.cpu().double()
     return Moments(count, mean, var * count)
 
 
 def over_ranks(parts: dict[str, Moments]) -> dict[str, Moments]:
-    """Adds up the parts of all ranks, which name the same layers in the same order."""
+    """Add up the parts of all ranks, which name the same layers in the same order."""
     if distributed.size() == 1:
         return parts
     counts = [int(count) for count in distributed.total([part.count for part in parts.values()])]
@@ -69,19 +146,18 @@ def over_ranks(parts: dict[str, Moments]) -> dict[str, Moments]:
 
 
 def _total(rows: dict[str, Tensor]) -> dict[str, Tensor]:
-    sums = torch.tensor(
-        distributed.total(torch.cat([row.reshape(-1) for row in rows.values()]).tolist()), dtype=torch.float64
-    )
-    return {
-        name: part.view(row.shape)
-        for (name, row), part in zip(rows.items(), sums.split([row.numel() for row in rows.values()]), strict=True)
-    }
+    flat = torch.cat([row.reshape(-1) for row in rows.values()])
+    sums = torch.tensor(distributed.total(flat.tolist()), dtype=torch.float64)
+    parts = sums.split([row.numel() for row in rows.values()])
+    return {name: part.view(row.shape) for (name, row), part in zip(rows.items(), parts, strict=True)}
 
 
 @contextlib.contextmanager
 def layer_moments(model: nn.Module) -> Iterator[dict[str, Moments]]:
-    """The moments of every 3x3 layer's output, as ``watched`` sees it, over images, positions and channels together;
-    filled in when the one forward pass within has ended."""
+    """Take the moments of every 3x3 layer's output, as ``watched`` sees it, of the one forward pass within.
+
+    They are over images, positions and channels together, and filled in at the end.
+    """
     taken: dict[str, Tensor] = {}
     counts: dict[str, int] = {}
 
@@ -98,10 +174,10 @@ def layer_moments(model: nn.Module) -> Iterator[dict[str, Moments]]:
 
 @contextlib.contextmanager
 def watched(model: nn.Module, take: Callable[[str, Tensor], None]) -> Iterator[None]:
-    """Gives ``take`` each 3x3 layer's name and its output after batch norm, before nonlinearity or addition (Fig. 7),
-    in the order of computation, in every forward pass within.
+    """Give ``take`` each 3x3 layer's name and its output after batch norm, before nonlinearity or addition (Fig. 7).
 
-    The tensor is written over right after: what is needed of it has to be taken at once.
+    In the order of computation, in every forward pass within. The tensor is written over right after: ``take`` must
+    take what it needs at once.
     """
     waiting: list[str] = []
 
@@ -131,7 +207,7 @@ def watched(model: nn.Module, take: Callable[[str, Tensor], None]) -> Iterator[N
 
 @contextlib.contextmanager
 def uncompiled(model: nn.Module) -> Iterator[None]:
-    """Within it, compiled blocks run operation by operation: compiled code knows nothing of hooks set later.
+    """Run compiled blocks operation by operation: compiled code knows nothing of hooks set later.
 
     ``torch.compiler.set_stance`` would do so for all runs that share the process.
     """
@@ -147,7 +223,7 @@ def uncompiled(model: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def left_as_it_was(model: nn.Module, *, training: bool) -> Iterator[None]:
-    """The net in training or evaluation mode; its own mode and its running statistics, to the bit, afterwards."""
+    """Put the net into training or evaluation mode; then restore its mode and running statistics, to the bit."""
     modes = {module: module.training for module in model.modules()}
     before = [b.detach().clone() for b in model.buffers()]
     model.train(training)

@@ -1,4 +1,4 @@
-"""A trained net on several views of every image of a split of photographs (paper, section 3.4), over all ranks."""
+"""Several views of every ImageNet image (paper, section 3.4)."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from repro.data.augment import PixelStats, normalize
 from repro.data.batches import eval_images
 from repro.data.imagenet.loader import PhotoImages, pixel_stats
 from repro.evaluation import predictions
-from repro.evaluation.crops import FullyConvolutional, centre_crop, crop_scores, ten_crops, training_map, whole_scores
 from repro.evaluation.layer_statistics import uncompiled
-from repro.evaluation.predictions import Made, Predictions, digest_of_images
-from repro.evaluation.scoring import Part, Scores, counted, gathered, mean_of, scored
+from repro.evaluation.predict import FullyConvolutional, centre_crop, crop_scores, dense_scores, ten_crops, training_map
+from repro.evaluation.predictions import Predictions, digest_of_images, made_of
+from repro.evaluation.scoring import Score, Scored, gathered, mean_of, scored
 from repro.models.blocks import BlockNet
-from repro.runtime import checkpoint, distributed
+from repro.runtime import distributed
 
 VIEWS = ("1crop", "10crop", "multiscale")
 
 
 @dataclass(frozen=True)
 class Photographs:
-    """What is tested on: the images, and the means that are subtracted from them."""
+    """Images to test on, with the means that are subtracted from them."""
 
     images: PhotoImages
     crop_stats: PixelStats
@@ -42,7 +42,7 @@ class Photographs:
 def photographs(
     dataset: Dataset, config: RunConfig, device: torch.device, stats: PixelStats | None = None
 ) -> Photographs:
-    """The photographs that a run is evaluated on; ``stats`` in the place of those of its training images."""
+    """Return the images that a run is evaluated on, with ``stats`` or else those of its training images."""
     images = eval_images(dataset, config, device)
     assert isinstance(images, PhotoImages)
     if stats is not None:
@@ -55,73 +55,64 @@ def photographs(
 
 
 class MultiView:
-    """Tests a net on the views of photographs; every rank calls it alike and takes its part of the images.
+    """Tests a net on a view of every image; each rank calls it alike and takes its part of the images.
 
-    Calling it leaves the net in the mode, training or evaluation, that it was in.
+    The net stays in its mode, training or evaluation.
     """
 
     def __init__(self, model: BlockNet, photographs: Photographs, config: RunConfig, device: torch.device) -> None:
         self.model, self.photographs, self.config, self.device = model, photographs, config, device
         self.size, self.precision = config.data.image_size, config.optim.precision
-        # What a batch of the usual evaluation holds bounds what one holds here.
+        # Pixels of a batch of the usual evaluation bound those of one here.
         self.batch_pixels = config.execution.eval_batch_size * self.size**2
 
-    def __call__(self, view: str) -> tuple[dict[str, Any], Predictions]:
-        """The errors on ``view``, as ``records.ViewResult`` reads them, and the scores of all images.
+    def __call__(self, view: str) -> Predictions:
+        """Score all images on ``view``; the same on all ranks.
 
         Raises:
             RunError: A score is not finite, or an image was not counted once.
         """
         with evaluating(self.model):
             part = self.multiscale() if view == "multiscale" else self.crops(view)
-        errors = counted(part, self.photographs.images.num_images)
-        whole, split = gathered(part), self.photographs.images.split
-        made = Made(
-            run_id=self.config.run_id,
-            fingerprint=self.config.fingerprint,
-            view=view,
-            data=self.config.data.name,
-            split=split.name,
-            images=digest_of_images(split.files, split.labels),
-            weights=checkpoint.digest({"model": self.model.state_dict()}),
-            settings=settings_of(view, self.config),
-        )
-        return {"view": view, "split": made.split} | errors, Predictions(made, whole.scores, whole.labels)
+        whole, split = gathered(part, self.photographs.images.num_images), self.photographs.images.split
+        images = digest_of_images(split.files, split.labels)
+        made = made_of(self.config, self.model.state_dict(), view, split.name, images)
+        return Predictions(made, whole.scores, whole.labels)
 
-    def crops(self, view: str) -> Part:
-        """``10crop``, or ``1crop``: the centre alone."""
+    def crops(self, view: str) -> Scored:
+        """Score ``10crop``, or ``1crop``: the centre alone."""
         stats, precision = self.photographs.crop_stats, self.precision
         num_crops = 10 if view == "10crop" else 1
         shorter_side = self.config.data.eval_resize or self.size
 
-        def scores(images: Tensor) -> Tensor:
+        def score(images: Tensor) -> Tensor:
             if num_crops == 1:
                 return crop_scores(self.model, centre_crop(images, self.size)[:, None], stats, precision)
             area = centre_crop(images, shorter_side) if self.config.eval.crops_of == "square" else images  # D27
             return crop_scores(self.model, ten_crops(area, self.size), stats, precision)
 
-        return self.scored(shorter_side, scores, self.batch_pixels // num_crops)
+        return self.scored(shorter_side, score, self.batch_pixels // num_crops)
 
-    def multiscale(self) -> Part:
-        """Fully convolutional on whole images, at every scale, with mirror images (deviation D19)."""
+    def multiscale(self) -> Scored:
+        """Score whole images fully convolutionally, at every scale, with their flips (deviation D19)."""
         model, flip = FullyConvolutional(self.model, training_map(self.model, self.size)), self.config.eval.flip_scales
 
-        def scores(images: Tensor) -> Tensor:
-            return whole_scores(model, normalize(images, self.photographs.whole_stats), self.precision, flip)
+        def score(images: Tensor) -> Tensor:
+            return dense_scores(model, normalize(images, self.photographs.whole_stats), self.precision, flip)
 
-        return mean_of([self.scored(scale, scores, self.batch_pixels) for scale in self.config.eval.scales])
+        return mean_of([self.scored(scale, score, self.batch_pixels) for scale in self.config.eval.scales])
 
-    def scored(self, shorter_side: int, scores: Scores, batch_pixels: int) -> Part:
+    def scored(self, shorter_side: int, score: Score, batch_pixels: int) -> Scored:
         images = self.photographs.images
         photos = images.whole(shorter_side, by_shape(images, shorter_side))
-        return scored(photos, lambda batch: scores(batch.to(self.device)), self.model.fc.out_features, batch_pixels)
+        return scored(photos, lambda batch: score(batch.to(self.device)), self.model.fc.out_features, batch_pixels)
 
 
 def test_views(model: BlockNet, dataset: Dataset, config: RunConfig, device: torch.device) -> list[dict[str, Any]]:
-    """Tests a trained net on the views of ``config.eval.views`` and keeps the scores in the run's folder.
+    """Test a trained net on the views of ``config.eval.views`` and keep the scores in the run's folder.
 
     Returns:
-        One entry a view, as ``records.ViewResult`` reads it, the same on all ranks.
+        One entry a view, as ``results.read.ViewResult`` reads it, the same on all ranks.
 
     Raises:
         RunError: A score is not finite, an image was not counted once, or the scores cannot be written.
@@ -129,25 +120,15 @@ def test_views(model: BlockNet, dataset: Dataset, config: RunConfig, device: tor
     test = MultiView(model, photographs(dataset, config, device), config, device)
     entries = []
     for view in config.eval.views:
-        entry, scores = test(view)
+        scores = test(view)
         path = predictions.path_of(config.work_dir, view)
         distributed.on_first(functools.partial(predictions.write, path, scores))
-        entries.append(entry)
+        entries.append({"view": view, "split": scores.made.split, **scores.counts.values()})
     return entries
 
 
-def settings_of(view: str, config: RunConfig) -> dict[str, Any]:
-    """The settings of a view, for who reads its scores."""
-    settings: dict[str, Any] = {"image_size": config.data.image_size, "precision": config.optim.precision}
-    if view == "multiscale":
-        return settings | {"scales": list(config.eval.scales), "flip_scales": config.eval.flip_scales}
-    if view == "10crop":
-        settings["crops_of"] = config.eval.crops_of
-    return settings | {"shorter_side": config.data.eval_resize}
-
-
 def by_shape(images: PhotoImages, shorter_side: int) -> list[int] | None:
-    """This rank's positions with images of one shape, once resized, after one another; None where sizes are unknown."""
+    """Order this rank's positions by the shape of their resized images; None where sizes are unknown."""
     if images.split.sizes is None:
         return None
     sizes = images.split.sizes[images.positions].astype(np.int64)
@@ -158,7 +139,7 @@ def by_shape(images: PhotoImages, shorter_side: int) -> list[int] | None:
 
 @contextlib.contextmanager
 def evaluating(model: BlockNet) -> Iterator[None]:
-    """The net in evaluation mode, without what pays off only for batches of one size; then as it was."""
+    """Put the net into evaluation mode, without what pays off only for batches of one size; then back."""
     was_training, searches = model.training, torch.backends.cudnn.benchmark
     model.eval()
     torch.backends.cudnn.benchmark = False

@@ -1,8 +1,9 @@
-"""The scores of a net on every image of a split, kept on disk, so that a table can be rebuilt without a GPU."""
+"""Scores of a net on every image, kept on disk."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import zipfile
@@ -14,7 +15,10 @@ from typing import Any
 import numpy as np
 
 from repro.config.parse import build, require
+from repro.config.run import RunConfig
 from repro.errors import InputError, RunError
+from repro.evaluation.counts import Counts
+from repro.runtime import checkpoint
 from repro.runtime.files import replacing
 
 SCHEMA = 1
@@ -24,7 +28,7 @@ FOLDER = "predictions"
 
 @dataclass(frozen=True)
 class Made:
-    """What made the scores, and from what.
+    """The net, the images and the view that scores were made of.
 
     ``weights`` and ``images`` are SHA-256 digests: of all values of the net, and of the names and labels of the
     images in their order. ``settings`` are those of the view: lengths of the shorter side, crop size, flips.
@@ -48,41 +52,52 @@ class Predictions:
     scores: np.ndarray
     labels: np.ndarray
 
-    def errors(self, top: int = 1) -> int:
-        """Images whose label is not among the ``top`` classes of highest score."""
-        return count_errors(self.scores, self.labels, top)
+    @functools.cached_property
+    def counts(self) -> Counts:
+        return count_errors(self.scores, self.labels)
 
 
-def count_errors(scores: np.ndarray, labels: np.ndarray, top: int) -> int:
-    """Images whose label is not among the ``top`` best of ``scores`` (N, classes); of equal scores the first class
-    counts as the better one. With no more than ``top`` classes there are none."""
+def count_errors(scores: np.ndarray, labels: np.ndarray) -> Counts:
+    """Count the images whose label is not the best, and not among the five best, of ``scores`` (N, classes).
+
+    Of equal scores the first class counts as the better one. With no more than five classes no top-5 error is possible.
+    """
     own = scores[np.arange(len(labels)), labels][:, None]
     before = np.arange(scores.shape[1])[None, :] < labels[:, None]
     rank = ((scores > own) | ((scores == own) & before)).sum(1)
-    return int((rank >= top).sum())
+    return Counts(int((rank >= 1).sum()), len(labels), top5_errors=int((rank >= 5).sum()))
 
 
-def counts(top1: int, top5: int, images: int) -> dict[str, Any]:
-    """Errors as whole numbers, divided once."""
-    return {
-        "errors": top1,
-        "images": images,
-        "top1_error": 100 * top1 / images,
-        "top5_errors": top5,
-        "top5_error": 100 * top5 / images,
-    }
+def made_of(config: RunConfig, weights: Mapping[str, Any], view: str, split: str, images: str) -> Made:
+    """Describe the scores of the net ``weights`` on the images with the digest ``images``, for who reads them."""
+    settings: dict[str, Any] = {"image_size": config.data.image_size, "precision": config.optim.precision}
+    if view == "multiscale":
+        settings |= {"scales": list(config.eval.scales), "flip_scales": config.eval.flip_scales}
+    elif config.data.photos:
+        settings |= {"crops_of": config.eval.crops_of} if view == "10crop" else {}
+        settings["shorter_side"] = config.data.eval_resize
+    digest = checkpoint.digest({"model": weights})
+    return Made(config.run_id, config.fingerprint, view, config.data.name, split, images, digest, settings)
+
+
+def digest_of_images(names: Sequence[str], labels: np.ndarray) -> str:
+    """Return the SHA-256 over the names of images and their labels, in their order."""
+    found = hashlib.sha256()
+    for name, label in zip(names, labels.tolist(), strict=True):
+        found.update(f"{name}\0{label}\n".encode("utf-8", "surrogateescape"))  # a name may be no text
+    return found.hexdigest()
 
 
 def path_of(work_dir: Path, view: str) -> Path:
-    """Where a run keeps its scores of a view."""
+    """Return the path at which a run keeps its scores of a view."""
     return work_dir / FOLDER / f"{view}.npz"
 
 
 def write(path: Path, predictions: Predictions) -> None:
-    """Writes kept scores so that a reader sees the old file or the new one, whole.
+    """Write scores so that a reader sees the old file or the new one, whole.
 
     Raises:
-        RunError: It cannot be written.
+        RunError: They cannot be written.
     """
     made = {"schema": SCHEMA, **dataclasses.asdict(predictions.made)}
     try:
@@ -99,41 +114,25 @@ def write(path: Path, predictions: Predictions) -> None:
 
 
 def read(path: Path) -> Predictions:
-    """Kept scores, checked.
+    """Read kept scores, checked.
 
     Raises:
-        InputError: The file cannot be read, or its parts do not hold together; the sentence says which.
+        InputError: The file cannot be read or is invalid; the sentence says why.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
-            scores, labels, text = file["scores"], file["labels"], str(file["made"])
-        values = json.loads(text)
+            scores, labels, values = file["scores"], file["labels"], json.loads(str(file["made"]))
     except OSError as error:
         raise InputError(f"the predictions {path} cannot be read ({error.strerror or error})") from None
     except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"the predictions {path} are damaged ({error})") from None
     try:
         require(isinstance(values, dict) and values.pop("schema", None) == SCHEMA, f"their schema is not {SCHEMA}")
-        made: Made = _made(values)
+        made: Made = build(Made, values)
         _check(scores, labels)
     except InputError as error:
-        raise InputError(f"the predictions {path} do not hold together: {error}") from None
+        raise InputError(f"the predictions {path} are invalid: {error}") from None
     return Predictions(made, scores, labels)
-
-
-def digest_of_images(names: Sequence[str], labels: np.ndarray) -> str:
-    """SHA-256 over the names of images and their labels, in their order."""
-    found = hashlib.sha256()
-    for name, label in zip(names, labels.tolist(), strict=True):
-        found.update(f"{name}\0{label}\n".encode("utf-8", "surrogateescape"))  # a name may be no text
-    return found.hexdigest()
-
-
-def _made(values: dict[str, Any]) -> Made:
-    settings = values.pop("settings", None)
-    require(isinstance(settings, dict), "they do not say the settings of their view")
-    made: Made = build(Made, values | {"settings": ""})  # a mapping has no type to be converted to
-    return dataclasses.replace(made, settings=settings)
 
 
 def _check(scores: np.ndarray, labels: np.ndarray) -> None:

@@ -1,17 +1,15 @@
-"""Scores of the photographs of a split, which have their own sizes: in batches of one size, over all ranks, exactly."""
+"""Scores of images of many sizes, over all ranks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from repro.errors import RunError
-from repro.evaluation import predictions
 from repro.runtime import distributed
 
 WAITING = 8
@@ -21,12 +19,12 @@ ROWS = 250
 
 Photo = tuple[int, Tensor, int]
 """Position in the split, uint8 pixels (3, H, W) and label."""
-Scores = Callable[[Tensor], Tensor]
+Score = Callable[[Tensor], Tensor]
 """From uint8 images (N, 3, H, W) of one size to softmax scores (N, classes)."""
 
 
 @dataclass(frozen=True)
-class Part:
+class Scored:
     """float32 softmax scores (n, classes) and labels (n,) of some images of a split, by rising ``positions`` (n,)."""
 
     positions: np.ndarray
@@ -34,27 +32,27 @@ class Part:
     scores: np.ndarray
 
     @classmethod
-    def of(cls, positions: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> Part:
+    def of(cls, positions: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> Scored:
         order = np.argsort(positions)
         return cls(positions[order], labels[order], scores[order])
 
 
-def scored(photos: Iterable[Photo], scores: Scores, num_classes: int, batch_pixels: int) -> Part:
-    """The scores of each photograph, computed in batches of one size and of at most about ``batch_pixels`` pixels."""
+def scored(photos: Iterable[Photo], score: Score, num_classes: int, batch_pixels: int) -> Scored:
+    """Score images in batches of one size and of at most about ``batch_pixels`` pixels."""
     positions: list[int] = []
     labels: list[int] = []
     rows = [torch.empty(0, num_classes)]
     for batch in batches_of_one_size(photos, batch_pixels):
         positions += [position for position, _, _ in batch]
         labels += [label for _, _, label in batch]
-        rows.append(scores(torch.stack([pixels for _, pixels, _ in batch])).float().cpu())
-    return Part.of(np.array(positions, np.int64), np.array(labels, np.int64), torch.cat(rows).numpy())
+        rows.append(score(torch.stack([pixels for _, pixels, _ in batch])).float().cpu())
+    return Scored.of(np.array(positions, np.int64), np.array(labels, np.int64), torch.cat(rows).numpy())
 
 
 def batches_of_one_size(photos: Iterable[Photo], batch_pixels: int) -> Iterator[list[Photo]]:
-    """Photographs of equal height and width together: as many as have ``batch_pixels`` pixels, at least one.
+    """Group images of equal height and width: as many as have ``batch_pixels`` pixels, at least one.
 
-    Where too many wait for others of their size, the group that has waited longest goes on as it is.
+    Where too many wait for others of their size, the group that has waited longest is given out as it is.
     """
     waiting: dict[torch.Size, list[Photo]] = {}
 
@@ -72,8 +70,8 @@ def batches_of_one_size(photos: Iterable[Photo], batch_pixels: int) -> Iterator[
         yield waiting.pop(next(iter(waiting)))
 
 
-def mean_of(parts: Sequence[Part]) -> Part:
-    """The mean of the scores that the same images got at several scales.
+def mean_of(parts: Sequence[Scored]) -> Scored:
+    """Average the scores that the same images got at several scales.
 
     Raises:
         RunError: They are not the same images.
@@ -82,44 +80,33 @@ def mean_of(parts: Sequence[Part]) -> Part:
     if not all(np.array_equal(part.positions, first.positions) for part in parts):
         raise RunError("some images were read at one scale and not at another: their files changed meanwhile")
     total = sum((part.scores for part in parts[1:]), first.scores)
-    return Part(first.positions, first.labels, total / np.float32(len(parts)))
+    return Scored(first.positions, first.labels, total / np.float32(len(parts)))
 
 
-def counted(part: Part, num_images: int) -> dict[str, Any]:
-    """Top-1 and top-5 errors of all ranks' parts, as whole numbers, and in percent.
-
-    Raises:
-        RunError: A score is not finite, or other than ``num_images`` images were seen.
-    """
-    unsound = int((~np.isfinite(part.scores)).any(1).sum())
-    wrong = [predictions.count_errors(part.scores, part.labels, top) for top in (1, 5)]
-    not_finite, images, top1, top5 = map(int, distributed.total([unsound, len(part.labels), *wrong]))
-    if not_finite:
-        raise RunError(f"the net gives scores that are not finite for {not_finite} of {images} images")
-    if images != num_images:
-        raise RunError(f"{images} images were tested, but the split has {num_images}")
-    return predictions.counts(top1, top5, images)
-
-
-def gathered(part: Part) -> Part:
-    """The parts of all ranks as one, on all ranks.
+def gathered(part: Scored, num_images: int) -> Scored:
+    """Join the parts of all ranks, on all ranks.
 
     Raises:
-        RunError: An image is in two parts.
+        RunError: They are not ``num_images`` different images, or a score is not finite.
     """
     if distributed.size() > 1:
         group = distributed.neighbours(distributed.size())
         longest = int(distributed.gather(torch.tensor(len(part.labels)), group).max())
         # A piece at a time, of equal length everywhere: what is beyond the end of a part has the position -1.
         pieces = [_gathered_rows(part, start, min(ROWS, longest - start)) for start in range(0, longest, ROWS)]
-        part = Part.of(*(np.concatenate(column) for column in zip(*pieces, strict=True)))
-    if len(np.unique(part.positions)) != len(part.positions):
+        part = Scored.of(*(np.concatenate(column) for column in zip(*pieces, strict=True)))
+    images = len(part.labels)
+    if len(np.unique(part.positions)) != images:
         raise RunError("an image was tested twice")
+    if images != num_images:
+        raise RunError(f"{images} images were tested, but the split has {num_images}")
+    if unsound := int((~np.isfinite(part.scores)).any(1).sum()):
+        raise RunError(f"the net gives scores that are not finite for {unsound} of {images} images")
     return part
 
 
-def _gathered_rows(part: Part, start: int, count: int) -> tuple[np.ndarray, ...]:
-    """Positions, labels and scores of the rows from ``start`` to ``start + count`` of all ranks' parts."""
+def _gathered_rows(part: Scored, start: int, count: int) -> tuple[np.ndarray, ...]:
+    """Gather positions, labels and scores of the rows from ``start`` to ``start + count`` of all ranks' parts."""
     group = distributed.neighbours(distributed.size())
     columns = []
     for values in (part.positions, part.labels, part.scores):

@@ -1,4 +1,4 @@
-"""Exact evaluation: every image once, a single view of it (paper, section 4.2), counts divided at the end."""
+"""Exact evaluation on a single view of every image."""
 
 from __future__ import annotations
 
@@ -18,18 +18,15 @@ from repro.runtime import distributed
 from repro.runtime.cuda_graphs import record_graph
 
 Results = list[Tensor]
-"""Of a batch: the sum of its losses, its top-1 errors and, where they are counted, its top-5 errors."""
-
-
+"""A batch's sum of losses, its top-1 errors and, where they are counted, its top-5 errors."""
 TOP5_CLASSES = 100
 """From so many classes on the paper reports top-5 errors too (section 4.1); with ten they say nothing."""
 
 
 class Evaluator:
-    """Counts errors (``top5``: also of the five best answers) and the loss over the images of a split; of several ranks
-    each counts its own part, and all know the sum.
+    """Counts errors (``top5``: top-5 errors too) and the loss over the images of a split (paper, section 4.2).
 
-    Calling it leaves the net in the mode, training or evaluation, that it was in.
+    Each rank counts its own part, and all know the sum. The net stays in its mode, training or evaluation.
     """
 
     def __init__(
@@ -60,7 +57,7 @@ class Evaluator:
         return Counts(int(errors), self.images.num_images, loss, int(top5[0]) if top5 else None)
 
     def _count(self, images: Tensor, labels: Tensor) -> Results:
-        """Summed loss and errors of a batch; a full one goes through a CUDA graph where there is one."""
+        """Count a batch; a full one goes through a CUDA graph where there is one."""
         if not self._wants_graph or len(images) < self.batch_size:
             return self._forward(images, labels)
         if self._graph is None:
@@ -94,8 +91,10 @@ class _BatchGraph:
 def recompute_batch_norm(
     model: nn.Module, batch: Callable[[int], tuple[Tensor, Tensor]], num_batches: int, precision: str = "fp32"
 ) -> None:
-    """Replaces the running statistics by plain averages over training batches, as the authors' ImageNet release
-    did after training (deviation D4), in the precision of training. Each rank takes its own part of a batch."""
+    """Replace the running statistics by plain averages over training batches, in the precision of training.
+
+    The authors' ImageNet release did so after training (deviation D4). Each rank takes its own part of a batch.
+    """
     layers = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
     momenta = [layer.momentum for layer in layers]
     model.train()

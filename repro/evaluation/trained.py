@@ -1,4 +1,4 @@
-"""Trained nets to be evaluated again: of a finished run, or from a file of weights."""
+"""Trained nets: of finished runs, published, or from files."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Trained:
     record: Record | None = None
 
     def build(self, num_classes: int, device: torch.device) -> BlockNet:
-        """The net on ``device``, in evaluation mode.
+        """Build the net on ``device``, in evaluation mode.
 
         Raises:
             InputError: The weights are not those of such a net.
@@ -58,20 +58,18 @@ class Trained:
 
 
 def misfit(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
-    """What of ``found`` does not fit a net that has ``wanted``, naming the first parts; empty where all does."""
+    """Name the first parts of ``found`` that do not fit a net with the parts ``wanted``; empty where all fit."""
     counters = {name for name in wanted if name.endswith("num_batches_tracked")}  # which nothing reads
-    reasons = []
-    if missing := [name for name in wanted if name not in found and name not in counters]:
-        reasons.append(f"it lacks {listed(missing)}")
-    if surplus := [name for name in found if name not in wanted]:
-        reasons.append(f"it has {listed(surplus)} too many")
+    missing = [name for name in wanted if name not in found and name not in counters]
+    surplus = [name for name in found if name not in wanted]
     other = [
         f"{name} of {sizes(found[name])} instead of {sizes(wanted[name])}"
         for name in wanted
         if name in found and found[name].shape != wanted[name].shape
     ]
-    if other:
-        reasons.append(f"it has {listed(other)}")
+    reasons = [f"it lacks {listed(missing)}"] if missing else []
+    reasons += [f"it has {listed(surplus)} too many"] if surplus else []
+    reasons += [f"it has {listed(other)}"] if other else []
     return "; ".join(reasons)
 
 
@@ -79,48 +77,91 @@ def sizes(tensor: Tensor) -> str:
     return "x".join(map(str, tensor.shape)) or "one value"
 
 
-def from_run(run_id: str, base: RunConfig) -> Trained:
-    """The net of a finished run, as its record describes it, with the execution and the folders of ``base``.
+def from_run(record: Record, base: RunConfig) -> Trained:
+    """Load the net of a finished run, with the execution and the folders of ``base``.
 
     Its weights are ``final.pt`` in the work folder, or ``weights.pt`` beside a published record.
 
     Raises:
-        InputError: There is no such finished run, its record does not hold together, or its weights are not there.
+        InputError: The weights do not exist.
         RunError: The checkpoint is damaged.
     """
-    work, published = base.paths.work, base.paths.results / "runs"
-    record = record_of(run_id, (work, published))
-    places = (work / run_id / checkpoint.FINAL, published / run_id / PUBLISHED_WEIGHTS)
-    file = next((place for place in places if place.is_file()), None)
-    if file is None:
+    run_id, science = record.run_id, record.science
+    final = base.paths.work / run_id / checkpoint.FINAL
+    published = base.paths.results / "runs" / run_id / PUBLISHED_WEIGHTS
+    if final.is_file():
+        weights = checkpoint.load(final)["model"]
+    elif published.is_file():
+        weights = read_weights(published).weights
+    else:
         raise InputError(
-            f"the weights of {run_id} are not there: neither {places[0]} nor {places[1]} exists; "
+            f"the weights of {run_id} are not there: neither {final} nor {published} exists; "
             "its record has the command that trains it again, and `repro publish --weights` would have kept them"
         )
-    weights = checkpoint.load(file)["model"] if file.name == checkpoint.FINAL else read_weights(file).weights
-    return Trained(run_id, config_of(record, base), weights, record)
+    config = dataclasses.replace(
+        base,
+        exp=record.exp,
+        scale=record.scale,
+        seed=record.seed,
+        model=science.model,
+        data=science.data,
+        optim=science.optim,
+        eval=science.eval,
+    )
+    return Trained(run_id, config, weights, record)
+
+
+def record_of(run_id: str, base: RunConfig) -> Record:
+    """Read the record of a finished run: the one in the work folder, or else the published one.
+
+    Raises:
+        InputError: There is no such finished run, or its record is invalid.
+    """
+    roots = (base.paths.work, base.paths.results / "runs")
+    finished = {file.parent.name: file for root in reversed(roots) for file in root.glob("*/record.json")}
+    if run_id not in finished:
+        known = nearest(run_id, finished) if finished else "there is none"
+        raise InputError(f"{run_id!r} is not a finished run of {' or '.join(map(str, roots))}: {known}")
+    try:
+        return read_record(finished[run_id])
+    except InputError as error:
+        raise InputError(f"the record {finished[run_id]} is invalid: {error}") from None
+
+
+# --- publishing ---------------------------------------------------------------------------------------------------
 
 
 def plan_weights(run_ids: Sequence[str], work: Path, results: Path, *, replace: bool = False) -> list[str]:
     """Find the runs whose final nets are not published yet as they are.
 
     Raises:
-        InputError: A final checkpoint is not there, or another net of the run is published and ``replace`` does not
+        InputError: A final checkpoint does not exist, or another net of the run is published and ``replace`` does not
             allow to overwrite it.
         RunError: A final checkpoint is damaged.
     """
     new = []
     for run_id in run_ids:
         mine, path = final_net(run_id, work), results / "runs" / run_id / PUBLISHED_WEIGHTS
-        if not path.exists():
-            new.append(run_id)
-        elif not is_net(path, mine):
-            if not replace:
-                raise InputError(
-                    f"{path} holds another net than {work / run_id}; `repro publish --weights --replace` overwrites it"
-                )
-            new.append(run_id)
+        if path.exists() and is_net(path, mine):
+            continue
+        if path.exists() and not replace:
+            raise InputError(
+                f"{path} holds another net than {work / run_id}; `repro publish --weights --replace` overwrites it"
+            )
+        new.append(run_id)
     return new
+
+
+def publish_weights(run_id: str, work: Path, results: Path) -> Path:
+    """Write the final net of a run beside its published record, without the state that only resuming needs.
+
+    Raises:
+        InputError: Its final checkpoint does not exist.
+        RunError: The checkpoint is damaged, or the file cannot be written.
+    """
+    path = results / "runs" / run_id / PUBLISHED_WEIGHTS
+    checkpoint.save(path, {"model": final_net(run_id, work)})
+    return path
 
 
 def is_net(path: Path, weights: Mapping[str, Tensor]) -> bool:
@@ -135,57 +176,9 @@ def is_net(path: Path, weights: Mapping[str, Tensor]) -> bool:
 
 
 def final_net(run_id: str, work: Path) -> dict[str, Tensor]:
-    """Load the weights of a finished run.
-
-    Raises:
-        InputError: Its final checkpoint is not there.
-        RunError: The checkpoint is damaged.
-    """
+    """Load the weights of a finished run."""
     final = work / run_id / checkpoint.FINAL
     if not final.is_file():
         raise InputError(f"the weights of {run_id} cannot be published: {final} is not there")
     weights: dict[str, Tensor] = checkpoint.load(final)["model"]
     return weights
-
-
-def publish_weights(run_id: str, work: Path, results: Path) -> Path:
-    """Writes the final net of a run beside its published record, without what only going on with it would need.
-
-    Raises:
-        InputError: Its final checkpoint is not there.
-        RunError: The checkpoint is damaged, or the file cannot be written.
-    """
-    path = results / "runs" / run_id / PUBLISHED_WEIGHTS
-    checkpoint.save(path, {"model": final_net(run_id, work)})
-    return path
-
-
-def record_of(run_id: str, roots: Sequence[Path]) -> Record:
-    """The record of a finished run, from the first of ``roots`` that has one.
-
-    Raises:
-        InputError: None has, or it does not hold together.
-    """
-    finished = {file.parent.name: file for root in reversed(roots) for file in root.glob("*/record.json")}
-    if run_id not in finished:
-        known = nearest(run_id, finished) if finished else "there is none"
-        raise InputError(f"{run_id!r} is not a finished run of {' or '.join(map(str, roots))}: {known}")
-    try:
-        return read_record(finished[run_id])
-    except InputError as error:
-        raise InputError(f"the record {finished[run_id]} does not hold together: {error}") from None
-
-
-def config_of(record: Record, base: RunConfig) -> RunConfig:
-    """The configuration of a finished run, with the execution and the folders of ``base``."""
-    science = record.science
-    return dataclasses.replace(
-        base,
-        exp=record.exp,
-        scale=record.scale,
-        seed=record.seed,
-        model=science.model,
-        data=science.data,
-        optim=science.optim,
-        eval=science.eval,
-    )

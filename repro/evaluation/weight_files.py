@@ -1,4 +1,4 @@
-"""Files of weights as training scripts write them, read without running anything."""
+"""Files of weights, read without running anything."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"7z\xbc\xa
 WEB_PAGE = (b"<!doctype", b"<html", b"<head", b"<?xml")
 LFS_POINTER = b"version https://git-lfs"
 NUM_PICKLES = 4
-"""Of a file from before torch 1.6, up to the one with the weights' names."""
+"""Pickles of a file from before torch 1.6, up to the one with the weights' names."""
 NAMED = 3
 """Wrong parts of a net, or keys of a file, that a message names."""
 
@@ -77,14 +77,14 @@ def read_weights(path: Path) -> WeightsFile:
         raise InputError(f"the weights {path} cannot be read ({error.strerror or error})") from None
     if kind := other_kind(head):
         raise InputError(f"{path} is {kind}")
-    damaged = check_archive(path) if head.startswith(ARCHIVE) else []
+    damaged = check_archive(path) if head.startswith(ARCHIVE) else None
     try:
         payload = read_safetensors(path) if is_safetensors(head) else read_torch(path, head.startswith(ARCHIVE))
     except InputError:
         raise
     except Exception as error:  # a file of another kind surfaces as many kinds of error
         if damaged:
-            raise InputError(damage(path, damaged)) from None
+            raise InputError(damage(path, [damaged])) from None
         # torch's own words advise to run what the file holds.
         raise InputError(
             f"{path} is not a file of weights alone that torch or safetensors wrote ({type(error).__name__}); "
@@ -95,7 +95,7 @@ def read_weights(path: Path) -> WeightsFile:
         raise InputError(f"the weights {path} are damaged: their values do not have the digest that they carry")
     found, notes = chosen(path, payload)
     if damaged:
-        raise InputError(damage(path, unlike_their_checksum(path, found) or damaged))
+        raise InputError(damage(path, unlike_their_checksum(path, found) or [damaged]))
     stripped, more = without_prefix(found)
     weights, conversions = as_float32(path, stripped)
     return WeightsFile(weights, (*notes, *more, *conversions))
@@ -121,13 +121,8 @@ def other_kind(head: bytes) -> str:
     return ""
 
 
-def check_archive(path: Path) -> list[str]:
-    """Return the records of a zip archive whose checksums do not hold: torch does not look at them.
-
-    Raises:
-        InputError: The archive is cut off, is TorchScript, holds other files than torch's, or its list of tensors is
-            damaged.
-    """
+def check_archive(path: Path) -> str | None:
+    """Return the first record of a zip archive whose checksum does not hold: torch does not look at them."""
     try:
         archive = zipfile.ZipFile(path)
     except zipfile.BadZipFile:
@@ -139,22 +134,14 @@ def check_archive(path: Path) -> list[str]:
         if not any(name.endswith("/data.pkl") for name in names):
             raise InputError(f"{path} is a zip archive of other files ({listed(names)}): unpack it first")
         if not any(entry.CRC for entry in archive.infolist()):
-            return []  # torch.serialization.set_crc32_options(False) writes none
-        damaged = [name for name in names if not holds(archive, name)]
-    if any(name.endswith("/data.pkl") for name in damaged):
-        raise InputError(damage(path, damaged))
+            return None  # torch.serialization.set_crc32_options(False) writes none
+        try:
+            damaged = archive.testzip()
+        except (zlib.error, EOFError):  # compressed by another program
+            damaged = names[0]
+    if damaged is not None and damaged.endswith("/data.pkl"):  # the list of tensors
+        raise InputError(damage(path, [damaged]))
     return damaged
-
-
-def holds(archive: zipfile.ZipFile, name: str) -> bool:
-    """Read a record through and compare it with its checksum."""
-    try:
-        with archive.open(name) as record:
-            while record.read(1 << 20):
-                pass
-    except (zipfile.BadZipFile, zlib.error, EOFError):
-        return False
-    return True
 
 
 def unlike_their_checksum(path: Path, weights: Mapping[str, Tensor]) -> list[str]:
@@ -186,11 +173,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def read_torch(path: Path, archive: bool) -> Any:
-    """Read a file that torch saved. Types that torch does not know are not loaded: ``StandIn`` takes their place.
-
-    Raises:
-        InputError: The file refers to a function that could do something.
-    """
+    """Read a file that torch saved. Types that torch does not know are not loaded: ``StandIn`` takes their place."""
     names = set(torch.serialization.get_unsafe_globals_in_checkpoint(path) if archive else globals_in(path))
     if found := sorted(name for name in names if may_act(name)):
         raise InputError(
@@ -224,11 +207,7 @@ def may_act(name: str) -> bool:
 
 
 def chosen(path: Path, payload: Any) -> tuple[dict[str, Tensor], list[str]]:
-    """Find the weights of a net in what a file holds; plain ones are preferred to averages.
-
-    Raises:
-        InputError: There are none.
-    """
+    """Find the weights of a net in the content of a file; plain ones are preferred to averages."""
     found = dict(candidates(payload))
     if not found:
         raise InputError(f"{path} does not hold the weights of a net by their names: {contents(payload)}")
@@ -238,7 +217,7 @@ def chosen(path: Path, payload: Any) -> tuple[dict[str, Tensor], list[str]]:
 
 
 def candidates(payload: Any) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Yield the weights in what a file holds, under the keys that lead to them, the ones to prefer first."""
+    """Yield the weights in the content of a file, with the keys that lead to them, the ones to prefer first."""
     if not isinstance(payload, dict) or not payload:
         return
     if all(isinstance(name, str) and isinstance(value, Tensor) for name, value in payload.items()):
@@ -250,7 +229,7 @@ def candidates(payload: Any) -> Iterator[tuple[str, dict[str, Tensor]]]:
 
 
 def contents(payload: Any) -> str:
-    """Say what a file holds instead of weights."""
+    """Describe a file that holds no weights."""
     if isinstance(payload, StandIn):
         return f"it holds a whole {payload.of}, which would have to be run; save its state_dict() instead"
     if not isinstance(payload, dict):
@@ -260,7 +239,7 @@ def contents(payload: Any) -> str:
 
 
 def without_prefix(weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    """Take off what wrappers put before or into names, and the counters."""
+    """Take off the parts of names that wrappers add, and the counters."""
     kept = {name: value for name, value in weights.items() if name.rpartition(".")[2] not in COUNTERS}
     names = [[part for part in name.split(".") if part not in WRAPPERS] for name in kept]
     wrapped = any(part in WRAPPERS for name in kept for part in name.split("."))
@@ -268,17 +247,13 @@ def without_prefix(weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], li
     while names and all(len(name) > 2 and name[0] == names[0][0] for name in names):
         prefix += names[0][0] + "."
         names = [name[1:] for name in names]
-    notes = [f"all names begin with {prefix}, which is taken off"] * bool(prefix)
-    notes += ["parts of names that torch's wrappers add are taken off"] * wrapped
+    notes = [f"all names begin with {prefix}, which is taken off"] if prefix else []
+    notes += ["parts of names that torch's wrappers add are taken off"] if wrapped else []
     return dict(zip(map(".".join, names), kept.values(), strict=True)), notes
 
 
 def as_float32(path: Path, weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    """Convert to the precision of our nets.
-
-    Raises:
-        InputError: A value is not a finite floating-point number.
-    """
+    """Convert to the precision of our nets."""
     converted, precisions = {}, set()
     for name, value in weights.items():
         dense = value.layout == torch.strided and not value.is_meta and not value.is_quantized

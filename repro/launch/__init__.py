@@ -1,1 +1,1 @@
-"""Plans carried out: one run after the other, several at once, on several machines."""
+"""The runs of a plan, on one machine or several."""

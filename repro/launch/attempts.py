@@ -1,55 +1,37 @@
-"""Training one run so that nothing that goes wrong with it reaches another: what became of it, and why."""
+"""One run, trained so that its failure reaches no other."""
 
 from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
 
 from repro.config.run import RunConfig
 from repro.data import Dataset
 from repro.engine.run import run
-from repro.errors import InputError, RunError, is_out_of_memory, memory_advice
+from repro.errors import InputError, RunError, first_line, is_out_of_memory, memory_advice
 from repro.launch import torchrun
+from repro.launch.outcome import FAILURE, Outcome, is_done, note_failure
 from repro.runtime.lock import Elsewhere, hold
 from repro.runtime.stop import Stopper
 
-FAILURE = "failure.txt"
-"""Why a run failed, in its folder."""
 
-
-@dataclass(frozen=True)
-class Outcome:
-    """How an attempt ended."""
-
-    state: Literal["finished", "stopped", "elsewhere", "failed"]
-    reason: str = ""
-    sound: bool = True
-    """Whether the process can be trusted with another run: not after an error that nobody foresaw."""
-
-
-def attempt(
-    config: RunConfig,
-    dataset_of: Callable[[RunConfig], Dataset],
-    command: str,
-    stopper: Stopper,
-    say: Callable[[str], None],
-) -> Outcome:
-    """Trains one run under its lock. A failure is noted, in its folder too, and does not spread."""
+def attempt(config: RunConfig, dataset_of: Callable[[RunConfig], Dataset], stopper: Stopper) -> Outcome:
+    """Train one run under its lock; a failure is noted in its folder and returned, never raised."""
     failure = config.work_dir / FAILURE
     sound = True
     try:
         if config.execution.num_ranks > 1:
             failure.unlink(missing_ok=True)
-            done = torchrun.train(config, command, stopper, say)  # its first rank holds the lock
-            return Outcome("finished" if done else "stopped")
+            outcome = torchrun.train(config, stopper)  # its first rank holds the lock
+            if outcome.state == "failed":
+                note_failure(config, outcome.reason)
+            return outcome
         with hold(config.work_dir):
             if is_done(config):
-                return Outcome("finished")
+                return Outcome("done")
             failure.unlink(missing_ok=True)
-            done = run(config, dataset_of(config), command, stopper, say) is not None
-            return Outcome("finished" if done else "stopped")
+            done = run(config, dataset_of(config), stopper) is not None
+            return Outcome("done" if done else "stopped")
     except Elsewhere as error:
         return Outcome("elsewhere", str(error))
     except (InputError, RunError) as error:
@@ -61,20 +43,3 @@ def attempt(
         details = traceback.format_exc()
     note_failure(config, details)
     return Outcome("failed", reason, sound)
-
-
-def note_failure(config: RunConfig, text: str) -> None:
-    """Writes why a run failed into its folder, where that is possible: a full disk must not hide what went wrong."""
-    try:
-        (config.work_dir / FAILURE).write_text(text, encoding="utf-8")
-    except OSError:
-        return
-
-
-def first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [""])[0]
-
-
-def is_done(config: RunConfig) -> bool:
-    """A run that has a record is complete: the record is written last. Published records never count."""
-    return (config.work_dir / "record.json").exists()

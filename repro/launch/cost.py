@@ -1,4 +1,4 @@
-"""What a run will cost: counted multiply-adds over the measured speed of this device. No net is run."""
+"""The cost of a run: multiply-adds over the device's speed."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ WINDOW_PASSES = 2
 
 @dataclass(frozen=True)
 class Speed:
-    """Of a residual block on this device."""
+    """The speed of residual blocks on this device."""
 
     macs_per_second: float
     block_seconds: float
-    """Of one block's forward and backward pass on next to no data: launching it."""
+    """One block's forward and backward pass on next to no data: launching it."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def estimate(config: RunConfig, speed: Speed, train_images: int, eval_images: in
 
 
 def memory(config: RunConfig, size: Size) -> int:
-    """Bytes that training holds on each of its devices; bfloat16 halves the activations, not the weights."""
+    """Estimate the bytes that training holds on each device; bfloat16 halves activations, not weights."""
     image_size, batch_size = config.data.image_size, config.optim.batch_size
     kept = activation_bytes(config.model, image_size, batch_size, config.execution.checkpoint_activations)
     kept = kept * (config.execution.micro_batch or batch_size // config.execution.num_ranks) // batch_size
@@ -128,7 +128,16 @@ def block_pass(shape: tuple[int, int, int], device: torch.device, precision: str
         shape: Images, channels, and the side of the map.
     """
     num_images, channels, map_size = shape
-    config = ModelConfig("cifar_resnet", 20, "A", "stride", "he_fan_in", num_images, 0.1, 1e-5)
+    config = ModelConfig(
+        name="cifar_resnet",
+        depth=20,
+        shortcut="A",
+        shortcut_subsample="stride",
+        init="he_fan_in",
+        bn_group_size=num_images,
+        bn_momentum=0.1,
+        bn_eps=1e-5,
+    )
     block = BasicBlock(channels, channels, 1, config)
     block.to(device, memory_format=memory_format(device))  # type: ignore[call-overload]
     x = torch.randn(num_images, channels, map_size, map_size)

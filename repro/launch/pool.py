@@ -1,104 +1,67 @@
-"""Trains several runs at the same time, each in a worker process, and outlives the death of any of them."""
+"""Several runs at once, in processes that may die."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import json
+import logging
 import os
 import queue
 import signal
-import subprocess
-import sys
-import threading
 from collections.abc import Callable, Sequence
-from typing import IO, Any
 
 from repro.config.run import RunConfig
-from repro.launch.attempts import Outcome, note_failure
-from repro.launch.slots import Place
+from repro.launch.outcome import Outcome, note_failure
+from repro.launch.process import Process
+from repro.launch.slots import Slot
 from repro.runtime.stop import Stopper
+
+log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.2
 """Between two looks at requests to stop and at the progress."""
 
-Event = tuple["Worker", dict[str, Any] | None]
-"""A message of a worker, or None after its last."""
+Message = tuple[str, str | Outcome]
+"""The id of a run, and a line for the user or the run's outcome."""
 
 
 class Worker:
-    """One place, and the process there: started with its first run, replaced after it was lost."""
+    """One slot and its process, which starts with its first run and is replaced where it is lost."""
 
-    def __init__(self, place: Place, environment: dict[str, str], events: queue.SimpleQueue[Event]) -> None:
-        self.place = place
+    def __init__(
+        self,
+        slot: Slot,
+        environment: dict[str, str],
+        events: queue.SimpleQueue[tuple[Worker, Message | None]],
+    ) -> None:
+        self.slot = slot
         self.runs: dict[str, RunConfig] = {}
-        self.process: subprocess.Popen[str] | None = None
-        self._environment = environment | ({} if place.gpu is None else {"CUDA_VISIBLE_DEVICES": place.gpu})
+        self.process: Process | None = None
+        self._environment = environment | ({} if slot.gpu is None else {"CUDA_VISIBLE_DEVICES": slot.gpu})
         self._events = events
         self._closing = self._alone = False
 
     def takes(self, config: RunConfig, alone: bool) -> bool:
-        """Whether the run can start here now; ``alone``: without neighbours in its process."""
-        if self._closing or len(self.runs) >= self.place.width:
+        """Return whether the run can start here now; ``alone``: without neighbours in its process."""
+        if self._closing or len(self.runs) >= self.slot.width:
             return False
         return not self.runs or not (alone or self._alone or any(differ(config, r) for r in self.runs.values()))
 
-    def give(self, config: RunConfig, command: str, alone: bool) -> None:
-        self.process = self.process or self._start(config)
+    def give(self, config: RunConfig, alone: bool) -> None:
+        if self.process is None:
+            words = ["-m", "repro.launch.worker", str(os.getpid()), str(self.slot.width), str(config.paths.work)]
+            self.process = Process(words, self._environment, lambda message: self._events.put((self, message)))
         self.runs[config.run_id], self._alone = config, alone
-        execution = dataclasses.replace(config.execution, progress="none")  # shown for all runs in one place
-        values = dataclasses.replace(config, execution=execution).to_dict()
-        job = {"run_id": config.run_id, "config": values, "command": command}
-        assert self.process.stdin is not None
-        with contextlib.suppress(OSError):  # it is gone: the end of its messages says so
-            self.process.stdin.write(json.dumps(job) + "\n")
-            self.process.stdin.flush()
-
-    def _start(self, config: RunConfig) -> subprocess.Popen[str]:
-        words = ["-m", "repro.launch.worker", "--parent", str(os.getpid()), "--width", str(self.place.width)]
-        process = subprocess.Popen(
-            [sys.executable, *words, str(config.paths.work)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
-            env=os.environ | self._environment,
-            start_new_session=True,  # Ctrl-C is for the launcher, which asks the workers to save
-        )
-        assert process.stdout is not None
-        threading.Thread(target=self._listen, args=(process.stdout,), daemon=True).start()
-        return process
-
-    def _listen(self, messages: IO[str]) -> None:
-        try:
-            with messages, contextlib.suppress(ValueError):  # of a last line that a kill cut off
-                for line in messages:
-                    self._events.put((self, json.loads(line)))
-        finally:
-            self._events.put((self, None))
+        self.process.send(config.with_execution(progress="none"))  # shown for all runs in one place
 
     def close(self) -> None:
-        """Asks the process to save what it trains and to end."""
-        if self.process is not None and not self._closing:
+        """Ask the process to save what it trains and to end."""
+        if self.process is not None:
             self._closing = True
-            assert self.process.stdin is not None
-            with contextlib.suppress(OSError):  # a job that could not be written is in its buffer
-                self.process.stdin.close()
-
-    def kill(self) -> None:
-        """Without waiting: a signal's handler may call it while another wait is under way."""
-        if self.process is not None:
-            self.process.kill()
-
-    def wait(self) -> None:
-        if self.process is not None:
-            self.close()
-            self.process.wait()
+            self.process.close()
 
     def gone(self) -> tuple[str, list[RunConfig]]:
-        """After the last message: how the process ended, and the runs that it leaves. Another can take its place."""
+        """Return how the process ended, after its last message, and the runs that it leaves; another can start here."""
         assert self.process is not None
-        self.close()
         code = self.process.wait()
         how = f"was killed ({signal.Signals(-code).name})" if code < 0 else f"ended with exit code {code}"
         left = list(self.runs.values())
@@ -107,7 +70,7 @@ class Worker:
 
 
 def differ(one: RunConfig, other: RunConfig) -> bool:
-    """Whether two runs cannot share a process: threads, precision and determinism are settings of all of it."""
+    """Return whether two runs cannot share a process: threads, precision and determinism are settings of all of it."""
 
     def setting(config: RunConfig) -> tuple[object, ...]:
         execution = config.execution
@@ -117,47 +80,43 @@ def differ(one: RunConfig, other: RunConfig) -> bool:
 
 
 class Pool:
-    """The workers, and the runs that wait for them.
+    """The workers and the queue of runs.
 
     Args:
-        say: Takes lines for the user.
         ended: Called with every run that ended in some way, other than by a request to stop.
-        look: Called several times a second with the runs under way and those that wait.
+        look: Called several times a second with the runs under way and those in the queue.
     """
 
     def __init__(
         self,
-        places: Sequence[Place],
+        slots: Sequence[Slot],
         environment: dict[str, str],
-        command: str,
-        say: Callable[[str], None],
         ended: Callable[[RunConfig, Outcome], None],
         look: Callable[[list[RunConfig], list[RunConfig]], None],
     ) -> None:
-        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self._workers = [Worker(place, environment, self._events) for place in places]
-        self._command, self._say, self._ended, self._look = command, say, ended, look
-        self._waiting: list[RunConfig] = []
+        self._events: queue.SimpleQueue[tuple[Worker, Message | None]] = queue.SimpleQueue()
+        self._workers = [Worker(slot, environment, self._events) for slot in slots]
+        self._ended, self._look = ended, look
+        self._queue: list[RunConfig] = []
         self._lost: set[str] = set()
         """Runs whose process was killed once: tried again, without neighbours, as one of them may be the reason."""
         self._begun: set[str] = set()
         self._planned = 0
 
     def train(self, configs: Sequence[RunConfig], stopper: Stopper) -> None:
-        """Trains ``configs`` in their order, until all have ended or ``stopper`` was asked and what runs is saved."""
-        self._waiting, self._planned = list(configs), len(configs)
+        """Train ``configs`` in their order, until all have ended or ``stopper`` was asked and what runs is saved."""
+        self._queue, self._planned = list(configs), len(configs)
         stopper.end_children = self._kill
         try:
             self._hand_out()
-            while (running := self._running()) or (self._waiting and not stopper.asked()):
-                self._look(running, self._waiting)
+            while (running := self._running()) or (self._queue and not stopper.asked()):
+                self._look(running, self._queue)
                 with contextlib.suppress(queue.Empty):
                     self._take(*self._events.get(timeout=LOOK_SECONDS), stopper)
                 if stopper.asked():
                     self._close()
                 else:
                     self._hand_out()
-            self._close()
             self._wait()
         finally:
             self._kill()
@@ -168,33 +127,34 @@ class Pool:
         return [config for worker in self._workers for config in worker.runs.values()]
 
     def _hand_out(self) -> None:
-        for config in list(self._waiting):
+        for config in list(self._queue):
             alone = config.run_id in self._lost
             free = [worker for worker in self._workers if worker.takes(config, alone)]
             if free:
-                min(free, key=lambda worker: len(worker.runs)).give(config, self._command, alone)
-                self._waiting.remove(config)
+                min(free, key=lambda worker: len(worker.runs)).give(config, alone)
+                self._queue.remove(config)
                 if config.run_id not in self._begun:
                     self._begun.add(config.run_id)
-                    self._say(f"[{len(self._begun)}/{self._planned}] {config.run_id}")
+                    log.info(f"[{len(self._begun)}/{self._planned}] {config.run_id}")
 
-    def _take(self, worker: Worker, message: dict[str, Any] | None, stopper: Stopper) -> None:
+    def _take(self, worker: Worker, message: Message | None, stopper: Stopper) -> None:
         if message is None:
             self._gone(worker, stopper)
-        elif message["state"] == "says":
-            self._say(f"{message['run_id']}: {message['reason'].strip()}")
-        else:
-            config = worker.runs.pop(message["run_id"])
-            outcome = Outcome(message["state"], message["reason"], message["sound"])
-            if outcome.state != "stopped":
-                self._ended(config, outcome)
-            elif not stopper.asked():
-                self._go_on(config, "its process had a fault")
-            if not outcome.sound:
-                worker.close()  # which its neighbours leave too, to go on in another
+            return
+        run_id, told = message
+        if isinstance(told, str):
+            log.info(f"{run_id}: {told.strip()}" if run_id else told)
+            return
+        config = worker.runs.pop(run_id)
+        if told.state != "stopped":
+            self._ended(config, told)
+        elif not stopper.asked():
+            self._resume(config, "its process had a fault")
+        if not told.sound:
+            worker.close()  # which its neighbours leave too, to resume in another
 
     def _gone(self, worker: Worker, stopper: Stopper) -> None:
-        """A process that was killed: once its runs go on from their checkpoints, in another."""
+        """Let the runs of a process that was killed resume from their checkpoints in another, once."""
         how, left = worker.gone()
         hint = "; out of memory?" if "SIGKILL" in how else ""
         for config in left:
@@ -206,11 +166,11 @@ class Pool:
                 self._ended(config, Outcome("failed", reason))
             else:
                 self._lost.add(config.run_id)
-                self._go_on(config, f"its process {how}{hint}")
+                self._resume(config, f"its process {how}{hint}")
 
-    def _go_on(self, config: RunConfig, why: str) -> None:
-        self._waiting.insert(0, config)
-        self._say(f"{config.run_id}: {why}; the run goes on from what it saved")
+    def _resume(self, config: RunConfig, why: str) -> None:
+        self._queue.insert(0, config)
+        log.info(f"{config.run_id}: {why}; the run resumes from what it saved")
 
     def _close(self) -> None:
         for worker in self._workers:
@@ -218,8 +178,11 @@ class Pool:
 
     def _kill(self) -> None:
         for worker in self._workers:
-            worker.kill()
+            if worker.process is not None:
+                worker.process.kill()
 
     def _wait(self) -> None:
+        self._close()
         for worker in self._workers:
-            worker.wait()
+            if worker.process is not None:
+                worker.process.wait()

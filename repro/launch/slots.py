@@ -1,9 +1,8 @@
-"""Where the runs of a plan are trained when several are at the same time: worker processes, GPUs and threads."""
+"""Slots for runs at once: processes, GPUs and threads."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import math
 import os
 from collections.abc import Iterator, Sequence
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
+from repro.config.execution import ExecutionConfig
 from repro.config.run import RunConfig
 from repro.errors import InputError
 from repro.launch.cost import memory
@@ -24,13 +24,13 @@ measured: a layer of a CIFAR net at batch 128 has a quarter of it, whatever the 
 microseconds, hardly more than starting its kernels."""
 MOST_PER_GPU = 8
 PROCESS_BYTES = 1.5e9
-"""Of GPU memory, beside the run's own: the libraries of a process."""
+"""GPU memory of a process's libraries, beside the run's own."""
 MEMORY_SHARE = 0.8
-"""Of the free memory: an estimate of what a run needs is not its last word."""
+"""The share of free memory that is used: a run's need is only estimated."""
 
 
 @dataclass(frozen=True)
-class Place:
+class Slot:
     """A worker process."""
 
     width: int = 1
@@ -39,8 +39,8 @@ class Place:
     """The one GPU that it sees, as CUDA_VISIBLE_DEVICES names it."""
 
 
-def places_for(configs: Sequence[RunConfig]) -> list[Place]:
-    """Where the runs are trained; no place where they go one after the other in this process.
+def slots_for(configs: Sequence[RunConfig]) -> list[Slot]:
+    """Return the slots that train the runs; none where they are trained one by one in this process.
 
     Raises:
         InputError: More runs at once are asked for than the settings allow.
@@ -53,7 +53,7 @@ def places_for(configs: Sequence[RunConfig]) -> list[Place]:
         return []
     if pick_device(execution.device).type != "cuda":
         at_once = min(1 if parallel == "auto" else parallel, len(configs))
-        return [Place()] * at_once if at_once > 1 else []
+        return [Slot()] * at_once if at_once > 1 else []
     gpus = visible_gpus()
     share = runs_that_share(configs) if execution.runs_per_gpu == "auto" else execution.runs_per_gpu
     most = len(gpus) * share
@@ -65,60 +65,60 @@ def places_for(configs: Sequence[RunConfig]) -> list[Place]:
     at_once = min(most if parallel == "auto" else parallel, len(configs))
     if at_once == 1:
         return []
-    return [Place(len(range(number, at_once, len(gpus))), gpu) for number, gpu in enumerate(gpus[:at_once])]
+    return [Slot(len(range(number, at_once, len(gpus))), gpu) for number, gpu in enumerate(gpus[:at_once])]
 
 
 def visible_gpus() -> list[str]:
-    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    """Return the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
     count = torch.cuda.device_count()
     named = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     return named.split(",")[:count] if named else [str(number) for number in range(count)]
 
 
 def runs_that_share(configs: Sequence[RunConfig]) -> int:
-    """How many runs one GPU takes: as many as bring a layer to ``FULL_LAYER`` multiply-adds and fit its memory."""
+    """Return how many of the runs one GPU of this machine takes."""
     free = min(torch.cuda.mem_get_info(number)[0] for number in range(torch.cuda.device_count()))
     return min(share_of(config, free) for config in configs)
 
 
 def share_of(config: RunConfig, free: float) -> int:
-    """How many runs like ``config`` one GPU takes that has ``free`` bytes."""
+    """Return how many runs like ``config`` bring a layer to ``FULL_LAYER`` and fit into ``free`` bytes of a GPU."""
     size = measure(config.model, config.data.image_size, config.data.num_classes)
     layer = size.macs * config.optim.batch_size / config.model.depth
     fitting = int(MEMORY_SHARE * free / (memory(config, size) + PROCESS_BYTES))
     return max(1, min(MOST_PER_GPU, math.ceil(FULL_LAYER / layer), fitting))
 
 
-def runs_at_once(places: Sequence[Place]) -> int:
-    """1 for no place: this process."""
-    return sum(place.width for place in places) or 1
+def runs_at_once(slots: Sequence[Slot]) -> int:
+    """Return 1 for no slot: this process."""
+    return sum(slot.width for slot in slots) or 1
 
 
-def share_processors(configs: Sequence[RunConfig], places: Sequence[Place]) -> list[RunConfig]:
-    """The runs with their share of the processors as ``execution.threads`` where the user set none."""
-    at_once = runs_at_once(places)
+def share_processors(configs: Sequence[RunConfig], slots: Sequence[Slot]) -> list[RunConfig]:
+    """Return the runs with their share of the processors as ``execution.threads`` where the user set none."""
+    at_once = runs_at_once(slots)
     if at_once == 1:
         return list(configs)
-    shared = []
-    for config in configs:
-        threads = config.execution.threads or max(1, num_threads(config.execution) // at_once)
-        shared.append(dataclasses.replace(config, execution=dataclasses.replace(config.execution, threads=threads)))
-    return shared
+
+    def threads(execution: ExecutionConfig) -> int:
+        return execution.threads or max(1, num_threads(execution) // at_once)
+
+    return [config.with_execution(threads=threads(config.execution)) for config in configs]
 
 
 @contextlib.contextmanager
-def shared_gpus(places: Sequence[Place], configs: Sequence[RunConfig]) -> Iterator[tuple[list[Place], dict[str, str]]]:
-    """The places, and the environment of their workers, while they may be used.
+def shared_gpus(slots: Sequence[Slot], configs: Sequence[RunConfig]) -> Iterator[tuple[list[Slot], dict[str, str]]]:
+    """Give the slots, and the environment of their workers, while they may be used.
 
     Runs that share a GPU get a process each where MPS can be started: then neither Python's lock nor a crash of one
     holds up the others. Where it cannot, processes would take turns on the GPU, so that one process with a CUDA stream
     for each run is the faster way.
     """
-    if not any(place.gpu is not None and place.width > 1 for place in places):
-        yield list(places), {}
+    if not any(slot.gpu is not None and slot.width > 1 for slot in slots):
+        yield list(slots), {}
         return
     with mps(configs[0].paths.work) as environment:
         if environment is None:
-            yield list(places), {}
+            yield list(slots), {}
         else:
-            yield [Place(1, place.gpu) for place in places for _ in range(place.width)], environment
+            yield [Slot(1, slot.gpu) for slot in slots for _ in range(slot.width)], environment

@@ -17,7 +17,7 @@ SHORTEST = 5.0
 """Seconds that a finished run must have trained: in shorter ones starting is too large a part."""
 
 Setting = tuple[object, ...]
-"""What a run's speed depends on besides its net's multiply-adds."""
+"""All that a run's speed depends on besides its net's multiply-adds."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def setting_of(config: RunConfig) -> Setting:
 
 
 def setting_of_record(record: Record) -> Setting:
-    carried, science = record.execution, record.science
+    carried, science = record.carried, record.science
     on_gpu = record.provenance.cuda is not None
     return (
         record.provenance.device,

@@ -1,4 +1,4 @@
-"""Trains one run on several devices: starts torchrun here or on the nodes of a Slurm job, or says how elsewhere.
+"""One run on several devices, under torchrun.
 
 Three kinds of process: the launcher (``train``), torchrun's agent (``main``), and its workers
 (``repro.launch.torchrun_worker``), one a device. The agent dies with the launcher and the workers with the agent,
@@ -8,9 +8,9 @@ file.
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
+import logging
 import os
-import selectors
 import shlex
 import shutil
 import signal
@@ -18,43 +18,43 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Literal
 
 from repro.config.execution import ExecutionConfig
 from repro.config.run import RunConfig
-from repro.errors import InputError, RunError, memory_advice, tells_of_memory
+from repro.errors import InputError, RunError, first_line, memory_advice, tells_of_memory
+from repro.launch.outcome import Outcome, is_done
 from repro.launch.slurm import jobs as slurm
-from repro.runtime.lock import Elsewhere as Elsewhere
 from repro.runtime.output import steady
 from repro.runtime.parent import die_with_parent
 from repro.runtime.provenance import read_json, write_json
 from repro.runtime.stop import Stopper
 
+log = logging.getLogger(__name__)
+
 PREFIX = ".torchrun-"
 JOB, STOP, OUTCOME, CRASH = "job.json", "stop", "outcome.json", "crash.json"
 LOG = "torchrun.log"
 LOOK_SECONDS = 0.2
+LAST_LINES_SECONDS = 5.0
+"""The wait for the last lines, where somebody else holds the pipe open."""
 LAUNCHER = "REPRO_LAUNCHER"
 PORT = 29400
 AGENT_KILLS_SECONDS = 30
 """After which torchrun's agent kills what does not end when it is asked."""
 
 
-def train(config: RunConfig, command: str, stopper: Stopper, say: Callable[[str], None]) -> bool:
-    """Trains one run under torchrun, on this machine or on the nodes of the Slurm job that this process is in.
-
-    Returns:
-        Whether the run has its record; False where it was asked to stop and saved itself.
+def train(config: RunConfig, stopper: Stopper) -> Outcome:
+    """Train one run under torchrun, on this machine or on the nodes of the Slurm job that this process is in.
 
     The first rank holds the run's lock while it trains: the caller must not.
 
     Raises:
-        Elsewhere: Another process trains the run.
         InputError: The run cannot be started as it is.
-        RunError: It failed on the way, or was killed more often than ``execution.restarts``.
+        RunError: The run's folder cannot be written.
     """
     check(config.execution)
     try:
@@ -63,16 +63,16 @@ def train(config: RunConfig, command: str, stopper: Stopper, say: Callable[[str]
     except OSError as error:
         raise RunError(f"the folder {config.work_dir} cannot be used ({error.strerror})") from error
     try:
-        write_json(folder / JOB, {"config": as_values(config), "command": command})
-        with (config.work_dir / LOG).open("ab") as log:
-            code = run_agent(folder, config.execution, log, stopper, say)
-        return verdict(config, folder, code)
+        write_json(folder / JOB, {"config": as_values(config)})
+        with (config.work_dir / LOG).open("ab") as output:
+            code = run_agent(folder, config.execution, output, stopper)
+        return outcome_of(config, folder, code)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def check(execution: ExecutionConfig) -> None:
-    """What can be known to be wrong before anything starts.
+    """Check what can be known to be wrong before anything starts.
 
     Raises:
         InputError: There are fewer GPUs than devices asked for, or several machines are.
@@ -88,40 +88,50 @@ def check(execution: ExecutionConfig) -> None:
 
 
 def as_values(config: RunConfig) -> dict[str, Any]:
-    """The run as JSON values for its workers, which have no terminal to draw a bar on."""
+    """Return the run as JSON values for its workers, which have no terminal to draw a bar on."""
     style: Literal["lines", "none"] = "none" if config.execution.progress == "none" else "lines"
-    return dataclasses.replace(config, execution=dataclasses.replace(config.execution, progress=style)).to_dict()
+    return config.with_execution(progress=style).to_dict()
 
 
-def run_agent(
-    folder: Path, execution: ExecutionConfig, log: IO[bytes], stopper: Stopper, say: Callable[[str], None]
-) -> int:
-    """Runs torchrun to its end, passing on what the first rank says and, to it, the request to stop."""
+def run_agent(folder: Path, execution: ExecutionConfig, errors: IO[bytes], stopper: Stopper) -> int:
+    """Run torchrun to its end, passing on the lines of the first rank and, to it, the request to stop."""
     words = [f"--nproc-per-node={execution.devices}", *elastic(execution), str(folder / JOB)]
     if execution.nodes > 1:
         command = slurm.on_each_node(execution.nodes, words)
     else:
         # Not by this machine's own name, which need not resolve.
         command = [sys.executable, "-m", "repro.launch.torchrun", "--standalone", "--local-addr=127.0.0.1", *words]
-    with subprocess.Popen(
+    agent = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        bufsize=0,
-        stderr=log,
-        env=os.environ | STORE | {LAUNCHER: str(os.getpid()), "PYTHONIOENCODING": "utf-8"},  # as lines() reads it
+        stderr=errors,
+        encoding="utf-8",
+        errors="replace",
+        env=os.environ | STORE | {LAUNCHER: str(os.getpid()), "PYTHONIOENCODING": "utf-8"},
         start_new_session=True,  # Ctrl-C is for the launcher, which asks the ranks to save
-    ) as agent:
-        try:
-            assert agent.stdout is not None
-            for line in lines(agent.stdout, lambda: agent.poll() is None):
-                if line:
-                    say(line)
-                if stopper.asked():
-                    (folder / STOP).touch()
-            return agent.wait()
-        finally:
-            agent.kill()
+    )
+    assert agent.stdout is not None
+    listener = threading.Thread(target=pass_on, args=(agent.stdout,), daemon=True)
+    listener.start()
+    try:
+        while agent.poll() is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                agent.wait(LOOK_SECONDS)
+            if stopper.asked():
+                (folder / STOP).touch()
+        listener.join(LAST_LINES_SECONDS)
+        return agent.wait()
+    finally:
+        agent.kill()
+        agent.wait()
+
+
+def pass_on(lines: IO[str]) -> None:
+    """Log the lines of another process until it ends."""
+    with lines:
+        for line in lines:
+            log.info(line.rstrip("\n"))
 
 
 STORE = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
@@ -129,54 +139,30 @@ STORE = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
 
 
 def elastic(execution: ExecutionConfig) -> list[str]:
-    """torchrun's words for who is started, and how often again."""
+    """Return torchrun's words for who is started, and how often again."""
     return [f"--max-restarts={execution.restarts}", "--monitor-interval=0.1", "-m", "repro.launch.torchrun_worker"]
 
 
-def lines(stream: IO[bytes], alive: Callable[[], bool]) -> Iterator[str]:
-    """What a process prints, line by line, and an empty line every ``LOOK_SECONDS`` without."""
-    rest = b""
-    with selectors.DefaultSelector() as selector:
-        selector.register(stream, selectors.EVENT_READ)
-        is_open = True
-        while True:
-            there = alive()  # asked before reading: what was printed at the very end is read too
-            if is_open and selector.select(LOOK_SECONDS if there else 0):
-                chunk = os.read(stream.fileno(), 65536)
-                is_open = chunk != b""
-                *whole, rest = (rest + chunk).split(b"\n")
-                yield from (line.decode(errors="replace") for line in whole)
-            elif there:
-                time.sleep(0 if is_open else LOOK_SECONDS)
-                yield ""
-            else:
-                yield rest.decode(errors="replace")
-                return
-
-
-def verdict(config: RunConfig, folder: Path, code: int) -> bool:
-    """What ``train`` returns or raises, once torchrun has ended with ``code``."""
-    if (config.work_dir / "record.json").exists():
+def outcome_of(config: RunConfig, folder: Path, code: int) -> Outcome:
+    """Return the outcome of a run whose torchrun has ended with ``code``."""
+    if is_done(config):
         for left in config.work_dir.glob(f"{PREFIX}*"):  # by launchers that were killed
             shutil.rmtree(left, ignore_errors=True)
-        return True
-    log = config.work_dir / LOG
+        return Outcome("done")
     if (folder / OUTCOME).exists():
-        outcome = read_json(folder / OUTCOME)
-        if outcome["state"] == "stopped":
-            return False
-        raise {"refused": InputError, "elsewhere": Elsewhere}.get(outcome["state"], RunError)(outcome["reason"])
+        return Outcome(**read_json(folder / OUTCOME))
+    output = config.work_dir / LOG
     if (folder / CRASH).exists():
-        crash = read_json(folder / CRASH)
-        times = config.execution.restarts
-        again = f", and {'once' if times == 1 else f'{times} times'} more after starting again" * (times > 0)
-        raise RunError(f"rank {crash['rank']} {crash['what']}{again}; all of it in {log}")
+        crash, times = read_json(folder / CRASH), config.execution.restarts
+        count = "once" if times == 1 else f"{times} times"
+        again = f", and {count} more after starting again" if times else ""
+        return Outcome("failed", f"rank {crash['rank']} {crash['what']}{again}; all of it in {output}")
     ended = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-    raise RunError(f"torchrun {ended}; what it said is in {log}")
+    return Outcome("failed", f"torchrun {ended}; what it said is in {output}")
 
 
 def instructions(execution: ExecutionConfig, words: Sequence[str]) -> str:
-    """How to train the runs of ``words`` on several machines: torchrun's command for each."""
+    """Say how to train the runs of ``words`` on several machines: torchrun's command for each."""
     store = " ".join(f"{name}={value}" for name, value in STORE.items())
     torchrun = [
         *("torchrun", f"--nnodes={execution.nodes}", f"--nproc-per-node={execution.devices}"),
@@ -187,12 +173,12 @@ def instructions(execution: ExecutionConfig, words: Sequence[str]) -> str:
         f"start this on each of the {execution.nodes} machines, with its own address in the place of ADDRESS:\n\n"
         f"  {command}\n\n"
         f"They meet on this one, {socket.gethostname()}, which must be one of them, and share the folder paths.work.\n"
-        "Interrupted? The same commands go on where they stopped."
+        "Interrupted? The same commands resume where they stopped."
     )
 
 
 def main(words: Sequence[str]) -> int:
-    """torchrun's agent on this machine; the last word names the job."""
+    """Be torchrun's agent on this machine; the last word names the job."""
     die_with_parent(int(os.environ.pop(LAUNCHER)))
     steady()
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -203,7 +189,7 @@ def main(words: Sequence[str]) -> int:
     except ChildFailedError as error:
         rank, first = first_failure(error.failures)
         said = first.message
-        line = first_line(said)
+        line = first_line(said.get("message") if isinstance(said, dict) else said)
         line = memory_advice(line) if tells_of_memory(line) else line
         what = f"was killed ({first.signal_name()})" if first.exitcode < 0 else f"failed: {line}"
         write_json(Path(words[-1]).parent / CRASH, {"rank": rank, "what": what})
@@ -212,7 +198,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def first_failure(failures: Mapping[int, Any]) -> tuple[int, Any]:
-    """The rank that failed of itself, with torchrun's word of it: the others fail because one is gone.
+    """Return the rank that failed of itself, with torchrun's word of it: the others fail because one is gone.
 
     One that was killed comes first, unless the agent did it: SIGTERM at once, SIGKILL half a minute later.
     """
@@ -224,11 +210,6 @@ def first_failure(failures: Mapping[int, Any]) -> tuple[int, Any]:
         return not was_killed, when
 
     return min(failures.items(), key=order)
-
-
-def first_line(said: object) -> str:
-    text = said.get("message") if isinstance(said, dict) else said
-    return (str(text).splitlines() or [""])[0]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What torchrun starts, once for each device: joins the other ranks, then trains a run with them.
+"""A rank that torchrun starts, one for each device.
 
 ``torchrun … -m repro.launch.torchrun_worker key=value…`` trains what the words describe, as `repro run` would,
 run by run; with a job's file, which ``repro.launch.torchrun`` writes, one run.
@@ -7,24 +7,30 @@ run by run; with a job's file, which ``repro.launch.torchrun`` writes, one run.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
+import logging
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from repro.config.arguments import command_line
 from repro.config.run import RunConfig
 from repro.errors import AloneError, InputError, RunError
+from repro.launch.outcome import FAILURE, Outcome, is_done, note_failure
 from repro.launch.torchrun import JOB, OUTCOME, STOP
 from repro.runtime.lock import Elsewhere, hold
+from repro.runtime.log import print_line, send_to
 from repro.runtime.output import steady
 from repro.runtime.parent import die_with_parent
-from repro.runtime.provenance import read_json, write_json
+from repro.runtime.provenance import read_json, set_command, write_json
 from repro.runtime.stop import Stopper
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -32,19 +38,18 @@ class Work:
     """The runs to train, one after the other."""
 
     configs: list[RunConfig]
-    command: str
     folder: Path | None
-    """Where the launcher on this machine leaves its request to stop and reads how it ended."""
+    """The folder where the launcher on this machine leaves its request to stop and reads the outcome."""
 
     @classmethod
     def read(cls, words: Sequence[str]) -> Work:
-        """From a job's file, or from settings as `repro run` takes them."""
+        """Read a job's file, or settings as `repro run` takes them."""
         if len(words) == 1 and Path(words[0]).name == JOB:
-            values = read_json(Path(words[0]))
-            return cls([RunConfig.from_dict(values["config"])], str(values["command"]), Path(words[0]).parent)
+            return cls([RunConfig.from_dict(read_json(Path(words[0]))["config"])], Path(words[0]).parent)
         from repro.config.compose import plan
 
-        return cls(plan(list(words)).runs, command_line(words), None)
+        set_command(command_line(words))
+        return cls(plan(list(words)).runs, None)
 
 
 class Request(Stopper):
@@ -59,7 +64,7 @@ class Request(Stopper):
 
 
 def main(words: Sequence[str]) -> int:
-    """One rank; returns its exit code."""
+    """Train as one rank; return its exit code."""
     die_with_parent()
     steady()
     if "WORLD_SIZE" not in os.environ:
@@ -104,35 +109,41 @@ def work_together(words: Sequence[str]) -> bool:
                 f"torchrun started {there} processes, but execution.devices={config.execution.devices} × "
                 f"execution.nodes={config.execution.nodes} asks for {config.execution.num_ranks}"
             )
-    from repro.launch.attempts import note_failure
     from repro.runtime import distributed
     from repro.runtime.device import pick_device
 
     with distributed.joined(pick_device(work.configs[0].execution.device).type), Request(work) as stopper:
+        send_to(print_line if distributed.is_first() else drop)
         all_done = True
-        say: Callable[[str], None] = tell if distributed.is_first() else lambda line: None
         for config in work.configs:
-            state, reason = train_run(config, work.command, stopper, say)
-            if distributed.is_first() and work.folder is not None:
-                with contextlib.suppress(RunError):  # a disk that is full of late: the reason is in the log too
-                    write_json(work.folder / OUTCOME, {"state": state, "reason": reason})
-                print(f"{config.run_id}: {reason or state}", file=sys.stderr)
-            elif distributed.is_first():
-                say(f"{config.run_id}: {reason or state}")
-                if state in ("failed", "refused"):
-                    note_failure(config, reason)
-            all_done = all_done and state == "done"
-            if state == "stopped":
+            outcome = train_run(config, stopper)
+            if distributed.is_first():
+                report(config, outcome, work.folder)
+            all_done = all_done and outcome.state == "done"
+            if outcome.state == "stopped":
                 break
     return all_done or work.folder is not None
 
 
-def tell(line: str) -> None:
-    print(line, flush=True)
+def drop(line: str) -> None:
+    """Do nothing: only the first rank speaks."""
 
 
-def train_run(config: RunConfig, command: str, stopper: Stopper, say: Callable[[str], None]) -> tuple[str, str]:
-    """How a run ended, on all ranks alike, and why: ``done``, ``stopped``, ``failed``, ``refused`` or ``elsewhere``."""
+def report(config: RunConfig, outcome: Outcome, folder: Path | None) -> None:
+    """Tell the launcher how a run ended, or the user where there is none."""
+    line = f"{config.run_id}: {outcome.reason or outcome.state}"
+    if folder is not None:
+        with contextlib.suppress(RunError):  # a disk that is full of late: the reason is in the output too
+            write_json(folder / OUTCOME, dataclasses.asdict(outcome))
+        print(line, file=sys.stderr)
+    else:
+        log.info(line)
+        if outcome.state == "failed":
+            note_failure(config, outcome.reason)
+
+
+def train_run(config: RunConfig, stopper: Stopper) -> Outcome:
+    """Train a run; return its outcome, the same on all ranks."""
     from repro.data import load_for
     from repro.engine.run import run
     from repro.runtime import distributed
@@ -140,34 +151,28 @@ def train_run(config: RunConfig, command: str, stopper: Stopper, say: Callable[[
     with contextlib.ExitStack() as held:
         try:
             distributed.on_first(lambda: take(config, held))
-            if distributed.shared((config.work_dir / "record.json").exists()):
-                return "done", ""
+            if distributed.shared(is_done(config)):
+                return Outcome("done")
             if distributed.on_any(stopper.asked()):
-                return "stopped", ""
-            load = functools.partial(load_for, config, say)
+                return Outcome("stopped")
+            load = functools.partial(load_for, config)
             distributed.on_first(load)  # which may fetch what the others then find
-            dataset = distributed.agreed(load)
-            if run(config, dataset, command, stopper, say) is None:
-                return "stopped", ""
+            done = run(config, distributed.agreed(load), stopper) is not None
+            return Outcome("done" if done else "stopped")
         except Elsewhere as error:
-            return "elsewhere", str(error)
-        except InputError as error:
-            return "refused", str(error)
+            return Outcome("elsewhere", str(error))
         except AloneError:
             raise  # ends this process, so that torchrun stops the others and says why
-        except RunError as error:
-            return "failed", str(error)
-    return "done", ""
+        except (InputError, RunError) as error:
+            return Outcome("failed", str(error))
 
 
 def take(config: RunConfig, held: contextlib.ExitStack) -> None:
-    """Holds the run's lock, which the system drops when this process is gone.
+    """Hold the run's lock, which the system drops when this process is gone.
 
     Raises:
         Elsewhere: Another process holds it.
     """
-    from repro.launch.attempts import FAILURE
-
     held.enter_context(hold(config.work_dir))
     (config.work_dir / FAILURE).unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""What the paper says, as data: reads ``experiments/*.toml`` into frozen dataclasses, refusing what does not fit."""
+"""The content of the papers as frozen dataclasses."""
 
 from repro.papers.figures import Axis, Curve, LineStyle, Panel, PaperFigure, figure_names, figure_numbers, load_figure
 from repro.papers.recipes import Recipe, load_recipe

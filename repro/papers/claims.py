@@ -1,16 +1,16 @@
-"""The paper's claims: what each says and the comparisons that decide it, or why no run of ours can."""
+"""The paper's claims and the comparisons that decide them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
 
-from repro.config.parse import build, require
+from repro.config.parse import POSITIVE, Bound, build, require
 from repro.errors import InputError, nearest
 from repro.papers.recipes import load_recipe
 from repro.papers.tables import Published
-from repro.papers.toml_files import Run, fill, flat_fields, read_toml
+from repro.papers.toml_files import Run, reading, require_flat
 
 Metric = Literal[
     "top1_error",
@@ -31,7 +31,7 @@ Metric = Literal[
     "params",
     "macs",
 ]
-"""One number of a run, as ``repro.report.claims.quantities`` reads it; params and macs come from the model."""
+"""One number of a run, as ``repro.report.claims.metrics`` reads it; params and macs come from the model."""
 
 Test = Literal[
     "order",
@@ -58,8 +58,10 @@ NEEDS: dict[str, tuple[tuple[str, ...], ...]] = {
     "count": (),
     "value": (("published",), ("margin",)),
 }
-"""What a test must be given besides its groups: one of each of these sets of keys."""
+"""The keys that a test needs besides its groups: one of each of these sets."""
 
+PART = Bound("must lie between 0 and 1", lambda value: 0 < value < 1)
+SEVERAL = Bound("must be at least 2, since one run has no spread", lambda value: value >= 2)
 SIZES = ("effect", "smallest", "by", "step", "margin")
 """Differences in the unit of the metric, above 0 where the claim is right."""
 
@@ -74,8 +76,8 @@ class Group:
     name: str
     label: str
     recipe: str
-    seeds: int
-    run: Run
+    seeds: Annotated[int, SEVERAL]
+    run: Run = field(default_factory=dict)
     proxy_experiment: str = ""
     """The experiment whose own budget its proxies have (conf/fitted_exp)."""
 
@@ -155,11 +157,11 @@ class Claims:
     below paper scale; ``recipes`` are the fields of these recipes.
     """
 
-    alpha: float
-    power: float
-    effect_divisor: float
-    spread: float
-    proxy_seeds: int
+    alpha: Annotated[float, PART]
+    power: Annotated[float, PART]
+    effect_divisor: Annotated[float, Bound("must be at least 1", lambda value: value >= 1)]
+    spread: Annotated[float, POSITIVE]
+    proxy_seeds: Annotated[int, SEVERAL]
     words: Mapping[str, str]
     proxy_words: Mapping[str, str]
     recipes: Mapping[str, Run]
@@ -167,7 +169,8 @@ class Claims:
     claims: tuple[Claim, ...]
 
     def claim(self, id: str) -> Claim:
-        """
+        """Return a claim by its id.
+
         Raises:
             InputError: There is no such claim.
         """
@@ -177,7 +180,7 @@ class Claims:
         raise InputError(f"unknown claim {id!r}: {nearest(id, [claim.id for claim in self.claims])}")
 
     def smallest(self, c: Comparison) -> float:
-        """The size that an effect must have to be the paper's; 0 where only the contrary refutes the claim."""
+        """Return the size that an effect must have to be the paper's; 0 where only the contrary refutes the claim."""
         given = c.by if c.by is not None else c.smallest
         return given if given is not None else (c.effect or 0.0) / self.effect_divisor
 
@@ -187,60 +190,20 @@ class Claims:
 
 
 def load_claims() -> Claims:
-    """``experiments/claims.toml``.
+    """Read and check ``experiments/claims.toml``.
 
     Raises:
         InputError: It does not fit.
     """
-    values = read_toml("claims")
-    try:
-        groups = {name: _group(name, group) for name, group in values.pop("groups", {}).items()}
-        claims = tuple(_claim(claim) for claim in values.pop("claims", []))
-        words = {name: _words(values.pop(name, {}), name) for name in ("words", "proxy_words")}
-        recipes = {name: load_recipe(name).fields for name in words["words"]}
-        loaded: Claims = fill(Claims, values, groups=groups, claims=claims, recipes=recipes, **words)
+    with reading("claims") as values:
+        groups = {name: {**group, "name": name} for name, group in values.get("groups", {}).items()}
+        recipes = {name: load_recipe(name).fields for name in values.get("words", {})}
+        loaded: Claims = build(Claims, {**values, "groups": groups}, recipes=recipes)
         _check(loaded)
-    except InputError as error:
-        raise InputError(f"experiments/claims.toml: {error}") from None
     return loaded
 
 
-def _words(values: dict[str, Any], name: str) -> dict[str, str]:
-    for recipe, text in values.items():
-        require(isinstance(text, str), f'{name}.{recipe}={text!r} must be words, as in {recipe} = "data=imagenet"')
-    return values
-
-
-def _group(name: str, values: dict[str, Any]) -> Group:
-    run = flat_fields(values.pop("run", {}), f"groups.{name}: run")
-    group: Group = fill(Group, values, name=name, run=run)
-    require(group.seeds >= 2, f"groups.{name}: seeds={group.seeds} must be at least 2, since one run has no spread")
-    return group
-
-
-def _claim(values: dict[str, Any]) -> Claim:
-    where = str(values.get("id"))
-    try:
-        comparisons = tuple(_comparison(comparison) for comparison in values.pop("comparisons", []))
-        claim: Claim = fill(Claim, values, comparisons=comparisons)
-        decisive = any(comparison.decides for comparison in comparisons)
-        require(decisive != bool(claim.undecidable), "a claim has comparisons that decide it, or is undecidable")
-    except InputError as error:
-        raise InputError(f"{where}: {error}") from None
-    return claim
-
-
-def _comparison(values: dict[str, Any]) -> Comparison:
-    published = values.pop("published", None)
-    if published is not None:
-        published = build(Published, published, "published")
-    comparison: Comparison = fill(Comparison, values, published=published)
-    _check_comparison(comparison)
-    return comparison
-
-
-def _check_comparison(c: Comparison) -> None:
-    where = f"comparison {c.name!r}"
+def _check_comparison(c: Comparison, where: str) -> None:
     for choice in NEEDS[c.test]:
         given = [name for name in choice if getattr(c, name) is not None]
         require(bool(given), f"{where}: {c.test} needs {' or '.join(choice)}")
@@ -284,10 +247,6 @@ def _check_sizes(c: Comparison, where: str) -> None:
 
 
 def _check(claims: Claims) -> None:
-    require(0 < claims.alpha < 1 and 0 < claims.power < 1, "alpha and power must lie between 0 and 1")
-    require(claims.effect_divisor >= 1, "effect_divisor must be at least 1")
-    require(claims.spread > 0, "spread must be above 0")
-    require(claims.proxy_seeds >= 2, "proxy_seeds must be at least 2")
     ids = [claim.id for claim in claims.claims]
     twice = sorted({id for id in ids if ids.count(id) > 1})
     require(not twice, f"{', '.join(twice)} is there twice")
@@ -295,11 +254,16 @@ def _check(claims: Claims) -> None:
     for name in sorted(used - set(claims.groups)):
         raise InputError(f"unknown group {name!r}: {nearest(name, claims.groups)}")
     for name, group in claims.groups.items():
+        require_flat(group.run, f"groups.{name}: run")
         require(name in used, f"no claim compares the group {name!r}")
         for words in ("words", "proxy_words"):
             known = getattr(claims, words)
             require(group.recipe in known, f"{words}.{group.recipe} is missing, which groups.{name} needs")
     for claim in claims.claims:
+        decisive = any(comparison.decides for comparison in claim.comparisons)
+        fits = decisive != bool(claim.undecidable)
+        require(fits, f"{claim.id}: a claim has comparisons that decide it, or is undecidable")
         for c in claim.comparisons:
+            _check_comparison(c, f"{claim.id}: comparison {c.name!r}")
             recipes = {claims.groups[name].recipe for name in c.groups}
             require(len(recipes) == 1, f"{claim.id}: {c.name}: groups of different recipes cannot be compared")

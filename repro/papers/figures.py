@@ -1,14 +1,14 @@
-"""The figures, as data: the paper's numbered ones with their axes and lines, and named ones of what it only tells."""
+"""The paper's figures, and named ones of its text."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from repro.config.parse import require
+from repro.config.parse import build, require
 from repro.config.paths import shared_dir
-from repro.errors import InputError, nearest
-from repro.papers.toml_files import Run, fill, flat_fields, numbers, read_toml
+from repro.errors import nearest
+from repro.papers.toml_files import Run, numbers, reading, require_flat
 
 Dash = Literal["solid", "dashed", "dotted"]
 Place = Literal["first", "middle", "last"]
@@ -66,11 +66,11 @@ class Panel:
     y_scale: Literal["linear", "log"] = "linear"
     x_part: float = 1.0
     heading: bool = True
-    """Whether the title is printed above the axes: not where the axis itself says it."""
+    """Print the title above the axes: not where the axis itself says it."""
 
     @property
     def over_steps(self) -> bool:
-        """Whether the x axis counts training steps, rather than layers."""
+        """True where the x axis counts training steps, rather than layers."""
         return self.shows in ("curves", "flow_by_step")
 
 
@@ -93,18 +93,18 @@ class PaperFigure:
 
 
 def figure_numbers() -> list[int]:
-    """The numbers of the published figures that there is data for."""
+    """List the numbers of the published figures that there is data for."""
     return numbers("figure")
 
 
 def figure_names() -> list[str]:
-    """All figures that there is data for: the paper's numbers, then the names of the others."""
+    """List all figures that there is data for: the paper's numbers, then the names of the others."""
     named = sorted(file.stem.removeprefix("figure_") for file in shared_dir("experiments").glob("figure_*.toml"))
     return [*map(str, figure_numbers()), *named]
 
 
 def load_figure(name: int | str) -> PaperFigure:
-    """The figure with the paper's number, or with the name, ``name``.
+    """Return the figure with the paper's number, or the name, ``name``.
 
     Raises:
         InputError: There is no such figure, or its file does not fit.
@@ -112,25 +112,12 @@ def load_figure(name: int | str) -> PaperFigure:
     name, known = str(name), figure_names()
     require(name in known, f"there is no figure {name} here; figures that can be made: {', '.join(known)}")
     file = f"figure{name}" if name.isdigit() else f"figure_{name}"
-    values = read_toml(file)
-    try:
-        panels = tuple(_panel(panel) for panel in values.pop("panels", []))
-        figure: PaperFigure = fill(PaperFigure, values, name=name, panels=panels)
+    with reading(file) as values:
+        figure: PaperFigure = build(PaperFigure, values, name=name)
         number = int(name) if name.isdigit() else None
         require(figure.number == number, f"number={figure.number} is not the number in the file's name")
         _check(figure)
-    except InputError as error:
-        raise InputError(f"experiments/{file}.toml: {error}") from None
     return figure
-
-
-def _panel(values: dict[str, Any]) -> Panel:
-    curves = tuple(
-        fill(Curve, curve, run=flat_fields(curve.pop("run", {}), f"{curve.get('label')}: run"))
-        for curve in values.pop("curves", [])
-    )
-    panel: Panel = fill(Panel, values, curves=curves)
-    return panel
 
 
 def _check(figure: PaperFigure) -> None:
@@ -139,15 +126,14 @@ def _check(figure: PaperFigure) -> None:
     names = {line.name for line in figure.lines}
     for panel in figure.panels:
         where = f"panel {panel.title!r}"
+        for curve in panel.curves:
+            require_flat(curve.run, f"{curve.label}: run")
         require(0 < panel.x_part <= 1, f"{where}: x_part={panel.x_part} must be above 0 and at most 1")
         flow = panel.shows.startswith("flow")
-        require(
-            flow == (panel.quantity is not None), f"{where}: a quantity is for panels of gradient flow, and all those"
-        )
+        has_quantity = panel.quantity is not None
+        require(flow == has_quantity, f"{where}: a quantity is for panels of gradient flow, and all those")
         for name in panel.lines:
             require(name in names, f"unknown line {name!r}: {nearest(name, names)}")
             line = figure.line(name)
-            require(
-                (line.column is not None) == (panel.shows == "curves") and (line.at is not None) == flow,
-                f"{where}: line {name!r} must name a column for a curve, a place for gradient flow, else neither",
-            )
+            fits = (line.column is not None, line.at is not None) == (panel.shows == "curves", flow)
+            require(fits, f"{where}: line {name!r} must name a column for a curve, a place for flow, else neither")

@@ -1,18 +1,17 @@
-"""How the paper trains and tests, as data."""
+"""The paper's recipes of training and testing."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from repro.config.parse import require
-from repro.errors import InputError
-from repro.papers.toml_files import Run, fill, flat_fields, read_toml
+from repro.config.parse import build, require
+from repro.papers.toml_files import Run, reading, require_flat
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the paper trains: every science field but those of the row, flat, as stated or, where silent, chosen."""
+    """Every science field but those of the row, flat, as the paper states it or, where it is silent, as we chose it."""
 
     name: str
     title: str
@@ -27,21 +26,16 @@ class Recipe:
 
 
 def load_recipe(name: str) -> Recipe:
-    """The recipe ``experiments/<name>.toml``.
+    """Read the recipe ``experiments/<name>.toml``.
 
     Raises:
         InputError: There is no such recipe, or its file does not fit.
     """
-    values = read_toml(name)
-    try:
-        stated, chosen = (
-            flat_fields(values.pop("stated", {}), "stated"),
-            flat_fields(values.pop("chosen", {}), "chosen"),
-        )
-        recipe: Recipe = fill(Recipe, values, name=name, stated=stated, chosen=chosen)
-        named = [*stated, *chosen, *recipe.unset]
+    with reading(name) as values:
+        recipe: Recipe = build(Recipe, values, name=name)
+        require_flat(recipe.stated, "stated")
+        require_flat(recipe.chosen, "chosen")
+        named = [*recipe.stated, *recipe.chosen, *recipe.unset]
         twice = sorted({key for key in named if named.count(key) > 1})
         require(not twice, f"{', '.join(twice)} is named more than once")
-    except InputError as error:
-        raise InputError(f"experiments/{name}.toml: {error}") from None
     return recipe

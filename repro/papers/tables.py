@@ -1,4 +1,4 @@
-"""The published tables: rows with their values, cited or the authors' own, and how a row can be had here."""
+"""The published tables."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from repro.config.parse import build, convert, require
-from repro.errors import InputError
-from repro.papers.toml_files import Run, fill, flat_fields, numbers, read_toml, require_known
+from repro.config.parse import build, require
+from repro.papers.toml_files import Run, numbers, reading, require_flat
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class Published:
 
     @property
     def aggregate(self) -> str:
-        """How the paper aggregated its headline value: ``single``, ``best of 5`` or ``mean of 5``."""
+        """The paper's aggregate behind its headline value: ``single``, ``best of 5`` or ``mean of 5``."""
         if self.single is not None:
             return "single"
         return f"{'mean' if self.best is None else 'best'} of {self.runs}"
@@ -71,7 +70,6 @@ class PaperTable:
     number: int
     title: str
     metrics: tuple[str, ...]
-    labels: Mapping[str, str]
     rows: tuple[PaperRow, ...]
     setting: str
     recipe: str = ""
@@ -81,83 +79,71 @@ class PaperTable:
     decimals: int = 2
     not_attempted: str = ""
     ensembles: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def label(self, metric: str) -> str:
+        """Return the heading of a metric."""
+        return self.labels.get(metric, metric)
 
     @property
     def runnable(self) -> bool:
-        """Whether runs can fill any of its rows."""
+        """True where runs can fill any of its rows."""
         return any(row.run is not None for row in self.rows)
 
 
 def table_numbers() -> list[int]:
-    """The numbers of the published tables that there is data for."""
+    """List the numbers of the published tables that there is data for."""
     return numbers("table")
 
 
 def load_table(number: int) -> PaperTable:
-    """Table ``number`` of the paper.
+    """Return table ``number`` of the paper.
 
     Raises:
         InputError: There is no such table, or its file does not fit.
     """
-    require_known("table", number)
-    values = read_toml(f"table{number}")
-    try:
-        given = _words(values.pop("labels", {}), "labels")
-        labels = {str(metric): given.pop(str(metric), str(metric)) for metric in values.get("metrics", [])}
-        require(not given, f"labels names what is no metric: {', '.join(given)}")
-        rows = tuple(_row(row, values) for row in values.pop("rows", []))
-        table: PaperTable = fill(PaperTable, values, rows=rows, labels=labels)
+    known = numbers("table")
+    made = ", ".join(map(str, known)) or "none"
+    require(number in known, f"there is no table {number} here; tables that can be made: {made}")
+    with reading(f"table{number}") as values:
+        rows = [_with_defaults(row, values) for row in values.get("rows", [])]
+        table: PaperTable = build(PaperTable, {**values, "rows": rows})
         require(table.number == number, f"number={table.number} is not the number in the file's name")
-        for row in rows:
+        unknown = [name for name in table.labels if name not in table.metrics]
+        require(not unknown, f"labels names what is no metric: {', '.join(unknown)}")
+        for row in table.rows:
             _check(table, row)
         if table.runnable or table.ensembles:
             for name in ("recipe", "eval_images"):
                 require(bool(getattr(table, name)), f"{name} is missing")
-    except InputError as error:
-        raise InputError(f"experiments/table{number}.toml: {error}") from None
     return table
 
 
+def _with_defaults(row: dict[str, Any], table: dict[str, Any]) -> dict[str, Any]:
+    """Fill in what the table says for all its rows where the row says nothing; a plain number is printed alone."""
+    inherited = ["setting", "decimals"]
+    if "run" in row:
+        inherited.append("experiment")
+    elif "net" not in row and not row.get("cited"):
+        inherited.append("not_attempted")
+    values = {**{name: table[name] for name in inherited if name in table}, **row}
+    paper = row.get("paper", {})
+    if isinstance(paper, dict):
+        values["paper"] = {name: v if isinstance(v, dict) else {"single": v} for name, v in paper.items()}
+    return values
+
+
 def _check(table: PaperTable, row: PaperRow) -> None:
+    where = row.label
+    require_flat(row.run, f"{where}: run")
+    require_flat(row.net, f"{where}: net")
     needed = set(table.metrics) if row.run is not None else set()
-    fits = row.paper and needed <= set(row.paper) <= set(table.metrics)
-    require(bool(fits), f"{row.label}: paper must give {', '.join(table.metrics)}")
+    fits = bool(row.paper) and needed <= set(row.paper) <= set(table.metrics)
+    require(fits, f"{where}: paper must give {', '.join(table.metrics)}")
     ways = [row.cited, row.run is not None, row.net is not None, bool(row.not_attempted)]
-    require(
-        sum(ways) == 1, f"{row.label}: a row is either cited or has a run, a net, or a reason why it is not_attempted"
-    )
-    require(row.run is None or bool(row.experiment), f"{row.label}: experiment is missing")
+    require(sum(ways) == 1, f"{where}: a row is either cited or has a run, a net, or a reason why it is not_attempted")
+    require(row.run is None or bool(row.experiment), f"{where}: experiment is missing")
     for value in row.paper.values():
         alone = value.single is not None and value == Published(single=value.single)
         of_runs = value.single is None and value.runs is not None and (value.best, value.mean) != (None, None)
-        require(alone or of_runs, f"{row.label}: a published value is single alone, or best or mean with its runs")
-
-
-def _row(values: dict[str, Any], table: dict[str, Any]) -> PaperRow:
-    """A row from its part of the file, with what the table says for all its rows where the row says nothing."""
-    where = str(values.get("label"))
-    run, net, paper = values.pop("run", None), values.pop("net", None), values.pop("paper", {})
-    require(isinstance(paper, dict), f"{where}: paper must give a value for each metric")
-    published = {metric: _published(value, f"{where}: {metric}") for metric, value in paper.items()}
-    run, net = (
-        None if part is None else flat_fields(part, f"{where}: {name}") for name, part in (("run", run), ("net", net))
-    )
-    stages = _words(values.pop("stages", {}), f"{where}: stages")
-    inherited = ["setting", "decimals"]
-    inherited += ["experiment"] * (run is not None)
-    inherited += ["not_attempted"] * (run is None and net is None and not values.get("cited"))
-    given = {name: table[name] for name in inherited if name in table}
-    row: PaperRow = fill(PaperRow, {**given, **values}, paper=published, run=run, net=net, stages=stages)
-    return row
-
-
-def _published(value: Any, where: str) -> Published:
-    """A plain number is a value printed alone."""
-    values = value if isinstance(value, dict) else {"single": value}
-    published: Published = build(Published, values, where)
-    return published
-
-
-def _words(values: Any, where: str) -> dict[str, str]:
-    require(isinstance(values, dict), f"{where} must be a table of words")
-    return {str(name): convert(str, value, f"{where}: {name}") for name, value in values.items()}
+        require(alone or of_runs, f"{where}: a published value is single alone, or best or mean with its runs")

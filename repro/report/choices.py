@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from tabulate import tabulate
 
-from repro.config.run import RunConfig, later_defaults, recipe_of
-from repro.report.summary import NONE, signed
+from repro.config.run import RunConfig
+from repro.report.tables.frame import NOT_RUN, signed
 from repro.results.read import Record
 
 EXPERIMENT = "cifar_open_choices"
@@ -92,7 +92,7 @@ def choices(runs: Sequence[RunConfig], records: Sequence[Record]) -> list[Choice
     recipes: dict[str, dict[str, Any]] = {}
     found: dict[str, Choice] = {"": Choice("")}
     for run in runs:
-        recipe = {**later_defaults(), **recipe_of(run.science())}
+        recipe = run.science.flat()
         switch = switched(recipe, recipes.setdefault(run.model.label, recipe))
         choice = found.setdefault(switch, Choice(switch))
         choice.runs.append(run)
@@ -137,7 +137,7 @@ def _cells(choice: Choice, usual: Choice) -> list[str]:
     for question in QUESTIONS:
         difference = choice.difference(question)
         mark = " turned" if choice.turns(question, usual) else ""
-        cells.append(NONE if difference is None else f"{difference}{mark}")
+        cells.append(NOT_RUN if difference is None else f"{difference}{mark}")
     return cells
 
 

@@ -1,4 +1,4 @@
-"""Measured runs and demo nets as tables in Markdown."""
+"""Measured runs and proxies as tables in Markdown."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from tabulate import tabulate
 
 from repro.report.html.runs import departing, group_anchor, order, recipes, show
-from repro.report.summary import Published, signed, spread
-from repro.report.tables.grid import NOT_RUN
+from repro.report.summary import Published, spread
+from repro.report.tables.frame import NOT_RUN, signed
 from repro.results.read import Reading, Record
 from repro.results.select import summarize
 from repro.runtime.progress import duration
@@ -37,11 +37,11 @@ def measured_table(reading: Reading) -> str:
     return f"{text}\n\n{_total(records)}\n"
 
 
-def nets_table(reading: Reading, exp: str) -> str:
-    """Tabulate the nets of experiment ``exp`` at demo scale: mean ± standard deviation over their seeds."""
+def nets_table(reading: Reading, scale: str, exp: str | None = None) -> str:
+    """Tabulate the nets of a scale, or of one experiment at it: mean ± standard deviation over their seeds."""
     groups: dict[str, list[Record]] = defaultdict(list)
     for record in reading.records:
-        if record.scale == "demo" and record.exp == exp:
+        if record.scale == scale and exp in (None, record.exp) and not record.provenance.dirty:
             groups[group_anchor(record)].append(record)
     rows = []
     for group in sorted(groups.values(), key=lambda group: order(group[0])):
@@ -70,29 +70,27 @@ def _row(group: Sequence[Record], published: Published) -> list[str]:
 
 
 def name(record: Record) -> str:
-    """The net, and what sets it apart from the paper's recipe that is nearest to it."""
+    """Name the net, and what sets it apart from the paper's recipe that is nearest to it."""
     away = min((departing(record, recipe) for recipe in recipes()), key=len)
     return ", ".join([record.label, *(f"{key}={show(value)}" for key, value in away.items())])
 
 
 def _total(records: Sequence[Record]) -> str:
-    """``3 runs, 7.2 device-hours of training and evaluation in all (AMD EPYC, 2 threads: 7.2).``"""
+    """Return ``3 runs, 7.2 device-hours of training and evaluation in all (AMD EPYC, 2 threads: 7.2).``"""
     hours: dict[str, float] = defaultdict(float)
     for record in records:
-        hours[machine(record, several=False)] += record.wall_seconds * record.execution.world_size / 3600
+        hours[machine(record, several=False)] += record.wall_seconds * record.carried.world_size / 3600
     parts = "; ".join(f"{name}: {spent:.1f}" for name, spent in hours.items())
-    runs = f"{len(records)} run{'s' * (len(records) > 1)}"
+    runs = f"{len(records)} run{'' if len(records) == 1 else 's'}"
     return f"{runs}, {sum(hours.values()):.1f} device-hours of training and evaluation in all ({parts})."
 
 
 def machine(record: Record, several: bool = True) -> str:
-    """``8 x NVIDIA H200``; of a processor with the threads, which set its speed: ``AMD EPYC, 2 threads``."""
-    execution, name = record.execution, record.provenance.device
-    if record.provenance.cuda is None and execution.threads is not None:
-        name += f", {execution.threads} threads"
-    if record.provenance.cuda is not None and execution.runs_per_gpu != 1:
+    """Return ``8 x NVIDIA H200``, or one of them."""
+    carried, name = record.carried, record.machine
+    if record.provenance.cuda is not None and carried.runs_per_gpu != 1:
         name += ", which several runs may share"  # each of which counts the whole of its time
-    return f"{execution.world_size} x {name}" if several and execution.world_size > 1 else name
+    return f"{carried.world_size} x {name}" if several and carried.world_size > 1 else name
 
 
 def listed(names: Iterable[str]) -> str:

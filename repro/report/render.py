@@ -1,4 +1,4 @@
-"""Writes everything that is generated from the committed records, and checks what is there against them."""
+"""Everything that is generated from the committed records."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from repro.errors import InputError, nearest
 from repro.papers import table_numbers
 from repro.report.claims.format import to_markdown as claims_to_markdown
 from repro.report.claims.verdicts import Check, check
-from repro.report.figures import draw, file_name, plotted
-from repro.report.html import Contents, page
-from repro.report.html.claims import findings
-from repro.report.html.figures import drawings, shown_figures
-from repro.report.html.page import grids, sentence
+from repro.report.figures import Plot, csv_text, draw, shown_plots
+from repro.report.html.claims import claim_views
+from repro.report.html.figures import figure_views
+from repro.report.html.page import page, sentence, table_view
 from repro.report.readme import measured_table, nets_table
-from repro.report.tables import FORMATS, Grid, grid, table, table1
+from repro.report.tables import FORMATS, Frame, table, table1, to_markdown
 from repro.results.ensembles import EnsembleReading, read_ensembles
+from repro.results.export import columns_table, sections
 from repro.results.read import Reading, read_records
 from repro.runtime.files import write_asked_for
 
@@ -30,7 +30,7 @@ DEMO = "cifar_residual_vs_plain"
 """The experiment of ``make demo``, at its scale."""
 CLAIMS = "claims.md"
 GENERATED = ("tables/table*", "figures/figure*")
-"""What lies there and comes from no record is out of date."""
+"""A file there that comes from no record is out of date."""
 SECTION = re.compile(r"(<!-- repro:begin (\S+) -->\n)(.*?)(<!-- repro:end \2 -->)", re.DOTALL)
 DRAWN = re.compile(r'<figure class="drawn.*?</figure>', re.DOTALL)
 
@@ -47,57 +47,57 @@ class Evidence:
         return check(self.reading)
 
     @functools.cached_property
-    def tables(self) -> dict[int, tuple[Grid, dict[str, str]]]:
-        """By number, the table's cells and its text in every format."""
-        made: dict[int, tuple[Grid, dict[str, str]]] = {}
-        for number in table_numbers():
-            if number == table1.NUMBER:
-                counted = table1.architecture()
-                texts = {form: write(counted) for form, write in table1.FORMATS.items()}
-                made[number] = table1.grid(counted), texts
-            else:
-                filled = table(number, self.reading, ensembles=self.ensembles)
-                made[number] = grid(filled), {form: write(filled) for form, write in FORMATS.items()}
-        return made
+    def plots(self) -> list[Plot]:
+        return shown_plots(self.reading)
+
+    @functools.cached_property
+    def tables(self) -> dict[int, Frame]:
+        """All tables by number; Table 1 is counted."""
+        return {
+            number: table1.architecture()
+            if number == table1.NUMBER
+            else table(number, self.reading, ensembles=self.ensembles)
+            for number in table_numbers()
+        }
 
     def page(self, pictures: bool = True) -> str:
         return page(
             self.reading,
-            Contents(
-                grids({number: cells for number, (cells, _) in self.tables.items()}),
-                drawings(self.reading, pictures),
-                findings(self.check),
-                [(problem.name, problem.reason) for problem in self.check.problems],
-            ),
+            tables=[table_view(table) for table in self.tables.values()],
+            figures=figure_views(self.plots, pictures),
+            claims=claim_views(self.check),
+            refused=[(problem.name, problem.reason) for problem in self.check.problems],
         )
 
     def section(self, name: str) -> str:
-        """What stands between the marks of a page.
+        """Return the text between the marks of a page.
 
         Raises:
             InputError: There is no such section.
         """
-        sections: dict[str, Callable[[], str]] = {
+        made: dict[str, Callable[[], str]] = {
             **{f"table{number}": functools.partial(self._table, number) for number in table_numbers()},
-            "verdicts": lambda: sentence(findings(self.check)) + "\n",
+            "verdicts": lambda: sentence(claim_views(self.check)) + "\n",
             "measured": lambda: measured_table(self.reading),
-            "demo": lambda: nets_table(self.reading, DEMO),
+            "tenth": lambda: nets_table(self.reading, "tenth"),
+            "demo": lambda: nets_table(self.reading, "demo", DEMO),
+            **{f"columns-{name}": functools.partial(columns_table, name) for name in (*sections(), "curve")},
         }
-        if name not in sections:
-            raise InputError(f"unknown section {name!r} between marks: {nearest(name, sections)}")
-        return sections[name]()
+        if name not in made:
+            raise InputError(f"unknown section {name!r} between marks: {nearest(name, made)}")
+        return made[name]()
 
     def _table(self, number: int) -> str:
-        return self.tables[number][1]["md"]
+        return to_markdown(self.tables[number])
 
 
 def read_evidence(results: Path) -> Evidence:
-    """What is committed under ``results``: nothing else is ever rendered."""
+    """Read what is committed under ``results``: nothing else is ever rendered."""
     return Evidence(read_records([results / "runs"]), read_ensembles([results]))
 
 
 def render(evidence: Evidence, results: Path, parts: Sequence[str] = PARTS, pages: Sequence[Path] = ()) -> list[Path]:
-    """Writes the ``parts`` under ``results``, and with the tables the marked sections of ``pages``; returns the files.
+    """Write the ``parts`` under ``results``, and with the tables the marked sections of ``pages``; returns the files.
 
     Raises:
         InputError: A page has an unknown section, or something cannot be written.
@@ -106,8 +106,8 @@ def render(evidence: Evidence, results: Path, parts: Sequence[str] = PARTS, page
     for name, text in texts(evidence, parts).items():
         written.append(write(results / name, text))
     if "figures" in parts:
-        for name, scale in shown_figures(evidence.reading):
-            written += draw(name, results / "figures", evidence.reading, scale)
+        for plot in evidence.plots:
+            written += draw(plot, results / "figures")
     if "tables" in parts:
         for path in pages:
             old = read(path)
@@ -117,16 +117,14 @@ def render(evidence: Evidence, results: Path, parts: Sequence[str] = PARTS, page
 
 
 def verify(evidence: Evidence, results: Path, pages: Sequence[Path] = ()) -> list[str]:
-    """One sentence for each thing that is not what the records give; text and plotted numbers count, not pixels."""
+    """Return one sentence for each thing that is not what the records give; pixels are not compared."""
     expected = texts(evidence, PARTS, pictures=False)
-    figures = [file_name(name, scale) for name, scale in shown_figures(evidence.reading)]
-    for (name, scale), file in zip(shown_figures(evidence.reading), figures, strict=True):
-        expected[f"figures/{file}.csv"] = plotted(name, evidence.reading, scale)
+    expected |= {f"figures/{plot.file_name}.csv": csv_text(plot) for plot in evidence.plots}
     wrong = []
     for name, text in expected.items():
         found = read(results / name)
         wrong += difference(f"{results.name}/{name}", without_pictures(found), without_pictures(text))
-    pictures = [f"figures/{file}{kind}" for file in figures for kind in PICTURES]
+    pictures = [f"figures/{plot.file_name}{kind}" for plot in evidence.plots for kind in PICTURES]
     wrong += [f"{results.name}/{name} is missing" for name in pictures if not (results / name).is_file()]
     there = {path.relative_to(results).as_posix() for pattern in GENERATED for path in results.glob(pattern)}
     wrong += [
@@ -140,11 +138,11 @@ def verify(evidence: Evidence, results: Path, pages: Sequence[Path] = ()) -> lis
 
 
 def texts(evidence: Evidence, parts: Sequence[str], pictures: bool = True) -> dict[str, str]:
-    """Every text file of the ``parts`` by its name under the results folder, but for the figures' own."""
+    """Return every text file of the ``parts`` by its name under the results folder, but for the figures' own."""
     made: dict[str, str] = {}
     if "tables" in parts:
-        for number, (_, formats) in evidence.tables.items():
-            made |= {f"tables/table{number}.{form}": text for form, text in formats.items()}
+        for number, frame in evidence.tables.items():
+            made |= {f"tables/table{number}.{form}": text_of(frame) for form, text_of in FORMATS.items()}
         made[CLAIMS] = claims_to_markdown(evidence.check)
     if "report" in parts:
         made[REPORT] = evidence.page(pictures)
@@ -152,22 +150,22 @@ def texts(evidence: Evidence, parts: Sequence[str], pictures: bool = True) -> di
 
 
 def pages_of(root: Path) -> list[Path]:
-    """The pages of a checkout that may have marked sections."""
+    """List the pages of a checkout that may have marked sections."""
     return [root / "README.md", *sorted((root / "docs").glob("*.md"))]
 
 
 def filled(evidence: Evidence, text: str) -> str:
-    """A page with what stands between its marks, ``<!-- repro:begin table6 -->`` and its end, made anew."""
+    """Make anew what stands between the marks of a page, ``<!-- repro:begin table6 -->`` and its end."""
     return SECTION.sub(lambda match: f"{match[1]}{evidence.section(match[2])}{match[4]}", text)
 
 
 def without_pictures(text: str | None) -> str | None:
-    """A report without the pictures in it, whose drawing another version of a library may do otherwise."""
+    """Drop the pictures of a report, whose drawing another version of a library may do otherwise."""
     return DRAWN.sub("", text) if text else text
 
 
 def difference(name: str, found: str | None, expected: str | None) -> list[str]:
-    """Nothing, or one sentence that names the first line that is not as expected."""
+    """Return nothing, or one sentence that names the first line that is not as expected."""
     if found == expected:
         return []
     if found is None:
@@ -178,7 +176,7 @@ def difference(name: str, found: str | None, expected: str | None) -> list[str]:
 
 
 def brief(line: str, other: str) -> str:
-    """The part of a line around where it leaves the other one."""
+    """Return the part of a line around where it leaves the other one."""
     start = next((i for i, (a, b) in enumerate(zip(line, other, strict=False)) if a != b), min(len(line), len(other)))
     first = max(0, start - 30)
     return repr(("…" if first else "") + line[first : start + 40] + ("…" if len(line) > start + 40 else ""))

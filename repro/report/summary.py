@@ -1,4 +1,4 @@
-"""What a command prints of the runs it finished: a line each, and a table of all."""
+"""Finished runs as lines and as a table."""
 
 from __future__ import annotations
 
@@ -10,24 +10,22 @@ from typing import Any
 from tabulate import tabulate
 
 from repro.config.execution import PROTOCOLS
-from repro.papers import PaperRow, Recipe, load_recipe, load_table, table_numbers
+from repro.papers import load_recipe, load_table, table_numbers
+from repro.report.tables.frame import NOT_RUN, signed
 from repro.results.read import Evaluation, Record
 from repro.results.select import departures
 
-NONE = "–"
-
 
 class Published:
-    """What the paper prints of a run, found by its recipe."""
+    """Published errors, found by the recipe of a run."""
 
     def __init__(self) -> None:
-        self._rows: list[tuple[PaperRow, Recipe]] = []
         # What a run ends with is one view; a table of several views has nothing to stand beside it.
-        for paper in (table for table in map(load_table, table_numbers()) if not table.view):
-            self._rows += [(row, load_recipe(paper.recipe)) for row in paper.rows if row.run is not None]
+        tables = [table for table in map(load_table, table_numbers()) if not table.view]
+        self._rows = [(row, load_recipe(table.recipe)) for table in tables for row in table.rows if row.run is not None]
 
     def error(self, record: Record) -> float | None:
-        """Test error in percent of the run's net: the mean where the paper prints one, since one run is no best.
+        """Return the test error of the run's net in percent: the mean where one is printed, as one run is no best.
 
         None where the run departs from the paper's recipe in anything.
         """
@@ -39,14 +37,14 @@ class Published:
 
 
 class Summary:
-    """Reads records by ``protocol`` and compares with the paper where a run follows its recipe in all."""
+    """Records read by ``protocol``, beside the paper where a run follows its recipe in all."""
 
     def __init__(self, protocol: str) -> None:
         self.protocol = protocol
         self._published = Published()
 
     def line(self, record: Record) -> str:
-        """``ResNet-20 seed 0: test error 8.61 % (paper 8.75, difference −0.14), training error …``"""
+        """Return ``ResNet-20 seed 0: test error 8.61 % (paper 8.75, difference −0.14), training error …``"""
         result = self._read(record)
         best = f" at its best epoch (step {result.step:,})" if self.protocol == "common" else ""
         text = f"{record.label} seed {record.seed}: {result.split} error {result.top1_error:.2f} %{best}"
@@ -62,10 +60,10 @@ class Summary:
         return f"  {text}"
 
     def table(self, records: Sequence[Record]) -> str:
-        """One line a net: training error (running) and test error in percent, over its seeds."""
+        """Tabulate one line a net: training error (running) and test error in percent, over its seeds."""
         groups: dict[tuple[str, str, str], list[Record]] = defaultdict(list)
         for record in records:
-            groups[record.key, record.label, str(record.fields)].append(record)
+            groups[record.key, record.label, str(record.science.flat())].append(record)
         split = " or ".join(dict.fromkeys(record.science.data.eval_split for record in records))
         varied = varied_fields([group[0] for group in groups.values()])
         best = ", best epoch" if self.protocol == "common" else ""
@@ -75,19 +73,9 @@ class Summary:
             errors = [self._read(record).top1_error for record in group]
             running = [r.result.train_running.top1_error for r in group if r.result.train_running is not None]
             paper = self._published.error(group[0])
-            difference = NONE if paper is None else signed(statistics.fmean(errors) - paper)
-            printed = NONE if paper is None else f"{paper:.2f}"
-            rows.append(
-                [
-                    told_apart(label, group[0], varied),
-                    len(group),
-                    f"{group[0].params:,}",
-                    spread(running),
-                    spread(errors),
-                    printed,
-                    difference,
-                ]
-            )
+            beside = [NOT_RUN] * 2 if paper is None else [f"{paper:.2f}", signed(statistics.fmean(errors) - paper)]
+            net = [told_apart(label, group[0], varied), len(group), f"{group[0].params:,}"]
+            rows.append([*net, spread(running), spread(errors), *beside])
         align = ("left", *["right"] * (len(header) - 1))
         return str(tabulate(rows, header, tablefmt="simple", colalign=align, disable_numparse=True))
 
@@ -97,7 +85,7 @@ class Summary:
 
 
 IN_LABEL = ("model.name", "model.depth", "model.shortcut", "model.constructed_from")
-"""What the label of a net says."""
+"""Told by the label of a net."""
 
 
 def varied_fields(records: Sequence[Record]) -> dict[str, str]:
@@ -115,25 +103,21 @@ def varied_fields(records: Sequence[Record]) -> dict[str, str]:
 def told_fields(record: Record) -> dict[str, Any]:
     """Return the science fields that the label leaves open; a group of batch norm as large as the batch is ``batch``,
     since it follows from another field."""
-    fields = {name: value for name, value in record.fields.items() if name not in IN_LABEL}
+    fields = {name: value for name, value in record.science.flat().items() if name not in IN_LABEL}
     whole = fields["model.bn_group_size"] == fields["optim.batch_size"]
     return fields | ({"model.bn_group_size": "batch"} if whole else {})
 
 
 def told_apart(label: str, record: Record, varied: Mapping[str, str]) -> str:
-    """``ResNet-20 optim.nesterov=True``."""
+    """Return ``ResNet-20 optim.nesterov=True``."""
     fields = {name: str(told_fields(record).get(name)) for name in varied}
     return " ".join([label, *(f"{name}={value}" for name, value in fields.items() if value != varied[name])])
 
 
 def spread(values: Iterable[float]) -> str:
-    """``8.61 ± 0.12``: mean and standard deviation with n-1."""
+    """Return ``8.61 ± 0.12``: mean and standard deviation with n-1."""
     numbers = list(values)
     if not numbers:
-        return NONE
+        return NOT_RUN
     deviation = f" ± {statistics.stdev(numbers):.2f}" if len(numbers) > 1 else ""
     return f"{statistics.fmean(numbers):.2f}{deviation}"
-
-
-def signed(value: float) -> str:
-    return f"{value:+.2f}".replace("-", "−")

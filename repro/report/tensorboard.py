@@ -1,13 +1,16 @@
-"""What TensorBoard shows of a sweep as a whole, written from its records: final errors against depth, the table of
-settings and errors, Figure 7. No run is added for the table, and none of it needs torch."""
+"""TensorBoard's view of a whole sweep, from its records.
+
+It shows final errors against depth, the table of settings and errors, and Figure 7. No run is added for the table.
+"""
 
 from __future__ import annotations
 
 import json
+import logging
 import statistics
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
     from tensorboard.compat.proto.summary_pb2 import Summary
     from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
+log = logging.getLogger(__name__)
+
 FOLDER = "by-depth"
 """Beside the runs: one folder a family of nets, with the depth in place of the step."""
 SUFFIX = ".final"
@@ -28,8 +33,8 @@ VIEW = "#custom_scalars&_smoothingWeight=0"
 METRICS = {"final/error": "final test error %", "final/train_error": "final training error %"}
 
 
-def serve(work: Path, options: Sequence[str], say: Callable[[str], None]) -> None:
-    """Shows ``work`` in TensorBoard until interrupted, with its summaries where they can be written.
+def serve(work: Path, options: Sequence[str]) -> None:
+    """Show ``work`` in TensorBoard until interrupted, with its summaries where they can be written.
 
     Args:
         options: TensorBoard's own, as ``--port 6007``.
@@ -43,13 +48,13 @@ def serve(work: Path, options: Sequence[str], say: Callable[[str], None]) -> Non
     try:
         write_summaries(work)
     except RunError as error:
-        say(f"{error}: shown is what is there")
-    say(f"TensorBoard shows {work} at {launch(work, options)}{VIEW} (Ctrl-C ends it)")
+        log.info(f"{error}: shown is what is there")
+    log.info(f"TensorBoard shows {work} at {launch(work, options)}{VIEW} (Ctrl-C ends it)")
     threading.Event().wait()
 
 
 def launch(work: Path, options: Sequence[str] = ()) -> str:
-    """Starts TensorBoard on ``work`` in a thread, at port 6006 or the next free one; returns its address.
+    """Start TensorBoard on ``work`` in a thread, at port 6006 or the next free one; return its address.
 
     Raises:
         InputError: An option does not fit.
@@ -69,9 +74,9 @@ def launch(work: Path, options: Sequence[str] = ()) -> str:
 
 
 def write_summaries(work: Path, records: Sequence[Record] | None = None) -> None:
-    """Writes what TensorBoard shows besides a run's own events, for all finished runs of ``work``.
+    """Write all that TensorBoard shows besides a run's own events, for all finished runs of ``work``.
 
-    Called again it replaces what it wrote; a TensorBoard that is running sees the new values.
+    A second call replaces the files of the first; a TensorBoard that is running sees the new values.
 
     Args:
         records: Those of ``work``; read from it where not given.
@@ -89,7 +94,7 @@ def write_summaries(work: Path, records: Sequence[Record] | None = None) -> None
 
 
 def settings(record: Record) -> dict[str, str | float]:
-    """The columns of the table of settings and final errors."""
+    """Return the columns of the table of settings and final errors."""
     science = record.science
     return {
         "net": record.label,
@@ -106,7 +111,7 @@ def settings(record: Record) -> dict[str, str | float]:
 
 
 def families(records: Iterable[Record]) -> dict[str, dict[int, list[Record]]]:
-    """Runs that differ in depth and seed alone, by a name and then by depth; only families of several depths."""
+    """Group runs that differ in depth and seed alone, by a name and then by depth; only those of several depths."""
     found: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         found[_recipe(record)].append(record)
@@ -122,7 +127,7 @@ def families(records: Iterable[Record]) -> dict[str, dict[int, list[Record]]]:
 
 
 def _recipe(record: Record) -> str:
-    fields = {key: value for key, value in record.fields.items() if key != "model.depth"}
+    fields = {key: value for key, value in record.science.flat().items() if key != "model.depth"}
     return json.dumps([record.scale, record.numerics_version, fields], sort_keys=True)
 
 
@@ -146,7 +151,7 @@ def _write_by_depth(folder: Path, records: Sequence[Record]) -> None:
 
 
 def _write_final(record: Record) -> None:
-    """Adds to the run's own events: its settings and final errors, and the deviation of its layers' responses."""
+    """Add settings, final errors and the deviation of its layers' responses to the run's own events."""
     from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
 
     made = record.folder / "record.json"
@@ -173,13 +178,13 @@ def _write_final(record: Record) -> None:
 
 
 def _train_error(record: Record) -> float | None:
-    """Over the training images where it was measured, else the running error of the last steps; in percent."""
+    """Return the error over the training images, or else the running one of the last steps; in percent."""
     found = record.result.train or record.result.train_running
     return None if found is None else found.top1_error
 
 
 def _write(folder: Path, summaries: Sequence[tuple[int, Summary]]) -> None:
-    """Writes one file of events, ``(step, summary)``, instead of the one that was written here before."""
+    """Write one file of events, ``(step, summary)``, in the place of the one that was written here before."""
     from tensorboard.compat.proto.event_pb2 import Event, SessionLog
     from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
@@ -212,7 +217,8 @@ def _hparams(kind: str, content: HParamsPluginData) -> Summary:
 
 
 def _experiment(records: Sequence[Record]) -> Summary:
-    """What the table's columns are; without it TensorBoard takes every scalar of a run for a result."""
+    """Describe the table's columns; without it TensorBoard takes every scalar of a run for a result."""
+    # torch's own summary would load torch here, and TensorBoard's own does not tell which settings differ.
     from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
 
     rows = [settings(record) for record in records]

@@ -1,4 +1,4 @@
-"""Finished runs beside their published records: equal to the bit, or not."""
+"""Finished runs beside their published records."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from repro.errors import InputError
-from repro.results.read import Record, read_record
+from repro.results.read import read_record
+from repro.results.record import RECORD, Record
 
-CURVE, RECORD = "curve.csv", "record.json"
+CURVE = "curve.csv"
 
 
 def is_same(one: Record, other: Record) -> bool:
@@ -57,9 +58,6 @@ def beside_published(records: Sequence[Record], published: Path) -> str:
 
 
 def machine(record: Record) -> str:
-    """Name what a run was trained on: ``AMD EPYC, 2 threads``."""
-    device, carried = record.provenance.device, record.execution
-    parts = [device if carried.world_size == 1 else f"{carried.world_size} x {device}"]
-    if carried.threads is not None and record.provenance.cuda is None:
-        parts.append(f"{carried.threads} thread{'' if carried.threads == 1 else 's'}")
-    return ", ".join(parts)
+    """Name all devices that a run was trained on."""
+    count = record.carried.world_size
+    return record.machine if count == 1 else f"{count} x {record.machine}"

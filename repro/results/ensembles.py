@@ -1,4 +1,4 @@
-"""Records of ensembles: the mean scores of several finished runs on the same images. Read without torch."""
+"""Records of ensembles, read without torch."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from repro.config.parse import build, require
-from repro.errors import InputError, RunError
-from repro.results.read import PLAIN_NAME, LeftOut
-from repro.runtime.files import replacing
+from repro.errors import InputError
+from repro.results.publish import copy_files
+from repro.results.read import LeftOut, read_values
+from repro.results.record import PLAIN_NAME
 
 SCHEMA = 1
 FOLDER = "ensembles"
 """In the work folder and in ``results/``."""
 FILE = "ensemble.json"
+RESULT = ("errors", "top5_errors", "images_digest")
 
 
 @dataclass(frozen=True)
@@ -54,14 +56,14 @@ class Ensemble:
 
 @dataclass(frozen=True)
 class EnsembleReading:
-    """All ensembles that hold together, and the ones that do not."""
+    """All valid ensembles, and the invalid ones."""
 
     ensembles: tuple[Ensemble, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
 
 
 def ensemble_id(members: Sequence[Member]) -> str:
-    """The same nets on the same views have the same id, in whatever order they are named."""
+    """Return the id of the same nets on the same views, in whatever order they are named."""
     parts = sorted([member.run_id, member.fingerprint, member.view, member.weights] for member in members)
     digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:8]
     views = "-".join(sorted({member.view for member in members}))
@@ -69,7 +71,7 @@ def ensemble_id(members: Sequence[Member]) -> str:
 
 
 def read_ensembles(roots: Iterable[Path]) -> EnsembleReading:
-    """Reads ``<root>/ensembles/<id>/ensemble.json`` under every root; one that lies in two roots counts once.
+    """Read ``<root>/ensembles/<id>/ensemble.json`` under every root; one that lies in two roots counts once.
 
     A root that does not exist holds nothing.
     """
@@ -84,34 +86,18 @@ def read_ensembles(roots: Iterable[Path]) -> EnsembleReading:
                 left_out.append(LeftOut(name, str(error)))
                 continue
             first = found.setdefault(ensemble.ensemble_id, ensemble)
-            if (first.errors, first.top5_errors, first.images_digest) != (
-                ensemble.errors,
-                ensemble.top5_errors,
-                ensemble.images_digest,
-            ):
+            if any(getattr(first, name) != getattr(ensemble, name) for name in RESULT):
                 left_out.append(LeftOut(name, "its result differs from the one that was read before, which counts"))
     return EnsembleReading(tuple(found[name] for name in sorted(found)), tuple(left_out))
 
 
 def read_ensemble(file: Path) -> Ensemble:
-    """An ensemble, checked.
+    """Read and check an ensemble.
 
     Raises:
-        InputError: It cannot be read, or its parts do not hold together; the sentence says which.
+        InputError: It cannot be read or is invalid; the sentence says why.
     """
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{FILE} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{FILE} is not JSON: {error}") from None
-    require(isinstance(values, dict), f"{FILE} is not a JSON object")
-    schema = values.pop("schema", None)
-    require(schema == SCHEMA, f"schema={schema!r} is not {SCHEMA}, the one that is read")
-    try:
-        ensemble: Ensemble = build(Ensemble, values)
-    except OverflowError:
-        raise InputError(f"{FILE} holds a number that is too large") from None
+    ensemble: Ensemble = build(Ensemble, read_values(file, SCHEMA))
     _check(ensemble, file.parent.name)
     return ensemble
 
@@ -160,17 +146,8 @@ def publish_ensembles(ensembles: Sequence[Ensemble], work: Path, results: Path) 
     Raises:
         RunError: They cannot be written.
     """
-    published = []
-    for ensemble in ensembles:
-        target = results / FOLDER / ensemble.ensemble_id
-        try:
-            target.mkdir(parents=True, exist_ok=True)
-            with replacing(target / FILE) as file:
-                file.write((work / FOLDER / ensemble.ensemble_id / FILE).read_bytes())
-        except OSError as error:
-            raise RunError(f"{target} cannot be written ({error.strerror})") from error
-        published.append(target)
-    return published
+    ids = [ensemble.ensemble_id for ensemble in ensembles]
+    return [copy_files(work / FOLDER / name, results / FOLDER / name, [FILE]) for name in ids]
 
 
 def _check(ensemble: Ensemble, folder: str) -> None:

@@ -1,59 +1,102 @@
-"""All runs as one tidy table for analysis elsewhere: one row a run, or one row a run and evaluation."""
+"""All runs as one tidy table."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import types
-import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
+from repro.config.science import DataConfig, EvalConfig, ModelConfig, OptimConfig
 from repro.errors import InputError
-from repro.results.read import Construction, LeftOut, Provenance, Reading, Record, Result, Science, read_curve
+from repro.results.read import LeftOut, Reading, read_curve
+from repro.results.record import Construction, Evaluation, Provenance, Record, RunningError, ViewResult
 from repro.runtime.files import write_asked_for
 from repro.runtime.provenance import CURVE_COLUMNS
 
 if TYPE_CHECKING:
     import pandas
 
-IDENTITY = ("run_id", "key", "label", "exp", "scale", "seed", "fingerprint", "numerics_version")
 FINGERPRINT = "fp-"
 """Stands before the digits in a table: programs read some of them as numbers (``12e45678`` is infinite)."""
-MEASURED = ("steps", "below_80_step", "params", "macs", "wall_seconds", "images_per_second")
-VIEWS = ("10crop", "multiscale")
-VIEW_VALUES = ("split", "errors", "images", "top1_error", "top5_errors", "top5_error")
-CURVE_IDENTITY = ("run_id", "key", "label", "exp", "scale", "seed", "eval_split")
+SETTINGS: Mapping[str, type] = {"model": ModelConfig, "data": DataConfig, "optim": OptimConfig, "eval": EvalConfig}
+ERRORS: Mapping[str, type] = {
+    "final": Evaluation,
+    "best": Evaluation,
+    "train": Evaluation,
+    "train_running": RunningError,
+}
+VIEWS: Mapping[str, type] = {"10crop": ViewResult, "multiscale": ViewResult}
+LAST = ("top5_errors", "top5_error", "changed", "cuda")
+"""Columns that came later stand last in their part."""
+CURVE_IDENTITY = ("run_id", "key", "label", "exp", "scale", "seed")
+CURVE = {
+    "eval_split": "the split of `eval_loss` and `eval_error`: `test`, `val` or `val5k`",
+    "step": "optimizer updates so far",
+    "epoch": "the same in passes over the training set",
+    "lr": "learning rate of the last update",
+    "train_loss": "mean cross entropy over the augmented batches since the evaluation before",
+    "train_error": "error over the same batches",
+    "eval_loss": "mean cross entropy over `eval_split`, in evaluation mode",
+    "eval_error": "error over `eval_split`, in evaluation mode",
+}
+
+
+def meanings(parts: Mapping[str, type]) -> dict[str, str]:
+    """Return the columns of dataclasses, by the prefix of each, with the texts beside their fields."""
+    found = {}
+    for prefix, kind in parts.items():
+        hints = get_type_hints(kind, include_extras=True)
+        for name in sorted(hints, key=LAST.__contains__):
+            if text := getattr(hints[name], "__metadata__", None):
+                found[f"{prefix}.{name}" if prefix else name] = text[0]
+    return found
+
+
+def sections() -> dict[str, dict[str, str]]:
+    """Return the columns in the order of the table, and their meanings, by section of docs/export.md."""
+    own = meanings({"": Record})
+    measured = list(own).index("steps")
+    return {
+        "run": dict(list(own.items())[:measured]),
+        "settings": meanings(SETTINGS),
+        "errors": meanings(ERRORS),
+        "views": meanings(VIEWS),
+        "construction": meanings({"construction": Construction}),
+        "measured": dict(list(own.items())[measured:]),
+        "provenance": meanings({"provenance": Provenance}),
+    }
 
 
 def run_columns() -> list[str]:
-    """The columns of ``runs``, which are the same whatever was run."""
-    columns = list(IDENTITY)
-    for group, kind in get_type_hints(Science).items():
-        columns += [f"{group}.{field.name}" for field in dataclasses.fields(kind)] if group != "seed" else []
-    for name, hint in get_type_hints(Result).items():
-        columns += [f"{name}.{field.name}" for field in dataclasses.fields(_dataclass(hint))] if name != "views" else []
-    columns += [f"{view}.{value}" for view in VIEWS for value in VIEW_VALUES]
-    columns += [f"construction.{field.name}" for field in dataclasses.fields(Construction)]
-    return [*columns, *MEASURED, *(f"provenance.{field.name}" for field in dataclasses.fields(Provenance))]
+    """Return the columns of ``runs``, which are the same whatever was run."""
+    return [name for section in sections().values() for name in section]
 
 
 def curve_columns() -> list[str]:
-    """The columns of ``curves``."""
-    return [*CURVE_IDENTITY, *CURVE_COLUMNS]
+    """Return the columns of ``curves``."""
+    return [*CURVE_IDENTITY, "eval_split", *CURVE_COLUMNS]
+
+
+def columns_table(name: str) -> str:
+    """Tabulate the columns of a section of docs/export.md; those of one name and meaning share a line."""
+    same: dict[tuple[str, str], list[str]] = {}
+    for column, meaning in (CURVE if name == "curve" else sections()[name]).items():
+        same.setdefault((column.rpartition(".")[2], meaning), []).append(f"`{column}`")
+    rows = [f"| {', '.join(columns)} | {meaning} |" for (_, meaning), columns in same.items()]
+    return "\n".join(["| column | meaning |", "|---|---|", *rows, ""])
 
 
 def runs(reading: Reading) -> pandas.DataFrame:
-    """One row a run, ``run_columns()``; empty where a run has no such value, lists as JSON."""
+    """Tabulate one row a run, ``run_columns()``; empty where a run has no such value, lists as JSON."""
     import pandas
 
-    rows = [{name: _cell(value) for name, value in _values(record).items()} for record in reading.records]
-    return pandas.DataFrame(rows, columns=run_columns(), dtype=object)
+    columns = run_columns()
+    return pandas.DataFrame([_row(record, columns) for record in reading.records], columns=columns, dtype=object)
 
 
 def curves(reading: Reading) -> tuple[pandas.DataFrame, list[LeftOut]]:
-    """One row a run and evaluation, ``curve_columns()``; and the runs whose curve cannot be read."""
+    """Tabulate one row a run and evaluation, ``curve_columns()``; name the runs whose curve cannot be read."""
     import pandas
 
     parts, left_out = [], []
@@ -63,21 +106,19 @@ def curves(reading: Reading) -> tuple[pandas.DataFrame, list[LeftOut]]:
         except InputError as error:
             left_out.append(LeftOut(record.run_id, str(error)))
             continue
-        for name in reversed(CURVE_IDENTITY):
-            value = record.science.data.eval_split if name == "eval_split" else getattr(record, name)
-            curve.insert(0, name, value)
-        parts.append(curve)
+        same = {name: getattr(record, name) for name in CURVE_IDENTITY}
+        parts.append(curve.assign(**same, eval_split=record.science.data.eval_split)[curve_columns()])
     return pandas.concat(parts) if parts else pandas.DataFrame(columns=curve_columns()), left_out
 
 
 def to_csv(frame: pandas.DataFrame) -> str:
-    """The text of a CSV file: a header, a line a row, an empty cell for what is not there."""
+    """Return the text of a CSV file: a header, a line a row, an empty cell for what is not there."""
     text: str = frame.to_csv(index=False, lineterminator="\n")
     return text
 
 
 def write(frame: pandas.DataFrame, file: Path) -> None:
-    """Writes ``frame`` as CSV.
+    """Write ``frame`` as CSV.
 
     Raises:
         InputError: It cannot be written.
@@ -85,37 +126,16 @@ def write(frame: pandas.DataFrame, file: Path) -> None:
     write_asked_for(file, to_csv(frame))
 
 
-def _values(record: Record) -> Mapping[str, Any]:
-    values = {name: getattr(record, name) for name in (*IDENTITY, *MEASURED)}
-    values |= record.fields | {"fingerprint": f"{FINGERPRINT}{record.fingerprint}"}
-    for name in get_type_hints(Result):
-        if name != "views":
-            values |= _flat(name, getattr(record.result, name))
-    for view in record.result.views:
-        values |= {f"{view.view}.{name}": getattr(view, name) for name in VIEW_VALUES}
-    return {
-        **values,
-        **_flat("construction", record.construction),
-        **_flat("provenance", record.provenance),
-    }
-
-
-def _flat(prefix: str, part: Any) -> dict[str, Any]:
-    return {} if part is None else {f"{prefix}.{name}": value for name, value in _items(part)}
-
-
-def _items(part: Any) -> Iterator[tuple[str, Any]]:
-    for field in dataclasses.fields(part):
-        yield field.name, getattr(part, field.name)
+def _row(record: Record, columns: Sequence[str]) -> dict[str, Any]:
+    """Return the values of a run by column, without those that it does not have."""
+    parts = {**vars(record.science), **vars(record.result), **{view.view: view for view in record.result.views}}
+    parts |= {"construction": record.construction, "provenance": record.provenance}
+    values = {**vars(record), "fingerprint": f"{FINGERPRINT}{record.fingerprint}"}
+    for prefix, part in parts.items():
+        values |= {f"{prefix}.{name}": value for name, value in getattr(part, "__dict__", {}).items()}
+    return {name: _cell(values[name]) for name in columns if name in values}
 
 
 def _cell(value: Any) -> Any:
-    """Lists as JSON and truth as JSON has it: a tidy table has one plain value a cell."""
+    """Return lists and truth as JSON: a tidy table has one plain value a cell."""
     return json.dumps(value) if isinstance(value, list | tuple | bool) else value
-
-
-def _dataclass(hint: Any) -> Any:
-    """The dataclass of ``X`` or ``X | None``."""
-    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
-        return next(kind for kind in typing.get_args(hint) if dataclasses.is_dataclass(kind))
-    return hint

@@ -1,14 +1,15 @@
-"""Copies what a finished run measured from the work folder to the committed results."""
+"""Finished runs copied to the committed results."""
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from repro.errors import InputError, RunError, nearest
-from repro.results.compare import CURVE, RECORD, is_same
-from repro.results.read import Record, read_curve, read_record
+from repro.results.compare import CURVE, is_same
+from repro.results.read import read_curve, read_record
+from repro.results.record import RECORD, Record
 from repro.runtime.files import replacing
 
 FILES = (CURVE, RECORD)
@@ -17,7 +18,7 @@ FILES = (CURVE, RECORD)
 
 @dataclass(frozen=True)
 class Publication:
-    """What a command will publish: ``new`` runs are copied, ``equal`` ones are there already, to the bit."""
+    """The runs of a command: ``new`` ones are copied, ``equal`` ones are published already, to the bit."""
 
     new: tuple[Record, ...]
     equal: tuple[Record, ...]
@@ -63,18 +64,24 @@ def publish(planned: Publication, results: Path) -> list[Path]:
     Raises:
         RunError: They cannot be written.
     """
-    published = []
-    for record in planned.new:
-        target = results / "runs" / record.run_id
-        try:
-            target.mkdir(parents=True, exist_ok=True)
-            for name in FILES:
-                with replacing(target / name) as file:
-                    file.write((record.folder / name).read_bytes())
-        except OSError as error:
-            raise RunError(f"{target} cannot be written ({error.strerror})") from error
-        published.append(target)
-    return published
+    runs = results / "runs"
+    return [copy_files(record.folder, runs / record.run_id, FILES) for record in planned.new]
+
+
+def copy_files(source: Path, target: Path, names: Iterable[str]) -> Path:
+    """Copy files into the folder ``target``, each as a whole or not at all; return the folder.
+
+    Raises:
+        RunError: They cannot be written.
+    """
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            with replacing(target / name) as file:
+                file.write((source / name).read_bytes())
+    except OSError as error:
+        raise RunError(f"{target} cannot be written ({error.strerror})") from error
+    return target
 
 
 def _read(folders: list[Path]) -> tuple[list[Record], dict[str, str]]:

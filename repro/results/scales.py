@@ -1,4 +1,4 @@
-"""What each scale of conf/ makes of a recipe, read without Hydra."""
+"""Recipes as each scale of conf/ changes them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 
 from repro.config.paths import shared_dir
-from repro.config.run import later_defaults
-from repro.results.read import Record
+from repro.config.science import later_defaults
+from repro.results.record import Record
 
 GROUPS = ("model", "data", "optim", "eval")
 """The science of a configuration; the rest of a file is execution and text."""
@@ -21,7 +21,7 @@ def own_recipe(recipe: Mapping[str, Any], scale: str, data: str, exp: str = "") 
 
     Args:
         recipe: The flat science fields of ``Recipe.fields``.
-        data: The data set: a scale means other steps and sizes for photographs (``conf/fitted``).
+        data: The data set: a scale means other steps and sizes for ImageNet images (``conf/fitted``).
         exp: The experiment, which may have a budget of its own at this scale (``conf/fitted_exp``).
     """
     chosen = {**_file(f"scale/{scale}"), **_file(f"fitted/{scale}_{data}"), **_file(f"fitted_exp/{scale}_{exp}")}
@@ -51,23 +51,24 @@ def label(record: Record, recipe: Mapping[str, Any], run: Mapping[str, Any], exp
     """
     data, fitted = record.science.data.name, fitted_experiments(record.scale)
     home = next((exp for exp in fitted if exp in experiments), "")
+    fields = record.science.flat()
     words = ["custom" if record.scale == "paper" else record.scale]
     words += [f"data={data}"] if data != recipe["data.name"] else []
     found = []
     for exp in (home, *(other for other in fitted if other != home)):
         wanted = {**own_recipe(recipe, record.scale, data, exp), **run}
-        changed = [f"{key}={_word(value)}" for key, value in record.fields.items() if wanted.get(key, ...) != value]
+        changed = [f"{key}={_word(value)}" for key, value in fields.items() if wanted.get(key, ...) != value]
         found.append([*([f"exp={exp}"] if exp and exp != home else []), *changed])
     return ", ".join([*words, *min(found, key=len)])
 
 
 def scale_of(name: str) -> str:
-    """The scale of a column: its first word."""
+    """Return the scale of a column: its first word."""
     return name.partition(", ")[0]
 
 
 def _word(value: object) -> str:
-    """``value`` as it is written on the command line."""
+    """Write ``value`` as on the command line."""
     if isinstance(value, list):
         return f"[{','.join(map(str, value))}]"
     if value is None:

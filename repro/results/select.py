@@ -1,4 +1,7 @@
-"""Groups seeds and chooses what may stand in one column. Never averages unlike runs."""
+"""Seeds in groups, and what may stand in one column.
+
+Unlike runs are never averaged.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,9 @@ from typing import Any
 
 from repro.config.execution import PROTOCOLS
 from repro.config.parse import require
-from repro.config.run import later_defaults
+from repro.config.science import later_defaults
 from repro.errors import nearest
-from repro.results.read import Record, ViewResult
+from repro.results.record import Record, ViewResult
 from repro.results.scales import label, scale_of
 
 
@@ -28,7 +31,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class Selection:
-    """What fills a column: one group of seeds a row, all of one recipe, each group of one numerics version.
+    """The content of a column: one group of seeds a row, all of one recipe, each group of one numerics version.
 
     ``departures`` are the recipe's fields that these runs were not made with, and their values.
     """
@@ -46,15 +49,15 @@ class Selection:
 
 
 def departures(record: Record, recipe: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
-    """The science fields of ``record`` that differ from the recipe with ``run`` set on top, flat."""
+    """Return the science fields of ``record`` that differ from the recipe with ``run`` set on top, flat."""
     wanted = {**later_defaults(), **recipe, **run}
-    return {key: value for key, value in record.fields.items() if key not in wanted or value != wanted[key]}
+    return {key: value for key, value in record.science.flat().items() if key not in wanted or value != wanted[key]}
 
 
 def scale_label(
     record: Record, recipe: Mapping[str, Any], run: Mapping[str, Any], experiments: Collection[str] = ()
 ) -> str:
-    """``paper`` for a run that follows the recipe in all; else its scale, and how it departs from what that trains."""
+    """Return ``paper`` for a run that follows the recipe in all, else its scale and how it departs from that."""
     return label(record, recipe, run, experiments) if departures(record, recipe, run) else "paper"
 
 
@@ -130,7 +133,7 @@ OTHER_DATA = ("data=", "data.partial=", "data.skip_corrupt=", "data.decoder=")
 
 
 def _label_for(scale: str, there: Collection[str]) -> str:
-    """The label that is meant by ``scale``, of those that are there."""
+    """Choose the label that is meant by ``scale``, of those that are there."""
     if scale in there or scale == "paper":
         return scale
     near = [name for name in there if scale_of(name) == scale]
@@ -142,7 +145,7 @@ def _label_for(scale: str, there: Collection[str]) -> str:
 def summarize(
     records: Sequence[Record], metric: str = "top1_error", protocol: str = "paper", view: str = ""
 ) -> Summary | None:
-    """``metric`` over the seeds ``records`` as ``protocol`` reads it; None where there are none, or one lacks it.
+    """Summarize ``metric`` over the seeds ``records`` as ``protocol`` reads it; None if there is none, or one lacks it.
 
     Args:
         view: The test of several views that is read instead, where all of the records have it (section 3.4).
@@ -162,7 +165,7 @@ def summarize(
 
 
 def view_of(record: Record, view: str) -> ViewResult | None:
-    """What the final net's test ``view`` (``10crop``, ``multiscale``) gave; None where it was not made."""
+    """Return the result of the final net's test ``view`` (``10crop``, ``multiscale``); None where it was not made."""
     return next((result for result in record.result.views if result.view == view), None)
 
 
@@ -171,9 +174,9 @@ def run_ids(records: Iterable[Record]) -> str:
 
 
 APART: Mapping[str, Any] = {"model.constructed_from": None, "eval.gradient_flow": False}
-"""What sets a run apart from others of its net at any scale, unless a row or curve asks for it."""
+"""Fields that set a run apart from others of its net at any scale, unless a row or curve asks for it."""
 
 
 def _matches(record: Record, run: Mapping[str, Any]) -> bool:
-    fields = record.fields
+    fields = record.science.flat()
     return all(key in fields and fields[key] == value for key, value in {**APART, **run}.items())

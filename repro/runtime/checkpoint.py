@@ -1,4 +1,4 @@
-"""Checkpoints: written beside, flushed and renamed, so that one that is there is whole; the last two are kept.
+"""Checkpoints of a run, which are whole or absent.
 
 Each carries a digest of its values: PyTorch loads a file with a flipped bit without a word.
 """
@@ -6,7 +6,7 @@ Each carries a digest of its values: PyTorch loads a file with a flipped bit wit
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ import torch
 
 from repro.errors import RunError
 from repro.runtime.files import replacing
+
+log = logging.getLogger(__name__)
 
 FINAL = "final.pt"
 KEPT = 2
@@ -25,13 +27,12 @@ def step_path(folder: Path, step: int) -> Path:
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints of a run, oldest first; the final one is the last."""
-    steps = sorted(folder.glob("step_*.pt"))
-    return steps + [folder / FINAL] * (folder / FINAL).is_file()
+    """Return the checkpoints of a run, oldest first; the final one is the last."""
+    return [*sorted(folder.glob("step_*.pt")), *folder.glob(FINAL)]
 
 
 def save(path: Path, payload: dict[str, Any]) -> None:
-    """Writes ``payload`` whole and removes all but the last two checkpoints of the folder.
+    """Write ``payload`` whole and remove all but the last two checkpoints of the folder.
 
     Raises:
         RunError: It cannot be written (a full disk); the checkpoints before it are kept.
@@ -51,24 +52,24 @@ def save(path: Path, payload: dict[str, Any]) -> None:
 
 
 def reason(error: Exception) -> str:
-    """The first line of what went wrong, with the operating system's own words where there are any."""
+    """Return the first line of an error, in the operating system's own words where there are any."""
     cause = error if isinstance(error, OSError) else error.__context__
     text = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(error)
     return text.splitlines()[0] if text else type(error).__name__
 
 
-def load_latest(folder: Path, say: Callable[[str], None]) -> tuple[Path, dict[str, Any]] | None:
-    """The newest checkpoint that can be read; one that cannot is named and the one before it is used."""
+def load_latest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
+    """Return the newest checkpoint that can be read; log each that cannot."""
     for path in reversed(checkpoints(folder)):
         try:
             return path, load(path)
         except RunError as error:
-            say(str(error))
+            log.info(str(error))
     return None
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Reads a checkpoint onto the CPU, without running anything that it holds.
+    """Read a checkpoint onto the CPU, without running anything that it holds.
 
     Raises:
         RunError: It is truncated, altered or not a checkpoint.
@@ -85,7 +86,7 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def digest(payload: dict[str, Any]) -> str:
-    """SHA-256 over names, types, shapes and values of all that ``payload`` holds, wherever it lies in memory."""
+    """Return the SHA-256 of all names, types, shapes and values in ``payload``, wherever it lies in memory."""
     found = hashlib.sha256()
 
     def add(value: Any) -> None:

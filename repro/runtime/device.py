@@ -20,7 +20,7 @@ MMAP_MAX, NONE = -4, 0
 
 
 def pick_device(name: str) -> torch.device:
-    """``auto`` is the first of CUDA, Apple's MPS and the CPU that is there.
+    """Return the device of a name; ``auto`` is the first of CUDA, Apple's MPS and the CPU that is there.
 
     Raises:
         InputError: The device that was named is not there.
@@ -34,7 +34,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def num_threads(execution: ExecutionConfig) -> int:
-    """Threads of one operation: as set, otherwise the processors that this process may use, its share of several."""
+    """Return the threads of one operation: as set, otherwise this process's share of the processors."""
     if execution.threads is not None:
         return execution.threads
     there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -42,15 +42,15 @@ def num_threads(execution: ExecutionConfig) -> int:
 
 
 def num_workers(execution: ExecutionConfig, device: torch.device) -> int:
-    """Processes of one device that decode photographs: as set, otherwise its share of the processors; one where the
-    processors train as well."""
+    """Return the processes of one device that decode images: as set, otherwise its share of the processors, or one
+    where the processors train as well."""
     if execution.workers is not None:
         return execution.workers
     return num_threads(execution) if device.type == "cuda" else 1
 
 
 def set_up(execution: ExecutionConfig, precision: str) -> torch.device:
-    """Picks the device and pins threads and arithmetic: sums depend on the number of threads, products on TF32."""
+    """Pick the device and pin threads and arithmetic: sums depend on the number of threads, products on TF32."""
     device = pick_device(execution.device)
     torch.set_num_threads(num_threads(execution))
     products = "tf32" if precision == "tf32" and device.type == "cuda" else "ieee"
@@ -81,7 +81,7 @@ def keep_freed_memory() -> None:
 
 
 def set_deterministic(wanted: bool) -> None:
-    """Bit-identical runs on a GPU, or the fastest algorithms that libraries find by trying."""
+    """Choose bit-identical runs on a GPU, or the fastest algorithms that libraries find by trying."""
     # cuBLAS reads it when it starts: two fixed workspaces, else concurrent kernels share one in any order.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     if wanted:
@@ -95,7 +95,7 @@ def set_deterministic(wanted: bool) -> None:
 
 
 def arithmetic(device: torch.device, precision: str) -> str:
-    """What products are really computed in, for the record: TF32 is a permission that not every device can use."""
+    """Return the arithmetic of products, for the record: TF32 is a permission that not every device can use."""
     if precision == "tf32":
         tf32 = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
         return "tf32" if tf32 else "fp32"
@@ -103,14 +103,14 @@ def arithmetic(device: torch.device, precision: str) -> str:
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[object]:
-    """bfloat16 for the forward pass where the precision says so; the weights stay float32."""
+    """Return the context of a forward pass: bfloat16 where the precision says so; weights stay float32."""
     if precision == "bf16":
         return torch.autocast(device.type, torch.bfloat16)
     return contextlib.nullcontext()
 
 
 def setting(execution: ExecutionConfig, device: torch.device, step: str) -> dict[str, str]:
-    """All that the last bits of a run depend on besides its science; ``step`` is the mode of its steps."""
+    """Return all that the last bits of a run depend on besides its science; ``step`` is the mode of its steps."""
     return {
         "device": device_name(device),
         "threads": str(num_threads(execution)) if device.type == "cpu" else "any",
@@ -122,7 +122,7 @@ def setting(execution: ExecutionConfig, device: torch.device, step: str) -> dict
 
 
 def device_name(device: torch.device) -> str:
-    """The device's own name, as records print it."""
+    """Return the device's own name, as records print it."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     if device.type == "mps":
@@ -135,5 +135,5 @@ def device_name(device: torch.device) -> str:
 
 
 def memory_format(device: torch.device) -> torch.memory_format:
-    """Channels last where convolutions are faster so; the numbers are the same up to rounding."""
+    """Return channels last where convolutions are faster so; the numbers are the same up to rounding."""
     return torch.contiguous_format if device.type == "mps" else torch.channels_last

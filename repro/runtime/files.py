@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all: written beside their place, flushed to the disk and renamed."""
+"""Files that are written whole or not at all."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from repro.errors import InputError
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write bytes to, which takes the place of ``path`` where the block ends well and goes where it does not.
+    """Give a file to write bytes to, which replaces ``path`` where the block ends without an error.
 
-    Whoever reads ``path``, at any moment and after a kill at any moment, finds the old file or the new one. A link
-    stays one: the file that it leads to is replaced. A pipe or a device (``/dev/stdout``) is written to as it is.
+    Readers find the old file or the new one, whole, also after a kill at any moment. A link stays one: the file that
+    it leads to is replaced. A pipe or a device (``/dev/stdout``) is written to as it is.
 
     Raises:
         OSError: It cannot be written.

@@ -1,4 +1,4 @@
-"""Who trains a run: a lock in its folder that the system drops with the process, and beside it the owner's name."""
+"""The lock of the process that trains a run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from repro.runtime.provenance import now, read_json, write_json
 LOCK, OWNER = "lock", "owner.json"
 
 HOLD_SECONDS = 1.0
-"""How long to wait for a lock: a status command holds it for a moment when it looks."""
+"""The wait for a lock: a status command holds it for a moment when it looks."""
 
 
 class Elsewhere(RunError):
@@ -38,7 +38,7 @@ class Owner:
 
 @contextlib.contextmanager
 def hold(folder: Path) -> Iterator[None]:
-    """Holds the run's lock, in a folder that is made where there is none.
+    """Hold the run's lock, which the system drops with the process; make its folder where there is none.
 
     Raises:
         Elsewhere: Another process trains the run.
@@ -69,7 +69,7 @@ def hold(folder: Path) -> Iterator[None]:
 
 
 def owner(folder: Path) -> Owner | None:
-    """The name that stands beside the lock; it means something only while ``is_held``."""
+    """Return the name beside the lock; it means something only while ``is_held``."""
     try:
         return Owner(**read_json(folder / OWNER))
     except (InputError, TypeError):
@@ -77,7 +77,7 @@ def owner(folder: Path) -> Owner | None:
 
 
 def is_held(folder: Path) -> bool:
-    """Whether a living process holds the lock of the run in ``folder``."""
+    """Return whether a living process holds the lock of the run in ``folder``."""
     path = folder / LOCK
     if not path.exists():
         return False

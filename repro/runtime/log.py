@@ -27,6 +27,7 @@ class Lines(logging.Handler):
 def send_to(write: Callable[[str], None]) -> None:
     """Send the messages of all modules to ``write`` alone; a process calls it once, as it starts."""
     LOGGER.setLevel(logging.INFO)
+    LOGGER.propagate = False  # a library may give the root logger a handler of its own
     LOGGER.handlers = [Lines(write)]
 
 

@@ -1,4 +1,4 @@
-"""NVIDIA MPS: lets several processes use one GPU at the same time rather than in turns."""
+"""NVIDIA's service for several processes on one GPU."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def client_starts(environment: dict[str, str]) -> bool:
 
 
 def end(environment: dict[str, str]) -> None:
-    """Ends the daemon that ``environment`` names, where it is one of ours, once its clients are gone."""
+    """End the daemon that ``environment`` names, where it is one of ours, once its clients are gone."""
     if OURS in environment:
         call(environment=environment, said="quit\n")
 

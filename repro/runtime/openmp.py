@@ -1,4 +1,4 @@
-"""How long threads spin at a barrier before they sleep."""
+"""The time that threads spin before they sleep."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A process that ends when the one that started it does, however that ended."""
+"""Processes that end with their parent, however that ends."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LOOK_SECONDS = 0.5
 
 
 def die_with_parent(parent: int | None = None) -> None:
-    """Call it first of all: on Linux the kernel then kills this process with its parent, elsewhere a thread looks.
+    """Let this process die with its parent: on Linux the kernel kills it, elsewhere a thread looks. Call it first.
 
     Args:
         parent: The parent's process id where it is known: it may be dead already.

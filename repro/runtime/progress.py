@@ -1,22 +1,38 @@
-"""Progress of one run, or of several at once: a bar on a terminal, plain lines elsewhere."""
+"""Progress of runs, as a bar or plain lines."""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import logging
+import math
 import sys
 import time
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
+from repro.config.parse import build, require
+from repro.config.run import RunConfig
+from repro.errors import InputError
+from repro.runtime.provenance import now, read_json, write_json
+
+log = logging.getLogger(__name__)
+
+FILE = "progress.json"
+"""In the folder of a run under way."""
 
 LINE_SECONDS = 10.0
 """Between two plain lines."""
 
+BAR_SECONDS = 0.5
+
 SPEED_SECONDS = 2.0
-"""Of training that a speed is taken over."""
+"""The least time of training that a speed is taken over."""
 
 
 def duration(seconds: float) -> str:
-    """``45 s``, ``3 min 05 s``, ``2 h 10 min``, ``3 d 4 h``."""
+    """Format seconds as ``45 s``, ``3 min 05 s``, ``2 h 10 min`` or ``3 d 4 h``."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -27,50 +43,127 @@ def duration(seconds: float) -> str:
     return f"{whole // 86400} d {whole % 86400 // 3600} h"
 
 
-def shown_as(style: str) -> str:
-    """``bar``, ``lines`` or ``none``, where ``auto`` looks for a terminal."""
-    if style == "auto":
-        return "bar" if sys.stderr.isatty() else "lines"
-    return style
+class Display:
+    """Shows how far something is, every few seconds: a bar on a terminal, lines elsewhere.
 
+    Args:
+        style: ``bar``, ``lines``, ``none``, or ``auto``, which looks for a terminal.
+        total: The amount of work, in any unit.
+    """
 
-class Progress:
-    """Shows step, images/s, errors and the time left, at most every few seconds."""
-
-    def __init__(self, label: str, step: int, steps: int, batch_size: int, style: str, train_seconds: float) -> None:
-        self.label, self.steps, self.batch_size = label, steps, batch_size
-        self.style = style = shown_as(style)
-        self.eval_text = ""
-        self.images_per_second = 0.0
-        self._first_step, self._start = step, time.monotonic()
-        self._last_step, self._last_seconds = step, train_seconds
-        self._shown = self._start
+    def __init__(self, style: str, total: float, done: float = 0.0) -> None:
+        if style == "auto":
+            style = "bar" if sys.stderr.isatty() else "lines"
+        self._seconds = {"bar": BAR_SECONDS, "lines": LINE_SECONDS}.get(style, math.inf)
+        self._shown = time.monotonic()
         self._bar: Any = None
         if style == "bar":
-            self._bar = tqdm(total=steps, initial=step, desc=label, unit="step", dynamic_ncols=True, leave=False)
+            from tqdm import tqdm
 
-    def evaluated(self, split: str, top1_error: float) -> None:
-        self.eval_text = f", {split} error {top1_error:.2f} %"
+            form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}{postfix}"
+            self._bar = tqdm(total=total, initial=done, bar_format=form, dynamic_ncols=True, leave=False)
 
-    def update(self, step: int, train_seconds: float, train_error: float) -> None:
-        """``train_seconds`` is the time spent in training steps alone, from which the speed is taken."""
-        if train_seconds - self._last_seconds >= SPEED_SECONDS:
-            self.images_per_second = (step - self._last_step) * self.batch_size / (train_seconds - self._last_seconds)
-            self._last_step, self._last_seconds = step, train_seconds
-        speed = f"{self.images_per_second:,.0f} images/s, " if self.images_per_second else ""
-        text = f"{speed}train error {train_error:.2f} %{self.eval_text}"
-        if self._bar is not None:
-            self._bar.set_postfix_str(text, refresh=False)
-            self._bar.update(step - self._bar.n)
-        elif self.style == "lines" and time.monotonic() - self._shown >= LINE_SECONDS:
-            self._shown = time.monotonic()
-            print(f"  step {step:,} of {self.steps:,}, {text}, {duration(self.seconds_left(step))} left", flush=True)
+    def is_due(self) -> bool:
+        if time.monotonic() - self._shown < self._seconds:
+            return False
+        self._shown = time.monotonic()
+        return True
 
-    def seconds_left(self, step: int) -> float:
-        """Return the time left at the pace that this process has had so far, evaluations included."""
-        pace = (time.monotonic() - self._start) / max(step - self._first_step, 1)
-        return (self.steps - step) * pace
+    def show(self, done: float, name: str, *lines: str) -> None:
+        """Show the lines, or a bar with the name before it and the last line after it."""
+        if self._bar is None:
+            for line in lines:
+                log.info(f"  {line}")
+            return
+        self._bar.n = done
+        self._bar.set_description_str(name, refresh=False)
+        self._bar.set_postfix_str(lines[-1])
 
     def close(self) -> None:
         if self._bar is not None:
             self._bar.close()
+
+
+@dataclass(frozen=True)
+class Told:
+    """The progress of a run: errors in percent, speed, and the seconds left."""
+
+    step: int
+    steps: int
+    train_error: float
+    images_per_second: float
+    seconds_left: float
+
+    def text(self, eval_error: str = "") -> str:
+        speed = f"{self.images_per_second:,.0f} images/s, " if self.images_per_second else ""
+        errors = f"train error {self.train_error:.2f} %{eval_error}"
+        return f"step {self.step:,} of {self.steps:,}, {speed}{errors}, {duration(self.seconds_left)} left"
+
+
+class Progress:
+    """Measures and shows the progress of one run, which this process trains from ``step`` on."""
+
+    def __init__(self, config: RunConfig, step: int, train_seconds: float) -> None:
+        self.config = config
+        self.images_per_second = 0.0
+        self._eval_error = ""
+        self._first_step, self._start = step, time.monotonic()
+        self._last_step, self._last_seconds = step, train_seconds
+        self._display = Display(config.execution.progress, config.optim.steps, step)
+
+    def evaluated(self, split: str, top1_error: float) -> None:
+        self._eval_error = f", {split} error {top1_error:.2f} %"
+
+    def update(self, step: int, train_seconds: float, train_error: float) -> Told:
+        """Show the progress where it is due, and return it.
+
+        Args:
+            train_seconds: Spent in training steps alone, from which the speed is taken.
+        """
+        optim, seconds = self.config.optim, train_seconds - self._last_seconds
+        if seconds >= SPEED_SECONDS:
+            self.images_per_second = (step - self._last_step) * optim.batch_size / seconds
+            self._last_step, self._last_seconds = step, train_seconds
+        # At the pace that this process has had so far, evaluations included.
+        pace = (time.monotonic() - self._start) / max(step - self._first_step, 1)
+        told = Told(step, optim.steps, train_error, self.images_per_second, (optim.steps - step) * pace)
+        if self._display.is_due():
+            self._display.show(step, name_of(self.config), told.text(self._eval_error))
+        return told
+
+    def close(self) -> None:
+        self._display.close()
+
+
+def name_of(config: RunConfig) -> str:
+    return f"{config.model.label} s{config.seed}"
+
+
+def write_progress(folder: Path, told: Told) -> None:
+    """Write what ``read_progress`` reads."""
+    write_json(folder / FILE, dataclasses.asdict(told) | {"written": now()})
+
+
+def read_progress(folder: Path) -> Told | None:
+    """Read how far the run in ``folder`` is; None before it said so for the first time.
+
+    Raises:
+        InputError: ``progress.json`` is not what a run writes; the sentence names the file.
+    """
+    path = folder / FILE
+    if not path.exists():
+        return None
+    values = read_json(path)
+    try:
+        told: Told = build(Told, {f.name: values[f.name] for f in dataclasses.fields(Told) if f.name in values})
+        require(0 <= told.step <= told.steps, f"step={told.step} is not from 0 to steps={told.steps}")
+    except (InputError, OverflowError) as error:
+        raise InputError(f"{path} does not say how far the run is ({error})") from None
+    return told
+
+
+def progress_of(config: RunConfig) -> Told | None:
+    """Read how far a run is; None also where its file cannot be read."""
+    with contextlib.suppress(InputError):
+        return read_progress(config.work_dir)
+    return None

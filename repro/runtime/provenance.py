@@ -1,12 +1,8 @@
-"""What a run leaves behind: its curve, and a record with provenance, written last and atomically.
-
-A run that has a record is complete.
-"""
+"""Provenance of a run, and its files of text."""
 
 from __future__ import annotations
 
 import csv
-import dataclasses
 import datetime
 import importlib.metadata
 import io
@@ -15,23 +11,21 @@ import os
 import platform
 import subprocess
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from repro.config.parse import build, require
 from repro.config.paths import PACKAGE, in_checkout
 from repro.errors import InputError, RunError
 from repro.runtime.files import replacing
 
-SCHEMA = 1
-PROGRESS = "progress.json"
+COMMAND = "REPRO_COMMAND"
+"""The environment variable with the command that records name: processes that this one starts inherit it."""
 CURVE_COLUMNS = ("step", "epoch", "lr", "train_loss", "train_error", "eval_loss", "eval_error")
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Writes a text so that a reader sees the old one or the new one, whole.
+    """Write a text so that a reader sees the old one or the new one, whole.
 
     Raises:
         RunError: It cannot be written.
@@ -48,7 +42,7 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The values of a JSON file.
+    """Read a JSON file.
 
     Raises:
         InputError: The file is not a JSON object.
@@ -62,37 +56,8 @@ def read_json(path: Path) -> dict[str, Any]:
     return values
 
 
-@dataclass(frozen=True)
-class Told:
-    """What a run under way says of itself, now and then: its errors in percent, its speed, the time left."""
-
-    step: int
-    steps: int
-    train_error: float
-    images_per_second: float
-    seconds_left: float
-
-
-def read_progress(folder: Path) -> Told | None:
-    """Read how far the run in ``folder`` is; None before it said so for the first time.
-
-    Raises:
-        InputError: ``progress.json`` is not what a run writes; the sentence names the file.
-    """
-    path = folder / PROGRESS
-    if not path.exists():
-        return None
-    values = read_json(path)
-    try:
-        told: Told = build(Told, {f.name: values[f.name] for f in dataclasses.fields(Told) if f.name in values})
-        require(0 <= told.step <= told.steps, f"step={told.step} is not from 0 to steps={told.steps}")
-    except (InputError, OverflowError) as error:
-        raise InputError(f"{path} does not say how far the run is ({error})") from None
-    return told
-
-
 def curve_csv(rows: Iterable[Iterable[float]]) -> str:
-    """The curve as CSV: one row an evaluation, errors in percent, no times, so that equal runs have equal curves."""
+    """Format a curve: a row an evaluation, errors in percent, no times, so that equal runs have equal curves."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(CURVE_COLUMNS)
@@ -100,15 +65,25 @@ def curve_csv(rows: Iterable[Iterable[float]]) -> str:
     return text.getvalue()
 
 
+def set_command(text: str) -> None:
+    """Set the command that the records of this process and of its children name."""
+    os.environ[COMMAND] = text
+
+
+def command() -> str:
+    """Return the command that repeats the runs of this process."""
+    return os.environ.get(COMMAND, "")
+
+
 def commit() -> str:
-    """The commit of the code that runs; ``REPRO_COMMIT`` stands in where there is no git."""
+    """Return the commit of the code that runs; ``REPRO_COMMIT`` stands in where there is no git."""
     if value := os.environ.get("REPRO_COMMIT"):
         return value
     return git("rev-parse", "HEAD") or "unknown"
 
 
 def dirty() -> bool | None:
-    """Whether code or configuration differ from the commit; ``REPRO_DIRTY`` stands in where there is no git."""
+    """Return whether code or configuration differ from the commit; ``REPRO_DIRTY`` stands in without git."""
     if value := os.environ.get("REPRO_DIRTY"):
         return value.lower() in ("1", "true", "yes")
     status = git("status", "--porcelain", "--", "repro", "conf", "experiments", "pyproject.toml")
@@ -116,7 +91,7 @@ def dirty() -> bool | None:
 
 
 def git(*words: str) -> str | None:
-    """What git prints, or None where there is no git or no checkout."""
+    """Return what git prints, or None where there is no git or no checkout."""
     if not in_checkout():
         return None
     try:
@@ -128,7 +103,7 @@ def git(*words: str) -> str | None:
 
 @cache
 def environment() -> dict[str, Any]:
-    """Code, interpreter and packages of this process; read once, before a run changes anything."""
+    """Describe code, interpreter and packages of this process, as they were at the first call."""
     installed = {d.name: d.version for d in importlib.metadata.distributions()}
     return {
         "commit": commit(),
@@ -140,7 +115,7 @@ def environment() -> dict[str, Any]:
 
 
 def uncounted() -> str:
-    """Why a run of this code at the paper's budget would not count, in one sentence; empty where it would."""
+    """Say why a run of this code at the paper's budget would not count as measured; nothing where it would."""
     code = environment()
     if code["dirty"]:
         return (

@@ -1,4 +1,4 @@
-"""When a run is asked to save and end: a time limit, a signal or another process."""
+"""Requests to save and end: time limits, signals, other processes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LATER = 75
 """Exit code where the same command is to be given again: ``execution.max_minutes`` ended it, or others train."""
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR2") if hasattr(signal, name))
-"""What asks a command to save and end. The last is what schedulers announce their time limit with."""
+"""The signals that ask a command to save and end. Schedulers announce their time limit with the last."""
 
 
 class Stopper:
@@ -47,7 +47,7 @@ class Stopper:
             signal.raise_signal(number)
 
     def stop(self) -> None:
-        """Asks from within the process; from any thread."""
+        """Ask from within the process, from any thread."""
         self._told = True
 
     def asked(self) -> bool:

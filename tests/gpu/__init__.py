@@ -1,1 +1,1 @@
-"""What carries the project to a GPU machine without network; README.md tells how."""
+"""Scripts for a GPU machine without network (README.md)."""

@@ -5,65 +5,62 @@ Everything else of a bench is `repro bench`, which starts no MPS.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
-from repro.bench import SCHEMA, Document, Workers, carry_out, choose
-from repro.bench.parts import Part, label, with_step
-from repro.bench.tables import report
-from repro.config.run import RunConfig
+from repro.bench import bench, choose
+from repro.bench.parts import Choice, Part, in_modes, label
+from repro.bench.worker import Worker, ask, measure
+from repro.runtime.log import print_line, send_to
 from repro.runtime.nvidia_mps import mps
-from repro.runtime.provenance import environment, now, write_json
 
 
-def measure(workers: Workers, part: Part, limit: float) -> dict[str, Any]:
-    """Measure ``part``; processes have an MPS daemon of their own where one can be started."""
-    if part.kind != "processes":
-        return workers.measure(part, limit)
-    with tempfile.TemporaryDirectory() as folder, mps(Path(folder)) as settings:
-        os.environ.update(settings or {})  # which the measuring processes inherit
-        try:
-            return workers.measure(part, limit) | {"mps_started": settings is not None}
-        finally:
-            for name in settings or {}:
-                del os.environ[name]
-
-
-def main(json_file: str, minutes: str, *words: str) -> None:
+def main(json_file: str, minutes: str, *words: str) -> int:
     """Run ``gpu_bench.py FILE MINUTES [key=value…]``; GPU_REHEARSAL makes it short enough for a CPU."""
-    document: Document = {"schema": SCHEMA, "extent": "packed", "command": " ".join(["gpu_bench.py", *words])}
-    document |= {"minutes": float(minutes), "started": now(), "finished": None, "environment": environment()}
-
-    def save() -> None:
-        write_json(Path(json_file), document)
-
-    with Workers() as workers:
-        start = time.monotonic()
-        config = choose(words, everything=False).configs[0]
-        device = workers.describe(config)
-        document |= {"device": device, "process_seconds": time.monotonic() - start, "parts": []}
-        parts = packed_parts(with_step(config, device["best_step"]), bool(os.environ.get("GPU_REHEARSAL")))
-        deadline = start + 60 * float(minutes)
-        carry_out(parts, lambda part, limit: measure(workers, part, limit), deadline, document, save, print)
-    document["finished"] = now()
-    save()
-    print(report(document), flush=True)
+    send_to(print_line)
+    choice, command = choose(words, everything=False), " ".join(["gpu_bench.py", *words])
+    return bench(choice, "packed", float(minutes), command, Path(json_file), packed_parts, measure_packed)
 
 
-def packed_parts(config: RunConfig, rehearsal: bool) -> list[Part]:
+def packed_parts(choice: Choice, device: dict[str, Any]) -> list[Part]:
     """List what is measured, the most important first."""
-    counts, scale = ((1, 2), 0.1) if rehearsal else ((1, 2, 4), 1.0)
+    config = in_modes(choice.configs[0], device)[0]
+    counts, scale = ((1, 2), 0.1) if os.environ.get("GPU_REHEARSAL") else ((1, 2, 4), 1.0)
     few = (counts[0], counts[-1])
     name = f"{label(config)}, runs at once in"
     return [
-        Part("threads", f"{name} threads", config, 9 * scale, 60, {"counts": counts}),
-        Part("processes", f"{name} processes, under MPS where it starts", config, 6 * scale, 90, {"counts": few}),
+        Part("threads", f"{name} threads", config, 9 * scale, {"counts": counts}),
+        Part("processes", f"{name} processes, under MPS where it starts", config, 6 * scale, {"counts": few}),
     ]
 
 
+def measure_packed(worker: Worker, part: Part, deadline: float) -> dict[str, Any]:
+    """Measure ``part``; processes have an MPS daemon of their own where one can be started."""
+    if part.kind != "processes":
+        return measure(worker, part, deadline)
+    with tempfile.TemporaryDirectory() as folder, mps(Path(folder)) as settings:
+        return processes(part, deadline, settings or {}) | {"mps_started": settings is not None}
+
+
+def processes(part: Part, deadline: float, environment: dict[str, str]) -> dict[str, Any]:
+    """Time several runs at once in processes of their own."""
+    counts = part.options["counts"]
+    members: list[Worker] = []
+    rows = []
+    with contextlib.ExitStack() as stack:
+        for runs in counts:
+            new = [stack.enter_context(Worker(environment)) for _ in range(runs - len(members))]
+            identity = ask(new, deadline, "keep", part.config)[0]
+            members += new
+            answers = ask(members, deadline, "go", part.config, seconds=part.seconds / len(counts))
+            each = [found["images_per_second"] for found in answers]
+            rows.append({"runs": runs, "images_per_second": sum(each), "each": each})
+    return identity | {"rows": rows}
+
+
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    sys.exit(main(*sys.argv[1:]))

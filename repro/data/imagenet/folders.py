@@ -1,4 +1,4 @@
-"""Photographs in folders: which files there are, their classes, and whether it is the whole set. Nothing is decoded.
+"""Image files, classes and labels of ImageNet folders.
 
 ``train/<class>/*.JPEG`` (or ``train/<class>/images/*.JPEG``), and ``val`` likewise or flat (``val/*.JPEG`` or
 ``val/images/*.JPEG``) with a file of labels. Labels count the sorted names of the class folders.
@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import codecs
 import csv
-import hashlib
 import os
 import stat
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,116 +29,83 @@ FOLDERS = {
     "imagenet": (".", "imagenet", "ILSVRC/Data/CLS-LOC"),
     "tiny_imagenet": (".", "tiny-imagenet-200", "tiny_imagenet"),
 }
-"""Where ``train`` and ``val`` are looked for below ``paths.data``."""
+"""Folders below ``paths.data`` that may hold ``train`` and ``val``."""
 
 SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".webp")
 LABEL_FILES = ("labels.txt", "val_labels.txt", "val_annotations.txt", "LOC_val_solution.csv")
 NUMBERED = "ILSVRC2012_validation_ground_truth.txt"
 
+MARKS = {
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF32_LE: "utf-32",  # before UTF-16: its mark begins with the one of UTF-16
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+"""Byte-order marks and the encodings that they stand for."""
+
 SHOWN = 20
 """Names in a message; the others are counted."""
 
-Found = list[tuple[str, os.stat_result]]
-"""Paths below the root of a set, with ``/``, and what the file system says of them."""
+Found = list[tuple[str, int, int]]
+"""Paths below the root of a set, with ``/``; sizes in bytes and times of change in nanoseconds."""
 
 
-@dataclass(frozen=True)
-class Listing:
-    """The image files of a split, sorted by path, with their sizes in bytes and times of change in nanoseconds."""
+def find(data: DataConfig, root: Path, *, only_val: bool = False) -> tuple[PhotoSplit, PhotoSplit]:
+    """List the training and validation images below ``root`` (``paths.data``) and check all but their content.
 
-    name: str
-    root: Path
-    files: tuple[str, ...]
-    labels: np.ndarray
-    classes: tuple[str, ...]
-    num_bytes: np.ndarray
-    changed: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def digest(self, *, with_times: bool = False) -> str:
-        """SHA-256 of paths, sizes and labels, one file a line; of the times of change too, for a cache."""
-        columns: list[Iterable[object]] = [self.files, self.num_bytes.tolist(), self.labels.tolist()]
-        columns += [self.changed.tolist()] * with_times
-        digest = hashlib.sha256()
-        for row in zip(*columns, strict=True):
-            digest.update(("\t".join(map(str, row)) + "\n").encode("utf-8", "surrogateescape"))
-        return digest.hexdigest()
-
-
-def find(data: DataConfig, root: Path) -> tuple[Listing, Listing]:
-    """The training and validation images below ``root`` (``paths.data``), all checked but for their content.
+    With ``only_val`` the former are none, and ``train`` need not be there.
 
     Raises:
         InputError: A folder is missing or empty, classes or labels do not agree, or it is not the whole set and
             ``data.partial`` does not allow that.
     """
     try:
-        folder = locate(data.name, root)
-        train = list_classes(folder, "train")
+        folder = locate(data.name, root, ("val",) if only_val else ("train", "val"))
+        if only_val:
+            train = listing(folder, "train", [], [], class_names(folder, root))
+        else:
+            train = list_classes(folder, "train")
         val = list_val(folder, root, train.classes)
     except OSError as error:
         raise InputError(f"{error.filename} cannot be read: {error.strerror}") from error
-    there, whole = (len(train.classes), len(train), len(val)), WHOLE[data.name]
+    sizes = (len(train.classes), len(train), len(val))
+    there, whole = (counted(*numbers, only_val=only_val) for numbers in (sizes, WHOLE[data.name]))
     if there != whole and not data.partial:
         raise InputError(
-            f"{folder} is not the whole of {data.name}: it has {counted(*there)}, not {counted(*whole)}; "
-            "data.partial=true trains on what is there"
+            f"{folder} is not the whole of {data.name}: it has {there}, not {whole}; "
+            "data.partial=true takes what is there"
         )
     return train, val
 
 
-def find_val(data: DataConfig, root: Path) -> Listing:
-    """List the validation images below ``root`` without a look at training images, all checked but for their content.
+def counted(classes: int, train: int, val: int, *, only_val: bool) -> str:
+    """Return the sizes of a set in words; two sets are of one size where the words are."""
+    training = "" if only_val else f"{train:,} training and "
+    return f"{classes:,} classes, {training}{val:,} validation images"
 
-    Classes count the sorted names of the folders in ``train`` where there is one, else of those in ``val``, or of the
-    file of labels.
 
-    Raises:
-        InputError: There is no folder ``val``, its labels do not agree, or it is not the whole set and
-            ``data.partial`` does not allow that.
-    """
-    folder = next((root / below for below in FOLDERS[data.name] if (root / below / "val").is_dir()), None)
-    if folder is None:
-        raise InputError(f"{root} holds no folder val: set paths.data to your copy of {data.name}")
-    try:
-        val = list_val(folder, root, class_names(folder, root))
-    except OSError as error:
-        raise InputError(f"{error.filename} cannot be read: {error.strerror}") from error
-    there, (num_classes, _, num_images) = (len(val.classes), len(val)), WHOLE[data.name]
-    if there != (num_classes, num_images) and not data.partial:
-        raise InputError(
-            f"{folder / 'val'} is not the whole of {data.name}: it has {there[1]:,} images of {there[0]:,} classes, "
-            f"not {num_images:,} of {num_classes:,}; data.partial=true tests on what is there"
-        )
-    return val
+def locate(name: str, root: Path, splits: Sequence[str]) -> Path:
+    """Return the folder that holds ``splits``: ``root`` itself, or one of the usual names in it."""
+    for below in FOLDERS[name]:
+        if all((root / below / split).is_dir() for split in splits):
+            return root / below
+    raise InputError(
+        f"{root} holds no folder {' and '.join(splits)}, nor does a folder {' or '.join(FOLDERS[name][1:])} in it: "
+        f"set paths.data to your copy of {name}, unpacked as train/<class>/*.JPEG and val/"
+    )
 
 
 def class_names(folder: Path, root: Path) -> list[str]:
+    """Return the classes in the order of their labels, of ``train`` or else of ``val``."""
     if (folder / "train").is_dir():
         return sorted(folder_names(folder / "train"), key=composed)
     inside = folder_names(folder / "val") - {"images"}
     return sorted(inside or set(read_labels(folder, root)[1].values()), key=composed)
 
 
-def counted(classes: int, train: int, val: int) -> str:
-    return f"{classes:,} classes, {train:,} training and {val:,} validation images"
-
-
-def locate(name: str, root: Path) -> Path:
-    """The folder that holds ``train`` and ``val``: ``root`` itself, or one of the usual names in it."""
-    for below in FOLDERS[name]:
-        if all((root / below / split).is_dir() for split in ("train", "val")):
-            return root / below
-    raise InputError(
-        f"{root} holds no folders train and val, nor does a folder {' or '.join(FOLDERS[name][1:])} in it: "
-        f"set paths.data to your copy of {name}, unpacked as train/<class>/*.JPEG and val/"
-    )
-
-
-def list_classes(root: Path, split: str) -> Listing:
-    """A split whose images lie in one folder for each class.
+def list_classes(root: Path, split: str) -> PhotoSplit:
+    """List a split whose images lie in one folder for each class.
 
     Raises:
         InputError: There are no class folders, or some without an image.
@@ -151,17 +117,15 @@ def list_classes(root: Path, split: str) -> Listing:
     if alike := [name for name in classes if forms[composed(name)] > 1]:
         raise InputError(f"{root / split} has class folders of one name in two Unicode forms, join them: {some(alike)}")
     found = [images_of_class(root, f"{split}/{name}") for name in classes]
-    empty = [str(root / split / name) for name, images in zip(classes, found, strict=True) if not images]
-    if empty:
+    if empty := [str(root / split / name) for name, images in zip(classes, found, strict=True) if not images]:
         raise InputError(f"{plural(len(empty), 'class folder has', 'class folders have')} no images: {some(empty)}")
     labels = [label for label, images in enumerate(found) for _ in images]
     return listing(root, split, [image for images in found for image in images], labels, classes)
 
 
-def list_val(root: Path, given: Path, classes: Sequence[str]) -> Listing:
-    """The validation images, in class folders or flat with a file of labels in ``val``, ``root`` or ``given``."""
+def list_val(root: Path, given: Path, classes: Sequence[str]) -> PhotoSplit:
+    """List the validation images, in class folders or flat with a file of labels in ``val``, ``root`` or ``given``."""
     inside = {name for name in folder_names(root / "val") if name in classes or not is_image(name)}
-    number = {composed(name): label for label, name in enumerate(classes)}
     if inside - {"images"}:
         val = list_classes(root, "val")
         check_classes(classes, val.classes, str(root / "val"))
@@ -171,26 +135,33 @@ def list_val(root: Path, given: Path, classes: Sequence[str]) -> Listing:
     found = images_in(root, below)
     if not found:
         raise InputError(f"{root / below} holds no images")
-    path, wnids = read_labels(root, given)
-    check_classes(classes, sorted(set(wnids.values())), str(path))
-    stems = [stem(name) for name, _ in found]
-    unlabelled = [name for name, key in zip((name for name, _ in found), stems, strict=True) if key not in wnids]
-    if unlabelled:
+    path, label_names = read_labels(root, given)
+    check_classes(classes, sorted(set(label_names.values())), str(path))
+    if unlabelled := [file for file, _, _ in found if stem(file) not in label_names]:
         # Bytes that are not UTF-8 are kept as they are, since names of files can be such bytes too.
-        encoding = "" if all(map(is_text, wnids)) else ", and is not in UTF-8: save it as UTF-8"
+        is_text = all(name == printable(name) for name in label_names)
+        encoding = "" if is_text else ", and is not in UTF-8: save it as UTF-8"
         images = plural(len(unlabelled), "image", "images")
         raise InputError(f"{path} has no label for {images}{encoding}: {some(unlabelled)}")
-    return listing(root, "val", found, [number[wnids[key]] for key in stems], classes)
+    number = {composed(name): label for label, name in enumerate(classes)}
+    return listing(root, "val", found, [number[label_names[stem(file)]] for file, _, _ in found], classes)
+
+
+def listing(root: Path, name: str, found: Found, labels: list[int], classes: Sequence[str]) -> PhotoSplit:
+    stamps = np.array([image[1:] for image in found], np.int64).reshape(-1, 2)
+    files = tuple(file for file, _, _ in found)
+    return PhotoSplit(name, root, files, np.array(labels, np.int64), tuple(classes), stamps)
 
 
 def read_labels(root: Path, given: Path) -> tuple[Path, dict[str, str]]:
-    """The first file of labels that is there: image name without its ending to class name.
+    """Return the first file of labels that there is, and its classes by the images' names without endings.
 
     Raises:
         InputError: There is none, or a line of it is not an image's name and a class's.
     """
     folders = (root / "val", root, given)
-    path = next((p for name in LABEL_FILES for folder in folders if (p := folder / name).is_file()), None)
+    paths = (folder / name for name in LABEL_FILES for folder in folders)
+    path = next(filter(Path.is_file, paths), None)
     if path is None:
         lead = ""
         if any((folder / NUMBERED).is_file() for folder in folders):
@@ -199,26 +170,17 @@ def read_labels(root: Path, given: Path) -> tuple[Path, dict[str, str]]:
             f"{lead}{root / 'val'} has images but no class folders: put val/labels.txt beside them, with lines such as "
             "'ILSVRC2012_val_00000001.JPEG n01751748' (or LOC_val_solution.csv), or sort them into val/<class>/"
         )
-    wnids: dict[str, str] = {}
+    names: dict[str, str] = {}
     for row, line in enumerate(label_lines(path), start=1):
         if not line:
             continue
         words = [word.strip() for word in line.split("\t" if "\t" in line else None)]
         if len(words) < 2:
             raise InputError(f"{path}, line {row}: {line!r} is not the name of an image and of its class")
-        if wnids.setdefault(stem(words[0]), wnid := composed(words[1])) != wnid:
+        name = composed(words[1])
+        if names.setdefault(stem(words[0]), name) != name:
             raise InputError(f"{path}, line {row}: {words[0]!r} has two labels")
-    return path, wnids
-
-
-MARKS = {
-    codecs.BOM_UTF8: "utf-8",
-    codecs.BOM_UTF32_LE: "utf-32",  # before UTF-16: its mark begins with the one of UTF-16
-    codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-}
-"""Byte-order marks and the encodings that they stand for."""
+    return path, names
 
 
 def label_lines(path: Path) -> list[str]:
@@ -244,21 +206,20 @@ def label_lines(path: Path) -> list[str]:
 
 
 def check_classes(train: Sequence[str], val: Sequence[str], where: str) -> None:
-    """
+    """Compare names of classes, whatever Unicode form they are in.
+
     Raises:
-        InputError: ``val`` lacks a class of ``train`` or has another one, whatever Unicode form names are in.
+        InputError: ``val`` lacks a class of ``train`` or has another one.
     """
-    train_forms, val_forms = set(map(composed, train)), set(map(composed, val))
-    missing = sorted(name for name in train if composed(name) not in val_forms)
-    unknown = sorted(name for name in val if composed(name) not in train_forms)
-    parts = [f"lacks {some(missing)}"] * bool(missing) + [f"has {some(unknown)}, unknown to train"] * bool(unknown)
+    missing = sorted(set(map(composed, train)) - set(map(composed, val)))
+    unknown = sorted(set(map(composed, val)) - set(map(composed, train)))
+    parts = []
+    if missing:
+        parts.append(f"lacks {some(missing)}")
+    if unknown:
+        parts.append(f"has {some(unknown)}, unknown to train")
     if parts:
         raise InputError(f"the classes of {where} are not those of the training folder: it {' and '.join(parts)}")
-
-
-def composed(name: str) -> str:
-    """Return ``name`` in Unicode's composed form: file systems keep ``ü`` as one character or as two."""
-    return unicodedata.normalize("NFC", name)
 
 
 # --- the file system ----------------------------------------------------------------------------------------------
@@ -287,10 +248,9 @@ def folder_names(folder: Path) -> set[str]:
 
 
 def images_in(root: Path, below: str) -> Found:
-    """List the images in one folder, sorted by name. Hidden files are no images, whatever their ending.
+    """List the images in one folder, without hidden files.
 
-    What only has an image's name (a folder, a link that leads nowhere) is listed too: the pass over all images finds
-    that it cannot be read, and nothing is left out without a word.
+    Folders and broken links with an image's name are listed too: the scan of all images reports them as unreadable.
     """
     found = []
     with os.scandir(root / below) as entries:
@@ -300,88 +260,72 @@ def images_in(root: Path, below: str) -> Found:
                     status = entry.stat()
                 except OSError:
                     status = entry.stat(follow_symlinks=False)
-                found.append((f"{below}/{entry.name}", status))
-    return sorted(found, key=lambda image: image[0])
-
-
-def is_image(name: str) -> bool:
-    """Tell by its ending whether a file is meant to be an image."""
-    return name.lower().endswith(SUFFIXES)
+                found.append((f"{below}/{entry.name}", status.st_size, status.st_mtime_ns))
+    return sorted(found)
 
 
 def images_of_class(root: Path, below: str) -> Found:
-    """The images of a class folder, or of ``images`` in it, as Tiny ImageNet has them."""
+    """List the images of a class folder, or of ``images`` in it, as Tiny ImageNet has them."""
     found = images_in(root, below)
     return found if found or "images" not in folder_names(root / below) else images_in(root, f"{below}/images")
 
 
-def listing(root: Path, name: str, found: Found, labels: list[int], classes: Sequence[str]) -> Listing:
-    return Listing(
-        name,
-        root,
-        tuple(path for path, _ in found),
-        np.array(labels, np.int64),
-        tuple(classes),
-        np.array([status.st_size for _, status in found], np.int64),
-        np.array([status.st_mtime_ns for _, status in found], np.int64),
-    )
+def is_image(name: str) -> bool:
+    """Return whether a file is meant to be an image, by its ending."""
+    return name.lower().endswith(SUFFIXES)
+
+
+def composed(name: str) -> str:
+    """Return ``name`` in Unicode's composed form: file systems keep ``ü`` as one character or as two."""
+    return unicodedata.normalize("NFC", name)
 
 
 def stem(path: str) -> str:
-    """The name of an image without its ending, which lists of labels have or not, in one Unicode form."""
+    """Return the name of an image without its ending, which lists of labels have or not, in Unicode's composed form."""
     name = composed(path.rpartition("/")[2])
     return name.rpartition(".")[0] if is_image(name) else name
 
 
 def some(names: Sequence[str]) -> str:
-    """The first names, quoted, and how many more there are; what cannot be seen in them is shown as escapes."""
+    """Return the first names, quoted, and how many more there are; what cannot be seen in them is escaped."""
     shown = ", ".join(map(repr, names[:SHOWN]))
     return shown + (f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else "")
 
 
 def printable(name: str) -> str:
+    """Escape the bytes of a file's name that are not UTF-8."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-def is_text(name: str) -> bool:
-    """Tell whether a name has no bytes that are not UTF-8."""
-    return not any("\udc80" <= character <= "\udcff" for character in name)
 
 
 def plural(count: int, one: str, many: str) -> str:
     return f"{count:,} {one if count == 1 else many}"
 
 
-# --- what of it is used -------------------------------------------------------------------------------------------
+# --- images in use ------------------------------------------------------------------------------------------------
 
 
-def readable(listed: Listing, sizes: np.ndarray) -> PhotoSplit:
-    """The images that were decoded: ``sizes`` (N, 2) are heights and widths, 0 where an image could not be."""
-    kept = np.flatnonzero(sizes[:, 0])
-    files = tuple(listed.files[i] for i in kept)
-    return PhotoSplit(listed.name, listed.root, files, listed.labels[kept], listed.classes, sizes[kept])
+def readable(split: PhotoSplit, sizes: np.ndarray) -> PhotoSplit:
+    """Keep the images that can be decoded: ``sizes`` (N, 2) are heights and widths, 0 where one cannot."""
+    return replace(split, sizes=sizes).at(np.flatnonzero(sizes[:, 0]))
 
 
-def take(split: PhotoSplit, count: int | None, setting: str) -> PhotoSplit:
-    """``count`` images, evenly from all classes, all for None. ``setting`` is the key that the user wrote.
+def take(split: PhotoSplit, count: int | None, key: str) -> PhotoSplit:
+    """Take ``count`` images, evenly from all classes, all for None.
 
     Raises:
-        InputError: More are asked for than there are, or there are none.
+        InputError: There are none, or fewer than that; the message names ``key``.
     """
     if not len(split):
         raise InputError(f"no image of {split.root / split.name} can be read")
-    if count is not None and count > len(split):
-        raise InputError(f"{setting}={count} is more than the {len(split):,} images of the split {split.name}")
     if count is None:
         return split
-    kept = evenly(split.labels, count)
-    files = tuple(split.files[i] for i in kept)
-    sizes = None if split.sizes is None else split.sizes[kept]
-    return PhotoSplit(split.name, split.root, files, split.labels[kept], split.classes, sizes)
+    if count > len(split):
+        raise InputError(f"{key}={count} is more than the {len(split):,} images of the split {split.name}")
+    return split.at(evenly(split.labels, count))
 
 
 def evenly(labels: np.ndarray, count: int) -> np.ndarray:
-    """Positions of ``count`` images, rising: the first of every class, then the second of every class, and so on."""
+    """Return the positions of ``count`` images, rising: the first of every class, then the second of every class, …"""
     by_class = np.argsort(labels, kind="stable")
     sorted_labels = labels[by_class]
     place = np.arange(len(labels)) - np.searchsorted(sorted_labels, sorted_labels)

@@ -1,17 +1,16 @@
-"""One pass over all photographs of a set: which cannot be decoded, how large they are, their mean image and colours.
-
-Sums are whole numbers, so they are the same however many processes make them (deviation D17).
-"""
+"""One pass over all ImageNet images for checks and statistics."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
+import logging
 import stat
 import time
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,34 +18,37 @@ import numpy as np
 import PIL
 import torch
 import torchvision
-from filelock import FileLock, Timeout
 
 from repro.config.run import DataConfig
-from repro.data import PhotoStats
+from repro.data import PhotoSplit, PhotoStats
 from repro.data.imagenet import decode
-from repro.data.imagenet.folders import SHOWN, Listing, plural, printable
+from repro.data.imagenet.folders import SHOWN, plural, printable
 from repro.data.imagenet.workers import num_workers, read_ahead
+from repro.data.turns import one_at_a_time
 from repro.errors import InputError, RunError
 from repro.runtime.files import replacing
 from repro.runtime.progress import LINE_SECONDS, duration
 from repro.runtime.provenance import write_atomically
 
 FORMAT = 1
-"""Of what is kept; it rises where a pass would find something else in the same files."""
+"""Version of what is kept; it rises where a scan would find something else in the same files."""
 
 CHUNK = 128
 """Images of one task of a process."""
 
-Say = Callable[[str], None]
+log = logging.getLogger(__name__)
+
+Splits = tuple[PhotoSplit, PhotoSplit]
+"""Training and validation images."""
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What a pass found.
+class Scan:
+    """Result of a scan. Sums are whole numbers: the same however many processes make them (deviation D17).
 
     ``train_sizes`` and ``val_sizes`` (N, 2) are heights and widths, 0 where an image cannot be read; ``unreadable``
-    says why, by path. ``pixels`` (3, S, S) is the sum of the training images' centre crops and ``products`` (3, 3) that
-    of the products of their colours, both int64.
+    are the reasons by path. ``pixels`` (3, S, S) is the sum of the training images' centre crops and ``products``
+    (3, 3) that of the products of their colours, both int64.
     """
 
     train_sizes: np.ndarray
@@ -56,7 +58,7 @@ class Seen:
     unreadable: dict[str, str]
 
     def stats(self) -> PhotoStats:
-        """Mean image, covariance of the colours and its principal components, of pixels in [0, 1]."""
+        """Compute mean image, covariance of the colours and its principal components, of pixels in [0, 1]."""
         count = np.count_nonzero(self.train_sizes[:, 0])
         mean_image = self.pixels / count / 255
         mean = mean_image.mean((1, 2))
@@ -69,55 +71,94 @@ class Seen:
         return PhotoStats(mean_image, mean, covariance, values, vectors * np.sign(largest))
 
 
-@dataclass(frozen=True)
-class Chunk:
-    """Files to look at, and whether they count for the statistics."""
+def scan(splits: Splits, data: DataConfig, *, cache: Path | None, workers: int | None) -> Scan:
+    """Scan all images, or return what an earlier scan left in ``cache``.
 
-    files: Sequence[str]
-    counts: bool
-
-
-@dataclass(frozen=True)
-class Sight:
-    """What one chunk showed."""
-
-    sizes: list[tuple[int, int]]
-    unreadable: dict[str, str]
-    pixels: torch.Tensor | None
-    products: torch.Tensor | None
-
-
-@dataclass(frozen=True)
-class Look:
-    """Decodes a chunk of images, in any process."""
-
-    root: Path
-    decoder: str
-    shorter_side: int
-    size: int
-
-    def __call__(self, chunk: Chunk) -> Sight:
-        sizes, unreadable = [], {}
-        pixels = torch.zeros(3, self.size, self.size, dtype=torch.int64)
-        products = torch.zeros(3, 3, dtype=torch.int64)
-        for file in chunk.files:
-            try:
-                photo = opened(self.root / file, self.decoder)
-            except decode.UnreadableError as error:
-                unreadable[file] = str(error)
-                sizes.append((0, 0))
-                continue
-            sizes.append((photo.height, photo.width))
-            if chunk.counts:
-                crop = decode.crop(photo, self.shorter_side, self.size)
-                pixels += crop
-                # The products of one image are below 2^53: doubles hold their sum exactly, in any order.
-                colours = crop.flatten(1).double()
-                products += (colours @ colours.T).long()
-        return Sight(sizes, unreadable, *((pixels, products) if chunk.counts else (None, None)))
+    Raises:
+        RunError: The cache cannot be written, or a process ended.
+    """
+    if cache is None:
+        return scan_all(splits, data, workers)
+    path = cache / f"photos-{key(splits, data)}.npz"
+    found = read(path, splits[0].root, data)
+    if found is not None:
+        return found
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(one_at_a_time(path.with_suffix(".lock"), "reading all images"))
+        except OSError as error:
+            raise RunError(f"the folder {cache} cannot be written ({error.strerror})") from error
+        found = read(path, splits[0].root, data)
+        if found is None:
+            found = scan_all(splits, data, workers)
+            write(path, found)
+    return found
 
 
-def opened(path: Path, decoder: str) -> decode.Photo:
+def scan_all(splits: Splits, data: DataConfig, workers: int | None) -> Scan:
+    """Decode every image, with lines of progress."""
+    assert data.eval_resize is not None
+    root, size = splits[0].root, data.image_size
+    scan_task = functools.partial(
+        scan_files, root=root, decoder=decoder_of(data)[0], shorter_side=data.eval_resize, size=size
+    )
+    tasks = [
+        (split.files[first : first + CHUNK], split is splits[0])
+        for split in splits
+        for first in range(0, len(split), CHUNK)
+    ]
+    num_train, total, count = len(splits[0]), sum(map(len, splits)), num_workers(workers)
+    aim = "to check them and for their mean image" if num_train else "to check them"
+    processes = plural(max(count, 1), "process", "processes")
+    log.info(f"reading all {total:,} images of {root} once with {processes}, {aim}")
+    start = shown = time.monotonic()
+    sizes: list[tuple[int, int]] = []
+    unreadable: dict[str, str] = {}
+    pixels, products = np.zeros((3, size, size), np.int64), np.zeros((3, 3), np.int64)
+    with contextlib.closing(read_ahead(scan_task, tasks, count)) as parts:
+        for part_sizes, part_unreadable, part_pixels, part_products in parts:
+            sizes += part_sizes
+            unreadable |= part_unreadable
+            pixels += part_pixels
+            products += part_products
+            now = time.monotonic()
+            if now - shown >= LINE_SECONDS:
+                shown = now
+                left = (total - len(sizes)) * (now - start) / len(sizes)
+                log.info(f"  {len(sizes):,} of {total:,} images read, {duration(left)} left")
+    every = np.array(sizes, np.int32).reshape(-1, 2)
+    return Scan(every[:num_train], every[num_train:], pixels, products, unreadable)
+
+
+def scan_files(
+    task: tuple[Sequence[str], bool], root: Path, decoder: str, shorter_side: int, size: int
+) -> tuple[list[tuple[int, int]], dict[str, str], np.ndarray, np.ndarray]:
+    """Decode the files of a task, in any process; sum their pixels where they count for the statistics.
+
+    Returns:
+        Parts of the fields of ``Scan``: sizes, unreadable, pixels and products.
+    """
+    files, counts = task
+    sizes, unreadable = [], {}
+    pixels, products = torch.zeros(3, size, size, dtype=torch.int64), torch.zeros(3, 3, dtype=torch.int64)
+    for file in files:
+        try:
+            photo = open_file(root / file, decoder)
+        except decode.UnreadableError as error:
+            unreadable[file] = str(error)
+            sizes.append((0, 0))
+            continue
+        sizes.append((photo.height, photo.width))
+        if counts:
+            crop = decode.crop(photo, shorter_side, size)
+            pixels += crop
+            # The products of one image are below 2^53: doubles hold their sum exactly, in any order.
+            colours = crop.flatten(1).double()
+            products += (colours @ colours.T).long()
+    return sizes, unreadable, pixels.numpy(), products.numpy()
+
+
+def open_file(path: Path, decoder: str) -> decode.Photo:
     """Decode an image, if it is a file: opening a pipe would wait for ever.
 
     Raises:
@@ -127,95 +168,21 @@ def opened(path: Path, decoder: str) -> decode.Photo:
         mode = path.stat().st_mode
     except OSError as error:
         target = f"a link to {path.readlink()}: " if path.is_symlink() else ""
-        raise decode.UnreadableError(f"{target}{error.strerror}") from error
+        raise decode.UnreadableError(path, f"{target}{error.strerror}") from error
     if not stat.S_ISREG(mode):
-        raise decode.UnreadableError("a folder" if stat.S_ISDIR(mode) else "not a file")
+        raise decode.UnreadableError(path, "a folder" if stat.S_ISDIR(mode) else "not a file")
     return decode.open_photo(path, decoder)
 
 
-def seen(
-    listings: tuple[Listing, Listing], data: DataConfig, *, cache: Path | None, workers: int | None, say: Say
-) -> Seen:
-    """The pass over ``listings`` (training and validation images), or what an earlier one left in ``cache``.
-
-    Raises:
-        RunError: The cache cannot be written, or a process ended.
-    """
-    if cache is None:
-        return look_through(listings, data, workers, say)
-    path = cache / f"photos-{key(listings, data)}.npz"
-    found = still_true(read(path), listings[0].root, data)
-    if found is None:
-        with one_at_a_time(path, say):
-            found = still_true(read(path), listings[0].root, data)
-            if found is None:
-                found = look_through(listings, data, workers, say)
-                write(path, found)
-    return found
-
-
-def still_true(found: Seen | None, root: Path, data: DataConfig) -> Seen | None:
-    """None where an image that could not be read now can: its rights or the disk were at fault, not the file."""
-    for file in found.unreadable if found else ():
-        with contextlib.suppress(decode.UnreadableError):
-            opened(root / file, scanner(data)[0])
-            return None
-    return found
-
-
-def key(listings: tuple[Listing, Listing], data: DataConfig) -> str:
-    """What the result of a pass depends on: files with their times of change, sizes, and the decoder's version."""
-    decoder, version = scanner(data)
-    parts = [FORMAT, decoder, version, data.eval_resize, data.image_size]
-    return hashlib.sha256(json.dumps([*parts, *(s.digest(with_times=True) for s in listings)]).encode()).hexdigest()[
-        :16
-    ]
-
-
-def scanner(data: DataConfig) -> tuple[str, str]:
-    """The decoder of the pass and its version. It runs in processes that have no GPU: Pillow stands in for nvJPEG."""
+def decoder_of(data: DataConfig) -> tuple[str, str]:
+    """Return the decoder of a scan and its version: Pillow for nvJPEG, since its processes have no GPU."""
     if data.decoder == "torchvision":
         return "torchvision", str(torchvision.__version__)
     return "pillow", PIL.__version__
 
 
-def look_through(listings: tuple[Listing, Listing], data: DataConfig, workers: int | None, say: Say) -> Seen:
-    """The pass itself, with its progress."""
-    assert data.eval_resize is not None
-    look = Look(listings[0].root, scanner(data)[0], data.eval_resize, data.image_size)
-    chunks = [Chunk(files, i == 0) for i, split in enumerate(listings) for files in parts(split.files)]
-    total, count = sum(map(len, listings)), num_workers(workers)
-    aim = "to check them and for their mean image" if len(listings[0]) else "to check them"
-    processes = plural(max(count, 1), "process", "processes")
-    say(f"reading all {total:,} images of {look.root} once with {processes}, {aim}")
-    start = shown = time.monotonic()
-    sizes: list[tuple[int, int]] = []
-    unreadable: dict[str, str] = {}
-    pixels, products = np.zeros((3, look.size, look.size), np.int64), np.zeros((3, 3), np.int64)
-    with contextlib.closing(read_ahead(look, chunks, count)) as sights:
-        for sight in sights:
-            sizes += sight.sizes
-            unreadable |= sight.unreadable
-            if sight.pixels is not None and sight.products is not None:
-                pixels += sight.pixels.numpy()
-                products += sight.products.numpy()
-            now = time.monotonic()
-            if now - shown >= LINE_SECONDS:
-                shown = now
-                left = (total - len(sizes)) * (now - start) / len(sizes)
-                say(f"  {len(sizes):,} of {total:,} images read, {duration(left)} left")
-    every = np.array(sizes, np.int32).reshape(-1, 2)
-    train = len(listings[0])
-    return Seen(every[:train], every[train:], pixels, products, unreadable)
-
-
-def parts(files: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(files), CHUNK):
-        yield files[start : start + CHUNK]
-
-
-def report(unreadable: dict[str, str], root: Path, data: DataConfig, cache: Path | None, say: Say) -> None:
-    """Says which images cannot be read: at once all of them, beyond the first in a file in ``cache``.
+def report(unreadable: dict[str, str], root: Path, data: DataConfig, cache: Path | None) -> None:
+    """Log all images that cannot be read at once, beyond the first in a file in ``cache``.
 
     Raises:
         InputError: ``data.skip_corrupt`` does not allow to leave them out.
@@ -234,52 +201,40 @@ def report(unreadable: dict[str, str], root: Path, data: DataConfig, cache: Path
         raise InputError(
             f"{images} cannot be read; replace them, or leave them out with data.skip_corrupt=true:\n  {text}"
         )
-    say(f"{images} cannot be read, left out (data.skip_corrupt=true):\n  {text}")
+    log.info(f"{images} cannot be read, left out (data.skip_corrupt=true):\n  {text}")
 
 
 # --- the cache ----------------------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def one_at_a_time(path: Path, say: Say) -> Iterator[None]:
-    """Of several runs, or ranks, that need the same pass, one makes it and the others wait for it."""
-    with contextlib.ExitStack() as held:
-        lock = FileLock(path.with_suffix(".lock"))
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                held.enter_context(lock.acquire(timeout=1))
-            except Timeout:
-                say("another process is reading all images; this one waits for it")
-                held.enter_context(lock.acquire())
-        except NotImplementedError:
-            pass  # a file system without locks: at worst the pass is made twice
-        except OSError as error:
-            raise RunError(f"the folder {path.parent} cannot be written ({error.strerror})") from error
-        yield
+def key(splits: Splits, data: DataConfig) -> str:
+    """Digest all that a scan depends on: files with their times of change, sizes, and the decoder's version."""
+    parts = [FORMAT, *decoder_of(data), data.eval_resize, data.image_size]
+    text = json.dumps(parts + [split.digest(with_times=True) for split in splits])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def write(path: Path, found: Seen) -> None:
-    """Writes what a pass found so that a reader finds all of it or nothing."""
+def write(path: Path, found: Scan) -> None:
+    """Write a scan so that a reader finds all of it or nothing."""
+    unreadable = np.frombuffer(json.dumps(found.unreadable).encode(), np.uint8)
     try:
         with replacing(path) as file:
-            np.savez(
-                file,
-                train_sizes=found.train_sizes,
-                val_sizes=found.val_sizes,
-                pixels=found.pixels,
-                products=found.products,
-                unreadable=np.frombuffer(json.dumps(found.unreadable).encode(), np.uint8),
-            )
+            np.savez(file, **{**vars(found), "unreadable": unreadable})
     except OSError as error:
         raise RunError(f"{path} cannot be written ({error.strerror})") from error
 
 
-def read(path: Path) -> Seen | None:
-    """What an earlier pass left, or None where it left nothing that can be read."""
+def read(path: Path, root: Path, data: DataConfig) -> Scan | None:
+    """Return an earlier scan; None where there is none, or an image that was unreadable can be read now."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in ("train_sizes", "val_sizes", "pixels", "products")}
-            return Seen(**arrays, unreadable=json.loads(stored["unreadable"].tobytes()))
+            found = Scan(**arrays, unreadable=json.loads(stored["unreadable"].tobytes()))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
+    for name in found.unreadable:
+        # Its rights or the disk were at fault, not the file.
+        with contextlib.suppress(decode.UnreadableError):
+            open_file(root / name, decoder_of(data)[0])
+            return None
+    return found

@@ -1,11 +1,12 @@
-"""Runs on Slurm: what is missing is submitted, and collected as records appear.
+"""Runs on Slurm, submitted and collected.
 
-The command that collects holds nothing: it may end at any moment, and the same command goes on from queue and folder.
+The command that collects holds nothing: it may end at any moment, and the same command resumes from queue and folder.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -15,21 +16,21 @@ from pathlib import Path
 from filelock import FileLock
 
 from repro.config.run import RunConfig
-from repro.engine.resume import check_folder
 from repro.errors import InputError, RunError
-from repro.launch.attempts import is_done
-from repro.launch.plan import Result, check_folder_is_usable
-from repro.launch.slurm.job import Outcome
+from repro.launch.outcome import is_done
+from repro.launch.plan import Result, check_folders, summary, warn_uncounted
+from repro.launch.slurm.job import Report
 from repro.launch.slurm.jobs import FOLDER, Job, call, jobs, known_jobs, last_state
 from repro.launch.slurm.submit import submit
-from repro.runtime.provenance import read_json, read_progress, uncounted
+from repro.runtime.progress import progress_of
+from repro.runtime.provenance import read_json
 
-Say = Callable[[str], None]
+log = logging.getLogger(__name__)
 
 LOST = frozenset({"BOOT_FAIL", "NODE_FAIL", "PREEMPTED", "TIMEOUT"})
-"""How jobs end through no fault of their runs; these are submitted again."""
+"""Ends of jobs through no fault of their runs, which are submitted again."""
 SUBMISSIONS = 3
-"""How often one command submits a run."""
+"""The times that one command submits a run."""
 SETTLED = 3
 """A job is over when it was seen so in so many looks: one that Slurm queues again looks dead for a moment."""
 GONE = "unknown to Slurm"
@@ -37,21 +38,19 @@ GONE = "unknown to Slurm"
 
 def launch(
     configs: list[RunConfig],
-    command: str,
-    say: Say,
     finished: Callable[[RunConfig], None],
     line_of: Mapping[str, int] | None = None,
     *,
     detach: bool = False,
 ) -> Result:
-    """As ``repro.launch.plan.launch``, on Slurm; with ``detach`` it returns as soon as everything is submitted.
+    """Train what is missing on Slurm, as ``repro.launch.plan.launch`` does here; ``detach`` only submits it.
 
     Raises:
         InputError: Slurm or something that the plan needs is not there; nothing was submitted.
         RunError: Slurm does not take the jobs.
     """
     check(configs)
-    collector = Collector(configs, command, say, finished, line_of or {})
+    collector = Collector(configs, finished, line_of or {})
     collector.start()
     if not detach:
         collector.collect()
@@ -59,15 +58,13 @@ def launch(
 
 
 def check(configs: Sequence[RunConfig]) -> None:
-    """All that can be known to be wrong here: the login node may have other devices and data than the jobs.
+    """Check what can be known to be wrong here: the login node may have other devices and data than the jobs.
 
     Raises:
         InputError: A folder or a run's folder does not fit, or sbatch is missing.
     """
-    for path in {p for c in configs for p in (c.paths.work, c.paths.results)}:
-        check_folder_is_usable(path)
+    check_folders(configs)
     for config in configs:
-        check_folder(config)
         if odd := set(str(config.paths.work)) & set("'\"\\%\n\r`$"):
             raise InputError(f"the work folder {config.paths.work} cannot hold Slurm jobs: its name has {odd.pop()!r}")
     call("sbatch", "--version")
@@ -78,8 +75,6 @@ class Collector:
     """Follows the runs of one plan until each has a record or a reason why not."""
 
     configs: list[RunConfig]
-    command: str
-    say: Say
     finished: Callable[[RunConfig], None]
     line_of: Mapping[str, int] = field(default_factory=dict)
     result: Result = field(default_factory=Result)
@@ -96,37 +91,36 @@ class Collector:
         return self.configs[0].paths.work
 
     def start(self) -> None:
-        """Submits what is neither done nor in a job."""
+        """Submit what is neither done nor in a job."""
         self.waiting = {c.run_id: c for c in self.configs if not is_done(c)}
         self.result.finished = [c for c in self.configs if is_done(c)]
         if not self.waiting:
-            self.say(f"nothing is left to do: all {len(self.configs)} runs have a record in {self.work}")
+            log.info(summary(self.configs, []))
             return
-        if (reason := uncounted()) and any(config.scale == "paper" for config in self.waiting.values()):
-            self.say(reason)
+        warn_uncounted(self.waiting.values())
         missing = self.submit_missing(list(self.waiting.values()))
         held, done = len(self.waiting) - missing, len(self.configs) - len(self.waiting)
         counts = ((done, "done"), (held, "in the queue already"), (missing, "submitted"))
         runs = f"{len(self.configs)} {'run' if len(self.configs) == 1 else 'runs'}"
-        self.say(", ".join([runs, *(f"{n} {word}" for n, word in counts if n)]))
-        self.say("`repro status` shows them, `repro cancel --all` cancels them, the same command collects")
+        log.info(", ".join([runs, *(f"{n} {word}" for n, word in counts if n)]))
+        log.info("`repro status` shows them, `repro cancel --all` cancels them, the same command collects")
 
     def submit_missing(self, wanted: list[RunConfig]) -> int:
-        """Submits the runs that no living job holds; two commands at once do not submit twice."""
+        """Submit the runs that no living job holds; two commands at once do not submit twice."""
         folder = self.work / FOLDER
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / "lock"):
             alive = {run_id: job for job in jobs(self.work) for run_id in job.run_ids}
             self.last |= alive
             missing = [config for config in wanted if config.run_id not in alive]
-            for submission in submit(missing, self.command, self.line_of):
+            for submission in submit(missing, self.line_of):
                 for number, shard in enumerate(submission.shards):
                     self.last |= dict.fromkeys(shard, Job("", "PENDING", "", "", submission, number))
         self.submitted.update(config.run_id for config in missing)
         return len(missing)
 
     def collect(self) -> None:
-        """Waits until nothing is left; Ctrl-C leaves the jobs to themselves."""
+        """Wait until nothing is left; Ctrl-C leaves the jobs to themselves."""
         poll_seconds = min(c.execution.slurm.poll_seconds for c in self.configs if c.execution.slurm is not None)
         try:
             while self.waiting:
@@ -134,14 +128,14 @@ class Collector:
                 if self.waiting:
                     time.sleep(poll_seconds)
         except KeyboardInterrupt:
-            self.say("\nthe jobs go on without this command; the same command collects, `repro cancel --all` ends them")
+            log.info("\nthe jobs continue without it; the same command collects, `repro cancel --all` ends them")
             self.result.exit_code = 130
         self.result.finished = [c for c in self.configs if is_done(c)]
         if self.result.failed and not self.result.exit_code:
             self.result.exit_code = 1
 
     def look(self) -> None:
-        """Once at records and queue."""
+        """Look at records and queue once."""
         asked = list({job.submission.folder: job.submission for job in self.last.values()}.values())
         try:
             # The queue first: a job that ends in between has left its records when they are looked at.
@@ -154,11 +148,11 @@ class Collector:
         over = [run_id for run_id in self.waiting if self.is_over(run_id, known)]
         lost = [self.waiting[run_id] for run_id in over if not self.is_explained(run_id)]
         if lost:
-            self.say(f"{self.submit_missing(lost)} runs are submitted again: their jobs were lost")
+            log.info(f"{self.submit_missing(lost)} runs are submitted again: their jobs were lost")
         self.tell(self.summary())
 
     def is_over(self, run_id: str, known: dict[tuple[Path, int], Job]) -> bool:
-        """Whether the job of a run has ended, and Slurm has had the time to queue it again."""
+        """Return whether the job of a run has ended, and Slurm has had the time to queue it again."""
         job = self.last[run_id]
         # One that the queue forgot may have been forgotten long after it ended: accounting knows how.
         job = known.get((job.submission.folder, job.shard)) or dataclasses.replace(job, state=GONE)
@@ -167,26 +161,26 @@ class Collector:
         return self.looks[run_id] >= SETTLED
 
     def is_explained(self, run_id: str) -> bool:
-        """Notes why a run whose job has ended has no record; False where it should be submitted again."""
+        """Note why a run whose job has ended has no record; return False where it should be submitted again."""
         job = self.last[run_id]
-        outcome = read_outcome(job.submission.outcome_path(job.shard))
+        report = read_report(job.submission.outcome_path(job.shard))
         state = (last_state(job.job_id) if job.state == GONE and job.job_id else job.state) or GONE
         self.looks[run_id] = 0
-        if (outcome.again or state in LOST) and self.submitted[run_id] < SUBMISSIONS:
+        if (report.again or state in LOST) and self.submitted[run_id] < SUBMISSIONS:
             return False
         del self.waiting[run_id]
-        if run_id in outcome.elsewhere:
-            self.say(f"{run_id} is being trained by another process")
+        if run_id in report.elsewhere:
+            log.info(f"{run_id} is being trained by another process")
             self.result.elsewhere.append(run_id)
             return True
-        log = job.submission.folder / f"{job.job_id}_0_log.out"
-        reason = outcome.failed.get(run_id) or outcome.refused
-        self.result.failed[run_id] = reason or f"its Slurm job {job.job_id} ended as {state} (its output is {log})"
-        self.say(f"failed: {run_id}: {self.result.failed[run_id]}")
+        output = job.submission.folder / f"{job.job_id}_0_log.out"
+        reason = report.failed.get(run_id) or report.refused
+        self.result.failed[run_id] = reason or f"its Slurm job {job.job_id} ended as {state} (its output is {output})"
+        log.info(f"failed: {run_id}: {self.result.failed[run_id]}")
         return True
 
     def summary(self) -> str:
-        """``2 of 6 done, 3 running, 1 pending, 41 % of all steps``."""
+        """Return ``2 of 6 done, 3 running, 1 pending, 41 % of all steps``."""
         total = len(self.configs)
         done = sum(map(is_done, self.configs))
         states = Counter(self.last[run_id].state.lower() for run_id in self.waiting)
@@ -196,28 +190,23 @@ class Collector:
         return ", ".join([*parts, f"{100 * trained // steps} % of all steps"])
 
     def tell(self, text: str) -> None:
-        """Says it if it is news."""
+        """Log a line that is news."""
         if text != self.told:
             self.told = text
-            self.say(text)
+            log.info(text)
 
 
 def step_of(config: RunConfig) -> int:
-    """How far a run is, from its progress file."""
-    try:
-        told = read_progress(config.work_dir)
-    except InputError:
-        return 0
-    return 0 if told is None else told.step
+    """Return how far a run is, from its progress file."""
+    told = progress_of(config)
+    return told.step if told else 0
 
 
-def read_outcome(path: Path) -> Outcome:
-    """What a job said when it ended; empty where it said nothing that can be read."""
-    if not path.exists():
-        return Outcome()
+def read_report(path: Path) -> Report:
+    """Read what a job said when it ended; empty where nothing can be read."""
     try:
         values = read_json(path)
         failed = {str(run_id): str(reason) for run_id, reason in dict(values["failed"]).items()}
-        return Outcome(failed, list(map(str, values["elsewhere"])), str(values["refused"]), values["again"] is True)
+        return Report(failed, list(map(str, values["elsewhere"])), str(values["refused"]), values["again"] is True)
     except (InputError, KeyError, TypeError, ValueError):
-        return Outcome()
+        return Report()

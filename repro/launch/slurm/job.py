@@ -1,7 +1,7 @@
-"""What a Slurm job does: it checks that it starts on the code that was submitted, then trains its share of the runs.
+"""A Slurm job, which trains its share of the runs.
 
 Asked to end (SIGUSR2 before the time limit, SIGTERM on preemption) it lets the runs save themselves and puts itself
-back into the queue, where it later goes on from their checkpoints. The runs' records are the result: what the job
+back into the queue, where it later resumes from their checkpoints. The runs' records are the result: what the job
 says of itself is only why some are missing.
 """
 
@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import logging
 import os
 import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -24,8 +24,11 @@ from repro.config.paths import PACKAGE
 from repro.config.run import RunConfig
 from repro.errors import InputError, RunError
 from repro.launch.slurm.jobs import Submission, call
+from repro.runtime.log import print_line, send_to
 from repro.runtime.output import steady
-from repro.runtime.provenance import environment, write_json
+from repro.runtime.provenance import environment, set_command, write_json
+
+log = logging.getLogger(__name__)
 
 ASKED = 128
 """From here on an exit code names a signal."""
@@ -34,7 +37,7 @@ FRUITLESS_STARTS = 3
 STILL_OURS = ("RUNNING", "SIGNALING")
 """States in which Slurm has decided nothing about a job yet; the second is the warning before the time limit."""
 ELSEWHERE_SECONDS = 600.0
-"""How long to wait for a run that another process holds: the job that a lost node went on with, as a rule."""
+"""The wait for a run that another process holds: as a rule the job that a lost node still trains."""
 LOOK_SECONDS = 10.0
 
 
@@ -43,29 +46,30 @@ class Asked(BaseException):
 
 
 @dataclass
-class Outcome:
-    """Why runs of a job that ended have no record."""
+class Report:
+    """The reasons why runs of a job that ended have no record."""
 
     failed: dict[str, str] = field(default_factory=dict)
     elsewhere: list[str] = field(default_factory=list)
     refused: str = ""
     """Nothing could be trained; one sentence."""
     again: bool = False
-    """The job should go on and could not put itself back into the queue."""
+    """The job should continue and could not put itself back into the queue."""
 
 
 @dataclass(frozen=True)
 class ShardJob:
-    """What submitit calls inside the job. It holds no configuration: that is in the submission's file."""
+    """The function that submitit calls inside the job. Its configurations are in the submission's file."""
 
     folder: Path
     shard: int
 
     def __call__(self) -> None:
         steady()
+        send_to(print_line)
         submission = Submission.read(self.folder)
         submission.outcome_path(self.shard).unlink(missing_ok=True)
-        outcome, asked = Outcome(), False
+        report, asked = Report(), False
         signal.signal(signal.SIGUSR2, _raise)
         signal.signal(signal.SIGTERM, _raise)
         try:
@@ -73,29 +77,31 @@ class ShardJob:
             before = saved(configs)
             if refusal := changed(submission.values):
                 raise InputError(refusal)
-            asked = train(configs, str(submission.values["command"]), outcome)
+            set_command(str(submission.values["command"]))
+            asked = train(configs, report)
         except Asked:
             asked = True
         except (InputError, RunError) as error:
-            outcome.refused = str(error)
+            report.refused = str(error)
         except Exception as error:
             traceback.print_exc()
-            outcome.refused = f"{type(error).__name__}: {error}"
+            report.refused = f"{type(error).__name__}: {error}"
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.signal(signal.SIGUSR2, signal.SIG_IGN)
-        if asked and not outcome.refused:
+        if asked and not report.refused:
             if int(os.environ.get("SLURM_RESTART_COUNT", "0")) >= FRUITLESS_STARTS and saved(configs) == before:
-                outcome.refused = (
+                report.refused = (
                     "the job was stopped again before any run had saved a step: raise execution.slurm.time, or "
                     "lower execution.checkpoint_seconds"
                 )
             elif go_on_later():
                 sys.exit(ASKED + signal.SIGUSR2)
             else:
-                outcome.again = True
-        write_json(submission.outcome_path(self.shard), dataclasses.asdict(outcome))
-        say(outcome.refused)
-        sys.exit(1 if outcome.failed or outcome.refused else 0)
+                report.again = True
+        write_json(submission.outcome_path(self.shard), dataclasses.asdict(report))
+        if report.refused:
+            log.info(report.refused)
+        sys.exit(1 if report.failed or report.refused else 0)
 
 
 def _raise(number: int, frame: FrameType | None) -> None:
@@ -104,32 +110,24 @@ def _raise(number: int, frame: FrameType | None) -> None:
     raise Asked
 
 
-def say(text: str) -> None:
-    if text:
-        print(text, flush=True)
-
-
 def for_job(config: RunConfig) -> RunConfig:
-    """The run as it is trained inside a job: here, and on what the job was given, never on less unseen."""
+    """Return the run as a job trains it: here, and on the device that the job was given, never on another."""
     execution, slurm = config.execution, config.execution.slurm
     device = execution.device
     if device == "auto" and slurm is not None:
         device = "cuda" if execution.job_gpus or slurm.shard else "cpu"
-    return dataclasses.replace(
-        config, execution=dataclasses.replace(execution, engine="local", slurm=None, device=device)
-    )
+    return config.with_execution(engine="local", slurm=None, device=device)
 
 
-def train(configs: list[RunConfig], command: str, outcome: Outcome) -> bool:
-    """Trains what is missing; returns whether the job was asked to end before that."""
+def train(configs: list[RunConfig], report: Report) -> bool:
+    """Train what is missing; return whether the job was asked to end before that."""
     from repro.launch.plan import launch  # only now: a job that refuses to start needs no torch
 
     end = time.monotonic() + ELSEWHERE_SECONDS
-    finished: Callable[[RunConfig], None] = lambda config: say(f"{config.run_id} has its record")  # noqa: E731
     while True:
-        result = launch(configs, command, say, finished)
-        outcome.failed |= result.failed
-        outcome.elsewhere = result.elsewhere
+        result = launch(configs, lambda config: log.info(f"{config.run_id} has its record"))
+        report.failed |= result.failed
+        report.elsewhere = result.elsewhere
         if result.exit_code >= ASKED:
             return True
         if not result.elsewhere or time.monotonic() > end:
@@ -140,14 +138,14 @@ def train(configs: list[RunConfig], command: str, outcome: Outcome) -> bool:
 
 
 def saved(configs: list[RunConfig]) -> list[list[str]]:
-    """What the runs have on disk to go on from."""
+    """Return the checkpoints and records that each run has."""
     return [
         sorted(p.name for p in c.work_dir.glob("*") if p.suffix == ".pt" or p.name == "record.json") for c in configs
     ]
 
 
 def go_on_later() -> bool:
-    """Puts the job back into the queue, unless Slurm has decided already; returns whether that is settled.
+    """Put the job back into the queue, unless Slurm has decided already; return whether that is settled.
 
     A job that was cancelled, or that preemption puts back, is no longer running: asking for it once more would undo a
     cancellation.
@@ -156,17 +154,17 @@ def go_on_later() -> bool:
     for wait in (1.0, 5.0, 20.0):
         try:
             if call("squeue", "-h", "-j", job_id, "-o", "%T").strip() in STILL_OURS:
-                say("stopped: the job goes back into the queue and later on from what is saved")
+                log.info("stopped: the job goes back into the queue and later on from what is saved")
                 call("scontrol", "requeue", job_id)
             return True
         except (InputError, RunError) as error:
-            say(str(error))
+            log.info(str(error))
             time.sleep(wait)
     return False
 
 
 def provenance() -> dict[str, Any]:
-    """What a job must find again when it starts: the commit, Python, the packages and the package's own files."""
+    """Return what a job must find again when it starts: commit, Python, packages and the package's own files."""
     code = hashlib.sha256()
     for path in sorted(PACKAGE.rglob("*.py")):
         code.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
@@ -175,9 +173,9 @@ def provenance() -> dict[str, Any]:
 
 
 def changed(submitted: dict[str, Any]) -> str:
-    """One sentence where the code is not what it was when the job was submitted, else empty."""
+    """Return a sentence where the code is not what it was when the job was submitted, else nothing."""
     then, now = submitted["provenance"], provenance()
-    again = "the same command submits anew and goes on from what is saved"
+    again = "the same command submits anew and resumes from what is saved"
     if then["commit"] != now["commit"]:
         return f"the job was submitted at commit {then['commit']} and would start on {now['commit']}: {again}"
     if then["code"] != now["code"]:

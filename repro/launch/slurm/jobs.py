@@ -1,4 +1,4 @@
-"""The Slurm jobs of a work folder: which runs each holds, and what Slurm says of it.
+"""The Slurm jobs of a work folder and their runs.
 
 A submission is one job array. Its folder ``<work>/slurm/<name>`` is written before the jobs exist and never changed,
 and the jobs carry its name: whatever is killed at whatever moment, queue and folder tell the same story.
@@ -43,7 +43,7 @@ class Submission:
 
     @classmethod
     def read(cls, folder: Path) -> Submission:
-        """From the folder of a submission.
+        """Read the submission of a folder.
 
         Raises:
             InputError: Its file is damaged.
@@ -57,16 +57,15 @@ class Submission:
 
     @property
     def name(self) -> str:
-        """Of the folder and of its jobs in Slurm's queue."""
         return self.folder.name
 
     @cached_property
     def values(self) -> dict[str, Any]:
-        """All that the file holds: environment, code, command and the runs' configurations."""
+        """Return the content of the file: environment, code, command and the runs' configurations."""
         return read_json(self.folder / SUBMISSION)
 
     def configs(self, shard: int) -> list[RunConfig]:
-        """The runs of one job.
+        """Return the runs of one job.
 
         Raises:
             InputError: The file does not hold them, or holds others under their names.
@@ -78,7 +77,6 @@ class Submission:
         return found
 
     def outcome_path(self, shard: int) -> Path:
-        """What the job said when it ended for good."""
         return self.folder / f"outcome_{shard}.json"
 
 
@@ -102,12 +100,12 @@ class Job:
 
     @property
     def is_alive(self) -> bool:
-        """Waiting, running or about to be queued again."""
+        """Return whether it waits, runs or is about to be queued again."""
         return self.state in ALIVE
 
 
 def submissions(work: Path) -> list[Submission]:
-    """The submissions with a run that has no record yet, oldest first; damaged ones are left out."""
+    """Return the submissions with a run that has no record yet, oldest first, without damaged ones."""
     found = []
     for path in sorted((work / FOLDER).glob(f"*/{SUBMISSION}")):
         try:
@@ -124,7 +122,7 @@ def has_record(work: Path, run_id: str) -> bool:
 
 
 def jobs(work: Path) -> list[Job]:
-    """The jobs that wait or run for unfinished runs of a work folder; empty where there is no Slurm.
+    """Return the jobs that wait or run for unfinished runs of a work folder; empty where there is no Slurm.
 
     Raises:
         RunError: Slurm does not answer.
@@ -133,7 +131,7 @@ def jobs(work: Path) -> list[Job]:
 
 
 def known_jobs(asked: Sequence[Submission]) -> list[Job]:
-    """The jobs of some submissions that Slurm still knows, those that ended minutes ago included.
+    """Return the jobs of some submissions that Slurm still knows, those that ended minutes ago included.
 
     Raises:
         RunError: Slurm does not answer.
@@ -145,7 +143,7 @@ def known_jobs(asked: Sequence[Submission]) -> list[Job]:
 
 
 def read_queue(text: str, asked: Iterable[Submission]) -> list[Job]:
-    """Jobs from squeue's lines ``name|array index|job id|state|nodes|reason``."""
+    """Read jobs from squeue's lines ``name|array index|job id|state|nodes|reason``."""
     by_name = {submission.name: submission for submission in asked}
     found = []
     for line in text.splitlines():
@@ -157,7 +155,7 @@ def read_queue(text: str, asked: Iterable[Submission]) -> list[Job]:
 
 
 def last_state(job_id: str) -> str:
-    """How a job that left the queue ended, from Slurm's accounting; empty where a cluster keeps none."""
+    """Ask Slurm's accounting how a job ended that left the queue; return nothing where a cluster keeps none."""
     try:
         lines = call("sacct", "-n", "-X", "-P", "-o", "State", "-j", job_id).splitlines()
     except (InputError, RunError):
@@ -166,7 +164,7 @@ def last_state(job_id: str) -> str:
 
 
 def call(*words: str) -> str:
-    """What one of Slurm's commands prints.
+    """Return what one of Slurm's commands prints.
 
     Raises:
         InputError: It is not installed.
@@ -185,12 +183,12 @@ def call(*words: str) -> str:
 
 
 def spans(nodes: int) -> bool:
-    """Whether this process is in a Slurm job of so many nodes."""
+    """Return whether this process is in a Slurm job of so many nodes."""
     return int(os.environ.get("SLURM_JOB_NUM_NODES", "1")) == nodes
 
 
 def on_each_node(nodes: int, words: Sequence[str]) -> list[str]:
-    """The command that starts torchrun's agent with these words on each node of this job.
+    """Return the command that starts torchrun's agent with these words on each node of this job.
 
     They meet on this one, the first.
     """
@@ -206,7 +204,7 @@ def on_each_node(nodes: int, words: Sequence[str]) -> list[str]:
 
 
 def node_address() -> str:
-    """How the other nodes of this job reach this one: the names of nodes need not resolve."""
+    """Return the address at which other nodes of this job reach this one: names need not resolve."""
     name = os.environ["SLURMD_NODENAME"]
     for word in call("scontrol", "show", "node", "-o", name).split():
         key, _, value = word.partition("=")
@@ -216,7 +214,7 @@ def node_address() -> str:
 
 
 def cancel(work: Path, run_ids: Sequence[str] | None) -> list[Job]:
-    """Cancels the jobs that hold the runs (None: all jobs of the work folder); returns them.
+    """Cancel the jobs that hold the runs (None: all jobs of the work folder); return them.
 
     A job of several runs is cancelled whole. A job that trains saves itself first, so nothing is lost.
 

@@ -1,4 +1,4 @@
-"""torchrun's agent on one node of a Slurm job of several; ``repro.launch.slurm.jobs.on_each_node`` starts it."""
+"""torchrun's agent on one node of a Slurm job."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MEETING_SECONDS = 600
 
 
 def main(words: Sequence[str]) -> int:
-    """torchrun's words, which all nodes share; what only this one knows is its address."""
+    """Start the agent with torchrun's words, which all nodes share, and this node's address."""
     os.environ[torchrun.LAUNCHER] = str(os.getppid())
     # torch would guess by names, which need not resolve, who hosts the store where all meet; it gives slow imports
     # from a shared folder a minute only.

@@ -1,4 +1,4 @@
-"""Packs runs into jobs and submits them as job arrays."""
+"""Runs packed into jobs and submitted as job arrays."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from repro.errors import RunError
 from repro.launch.slurm.job import ShardJob, provenance
 from repro.launch.slurm.jobs import FOLDER, SUBMISSION, Submission
 from repro.models.count import measure
-from repro.runtime.provenance import now, write_json
+from repro.runtime.provenance import command, now, write_json
 
 
-def submit(configs: Sequence[RunConfig], command: str, line_of: Mapping[str, int] | None = None) -> list[Submission]:
-    """Submits runs as job arrays, one array for each set of execution settings.
+def submit(configs: Sequence[RunConfig], line_of: Mapping[str, int] | None = None) -> list[Submission]:
+    """Submit runs as job arrays, one array for each set of execution settings.
 
     Args:
         line_of: The plan's line of each run, by run id; jobs of the first lines come first.
@@ -34,12 +34,10 @@ def submit(configs: Sequence[RunConfig], command: str, line_of: Mapping[str, int
     groups: dict[ExecutionConfig, list[RunConfig]] = {}
     for config in configs:
         groups.setdefault(config.execution, []).append(config)
-    return [submit_array(execution, group, command, line_of or {}) for execution, group in groups.items()]
+    return [submit_array(execution, group, line_of or {}) for execution, group in groups.items()]
 
 
-def submit_array(
-    execution: ExecutionConfig, configs: Sequence[RunConfig], command: str, line_of: Mapping[str, int]
-) -> Submission:
+def submit_array(execution: ExecutionConfig, configs: Sequence[RunConfig], line_of: Mapping[str, int]) -> Submission:
     assert execution.slurm is not None
     planned = shards(configs, execution.slurm.runs_per_job, line_of)
     work = planned[0][0].paths.work
@@ -48,7 +46,7 @@ def submit_array(
     submission.folder.mkdir(parents=True)
     values = {
         "submitted": now(),
-        "command": command,
+        "command": command(),
         "provenance": provenance(),
         "shards": submission.shards,
         "configs": {config.run_id: config.to_dict() for shard in planned for config in shard},
@@ -67,7 +65,7 @@ def submit_array(
 
 
 def parameters(execution: ExecutionConfig, name: str) -> dict[str, Any]:
-    """What submitit asks sbatch for."""
+    """Return what submitit asks sbatch for."""
     slurm = execution.slurm
     assert slurm is not None
     options: dict[str, Any] = {}
@@ -96,7 +94,7 @@ def parameters(execution: ExecutionConfig, name: str) -> dict[str, Any]:
 
 
 def shards(configs: Sequence[RunConfig], size: int, line_of: Mapping[str, int]) -> list[list[RunConfig]]:
-    """Packs at most ``size`` runs into a job, so that jobs take about equally long.
+    """Pack at most ``size`` runs into a job, so that jobs take about equally long.
 
     Jobs, and the runs of a job, keep the order of the plan's lines; within a line the longest comes first.
     """
@@ -113,6 +111,6 @@ def shards(configs: Sequence[RunConfig], size: int, line_of: Mapping[str, int]) 
 
 
 def work_of(config: RunConfig) -> float:
-    """Multiply-adds of a run, up to a factor that all runs share."""
+    """Count the multiply-adds of a run, up to a factor that all runs share."""
     macs = measure(config.model, config.data.image_size, config.data.num_classes).macs
     return float(macs) * config.optim.steps * config.optim.batch_size

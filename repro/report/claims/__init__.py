@@ -1,1 +1,1 @@
-"""Which of the paper's claims hold: records in, verdicts out, each with the figures and runs that it rests on."""
+"""Verdicts on the paper's claims, from records."""

@@ -1,14 +1,15 @@
-"""The tests of the comparisons, before anything is corrected or judged."""
+"""Tests of the comparisons, before anything is corrected or judged."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from repro.papers.claims import Claims, Comparison
-from repro.report.claims.evidence import Evidence, Seeds
-from repro.report.claims.quantities import count, resolution, responses, series
+from repro.report.claims.evidence import Seeds
+from repro.report.claims.metrics import count, resolution, responses, series
 from repro.report.claims.statistics import (
     Contrast,
     Sample,
@@ -16,7 +17,6 @@ from repro.report.claims.statistics import (
     combined,
     describe,
     holm,
-    one_more,
     paired,
     prediction,
     replication_bayes_factor,
@@ -24,6 +24,8 @@ from repro.report.claims.statistics import (
     two_sided,
     welch,
 )
+
+Groups = tuple[Seeds, ...]
 
 REVERSED = "the difference is the other way round"
 WEIGHTS = {1: (-1.0,), 2: (-1.0, 1.0), 4: (1.0, -1.0, -1.0, 1.0)}
@@ -46,8 +48,8 @@ class Beside:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What a comparison found.
+class TestResult:
+    """The result of a comparison's test.
 
     ``p_holds`` is small where the runs show what the comparison says, ``p_fails`` where they show the contrary, and
     ``refuted`` says which contrary. Both are None where nothing can be tested and ``obstacle`` says why. ``interval``
@@ -75,7 +77,7 @@ class Outcome:
 
     @property
     def supports(self) -> bool:
-        """Whether it speaks for the claim rather than against it, however weakly."""
+        """True where it speaks for the claim rather than against it, however weakly."""
         return bool(self.fits) or (self.p_holds or 0.0) < (self.p_fails or 0.0)
 
     @property
@@ -84,94 +86,109 @@ class Outcome:
         return self.p_holds if self.supports else self.p_fails
 
 
-def compute(claims: Claims, c: Comparison, evidence: Evidence) -> Outcome:
-    """The outcome of ``c``, every group of which has a run (but for counts of a net, which need none)."""
+class Untestable(Exception):
+    """Raised with the test's name and the obstacle where nothing can be tested."""
+
+
+def compute(claims: Claims, c: Comparison, groups: Groups) -> TestResult:
+    """Test ``c``, every group of which has a run (but for counts of a net, which need none)."""
     if c.test == "count":
-        fits, numbers, how = count(claims, c, [value for group in evidence.groups for value in group.values])
-        return Outcome(how, fits=fits, numbers=numbers)
-    if any(len(group.values) < 2 for group in evidence.groups):
-        return Outcome(obstacle="one seed has no spread, so nothing is tested")
-    return TESTS[c.test](claims, c, evidence.groups)
+        fits, numbers, how = count(claims, c, [value for group in groups for value in group.values])
+        return TestResult(how, fits=fits, numbers=numbers)
+    if any(len(group.values) < 2 for group in groups):
+        return TestResult(obstacle="one seed has no spread, so nothing is tested")
+    try:
+        return TESTS[c.test](claims, c, groups)
+    except Untestable as why:
+        test, obstacle = why.args
+        return TestResult(test, obstacle=obstacle)
 
 
-def _order(claims: Claims, c: Comparison, groups: tuple[Seeds, ...]) -> Outcome:
-    """Direction decides; a difference that is shown to be below the smallest of interest refutes."""
+def _order(claims: Claims, c: Comparison, groups: Groups) -> TestResult:
+    """Test a direction; a difference that is shown to be below the smallest of interest refutes."""
     contrast, test = _difference(c, groups)
-    if contrast is None:
-        return Outcome(test, obstacle="no seed was run in both groups")
     smallest = claims.smallest(c)
     p_fails = contrast.p_below(smallest) if smallest else two_sided(contrast.p_below(0))
     other_way = two_sided(contrast.p_below(0)) < claims.alpha
-    refuted = REVERSED if other_way or not smallest else f"no effect of that size, which is {smallest:.2g} or more"
-    absent = p_fails < claims.alpha and not other_way
-    outcome = _shown(claims, contrast, test, one_sided=absent)
-    beside = _beside(c, groups, WEIGHTS[len(groups)], claims.alpha) if c.effect is not None else None
-    p_holds = two_sided(contrast.p_above(c.by or 0.0))
-    return replace(outcome, p_holds=p_holds, p_fails=p_fails, refuted=refuted, beside=beside)
-
-
-def _equal(claims: Claims, c: Comparison, groups: tuple[Seeds, ...]) -> Outcome:
-    contrast, test = _difference(c, groups)
-    if contrast is None:
-        return Outcome(test, obstacle="no seed was run in both groups")
-    margin = _given(c.margin)
-    outcome = _shown(claims, contrast, test, one_sided=True)
-    return replace(
-        outcome,
-        p_holds=contrast.p_within(margin),
-        p_fails=contrast.p_beyond(margin),
-        refuted=f"the difference is above {margin:g}",
-        statistic=f"two one-sided tests, {outcome.statistic}",
+    return _result(
+        claims,
+        contrast,
+        test,
+        one_sided=p_fails < claims.alpha and not other_way,  # the effect is absent
+        p_holds=two_sided(contrast.p_above(c.by or 0.0)),
+        p_fails=p_fails,
+        refuted=REVERSED if other_way or not smallest else f"no effect of that size, which is {smallest:.2g} or more",
+        beside=_beside(claims, c, groups, WEIGHTS[len(groups)]),
     )
 
 
-def _no_worse(claims: Claims, c: Comparison, groups: tuple[Seeds, ...]) -> Outcome:
-    """One-sided: better is never a reason to fail. A cited figure without a spread is a fixed limit."""
+def _equal(claims: Claims, c: Comparison, groups: Groups) -> TestResult:
+    contrast, test = _difference(c, groups)
+    margin = _given(c.margin)
+    return _result(
+        claims,
+        contrast,
+        test,
+        one_sided=True,
+        p_holds=contrast.p_within(margin),
+        p_fails=contrast.p_beyond(margin),
+        refuted=f"the difference is above {margin:g}",
+        statistic=f"two one-sided tests, {_t(contrast)}",
+    )
+
+
+def _no_worse(claims: Claims, c: Comparison, groups: Groups) -> TestResult:
+    """Test one side: better is never a reason to fail. A cited figure without a spread is a fixed limit."""
     margin = _given(c.margin)
     if c.limit is None:
         contrast, test = _difference(c, groups)
     else:
         contrast, test = combined([(-1, _sample(c, groups[0]))], -c.limit), "one-sample t test"
-    if contrast is None:
-        return Outcome(test, obstacle="no seed was run in both groups")
-    outcome = _shown(claims, contrast, test, one_sided=True)
-    return replace(
-        outcome,
+    return _result(
+        claims,
+        contrast,
+        test,
+        one_sided=True,
         p_holds=contrast.p_above(-margin),
         p_fails=two_sided(contrast.p_below(-margin)),
         refuted=f"it is worse by more than {margin:g}",
-        statistic=f"one-sided, {outcome.statistic}",
-        beside=None if c.effect is None else Beside(c.effect),
+        statistic=f"one-sided, {_t(contrast)}",
+        beside=_beside(claims, c),
     )
 
 
-def _bound(claims: Claims, c: Comparison, groups: tuple[Seeds, ...]) -> Outcome:
+def _bound(claims: Claims, c: Comparison, groups: Groups) -> TestResult:
     limit, sign = (c.above, 1.0) if c.above is not None else (_given(c.below), -1.0)
-    assert limit is not None
+    sample, images = _sample(c, groups[0]), groups[0].images
     # Two sets of images: what either happens to hold moves the errors apart. On one and the same set it cannot.
     variance = 0.0
     if c.limit_images is not None:
-        variance = binomial_error(limit, c.limit_images) ** 2 + (groups[0].binomial or 0.0) ** 2
-    contrast = combined([(sign, _sample(c, groups[0]))], sign * limit, more_variance=variance)
-    outcome = _directional(claims, contrast, "one-sample t test", "it is beyond the limit")
-    return replace(outcome, beside=Beside(c.effect)) if c.effect is not None else outcome
+        ours = binomial_error(sample.mean, images) if images is not None else 0.0
+        variance = binomial_error(limit, c.limit_images) ** 2 + ours**2
+    contrast = combined([(sign, sample)], sign * limit, more_variance=variance)
+    return _directional(claims, contrast, "one-sample t test", "it is beyond the limit", beside=_beside(claims, c))
 
 
-def _layerwise(claims: Claims, c: Comparison, groups: tuple[Seeds, ...]) -> Outcome:
+def _layerwise(claims: Claims, c: Comparison, groups: Groups) -> TestResult:
     by_seed = [{record.seed: responses(record) for record in group.records} for group in groups]
     shared = sorted(set(by_seed[0]) & set(by_seed[1]))
     if len(shared) < 2 or any(len(by_seed[0][seed]) != len(by_seed[1][seed]) for seed in shared):
-        return Outcome(obstacle="there are no two seeds with the same layers in both groups")
+        raise Untestable("", "there are no two seeds with the same layers in both groups")
     pairs = [list(zip(by_seed[0][seed], by_seed[1][seed], strict=True)) for seed in shared]
     shares = [100 * sum(first < second for first, second in layers) / len(layers) for layers in pairs]
     sample = describe(shares, 100 / len(pairs[0]))
     contrast = combined([(1, sample)], _given(c.above))
-    outcome = _directional(claims, contrast, "one-sample t test of the share of layers", "the share is below the limit")
-    return replace(outcome, statistic=f"lower in {sample.mean:.0f} % of the layers; {outcome.statistic}")
+    return _directional(
+        claims,
+        contrast,
+        "one-sample t test of the share of layers",
+        "the share is below the limit",
+        statistic=f"lower in {sample.mean:.0f} % of the layers; {_t(contrast)}",
+    )
 
 
-def _value(claims: Claims, c: Comparison, groups: tuple[Seeds, ...]) -> Outcome:
-    """Ours minus the paper's: a mean ± std of several runs is a sample, a value alone is one more run."""
+def _value(claims: Claims, c: Comparison, groups: Groups) -> TestResult:
+    """Test ours minus the paper's: a mean ± std of several runs is a sample, a value alone is one more run."""
     published, ours = c.published, _sample(c, groups[0])
     assert published is not None
     paper = _published_sample(c)
@@ -179,15 +196,20 @@ def _value(claims: Claims, c: Comparison, groups: tuple[Seeds, ...]) -> Outcome:
         contrast, test = welch(ours, paper), "Welch's t test with the published mean ± std"
     else:
         contrast, test = prediction(ours, published.headline), "prediction interval of one more run"
-    outcome = _shown(claims, contrast, test)
-    low, high = outcome.interval or (0.0, 0.0)
-    inside = low <= 0 <= high and contrast.half_width(claims.alpha) <= _given(c.margin)
-    refuted = "the published value lies outside the interval"
-    return replace(outcome, p_holds=1.0, p_fails=contrast.p, refuted=refuted, compatible=inside)
+    low, high = contrast.interval(claims.alpha)
+    return _result(
+        claims,
+        contrast,
+        test,
+        p_holds=1.0,
+        p_fails=contrast.p,
+        refuted="the published value lies outside the interval",
+        compatible=low <= 0 <= high and contrast.half_width(claims.alpha) <= _given(c.margin),
+    )
 
 
-def _trend(claims: Claims, c: Comparison, groups: tuple[Seeds, ...]) -> Outcome:
-    """All groups together have the trend, and none goes back: a trend alone is there even where the last goes back."""
+def _trend(claims: Claims, c: Comparison, groups: Groups) -> TestResult:
+    """Test that all groups together have the trend, and none goes back: a trend alone may hide the last going back."""
     found = trend([group.values for group in groups])
     sign = 1.0 if c.direction == "rising" else -1.0
     samples = [_sample(c, group) for group in groups]
@@ -198,31 +220,29 @@ def _trend(claims: Claims, c: Comparison, groups: tuple[Seeds, ...]) -> Outcome:
     smallest = claims.smallest(c)
     absent = ends.p_below(smallest) if smallest else (1.0 if as_said else found.p)
     against = [*(two_sided(step.p_below(-back)) for step in steps), absent]
-    p_fails = min(holm(against))
     worst = min(range(len(steps)), key=lambda i: steps[i].difference)
-    names = f"from {groups[worst].group.label} to {groups[worst + 1].group.label}"
+    names = f"from {groups[worst].label} to {groups[worst + 1].label}"
     goes_back = f"it goes back by more than {back:.2g} {names}"
     not_there = f"no trend of that size, which is {smallest:.2g} or more" if smallest else "the trend is the other one"
-    outcome = _shown(claims, ends, "Jonckheere and Terpstra's trend test, by permutation, and a t test of each step")
-    parts = (-sign, *[0.0] * (len(groups) - 2), sign)
-    return replace(
-        outcome,
+    statistic = f"J = {found.j:g} of {found.pairs} pairs, least step {steps[worst].difference:+.2g} {names}"
+    return _result(
+        claims,
+        ends,
+        "Jonckheere and Terpstra's trend test, by permutation, and a t test of each step",
         p_holds=max(found.p if as_said else 1.0, *(step.p_above(-back) for step in steps)),
-        p_fails=p_fails,
+        p_fails=min(holm(against)),
         refuted=goes_back if min(against[:-1]) < absent else not_there,
-        statistic=f"J = {found.j:g} of {found.pairs} pairs, least step {steps[worst].difference:+.2g} {names}".replace(
-            "-", "−"
-        ),
-        beside=_beside(c, groups, parts, claims.alpha) if c.effect is not None else None,
+        statistic=statistic.replace("-", "−"),
+        beside=_beside(claims, c, groups, (-sign, *[0.0] * (len(groups) - 2), sign)),
     )
 
 
-def _throughout(claims: Claims, c: Comparison, groups: tuple[Seeds, ...]) -> Outcome:
-    """The whole curve decides as an ``order``, and no single evaluation may stand the other way round."""
+def _throughout(claims: Claims, c: Comparison, groups: Groups) -> TestResult:
+    """Test the whole curve as an ``order``; no single evaluation may stand the other way round."""
     whole = _order(claims, c, groups)
     curves = [[series(record, c) for record in group.records] for group in groups]
     steps = sorted(set.intersection(*(set(curve.index) for group in curves for curve in group)))
-    if not steps or whole.p_holds is None or whole.p_fails is None:
+    if not steps or whole.p_fails is None:
         return replace(whole, p_holds=None, p_fails=None, obstacle="the runs were never evaluated at the same step")
     digit = resolution(None, c, None)
     ps: list[float] = []
@@ -241,7 +261,7 @@ def _throughout(claims: Claims, c: Comparison, groups: tuple[Seeds, ...]) -> Out
     )
 
 
-TESTS: dict[str, Callable[[Claims, Comparison, tuple[Seeds, ...]], Outcome]] = {
+TESTS: dict[str, Callable[[Claims, Comparison, Groups], TestResult]] = {
     "order": _order,
     "interaction": _order,
     "throughout": _throughout,
@@ -260,9 +280,12 @@ def _given(number: float | None) -> float:
 
 
 def _sample(c: Comparison, group: Seeds) -> Sample:
-    """The group's values, whose spread is at least what one count makes: no spread is not ignorance."""
-    first = group.records[0] if group.records else None
-    return describe(group.values, resolution(first, c, group.images))
+    """Describe the group's values; the spread is at least that of one count: no spread is not ignorance."""
+    return describe(group.values, _resolution(c, group))
+
+
+def _resolution(c: Comparison, group: Seeds) -> float:
+    return resolution(group.records[0] if group.records else None, c, group.images)
 
 
 def _published_sample(c: Comparison) -> Sample | None:
@@ -272,8 +295,8 @@ def _published_sample(c: Comparison) -> Sample | None:
     return Sample(published.runs, published.mean, published.std)
 
 
-def _difference(c: Comparison, groups: tuple[Seeds, ...]) -> tuple[Contrast | None, str]:
-    """The difference that ``c`` is about, above 0 where it is as the claim says, and the name of the test."""
+def _difference(c: Comparison, groups: Groups) -> tuple[Contrast, str]:
+    """Return the difference that ``c`` is about, above 0 where it is as the claim says, and the name of the test."""
     paper = _published_sample(c)
     if paper is not None:
         return welch(paper, _sample(c, groups[0])), "Welch's t test with the published mean ± std"
@@ -282,38 +305,44 @@ def _difference(c: Comparison, groups: tuple[Seeds, ...]) -> tuple[Contrast | No
         return combined([(weight, _sample(c, group)) for weight, group in parts]), "Welch's t test"
     shared = sorted(set(groups[0].seeds) & set(groups[1].seeds))
     if len(shared) < 2:
-        return None, "paired t test"
+        raise Untestable("paired t test", "no seed was run in both groups")
     first, second = ([g.values[g.seeds.index(seed)] for seed in shared] for g in groups)
-    record = groups[0].records[0] if groups[0].records else None
-    return paired(second, first, resolution(record, c, groups[0].images)), "paired t test"
+    return paired(second, first, _resolution(c, groups[0])), "paired t test"
 
 
-def _shown(claims: Claims, contrast: Contrast, test: str, *, one_sided: bool = False) -> Outcome:
-    """The figures of a contrast, with the interval at the level of the test that decides."""
+def _t(contrast: Contrast) -> str:
+    return f"t({contrast.df:.1f}) = {contrast.t + 0:.2f}".replace("-", "−")
+
+
+def _result(
+    claims: Claims, contrast: Contrast, test: str, *, one_sided: bool = False, statistic: str = "", **found: Any
+) -> TestResult:
+    """Fill in the figures of a contrast, with the interval at the level of the test that decides."""
     alpha = ONE_SIDED * claims.alpha if one_sided else claims.alpha
-    return Outcome(
+    return TestResult(
         test,
         difference=contrast.difference,
         interval=contrast.interval(alpha),
         confidence=1 - alpha,
-        statistic=f"t({contrast.df:.1f}) = {contrast.t + 0:.2f}".replace("-", "−"),
+        statistic=statistic or _t(contrast),
+        **found,
     )
 
 
-def _directional(claims: Claims, contrast: Contrast, test: str, refuted: str) -> Outcome:
-    outcome = _shown(claims, contrast, test)
+def _directional(claims: Claims, contrast: Contrast, test: str, refuted: str, **found: Any) -> TestResult:
     p_holds, p_fails = two_sided(contrast.p_above(0)), two_sided(contrast.p_below(0))
-    return replace(outcome, p_holds=p_holds, p_fails=p_fails, refuted=refuted)
+    return _result(claims, contrast, test, p_holds=p_holds, p_fails=p_fails, refuted=refuted, **found)
 
 
-def _beside(c: Comparison, groups: tuple[Seeds, ...], weights: tuple[float, ...], alpha: float) -> Beside:
-    """The published effect of single runs beside ours; where it comes from several runs or pairs, the effect alone."""
-    effect = _given(c.effect)
-    if c.paired or c.published is not None:
-        return Beside(effect)
+def _beside(claims: Claims, c: Comparison, groups: Groups = (), weights: tuple[float, ...] = ()) -> Beside | None:
+    """Put the published effect of single runs beside ours; one of several runs or pairs stands alone."""
+    if c.effect is None:
+        return None
+    if not groups or c.paired or c.published is not None:
+        return Beside(c.effect)
     parts = [(w, _sample(c, group)) for w, group in zip(weights, groups, strict=True) if w]
-    beyond = combined(parts, effect, one_more)
+    beyond = combined(parts, c.effect, single_runs=True)
     size = "as published"
-    if beyond.p < alpha:
+    if beyond.p < claims.alpha:
         size = "larger than published" if beyond.difference > 0 else "smaller than published"
-    return Beside(effect, size, replication_bayes_factor(parts, effect))
+    return Beside(c.effect, size, replication_bayes_factor(parts, c.effect))

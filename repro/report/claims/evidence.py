@@ -1,4 +1,4 @@
-"""The records that comparisons rest on, and those left out."""
+"""Records that comparisons rest on, and those left out."""
 
 from __future__ import annotations
 
@@ -6,20 +6,18 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from repro.config.numerics import NUMERICS_VERSION, numerics_version
-from repro.config.run import later_defaults
+from repro.config.science import Science, later_defaults
 from repro.errors import InputError
-from repro.papers import Run
 from repro.papers.claims import Claims, Comparison, Group
-from repro.report.claims.quantities import quantity
-from repro.report.claims.statistics import Sample, binomial_error, describe
+from repro.report.claims.metrics import OF_NET, value_of
+from repro.report.claims.statistics import Sample, describe
 from repro.results.read import Reading, Record
 from repro.results.select import Selection, run_ids, select
+from repro.runtime.provenance import git, read_json
 
-OF_NET = ("params", "macs")
-"""Metrics that are counted on the model, without a run."""
 CONFOUNDED = "groups and devices cannot be told apart"
 UNKNOWN_COMMITS = (None, "", "unknown")
 
@@ -37,42 +35,41 @@ class Problem:
 class Seeds:
     """One group's runs at one scale, a value a seed. ``images`` is what each error was counted over.
 
-    They are the seeds 0 to ``needed`` - 1 and no others; ``missing`` are those of them without a usable run.
+    They are the seeds 0 to ``needed`` - 1 and no others; ``missing`` are those of them without a usable run, and
+    ``command`` trains these.
     """
 
     group: Group
     needed: int
     seeds: tuple[int, ...] = ()
-    run_ids: tuple[str, ...] = ()
     values: tuple[float, ...] = ()
     images: int | None = None
     records: tuple[Record, ...] = ()
+    command: str = ""
 
     @property
-    def sample(self) -> Sample:
-        return describe(self.values)
+    def label(self) -> str:
+        return self.group.label
+
+    @property
+    def run_ids(self) -> tuple[str, ...]:
+        return tuple(record.run_id for record in self.records)
+
+    @property
+    def sample(self) -> Sample | None:
+        return describe(self.values) if self.values else None
 
     @property
     def missing(self) -> tuple[int, ...]:
-        return tuple(seed for seed in range(self.needed) if seed not in self.seeds)
-
-    @property
-    def binomial(self) -> float | None:
-        """The standard error in points that the images alone give one run, whatever the spread of the seeds."""
-        return None if self.images is None else binomial_error(self.sample.mean, self.images)
+        return missing(self.needed, self.seeds)
 
 
-@dataclass(frozen=True)
-class Evidence:
-    """What there is for a comparison at ``scale``, a group each; ``notes`` name what was left out."""
-
-    scale: str
-    groups: tuple[Seeds, ...]
-    notes: tuple[str, ...]
+def missing(needed: int, seeds: Sequence[int]) -> tuple[int, ...]:
+    return tuple(seed for seed in range(needed) if seed not in seeds)
 
 
 def usable(reading: Reading, published: Path | None = None) -> tuple[list[Record], list[Problem]]:
-    """The records whose code is known and committed, and what is wrong with the others.
+    """Return the records whose code is known and committed, and the reasons against the others.
 
     Args:
         published: The folder that holds the committed records; None where all of them are.
@@ -93,30 +90,31 @@ def usable(reading: Reading, published: Path | None = None) -> tuple[list[Record
     return records, problems
 
 
-def gather(claims: Claims, c: Comparison, records: Sequence[Record], scale: str = "paper") -> Evidence:
+def _fault(record: Record) -> str | None:
+    if record.provenance.commit in UNKNOWN_COMMITS:
+        return "it was made from an unknown commit"
+    if record.provenance.dirty is None:
+        return "whether its tree had uncommitted changes is not known"
+    return "it was made from a tree with uncommitted changes" if record.provenance.dirty else None
+
+
+class Gathered(NamedTuple):
+    """The groups of a comparison; ``notes`` name what was left out."""
+
+    groups: tuple[Seeds, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def gather(claims: Claims, c: Comparison, records: Sequence[Record], scale: str = "paper") -> Gathered:
     """Choose the runs that ``c`` compares at ``scale``: of one recipe, and of one numerics version in all groups."""
     version = _version(claims, c, records, scale)
     groups, notes = _filled(claims, c, _of(version, records), scale)
     left = [record for record in records if not _is_of(version, record)]
     for other in sorted({record.numerics_version for record in left}):
         if found := _selection(claims, c, [r for r in left if r.numerics_version == other], scale).records:
-            counted = numerics_version(found[0].fields, version)
+            counted = numerics_version(found[0].science.flat(), version)
             notes.append(f"left out, of numerics version {other} instead of {counted}: {run_ids(found)}")
-    return Evidence(scale, groups, (*notes, *_unpaired(c, groups), *_unlike_devices(c, groups)))
-
-
-def _fault(record: Record) -> str | None:
-    if record.provenance.commit in UNKNOWN_COMMITS:
-        return "it was made from an unknown commit"
-    if record.provenance.dirty is not False:
-        known = "it was made from a tree with uncommitted changes"
-        return known if record.provenance.dirty else "whether its tree had uncommitted changes is not known"
-    return None
-
-
-def _complete(run: Run) -> dict[str, Any]:
-    """``run`` with the nets' later fields at their defaults: a net made from a shallower one is another net."""
-    return {**{key: value for key, value in later_defaults().items() if key.startswith("model.")}, **run}
+    return Gathered(groups, (*notes, *_unpaired(c, groups), *_unlike_devices(c, groups)))
 
 
 def _version(claims: Claims, c: Comparison, records: Sequence[Record], scale: str) -> int:
@@ -127,19 +125,15 @@ def _version(claims: Claims, c: Comparison, records: Sequence[Record], scale: st
     versions = sorted({record.numerics_version for record in records}, reverse=True)
     if len(_of(NUMERICS_VERSION, records)) == len(records):
         return NUMERICS_VERSION
-    for asked in (_deciding_with(claims, c), (c,)):
+    claim = next((claim for claim in claims.claims if any(part is c for part in claim.comparisons)), None)
+    others = claim.comparisons if claim is not None else ()
+    deciding = (c, *(part for part in others if part.decides and part.metric not in OF_NET and part is not c))
+    for asked in (deciding, (c,)):
         for version in versions:
             of_it = _of(version, records)
             if not any(seeds.missing for part in asked for seeds in _filled(claims, part, of_it, scale)[0]):
                 return version
     return NUMERICS_VERSION
-
-
-def _deciding_with(claims: Claims, c: Comparison) -> tuple[Comparison, ...]:
-    """Return ``c`` and the comparisons of runs that decide the same claim."""
-    claim = next((claim for claim in claims.claims if any(part is c for part in claim.comparisons)), None)
-    others = claim.comparisons if claim is not None else ()
-    return (c, *(part for part in others if part.decides and part.metric not in OF_NET and part is not c))
 
 
 def _of(version: int, records: Sequence[Record]) -> list[Record]:
@@ -148,12 +142,14 @@ def _of(version: int, records: Sequence[Record]) -> list[Record]:
 
 def _is_of(version: int, record: Record) -> bool:
     """Tell whether code of this version makes such a run with the numbers of the record."""
-    return numerics_version(record.fields, version) == record.numerics_version
+    return numerics_version(record.science.flat(), version) == record.numerics_version
 
 
 def _selection(claims: Claims, c: Comparison, records: Sequence[Record], scale: str) -> Selection:
     groups = [claims.groups[name] for name in c.groups]
-    runs, budgets = [_complete(group.run) for group in groups], [group.proxy_experiment for group in groups]
+    # With the nets' later fields at their defaults: a net made from a shallower one is another net.
+    usual = {key: value for key, value in later_defaults().items() if key.startswith("model.")}
+    runs, budgets = [{**usual, **group.run} for group in groups], [group.proxy_experiment for group in groups]
     return select(records, claims.recipes[groups[0].recipe], runs, scale, budgets)
 
 
@@ -163,17 +159,18 @@ def _filled(
     """Fill the groups of ``c`` from ``records`` of one numerics version, with notes on what is left out."""
     selection = _selection(claims, c, records, scale)
     notes = [*selection.notes, *selection.apart]
-    filled = []
-    for name, chosen in zip(c.groups, selection.groups, strict=True):
-        group = claims.groups[name]
-        needed = group.seeds if scale == "paper" else min(group.seeds, claims.proxy_seeds)
-        filled.append(_seeds(group, needed, chosen, c, notes))
-    return tuple(filled), notes
+    filled = tuple(
+        _seeds(claims, claims.groups[name], c, chosen, scale, notes)
+        for name, chosen in zip(c.groups, selection.groups, strict=True)
+    )
+    return filled, notes
 
 
-def _seeds(group: Group, needed: int, chosen: Sequence[Record], c: Comparison, notes: list[str]) -> Seeds:
-    records: list[Record] = []
-    values: list[float] = []
+def _seeds(
+    claims: Claims, group: Group, c: Comparison, chosen: Sequence[Record], scale: str, notes: list[str]
+) -> Seeds:
+    needed = group.seeds if scale == "paper" else min(group.seeds, claims.proxy_seeds)
+    found: list[tuple[Record, float]] = []
     images = None
     for record in chosen:
         # Set beforehand: who adds seeds until p is small, or lets the next one in for a bad one, finds something in
@@ -182,16 +179,26 @@ def _seeds(group: Group, needed: int, chosen: Sequence[Record], c: Comparison, n
             notes.append(f"left out, beyond the {needed} seeds that the claim asks for: {record.run_id}")
             continue
         try:
-            found = quantity(record, c)
+            value, images = value_of(record, c)
         except InputError as error:
             notes.append(f"left out: {record.run_id}: {error}")
             continue
-        records.append(record)
-        values.append(found.value)
-        images = found.images
-    seeds = tuple(record.seed for record in records)
-    ids = tuple(record.run_id for record in records)
-    return Seeds(group, needed, seeds, ids, tuple(values), images, tuple(records))
+        found.append((record, value))
+    records = tuple(record for record, _ in found)
+    seeds, values = tuple(record.seed for record in records), tuple(value for _, value in found)
+    lacking = missing(needed, seeds)
+    train = command(claims, group, lacking, scale) if lacking else ""
+    return Seeds(group, needed, seeds, values, images, records, train)
+
+
+def command(claims: Claims, group: Group, seeds: Sequence[int], scale: str) -> str:
+    """Return the command that trains these seeds of ``group``."""
+    words = (claims.words if scale == "paper" else claims.proxy_words)[group.recipe]
+    if scale != "paper" and group.proxy_experiment:
+        words = f"exp={group.proxy_experiment} {words}"
+    values = {key: str(v).lower() if isinstance(v, bool) else str(v).replace(" ", "") for key, v in group.run.items()}
+    fields = [f"{key}={value}" for key, value in values.items()]
+    return " ".join(filter(None, ["repro run", words, *fields, f"seed={','.join(map(str, seeds))}"]))
 
 
 def _unpaired(c: Comparison, groups: Sequence[Seeds]) -> list[str]:
@@ -201,7 +208,7 @@ def _unpaired(c: Comparison, groups: Sequence[Seeds]) -> list[str]:
     first, second = groups
     lacking = dict.fromkeys(first.seeds, second) | dict.fromkeys(second.seeds, first)
     return [
-        f"seed {seed} makes no pair: there is no usable run of it of {lacking[seed].group.label}"
+        f"seed {seed} makes no pair: there is no usable run of it of {lacking[seed].label}"
         for seed in sorted(set(first.seeds) ^ set(second.seeds))
     ]
 
@@ -217,10 +224,74 @@ def _unlike_devices(c: Comparison, groups: Sequence[Seeds]) -> list[str]:
     in_pairs = any(len({settings[seed] for settings in by_seed}) > 1 for seed in shared_seeds)
     if not in_pairs and all(share == shares[0] for share in shares):
         return []
-    told = "; ".join(
-        f"{group.group.label} on {', '.join(f'{name} ({number} runs)' for name, number in sorted(count.items()))}"
-        for group, count in zip(groups, counts, strict=True)
-    )
+    runs = [", ".join(f"{name} ({number} runs)" for name, number in sorted(count.items())) for count in counts]
+    told = "; ".join(f"{group.label} on {devices}" for group, devices in zip(groups, runs, strict=True))
     if any(all(set(count).isdisjoint(other) for other in counts if other is not count) for count in counts):
         return [f"{CONFOUNDED}, so the difference may be that of the devices: {told}"]
     return [f"devices differ between the groups: {told}"]
+
+
+# --- seeds without a record ---------------------------------------------------------------------------------------
+
+
+def absent(claims: Claims, records: Sequence[Record], folders: Sequence[Path], published: Path | None) -> list[Problem]:
+    """Name every counted seed that failed in ``folders``, and every record once committed in ``published``.
+
+    No verdict rests on them: they are told so that nobody takes a seed that went wrong for one that nobody ran.
+    """
+    finished = {record.run_id for record in records}
+    problems = [problem for problem in _failed(claims, folders) if problem.name.split("/")[-1] not in finished]
+    return problems + (_deleted(published) if published else [])
+
+
+def _failed(claims: Claims, folders: Sequence[Path]) -> list[Problem]:
+    """Find the runs at the paper's budget that ended in an error, of seeds that a group asks for."""
+    problems = []
+    for file in sorted(file for folder in folders for file in folder.glob("*/failure.txt")):
+        folder = file.parent
+        if (folder / "record.json").exists():
+            continue
+        try:
+            science = Science.from_dict(read_json(folder / "config.json").get("science"))
+            labels = _labels(claims, science)
+            present = folder.name.endswith(science.fingerprint()[:8])
+            lines = file.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        except (InputError, OSError):
+            continue  # `repro status` tells of folders that are broken
+        if labels and present:  # one of older numerics is no seed of what is counted now
+            why = f": {lines[-1].rstrip('.')}" if lines else ""
+            reason = f"seed {science.seed} of {', '.join(labels)} failed and stays missing{why}"
+            problems.append(Problem(f"{folder.parent.name}/{folder.name}", reason, False))
+    return problems
+
+
+def _labels(claims: Claims, science: Science) -> list[str]:
+    """Return the labels of the groups of which a run is a counted seed."""
+    defaults, fields = later_defaults(), science.flat()
+    return [
+        group.label
+        for group in claims.groups.values()
+        if science.seed < group.seeds and fields == {**defaults, **claims.recipes[group.recipe], **group.run}
+    ]
+
+
+def _deleted(published: Path) -> list[Problem]:
+    """Find the records that were committed in the folder ``published`` and are not there now; none without git."""
+    log = git(
+        *("-C", str(published.parent), "log", "--diff-filter=A", "--no-renames", "--relative", "--name-only"),
+        *("--format=commit %h of %as", "--", f"{published.name}/*/record.json"),
+    )
+    came_with: dict[str, str] = {}
+    commit = ""
+    for line in (log or "").splitlines():
+        if line.startswith("commit "):
+            commit = line.removeprefix("commit ")
+        elif line:
+            came_with.setdefault(line, commit)  # the log goes back in time
+    gone: dict[str, list[str]] = {}
+    for name, commit in sorted(came_with.items()):
+        if not (published.parent / name).is_file():
+            gone.setdefault(commit, []).append(name.removesuffix("/record.json"))
+    return [
+        Problem(", ".join(names), f"committed in {commit} and deleted since", False) for commit, names in gone.items()
+    ]

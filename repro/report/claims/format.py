@@ -1,4 +1,4 @@
-"""Verdicts for people and for programs: a table for the terminal, one claim in full, Markdown, JSON."""
+"""All verdicts as a table, Markdown or JSON."""
 
 from __future__ import annotations
 
@@ -10,40 +10,33 @@ from typing import Any
 
 from tabulate import tabulate
 
-from repro.report.claims.explained import WIDTH, explained
-from repro.report.claims.verdicts import STATUSES, Check, Verdict
+from repro.report.claims.evidence import Seeds
+from repro.report.claims.verdicts import STATUSES, Check, Judgement, Verdict
 from repro.report.claims.wording import BUDGETS, NONE, POINTS, proxy_text, verdict_text
 
 PROXY_HEADER = "reduced runs (a proxy, no verdict)"
 CELL = 110
 """Characters of a cell of the terminal's table; the rest stands where one claim is shown in full."""
+WIDTH = 110
 
 
 def to_text(check: Check) -> str:
-    """One line a claim, the verdicts counted below, and what was left out."""
+    """Write one line a claim, the verdicts counted below, and what was left out."""
     rows = [
         [v.status, v.claim.id, *(textwrap.shorten(t, CELL, placeholder=" …") for t in (verdict_text(v), proxy_text(v)))]
         for v in check.verdicts
     ]
-    header = ["verdict", "claim", "figures", PROXY_HEADER]
-    table = tabulate(rows, header, tablefmt="simple", disable_numparse=True)
-    lines = [
-        table,
-        "",
-        _counts(check),
-        *pointing(check),
-        *_wrapped(chance(check)),
-        "One claim in full: repro check CLAIM",
-    ]
-    return "\n".join([*lines, *_problems(check), ""])
+    table = tabulate(rows, ["verdict", "claim", "figures", PROXY_HEADER], tablefmt="simple", disable_numparse=True)
+    lines = [table, "", counts(check), *pointing(check), *textwrap.wrap(chance(check), WIDTH)]
+    return "\n".join([*lines, "One claim in full: repro check CLAIM", *problems(check), ""])
 
 
 def to_markdown(check: Check) -> str:
-    """Tables by verdict, with links to the runs in the folder ``runs`` beside the file."""
+    """Write tables by verdict, with links to the runs in the folder ``runs`` beside the file."""
     parts = [
         "# The paper's claims",
         "",
-        f"{' '.join([_counts(check), *pointing(check), chance(check)])} "
+        f"{' '.join([counts(check), *pointing(check), chance(check)])} "
         f"A claim holds where all its comparisons do, each at {check.claims.alpha:g}, "
         "and fails where one does, corrected by Holm for their number. Direction decides; the published size stands "
         "beside ours. Only runs of the paper's full recipe decide; what reduced runs show is a proxy. "
@@ -59,48 +52,74 @@ def to_markdown(check: Check) -> str:
         rows = [_markdown_row(verdict)[: len(header)] for verdict in verdicts]
         body = tabulate(rows, header, tablefmt="pipe", disable_numparse=True)
         parts += ["", f"## {status.capitalize()} ({len(verdicts)})", "", body]
-    parts += [f"- {line}" for line in _problems(check)]
+    parts += [f"- {line}" for line in problems(check)]
     return "\n".join([*parts, ""])
 
 
+def _markdown_row(verdict: Verdict) -> list[str]:
+    claim = verdict.claim
+    proxy = verdict.proxy if verdict.proxy and verdict.proxy.status != "not run" else None
+    ids = [*verdict.judgement.run_ids, *(proxy.run_ids if proxy else ())]
+    links = ", ".join(f"[{id}](runs/{id}/record.json)" for id in ids) or NONE
+    cells = [f"**{claim.id}**: {claim.text}", claim.where, verdict_text(verdict), proxy_text(verdict), links]
+    return [cell.replace("|", "\\|") for cell in cells]
+
+
 def to_json(check: Check) -> str:
-    """A list of verdicts with all figures, and of problems; the keys are the fields of its verdicts."""
+    """Write a list of verdicts with all figures, and of problems."""
     values = {
         "alpha": check.claims.alpha,
-        "verdicts": [_verdict_values(verdict) for verdict in check.verdicts],
+        "verdicts": [
+            {
+                **{name: getattr(v.claim, name) for name in ("id", "where", "text", "undecidable", "argued")},
+                "status": v.status,
+                "judgement": _judgement_values(v.judgement),
+                "proxy": None if v.proxy is None else _judgement_values(v.proxy),
+                "run_ids": v.judgement.run_ids,
+            }
+            for v in check.verdicts
+        ],
         "problems": [dataclasses.asdict(problem) for problem in check.problems],
         "broken": check.broken,
     }
     return json.dumps(values, indent=1, ensure_ascii=False) + "\n"
 
 
+def _judgement_values(judgement: Judgement) -> dict[str, Any]:
+    findings = [
+        {
+            "comparison": dataclasses.asdict(f.comparison),
+            "status": f.status,
+            "because": f.because,
+            "groups": [_group_values(group) for group in f.groups],
+            "outcome": dataclasses.asdict(f.outcome),
+            "p": f.p,
+            "tests": f.tests,
+            "tested": f.tested,
+            "planned": None if f.planned is None else dataclasses.asdict(f.planned),
+            "notes": f.notes,
+        }
+        for f in judgement.findings
+    ]
+    return {"scale": judgement.scale, "status": judgement.status, "findings": findings}
+
+
+def _group_values(group: Seeds) -> dict[str, Any]:
+    return {
+        **{name: getattr(group, name) for name in ("label", "needed", "seeds", "run_ids", "values")},
+        "mean": group.sample and group.sample.mean,
+        "std": group.sample and group.sample.std,
+        "missing": group.missing,
+        "command": group.command,
+    }
+
+
 FORMATS: dict[str, Callable[[Check], str]] = {"text": to_text, "md": to_markdown, "json": to_json}
 
 
-def explain(check: Check, id: str) -> str:
-    """One claim in full: what is compared, every group with its seeds, the test, its figures, and what is missing.
-
-    Raises:
-        InputError: There is no such claim.
-    """
-    claim = check.claims.claim(id)
-    verdict = next(verdict for verdict in check.verdicts if verdict.claim is claim or verdict.claim.id == claim.id)
-    parts = [f"{claim.id}: {verdict.status}", "", *_wrapped(f"{claim.text} ({claim.where})"), ""]
-    if claim.argued:
-        parts += [*_wrapped("The paper argues from this; it does not stand among its results."), ""]
-    if claim.undecidable:
-        parts += _wrapped(f"Not decidable here: {claim.undecidable}")
-    for judgement in filter(None, (verdict.judgement, verdict.proxy)):
-        if judgement.scale != "paper":
-            parts += ["", f"At scale={judgement.scale}, a proxy: {judgement.status} (no part of the verdict)", ""]
-        for finding in judgement.findings:
-            parts += explained(check.claims, finding)
-    return "\n".join([*parts, *_problems(check), ""]).replace("\n\n\n", "\n\n")
-
-
-def _counts(check: Check) -> str:
-    counts = [f"{check.count(status)} {'hold' if status == 'holds' else status}" for status in STATUSES]
-    return f"{len(check.verdicts)} claims: {', '.join(counts).replace('fails', 'fail')}."
+def counts(check: Check) -> str:
+    found = [f"{check.count(status)} {'hold' if status == 'holds' else status}" for status in STATUSES]
+    return f"{len(check.verdicts)} claims: {', '.join(found).replace('fails', 'fail')}."
 
 
 def pointing(check: Check) -> list[str]:
@@ -108,9 +127,9 @@ def pointing(check: Check) -> list[str]:
     lines = []
     for scale, budget in BUDGETS.items():
         found = [v.proxy.status for v in check.verdicts if v.proxy is not None and v.proxy.scale == scale]
-        counts = [f"{found.count(status)} {way}" for status, way in POINTS.items() if status in found]
-        if counts:
-            lines.append(f"{budget.capitalize()} (proxies, no verdicts): {', '.join(counts)}.")
+        ways = [f"{found.count(status)} {way}" for status, way in POINTS.items() if status in found]
+        if ways:
+            lines.append(f"{budget.capitalize()} (proxies, no verdicts): {', '.join(ways)}.")
     return lines
 
 
@@ -126,32 +145,10 @@ def chance(check: Check) -> str:
     )
 
 
-def _problems(check: Check) -> list[str]:
-    if not check.problems:
-        return []
-    lines = [f"Left out: {p.name}: {p.reason}{' (committed evidence is broken)' * p.breaks}." for p in check.problems]
-    return ["", *lines]
-
-
-def _markdown_row(verdict: Verdict) -> list[str]:
-    claim = verdict.claim
-    proxy = verdict.proxy if verdict.proxy and verdict.proxy.status != "not run" else None
-    ids = [*verdict.judgement.run_ids, *(proxy.run_ids if proxy else ())]
-    links = ", ".join(f"[{id}](runs/{id}/record.json)" for id in ids) or NONE
-    cells = [f"**{claim.id}**: {claim.text}", claim.where, verdict_text(verdict), proxy_text(verdict), links]
-    return [cell.replace("|", "\\|") for cell in cells]
-
-
-def _verdict_values(verdict: Verdict) -> dict[str, Any]:
-    claim = verdict.claim
-    return {
-        **{name: getattr(claim, name) for name in ("id", "where", "text", "undecidable", "argued")},
-        "status": verdict.status,
-        "judgement": dataclasses.asdict(verdict.judgement),
-        "proxy": None if verdict.proxy is None else dataclasses.asdict(verdict.proxy),
-        "run_ids": verdict.judgement.run_ids,
-    }
-
-
-def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(text, WIDTH)
+def problems(check: Check) -> list[str]:
+    """Name each record that was left out."""
+    lines = [
+        f"Left out: {p.name}: {p.reason}{' (committed evidence is broken)' if p.breaks else ''}."
+        for p in check.problems
+    ]
+    return ["", *lines] if lines else []

@@ -1,4 +1,4 @@
-"""The power of a comparison, computed before there is a run."""
+"""Power of a comparison, computed before there is a run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ERRORS = (
 
 @dataclass(frozen=True)
 class Planned:
-    """What the seeds that are set beforehand can show, at the planned spread and the level of the test.
+    """The power of the seeds that are set beforehand, at the planned spread and the level of the test.
 
     ``power`` is the probability of showing what the claim says if ``truth``; None where the paper prints no number to
     suppose. ``detectable`` is the difference that is shown with the power of the claims' file.
@@ -48,7 +48,7 @@ def planned(claims: Claims, c: Comparison) -> Planned | None:
 
 
 def _contrast(claims: Claims, c: Comparison) -> Contrast:
-    """A difference of 0 with the error and degrees of freedom that the planned seeds will give it."""
+    """Return a difference of 0 with the error and degrees of freedom that the planned seeds will give it."""
     samples = [Sample(claims.groups[name].seeds, 0.0, claims.spread) for name in c.groups]
     if c.test == "trend":  # its least step is the hardest to show
         samples = samples[-2:]

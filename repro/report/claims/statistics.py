@@ -1,4 +1,4 @@
-"""Comparisons of lists of numbers, one number a seed: differences with their uncertainty, trends, corrections.
+"""Differences, trends and corrections for numbers of seeds.
 
 A standard deviation is over seeds, with n-1. p-values are two-sided unless said otherwise.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy
@@ -41,11 +41,11 @@ class Contrast:
 
     @property
     def p(self) -> float:
-        """That the true difference is 0."""
+        """Two-sided, for a true difference of 0."""
         return float(2 * stats.t.sf(abs(self.t), self.df))
 
     def half_width(self, alpha: float) -> float:
-        """Of the interval with confidence 1 - ``alpha`` around the difference."""
+        """Return half the width of the interval with confidence 1 - ``alpha`` around the difference."""
         return float(stats.t.isf(alpha / 2, self.df)) * self.error
 
     def interval(self, alpha: float) -> tuple[float, float]:
@@ -61,11 +61,11 @@ class Contrast:
         return float(stats.t.cdf((self.difference - limit) / self.error, self.df))
 
     def p_within(self, margin: float) -> float:
-        """Of the two one-sided tests that the true difference lies within ±``margin`` (Schuirmann 1987)."""
+        """Return the p of two one-sided tests that the true difference is within ±``margin`` (Schuirmann 1987)."""
         return max(self.p_above(-margin), self.p_below(margin))
 
     def p_beyond(self, margin: float) -> float:
-        """That the true difference lies beyond ±``margin``, two-sided."""
+        """Return the two-sided p that the true difference lies beyond ±``margin``."""
         return two_sided(min(self.p_above(margin), self.p_below(-margin)))
 
     def power_above(self, limit: float, level: float) -> float:
@@ -83,7 +83,7 @@ class Contrast:
         return max(0.0, above + below - 1)
 
     def detectable(self, alpha: float, power: float) -> float:
-        """The true difference that a test with this error and these degrees of freedom finds with ``power``.
+        """Return the true difference that a test with this error and these degrees of freedom finds with ``power``.
 
         By the noncentral t distribution; the far tail adds nothing that shows.
         """
@@ -122,25 +122,16 @@ def two_sided(p: float) -> float:
 
 
 def binomial_error(percent: float, images: int) -> float:
-    """Standard error, in percentage points, of an error rate counted over ``images`` drawn from all there could be."""
+    """Return the standard error, in points, of an error rate counted over ``images`` of all there could be."""
     rate = percent / 100
     return 100 * math.sqrt(rate * (1 - rate) / images)
-
-
-def of_mean(n: int) -> float:
-    """Return the share of a group's variance that its mean has."""
-    return 1 / n
-
-
-def one_more(n: int) -> float:
-    """Return the share of a group's variance that the distance of one further run from its mean has."""
-    return 1 + 1 / n
 
 
 def combined(
     parts: Sequence[tuple[float, Sample]],
     number: float = 0.0,
-    share: Callable[[int], float] = of_mean,
+    *,
+    single_runs: bool = False,
     more_variance: float = 0.0,
 ) -> Contrast:
     """Return the weighted sum of means less ``number``, without supposing equal variances (Welch, Satterthwaite).
@@ -149,10 +140,14 @@ def combined(
 
     Args:
         parts: Weights and samples of at least two values each, of which one has a spread.
-        share: What part of each variance counts: ``of_mean``, or ``one_more`` where ``number`` is from single runs.
+        single_runs: Whether ``number`` is from one further run of each group, whose own spread counts too.
         more_variance: A variance that is known beside those of the samples.
     """
-    variances = [(weight**2 * _variance(sample) * share(sample.n), sample.n) for weight, sample in parts]
+    variances = []
+    for weight, sample in parts:
+        assert sample.std is not None  # a single value is tested against nothing
+        share = 1 + 1 / sample.n if single_runs else 1 / sample.n
+        variances.append((weight**2 * sample.std**2 * share, sample.n))
     total = math.fsum(variance for variance, _ in variances) + more_variance
     df = total**2 / math.fsum(variance**2 / (n - 1) for variance, n in variances)
     return Contrast(math.fsum(weight * sample.mean for weight, sample in parts) - number, math.sqrt(total), df)
@@ -173,7 +168,7 @@ def prediction(sample: Sample, one: float) -> Contrast:
 
     A single published run is to be expected within this interval, not within the narrower one of our mean.
     """
-    return combined([(1, sample)], one, one_more)
+    return combined([(1, sample)], one, single_runs=True)
 
 
 def replication_bayes_factor(parts: Sequence[tuple[float, Sample]], effect: float) -> float:
@@ -184,14 +179,14 @@ def replication_bayes_factor(parts: Sequence[tuple[float, Sample]], effect: floa
     BF = [t((d - effect) / sqrt(v1 + v)) / sqrt(v1 + v)] / [t(d / sqrt(v)) / sqrt(v)], both with Welch's degrees of
     freedom, since the variances are estimated from our seeds.
     """
-    ours, further = combined(parts), combined(parts, effect, one_more)
+    ours, further = combined(parts), combined(parts, effect, single_runs=True)
     published = float(stats.t.logpdf(further.t, further.df)) - math.log(further.error)
     none = float(stats.t.logpdf(ours.t, ours.df)) - math.log(ours.error)
     return math.exp(min(700.0, published - none))
 
 
 def trend(groups: Sequence[Sequence[float]]) -> Trend:
-    """Whether values rise or fall over ordered groups: the test of Jonckheere and Terpstra.
+    """Test whether values rise or fall over ordered groups (Jonckheere and Terpstra).
 
     It asks one question of all groups together, where the pairs of neighbours have little power each. J counts the
     pairs of values from different groups that rise, ties as halves; p is from 9,999 random permutations of the values
@@ -216,7 +211,7 @@ def trend(groups: Sequence[Sequence[float]]) -> Trend:
 
 
 def holm(ps: Sequence[float], tests: int | None = None) -> list[float]:
-    """The p-values corrected for their number by Holm's steps; ``tests`` counts those that were declared and not made.
+    """Correct p-values for their number by Holm's steps; ``tests`` also counts those declared and not made.
 
     A test that was not made counts as one that found nothing, so that what is missing makes no other one surer.
     """
@@ -227,8 +222,3 @@ def holm(ps: Sequence[float], tests: int | None = None) -> list[float]:
         highest = max(highest, min(1.0, (total - step) * ps[place]))
         corrected[place] = highest
     return corrected
-
-
-def _variance(sample: Sample) -> float:
-    assert sample.std is not None  # a single value is tested against nothing
-    return sample.std**2

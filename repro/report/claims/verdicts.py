@@ -1,4 +1,4 @@
-"""The verdict on every claim of the paper: holds, fails, inconclusive or not run, with all that it rests on.
+"""Verdicts on the paper's claims, with their evidence.
 
 A claim holds where every comparison that decides it shows what it says, and fails where one shows the contrary; what
 shows neither is inconclusive. That all hold by chance is rarer than that one does, so each stands by its own p. That
@@ -9,15 +9,15 @@ of the paper's full recipe decide. Those of ``scale=demo`` go through the same r
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from repro.papers.claims import Claim, Claims, Comparison, Group, load_claims
-from repro.report.claims.comparisons import Outcome, compute
-from repro.report.claims.evidence import Evidence, Problem, Seeds, gather, usable
+from repro.papers.claims import Claim, Claims, Comparison, load_claims
+from repro.report.claims.comparisons import TestResult, compute
+from repro.report.claims.evidence import Gathered, Problem, Seeds, gather, usable
+from repro.report.claims.metrics import OF_NET, ONSETS
 from repro.report.claims.power import Planned, planned
-from repro.report.claims.quantities import ONSETS
 from repro.report.claims.statistics import holm
 from repro.results.read import Reading, Record
 
@@ -29,41 +29,27 @@ PROXIES = ("tenth", "demo")
 
 
 @dataclass(frozen=True)
-class GroupFigures:
-    """One group of a comparison: its seeds with their values, their mean and std (n-1).
-
-    ``command`` trains the seeds that are ``missing``; empty where none is.
-    """
-
-    label: str
-    needed: int
-    seeds: tuple[int, ...]
-    run_ids: tuple[str, ...]
-    values: tuple[float, ...]
-    mean: float | None
-    std: float | None
-    missing: tuple[int, ...]
-    command: str
-
-
-@dataclass(frozen=True)
 class Finding:
-    """One comparison with its figures; ``because`` explains a status that the figures alone do not.
+    """One comparison with its groups and test; ``because`` explains a status that the figures alone do not.
 
     ``p`` is the one that the status rests on: of what it shows, or, corrected by Holm for the ``tests`` of the claim,
-    of the contrary. ``tested`` where all seeds are there and a test was made. ``planned`` is the power beforehand.
+    of the contrary. ``planned`` is the power beforehand. ``notes`` name what was left out.
     """
 
     comparison: Comparison
-    status: Status
-    because: str
-    groups: tuple[GroupFigures, ...]
-    outcome: Outcome
-    p: float | None
-    tests: int
-    tested: bool
-    planned: Planned | None
+    groups: tuple[Seeds, ...]
     notes: tuple[str, ...]
+    outcome: TestResult
+    status: Status = "not run"
+    because: str = ""
+    p: float | None = None
+    tests: int = 0
+    planned: Planned | None = None
+
+    @property
+    def tested(self) -> bool:
+        """True where all seeds exist and a test was made."""
+        return not any(group.missing for group in self.groups) and self.outcome.p_fails is not None
 
 
 @dataclass(frozen=True)
@@ -75,13 +61,17 @@ class Judgement:
     findings: tuple[Finding, ...]
 
     @property
+    def deciding(self) -> list[Finding]:
+        return [finding for finding in self.findings if finding.comparison.decides]
+
+    @property
     def run_ids(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(id for f in self.findings for group in f.groups for id in group.run_ids))
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of one claim.
+    """The verdict on one claim.
 
     ``proxy`` is the same at the largest of ``PROXIES`` that has its runs, None without any, and decides nothing.
     """
@@ -105,7 +95,7 @@ class Check:
 
     @property
     def broken(self) -> bool:
-        """Whether committed evidence is refused or was made from uncommitted code."""
+        """True where committed evidence is refused or was made from uncommitted code."""
         return any(problem.breaks for problem in self.problems)
 
     def count(self, status: Status) -> int:
@@ -113,8 +103,8 @@ class Check:
 
     @property
     def tested(self) -> int:
-        """The claims on which all runs are there and a test was made."""
-        deciding = [[f for f in v.judgement.findings if f.comparison.decides] for v in self.verdicts]
+        """The number of claims on which all runs are there and a test was made."""
+        deciding = [verdict.judgement.deciding for verdict in self.verdicts]
         return sum(
             any(f.tested for f in findings) and all(f.tested or f.outcome.exact for f in findings)
             for findings in deciding
@@ -122,7 +112,7 @@ class Check:
 
 
 def check(reading: Reading, published: Path | None = None) -> Check:
-    """A verdict on every claim of ``experiments/claims.toml``.
+    """Judge every claim of ``experiments/claims.toml``.
 
     Args:
         published: The folder of committed records, which must be without fault; None where all of them are.
@@ -134,9 +124,8 @@ def check(reading: Reading, published: Path | None = None) -> Check:
     records, problems = usable(reading, published)
     verdicts = []
     for claim in claims.claims:
-        measured = _examine(claims, claim, records, "paper")
-        proxy = _proxy(claims, claim, records)
-        verdicts.append(Verdict(claim, _judge(claims, claim, measured, "paper"), proxy))
+        judgement = _judge(claims, claim, _examine(claims, claim, records, "paper"), "paper")
+        verdicts.append(Verdict(claim, judgement, _proxy(claims, claim, records)))
     return Check(claims, tuple(verdicts), tuple(problems))
 
 
@@ -145,44 +134,25 @@ def _proxy(claims: Claims, claim: Claim, records: Sequence[Record]) -> Judgement
     found = []
     for scale in PROXIES:
         examined = _examine(claims, claim, records, scale)
-        if _any_run(examined):
+        if any(group.values for finding in examined for group in finding.groups):
             found.append(_judge(claims, claim, examined, scale))
     return min(found, key=lambda judgement: judgement.status == "not run", default=None)
 
 
-@dataclass(frozen=True)
-class _Examined:
-    """A comparison with its evidence and outcome; ``tested`` where it is complete and has a p."""
-
-    comparison: Comparison
-    evidence: Evidence
-    outcome: Outcome
-    empty: bool
-
-    @property
-    def short(self) -> bool:
-        return any(group.missing for group in self.evidence.groups)
-
-    @property
-    def tested(self) -> bool:
-        return not self.short and self.outcome.p_fails is not None
-
-
-def _examine(claims: Claims, claim: Claim, records: Sequence[Record], scale: str) -> list[_Examined]:
+def _examine(claims: Claims, claim: Claim, records: Sequence[Record], scale: str) -> list[Finding]:
     examined = []
     for c in claim.comparisons:
         if scale != "paper" and _holds_against_the_paper(c):
             continue  # a reduced run beside a published value says nothing
-        of_net = c.metric in ("params", "macs")
-        evidence = Evidence(scale, (), ()) if of_net else gather(claims, c, records, scale)
-        empty = not of_net and any(not group.values for group in evidence.groups)
-        outcome = Outcome() if empty else compute(claims, c, evidence)
-        examined.append(_Examined(c, evidence, outcome, empty))
+        groups, notes = Gathered() if c.metric in OF_NET else gather(claims, c, records, scale)
+        empty = any(not group.values for group in groups)
+        outcome = TestResult() if empty else compute(claims, c, groups)
+        examined.append(Finding(c, groups, notes, outcome))
     return examined
 
 
 def _holds_against_the_paper(c: Comparison) -> bool:
-    """Whether a limit of errors or of epochs is part of ``c``, which is one of the paper's budget.
+    """Tell whether a limit of errors or of epochs is part of ``c``, which is one of the paper's budget.
 
     Limits of signals are ours; and the size of a difference is no such number: a proxy's are judged by the same sizes,
     and decide nothing.
@@ -191,58 +161,45 @@ def _holds_against_the_paper(c: Comparison) -> bool:
     return c.published is not None or limited or c.metric in ONSETS
 
 
-def _any_run(examined: list[_Examined]) -> bool:
-    return any(group.values for e in examined for group in e.evidence.groups)
-
-
-def _judge(claims: Claims, claim: Claim, examined: list[_Examined], scale: str) -> Judgement:
+def _judge(claims: Claims, claim: Claim, examined: list[Finding], scale: str) -> Judgement:
     if claim.undecidable:
         return Judgement(scale, "not decidable here", ())
-    declared = [e for e in examined if e.comparison.decides and e.comparison.test != "count"]
-    tested = [e for e in declared if e.tested]
-    adjusted = holm([e.outcome.p_fails for e in tested if e.outcome.p_fails is not None], len(declared))
-    corrected = {id(e): p for e, p in zip(tested, adjusted, strict=True)}
+    declared = [f for f in examined if f.comparison.decides and f.comparison.test != "count"]
+    tested = [f for f in declared if f.tested]
+    adjusted = holm([f.outcome.p_fails for f in tested if f.outcome.p_fails is not None], len(declared))
+    corrected = {id(f): p for f, p in zip(tested, adjusted, strict=True)}
     findings = []
-    for e in examined:
+    for finding in examined:
+        outcome = finding.outcome
         # What decides nothing is none of the tests, and stands by its own p.
-        p_fails = corrected.get(id(e), e.outcome.p_fails)
-        status, because = _settle(claims, e, p_fails)
-        p = p_fails if status == "fails" or not e.outcome.supports else e.outcome.p_holds
-        figures = tuple(_figures(claims, group, scale) for group in e.evidence.groups)
-        plan = planned(claims, e.comparison) if scale == "paper" else None
-        findings.append(
-            Finding(
-                e.comparison, status, because, figures, e.outcome, p, len(declared), e.tested, plan, e.evidence.notes
-            )
-        )
+        p_fails = corrected.get(id(finding), outcome.p_fails)
+        status, because = _settle(claims, finding, p_fails)
+        p = p_fails if status == "fails" or not outcome.supports else outcome.p_holds
+        plan = planned(claims, finding.comparison) if scale == "paper" else None
+        findings.append(replace(finding, status=status, because=because, p=p, tests=len(declared), planned=plan))
     return Judgement(scale, _together(findings), tuple(findings))
 
 
-def _settle(claims: Claims, e: _Examined, p_fails: float | None) -> tuple[Status, str]:
-    outcome = e.outcome
-    if e.empty:
-        return "not run", "no run of " + ", ".join(g.group.label for g in e.evidence.groups if not g.values)
+def _settle(claims: Claims, finding: Finding, p_fails: float | None) -> tuple[Status, str]:
+    outcome, groups = finding.outcome, finding.groups
+    if empty := [group.label for group in groups if not group.values]:
+        return "not run", f"no run of {', '.join(empty)}"
     if outcome.exact:
         return ("holds" if outcome.fits else "fails"), ""
-    if e.short:
-        lacking = [f"{g.group.label} {len(g.values)} of {g.needed}" for g in e.evidence.groups if g.missing]
+    if lacking := [f"{group.label} {len(group.values)} of {group.needed}" for group in groups if group.missing]:
         return "inconclusive", f"too few seeds: {', '.join(lacking)}"
     if p_fails is None or outcome.p_holds is None:
         return "inconclusive", outcome.obstacle
     # Before what holds: an effect that is sure and shown to be smaller than any of interest is not the paper's.
     if p_fails < claims.alpha:
         return "fails", outcome.refuted
-    if e.comparison.test == "value":
-        return _settle_value(outcome)
+    if finding.comparison.test == "value":
+        if outcome.compatible:
+            return "holds", "the published value lies within the interval"
+        return "inconclusive", "the interval is too wide to say anything"
     if outcome.p_holds >= claims.alpha:
         return "inconclusive", ""
     return ("inconclusive", outcome.obstacle) if outcome.obstacle else ("holds", "")
-
-
-def _settle_value(outcome: Outcome) -> tuple[Status, str]:
-    if outcome.compatible:
-        return "holds", "the published value lies within the interval"
-    return "inconclusive", "the interval is too wide to say anything"
 
 
 def _together(findings: Sequence[Finding]) -> Status:
@@ -254,33 +211,3 @@ def _together(findings: Sequence[Finding]) -> Status:
     if {finding.status for finding in deciding if finding.groups} == {"not run"}:
         return "not run"
     return next(iter(statuses)) if len(statuses) == 1 else "inconclusive"
-
-
-def _figures(claims: Claims, seeds: Seeds, scale: str) -> GroupFigures:
-    there = bool(seeds.values)
-    return GroupFigures(
-        seeds.group.label,
-        seeds.needed,
-        seeds.seeds,
-        seeds.run_ids,
-        seeds.values,
-        seeds.sample.mean if there else None,
-        seeds.sample.std if there else None,
-        seeds.missing,
-        command(claims, seeds.group, seeds.missing, scale) if seeds.missing else "",
-    )
-
-
-def command(claims: Claims, group: Group, seeds: Sequence[int], scale: str) -> str:
-    """The command that trains these seeds of ``group``."""
-    words = (claims.words if scale == "paper" else claims.proxy_words)[group.recipe]
-    if scale != "paper" and group.proxy_experiment:
-        words = f"exp={group.proxy_experiment} {words}"
-    fields = [f"{key}={_word(value)}" for key, value in group.run.items()]
-    return " ".join(filter(None, ["repro run", words, *fields, f"seed={','.join(map(str, seeds))}"]))
-
-
-def _word(value: object) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return str(value).replace(" ", "")

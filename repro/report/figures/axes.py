@@ -1,4 +1,4 @@
-"""Limits and ticks: the paper's where it has them, otherwise around what was measured."""
+"""Limits and ticks, the paper's or around the measured values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def fit(axes: Sequence[Axes], plot: Plot) -> None:
-    """Sets the axes of all panels; those that show the same quantity, or run over the same, are fitted together."""
+    """Set the axes of all panels; those that show the same quantity, or run over the same, are fitted together."""
     by_y: dict[str, list[PlottedPanel]] = defaultdict(list)
     by_x: dict[bool, list[PlottedPanel]] = defaultdict(list)
     for shown in plot.panels:
@@ -38,11 +38,11 @@ def _quantity(shown: PlottedPanel) -> str:
 
 
 def _points(panels: Sequence[PlottedPanel]) -> list[pandas.DataFrame]:
-    return [line.points for shown in panels for line in shown.lines if len(line.points)]
+    return [series.points for shown in panels for series in shown.series if len(series.points)]
 
 
 def _fit_x(ax: Axes, shown: PlottedPanel, points: Sequence[pandas.DataFrame]) -> None:
-    """From 0 to the last; no ticks where nothing was run."""
+    """Show all from 0 to the last; no ticks where nothing was run."""
     if points:
         ax.set_xlim(0, shown.panel.x_part * max(table.index.max() for table in points))
     else:

@@ -1,4 +1,4 @@
-"""A figure drawn from its numbers, and as inline SVG."""
+"""Figures as pictures: in files, and as inline SVG."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ import io
 import math
 import re
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from repro.errors import InputError
 from repro.report.figures.axes import fit
-from repro.report.figures.numbers import Plot, PlottedLine, PlottedPanel
+from repro.report.figures.numbers import Plot, PlottedPanel, Series, csv_text
 from repro.report.figures.style import DASHES, INK, METADATA, MUTED, STYLE, WIDTHS, colours
 from repro.results.scales import scale_of
+from repro.runtime.files import write_asked_for
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,14 +26,40 @@ if TYPE_CHECKING:
 
 BAND = 0.18
 """Opacity."""
+MARK: dict[str, Any] = {"marker": "o", "markersize": 6, "markeredgecolor": "white"}
 NOTE_LINE, KEY_LINE = 0.145, 0.22
 """Inches."""
 FONTS = "font-family: 'DejaVu Sans', Verdana, Geneva, sans-serif"
 """Verdana runs as wide as DejaVu Sans, which the layout was computed with and few devices have."""
 
 
+def draw(plot: Plot, out_dir: Path) -> list[Path]:
+    """Write the figure as ``.svg``, ``.png`` and, with the plotted numbers, ``.csv``; return their paths.
+
+    The same records give the same bytes.
+
+    Raises:
+        InputError: ``out_dir`` cannot be written.
+    """
+    import matplotlib
+
+    drawn = picture(plot)
+    contents: dict[str, str | bytes] = {}
+    with matplotlib.rc_context(STYLE):
+        for kind, metadata in METADATA.items():
+            out = io.BytesIO()
+            drawn.savefig(out, format=kind, dpi=160, metadata=metadata)
+            contents[kind] = out.getvalue()
+    contents["csv"] = csv_text(plot)
+    try:
+        out_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"the figure cannot be written to {out_dir}: {error.strerror or error}") from None
+    return [write_asked_for(out_dir / f"{plot.file_name}.{kind}", content) for kind, content in contents.items()]
+
+
 def picture(plot: Plot, columns: int | None = None) -> Figure:
-    """The figure; ``columns`` of panels instead of its own number, as a narrow page wants them."""
+    """Draw a figure in the paper's layout, or with ``columns`` of panels, as a narrow page wants them."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -75,7 +104,7 @@ def picture(plot: Plot, columns: int | None = None) -> Figure:
 
 
 def _settle(drawn: Figure) -> None:
-    """Lays the figure out once, and rounds: the last digits of what the solver finds differ from time to time."""
+    """Lay the figure out once, and round: the last digits of what the solver finds differ from time to time."""
     engine = drawn.get_layout_engine()
     assert engine is not None
     engine.execute(drawn)
@@ -95,7 +124,7 @@ def _draw_panel(ax: Axes, plot: Plot, shown: PlottedPanel) -> None:
     if panel.heading:
         ax.set_title(panel.title)
     ax.spines[["top", "right"]].set_visible(False)
-    if not shown.lines:
+    if not shown.series:
         command = f"repro run exp={panel.experiment}" + (
             "" if scale_of(plot.scale) in ("paper", "custom") else f" scale={scale_of(plot.scale)}"
         )
@@ -103,15 +132,15 @@ def _draw_panel(ax: Axes, plot: Plot, shown: PlottedPanel) -> None:
         ax.grid(visible=False)
         return
     chosen = colours(shown.curves)
-    for line in shown.lines:
-        _draw_line(ax, line, chosen[line.curve.label])
+    for series in shown.series:
+        _draw_series(ax, series, chosen[series.curve.label])
     first = next(p for p in plot.panels if (p.panel.shows, p.panel.lines) == (panel.shows, panel.lines))
     if first is shown or not panel.shows.startswith("flow"):
         _draw_legend(ax, plot, shown, chosen)
 
 
 def _draw_legend(ax: Axes, plot: Plot, shown: PlottedPanel, chosen: Mapping[str, str]) -> None:
-    """Nets with their seeds; in panels of gradient flow also what each dash is, once for panels that share it."""
+    """Name the nets with their seeds; in panels of gradient flow also each dash, once for panels that share it."""
     for curve in shown.curves:
         n = shown.n(curve)
         if n:
@@ -121,56 +150,42 @@ def _draw_legend(ax: Axes, plot: Plot, shown: PlottedPanel, chosen: Mapping[str,
         else:
             ax.plot([], [], color=MUTED, linewidth=0.8, linestyle=":", label=f"{curve.label}: not run")
     if shown.panel.shows.startswith("flow"):
-        for line in shown.lines:
-            if line.curve is shown.lines[0].curve:
-                dash, width = DASHES[line.line.style], WIDTHS[line.line.weight]
-                ax.plot([], [], color=INK, linestyle=dash, linewidth=width, label=line.label)
+        for series in shown.series:
+            if series.curve is shown.series[0].curve:
+                dash, width = DASHES[series.line.style], WIDTHS[series.line.weight]
+                ax.plot([], [], color=INK, linestyle=dash, linewidth=width, label=series.label)
     ax.legend(loc="upper right" if plot.scale == "paper" and shown.panel.y is not None else "best")
 
 
-def _draw_line(ax: Axes, line: PlottedLine, colour: str) -> None:
-    points, style = line.points, line.line
+def _draw_series(ax: Axes, series: Series, colour: str) -> None:
+    points, line = series.points, series.line
     x = points.index.to_numpy()
-    dash = DASHES[line.curve.style or style.style]
+    dash = DASHES[series.curve.style or line.style]
     # A single point has no line: a mark, which is how a constructed net's start is shown.
-    mark: dict[str, Any] = (
-        {"marker": "o", "markersize": 6, "markeredgecolor": "white", "zorder": 5} if len(points) == 1 else {}
-    )
-    ax.plot(x, points["mean"], color=colour, linewidth=WIDTHS[style.weight], linestyle=dash, clip_on=not mark, **mark)
-    if line.n > 1:
+    mark = {**MARK, "zorder": 5} if len(points) == 1 else {}
+    ax.plot(x, points["mean"], color=colour, linewidth=WIDTHS[line.weight], linestyle=dash, clip_on=not mark, **mark)
+    if series.n > 1:
         ax.fill_between(x, points["low"], points["high"], color=colour, alpha=BAND, linewidth=0)
 
 
 def _key(plot: Plot) -> list[Line2D | Patch]:
-    """Says what dashes, weights, marks and bands mean, where the figure has them."""
+    """Say what dashes, weights, marks and bands mean, where the figure has them."""
+    from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    lines = [line for panel in plot.panels for line in panel.lines]
-    flow = any(panel.panel.shows.startswith("flow") for panel in plot.panels)
-    handles: list[Line2D | Patch] = [] if flow else [*_line_keys(plot, lines)]
-    if any(line.n > 1 for line in lines):
+    handles: list[Line2D | Patch] = []
+    if not any(panel.panel.shows.startswith("flow") for panel in plot.panels):
+        styles = [line for line in plot.paper.lines if not (line.column or "").startswith("start_")]
+        if len({(line.style, line.weight) for line in styles}) > 1:
+            for line in styles:
+                dash, width = DASHES[line.style], WIDTHS[line.weight]
+                handles.append(Line2D([], [], color=INK, linestyle=dash, linewidth=width, label=line.label))
+        starts = [series.label for series in plot.series if (series.line.column or "").startswith("start_")]
+        if starts:
+            handles.append(Line2D([], [], color=INK, linestyle="", label=starts[0], **MARK))
+    if any(series.n > 1 for series in plot.series):
         handles.append(Patch(color=INK, alpha=BAND, linewidth=0, label="mean and range over n seeds"))
     return handles
-
-
-def _line_keys(plot: Plot, lines: Sequence[PlottedLine]) -> list[Line2D]:
-    from matplotlib.lines import Line2D
-
-    found: list[Line2D] = []
-    styles = [line for line in plot.paper.lines if not (line.column or "").startswith("start_")]
-    if len({(line.style, line.weight) for line in styles}) > 1:
-        for line in styles:
-            dash, width = DASHES[line.style], WIDTHS[line.weight]
-            found.append(Line2D([], [], color=INK, linestyle=dash, linewidth=width, label=line.label))
-    starts = [line.label for line in lines if (line.line.column or "").startswith("start_")]
-    if starts:
-        found.append(
-            Line2D([], [], color=INK, linestyle="", marker="o", markersize=6, markeredgecolor="white", label=starts[0])
-        )
-    return found
-
-
-# --- in a page ----------------------------------------------------------------------------------------------------
 
 
 def inline_svg(drawn: Figure, name: str, label: str) -> str:
@@ -181,20 +196,18 @@ def inline_svg(drawn: Figure, name: str, label: str) -> str:
     import matplotlib
 
     out = io.StringIO()
+    # The ids of clips and marks are digests, which the salt makes this figure's own.
     with matplotlib.rc_context({**STYLE, "svg.fonttype": "none", "svg.hashsalt": name}):
-        drawn.savefig(out, format="svg", metadata=METADATA["svg"])
+        drawn.draw_without_rendering()  # makes the last of the ticks
+        for number, part in enumerate(drawn.findobj(), 1):
+            part.set_gid(f"{name}-{number}")
+        drawn.savefig(out, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     text = out.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', text)
-    text = re.sub(r'((?:xlink:)?href=")#', rf"\1#{name}-", text)
-    text = text.replace("url(#", f"url(#{name}-")
     text = re.sub(r"font: ((?:\w+ )*)([\d.]+px) [^;\"]*", rf"font-size: \2; {FONTS}", text)
-    size = re.search(r'viewBox="0 0 ([\d.]+) [\d.]+"', text)
-    assert size is not None
-    width = f"width: 100%; max-width: {float(size.group(1)):.0f}pt"
+    width, height = (f"{72 * inches:.10g}" for inches in drawn.get_size_inches())
     head = (
         '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" role="img" '
-        f'aria-label="{html.escape(label)}" {size.group(0)} style="{width}">'
+        f'aria-label="{html.escape(label)}" viewBox="0 0 {width} {height}" '
+        f'style="width: 100%; max-width: {float(width):.0f}pt">'
     )
-    return head + text[text.index(">") + 1 :].rstrip() + "\n"
+    return head + text[text.index(">", text.index("<svg")) + 1 :].rstrip() + "\n"

@@ -1,4 +1,4 @@
-"""Numbers of a figure, from records to CSV and words."""
+"""Numbers of a figure with the records behind them."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from repro.config.run import later_defaults
+from repro.config.run import later_defaults, slug
 from repro.errors import InputError
-from repro.papers import Curve, LineStyle, Panel, PaperFigure, Run, load_figure, load_recipe
-from repro.report.figures.series import series, steps_of
+from repro.papers import Curve, LineStyle, Panel, PaperFigure, Run, figure_names, load_figure, load_recipe
+from repro.report.figures.series import steps_of, values_of
 from repro.report.tables import size_of
 from repro.results.read import Reading, Record
-from repro.results.select import APART, Selection, select
+from repro.results.scales import scale_of
+from repro.results.select import APART, Selection, proxy_scales, select
 
 if TYPE_CHECKING:
     import pandas
@@ -23,28 +24,34 @@ CSV_COLUMNS = ("figure", "panel", "curve", "line", "x", "mean", "low", "high", "
 
 
 @dataclass(frozen=True)
-class PlottedLine:
-    """A line over ``n`` seeds: ``points`` has ``mean``, ``low`` and ``high`` by what the x axis shows."""
+class Series:
+    """One line: ``points`` has ``mean``, ``low`` and ``high`` over the seeds ``records``, by what the x axis shows."""
 
     curve: Curve
     line: LineStyle
     label: str
-    n: int
     points: pandas.DataFrame
+    records: tuple[Record, ...]
+
+    @property
+    def n(self) -> int:
+        return len(self.records)
 
 
 @dataclass(frozen=True)
 class PlottedPanel:
-    """``missing`` are the curves that nothing was measured for."""
-
     panel: Panel
     x_label: str
     curves: tuple[Curve, ...]
-    lines: tuple[PlottedLine, ...]
-    missing: tuple[Curve, ...]
+    series: tuple[Series, ...]
 
     def n(self, curve: Curve) -> int:
-        return max((line.n for line in self.lines if line.curve is curve), default=0)
+        return max((series.n for series in self.series if series.curve is curve), default=0)
+
+    @property
+    def missing(self) -> tuple[Curve, ...]:
+        """The curves that nothing was measured for."""
+        return tuple(curve for curve in self.curves if not self.n(curve))
 
 
 @dataclass(frozen=True)
@@ -61,48 +68,67 @@ class Plot:
     def is_proxy(self) -> bool:
         return self.scale != "paper"
 
+    @property
+    def series(self) -> list[Series]:
+        return [series for panel in self.panels for series in panel.series]
+
+    @property
+    def run_ids(self) -> tuple[str, ...]:
+        """The runs that it was drawn from."""
+        return tuple(dict.fromkeys(record.run_id for series in self.series for record in series.records))
+
+    @property
+    def file_name(self) -> str:
+        """``figure6``, ``figure_warmup``, ``figure6-demo``."""
+        own = f"figure{self.paper.name}" if self.paper.number is not None else f"figure_{self.paper.name}"
+        return f"{own}-{slug(self.scale)}" if self.is_proxy else own
+
+
+def shown_plots(reading: Reading) -> list[Plot]:
+    """Return every figure at the paper's budget, each followed by the proxies that there are, the largest first."""
+    shown = []
+    for name in figure_names():
+        paper = load_figure(name)
+        runs = [curve.run for panel in paper.panels for curve in panel.curves]
+        labels = proxy_scales(reading.records, load_recipe(paper.recipe).fields, runs, _experiments(paper))
+        proxies = [plot(name, reading, scale) for scale in dict.fromkeys(map(scale_of, labels)) if scale != "paper"]
+        shown += [plot(name, reading), *(proxy for proxy in proxies if proxy.series)]
+    return shown
+
 
 def plot(name: int | str, reading: Reading, scale: str = "paper") -> Plot:
-    """The numbers of a figure.
+    """Choose the records of a figure and take its numbers from them: the mean over seeds, the lowest and the highest.
 
     Args:
+        name: The paper's number, or one of ``figure_names``.
         scale: ``paper`` for the runs of the paper's full recipe; another label, as ``demo``, for the proxies of it.
 
     Raises:
         InputError: There is no such figure.
     """
     paper = load_figure(name)
-    selection, groups = selection_of(paper, reading, scale)
+    recipe = load_recipe(paper.recipe).fields
+    runs = _complete([curve.run for panel in paper.panels for curve in panel.curves], recipe)
+    unique = [run for position, run in enumerate(runs) if run not in runs[:position]]
+    selection = select(reading.records, recipe, unique, scale, _experiments(paper))
     notes = [f"{note[0].upper()}{note[1:]}." for note in (*selection.notes, *selection.apart)]
     data = [record.science.data for record in selection.records]
     if splits := {d.eval_split for d in data if not d.photos} - {"test"}:
         notes.append(f"Evaluated on {', '.join(sorted(splits))}, not on the test set.")
-    panels = []
-    for panel in paper.panels:
-        mine, groups = groups[: len(panel.curves)], groups[len(panel.curves) :]
-        panels.append(_panel(paper, panel, mine, scale, notes))
+    groups = (selection.groups[unique.index(run)] for run in runs)
+    panels = [_panel(paper, panel, [next(groups) for _ in panel.curves], scale, notes) for panel in paper.panels]
     if scale != "paper":
         # A proxy shows what was run; only the paper's own figure names what is missing from it.
-        panels = [_without_missing(panel) for panel in panels if panel.lines] or panels
+        panels = [_without_missing(panel) for panel in panels if panel.series] or panels
     return Plot(paper, scale, _title(paper, selection), tuple(panels), tuple(dict.fromkeys(notes)))
 
 
-def selection_of(paper: PaperFigure, reading: Reading, scale: str) -> tuple[Selection, list[tuple[Record, ...]]]:
-    """Choose the records of a figure; a group for each curve of each panel."""
-    recipe = load_recipe(paper.recipe).fields
-    runs = complete([curve.run for panel in paper.panels for curve in panel.curves], recipe)
-    unique = [run for position, run in enumerate(runs) if run not in runs[:position]]
-    selection = select(reading.records, recipe, unique, scale, experiments_of(paper))
-    return selection, [selection.groups[unique.index(run)] for run in runs]
-
-
-def experiments_of(paper: PaperFigure) -> set[str]:
-    """The experiments whose runs fill a figure."""
+def _experiments(paper: PaperFigure) -> set[str]:
     return {panel.experiment for panel in paper.panels}
 
 
-def complete(runs: Sequence[Run], recipe: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """``runs`` with every field that sets one of them apart from the others, at the recipe's value where not named."""
+def _complete(runs: Sequence[Run], recipe: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Give ``runs`` every field that sets one of them apart, at the recipe's value where a run does not name it."""
     usual = {**later_defaults(), **recipe}
     keys = dict.fromkeys([*APART, *(key for run in runs for key in run)])
     return [{key: run.get(key, usual.get(key)) for key in keys} for run in runs]
@@ -112,51 +138,47 @@ def _panel(
     paper: PaperFigure, panel: Panel, groups: Sequence[Sequence[Record]], scale: str, notes: list[str]
 ) -> PlottedPanel:
     unit = paper.x_unit if scale == "paper" and panel.over_steps else 1
-    lines: list[PlottedLine] = []
-    for curve, group in zip(panel.curves, groups, strict=True):
-        for name in panel.lines:
-            line = paper.line(name)
-            found = _seeds(group, panel, line, notes)
-            if found:
-                points = _mean_and_range(list(found.values()))
-                points.index = points.index / unit
-                steps = {steps_of(record, panel, line) for record in group if record.run_id in found}
-                step = steps.pop() if len(steps) == 1 else None
-                label = line.label if step is None else f"{line.label} (step {step:,})"
-                lines.append(PlottedLine(curve, line, label, len(found), points))
-    drawn = [line.curve for line in lines]
-    missing = tuple(curve for curve in panel.curves if curve not in drawn)
+    drawn = [
+        _series(curve, group, panel, paper.line(name), unit, notes)
+        for curve, group in zip(panel.curves, groups, strict=True)
+        for name in panel.lines
+    ]
     x_label = paper.x_label if scale == "paper" or not panel.over_steps else "step"
     if paper.x_unit > 1 and not panel.over_steps:
         x_label = "layer"
-    return PlottedPanel(panel, x_label, panel.curves, tuple(lines), missing)
+    return PlottedPanel(panel, x_label, panel.curves, tuple(series for series in drawn if series is not None))
 
 
-def _seeds(group: Sequence[Record], panel: Panel, line: LineStyle, notes: list[str]) -> dict[str, pandas.Series]:
-    """What each record gives for the line, by its run id; what cannot be read goes to ``notes``."""
-    found = {}
+def _series(
+    curve: Curve, group: Sequence[Record], panel: Panel, line: LineStyle, unit: int, notes: list[str]
+) -> Series | None:
+    """Average over the seeds ``group``; None without any. Records that cannot be read go to ``notes``."""
+    import pandas
+
+    found: list[tuple[Record, pandas.Series]] = []
     for record in group:
         try:
-            values = series(record, panel, line)
+            values = values_of(record, panel, line)
         except InputError as error:
             notes.append(f"Left out: the curve of {record.run_id}: {error}.")
             continue
         if len(values):
-            found[record.run_id] = values
-    return found
-
-
-def _mean_and_range(seeds: Sequence[pandas.Series]) -> pandas.DataFrame:
-    """A place counts where every seed has a value: a mean over other seeds at each place would jump."""
-    import pandas
-
-    table = pandas.concat(list(seeds), axis=1, join="inner").sort_index()
-    return table.agg(["mean", "min", "max"], axis=1).set_axis(["mean", "low", "high"], axis=1)
+            found.append((record, values))
+    if not found:
+        return None
+    # A place counts where every seed has a value: a mean over other seeds at each place would jump.
+    table = pandas.concat([values for _, values in found], axis=1, join="inner").sort_index()
+    points = table.agg(["mean", "min", "max"], axis=1).set_axis(["mean", "low", "high"], axis=1)
+    points.index = points.index / unit
+    records = tuple(record for record, _ in found)
+    steps = {steps_of(record, panel, line) for record in records}
+    step = steps.pop() if len(steps) == 1 else None
+    label = line.label if step is None else f"{line.label} (step {step:,})"
+    return Series(curve, line, label, points, records)
 
 
 def _without_missing(panel: PlottedPanel) -> PlottedPanel:
-    curves = tuple(curve for curve in panel.curves if curve not in panel.missing)
-    return PlottedPanel(panel.panel, panel.x_label, curves, panel.lines, ())
+    return PlottedPanel(panel.panel, panel.x_label, tuple(c for c in panel.curves if panel.n(c)), panel.series)
 
 
 def _title(paper: PaperFigure, selection: Selection) -> str:
@@ -181,10 +203,10 @@ def csv_text(shown: Plot) -> str:
     rows = csv.writer(out, lineterminator="\n")
     rows.writerow(CSV_COLUMNS)
     for panel in shown.panels:
-        for line in panel.lines:
-            for x, *values in line.points[["mean", "low", "high"]].itertuples():
-                numbers = [f"{value:.6g}" for value in (x, *values)]
-                rows.writerow([shown.paper.name, panel.panel.title, line.curve.label, line.line.name, *numbers, line.n])
+        for series in panel.series:
+            names = [shown.paper.name, panel.panel.title, series.curve.label, series.line.name]
+            for x, *values in series.points[["mean", "low", "high"]].itertuples():
+                rows.writerow([*names, *(f"{value:.6g}" for value in (x, *values)), series.n])
     return out.getvalue()
 
 
@@ -195,18 +217,18 @@ def description(shown: Plot) -> str:
 
 def _panel_in_words(panel: PlottedPanel) -> str:
     head = f"{panel.panel.title}, {panel.panel.y_label} over {panel.x_label}"
-    if not panel.lines:
+    if not panel.series:
         return f"{head}: not run yet."
-    parts = [_line_in_words(line) for line in panel.lines if len(line.points)]
+    parts = [_series_in_words(series) for series in panel.series if len(series.points)]
     parts += [f"{curve.label}: not run" for curve in panel.missing]
     return f"{head}: {'; '.join(parts)}."
 
 
-def _line_in_words(line: PlottedLine) -> str:
-    means = line.points["mean"]
+def _series_in_words(series: Series) -> str:
+    means = series.points["mean"]
     first, last = (f"{_short(means.iloc[i])} at {_short(means.index[i])}" for i in (0, -1))
-    seeds = f"mean of {line.n} seeds" if line.n > 1 else "one seed"
-    name = f"{line.curve.label}, {line.label} ({seeds})"
+    seeds = f"mean of {series.n} seeds" if series.n > 1 else "one seed"
+    name = f"{series.curve.label}, {series.label} ({seeds})"
     return f"{name}: {last}" if len(means) == 1 else f"{name}: from {first} to {last}"
 
 

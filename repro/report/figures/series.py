@@ -1,4 +1,4 @@
-"""What one run contributes to one line of a figure: numbers by training step or by layer."""
+"""Numbers of one run for one line of a figure."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 from repro.config.parse import require
 from repro.papers import LineStyle, Panel
 from repro.papers.figures import Place
-from repro.results.read import Flow, Record, read_curve
+from repro.results.read import Record, read_curve
 
 if TYPE_CHECKING:
     import pandas
 
 
-def series(record: Record, panel: Panel, line: LineStyle) -> pandas.Series:
-    """The numbers of ``record`` for ``line``, by step or by the number of the layer from 1.
+def values_of(record: Record, panel: Panel, line: LineStyle) -> pandas.Series:
+    """Return the numbers of ``record`` for ``line``, by step or by the number of the layer from 1.
 
-    Empty where there is nothing to show, as the start of a net that was not constructed.
+    They are empty where there is nothing to show, as the start of a net that was not constructed.
 
     Raises:
         InputError: The record does not hold them; the sentence says what is missing.
@@ -25,20 +25,17 @@ def series(record: Record, panel: Panel, line: LineStyle) -> pandas.Series:
         return _curve(record, line)
     if panel.shows in ("responses", "sorted_responses"):
         return _responses(record, largest_first=panel.shows == "sorted_responses")
-    require(bool(record.flow), "it has no gradient flow (eval.gradient_flow)")
-    assert line.at is not None
-    assert panel.quantity is not None
-    return (_flow_by_layer if panel.shows == "flow_by_layer" else _flow_by_step)(record, panel.quantity, line.at)
+    return _flow(record, panel, line)
 
 
 def steps_of(record: Record, panel: Panel, line: LineStyle) -> int | None:
-    """The training step that a line over layers is of; None for the other lines."""
+    """Return the training step that a line over layers shows; None for the other lines."""
     if panel.shows != "flow_by_layer" or line.at is None or not record.flow:
         return None
-    return record.flow[position(line.at, len(record.flow))].step
+    return record.flow[_position(line.at, len(record.flow))].step
 
 
-def position(at: Place, count: int) -> int:
+def _position(at: Place, count: int) -> int:
     return {"first": 0, "middle": count // 2, "last": count - 1}[at]
 
 
@@ -55,28 +52,25 @@ def _curve(record: Record, line: LineStyle) -> pandas.Series:
 
 
 def _responses(record: Record, largest_first: bool) -> pandas.Series:
-    import pandas
-
     require(bool(record.responses), "it has no layer responses")
     values = [response.std for response in record.responses if response.std is not None]
     require(len(values) == len(record.responses), "the responses of some of its layers overflow")
-    if largest_first:
-        values.sort(reverse=True)
+    return _by_layer(sorted(values, reverse=True) if largest_first else values)
+
+
+def _flow(record: Record, panel: Panel, line: LineStyle) -> pandas.Series:
+    import pandas
+
+    require(bool(record.flow), "it has no gradient flow (eval.gradient_flow)")
+    assert line.at is not None and panel.quantity is not None
+    if panel.shows == "flow_by_layer":
+        layers = record.flow[_position(line.at, len(record.flow))].layers
+        return _by_layer([getattr(layer, panel.quantity) for layer in layers])
+    by_step = {flow.step: flow.layers[_position(line.at, len(flow.layers))] for flow in record.flow}
+    return pandas.Series({step: getattr(layer, panel.quantity) for step, layer in by_step.items()})
+
+
+def _by_layer(values: list[float]) -> pandas.Series:
+    import pandas
+
     return pandas.Series(values, index=range(1, len(values) + 1))
-
-
-def _flow_by_layer(record: Record, quantity: str, at: Place) -> pandas.Series:
-    import pandas
-
-    layers = record.flow[position(at, len(record.flow))].layers
-    return pandas.Series([getattr(layer, quantity) for layer in layers], index=range(1, len(layers) + 1))
-
-
-def _flow_by_step(record: Record, quantity: str, at: Place) -> pandas.Series:
-    import pandas
-
-    def value(flow: Flow) -> float:
-        found: float = getattr(flow.layers[position(at, len(flow.layers))], quantity)
-        return found
-
-    return pandas.Series({flow.step: value(flow) for flow in record.flow})

@@ -1,4 +1,4 @@
-"""How figures look: one palette, one set of weights and dashes for all of them."""
+"""Palette, weights and dashes of all figures."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ METADATA: dict[str, dict[str, Any]] = {"svg": {"Date": None, "Creator": None}, "
 
 
 def colours(curves: Sequence[Curve]) -> dict[str, str]:
-    """A colour for each curve of a panel, by label: its depth's, or a spare one where depth and dash are taken."""
+    """Choose the colours of a panel's curves, by label: the depth's, or a spare one where depth and dash are taken."""
     by_depth = {curve.label: COLOURS.get(curve.run.get("model.depth", 0), "") for curve in curves}
     taken: set[tuple[str, str | None]] = set()
     chosen: dict[str, str] = {}

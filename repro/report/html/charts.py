@@ -1,4 +1,4 @@
-"""The curve of one run as inline SVG: training and test error over steps, in colours that the page's style sets."""
+"""Training and test error of one run as inline SVG."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Polyline:
 
 @dataclass(frozen=True)
 class Chart:
-    """What the template draws: sizes in user units, and the same numbers as a table, thinned to a dozen rows."""
+    """A curve for the template: sizes in user units, and the same numbers as a table, thinned to a dozen rows."""
 
     width: int
     height: int
@@ -80,7 +80,7 @@ def chart(curve: pandas.DataFrame) -> Chart:
 
 
 def thinned(count: int, most: int) -> list[int]:
-    """At most ``most`` of the positions 0 to count-1, evenly spread, the first and the last among them."""
+    """Choose at most ``most`` of the positions 0 to count-1, evenly spread, the first and the last among them."""
     if count <= most:
         return list(range(count))
     return sorted({round(i * (count - 1) / (most - 1)) for i in range(most)})

@@ -1,4 +1,4 @@
-"""The verdicts for the page: each claim with its comparisons, the values of their runs and what the tests said."""
+"""Verdicts of the page: claims, comparisons, values, tests."""
 
 from __future__ import annotations
 
@@ -6,49 +6,48 @@ import re
 from collections.abc import Iterator
 
 from repro.papers import figure_numbers, table_numbers
-from repro.report.claims.quantities import scale_of
-from repro.report.claims.verdicts import Check, Judgement, Verdict
-from repro.report.claims.verdicts import Finding as Found
-from repro.report.claims.wording import effect_text, group_text, number, p_value
-from repro.report.html.view_models import Cell, Comparison, Finding, Link
+from repro.report.claims.metrics import unit_of
+from repro.report.claims.verdicts import Check, Finding, Judgement, Verdict
+from repro.report.claims.wording import effect_text, group_text, numbers_text, p_value
+from repro.report.html.view_models import CellView, ClaimView, EvidenceView, Link
 
 PLACE = re.compile(r"(Table|Figure)s? (\d+)(?: and (\d+))?")
 
 
-def findings(check: Check) -> list[Finding]:
-    """All claims in the order of ``experiments/claims.toml``."""
-    return [_finding(verdict) for verdict in check.verdicts]
+def claim_views(check: Check) -> list[ClaimView]:
+    """Lay out all claims in the order of ``experiments/claims.toml``."""
+    return [_claim(verdict) for verdict in check.verdicts]
 
 
-def _finding(verdict: Verdict) -> Finding:
+def _claim(verdict: Verdict) -> ClaimView:
     claim, proxy = verdict.claim, verdict.proxy
     if proxy is not None and proxy.status == "not run":
         proxy = None
-    return Finding(
-        f"claim-{claim.id}",
-        claim.id,
-        claim.text,
-        claim.where,
-        verdict.status,
-        claim.undecidable,
-        _comparisons(verdict.judgement),
-        proxy.status if proxy else "",
-        _comparisons(proxy) if proxy else (),
-        tuple(dict.fromkeys(g.command for f in verdict.judgement.findings for g in f.groups if g.command)),
-        tuple(places(claim.where)),
+    return ClaimView(
+        anchor=f"claim-{claim.id}",
+        id=claim.id,
+        text=claim.text,
+        where=claim.where,
+        status=verdict.status,
+        reason=claim.undecidable,
+        evidence=_evidence(verdict.judgement),
+        proxy_status=proxy.status if proxy else "",
+        proxy=_evidence(proxy) if proxy else (),
+        commands=tuple(dict.fromkeys(g.command for f in verdict.judgement.findings for g in f.groups if g.command)),
+        links=tuple(places(claim.where)),
     )
 
 
 def places(where: str) -> list[Link]:
-    """The tables and figures of this page that ``where`` names: ``Table 2, Figures 1 and 4``."""
+    """Link the tables and figures of this page that ``where`` names: ``Table 2, Figures 1 and 4``."""
     shown = {"Table": table_numbers(), "Figure": figure_numbers()}
     named = [(kind, int(number)) for kind, *numbers in PLACE.findall(where) for number in numbers if number]
     return [Link(f"{kind.lower()}-{number}", f"{kind} {number}") for kind, number in named if number in shown[kind]]
 
 
-def _comparisons(judgement: Judgement) -> tuple[Comparison, ...]:
+def _evidence(judgement: Judgement) -> tuple[EvidenceView, ...]:
     return tuple(
-        Comparison(
+        EvidenceView(
             found.comparison.name + ("" if found.comparison.decides else " (shown, decides nothing)"),
             found.status,
             tuple(_groups(found)),
@@ -58,24 +57,19 @@ def _comparisons(judgement: Judgement) -> tuple[Comparison, ...]:
     )
 
 
-def _groups(found: Found) -> Iterator[Cell]:
-    scale = scale_of(found.comparison.metric)
+def _groups(found: Finding) -> Iterator[CellView]:
+    unit = unit_of(found.comparison.metric)
     for group in found.groups:
-        if group.mean is not None:
-            yield Cell(group_text(group, scale.digits).replace(" (n=", f"{scale.unit} (n="), group.run_ids)
+        if group.values:
+            yield CellView(group_text(group, unit.digits, unit.text), group.run_ids)
 
 
-def _sentence(found: Found) -> str:
-    """What the test said, then what explains the status, then what was left out."""
-    outcome, scale = found.outcome, scale_of(found.comparison.metric)
-    parts = []
-    if outcome.numbers:
-        parts.append(", ".join(number(value, scale.digits) for value in outcome.numbers) + scale.unit)
-    if outcome.difference is not None:
-        parts.append(effect_text(outcome, scale.digits))
-    parts += [part for part in (outcome.test, outcome.statistic) if part]
+def _sentence(found: Finding) -> str:
+    """Say what the test found, then what explains the status, then what was left out."""
+    outcome = found.outcome
+    parts = [numbers_text(found)] if outcome.numbers else []
+    parts += [effect_text(outcome, unit_of(found.comparison.metric).digits), outcome.test, outcome.statistic]
     if found.p is not None:
         corrected = found.status == "fails" and found.comparison.decides and found.tests > 1
         parts.append(f"{p_value(found.p)} (Holm, {found.tests} tests)" if corrected else p_value(found.p))
-    parts += [found.because] if found.because else []
-    return "; ".join([*parts, *found.notes])
+    return "; ".join(filter(None, [*parts, found.because, *found.notes]))

@@ -1,22 +1,21 @@
-"""A short command line that makes a given run again."""
+"""Short command lines that make runs again."""
 
 from __future__ import annotations
 
 import functools
 import shlex
-from typing import Any
 
 from repro.config.compose import choices, plan
 from repro.config.run import RunConfig
 from repro.errors import InputError
-from repro.results.read import Record
+from repro.results.record import Record
 
 NET = ("model.depth", "model.shortcut")
 """Always said, so that a command names the net that it trains."""
 
 
 def repeat(record: Record) -> str | None:
-    """``repro run …`` for this run alone: the groups it stands on, its net, what else differs from them, its seed.
+    """Write ``repro run …`` for this run alone: its config groups, its net, the other fields that differ, its seed.
 
     None where the configuration files no longer describe such a run; its record still has the command that made it.
     """
@@ -27,8 +26,8 @@ def repeat(record: Record) -> str | None:
     base = _planned(tuple(words))
     if base is None or base.scale != record.scale:
         return None
-    usual = _flat(base)
-    differing = [f"{key}={_word(value)}" for key, value in record.fields.items() if key in NET or usual[key] != value]
+    usual, fields = base.science.flat(), record.science.flat()
+    differing = [f"{key}={_word(value)}" for key, value in fields.items() if key in NET or usual[key] != value]
     words = [word for word in words if word not in _defaults()]
     return shlex.join(["repro", "run", *words, *differing, f"seed={record.seed}"])
 
@@ -43,18 +42,9 @@ def _planned(words: tuple[str, ...]) -> RunConfig | None:
 
 @functools.cache
 def _defaults() -> tuple[str, ...]:
-    """The words that change nothing because the configuration chooses them anyway."""
+    """Return the words that change nothing because the configuration chooses them anyway."""
     base = plan([]).runs[0]
     return f"model={base.model.name}", f"data={base.data.name}"
-
-
-def _flat(config: RunConfig) -> dict[str, Any]:
-    groups = {"model": config.model, "data": config.data, "optim": config.optim, "eval": config.eval}
-    return {
-        f"{group}.{name}": list(value) if isinstance(value, tuple) else value
-        for group, part in groups.items()
-        for name, value in vars(part).items()
-    }
 
 
 def _word(value: object) -> str:

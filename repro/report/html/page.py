@@ -1,7 +1,4 @@
-"""The page as a whole, made from records alone.
-
-The same records give the same bytes.
-"""
+"""The page as a whole, from records alone."""
 
 from __future__ import annotations
 
@@ -15,9 +12,9 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from repro.report.html.runs import group_anchor, groups, run_anchor
-from repro.report.html.view_models import Cell, Drawing, Finding, Grid, Link, Row
-from repro.report.tables import Grid as TableGrid
+from repro.report.html.runs import group_anchor, net_views, run_anchor
+from repro.report.html.view_models import CellView, ClaimView, FigureView, Link, RowView, TableView
+from repro.report.tables import Frame
 from repro.results.read import Reading, Record
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
@@ -34,13 +31,13 @@ DECIDED = ("holds", "fails", "inconclusive")
 
 
 @dataclass(frozen=True)
-class Outcome:
+class StatusView:
     """The claims of one verdict; those that say something are ``open`` from the start."""
 
     status: str
     title: str
     mark: str
-    claims: tuple[Finding, ...]
+    claims: tuple[ClaimView, ...]
 
     @property
     def name(self) -> str:
@@ -51,34 +48,36 @@ class Outcome:
         return self.status in DECIDED
 
 
-@dataclass(frozen=True)
-class Contents:
-    """All that stands on the page; ``refused`` are names of records with the reason why no verdict rests on them."""
+def page(
+    reading: Reading,
+    *,
+    tables: Sequence[TableView],
+    figures: Sequence[FigureView],
+    claims: Sequence[ClaimView],
+    refused: Sequence[tuple[str, str]],
+) -> str:
+    """Write the whole page as HTML that needs nothing else: no server, script, font or picture from elsewhere.
 
-    tables: Sequence[Grid]
-    figures: Sequence[Drawing]
-    claims: Sequence[Finding]
-    refused: Sequence[tuple[str, str]]
+    The same records give the same bytes.
 
-
-def page(reading: Reading, contents: Contents) -> str:
-    """The whole page as HTML that needs nothing else: no server, script, font or picture from elsewhere."""
-    tables, figures, claims = contents.tables, contents.figures, contents.claims
+    Args:
+        refused: Names of records with the reason why no verdict rests on them.
+    """
     template = environment({record.run_id: record for record in reading.records}).get_template("page.html.j2")
     return template.render(
         sentence=sentence(claims),
         basis=basis(reading),
-        outcomes=[Outcome(name, *words, _with(claims, name)) for name, words in STATUSES.items()],
+        outcomes=[StatusView(name, *words, _with(claims, name)) for name, words in STATUSES.items()],
         claims=claims,
         tables=tables,
         figures=figures,
-        groups=groups(reading.records, used_by(tables, figures, claims)),
-        refused=contents.refused,
+        groups=net_views(reading.records, used_by(tables, figures, claims)),
+        refused=refused,
     )
 
 
-def sentence(claims: Sequence[Finding]) -> str:
-    """What became of the paper's claims, in one sentence."""
+def sentence(claims: Sequence[ClaimView]) -> str:
+    """Count the paper's claims by verdict, in one sentence."""
     one = {"holds": "holds", "fails": "fails", "inconclusive": "is inconclusive", "not run": "lacks runs"}
     many = {"holds": "hold", "fails": "fail", "inconclusive": "are inconclusive", "not run": "lack runs"}
     parts = []
@@ -93,38 +92,33 @@ def sentence(claims: Sequence[Finding]) -> str:
     return f"Of the paper's {len(claims)} claims, {', '.join(parts[:-1])} and {parts[-1]}."
 
 
-def _with(claims: Sequence[Finding], status: str) -> tuple[Finding, ...]:
+def _with(claims: Sequence[ClaimView], status: str) -> tuple[ClaimView, ...]:
     return tuple(claim for claim in claims if claim.status == status)
 
 
 def basis(reading: Reading) -> str:
-    """How much there is to judge by, in one sentence."""
+    """Count the runs behind the page, in one sentence."""
     runs, proxies = len(reading.records), sum(record.scale != "paper" for record in reading.records)
     if not runs:
         return "No run has been published yet."
     text = f"{runs} runs stand behind this page" if runs > 1 else "One run stands behind this page"
     if proxies == runs:
         return f"{text}, all of them proxies: reduced runs, which decide no claim of the paper."
-    return f"{text}" + (f", {proxies} of them proxies (reduced runs)." if proxies else ", at the paper's budget.")
+    return text + (f", {proxies} of them proxies (reduced runs)." if proxies else ", at the paper's budget.")
 
 
-def grids(tables: Mapping[int, TableGrid]) -> list[Grid]:
-    """Lay out all tables for the page, in the paper's order."""
-    return [grid(tables[number]) for number in sorted(tables)]
-
-
-def grid(table: TableGrid) -> Grid:
+def table_view(table: Frame) -> TableView:
     """Lay a table out for the page; a row without a name, as further nets in Table 1, has that of the row above."""
     rows, name = [], ""
-    for position, cells in enumerate(table.rows, 1):
+    for position, cells in enumerate((tuple(row.values()) for row in table.rows), 1):
         name = cells[0].text or name
         # The seeds stand below the first number that rests on them, not below each.
         before = [cell.run_ids for cell in cells]
         listed = [cell.run_ids not in before[:place] for place, cell in enumerate(cells)]
         texts = zip(cells[1:], listed[1:], strict=True)
-        shown = (Cell(name), *(Cell(cell.text, cell.run_ids, first) for cell, first in texts))
-        rows.append(Row(f"table-{table.number}-row-{position}", shown, name.endswith("(cited)")))
-    return Grid(
+        shown = (CellView(name), *(CellView(cell.text, cell.run_ids, first) for cell, first in texts))
+        rows.append(RowView(f"table-{table.number}-row-{position}", shown, name.endswith("(cited)")))
+    return TableView(
         f"table-{table.number}",
         f"Table {table.number}",
         table.title,
@@ -135,8 +129,10 @@ def grid(table: TableGrid) -> Grid:
     )
 
 
-def used_by(tables: Sequence[Grid], figures: Sequence[Drawing], claims: Sequence[Finding]) -> dict[str, list[Link]]:
-    """For every run the claims, rows and figures that rest on it, in the order of the page."""
+def used_by(
+    tables: Sequence[TableView], figures: Sequence[FigureView], claims: Sequence[ClaimView]
+) -> dict[str, list[Link]]:
+    """Link, for every run, the claims, rows and figures that rest on it, in the order of the page."""
     uses: dict[str, list[Link]] = defaultdict(list)
 
     def note(run_ids: Sequence[str], link: Link) -> None:
@@ -156,7 +152,7 @@ def used_by(tables: Sequence[Grid], figures: Sequence[Drawing], claims: Sequence
 
 
 def environment(records: Mapping[str, Record]) -> Environment:
-    """Jinja with escaping everywhere, and filters that turn the runs behind a number into places on the page."""
+    """Set up Jinja with escaping everywhere, and filters that turn the runs behind a number into places on the page."""
     jinja = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -175,17 +171,17 @@ def environment(records: Mapping[str, Record]) -> Environment:
 
 
 def code(text: str) -> Markup:
-    """Escaped text with what stands between backticks as code."""
+    """Escape a text and mark the parts between backticks as code."""
     return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))
 
 
 def seeds(records: Mapping[str, Record], run_ids: Sequence[str]) -> list[tuple[str, str, str]]:
-    """Per run its anchor, a short text (``s0``) and its full name, of the runs that have a section."""
+    """Return the anchor, a short text (``s0``) and the full name of each run that has a section."""
     return [(run_anchor(i), f"s{records[i].seed}", i) for i in run_ids if i in records]
 
 
 def target(records: Mapping[str, Record], run_ids: Sequence[str]) -> str:
-    """Where a number leads: to its run, or to the seeds of one net where it rests on several; empty if nowhere."""
+    """Return the anchor of a number's run, or of the net where it rests on several seeds; empty without any."""
     known = [records[i] for i in run_ids if i in records]
     if not known:
         return ""

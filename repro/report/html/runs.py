@@ -1,4 +1,4 @@
-"""Every run for the page: seeds of one recipe together, with configuration, curve, provenance and command."""
+"""Runs of the page, the seeds of one recipe together."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from repro.papers import Recipe, load_recipe
 from repro.report.html.charts import Chart, chart
 from repro.report.html.commands import repeat
 from repro.report.html.view_models import Link
-from repro.results.read import Evaluation, Record, RunningError, read_curve
+from repro.results.read import read_curve
+from repro.results.record import Evaluation, Provenance, Record, RunningError
 from repro.results.select import departures, summarize
 from repro.runtime.progress import duration
 
 FILES = ("record.json", "curve.csv", "weights.pt")
-"""What may be published of a run."""
+"""Files that may be published of a run."""
 RUN_FIELDS = ("model.name", "model.depth", "model.shortcut", "data.name")
 
 
@@ -56,7 +57,7 @@ class RunView:
 
 
 @dataclass(frozen=True)
-class Group:
+class NetView:
     """The seeds of one recipe: what is set for this net, what departs from the paper's recipe, and all the rest."""
 
     anchor: str
@@ -69,24 +70,24 @@ class Group:
     runs: tuple[RunView, ...]
 
 
-def groups(records: Sequence[Record], uses: Mapping[str, Sequence[Link]]) -> list[Group]:
-    """All runs, the paper's budget first, then by net; ``uses`` are the places on the page that rest on a run."""
+def net_views(records: Sequence[Record], uses: Mapping[str, Sequence[Link]]) -> list[NetView]:
+    """Lay out all runs, the paper's budget first, then by net; ``uses`` are places on the page that rest on a run."""
     together: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         together[group_anchor(record)].append(record)
     ordered = sorted(together.values(), key=lambda group: order(group[0]))
-    return [_group(sorted(group, key=lambda r: r.seed), recipes(), uses) for group in ordered]
+    return [_net_view(sorted(group, key=lambda r: r.seed), recipes(), uses) for group in ordered]
 
 
 @functools.cache
 def recipes() -> list[Recipe]:
-    """The paper's recipes."""
+    """Load the paper's recipes."""
     return [load_recipe(file.stem) for file in sorted(shared_dir("experiments").glob("*_recipe.toml"))]
 
 
 def group_anchor(record: Record) -> str:
-    """The same for all seeds of one recipe and numerics version, whichever of them there are."""
-    text = json.dumps([record.scale, record.numerics_version, record.fields], sort_keys=True)
+    """Return an anchor that all seeds of one recipe and numerics version share, whichever of them exist."""
+    text = json.dumps([record.scale, record.numerics_version, record.science.flat()], sort_keys=True)
     return f"net-{record.key}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
@@ -95,20 +96,20 @@ def run_anchor(run_id: str) -> str:
 
 
 def order(record: Record) -> tuple[Any, ...]:
-    """Where a net stands among the others: the paper's budget first, then by data, family and depth."""
+    """Return a sort key of nets: the paper's budget first, then by data, family and depth."""
     model = record.science.model
     return (record.scale != "paper", record.scale, record.science.data.name, model.shortcut != "none", model.shortcut,
             model.depth, group_anchor(record))  # fmt: skip
 
 
-def _group(group: Sequence[Record], recipes: Sequence[Recipe], uses: Mapping[str, Sequence[Link]]) -> Group:
-    first = group[0]
-    run = {key: first.fields[key] for key in RUN_FIELDS}
+def _net_view(group: Sequence[Record], recipes: Sequence[Recipe], uses: Mapping[str, Sequence[Link]]) -> NetView:
+    first, fields = group[0], group[0].science.flat()
+    run = {key: fields[key] for key in RUN_FIELDS}
     recipe = min(recipes, key=lambda recipe: (len(departing(first, recipe)), recipe.name))
     away = departing(first, recipe)
     wanted = recipe.fields
-    chosen = [key for key in first.fields if key in run and key not in away]
-    others = [key for key in first.fields if key not in away and key not in chosen]
+    chosen = [key for key in fields if key in run and key not in away]
+    others = [key for key in fields if key not in away and key not in chosen]
     summary = summarize(group)
     assert summary is not None
     spread = "" if summary.std is None else f" ± {summary.std:.2f}"
@@ -116,26 +117,27 @@ def _group(group: Sequence[Record], recipes: Sequence[Recipe], uses: Mapping[str
     budget = "at the paper's budget" if not away else f"proxy: {first.scale}, not the paper's budget"
     if away and first.scale == "paper":
         budget = "departs from the paper's recipe"
-    return Group(
+    return NetView(
         group_anchor(first),
         f"{first.label} on {first.science.data.name}, {budget}",
-        f"{summary.mean:.2f}{spread} % error on {split}, n={summary.n} seed{'s' * (summary.n > 1)}",
+        f"{summary.mean:.2f}{spread} % error on {split}, n={summary.n} {'seed' if summary.n == 1 else 'seeds'}",
         recipe.title,
-        tuple(Setting(key, show(first.fields[key])) for key in chosen),
+        tuple(Setting(key, show(fields[key])) for key in chosen),
         tuple(Setting(key, show(v), show(wanted[key]) if key in wanted else "not named") for key, v in away.items()),
-        tuple(Setting(key, show(first.fields[key])) for key in others),
+        tuple(Setting(key, show(fields[key])) for key in others),
         tuple(_run(record, uses.get(record.run_id, ())) for record in group),
     )
 
 
 def departing(record: Record, recipe: Recipe) -> dict[str, Any]:
-    """The fields that differ from the recipe; depth and shortcut are the row's to choose where it names none."""
-    free = {key: record.fields[key] for key in RUN_FIELDS if key not in recipe.fields}
+    """Return the fields that differ from the recipe; depth and shortcut are the row's to choose where it names none."""
+    fields = record.science.flat()
+    free = {key: fields[key] for key in RUN_FIELDS if key not in recipe.fields}
     return departures(record, recipe.fields, free)
 
 
 def show(value: object) -> str:
-    """A setting as it is written on the command line, ``default`` for null."""
+    """Write a setting as on the command line, ``default`` for null."""
     if value is None:
         return "default"
     if isinstance(value, bool):
@@ -144,34 +146,33 @@ def show(value: object) -> str:
 
 
 def _run(record: Record, used_by: Iterable[Link]) -> RunView:
-    told = _provenance(record)
+    provenance = record.provenance
     picture, why = None, ""
     try:
         picture = chart(read_curve(record))
     except InputError as error:
         why = str(error)
     flags = []
-    if record.provenance.dirty:
+    if provenance.dirty:
         flags.append("made from a tree with uncommitted changes")
-    if record.provenance.commit in (None, "", "unknown"):
+    if provenance.commit in (None, "", "unknown"):
         flags.append("made from an unknown commit")
-    made_by = told.get("command")
     return RunView(
-        run_anchor(record.run_id),
-        record.run_id,
-        record.seed,
-        record.result.final.split,
-        f"{record.result.final.top1_error:.2f}",
-        tuple(_facts(record)),
-        tuple(_told(record, told)),
-        tuple((str(name), str(digest)) for name, digest in sorted(_mapping(told.get("data_digests")).items())),
-        tuple(flags),
-        repeat(record),
-        made_by if isinstance(made_by, str) else None,
-        picture,
-        why,
-        tuple(used_by),
-        tuple(name for name in FILES if (record.folder / name).is_file()),
+        anchor=run_anchor(record.run_id),
+        run_id=record.run_id,
+        seed=record.seed,
+        split=record.result.final.split,
+        error=f"{record.result.final.top1_error:.2f}",
+        facts=tuple(_facts(record)),
+        provenance=tuple(_told(record)),
+        digests=tuple((name, str(digest)) for name, digest in sorted((provenance.data_digests or {}).items())),
+        flags=tuple(flags),
+        command=repeat(record),
+        made_by=provenance.command,
+        chart=picture,
+        no_chart=why,
+        used_by=tuple(used_by),
+        files=tuple(name for name in FILES if (record.folder / name).is_file()),
     )
 
 
@@ -203,21 +204,20 @@ def _error(counts: Evaluation | RunningError) -> str:
     return f"{text}{top5}, step {counts.step:,}"
 
 
-def _told(record: Record, told: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Provenance in reading order; what an older record does not have is left out."""
+def _told(record: Record) -> list[tuple[str, str]]:
+    """Return the provenance in reading order, without what an older record does not have."""
     provenance = record.provenance
     tree = {True: "uncommitted changes", False: "clean tree", None: "tree unknown"}[provenance.dirty]
-    parts = told.get("parts")
-    commits = dict.fromkeys(_text(part.get("commit")) for part in parts) if isinstance(parts, list) else {}
+    commits = dict.fromkeys(str(part.get("commit") or "") for part in provenance.parts)
     rows = [
         ("Commit", f"{', then '.join(commits) or provenance.commit or 'unknown'}, {tree}"),
         ("Device", provenance.device),
         ("Precision", provenance.precision),
-        ("torch", _text(told.get("torch"))),
-        ("CUDA", _text(told.get("cuda"))),
-        ("Python", _text(told.get("python"))),
+        ("torch", provenance.torch),
+        ("CUDA", provenance.cuda),
+        ("Python", provenance.python),
         ("Steps and evaluations", f"{duration(record.wall_seconds)} in all, {record.images_per_second:,.0f} images/s"),
-        ("Started", _started(told)),
+        ("Started", _started(provenance)),
         ("Finished", provenance.finished),
         ("Seed", str(record.seed)),
         ("Fingerprint", f"{record.fingerprint}, numerics version {record.numerics_version}"),
@@ -225,27 +225,13 @@ def _told(record: Record, told: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(name, value) for name, value in rows if value]
 
 
-def _started(told: Mapping[str, Any]) -> str:
-    """When, and by how many processes where a run was interrupted; older records know the last one alone."""
-    started, resumed, parts = _text(told.get("started")), told.get("resumed_at"), told.get("parts")
+def _started(provenance: Provenance) -> str:
+    """Return when, and by how many processes where a run was interrupted; older records know the last one alone."""
+    started, resumed, parts = provenance.started or "", provenance.resumed_at, provenance.parts
     if not resumed:
         return started
-    if not isinstance(parts, list) or not parts:
+    if not parts:
         return f"{started}, the last part, from step {resumed:,}"
     if first := parts[0].get("from_step"):
         return f"{started}, from step {first:,}; what was before is not known"
     return f"{started}, in {len(parts)} parts"
-
-
-def _provenance(record: Record) -> Mapping[str, Any]:
-    """The provenance as the record has it, with what only people read and ``Record`` leaves out."""
-    values = json.loads((record.folder / "record.json").read_text(encoding="utf-8"))
-    return _mapping(values.get("provenance"))
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _text(value: object) -> str:
-    return "" if value is None else str(value)

@@ -1,8 +1,10 @@
-"""What the page is made of, in plain shapes: the template knows these and nothing of tables, figures or claims."""
+"""Parts of the page, in plain shapes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+# The template knows these and nothing of tables, figures or claims.
 
 
 @dataclass(frozen=True)
@@ -14,7 +16,7 @@ class Link:
 
 
 @dataclass(frozen=True)
-class Cell:
+class CellView:
     """Text with the runs that its number rests on, none for a published value; ``listed`` shows each of them."""
 
     text: str
@@ -23,29 +25,29 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Row:
+class RowView:
     """A row with its name in the first cell; ``cited`` is other people's work."""
 
     anchor: str
-    cells: tuple[Cell, ...]
+    cells: tuple[CellView, ...]
     cited: bool = False
 
 
 @dataclass(frozen=True)
-class Grid:
+class TableView:
     """A table of the paper; ``short`` is its name in links, ``numeric`` are the columns set flush right."""
 
     anchor: str
     short: str
     title: str
     header: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[RowView, ...]
     numeric: frozenset[int] = frozenset()
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class Drawing:
+class FigureView:
     """A figure: pictures as SVG markup, the plotted data as ``header`` and ``rows``, and the runs behind it.
 
     ``svg`` is empty where nothing was measured, ``narrow`` where a narrow page needs no picture of its own. ``listed``
@@ -68,17 +70,17 @@ class Drawing:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """One comparison of a claim: its groups of runs with their values, and what the test said."""
+class EvidenceView:
+    """One comparison of a claim: its groups of runs with their values, and the result of the test."""
 
     name: str
     status: str
-    groups: tuple[Cell, ...]
+    groups: tuple[CellView, ...]
     text: str
 
 
 @dataclass(frozen=True)
-class Finding:
+class ClaimView:
     """A claim of the paper with its verdict; ``proxy`` is the same of reduced runs and decides nothing.
 
     ``commands`` train what is missing.
@@ -90,9 +92,9 @@ class Finding:
     where: str
     status: str
     reason: str
-    evidence: tuple[Comparison, ...] = ()
+    evidence: tuple[EvidenceView, ...] = ()
     proxy_status: str = ""
-    proxy: tuple[Comparison, ...] = ()
+    proxy: tuple[EvidenceView, ...] = ()
     commands: tuple[str, ...] = ()
     links: tuple[Link, ...] = ()
 

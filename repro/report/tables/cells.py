@@ -1,111 +1,119 @@
-"""A filled table as text in rows and columns."""
+"""Rows as cells for people and values for programs."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from repro.report.tables.filled import Comparison, Line, Table
-from repro.report.tables.grid import NOT_RUN, Cell, Grid, signed
+from repro.config.run import slug
+from repro.papers import PaperRow, PaperTable, Published
+from repro.report.tables.frame import NOT_RUN, Cell, rounded, signed
+from repro.results.ensembles import Ensemble
 from repro.results.select import Summary
 
 NOT_ATTEMPTED = "not attempted"
 EMPTY = Cell("")
+ENSEMBLE, PROXY_ENSEMBLE = "Ensemble, validation set", "Proxy: ensemble, validation set"
 
 
 @dataclass(frozen=True)
-class Column:
-    """One cell a line of the table, then one a line of its ensembles."""
+class Comparison:
+    """One metric of one row: what the paper prints, and what was measured, in percent.
 
-    header: str
-    cells: list[Cell]
-    numeric: bool = True
+    Differences are measured minus paper, like with like, in percentage points. ``proxies`` are runs below the paper's
+    budget, one a column.
+    """
 
+    paper: Published
+    measured: Summary | None
+    proxies: tuple[Summary | None, ...]
 
-def grid(table: Table) -> Grid:
-    """All columns that have something to say: settings, layers and parameters only where a row gives them."""
-    columns = _descriptions(table)
-    for metric in table.paper.metrics:
-        columns += _metric_columns(table, metric)
-    columns += _ensemble_columns(table)
-    columns.append(_last_column(table))
-    rows = len(table.lines) + len(table.ensembles)
-    filled = [column.cells + [EMPTY] * (rows - len(column.cells)) for column in columns]
-    return Grid(
-        table.paper.number,
-        table.paper.title,
-        tuple(column.header for column in columns),
-        tuple(zip(*filled, strict=True)),
-        frozenset(position for position, column in enumerate(columns) if column.numeric),
-        table.notes,
-        tuple(_ids(table)),
-    )
+    @property
+    def difference(self) -> float | None:
+        """Our mean minus the paper's mean, or minus its single value."""
+        reference = self.paper.single if self.paper.mean is None else self.paper.mean
+        return None if self.measured is None or reference is None else self.measured.mean - reference
+
+    @property
+    def difference_best(self) -> float | None:
+        """Best minus best, where the paper prints one and the number of runs is the same."""
+        if self.measured is None or self.paper.best is None or self.measured.n != self.paper.runs:
+            return None
+        return self.measured.best - self.paper.best
 
 
-def _descriptions(table: Table) -> list[Column]:
-    rows = [line.row for line in table.lines]
-    methods = [Cell(row.label + " (cited)" * row.cited) for row in rows]
-    columns = [Column("Method", [*methods, *(Cell(line.label) for line in table.ensembles)], numeric=False)]
-    if table.ensembles or any(row.setting != table.paper.setting for row in rows):
-        settings = [*(row.setting for row in rows), *(line.setting for line in table.ensembles)]
-        columns.append(Column("Setting", [Cell(setting) for setting in settings], numeric=False))
-    if any(row.layers is not None for row in rows):
-        columns.append(Column("Layers", [Cell("" if row.layers is None else str(row.layers)) for row in rows]))
-    params = [_params(line) for line in table.lines]
-    if any(params):
-        columns.append(Column("Params", [Cell(text) for text in params]))
-    return columns
+@dataclass(frozen=True)
+class Row:
+    """A row of the paper; ``params`` is counted on the model that was run. A metric that the row lacks is absent."""
+
+    paper: PaperRow
+    params: int | None
+    metrics: Mapping[str, Comparison]
 
 
-def _params(line: Line) -> str:
-    published, counted = line.row.params_millions, line.params
+def cells_of(
+    row: Row, table: PaperTable, proxies: Mapping[str, str], protocol: str, ensembles: Sequence[str]
+) -> dict[str, Cell]:
+    """Lay out a row by column; where no run can fill the table, what was done stands last.
+
+    Args:
+        proxies: The scale of each column of proxies, and a few words on its runs.
+        ensembles: The columns of our ensembles, empty here.
+    """
+    paper = row.paper
+    measured = next(iter(row.metrics.values())).measured
+    cells = {
+        "Method": Cell(f"{paper.label} (cited)" if paper.cited else paper.label),
+        "Setting": Cell(paper.setting),
+        "Layers": Cell("" if paper.layers is None else str(paper.layers)),
+        "Params": Cell(_params(row)),
+    }
+    for metric in table.metrics:
+        cells |= _metric_cells(row, metric, table, proxies, protocol)
+    cells |= dict.fromkeys(ensembles, EMPTY)
+    if not table.runnable:
+        return cells | {"Here": Cell(NOT_ATTEMPTED if paper.not_attempted else "")}
+    return cells | {"Runs": EMPTY if paper.run is None else Cell(_seeds(measured), _run_ids(measured))}
+
+
+def _metric_cells(
+    row: Row, metric: str, table: PaperTable, proxies: Mapping[str, str], protocol: str
+) -> dict[str, Cell]:
+    label, several, paper = table.label(metric), len(table.metrics) > 1, row.paper
+    name = f" {label}" if several else ""
+    found = row.metrics.get(metric)
+    published = EMPTY if found is None else Cell(_published(found.paper, paper.decimals))
+    if not table.runnable:
+        return {label if several else "Paper": published}
+    shown = found if paper.run is not None else None
+    measured = Cell(NOT_ATTEMPTED if paper.not_attempted and found else "") if shown is None else _measured(shown)
+    cells = {
+        f"Paper{name}": published,
+        f"Measured{name}, best epoch on the test set" if protocol == "common" else f"Measured{name}": measured,
+        f"Difference{name}": EMPTY if shown is None else Cell(_difference(shown), _run_ids(shown.measured)),
+    }
+    best_epoch = ", best epoch" if protocol == "common" else ""
+    for position, (scale, size) in enumerate(proxies.items()):
+        proxy = None if shown is None else shown.proxies[position]
+        cell = EMPTY if shown is None else Cell(_summary(proxy), _run_ids(proxy))
+        cells[f"Proxy{name}: {scale} ({size}{best_epoch})"] = cell
+    return cells
+
+
+def _params(row: Row) -> str:
+    published, counted = row.paper.params_millions, row.params
     texts = [] if published is None else [f"{published:g}M"]
-    texts += [] if counted is None else [f"({counted:,})" if texts else f"{counted:,}"]
+    if counted is not None:
+        texts.append(f"({counted:,})" if texts else f"{counted:,}")
     return " ".join(texts)
 
 
-def _metric_columns(table: Table, metric: str) -> list[Column]:
-    """The published values, and where runs can fill the table what was measured, the difference and the proxies."""
-    paper = table.paper
-    label = paper.labels[metric]
-    name = f" {label}" if len(paper.metrics) > 1 else ""
-    comparisons = [line.metrics.get(metric) for line in table.lines]
-    published = [_published(line, c) for line, c in zip(table.lines, comparisons, strict=True)]
-    if not paper.runnable:
-        return [Column(label if name else "Paper", published)]
-    best_epoch = table.protocol == "common"
-    measured, difference = [], []
-    for line, comparison in zip(table.lines, comparisons, strict=True):
-        shown = comparison if line.row.run is not None else None
-        measured.append(
-            Cell(NOT_ATTEMPTED if line.row.not_attempted and comparison else "") if shown is None else _measured(shown)
-        )
-        difference.append(EMPTY if shown is None else Cell(_difference(shown), _run_ids(shown.measured)))
-    columns = [
-        Column(f"Paper{name}", published),
-        Column(f"Measured{name}" + ", best epoch on the test set" * best_epoch, measured),
-        Column(f"Difference{name}", difference),
-    ]
-    for position, proxy in enumerate(table.proxies):
-        cells = [
-            EMPTY
-            if c is None or line.row.run is None
-            else Cell(_summary(c.proxies[position]), _run_ids(c.proxies[position]))
-            for line, c in zip(table.lines, comparisons, strict=True)
-        ]
-        header = f"Proxy{name}: {proxy.scale} ({proxy.size}{', best epoch' * best_epoch})"
-        columns.append(Column(header, cells))
-    return columns
-
-
-def _published(line: Line, comparison: Comparison | None) -> Cell:
-    if comparison is None:
-        return EMPTY
-    paper, decimals = comparison.paper, line.row.decimals
+def _published(paper: Published, decimals: int) -> str:
     text = f"{paper.headline:.{decimals}f}"
     if paper.best is not None and paper.mean is not None:
         spread = "" if paper.std is None else f"±{paper.std:.{decimals}f}"
         text += f" ({paper.mean:.{decimals}f}{spread})"
-    return Cell(text)
+    return text
 
 
 def _measured(comparison: Comparison) -> Cell:
@@ -135,35 +143,8 @@ def _run_ids(summary: Summary | None) -> tuple[str, ...]:
     return () if summary is None else summary.run_ids
 
 
-def _ensemble_columns(table: Table) -> list[Column]:
-    """Our ensembles, on the validation set; those below the paper's budget apart."""
-    if not table.paper.ensembles:
-        return []
-    columns = []
-    for header, proxy in (("Ensemble, validation set", False), ("Proxy: ensemble, validation set", True)):
-        if proxy and not any(line.proxy for line in table.ensembles):
-            continue
-        cells = [EMPTY] * len(table.lines)
-        for line in table.ensembles:
-            ids = tuple(member.run_id for member in line.ensemble.members)
-            cells.append(Cell(f"{line.ensemble.top5_error:.2f}", ids) if line.proxy == proxy else EMPTY)
-        columns.append(Column(header, cells))
-    return columns
-
-
-def _last_column(table: Table) -> Column:
-    """The seeds of a row, the full ids of which stand below; or, where no run can fill the table, what was done."""
-    if not table.paper.runnable:
-        return Column("Here", [Cell(NOT_ATTEMPTED if line.row.not_attempted else "") for line in table.lines], False)
-    cells = []
-    for line in table.lines:
-        measured = next((c.measured for c in line.metrics.values()), None)
-        cells.append(EMPTY if line.row.run is None else Cell(_seeds(measured), _run_ids(measured)))
-    return Column("Runs", cells, numeric=False)
-
-
 def _seeds(summary: Summary | None) -> str:
-    """The runs of a cell in short, ``5: s0–s4``."""
+    """Return the runs of a cell in short, ``5: s0–s4``; their full ids stand below the table."""
     if summary is None:
         return NOT_RUN
     seeds = sorted(int(run_id.split("-")[-2].removeprefix("s")) for run_id in summary.run_ids)
@@ -172,15 +153,109 @@ def _seeds(summary: Summary | None) -> str:
     return f"{summary.n}: " + ", ".join(f"s{seed}" for seed in seeds)
 
 
-def _ids(table: Table) -> list[str]:
-    """The full ids of the runs behind every cell, the measured ones first, then those of the ensembles."""
-    notes: list[str] = []
-    for position, kind in enumerate(["", *(f", proxy {proxy.scale}" for proxy in table.proxies)]):
-        for line in table.lines:
-            comparison = next(iter(line.metrics.values()))
+def ids_of(rows: Sequence[Row], scales: Sequence[str]) -> list[str]:
+    """Name in full the runs behind every row, the measured ones first."""
+    notes = []
+    for position, kind in enumerate(["", *(f", proxy {scale}" for scale in scales)]):
+        for row in rows:
+            comparison = next(iter(row.metrics.values()))
             summary = (comparison.measured, *comparison.proxies)[position]
             if summary is not None:
-                notes.append(f"Runs of {line.row.label}{kind}: {', '.join(summary.run_ids)}.")
-    for own in table.ensembles:
-        notes.append(f"Runs of {own.label}: {', '.join(member.run_id for member in own.ensemble.members)}.")
+                notes.append(f"Runs of {row.paper.label}{kind}: {', '.join(summary.run_ids)}.")
     return notes
+
+
+# --- for programs ---------------------------------------------------------------------------------------------------
+
+
+def values_of(row: Row, table: PaperTable, scales: Sequence[str], protocol: str) -> dict[str, object]:
+    """Return a row as unrounded values; an empty one where there is no number, run ids separated by spaces."""
+    paper = row.paper
+    values: dict[str, object] = {
+        "method": paper.label,
+        "setting": paper.setting,
+        "layers": paper.layers,
+        "params_millions": paper.params_millions,
+        "params": row.params,
+        "cited": str(paper.cited).lower(),
+        "not_attempted": paper.not_attempted,
+        "protocol": protocol,
+    }
+    for metric in table.metrics:
+        found = row.metrics.get(metric, Comparison(Published(), None, (None,) * len(scales)))
+        prefix = f"{metric}_" if len(table.metrics) > 1 else ""
+        metrics = _metric_values(found, scales)
+        values |= {prefix + name: v for name, v in metrics.items() if table.runnable or name == "paper"}
+    return values
+
+
+def _metric_values(found: Comparison, scales: Sequence[str]) -> dict[str, object]:
+    paper, printed = found.paper, found.paper != Published()
+    values: dict[str, object] = {
+        "paper": paper.headline if printed else None,
+        "paper_aggregate": paper.aggregate if printed else None,
+        "paper_best": paper.best,
+        "paper_mean": paper.mean,
+        "paper_std": paper.std,
+        "paper_runs": paper.runs,
+        "n": getattr(found.measured, "n", None),
+        **_summary_values("measured_", found.measured),
+        "difference": rounded(found.difference),
+        "difference_best": rounded(found.difference_best),
+        "run_ids": " ".join(_run_ids(found.measured)),
+    }
+    for scale, summary in zip(scales, found.proxies, strict=True):
+        prefix = f"proxy_{slug(scale.replace(', ', '_'))}_"
+        values[f"{prefix}n"] = getattr(summary, "n", None)
+        values |= _summary_values(prefix, summary)
+        values[f"{prefix}run_ids"] = " ".join(_run_ids(summary))
+    return values
+
+
+def _summary_values(prefix: str, summary: Summary | None) -> dict[str, object]:
+    return {f"{prefix}{name}": rounded(getattr(summary, name, None)) for name in ("mean", "std", "best")}
+
+
+# --- our ensembles --------------------------------------------------------------------------------------------------
+
+
+def label_of(ensemble: Ensemble) -> str:
+    """Return ``ensemble of 3: ResNet-50, ResNet-152 (2)``."""
+    names = [member.label for member in ensemble.members]
+    counted = [f"{name} ({names.count(name)})" if names.count(name) > 1 else name for name in dict.fromkeys(names)]
+    return f"ensemble of {len(names)}: {', '.join(counted)}"
+
+
+def setting_of(ensemble: Ensemble) -> str:
+    """Return views, images and split."""
+    views = ", ".join(sorted({member.view for member in ensemble.members}))
+    return f"{views}, {ensemble.images:,} images of {ensemble.data} {ensemble.split}"
+
+
+def ensemble_cells(ensemble: Ensemble, is_proxy: bool) -> dict[str, Cell]:
+    """Lay out an ensemble of ours on the validation set; nothing of it is compared with a published value."""
+    ids = tuple(member.run_id for member in ensemble.members)
+    return {
+        "Method": Cell(label_of(ensemble)),
+        "Setting": Cell(setting_of(ensemble)),
+        PROXY_ENSEMBLE if is_proxy else ENSEMBLE: Cell(f"{ensemble.top5_error:.2f}", ids),
+    }
+
+
+def ensemble_values(ensemble: Ensemble, is_proxy: bool) -> dict[str, object]:
+    """Return an ensemble as values."""
+    prefix = "proxy_ensemble" if is_proxy else "ensemble"
+    return {
+        "method": label_of(ensemble),
+        "setting": setting_of(ensemble),
+        f"{prefix}_validation_top5_error": rounded(ensemble.top5_error),
+        f"{prefix}_validation_top1_error": rounded(ensemble.top1_error),
+        "ensemble_images": ensemble.images,
+        "ensemble_id": ensemble.ensemble_id,
+        "ensemble_run_ids": " ".join(member.run_id for member in ensemble.members),
+    }
+
+
+def ensemble_ids(ensemble: Ensemble) -> str:
+    """Name in full the runs behind an ensemble."""
+    return f"Runs of {label_of(ensemble)}: {', '.join(member.run_id for member in ensemble.members)}."

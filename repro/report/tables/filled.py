@@ -1,107 +1,25 @@
-"""A published table filled from records: like beside like, proxies apart."""
+"""Published tables filled from records."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from repro.config.execution import PROTOCOLS
 from repro.config.parse import require
 from repro.errors import nearest
-from repro.papers import PaperRow, PaperTable, Published, Run, load_recipe, load_table
-from repro.report.tables.notes import (
-    best_notes,
-    ensemble_notes,
-    left_out_notes,
-    measured_notes,
-    paper_notes,
-    proxy_notes,
-    smaller_notes,
-)
+from repro.papers import PaperTable, Run, load_recipe, load_table
+from repro.report.tables import cells, notes
+from repro.report.tables.cells import EMPTY, ENSEMBLE, PROXY_ENSEMBLE, Comparison, Row
+from repro.report.tables.frame import Cell, Frame
 from repro.results.ensembles import Ensemble, EnsembleReading
 from repro.results.read import Reading, Record
 from repro.results.scales import scale_of
-from repro.results.select import Selection, Summary, departures, proxy_scales, select, summarize, view_of
+from repro.results.select import Selection, departures, proxy_scales, select, summarize, view_of
 
+WORDS = ("Method", "Setting", "Here", "Runs")
 NO_ENSEMBLES = EnsembleReading()
-
-
-@dataclass(frozen=True)
-class Proxy:
-    """A column of runs below the paper's budget: ``scale`` is its label, ``size`` says what these runs were."""
-
-    scale: str
-    size: str
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """One metric of one row. Differences are measured minus paper, like with like, in percentage points.
-
-    ``difference`` is our mean minus the paper's mean, or minus its single value. ``difference_best`` is best minus
-    best, where the paper prints one and the number of runs is the same. ``proxies`` runs along ``Table.proxies``.
-    """
-
-    paper: Published
-    measured: Summary | None
-    proxies: tuple[Summary | None, ...]
-
-    @property
-    def difference(self) -> float | None:
-        reference = self.paper.single if self.paper.mean is None else self.paper.mean
-        return None if self.measured is None or reference is None else self.measured.mean - reference
-
-    @property
-    def difference_best(self) -> float | None:
-        if self.measured is None or self.paper.best is None or self.measured.n != self.paper.runs:
-            return None
-        return self.measured.best - self.paper.best
-
-
-@dataclass(frozen=True)
-class Line:
-    """A row of the table; ``params`` is counted on the model that was run. A metric that the row lacks is absent."""
-
-    row: PaperRow
-    params: int | None
-    metrics: Mapping[str, Comparison]
-
-
-@dataclass(frozen=True)
-class EnsembleLine:
-    """An ensemble of our own, beside a table of the test set. Nothing of it is compared with a published value.
-
-    It is a ``proxy`` unless it was tested on the whole validation set and all its members follow the paper's recipe.
-    """
-
-    ensemble: Ensemble
-    proxy: bool
-
-    @property
-    def label(self) -> str:
-        """``ensemble of 3: ResNet-50, ResNet-152 (2)``."""
-        names = [member.label for member in self.ensemble.members]
-        counted = [f"{name} ({names.count(name)})" if names.count(name) > 1 else name for name in dict.fromkeys(names)]
-        return f"ensemble of {len(names)}: {', '.join(counted)}"
-
-    @property
-    def setting(self) -> str:
-        """Views, images and split."""
-        views = ", ".join(sorted({member.view for member in self.ensemble.members}))
-        return f"{views}, {self.ensemble.images:,} images of {self.ensemble.data} {self.ensemble.split}"
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table ready to be written; ``notes`` stand below it."""
-
-    paper: PaperTable
-    protocol: str
-    lines: tuple[Line, ...]
-    proxies: tuple[Proxy, ...]
-    notes: tuple[str, ...]
-    ensembles: tuple[EnsembleLine, ...] = ()
 
 
 def table(
@@ -110,7 +28,7 @@ def table(
     protocol: str = "paper",
     ensembles: EnsembleReading = NO_ENSEMBLES,
     scale: str | None = None,
-) -> Table:
+) -> Frame:
     """Fill table ``number`` of the paper from the records of ``reading``.
 
     Args:
@@ -135,19 +53,49 @@ def table(
     labels = [label for label in proxy_scales(records, recipe, runs) if scale in (None, scale_of(label))]
     below = [select(records, recipe, runs, label) for label in labels]
     below, smaller = (below, []) if scale else _largest_budgets(below)
-    lines = [_line(paper, position, (measured, *below), protocol) for position in range(len(paper.rows))]
-    notes = [*paper_notes(paper), *measured_notes(paper, measured, protocol)]
-    notes += best_notes([(line.row, c.paper, c.measured) for line in lines for c in line.metrics.values()])
-    for selection in below:
-        notes += proxy_notes(selection, recipe, paper.view)
-    notes += smaller_notes(number, smaller)
-    own = [_ensemble_line(e, reading.records, paper, recipe) for e in ensembles.ensembles if paper.ensembles]
-    notes += ensemble_notes(paper, any(not line.proxy for line in own))
-    takes_runs = any(row.run is not None for row in paper.rows)
-    left_out = [*(reading.left_out if takes_runs else ()), *(ensembles.left_out if paper.ensembles else ())]
-    notes += left_out_notes([*incomplete, *(f"{left.name}: {left.reason}" for left in left_out)])
-    proxies = tuple(Proxy(selection.scale, size_of(selection)) for selection in below)
-    return Table(paper, protocol, tuple(lines), proxies, tuple(notes), tuple(own))
+    rows = [_row(paper, position, (measured, *below), protocol) for position in range(len(paper.rows))]
+    own = [(e, _is_proxy(e, reading.records, paper, recipe)) for e in ensembles.ensembles if paper.ensembles]
+    texts = [
+        *notes.paper_notes(paper),
+        *notes.measured_notes(paper, measured, protocol),
+        *notes.best_notes(rows),
+        *(note for selection in below for note in notes.proxy_notes(selection, recipe, paper.view)),
+        *notes.smaller_notes(number, smaller),
+        *notes.ensemble_notes(paper, not all(is_proxy for _, is_proxy in own)),
+    ]
+    left_out = [*(reading.left_out if paper.runnable else ()), *(ensembles.left_out if paper.ensembles else ())]
+    texts += notes.left_out_notes([*incomplete, *(f"{left.name}: {left.reason}" for left in left_out)])
+    proxies = {selection.scale: size_of(selection) for selection in below}
+    return Frame(
+        number,
+        paper.title,
+        _cells(paper, rows, proxies, protocol, own),
+        [
+            *(cells.values_of(row, paper, [*proxies], protocol) for row in rows),
+            *(cells.ensemble_values(*ensemble) for ensemble in own),
+        ],
+        WORDS,
+        tuple(texts),
+        (*cells.ids_of(rows, [*proxies]), *(cells.ensemble_ids(ensemble) for ensemble, _ in own)),
+    )
+
+
+def _cells(
+    paper: PaperTable,
+    rows: Sequence[Row],
+    proxies: Mapping[str, str],
+    protocol: str,
+    own: Sequence[tuple[Ensemble, bool]],
+) -> list[dict[str, Cell]]:
+    """Lay out all rows; settings, layers and parameters have a column only where they say something."""
+    ours = [ENSEMBLE] if paper.ensembles else []
+    ours += [PROXY_ENSEMBLE] if any(is_proxy for _, is_proxy in own) else []
+    found = [cells.cells_of(row, paper, proxies, protocol, ours) for row in rows]
+    found += [dict.fromkeys(found[0], EMPTY) | cells.ensemble_cells(*ensemble) for ensemble in own]
+    silent = [name for name in ("Layers", "Params") if not any(row[name].text for row in found)]
+    if not own and all(row.setting == paper.setting for row in paper.rows):
+        silent.append("Setting")
+    return [{name: cell for name, cell in row.items() if name not in silent} for row in found]
 
 
 def _largest_budgets(below: Sequence[Selection]) -> tuple[list[Selection], list[str]]:
@@ -170,7 +118,7 @@ def _largest_budgets(below: Sequence[Selection]) -> tuple[list[Selection], list[
     return kept, smaller
 
 
-def _line(paper: PaperTable, position: int, columns: Sequence[Selection], protocol: str) -> Line:
+def _row(paper: PaperTable, position: int, columns: Sequence[Selection], protocol: str) -> Row:
     row = paper.rows[position]
     groups = [selection.groups[position] for selection in columns]
     comparisons = {}
@@ -178,24 +126,24 @@ def _line(paper: PaperTable, position: int, columns: Sequence[Selection], protoc
         if metric in row.paper:
             first, *rest = (summarize(group, metric, protocol, paper.view) for group in groups)
             comparisons[metric] = Comparison(row.paper[metric], first, tuple(rest))
-    return Line(row, next((group[0].params for group in groups if group), None), comparisons)
+    return Row(row, next((group[0].params for group in groups if group), None), comparisons)
 
 
 def _whole(records: Sequence[Record], paper: PaperTable, recipe: Mapping[str, Any]) -> tuple[list[Record], list[str]]:
-    """The records without those that follow the recipe in all but were not tested on the whole split; and why."""
+    """Leave out records that follow the recipe but were not tested on the whole split; return the reasons too."""
     runs = [row.run for row in paper.rows if row.run is not None]
-    kept, notes = [], []
+    kept, reasons = [], []
     for record in records:
         lacking = _lacking(record, paper, recipe, runs)
         if lacking:
-            notes.append(f"{record.run_id}: {lacking}")
+            reasons.append(f"{record.run_id}: {lacking}")
         else:
             kept.append(record)
-    return kept, notes
+    return kept, reasons
 
 
 def _lacking(record: Record, paper: PaperTable, recipe: Mapping[str, Any], runs: Sequence[Run]) -> str:
-    if not any(not departures(record, recipe, run) for run in runs):
+    if all(departures(record, recipe, run) for run in runs):
         return ""
     tested = view_of(record, paper.view) if paper.view else record.result.final
     if tested is None:
@@ -205,17 +153,17 @@ def _lacking(record: Record, paper: PaperTable, recipe: Mapping[str, Any], runs:
     return ""
 
 
-def _ensemble_line(
-    ensemble: Ensemble, records: Sequence[Record], paper: PaperTable, recipe: Mapping[str, Any]
-) -> EnsembleLine:
+def _is_proxy(ensemble: Ensemble, records: Sequence[Record], paper: PaperTable, recipe: Mapping[str, Any]) -> bool:
+    """Tell whether it was tested on a part of the validation set, or a member departs from the paper's recipe."""
     ids = {member.run_id for member in ensemble.members}
     members = [record for record in records if record.run_id in ids]
-    nets = [{name: r.fields[name] for name in ("model.depth", "model.shortcut")} for r in members]
-    follows = len(members) == len(ids) and not any(
-        record.provenance.dirty or departures(record, recipe, net) for record, net in zip(members, nets, strict=True)
-    )
-    whole = (ensemble.data, ensemble.images) == (recipe["data.name"], paper.eval_images)
-    return EnsembleLine(ensemble, proxy=not (whole and follows))
+    follows = len(members) == len(ids) and not any(r.provenance.dirty or _departs(r, recipe) for r in members)
+    return not follows or (ensemble.data, ensemble.images) != (recipe["data.name"], paper.eval_images)
+
+
+def _departs(record: Record, recipe: Mapping[str, Any]) -> bool:
+    model = record.science.model
+    return bool(departures(record, recipe, {"model.depth": model.depth, "model.shortcut": model.shortcut}))
 
 
 def size_of(selection: Selection) -> str:

@@ -1,4 +1,4 @@
-"""What stands below a table: what is missing, what was read and how, and what was left out."""
+"""The notes below a table."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from repro.config.numerics import numerics_version
-from repro.papers import PaperRow, PaperTable, Published
+from repro.papers import PaperTable
+from repro.report.tables.cells import Row
 from repro.results.read import Record
-from repro.results.select import Selection, Summary, run_ids, view_of
+from repro.results.select import Selection, run_ids, view_of
 
 VIEWS = {
     "": "the error of the final iterate, chosen by nothing",
@@ -22,7 +23,7 @@ COMMON = (
 
 
 def paper_notes(paper: PaperTable) -> list[str]:
-    """How the paper tested, unless a column tells it of each row, and which of its own rows are not attempted here."""
+    """Say how the paper tested, unless a column does, and which of its own rows are not attempted here."""
     alike = all(row.setting == paper.setting for row in paper.rows)
     shown = not alike and any(row.setting == paper.setting for row in paper.rows)
     notes = [] if shown else [f"Setting: {paper.setting}."]
@@ -40,7 +41,7 @@ def paper_notes(paper: PaperTable) -> list[str]:
 
 
 def measured_notes(paper: PaperTable, measured: Selection, protocol: str) -> list[str]:
-    """What fills the measured column, and the command for what is missing in it."""
+    """Say what fills the measured column, and name the command for what is missing in it."""
     if not paper.runnable:
         return []
     missing = [row for row, group in zip(paper.rows, measured.groups, strict=True) if row.run is not None and not group]
@@ -57,7 +58,7 @@ def measured_notes(paper: PaperTable, measured: Selection, protocol: str) -> lis
         notes.append(f"One seed alone ({', '.join(single)}): no spread, and a difference that chance may have made.")
     notes += [f"{note[0].upper()}{note[1:]}." for note in measured.notes]
     versions = sorted({record.numerics_version for record in measured.records})
-    if any(numerics_version(record.fields, versions[-1]) != record.numerics_version for record in measured.records):
+    if any(numerics_version(r.science.flat(), versions[-1]) != r.numerics_version for r in measured.records):
         notes.append(f"The rows were measured with different numerics versions: {', '.join(map(str, versions))}.")
     if unknown := [r for r in measured.records if r.provenance.commit in (None, "", "unknown")]:
         notes.append(f"Made from an unknown commit: {run_ids(unknown)}.")
@@ -68,23 +69,22 @@ def _devices(records: Iterable[Record]) -> str:
     counts: dict[str, int] = defaultdict(int)
     for record in records:
         counts[f"{record.provenance.device}, {record.provenance.precision}"] += 1
-    return "; ".join(f"{name} ({count} run{'s' * (count > 1)})" for name, count in sorted(counts.items()))
+    return "; ".join(f"{name} ({count} {'run' if count == 1 else 'runs'})" for name, count in sorted(counts.items()))
 
 
-def best_notes(cells: Sequence[tuple[PaperRow, Published, Summary | None]]) -> list[str]:
-    """Says where a best stands beside one of another number of runs, and so has no difference."""
-    notes = []
-    for row, paper, measured in cells:
-        if measured is not None and measured.n > 1 and paper.best is not None and measured.n != paper.runs:
-            notes.append(
-                f"{row.label}: best of {measured.n} here, best of {paper.runs} in the paper; the bests are "
-                "not alike and have no difference."
-            )
-    return notes
+def best_notes(rows: Sequence[Row]) -> list[str]:
+    """Say where a best stands beside one of another number of runs, and so has no difference."""
+    return [
+        f"{row.paper.label}: best of {c.measured.n} here, best of {c.paper.runs} in the paper; the bests are not alike "
+        "and have no difference."
+        for row in rows
+        for c in row.metrics.values()
+        if c.measured is not None and c.measured.n > 1 and c.paper.best is not None and c.measured.n != c.paper.runs
+    ]
 
 
 def proxy_notes(selection: Selection, recipe: Mapping[str, object], view: str) -> list[str]:
-    """In what a proxy departs from the paper, and whether it was tested in the same way."""
+    """Say in what a proxy departs from the paper, and whether it was tested in the same way."""
     changed = ", ".join(
         f"{key}={_short(value)} (paper {_short(recipe.get(key))})" for key, value in selection.departures.items()
     )
@@ -100,7 +100,7 @@ def smaller_notes(number: int, scales: Sequence[str]) -> list[str]:
 
 
 def ensemble_notes(paper: PaperTable, measured: bool) -> list[str]:
-    """Why our ensembles stand apart, and the command that trains one's members where there is none."""
+    """Say why our ensembles stand apart, and name the command that trains one's members where there is none."""
     if not paper.ensembles:
         return []
     notes = [
@@ -113,7 +113,7 @@ def ensemble_notes(paper: PaperTable, measured: bool) -> list[str]:
 
 
 def left_out_notes(texts: Iterable[str]) -> list[str]:
-    """The records that were not counted, and why."""
+    """Name the records that were not counted, and why."""
     return [f"Left out: {text}." for text in texts]
 
 

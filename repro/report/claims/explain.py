@@ -1,49 +1,72 @@
-"""One comparison in full: question, groups, figures, power."""
+"""One claim in full: questions, groups, figures, power."""
 
 from __future__ import annotations
 
 import textwrap
 
 from repro.papers.claims import Claims, Comparison
+from repro.report.claims.evidence import Seeds
+from repro.report.claims.format import WIDTH, problems
+from repro.report.claims.metrics import Unit, unit_of
 from repro.report.claims.power import Planned
-from repro.report.claims.quantities import scale_of
-from repro.report.claims.verdicts import Finding, GroupFigures
-from repro.report.claims.wording import bayes_factor, effect_text, finding_text, number, p_value, percent
-
-WIDTH = 110
+from repro.report.claims.verdicts import Check, Finding
+from repro.report.claims.wording import effect_text, finding_text, mean_text, number, p_value, percent
 
 
-def explained(claims: Claims, finding: Finding) -> list[str]:
-    """Return the lines about ``finding``, the last of them empty."""
+def explain(check: Check, id: str) -> str:
+    """Write one claim in full: its comparisons, every group with its seeds, the test with its figures, missing seeds.
+
+    Raises:
+        InputError: There is no such claim.
+    """
+    claim = check.claims.claim(id)
+    verdict = next(verdict for verdict in check.verdicts if verdict.claim.id == claim.id)
+    parts = [f"{claim.id}: {verdict.status}", "", *textwrap.wrap(f"{claim.text} ({claim.where})", WIDTH), ""]
+    if claim.argued:
+        parts += ["The paper argues from this; it does not stand among its results.", ""]
+    if claim.undecidable:
+        parts += textwrap.wrap(f"Not decidable here: {claim.undecidable}", WIDTH)
+    for judgement in filter(None, (verdict.judgement, verdict.proxy)):
+        if judgement.scale != "paper":
+            parts += ["", f"At scale={judgement.scale}, a proxy: {judgement.status} (no part of the verdict)", ""]
+        for finding in judgement.findings:
+            parts += _finding_lines(check.claims, finding)
+    return "\n".join([*parts, *problems(check), ""]).replace("\n\n\n", "\n\n")
+
+
+def _finding_lines(claims: Claims, finding: Finding) -> list[str]:
     c, outcome = finding.comparison, finding.outcome
-    scale = scale_of(c.metric)
+    unit = unit_of(c.metric)
     shown = "" if c.decides else " (shown only, no part of the verdict)"
-    lines = [f"{c.name}: {finding.status}{shown}", *_indented(f"Asked: {question(claims, c)}")]
+    said = [f"Asked: {question(claims, c)}"]
     for group in finding.groups:
-        lines += _group_lines(group, scale.digits, scale.unit)
+        said += _group_lines(group, unit)
     if outcome.exact:
-        lines += _indented(f"Found: {finding_text(finding)}, {outcome.test}.")
+        said.append(f"Found: {finding_text(finding)}, {outcome.test}.")
     elif outcome.difference is not None:
-        lines += _indented(f"Found: {_found(finding, scale.digits)}.")
+        p = "" if finding.p is None else p_value(finding.p)
+        found = [outcome.test, effect_text(outcome, unit.digits), outcome.statistic, p]
+        said.append(f"Found: {', '.join(filter(None, found))}.")
     if outcome.beside is not None and outcome.beside.bayes_factor is not None:
-        lines += _indented(
-            f"Replication Bayes factor: {bayes_factor(outcome.beside.bayes_factor)}, of the published size over no "
+        said.append(
+            f"Replication Bayes factor: {_bayes_factor(outcome.beside.bayes_factor)}, of the published size over no "
             "effect (Verhagen and Wagenmakers 2014)."
         )
     if finding.because:
-        lines += _indented(f"{finding.because[0].upper()}{finding.because[1:]}.")
+        said.append(f"{finding.because[0].upper()}{finding.because[1:]}.")
     if finding.status == "fails" and c.decides and finding.tests > 1:
-        lines += _indented(f"The p of failing is corrected by Holm for {finding.tests} tests.")
+        said.append(f"The p of failing is corrected by Holm for {finding.tests} tests.")
     if finding.planned is not None:
-        lines += _indented(_power(claims, finding.planned, scale.digits))
-    lines += [line for note in finding.notes for line in _indented(f"Note: {note}.")]
-    return [*lines, ""]
+        said.append(_power(claims, finding.planned, unit.digits))
+    said += [f"Note: {note}." for note in finding.notes]
+    return [f"{c.name}: {finding.status}{shown}", *(line for text in said for line in _indented(text)), ""]
 
 
-def _found(finding: Finding, digits: int) -> str:
-    outcome = finding.outcome
-    p = "" if finding.p is None else p_value(finding.p)
-    return ", ".join(filter(None, [outcome.test, effect_text(outcome, digits), outcome.statistic, p]))
+def _bayes_factor(factor: float) -> str:
+    """Write ``12``, two digits; beyond 1,000 either way its size says no more than that."""
+    if factor > 1000:
+        return "above 1,000"
+    return "below 0.001" if factor < 0.001 else f"{factor:.2g}"
 
 
 def question(claims: Claims, c: Comparison) -> str:
@@ -63,7 +86,7 @@ def question(claims: Claims, c: Comparison) -> str:
     single = c.published is None or c.published.mean is None
     as_ours = f"one more run of {first}" if single else f"runs of the same mean as {first}"
     limit = second if c.limit is None else f"{c.limit:g}"
-    further = "" if c.by is None else f" by more than {c.by:g}{scale_of(c.metric).unit}"
+    further = "" if c.by is None else f" by more than {c.by:g}{unit_of(c.metric).text}"
     lower = f"is {first} below {second}{further}?"
     questions = {
         "order": lower + _size(claims, c),
@@ -78,9 +101,8 @@ def question(claims: Claims, c: Comparison) -> str:
         "count": f"is {first} {limits}?" if limits else f"are {' and '.join(labels)} the same?",
     }
     if c.test == "interaction":
-        return f"is the step from {first} to {second} better than that from {labels[2]} to {labels[3]}?" + _size(
-            claims, c
-        )
+        step = f"is the step from {first} to {second} better than that from {labels[2]} to {labels[3]}?"
+        return step + _size(claims, c)
     return questions[c.test]
 
 
@@ -91,23 +113,21 @@ def _size(claims: Claims, c: Comparison) -> str:
     return f" It fails where the difference is shown to be below {smallest:.2g}."
 
 
-def _group_lines(group: GroupFigures, digits: int, unit: str) -> list[str]:
+def _group_lines(group: Seeds, unit: Unit) -> list[str]:
     lines = [f"{group.label}: not run"]
-    if group.mean is not None:
-        values = ", ".join(
-            f"s{seed} {number(value, digits)}" for seed, value in zip(group.seeds, group.values, strict=True)
-        )
-        spread = "" if group.std is None else f" ± {number(group.std, digits)}"
-        lines = [f"{group.label}: {number(group.mean, digits)}{spread}{unit} over {len(group.values)} seeds: {values}"]
+    if group.values:
+        pairs = zip(group.seeds, group.values, strict=True)
+        values = ", ".join(f"s{seed} {number(value, unit.digits)}" for seed, value in pairs)
+        mean = f"{mean_text(group, unit.digits)}{unit.text}"
+        lines = [f"{group.label}: {mean} over {len(group.values)} seeds: {values}"]
     lines += [f"  runs: {', '.join(group.run_ids)}"] if group.run_ids else []
     if group.missing:
         seeds = ", ".join(map(str, group.missing))
         lines.append(f"  missing of the {group.needed} seeds: {seeds}; {group.command}")
-    return [line for text in lines for line in _indented(text)]
+    return lines
 
 
 def _power(claims: Claims, plan: Planned, digits: int) -> str:
-    """The power that was set beforehand, whatever the runs show."""
     parts = []
     if plan.power is not None:
         parts.append(f"show it with a power of {percent(plan.power)} if {plan.truth}")

@@ -1,83 +1,88 @@
-"""The numbers that comparisons take from runs or count on nets."""
+"""Numbers that comparisons take from runs and nets."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from repro.config.parse import build, require
-from repro.config.run import DataConfig, ModelConfig, later_defaults
+from repro.config.parse import require
+from repro.config.science import Science
 from repro.errors import InputError
 from repro.papers.claims import Claims, Comparison, Group
 from repro.results.read import Flow, Record, read_curve
+from repro.results.select import view_of
 
 if TYPE_CHECKING:
     import pandas
 
+OF_NET = ("params", "macs")
+"""Metrics that are counted on the model, without a run."""
 SMALLEST_NORM = 1e-30
 """Stands for a gradient of exactly 0, which has no logarithm."""
 ONSETS = {"onset_90": 90.0, "onset_80": 80.0}
 """Metrics of when a net begins to converge: the training error below which an evaluation must have come, in percent."""
 
 
-@dataclass(frozen=True)
-class Scale:
-    """How values of a metric are written: digits after the point, and the unit behind a value."""
+class Unit(NamedTuple):
+    """Digits after the point, and the text behind a value."""
 
     digits: int
-    unit: str
+    text: str
 
 
-def scale_of(metric: str) -> Scale:
-    if metric in ("params", "macs", "start_difference"):
-        return Scale(0, {"params": " parameters", "macs": " multiply-adds", "start_difference": " errors"}[metric])
-    if metric in ONSETS:
-        return Scale(2, " epochs")
-    if metric == "start_train_difference":
-        return Scale(2, " points")
-    if metric in ("response_std", "lowest_forward_std", "log10_gradient_ratio"):
-        return Scale(3, "")
-    return Scale(2, " %")
+UNITS = {
+    "params": Unit(0, " parameters"),
+    "macs": Unit(0, " multiply-adds"),
+    "start_difference": Unit(0, " errors"),
+    "start_train_difference": Unit(2, " points"),
+    "response_std": Unit(3, ""),
+    "lowest_forward_std": Unit(3, ""),
+    "log10_gradient_ratio": Unit(3, ""),
+    **dict.fromkeys(ONSETS, Unit(2, " epochs")),
+}
 
 
-@dataclass(frozen=True)
-class Quantity:
-    """A value, and the images that it was counted over where it is an error rate."""
-
-    value: float
-    images: int | None = None
+def unit_of(metric: str) -> Unit:
+    return UNITS.get(metric, Unit(2, " %"))
 
 
-def quantity(record: Record, c: Comparison) -> Quantity:
-    """What ``c`` compares, of one run.
+def value_of(record: Record, c: Comparison) -> tuple[float, int | None]:
+    """Return the value of one run that ``c`` compares, and the images it was counted over where it is an error rate.
 
     Raises:
         InputError: The record does not hold it; the sentence says what is missing.
     """
     metric, result = c.metric, record.result
     if metric == "top1_error":
-        return Quantity(result.final.top1_error, result.final.images)
+        return result.final.top1_error, result.final.images
     if metric == "train_running_error":
         if result.train_running is None:
             raise InputError("it has no training error")
-        return Quantity(result.train_running.top1_error, result.train_running.images)
+        return result.train_running.top1_error, result.train_running.images
     if metric.startswith(("10crop_", "multiscale_")):
-        return _view(record, *metric.split("_", 1))
+        name, error = metric.split("_", 1)
+        view = view_of(record, name)
+        if view is None:
+            raise InputError(f"it has no {name} result")
+        return getattr(view, error), view.images
     if metric in ("curve_train_error", "curve_eval_error"):
-        return Quantity(float(series(record, c).mean()))
+        return float(series(record, c).mean()), None
     if metric in ONSETS:
-        return Quantity(_onset(record, ONSETS[metric]))
+        return _onset(record, ONSETS[metric]), None
     if metric == "response_std":
         deviations = responses(record)
-        return Quantity(math.fsum(deviations) / len(deviations))
+        return math.fsum(deviations) / len(deviations), None
     if metric in ("lowest_forward_std", "log10_gradient_ratio"):
         require(len(record.flow) > 0 and all(flow.layers for flow in record.flow), "it has no gradient flow")
         of_flow = _lowest_forward if metric == "lowest_forward_std" else _gradient_ratio
-        return Quantity(min(map(of_flow, record.flow)))
-    return _start(record, metric)
+        return min(map(of_flow, record.flow)), None
+    built = record.construction
+    if built is None:
+        raise InputError("it was not constructed from a trained net")
+    if metric == "start_train_difference":
+        return built.deep_batch_error - built.shallow_batch_error, None
+    return built.deep_errors - built.shallow_errors, None
 
 
 def resolution(record: Record | None, c: Comparison, images: int | None) -> float:
@@ -93,7 +98,7 @@ def resolution(record: Record | None, c: Comparison, images: int | None) -> floa
         # Convergence begins somewhere between two evaluations.
         epochs = read_curve(record)["epoch"]
         return float(epochs.diff().fillna(epochs).max())
-    digits: float = 10.0 ** -scale_of(c.metric).digits
+    digits: float = 10.0 ** -unit_of(c.metric).digits
     return digits
 
 
@@ -110,7 +115,7 @@ def responses(record: Record) -> list[float]:
 
 
 def series(record: Record, c: Comparison) -> pandas.Series:
-    """The errors of the curve within the window of ``c``, in percent, by step.
+    """Return the errors of the curve within the window of ``c``, in percent, by step.
 
     Raises:
         InputError: There is no such curve, or no evaluation lies within the window.
@@ -121,14 +126,6 @@ def series(record: Record, c: Comparison) -> pandas.Series:
     within = curve[(curve.index > first) & (curve.index <= last)]
     require(len(within) > 0, f"its curve has no {column} within {c.window[0]:.0%} to {c.window[1]:.0%} of the steps")
     return within
-
-
-def _view(record: Record, name: str, error: str) -> Quantity:
-    for view in record.result.views:
-        if view.view == name:
-            value: float = getattr(view, error)
-            return Quantity(value, view.images)
-    raise InputError(f"it has no {name} result")
 
 
 def _lowest_forward(flow: Flow) -> float:
@@ -150,45 +147,29 @@ def _gradient_ratio(flow: Flow) -> float:
 
 
 def _elements(layer: str) -> float:
-    """Return the outputs of a 3x3 layer for one image, as a part of those of the first stage's layers.
-
-    From one stage to the next the channels double and both sides of the map halve (Table 1, section 4.2).
-    """
+    """Return the outputs of a 3x3 layer for one image, as a part of those of the first stage's layers."""
+    # From one stage to the next the channels double and both sides of the map halve (Table 1, section 4.2).
     name, _, place = layer.partition(".")
     return 0.5 ** int(place.partition(".")[0]) if name == "stages" else 1.0
 
 
 def _onset(record: Record, below: float) -> float:
-    """Return the epoch of the first evaluation with a running training error below ``below`` percent.
-
-    A net that never comes there counts with its last epoch, so that its delay is understated.
-    """
+    """Return the epoch of the first evaluation with a running training error below ``below`` percent."""
     curve = read_curve(record)[["epoch", "train_error"]].dropna()
     require(len(curve) > 0, "its curve has no train_error")
     reached = curve[curve["train_error"] < below]
+    # A net that never comes there counts with its last epoch, so that its delay is understated.
     return float((reached["epoch"] if len(reached) else curve["epoch"].iloc[-1:]).iloc[0])
 
 
-def _start(record: Record, metric: str) -> Quantity:
-    built = record.construction
-    if built is None:
-        raise InputError("it was not constructed from a trained net")
-    if metric == "start_train_difference":
-        return Quantity(built.deep_batch_error - built.shallow_batch_error)
-    return Quantity(built.deep_errors - built.shallow_errors)
-
-
-# --- exact numbers ------------------------------------------------------------------------------------------------
-
-
 def count(claims: Claims, c: Comparison, of_runs: Sequence[float]) -> tuple[bool, tuple[float, ...], str]:
-    """Return whether the numbers are as ``c`` says, the different ones among them, and how they were counted.
+    """Return whether exact numbers are as ``c`` says, the different ones among them, and how they were counted.
 
     Args:
         of_runs: The numbers that runs counted; those of a net need none.
     """
-    of_net = c.metric in ("params", "macs")
-    numbers = [float(counted(claims, claims.groups[name], c.metric)) for name in c.groups] if of_net else list(of_runs)
+    of_net = c.metric in OF_NET
+    numbers = [float(_counted(claims, claims.groups[name], c.metric)) for name in c.groups] if of_net else of_runs
     fits = len(set(numbers)) == 1 if len(c.groups) == 2 else all(_within(c, number) for number in numbers)
     return fits, tuple(dict.fromkeys(numbers)), "counted on the model" if of_net else "counted in every run"
 
@@ -201,27 +182,16 @@ def _within(c: Comparison, number: float) -> bool:
     )
 
 
-def counted(claims: Claims, group: Group, metric: str) -> int:
-    """Count ``params`` or ``macs`` of the group's net.
-
-    Raises:
-        InputError: Recipe and run do not describe a net.
-    """
+def _counted(claims: Claims, group: Group, metric: str) -> int:
+    """Count ``params`` or ``macs`` of the group's net."""
     # Only here, since torch takes seconds to import and nothing else of the claims needs it.
     from repro.models.count import measure
 
-    fields = {**later_defaults(), **claims.recipes[group.recipe], **group.run}
-    model: ModelConfig = build(ModelConfig, _part(ModelConfig, fields, "model"), f"groups.{group.name}: model")
-    data: DataConfig = build(DataConfig, _part(DataConfig, fields, "data"), f"groups.{group.name}: data")
-    model.validate()
-    size = measure(model, data.image_size, data.num_classes)
+    try:
+        science = Science.from_flat({**claims.recipes[group.recipe], **group.run})
+        science.model.validate()
+    except InputError as error:
+        raise InputError(f"groups.{group.name}: {error}") from None
+    size = measure(science.model, science.data.image_size, science.data.num_classes)
     value: int = getattr(size, metric)
     return value
-
-
-def _part(kind: type, fields: dict[str, object], name: str) -> dict[str, object]:
-    wanted = [field.name for field in dataclasses.fields(kind)]
-    missing = [field for field in wanted if f"{name}.{field}" not in fields]
-    if missing:
-        raise InputError(f"the recipe does not set {name}.{missing[0]}")
-    return {field: fields[f"{name}.{field}"] for field in wanted}

@@ -1,4 +1,4 @@
-"""Where runs are trained when several are at the same time: on GPUs that are only pretended here."""
+"""Slots of runs at the same time, on GPUs that are only pretended here."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import torch
 from repro.config.run import RunConfig
 from repro.errors import InputError
 from repro.launch import plan
-from repro.launch.slots import Place, places_for, share_of, share_processors, shared_gpus, visible_gpus
+from repro.launch.outcome import Outcome
+from repro.launch.slots import Slot, share_of, share_processors, shared_gpus, slots_for, visible_gpus
 from repro.runtime.nvidia_mps import mps
 from tests.runs import config, configs
 
@@ -28,23 +29,23 @@ def runs(folder: Path, *words: str) -> list[RunConfig]:
 
 
 def test_a_cpu_trains_one_after_the_other_unless_asked(tmp_path: Path) -> None:
-    assert places_for(runs(tmp_path)) == []
-    assert places_for(runs(tmp_path, "execution.parallel=1")) == []
-    assert places_for(runs(tmp_path, "execution.parallel=2")) == [Place(), Place()]
-    assert len(places_for(runs(tmp_path, "execution.parallel=9"))) == 5, "no worker without a run"
-    assert places_for(runs(tmp_path, "execution.parallel=9")[:1]) == []
+    assert slots_for(runs(tmp_path)) == []
+    assert slots_for(runs(tmp_path, "execution.parallel=1")) == []
+    assert slots_for(runs(tmp_path, "execution.parallel=2")) == [Slot(), Slot()]
+    assert len(slots_for(runs(tmp_path, "execution.parallel=9"))) == 5, "no worker without a run"
+    assert slots_for(runs(tmp_path, "execution.parallel=9")[:1]) == []
 
 
 @pytest.mark.usefixtures("two_gpus")
 def test_runs_are_dealt_over_the_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert places_for(runs(tmp_path)) == [Place(1, "0"), Place(1, "1")]
-    assert places_for(runs(tmp_path, "execution.runs_per_gpu=3")) == [Place(3, "0"), Place(2, "1")]
-    assert places_for(runs(tmp_path, "execution.runs_per_gpu=3", "execution.parallel=3")) == [
-        Place(2, "0"),
-        Place(1, "1"),
+    assert slots_for(runs(tmp_path)) == [Slot(1, "0"), Slot(1, "1")]
+    assert slots_for(runs(tmp_path, "execution.runs_per_gpu=3")) == [Slot(3, "0"), Slot(2, "1")]
+    assert slots_for(runs(tmp_path, "execution.runs_per_gpu=3", "execution.parallel=3")) == [
+        Slot(2, "0"),
+        Slot(1, "1"),
     ]
     with pytest.raises(InputError, match=r"raise execution\.runs_per_gpu"):
-        places_for(runs(tmp_path, "execution.parallel=3"))
+        slots_for(runs(tmp_path, "execution.parallel=3"))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
     assert visible_gpus() == ["5", "7"]
 
@@ -63,20 +64,20 @@ def test_runs_that_share_a_gpu_get_processes_where_mps_starts_and_threads_elsewh
     monkeypatch.setattr("repro.runtime.nvidia_mps.LONGEST_PATH", 1000)
     client = f"import os; print('client', os.environ['CUDA_MPS_PIPE_DIRECTORY'], file=open({str(log)!r}, 'a'))"
     monkeypatch.setattr("repro.runtime.nvidia_mps.CLIENT", client)
-    places = places_for(some)
-    with shared_gpus(places, some) as found:
-        assert found == (places, {}), "there is no MPS here"
+    slots = slots_for(some)
+    with shared_gpus(slots, some) as found:
+        assert found == (slots, {}), "there is no MPS here"
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-    with shared_gpus(places, some) as (apart, environment):
-        assert apart == [Place(1, "0"), Place(1, "0"), Place(1, "1"), Place(1, "1")]
+    with shared_gpus(slots, some) as (apart, environment):
+        assert apart == [Slot(1, "0"), Slot(1, "0"), Slot(1, "1"), Slot(1, "1")]
         pipe = environment["CUDA_MPS_PIPE_DIRECTORY"]
         assert Path(pipe).is_dir() and Path(pipe).parent == some[0].paths.work
     assert log.read_text().splitlines() == [f"-d {pipe}", f"client {pipe}", f"quit {pipe}"]
     assert not Path(pipe).exists()
     # The daemon starts and its server does not, as in some containers: no client gets a GPU.
     monkeypatch.setattr("repro.runtime.nvidia_mps.CLIENT", f"{client}; raise SystemExit(1)")
-    with shared_gpus(places, some) as found:
-        assert found == (places, {})
+    with shared_gpus(slots, some) as found:
+        assert found == (slots, {})
         assert log.read_text().splitlines()[3:] == [f"-d {pipe}", f"client {pipe}", f"quit {pipe}"], "it is ended first"
     assert not Path(pipe).exists()
 
@@ -105,18 +106,24 @@ def test_a_plan_that_goes_on_gives_its_last_runs_the_threads_of_the_first(
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)))
     monkeypatch.setattr(plan, "is_done", lambda config: config.seed < 3)
     monkeypatch.setattr(plan, "check", lambda configs: None)
+    monkeypatch.setattr(plan, "seconds_of", lambda configs, _: {config.run_id: 1.0 for config in configs})
     given: list[RunConfig] = []
-    monkeypatch.setattr(plan, "carry_out", lambda waiting, *_: given.extend(waiting))
+
+    def attempt(config: RunConfig, *_: object) -> Outcome:
+        given.append(config)
+        return Outcome("done")
+
+    monkeypatch.setattr(plan, "attempt", attempt)
     four = configs(tmp_path, "seed=0,1,2,3", "execution.threads=null", "execution.parallel=4")
-    plan.launch(four, "repro run", lambda _: None, lambda _: None)
+    plan.launch(four, lambda _: None)
     assert [c.execution.threads for c in given] == [2]
 
 
 def test_processors_are_shared_unless_the_user_chose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(7)))
     free = runs(tmp_path, "execution.threads=null")
-    assert {c.execution.threads for c in share_processors(free, [Place(), Place(width=2)])} == {2}
-    assert {c.execution.threads for c in share_processors(free, [Place(width=9)])} == {1}
+    assert {c.execution.threads for c in share_processors(free, [Slot(), Slot(width=2)])} == {2}
+    assert {c.execution.threads for c in share_processors(free, [Slot(width=9)])} == {1}
     assert share_processors(free, []) == free, "alone, a run takes what is there"
-    assert {c.execution.threads for c in share_processors(runs(tmp_path, "execution.threads=5"), [Place()] * 2)} == {5}
-    assert [c.run_id for c in share_processors(free, [Place()] * 2)] == [c.run_id for c in free]
+    assert {c.execution.threads for c in share_processors(runs(tmp_path, "execution.threads=5"), [Slot()] * 2)} == {5}
+    assert [c.run_id for c in share_processors(free, [Slot()] * 2)] == [c.run_id for c in free]

@@ -1,4 +1,4 @@
-"""The rules of the claims, frozen: their digest and its log."""
+"""Frozen rules of the claims: their digest and its log."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from repro.config.paths import shared_dir
 from repro.errors import InputError
 from repro.papers import load_recipe
 from repro.papers.toml_files import read_toml
-from repro.runtime.files import replacing
+from repro.runtime.files import write_asked_for
 
 LOCK, LOG = "claims.lock", "AMENDMENTS.md"
 PROSE = ("label", "where", "text", "words", "proxy_words", "proxy_experiment")
@@ -53,7 +53,7 @@ def faults() -> list[str]:
     if changed := changes(frozen, present):
         more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
         return [f"the rules of the claims are not the frozen ones: {changed[0]}{more}; {REMEDY}"]
-    logged = DIGEST.findall(_log())
+    logged = DIGEST.findall(_read(LOG))
     if logged[-1:] != [digest(frozen)]:
         named = logged[-1] if logged else "none"
         return [f"experiments/{LOG} ends with the digest {named} instead of {digest(frozen)}, the rules'; {REMEDY}"]
@@ -66,7 +66,7 @@ def freeze() -> str:
     Raises:
         InputError: The last entry is that of another freeze, or gives no reason.
     """
-    present, log = rules(), _log()
+    present, log = rules(), _read(LOG)
     if not faults():
         return f"the rules are frozen already, with the digest {digest(present)}\n"
     last = ENTRY.split(log)[-1] if ENTRY.search(log) else ""
@@ -80,23 +80,23 @@ def freeze() -> str:
         places = Counter(" / ".join(change.split(" = ")[0].split(" / ")[:2]) for change in changed)
         listed = [f"{place}: {number}" for place, number in places.items()]
     entry = [f"Digest: `{digest(present)}`, {len(changed)} changes (all of them in the history of {LOCK}):", ""]
-    _write(LOCK, _text(present))
-    _write(LOG, "\n".join([log.rstrip(), "", *entry, *(f"- {line}" for line in listed), ""]))
+    write_asked_for(shared_dir("experiments") / LOCK, _text(present))
+    lines = [log.rstrip(), "", *entry, *(f"- {line}" for line in listed), ""]
+    write_asked_for(shared_dir("experiments") / LOG, "\n".join(lines))
     return f"frozen, with the digest {digest(present)}: {len(changed)} changes\n"
 
 
 def changes(old: Rules, new: Rules) -> list[str]:
     """Return one phrase for each rule that is another one, in the order of their names."""
     before, after = ({key: json.dumps(value, ensure_ascii=False) for key, value in r.items()} for r in (old, new))
-    phrases = []
-    for key in sorted({*before, *after}):
-        if key not in before:
-            phrases.append(f"{key} = {after[key]} is new")
-        elif key not in after:
-            phrases.append(f"{key} = {before[key]} is gone")
-        elif before[key] != after[key]:
-            phrases.append(f"{key} = {after[key]} instead of {before[key]}")
-    return phrases
+    gone = {key: f"{key} = {before[key]} is gone" for key in before.keys() - after.keys()}
+    added = {key: f"{key} = {after[key]} is new" for key in after.keys() - before.keys()}
+    changed = {
+        key: f"{key} = {after[key]} instead of {before[key]}"
+        for key in before.keys() & after.keys()
+        if before[key] != after[key]
+    }
+    return [phrase for _, phrase in sorted((gone | added | changed).items())]
 
 
 def _flat(values: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
@@ -130,23 +130,11 @@ def _frozen() -> Rules:
     return frozen
 
 
-def _log() -> str:
-    return _read(LOG)
-
-
 def _read(name: str) -> str:
-    """The text of a file of experiments/, empty where there is none."""
+    """Read a file of experiments/; empty where there is none."""
     try:
         return (shared_dir("experiments") / name).read_text(encoding="utf-8")
     except FileNotFoundError:
         return ""
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"experiments/{name} cannot be read: {error}") from None
-
-
-def _write(name: str, text: str) -> None:
-    try:
-        with replacing(shared_dir("experiments") / name) as file:
-            file.write(text.encode())
-    except OSError as error:
-        raise InputError(f"experiments/{name} cannot be written: {error.strerror or error}") from None

@@ -1,0 +1,139 @@
+"""The commands and options of the command line."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from repro.cli.help_texts import BENCH, BENCH_EXAMPLES, DESCRIPTION, EVALUATE_EXAMPLES, EXAMPLES, FIGURE_EXAMPLES
+from repro.errors import InputError, nearest
+
+
+class Parser(argparse.ArgumentParser):
+    """Answers a wrong word with one sentence that names the nearest right one, and exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; `{self.prog} --help` shows what fits")
+
+    def _check_value(self, action: argparse.Action, value: object) -> None:
+        if action.choices is not None and value not in action.choices:
+            name = action.metavar or action.dest
+            raise InputError(f"unknown {name} {str(value)!r}: {nearest(str(value), map(str, action.choices))}")
+
+
+def parser() -> Parser:
+    form = argparse.RawDescriptionHelpFormatter
+    top = Parser(prog="repro", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=form)
+    top.add_argument("--version", action="version", version=f"repro {_version()}")
+    commands = top.add_subparsers(metavar="command", dest="command", required=True)
+
+    def add(name: str, text: str, example: str) -> Parser:
+        epilog = f"example:\n  {example}"
+        sub: Parser = commands.add_parser(name, help=text, description=text, epilog=epilog, formatter_class=form)
+        return sub
+
+    run = add("run", "Train what is missing, then show the result.", "repro run exp=cifar_degradation")
+    run.add_argument("--dry-run", action="store_true", help="only show what would be run, as `repro show`")
+    run.add_argument("--detach", action="store_true", help="with execution=slurm: submit and return")
+    show = add("show", "Show runs, configuration and cost; trains nothing.", "repro show model.depth=56")
+    for sub in (run, show):
+        sub.add_argument("words", nargs="*", metavar="key=value", help="settings, as in exp=cifar_depth_sweep seed=0")
+    add("list", "List experiments, nets, data sets, scales, tables and figures.", "repro list")
+
+    data = add("data", "Fetch a data set, or verify the stored one.", "repro data fetch cifar10")
+    data.add_argument("action", choices=["fetch", "verify"], metavar="action", help="fetch or verify")
+    data.add_argument("name", choices=["cifar10"], metavar="data-set", help="cifar10")
+    add_folders(data)
+
+    add_reading(add)
+
+    bench = add("bench", BENCH, BENCH_EXAMPLES)
+    extent = bench.add_mutually_exclusive_group()
+    extent.add_argument("--quick", action="store_true", help="one net and its comparison, in under a minute")
+    extent.add_argument("--all", action="store_true", help="every net, precision and mode of the project's targets")
+    bench.add_argument("--json", type=Path, metavar="FILE", help="keep every round here; written anew after each part")
+    bench.add_argument(
+        "--minutes", type=float, metavar="N", help="leave out what does not fit into N minutes (8; quick: 0.9)"
+    )
+    bench.add_argument("words", nargs="*", metavar="key=value", help="as in model.depth=20,110 execution.step=graph")
+
+    board = "Show the curves of all runs in a browser; takes TensorBoard's options too."
+    add_folders(add("tensorboard", board, "repro tensorboard --port 6007 --bind_all"))
+    add_folders(add("status", "Show what became of every run.", "repro status"))
+    cancel = add("cancel", "Cancel the Slurm jobs of runs.", "repro cancel --all")
+    cancel.add_argument("--all", action="store_true", help="every job of the work folder")
+    cancel.add_argument("runs", nargs="*", metavar="run", help="run ids, and paths.work=")
+    return top
+
+
+def add_folders(sub: Parser) -> None:
+    """Add the words of a command that takes no others."""
+    sub.add_argument("words", nargs="*", metavar="key=value", help="paths.data=, paths.work=, paths.results=")
+
+
+def add_reading(add: Callable[[str, str, str], Parser]) -> None:
+    """Add the commands of ``repro.cli.reporting``."""
+    table = add("table", "Print a table of the paper with measured values.", "repro table 6")
+    table.add_argument("number", type=int, help="the paper's number of the table")
+    table.add_argument("--format", choices=["md", "csv", "tex"], default="md", metavar="format", help="md, csv or tex")
+    table.add_argument("--scale", help="show the proxies of this scale (tenth, demo, smoke), not each row's largest")
+    add_folders(table)
+    figure = add("figure", "Draw a figure as SVG and PNG, with its numbers as CSV.", FIGURE_EXAMPLES)
+    figure.add_argument("name", help="the paper's number of the figure, or the name of one of ours")
+    figure.add_argument("--scale", default="paper", help="draw the proxies of this scale instead (tenth, demo, smoke)")
+    add_folders(figure)
+    check = add("check", "Say which of the paper's claims hold.", "repro check degradation_cifar")
+    check.add_argument("words", nargs="*", metavar="claim", help="one claim in full; and paths.work=, paths.results=")
+    forms = ["text", "md", "json"]
+    check.add_argument("--format", choices=forms, default="text", metavar="format", help="text, md or json")
+    check.add_argument("--strict", action="store_true", help="exit code 1 where a claim fails")
+    check.add_argument("--freeze", action="store_true", help="freeze rules that changed (experiments/AMENDMENTS.md)")
+    export = add("export", "All runs as one tidy CSV (docs/export.md).", "repro export runs.csv")
+    export.add_argument("words", nargs="*", metavar="file", help="where to write it; and paths.work=, paths.results=")
+    export.add_argument("--curves", action="store_true", help="one row a run and evaluation instead of one a run")
+    choices = add("choices", "Say which open choice turns a comparison around.", "repro choices scale=tenth")
+    choices.add_argument("words", nargs="*", metavar="key=value", help="as given to `repro run exp=cifar_open_choices`")
+    for sub in (table, figure, check, choices, export):
+        only = sub.add_mutually_exclusive_group()
+        only.add_argument("--published", action="store_true", help="read only the committed records")
+        only.add_argument("--unpublished", action="store_true", help="read only your own, in the work folder")
+
+    evaluate = add("evaluate", "Test trained nets again, or average several.", EVALUATE_EXAMPLES)
+    evaluate.add_argument("words", nargs="*", metavar="run", help="run ids, and settings as key=value")
+    evaluate.add_argument("--views", type=listed(str), default=(), metavar="V,…", help="1crop, 10crop, multiscale")
+    evaluate.add_argument("--ensemble", action="store_true", help="also average the scores of all the runs")
+    evaluate.add_argument("--weights", type=Path, metavar="FILE", help="weights of another net, described by model=…")
+    evaluate.add_argument(
+        "--mean", type=listed(float), default=(), metavar="R,G,B", help="of pixels in [0, 1]; else as recognized"
+    )
+    evaluate.add_argument("--std", type=listed(float), default=(), metavar="R,G,B", help="of pixels in [0, 1]")
+    evaluate.add_argument("--resize", type=int, metavar="N", help="the shorter side for crops")
+    evaluate.add_argument("--json", type=Path, metavar="FILE", help="keep what was measured here")
+
+    render = add("render", "Make all that is generated from records anew.", "repro render tables")
+    render.add_argument("words", nargs="*", metavar="part", help="tables, figures or report; all where none is named")
+    render.add_argument("--verify", action="store_true", help="change nothing; exit code 1 where something differs")
+    report = add("report", "Write all that is published on one page, results/report.html.", "repro report")
+    report.add_argument("words", nargs="*", metavar="key=value", help="paths.results=")
+    publish = add("publish", "Copy records and curves to results/runs.", "repro publish")
+    publish.add_argument("--weights", action="store_true", help="the final nets too, for `repro evaluate` elsewhere")
+    publish.add_argument("--replace", action="store_true", help="overwrite what is published with another result")
+    publish.add_argument("runs", nargs="*", metavar="run", help="run ids; all finished runs where none is named")
+
+
+def listed(kind: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:
+    """Read ``a,b,c`` as an argument."""
+
+    def values(text: str) -> tuple[Any, ...]:
+        return tuple(kind(part) for part in text.split(","))
+
+    values.__name__ = "list of values"
+    return values
+
+
+def _version() -> str:
+    from repro import __version__
+
+    return __version__

@@ -1,0 +1,34 @@
+"""Outcomes of training a run."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import Literal
+
+from repro.config.run import RunConfig
+
+FAILURE = "failure.txt"
+"""The file in a run's folder that says why it failed."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The end of an attempt to train a run."""
+
+    state: Literal["done", "stopped", "elsewhere", "failed"]
+    """``stopped`` was asked to stop and has saved itself; ``elsewhere`` is trained by another process."""
+    reason: str = ""
+    sound: bool = True
+    """False after an error that nobody foresaw: the process must not train another run."""
+
+
+def is_done(config: RunConfig) -> bool:
+    """Return whether a run has its record, which is written last. Published records do not count."""
+    return (config.work_dir / "record.json").exists()
+
+
+def note_failure(config: RunConfig, text: str) -> None:
+    """Write why a run failed into its folder."""
+    with contextlib.suppress(OSError):  # a full disk must not hide what went wrong
+        (config.work_dir / FAILURE).write_text(text, encoding="utf-8")

@@ -1,0 +1,93 @@
+"""Processes that take requests and send messages, pickled."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import IO, Any
+
+
+class Process:
+    """A Python process that reads requests on its standard input and writes messages to its standard output.
+
+    Args:
+        words: Python's arguments, as in ``-m`` and a module.
+        environment: The variables that it has beside those of this process.
+        receive: Called by a thread with each message, and with None after the last.
+    """
+
+    def __init__(
+        self, words: Sequence[str], environment: Mapping[str, str], receive: Callable[[Any | None], None]
+    ) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, *words],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=os.environ | environment,
+            start_new_session=True,  # Ctrl-C is for the process that asks, which decides what becomes of this one
+        )
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._requests, messages = self._process.stdin, self._process.stdout
+        threading.Thread(target=listen, args=(messages, receive), daemon=True).start()
+
+    def send(self, request: object) -> None:
+        with contextlib.suppress(OSError):  # it is gone: the end of its messages says so
+            pickle.dump(request, self._requests)
+            self._requests.flush()
+
+    def close(self) -> None:
+        """End the requests, which asks the process to end."""
+        with contextlib.suppress(OSError):  # a request that could not be written is in the buffer
+            self._requests.close()
+
+    def kill(self) -> None:
+        """End the process at once with all that it started; does not wait, so that a signal's handler may call it."""
+        if self._process.returncode is None:
+            with contextlib.suppress(OSError, AttributeError):  # it has ended, or the system has no groups
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.kill()
+
+    def wait(self) -> int:
+        """Wait for the end; return the exit code, negative for a signal."""
+        self.close()
+        return self._process.wait()
+
+
+def listen(messages: IO[bytes], receive: Callable[[Any | None], None]) -> None:
+    """Hand every message to ``receive``, and None at the end."""
+    with messages:
+        for message in unpickled(messages):
+            receive(message)
+    receive(None)
+
+
+def unpickled(stream: IO[bytes]) -> Iterator[Any]:
+    """Yield the objects of a stream until the process at its other end is gone."""
+    with contextlib.suppress(EOFError, OSError, pickle.UnpicklingError):  # a kill may cut the last one off
+        while True:
+            yield pickle.load(stream)
+
+
+def requests() -> Iterator[Any]:
+    """Yield the requests to this process, until there are no more or the process that asks is gone."""
+    return unpickled(sys.stdin.buffer)
+
+
+def teller() -> Callable[[object], None]:
+    """Return what sends a message, from any thread; what libraries print goes to the standard error from now on."""
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    lock = threading.Lock()
+
+    def tell(message: object) -> None:
+        with lock, contextlib.suppress(OSError):  # nobody listens any more: the requests end too
+            pickle.dump(message, out)
+            out.flush()
+
+    return tell

@@ -1,0 +1,140 @@
+"""A table as Markdown, LaTeX or CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from tabulate import tabulate
+
+NOT_RUN = "–"
+MINUS = "−"
+WIDE = 12
+"""A LaTeX table of more columns is scaled to the width of the page."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """``run_ids`` are the runs behind the text."""
+
+    text: str
+    run_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A table for people, and the same for programs.
+
+    ``rows`` are cells by column, each row with all columns; ``values`` are unrounded, by the columns of the CSV.
+    ``words`` are the columns set flush left; ``notes`` and the ``ids`` of runs stand below.
+    """
+
+    number: int
+    title: str
+    rows: Sequence[Mapping[str, Cell]]
+    values: Sequence[Mapping[str, object]]
+    words: Sequence[str]
+    notes: tuple[str, ...]
+    ids: tuple[str, ...] = ()
+
+    @property
+    def header(self) -> tuple[str, ...]:
+        return tuple(self.rows[0])
+
+    @property
+    def numeric(self) -> frozenset[int]:
+        """Positions of the columns that are set flush right."""
+        return frozenset(position for position, name in enumerate(self.header) if name not in self.words)
+
+    @property
+    def texts(self) -> list[list[str]]:
+        return [[cell.text for cell in row.values()] for row in self.rows]
+
+
+def to_markdown(frame: Frame) -> str:
+    """Return the table with its title above, its notes and the run ids below."""
+    align = ["left" if name in frame.words else "right" for name in frame.header]
+    body = tabulate(frame.texts, frame.header, tablefmt="pipe", colalign=align, disable_numparse=True)
+    notes = [f"- {note}" for note in (*frame.notes, *frame.ids)]
+    return "\n".join([f"**Table {frame.number}.** {frame.title}.", "", body, "", *notes, ""])
+
+
+def to_latex(frame: Frame) -> str:
+    """Return a ``table`` environment that needs booktabs, a wide one graphicx too; run ids stand in comments."""
+    names = [_tex_header(_tex(name)) for name in frame.header]
+    header, *body = [
+        " & ".join(row) + r" \\" for row in (names, *([_tex(cell) for cell in row] for row in frame.texts))
+    ]
+    columns = "".join("l" if name in frame.words else "r" for name in frame.header)
+    begin, end = rf"\begin{{tabular}}{{{columns}}}", r"\end{tabular}"
+    tabular = [begin, r"\toprule", header, r"\midrule", *body, r"\bottomrule", end]
+    wide = len(columns) > WIDE
+    if wide:
+        tabular = [r"\resizebox{\linewidth}{!}{%", *tabular, "}"]
+    parts = [
+        f"% Needs \\usepackage{{{'booktabs,graphicx' if wide else 'booktabs'}}}.",
+        *(f"% {note}" for note in frame.ids),
+        r"\begin{table}[t]",
+        r"\centering",
+        rf"\caption{{Table {frame.number} of the paper. {_tex(frame.title)}.}}",
+        r"\small\setlength{\tabcolsep}{4pt}",
+        *tabular,
+        r"\par\medskip",
+        r"\begin{minipage}{\linewidth}\footnotesize\raggedright",
+        *(_tex(note) + r"\par" for note in frame.notes),
+        r"\end{minipage}",
+        r"\end{table}",
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def to_csv(frame: Frame) -> str:
+    """Return the values, one line a row, columns in the order in which they first come; empty where there is none."""
+    out = io.StringIO()
+    names = dict.fromkeys(name for line in frame.values for name in line)
+    writer = csv.DictWriter(out, list(names), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(frame.values)
+    return out.getvalue()
+
+
+FORMATS: dict[str, Callable[[Frame], str]] = {"md": to_markdown, "csv": to_csv, "tex": to_latex}
+
+
+def rounded(value: float | None) -> float | None:
+    """Drop the last binary digits: an error count of 10,000 images has two decimals, a mean a few more."""
+    return None if value is None else round(value, 6)
+
+
+def signed(value: float | None, decimals: int = 2) -> str:
+    """Return ``+0.12``, with a true minus sign; a dash where there is none."""
+    return NOT_RUN if value is None else f"{value:+.{decimals}f}".replace("-", MINUS)
+
+
+TEX = str.maketrans(
+    {
+        **{character: f"\\{character}" for character in "&%$#_{}"},
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "±": r"$\pm$",
+        "×": r"$\times$",
+        "–": "--",
+        MINUS: "$-$",
+    }
+)
+
+
+def _tex(text: str) -> str:
+    return re.sub(r"`([^`]*)`", r"\\texttt{\1}", text.translate(TEX))
+
+
+def _tex_header(text: str) -> str:
+    """Break a long header into two lines, before its bracket or after its comma."""
+    broken = re.sub(r" \(|, ", lambda match: r"\\(" if match[0] == " (" else r",\\", text, count=1)
+    return text if broken == text else rf"\shortstack{{{broken}}}"

@@ -1,0 +1,277 @@
+"""The record of a finished run.
+
+Fields stand in the order of the file. The text beside a field is its meaning in docs/export.md; one without is no
+column of ``repro export``. A value that older code did not write has a default, at which it is left out of the file.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from repro.config.parse import Open, build, plain, require
+from repro.config.science import Science
+
+SCHEMA = 1
+RECORD = "record.json"
+PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation(Open):
+    """Errors in evaluation mode; ``loss`` is None where it is not finite: a deep plain net's logits can overflow."""
+
+    split: Annotated[str, "what was tested on: `train`, `test`, `val` or `val5k`"]
+    errors: Annotated[int, "images whose class was not the first guess"]
+    images: Annotated[int, "images tested"]
+    top1_error: Annotated[float, "errors in percent"]
+    loss: Annotated[float | None, "mean cross entropy"]
+    top5_errors: Annotated[
+        int | None, "images whose class was not among the first five guesses; ImageNet images only"
+    ] = None
+    top5_error: Annotated[float | None, "the same in percent"] = None
+    step: Annotated[int, "with the weights after this step"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunningError(Open):
+    """Errors over the augmented training batches of the steps ``first_step`` to ``last_step``."""
+
+    split: str | None
+    errors: Annotated[int, "images whose class was not the first guess"]
+    images: Annotated[int, "images tested"]
+    top1_error: Annotated[float, "errors in percent"]
+    loss: Annotated[float | None, "mean cross entropy"]
+    first_step: Annotated[int, "the first step whose batch was counted"]
+    last_step: Annotated[int, "the last of them"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewResult(Open):
+    """Errors of the final net on several views of every image, softmax averaged (section 3.4)."""
+
+    view: str
+    split: Annotated[str, "what was tested on"]
+    errors: Annotated[int, "wrong first guesses"]
+    images: Annotated[int, "images tested"]
+    top1_error: Annotated[float, "wrong first guesses in percent"]
+    top5_errors: Annotated[int, "images whose class was not among the first five guesses"]
+    top5_error: Annotated[float, "the same in percent"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result(Open):
+    """All errors: of the final iterate, of the best epoch, on the training set, while training, on several views."""
+
+    final: Evaluation
+    best: Evaluation
+    train: Evaluation | None
+    train_running: RunningError | None
+    views: tuple[ViewResult, ...] = ()
+
+
+@dataclass(frozen=True)
+class LayerResponse(Open):
+    """Standard deviation of a 3x3 layer's output after batch norm (Fig. 7); None where the responses overflow."""
+
+    layer: str
+    std: float | None
+
+
+@dataclass(frozen=True)
+class LayerFlow(Open):
+    """One layer's forward standard deviation after batch norm, and the gradient norms of its weight and that output.
+
+    The latter is the signal that comes back: behind batch norm, larger weights have smaller gradients.
+    """
+
+    layer: str
+    forward_std: float
+    gradient_norm: float
+    activation_gradient_norm: float
+
+
+@dataclass(frozen=True)
+class Flow(Open):
+    """Signals and gradients through all 3x3 layers after ``step`` steps (``eval.gradient_flow``)."""
+
+    step: int
+    layers: tuple[LayerFlow, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Construction(Open):
+    """Comparison, before the first step, of a net that begins as a trained shallow one with that shallow net."""
+
+    from_run: Annotated[str, "the shallow net's run"]
+    shallow_errors: Annotated[int, "errors of the shallow net, in evaluation mode"]
+    deep_errors: Annotated[int, "errors of the deep net before its first step, in evaluation mode"]
+    images: Annotated[int, "over so many images"]
+    changed: Annotated[int | None, "images whose predictions differ"]
+    gap: Annotated[float, "largest difference of a logit in evaluation mode"]
+    shallow_batch_error: Annotated[float, "error of the shallow net on training batches in training mode, in percent"]
+    deep_batch_error: Annotated[float, "error of the deep net on the same batches, in percent"]
+    from_dirty: bool | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance(Open):
+    """The code, the command and the machine behind a run."""
+
+    commit: Annotated[str | None, "commit of the code; of an interrupted run that of its last part"]
+    dirty: Annotated[bool | None, "whether the tree had uncommitted changes, in any part of the run"]
+    python: str | None
+    platform: str | None
+    packages: tuple[str, ...] | None
+    command: str | None
+    device: Annotated[str, "the device's name, or those of all parts in their order"]
+    precision: Annotated[str, "arithmetic that was used"]
+    torch: str | None
+    cuda: Annotated[str | None, "CUDA's version; empty without a GPU"]
+    cudnn: int | None
+    data_digests: Mapping[str, Any] | None
+    resumed_at: int | None
+    started: str | None
+    finished: Annotated[str, "date and time, UTC"]
+    parts: tuple[Mapping[str, Any], ...] = ()
+    data_skipped: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Carried(Open):
+    """The part of a record's ``execution`` that commands read."""
+
+    threads: int | None = None
+    world_size: int = 1
+    runs_per_gpu: int | Literal["auto"] = 1
+    step: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record(Open):
+    """A finished run; ``folder`` holds its ``record.json`` and ``curve.csv``."""
+
+    run_id: Annotated[str, "name of the run: key, seed and the first digits of the fingerprint"]
+    key: Annotated[str, "data, net and scale, as in `cifar10-resnet20-demo`"]
+    label: Annotated[str, "the paper's name of the net"]
+    exp: Annotated[str, "the experiment that it was run for, a label only; empty for a run of none"]
+    scale: Annotated[str, "`paper`, or the name of the reduced budget"]
+    seed: Annotated[int, "the seed of the run"]
+    fingerprint: Annotated[
+        str,
+        "digest of all settings that can move a number, and of the numerics version: `fp-` and the 16 digits of the "
+        "record, since programs read digits such as `12e45678` as numbers",
+    ]
+    numerics_version: Annotated[int, "rises when a change of the code moves numbers: compare only within one version"]
+    science: Science
+    result: Result
+    steps: Annotated[int, "optimizer updates made"]
+    below_80_step: Annotated[
+        int | None,
+        "the end of the first 50 steps with a running training error below 80 % (D9); empty where there are none, or "
+        "in records of older code",
+    ] = None
+    params: Annotated[int, "parameters of the net"]
+    macs: Annotated[int, "multiply-adds of one image"]
+    wall_seconds: Annotated[
+        float, "time of the steps and evaluations, in seconds, added up over the parts of an interrupted run"
+    ]
+    images_per_second: Annotated[float, "training images a second"]
+    responses: tuple[LayerResponse, ...] = ()
+    flow: tuple[Flow, ...] = ()
+    construction: Construction | None = None
+    execution: Mapping[str, Any]
+    provenance: Provenance
+    folder: Path
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any], folder: Path) -> Record:
+        """Build and check the record that lies in ``folder``.
+
+        Raises:
+            InputError: It is invalid; the sentence says why.
+        """
+        record: Record = build(cls, {**values, "folder": folder})
+        record.check()
+        return record
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the values of the file."""
+        values = {"schema": SCHEMA, **plain(self)}
+        del values["folder"]
+        return values
+
+    @functools.cached_property
+    def carried(self) -> Carried:
+        """The part of ``execution`` that commands read."""
+        carried: Carried = build(Carried, self.execution, "execution")
+        return carried
+
+    @property
+    def machine(self) -> str:
+        """The device; of a processor with the threads, which set its speed: ``AMD EPYC, 2 threads``."""
+        device, threads = self.provenance.device, self.carried.threads
+        if threads is None or self.provenance.cuda is not None:
+            return device
+        return f"{device}, {threads} thread{'' if threads == 1 else 's'}"
+
+    def check(self) -> None:
+        """Refuse a record whose parts contradict each other.
+
+        Raises:
+            InputError: They do; the sentence says where.
+        """
+        for name in ("run_id", "key", "scale", "exp"):
+            value = getattr(self, name)
+            # The experiment of a run composed on the command line is empty.
+            valid = PLAIN_NAME.fullmatch(value) is not None or (name == "exp" and value == "")
+            require(valid, f"{name}={value!r} is not a plain name")
+        require(self.run_id == self.folder.name, f"its run_id {self.run_id} is not the name of its folder")
+        digest = self.science.fingerprint(self.numerics_version)
+        require(digest == self.fingerprint, f"its configuration has the fingerprint {digest}, not {self.fingerprint}")
+        name = f"{self.key}-s{self.seed}-{digest[:8]}"
+        require(self.run_id == name, f"its run_id is not {name}, as its key, seed and fingerprint ask")
+        require(self.seed == self.science.seed, f"seed={self.seed} is not the seed of its configuration")
+        require(self.params > 0 and self.macs > 0, "params and macs must be above 0")
+        planned = self.science.optim.steps
+        require(self.steps == planned, f"it ended at step {self.steps} of {planned}")
+        below = self.below_80_step
+        require(below is None or 0 < below <= self.steps, f"below_80_step={below} is not one of its {self.steps} steps")
+        require(self.carried.world_size > 0, f"execution.world_size={self.carried.world_size} must be above 0")
+        self._check_result()
+
+    def _check_result(self) -> None:
+        result, split = self.result, self.science.data.eval_split
+        require(result.final.step == self.steps, f"its final error is of step {result.final.step}, not {self.steps}")
+        require(0 <= result.best.step <= self.steps, f"its best error is of step {result.best.step} of {self.steps}")
+        views = {view.view: view for view in result.views}
+        require(len(views) == len(result.views), "result.views names a view twice")
+        counted: dict[str, Evaluation | ViewResult] = {"final": result.final, "best": result.best, **views}
+        for name, tested in counted.items():
+            require(tested.split == split, f"its {name} error is of the split {tested.split}, not {split}")
+            _check_counts(name, tested)
+        for name, counts in (("train", result.train), ("train_running", result.train_running)):
+            if counts is not None:
+                _check_counts(name, counts)
+
+
+def _check_counts(name: str, counts: Evaluation | RunningError | ViewResult) -> None:
+    images, where = counts.images, f"result.{name}"
+    require(0 <= counts.errors <= images and images > 0, f"{where} counts {counts.errors} errors among {images} images")
+    error = 100 * counts.errors / images
+    require(
+        abs(counts.top1_error - error) < 1e-9,
+        f"{where}.top1_error={counts.top1_error} is not 100 * {counts.errors} / {images} = {error}",
+    )
+    if isinstance(counts, RunningError) or counts.top5_errors is None or counts.top5_error is None:
+        return
+    error = 100 * counts.top5_errors / images
+    require(
+        0 <= counts.top5_errors <= counts.errors and abs(counts.top5_error - error) < 1e-9,
+        f"{where}: {counts.top5_errors} top-5 errors ({counts.top5_error} %) do not fit {counts.errors} errors among "
+        f"{images} images",
+    )

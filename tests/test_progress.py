@@ -1,0 +1,48 @@
+"""Progress of one run: the same text beside a bar and on a line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from repro.runtime.progress import Progress, duration, progress_of, write_progress
+from tests.runs import config
+
+TEXT = "step 4 of 8, 16 images/s, train error 75.00 %, test error 80.00 %, 0 s left"
+
+
+@pytest.fixture(autouse=True)
+def at_every_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("repro.runtime.progress.LINE_SECONDS", 0.0)
+    monkeypatch.setattr("repro.runtime.progress.BAR_SECONDS", 0.0)
+
+
+@pytest.mark.parametrize(("style", "shown"), [("lines", [f"  {TEXT}"]), ("none", []), ("bar", [])])
+def test_a_run_shows_step_speed_errors_and_the_time_left(
+    style: str, shown: list[str], tmp_path: Path, told: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = config(tmp_path, f"execution.progress={style}")
+    progress = Progress(run, 0, 0.0)
+    progress.evaluated("test", 80.0)
+    now = progress.update(4, 4.0, 75.0)
+    progress.close()
+    assert told == shown
+    assert ("ResNet-20 s0:  50%" in capsys.readouterr().err) == (style == "bar")
+    assert (now.step, now.steps, now.images_per_second) == (4, 8, 16.0)
+
+
+def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+    run = config(tmp_path)
+    run.work_dir.mkdir(parents=True)
+    assert progress_of(run) is None
+    now = Progress(run, 0, 0.0).update(2, 4.0, 75.0)
+    write_progress(run.work_dir, now)
+    assert progress_of(run) == now
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(45, "45 s"), (185, "3 min 05 s"), (7800, "2 h 10 min"), (273_600, "3 d 4 h")]
+)
+def test_a_duration_has_two_units_at_most(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
