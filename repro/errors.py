@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class InputError(Exception):
-    """What the user asked for cannot be done; the message is one clear sentence. Exit code 2."""
+    """A request that cannot be met; the message is one clear sentence. Exit code 2."""
 
 
 class RunError(Exception):
@@ -50,7 +50,7 @@ def initials(name: str) -> str:
 
 
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "_STATUS_ALLOC_FAILED")
-"""What torch says on a GPU, on a CPU (Linux, Windows) and through cuBLAS and cuDNN."""
+"""Messages of torch on a GPU, on a CPU (Linux, Windows) and through cuBLAS and cuDNN."""
 
 
 def first_line(error: object) -> str:
@@ -58,7 +58,7 @@ def first_line(error: object) -> str:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, of the device or of the host; torch has no type of its own for the latter."""
+    """Tell whether memory ran out, of the device or of the host; torch has no type of its own for the latter."""
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and tells_of_memory(str(error)))
 
 

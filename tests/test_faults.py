@@ -21,7 +21,7 @@ import torch
 
 from repro.runtime import checkpoint
 
-KILLS = int(os.environ.get("REPRO_FAULTS", "5"))
+KILLS = int(os.environ.get("REPRO_FAULTS", "3"))
 
 TRAINING = (
     *("data=synthetic", "scale=smoke", "device=cpu", "model.depth=8", "seed=0,1", "optim.steps=60"),

@@ -205,13 +205,13 @@ class BlockNet(nn.Module):
     fc: nn.Linear
     """From the channels of the last map to the logits."""
     skips_blocks = False
-    """Whether a training step may leave out blocks, as stochastic depth does, on each rank others."""
+    """True where a training step may leave out blocks, as stochastic depth does, on each rank others."""
 
     def __init__(self) -> None:
         super().__init__()
         self.stages = nn.Sequential()
         self.recompute = False
-        """Whether training recomputes activations in the backward pass instead of keeping them."""
+        """True where training recomputes activations in the backward pass instead of keeping them."""
 
     def blocks(self) -> Iterator[nn.Module]:
         """The residual or plain blocks, in the order of computation."""

@@ -53,7 +53,7 @@ def _take_gpu() -> None:
 
 
 def size() -> int:
-    """How many ranks train the run together."""
+    """Return the number of ranks that train the run together."""
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 
@@ -63,7 +63,7 @@ def rank() -> int:
 
 
 def is_first() -> bool:
-    """Whether this is rank 0, which alone writes and speaks."""
+    """Tell whether this is rank 0, which alone writes and logs."""
     return rank() == 0
 
 
@@ -120,7 +120,7 @@ def total(values: Sequence[float]) -> list[float]:
 
 
 def on_any(flag: bool) -> bool:
-    """Whether ``flag`` holds on some rank: all ranks decide alike."""
+    """Tell whether ``flag`` is true on some rank, so that all ranks decide alike."""
     return total([float(flag)])[0] > 0
 
 
