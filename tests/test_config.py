@@ -106,6 +106,7 @@ SCIENCE = [
 EXECUTION = [
     ("execution.threads", 3),
     ("execution.log_steps", 7),
+    ("execution.micro_batch", 16),
     ("execution.device", "cuda"),
     ("execution.max_minutes", 3.0),
     ("paths.work", "/elsewhere"),

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from repro.launch.cost import Speed, calibrate, estimate, fastest, measure_speed
+from repro.launch.cost import Speed, calibrate, estimate, fastest, measure_speed, memory
+from repro.models.count import measure
 from tests.runs import config, configs
 
 
@@ -83,3 +84,11 @@ def test_several_devices_share_the_time_and_the_activations(tmp_path: Path) -> N
     two = estimate(config(tmp_path, "model.bn_group_size=4", "execution=ddp"), speed, 256, 128)
     assert two.seconds == one.seconds / 2
     assert 12 * one.size.params < two.memory < one.memory
+
+
+def test_pieces_of_a_batch_need_the_memory_of_one(tmp_path: Path) -> None:
+    words = ("model.bn_group_size=4", "optim.batch_size=16")
+    whole, pieces = (config(tmp_path, *words, f"execution.micro_batch={micro}") for micro in ("null", "4"))
+    size = measure(whole.model, whole.data.image_size, whole.data.num_classes)
+    weights = 12 * size.params
+    assert memory(pieces, size) - weights == (memory(whole, size) - weights) // 4

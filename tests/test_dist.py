@@ -88,7 +88,8 @@ class Training:
         self.model.to(memory_format=torch.channels_last)
         self.optimizer = build_optimizer(self.model, of.optim)
         self.stream = MemoryFeed(dataset.train, of.data, batch_size, 0, device, distributed.rank(), distributed.size())
-        self.step = build_step(mode, self.model, self.optimizer, self.stream, of.optim.precision, 20)
+        more = (of.optim.precision, 20, of.execution.micro_batch)
+        self.step = build_step(mode, self.model, self.optimizer, self.stream, *more)
         images, labels = to_device(dataset.eval, device)
         self.evaluate = Evaluator(self.model, MemoryImages(images, labels), self.stream.stats, 40, "fp32")
         set_lr(self.optimizer, 0.1, "torch")
@@ -317,6 +318,15 @@ def few_steps(configs: list[RunConfig], modes: list[str], dtype: torch.dtype) ->
     return found
 
 
+@pytest.mark.parametrize(("dtype", "rtol"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
+def test_pieces_of_the_parts_of_four_ranks_train_as_the_whole(tmp_path: Path, dtype: torch.dtype, rtol: float) -> None:
+    words = ("execution=ddp", "execution.devices=4", "optim.batch_size=32", "model.bn_group_size=2")
+    configs = [small(tmp_path, *words, f"execution.micro_batch={micro}") for micro in ("null", "4", "2")]
+    whole, *others = on_ranks(4, few_steps, configs, ["eager"] * 3, dtype)[0]
+    for pieces in others:
+        assert_close(pieces, whole, rtol)
+
+
 def test_recomputed_activations_of_a_spanning_group_change_no_bit(tmp_path: Path) -> None:
     configs = [
         small(tmp_path, "model.bn_group_size=16", f"execution.checkpoint_activations={again}")
@@ -358,6 +368,16 @@ def test_the_parts_of_the_ranks_are_the_batch_of_one(tmp_path: Path) -> None:
         (["execution.devices=4", "execution.nodes=3"], r"the 12 devices of execution.devices=4 × execution.nodes=3"),
         (["execution.devices=2", "optim.batch_size=12", "model.bn_group_size=4"], "each has 6 images of a batch"),
         (["execution.devices=0"], "execution.devices=0 must be above 0"),
+        (["execution.micro_batch=0"], "execution.micro_batch=0 must be above 0, or null"),
+        (
+            ["execution.devices=1", "optim.batch_size=256", "model.bn_group_size=32", "execution.micro_batch=48"],
+            "execution.micro_batch=48 must be whole groups of model.bn_group_size=32 images, and go into the 256 that "
+            "a device has of a batch: use 32, 64, 128, 256 or null",
+        ),
+        (
+            ["execution.devices=2", "execution.micro_batch=4"],
+            "execution.micro_batch=4 must be whole groups of model.bn_group_size=16 .* use 8 or null",
+        ),
         (["execution.devices=2", "device=mps"], "not mps"),
     ],
 )

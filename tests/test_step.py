@@ -13,14 +13,14 @@ from repro.data import Split, load
 from repro.data.augment import generator_for
 from repro.data.in_memory import MemoryFeed, MemoryImages
 from repro.engine.optim import build_optimizer, set_lr
-from repro.engine.step import GraphStep, Step, StepResult, build_step, pick_step, step_modes
+from repro.engine.step import EagerStep, GraphStep, Step, StepResult, build_step, pick_step, step_mode, step_modes
 from repro.errors import InputError
 from repro.evaluation.single_crop import Evaluator
 from repro.models import build_model
 from repro.models.blocks import BlockNet, GroupBatchNorm2d
 from repro.models.count import activation_bytes
 from repro.runtime.device import memory_format, set_up
-from tests.runs import config
+from tests.runs import config, photo_config
 
 WINDOW = 20
 
@@ -35,7 +35,8 @@ class Training:
     """A net, its optimizer and its step on the built-in images, all from seed 0."""
 
     def __init__(self, folder: Path, device: str, mode: str, *words: str, dtype: torch.dtype = torch.float32) -> None:
-        run = config(folder, f"device={device}", "optim.precision=fp32", "execution.threads=2", *words)
+        threads = () if any(word.startswith("execution.threads=") for word in words) else ("execution.threads=2",)
+        run = config(folder, f"device={device}", "optim.precision=fp32", *threads, *words)
         self.device = set_up(run.execution, run.optim.precision)
         dataset = load(run.data, run.paths.data, may_fetch=False)
         self.model: BlockNet = build_model(run.model, 10, generator_for(0, "init"))
@@ -44,7 +45,8 @@ class Training:
         self.optimizer = build_optimizer(self.model, run.optim)
         assert isinstance(dataset.train, Split)
         self.stream = MemoryFeed(dataset.train, run.data, run.optim.batch_size, 0, self.device)
-        self.step: Step = build_step(mode, self.model, self.optimizer, self.stream, run.optim.precision, WINDOW)
+        more = (run.optim.precision, WINDOW, run.execution.micro_batch)
+        self.step: Step = build_step(mode, self.model, self.optimizer, self.stream, *more)
 
     def train(self, steps: int, lr: float = 0.1) -> list[StepResult]:
         set_lr(self.optimizer, lr, "torch")
@@ -167,7 +169,37 @@ def test_recomputed_activations_change_no_bit(tmp_path: Path, words: tuple[str, 
     assert all(layer.updates_statistics for layer in layers)
 
 
-def saved_bytes(training: Training) -> int:
+@pytest.mark.parametrize(("dtype", "rtol"), [(torch.float32, 1e-6), (torch.float64, 1e-12)])
+@pytest.mark.parametrize(
+    "words", [("model.shortcut=B",), ("model.shortcut=A", "execution.checkpoint_activations=true")]
+)
+@pytest.mark.parametrize("micro_batch", [4, 8])
+def test_pieces_of_a_batch_train_as_the_whole_of_it(
+    tmp_path: Path, micro_batch: int, words: tuple[str, ...], dtype: torch.dtype, rtol: float
+) -> None:
+    """Up to the order in which gradients, losses and running statistics are added."""
+    words = ("model.depth=8", "model.bn_group_size=4", "execution.threads=1", *words)
+    whole = Training(tmp_path, "cpu", "eager", *words, dtype=dtype)
+    pieces = Training(tmp_path, "cpu", "eager", f"execution.micro_batch={micro_batch}", *words, dtype=dtype)
+    expected, found = whole.train(2), pieces.train(2)
+    assert [r.errors for r in found] == [r.errors for r in expected]
+    assert losses(found) == pytest.approx(losses(expected), rel=rtol)
+    assert_close(pieces, whole, 10 * rtol)
+
+
+def test_pieces_keep_less_for_the_backward_pass(tmp_path: Path) -> None:
+    words = ("model.depth=20", "model.bn_group_size=4")
+    kept = []
+    for micro in ("null", "4"):
+        training = Training(tmp_path, "cpu", "eager", f"execution.micro_batch={micro}", *words)
+        assert isinstance(training.step, EagerStep)
+        images, _ = training.stream.batch(0)
+        weights = sum(4 * p.numel() for p in training.model.parameters())
+        kept.append(saved_bytes(training, images[: training.step.micro_batch]) - weights)
+    assert kept[1] < 0.3 * kept[0], "a quarter of the images, and what batch norm keeps of each group"
+
+
+def saved_bytes(training: Training, images: torch.Tensor | None = None) -> int:
     """What the forward pass keeps for the backward pass, each piece of memory once."""
     kept: dict[int, int] = {}
 
@@ -176,7 +208,7 @@ def saved_bytes(training: Training) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        alive = training.model(training.stream.batch(0)[0])
+        alive = training.model(training.stream.batch(0)[0] if images is None else images)
     assert alive.requires_grad
     return sum(kept.values())
 
@@ -232,6 +264,13 @@ def test_the_modes_of_a_device() -> None:
         pick_step("graph", cpu)
 
 
+def test_a_net_with_large_gradients_is_a_graph_on_one_gpu_alone(tmp_path: Path) -> None:
+    cuda = torch.device("cuda")
+    assert step_mode(photo_config(tmp_path, "model.depth=50"), cuda) == "graph"
+    assert step_mode(photo_config(tmp_path, "model.depth=50", "execution=ddp"), cuda) == "eager"
+    assert step_mode(config(tmp_path, "execution=ddp"), cuda) == "graph"
+
+
 def test_compiling_on_a_gpu_needs_what_triton_is_built_with(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     cuda = torch.device("cuda")
     monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
@@ -252,7 +291,8 @@ def test_compiling_without_a_compiler_is_said_before(monkeypatch: pytest.MonkeyP
         pick_step("compile", torch.device("cpu"))
 
 
-def test_recording_a_graph_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("micro_batch", ["null", "8"])
+def test_recording_a_graph_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, micro_batch: str) -> None:
     """With a recording that is only pretended: what warms up is taken back, whatever the device."""
 
     def record(function: Any, undo: Any) -> tuple[Any, None]:
@@ -262,7 +302,10 @@ def test_recording_a_graph_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.M
         return SimpleNamespace(replay=function), None
 
     monkeypatch.setattr("repro.engine.step.record_graph", record)
-    eager, graph = Training(tmp_path, "cpu", "eager"), Training(tmp_path, "cpu", "eager")
-    graph.step = GraphStep(graph.model, graph.optimizer, graph.stream, "fp32", WINDOW)
+    words = ("model.depth=8", "model.bn_group_size=8", "execution.threads=1", f"execution.micro_batch={micro_batch}")
+    eager, graph = (Training(tmp_path, "cpu", "eager", *words) for _ in range(2))
+    graph.step = GraphStep(
+        graph.model, graph.optimizer, graph.stream, "fp32", WINDOW, None if micro_batch == "null" else 8
+    )
     assert graph.train(5) == eager.train(5)
     assert all(torch.equal(graph.tensors()[name], tensor) for name, tensor in eager.tensors().items())

@@ -89,7 +89,8 @@ class Rig:
         self.device, self.state = net.device, net.state
         self.feed = held_feed(dataset, config, net.device) if config.data.photos else net.feed
         self.window = config.execution.log_steps
-        self.step = build_step(net.mode, net.model, net.optimizer, self.feed, config.optim.precision, self.window)
+        more = config.optim.precision, self.window, config.execution.micro_batch
+        self.step = build_step(net.mode, net.model, net.optimizer, self.feed, *more)
         self.warmup = 20 if self.device.type == "cuda" else 2
         """Steps after the first in which libraries still choose algorithms and take memory."""
         # For runs at once in threads: on the default stream they would take turns.

@@ -85,6 +85,7 @@ class ExecutionConfig:
     nodes: Annotated[int, POSITIVE] = 1
     restarts: Annotated[int, NOT_NEGATIVE] = 3
     workers: Annotated[int | None, NOT_NEGATIVE] = None
+    micro_batch: Annotated[int | None, POSITIVE] = None
 
     @property
     def job_gpus(self) -> int:
@@ -117,3 +118,23 @@ class ExecutionConfig:
                 f"execution.max_minutes={self.max_minutes} has no place on Slurm: execution.slurm.time limits a job, "
                 "and the next one resumes",
             )
+
+    def validate_batch(self, batch_size: int, bn_group_size: int) -> None:
+        """Refuse a batch, or a group of batch norm, that does not divide evenly over the devices and the passes."""
+        devices = f"the {self.num_ranks} devices of execution.devices={self.devices}"
+        devices += f" × execution.nodes={self.nodes}" if self.nodes > 1 else ""
+        is_even = batch_size % self.num_ranks == 0
+        require(is_even, f"optim.batch_size={batch_size} does not divide evenly over {devices}")
+        part = batch_size // self.num_ranks
+        require(
+            part % bn_group_size == 0 or bn_group_size % part == 0,
+            f"model.bn_group_size={bn_group_size} does not fit {devices}: each has {part} images of a batch, which "
+            "must be whole groups, or a whole part of one",
+        )
+        micro = self.micro_batch
+        fitting = [n for n in range(bn_group_size, part, bn_group_size) if part % n == 0]
+        require(
+            micro in (None, part, *fitting),
+            f"execution.micro_batch={micro} must be whole groups of model.bn_group_size={bn_group_size} images, and go "
+            f"into the {part} that a device has of a batch: use {', '.join(map(str, [*fitting, part]))} or null",
+        )

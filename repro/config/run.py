@@ -103,20 +103,7 @@ class RunConfig:
             f"model={self.model.name} is a net for ImageNet images (data=imagenet, data=tiny_imagenet), and "
             f"data={self.data.name} has none: leave out model=, and optim=imagenet_sgd and eval=imagenet with it",
         )
-        self.validate_ranks()
-
-    def validate_ranks(self) -> None:
-        """Refuse a batch, or a group of batch norm, that does not divide evenly over the devices."""
-        batch, group, ranks = self.optim.batch_size, self.model.bn_group_size, self.execution.num_ranks
-        devices = f"the {ranks} devices of execution.devices={self.execution.devices}"
-        devices += f" × execution.nodes={self.execution.nodes}" if self.execution.nodes > 1 else ""
-        require(batch % ranks == 0, f"optim.batch_size={batch} does not divide evenly over {devices}")
-        part = batch // ranks
-        require(
-            part % group == 0 or group % part == 0,
-            f"model.bn_group_size={group} does not fit {devices}: each has {part} images of a batch, which must be "
-            "whole groups, or a whole part of one",
-        )
+        self.execution.validate_batch(self.optim.batch_size, self.model.bn_group_size)
 
     @property
     def science(self) -> Science:

@@ -77,7 +77,8 @@ def run(config: RunConfig, dataset: Dataset, stopper: Stopper) -> Record | None:
 def step_of(net: Prepared) -> Step:
     """Build the step of a run, traced where ``execution.profile`` asks for it."""
     config = net.config
-    step = build_step(net.mode, net.model, net.optimizer, net.feed, config.optim.precision, config.execution.log_steps)
+    more = config.optim.precision, config.execution.log_steps, config.execution.micro_batch
+    step = build_step(net.mode, net.model, net.optimizer, net.feed, *more)
     if config.execution.profile and distributed.is_first():
         return ProfiledStep(step, config.work_dir, net.device, config.optim.steps - net.state.step)
     return step

@@ -6,9 +6,11 @@ losses and error counts are kept on the device and read once in a while, so that
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sysconfig
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -102,12 +104,26 @@ def lacking_for_triton() -> str:
     return "" if header.is_file() else f"Python's headers, {header}"
 
 
-def build_step(mode: str, model: BlockNet, optimizer: torch.optim.SGD, feed: Feed, precision: str, window: int) -> Step:
-    """Build the step in a mode of ``step_modes``; at most ``window`` steps lie between two reads."""
+def build_step(
+    mode: str,
+    model: BlockNet,
+    optimizer: torch.optim.SGD,
+    feed: Feed,
+    precision: str,
+    window: int,
+    micro_batch: int | None = None,
+) -> Step:
+    """Build the step in a mode of ``step_modes``.
+
+    Args:
+        window: Steps between two reads, at most.
+        micro_batch: Images of one forward and backward pass, whole groups of batch norm, of which the rank's part of a
+            batch is a multiple; None is all of that part.
+    """
     if mode == "compile":
         compile_blocks(model)
     kind = GraphStep if feed.device.type == "cuda" and mode != "eager" else EagerStep
-    return kind(model, optimizer, feed, precision, window)
+    return kind(model, optimizer, feed, precision, window, micro_batch)
 
 
 def compile_blocks(model: BlockNet) -> None:
@@ -123,8 +139,17 @@ def compile_blocks(model: BlockNet) -> None:
 class EagerStep:
     """Forward, backward and update, operation by operation."""
 
-    def __init__(self, model: BlockNet, optimizer: torch.optim.SGD, feed: Feed, precision: str, window: int) -> None:
+    def __init__(
+        self,
+        model: BlockNet,
+        optimizer: torch.optim.SGD,
+        feed: Feed,
+        precision: str,
+        window: int,
+        micro_batch: int | None = None,
+    ) -> None:
         self.model, self.optimizer, self.feed, self.precision = model, optimizer, feed, precision
+        self.micro_batch = micro_batch or feed.part_size
         device = feed.device
         self._dtype = next(model.parameters()).dtype
         self._fed: tuple[Tensor, ...] = ()
@@ -168,7 +193,7 @@ class EagerStep:
 
     def _settle(self, wrapped: distributed.DataParallel) -> None:
         """Let the wrapper arrange its buckets, in new and in resumed runs, on a batch that changes nothing."""
-        images, labels = self.feed.augment(self._fed)
+        images, labels = (t[: self.micro_batch] for t in self.feed.augment(self._fed))
         with left_as_it_was(self.model, training=True):
             wrapped.settle(lambda: self._pass(images, labels))
 
@@ -176,15 +201,45 @@ class EagerStep:
         """Compute all of a step, on the device alone."""
         images, labels = self.feed.augment(self._fed)
         self.optimizer.zero_grad(set_to_none=True)
-        loss, errors = self._pass(images, labels)
+        if self.micro_batch < len(images):
+            loss, errors = self._accumulate(images.split(self.micro_batch), labels.split(self.micro_batch))
+        else:
+            loss, errors = self._pass(images, labels)
         self._average()
         self.optimizer.step()
         self._keep(loss, errors)
 
-    def _pass(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Add the gradients of images; return their mean loss and the number of wrong predictions."""
+    def _accumulate(self, images: Sequence[Tensor], labels: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Train on the pieces of a batch, one after the other; return what ``_pass`` does of them all.
+
+        The running statistics of each piece start from those before the step, and their mean is what is left: as one
+        pass leaves them, in which batch norm takes the mean over its groups.
+        """
+        before = [statistic.clone() for statistic in self._statistics]
+        sums = [torch.zeros_like(statistic) for statistic in self._statistics]
+        results = []
+        for number, piece in enumerate(zip(images, labels, strict=True), 1):
+            is_last = number == len(images)
+            # Ranks average the sum of the gradients, once.
+            quiet = contextlib.nullcontext() if is_last or self._wrapped is None else self._wrapped.no_sync()
+            with quiet:
+                results.append(self._pass(*piece, num_pieces=len(images)))
+            torch._foreach_add_(sums, self._statistics)
+            torch._foreach_copy_(self._statistics, before)
+        torch._foreach_div_(sums, len(images))
+        torch._foreach_copy_(self._statistics, sums)
+        losses, errors = (torch.stack(column).sum() for column in zip(*results, strict=True))
+        return losses, errors
+
+    def _pass(self, images: Tensor, labels: Tensor, num_pieces: int = 1) -> tuple[Tensor, Tensor]:
+        """Add the gradients of a batch, or of one of its equal pieces.
+
+        Returns:
+            Its part of the mean loss, and the number of wrong predictions.
+        """
         logits = forward(self.model if self._wrapped is None else self._wrapped, images, self.precision)
         loss = F.cross_entropy(logits.to(self._dtype), labels)
+        loss = loss if num_pieces == 1 else loss / num_pieces
         torch.autograd.backward(loss)
         return loss.detach(), (logits.detach().argmax(1) != labels).sum()
 

@@ -74,7 +74,7 @@ def memory(config: RunConfig, size: Size) -> int:
     """Estimate the bytes that training holds on each device; bfloat16 halves activations, not weights."""
     image_size, batch_size = config.data.image_size, config.optim.batch_size
     kept = activation_bytes(config.model, image_size, batch_size, config.execution.checkpoint_activations)
-    kept //= config.execution.num_ranks
+    kept = kept * (config.execution.micro_batch or batch_size // config.execution.num_ranks) // batch_size
     return (kept // 2 if config.optim.precision == "bf16" else kept) + 3 * 4 * size.params
 
 

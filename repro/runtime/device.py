@@ -114,7 +114,7 @@ def setting(execution: ExecutionConfig, device: torch.device, step: str) -> dict
     return {
         "device": device_name(device),
         "threads": str(num_threads(execution)) if device.type == "cpu" else "any",
-        "step": step,
+        "step": step if execution.micro_batch is None else f"{step}, {execution.micro_batch} images at a time",
         "deterministic": str(execution.deterministic or device.type == "cpu").lower(),
         "ranks": str(execution.devices) if execution.nodes == 1 else f"{execution.nodes}x{execution.devices}",
         "torch": str(torch.__version__),  # its own type would not load as plain weights
