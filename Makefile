@@ -14,7 +14,7 @@ REPRO := $(VENV)/bin/python -m repro
 TABLES := $(addprefix table,1 2 3 4 5 6 7 8 9 10 11 12 13 14)
 FIGURES := $(addprefix figure,1 4 6 7)
 
-.PHONY: help setup demo tenth paper-cifar bench test test-faults test-slurm check $(TABLES) $(FIGURES) tables figures report verify claims
+.PHONY: help setup demo tenth paper-cifar bench test test-fast test-faults test-slurm check $(TABLES) $(FIGURES) tables figures report verify claims
 .PHONY: tensorboard clean
 
 help:  ## this list
@@ -50,11 +50,14 @@ bench: $(READY)  ## in under a minute: how fast this machine trains, beside the 
 test: $(READY)  ## the tests
 	@$(VENV)/bin/python -m pytest -n $(TEST_WORKERS)
 
+test-fast: $(READY)  ## in a minute: the tests that need neither training nor processes
+	@$(VENV)/bin/python -m pytest -n $(TEST_WORKERS) -m "not slow" $(addprefix tests/,config data models papers results)
+
 test-faults: $(READY)  ## up to 15 minutes: fifty kills at random moments, each ending with the undisturbed bits
-	@REPRO_FAULTS=50 $(VENV)/bin/python -m pytest tests/test_faults.py
+	@REPRO_FAULTS=50 $(VENV)/bin/python -m pytest tests/engine/test_faults.py
 
 test-slurm: $(READY)  ## minutes: a sweep on a real Slurm of two nodes on this machine (needs slurm-wlm and munge)
-	@$(VENV)/bin/python -m pytest -m slurm tests/test_slurm.py
+	@$(VENV)/bin/python -m pytest -m slurm tests/launch/test_slurm.py
 
 check: $(READY)  ## style, types and layers
 	@$(VENV)/bin/ruff check

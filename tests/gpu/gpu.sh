@@ -83,7 +83,7 @@ from PIL import features; print("WebP:", features.check("webp"))'
     cut -d, -f1,4-7 $trials-graph/*/curve.csv"
   cp "$trials-graph"/*/trace.json.gz "$OUT/"
   step eager 45 bash -c "repro run $words execution.step=eager paths.work=$trials-eager && same $trials-eager EAGER"
-  step tests 75 "$PYTHON" -m pytest -q -p no:cacheprovider -m "gpu and not slow" tests/test_step.py
+  step tests 75 "$PYTHON" -m pytest -q -p no:cacheprovider -m "gpu and not slow" tests/engine/test_step.py
   # Several runs at once give each its own bits, with streams and under MPS.
   step streams 60 bash -c "repro run $four paths.work=$trials-s/$no_mps && same $trials-s/$no_mps STREAMS"
   [ -z "$mps" ] || step mps 60 bash -c "repro run $four paths.work=$trials-mps && same $trials-mps MPS"

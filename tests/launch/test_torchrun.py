@@ -125,7 +125,7 @@ def test_a_killed_worker_a_killed_launcher_and_a_stop_end_with_the_undisturbed_b
     whole, broken = (config(tmp_path / name, *WORDS) for name in ("whole", "broken"))
     assert on_ranks(2, undisturbed, tmp_path / "whole") == ["done", "done"]
 
-    words = ["-m", "tests.test_torchrun", str(tmp_path / "broken")]
+    words = ["-m", "tests.launch.test_torchrun", str(tmp_path / "broken")]
     with subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, text=True) as launcher:
         with killed_at(broken, 8, rank=1) as killed:
             assert launcher.stdout is not None

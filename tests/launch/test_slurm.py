@@ -25,7 +25,7 @@ import torch
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
-SCRIPTS = Path(__file__).parent / "slurm"
+SCRIPTS = Path(__file__).parents[1] / "slurm"
 PATIENCE = 300.0
 """Seconds: for what a loaded machine does some time, never a measure of speed."""
 

@@ -20,7 +20,7 @@ from repro.runtime.provenance import CURVE_COLUMNS
 from tests.planted import DEMO, edit, plant
 from tests.runs import full_disk
 
-PAGE = (Path(__file__).resolve().parent.parent / "docs" / "export.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
 COLUMNS = (Path(__file__).resolve().parent / "export_columns.txt").read_text(encoding="utf-8").split()
 """Published: programs read them by name and place."""
 

@@ -21,8 +21,8 @@ from repro.bench.tables import report
 from repro.config.run import RunConfig
 from repro.data import PhotoSplit
 from repro.errors import InputError
+from tests.bench.test_bench import CPU, GPU
 from tests.photos import CLASSES, make_imagenet, truncate
-from tests.test_bench import CPU, GPU
 
 
 @pytest.fixture
