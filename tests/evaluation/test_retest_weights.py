@@ -179,7 +179,7 @@ def zipped(*names: str) -> bytes:
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
         for name in names:
-            archive.writestr(name, "content")
+            archive.writestr(zipfile.ZipInfo(name), "content")
     return content.getvalue()
 
 
@@ -190,7 +190,7 @@ def zipped(*names: str) -> bytes:
         (b"\n<!DOCTYPE html><html>Virus scan warning</html>", "is a web page"),
         (b"\xef\xbb\xbf<HTML>", "is a web page"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "is a Git LFS pointer"),
-        (gzip.compress(b"weights"), "is compressed"),
+        (gzip.compress(b"weights", mtime=0), "is compressed"),
         (b'{"message": "Not Found"}', "is a text, not weights; it begins"),
         (zipped("net/data.pkl", "net/constants.pkl"), "is TorchScript"),
         (zipped("a/resnet20.pth", "b/resnet32.pth"), r"is a zip archive of other files \(a/resnet20.pth"),
