@@ -30,7 +30,7 @@ from repro.runtime.parent import die_with_parent
 from repro.runtime.provenance import read_json, set_command, write_json
 from repro.runtime.stop import Stopper
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("repro.launch.torchrun_worker")  # not __name__: torchrun starts it as __main__
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Killed anywhere, started again with the same command, a sweep ends with the same bits.
 
-A few kills here; ``make test-faults`` does fifty (``REPRO_FAULTS=50``).
+Two kills here; ``make test-faults`` does fifty (``REPRO_FAULTS=50``), and damages a whole sweep's checkpoints and disk.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ import torch
 
 from repro.runtime import checkpoint
 
-KILLS = int(os.environ.get("REPRO_FAULTS", "3"))
+KILLS = int(os.environ.get("REPRO_FAULTS", "2"))
+at_length = pytest.mark.skipif("REPRO_FAULTS" not in os.environ, reason="takes minutes: make test-faults")
 
 TRAINING = (
     *("data=synthetic", "scale=smoke", "device=cpu", "model.depth=8", "seed=0,1", "optim.steps=60"),
@@ -121,6 +122,7 @@ def test_kills_at_random_moments(undisturbed: tuple[Path, float], tmp_path: Path
         assert_same(work, expected)
 
 
+@at_length
 @pytest.mark.slow
 def test_no_room_for_a_checkpoint(undisturbed: tuple[Path, float], tmp_path: Path) -> None:
     """A limit on the size of files stands in for a full disk: the kernel answers a write in the same way."""
@@ -146,6 +148,7 @@ def test_no_room_for_a_checkpoint(undisturbed: tuple[Path, float], tmp_path: Pat
     assert_same(work, undisturbed[0])
 
 
+@at_length
 @pytest.mark.slow
 @pytest.mark.parametrize("damage", ["truncated", "altered"])
 def test_a_damaged_newest_checkpoint(undisturbed: tuple[Path, float], tmp_path: Path, damage: str) -> None:

@@ -10,7 +10,7 @@ from scipy import stats
 from tests.claim_rates import Simulation, line, simulate
 
 FEW = ("degradation_cifar", "B_over_A", "train_1202")
-REPETITIONS = int(os.environ.get("REPRO_RATES", "12"))
+REPETITIONS = int(os.environ.get("REPRO_RATES", "5"))
 
 
 @pytest.fixture(scope="module")
