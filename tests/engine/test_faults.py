@@ -1,6 +1,7 @@
 """Killed anywhere, started again with the same command, a sweep ends with the same bits.
 
-Two kills here; ``make test-faults`` does fifty (``REPRO_FAULTS=50``), and damages a whole sweep's checkpoints and disk.
+``make test-faults`` does fifty kills (``REPRO_FAULTS=50``), and damages a sweep's checkpoints and fills its disk. The ordinary
+tests of the pool, of runs and of torchrun kill too, once each.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ import torch
 
 from repro.runtime import checkpoint
 
-KILLS = int(os.environ.get("REPRO_FAULTS", "2"))
-at_length = pytest.mark.skipif("REPRO_FAULTS" not in os.environ, reason="takes minutes: make test-faults")
+KILLS = int(os.environ.get("REPRO_FAULTS", "0"))
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not KILLS, reason="takes minutes: make test-faults")]
 
 TRAINING = (
     *("data=synthetic", "scale=smoke", "device=cpu", "model.depth=8", "seed=0,1", "optim.steps=60"),
@@ -93,7 +94,6 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
     return work, time.monotonic() - began
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds processes through /proc")
 @pytest.mark.parametrize("parallel", [1, 2])
 def test_kills_at_random_moments(undisturbed: tuple[Path, float], tmp_path: Path, parallel: int) -> None:
@@ -122,8 +122,6 @@ def test_kills_at_random_moments(undisturbed: tuple[Path, float], tmp_path: Path
         assert_same(work, expected)
 
 
-@at_length
-@pytest.mark.slow
 def test_no_room_for_a_checkpoint(undisturbed: tuple[Path, float], tmp_path: Path) -> None:
     """A limit on the size of files stands in for a full disk: the kernel answers a write in the same way."""
     work = tmp_path / "work"
@@ -148,8 +146,6 @@ def test_no_room_for_a_checkpoint(undisturbed: tuple[Path, float], tmp_path: Pat
     assert_same(work, undisturbed[0])
 
 
-@at_length
-@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["truncated", "altered"])
 def test_a_damaged_newest_checkpoint(undisturbed: tuple[Path, float], tmp_path: Path, damage: str) -> None:
     work = tmp_path / "work"

@@ -10,7 +10,7 @@ from scipy import stats
 from tests.claim_rates import Simulation, line, simulate
 
 FEW = ("degradation_cifar", "B_over_A", "train_1202")
-REPETITIONS = int(os.environ.get("REPRO_RATES", "5"))
+REPETITIONS = int(os.environ.get("REPRO_RATES", "0"))
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +27,7 @@ def test_some_claims_are_wrongly_judged_as_rarely_as_their_level(simulation):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not REPETITIONS, reason="takes minutes: REPRO_RATES=400, after a change to a rule")
 def test_every_claim_is_wrongly_judged_as_rarely_as_its_level(simulation):
     rates = list(simulate(simulation, REPETITIONS))
     assert len({found.claim for found in rates}) >= 25
