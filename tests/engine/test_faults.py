@@ -1,7 +1,7 @@
 """Killed anywhere, started again with the same command, a sweep ends with the same bits.
 
-``make test-faults`` does fifty kills (``REPRO_FAULTS=50``), and damages a sweep's checkpoints and fills its disk. The ordinary
-tests of the pool, of runs and of torchrun kill too, once each.
+``make test-faults`` does fifty kills (``REPRO_FAULTS=50``), and damages a sweep's checkpoints and fills its disk. The
+ordinary tests of the pool, of runs and of torchrun kill too, once each.
 """
 
 from __future__ import annotations
