@@ -57,7 +57,7 @@ def begin_constructed(net: Prepared, train: Callable[[RunConfig], object | None]
         train: Trains a run to its record; None where it was asked to stop.
 
     Returns:
-        The comparison of both nets before the first step (``results.record.Construction``), or None where it was stopped.
+        The comparison of both nets before the first step (``Construction``), or None where it was stopped.
 
     Raises:
         RunError: The shallow net cannot be trained or read.
@@ -194,7 +194,7 @@ def compare(net: Prepared, shallow: BlockNet, batches: Iterable[Batch]) -> dict[
     """Count errors of both nets over the evaluated split, and over ``batches`` in training mode, in percent.
 
     Returns:
-        The fields of ``results.record.Construction`` but ``from_run``, and ``changed``, the images that both predict
+        The fields of ``Construction`` but ``from_run``, and ``changed``, the images that both predict
         differently. Nothing of the nets is changed.
     """
     deep, precision = net.model, net.config.optim.precision
