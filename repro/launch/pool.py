@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import queue
 import signal
 from collections.abc import Callable, Sequence
@@ -48,8 +47,10 @@ class Worker:
 
     def give(self, config: RunConfig, alone: bool) -> None:
         if self.process is None:
-            words = ["-m", "repro.launch.worker", str(os.getpid()), str(self.slot.width), str(config.paths.work)]
-            self.process = Process(words, self._environment, lambda message: self._events.put((self, message)))
+            words = [str(self.slot.width), str(config.paths.work)]
+            self.process = Process(
+                "repro.launch.worker", words, self._environment, lambda message: self._events.put((self, message))
+            )
         self.runs[config.run_id], self._alone = config, alone
         self.process.send(config.with_execution(progress="none"))  # shown for all runs in one place
 

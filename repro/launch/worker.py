@@ -14,16 +14,14 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
 from typing import TYPE_CHECKING
 
 from repro.config.run import DataConfig, RunConfig
 from repro.launch.outcome import Outcome
-from repro.launch.process import requests, teller
 from repro.runtime.log import send_to
-from repro.runtime.output import steady
 from repro.runtime.provenance import environment
 from repro.runtime.stop import SIGNALS, Stopper
 
@@ -36,27 +34,25 @@ ORPHAN_SECONDS = 60.0
 """The time that a worker has to save after its launcher was killed."""
 
 
-def main(words: Sequence[str]) -> int:
+def serve(requests: Iterator[RunConfig], tell: Callable[[object], None], launcher: int, words: Sequence[str]) -> int:
     """Train until the requests end.
 
     Args:
-        words: The launcher's process id (it may be gone already), the runs at the same time, and the work folder, by
-            which people tell workers apart.
+        words: The runs at the same time, and the work folder, by which people tell workers apart.
     """
-    steady()
     for number in SIGNALS:
         # Requests come from the launcher alone: a terminal or a scheduler signals all processes at once. A handler
         # rather than SIG_IGN, which compilers and the like would inherit.
         signal.signal(number, _ignore)
-    launcher, width = map(int, words[:2])
+    width = int(words[0])
     # On Windows a virtual environment's Python is a process between the two, and a parent's id never changes.
     parent = os.getppid() if sys.platform == "win32" else launcher
-    trainer = Trainer(width, teller())
+    trainer = Trainer(width, tell)
     send_to(trainer.say)
     environment()  # now, as it is cached: the checkout may change while a long sweep trains
     with ThreadPoolExecutor(width) as threads:
         try:
-            for config in requests():
+            for config in requests:
                 threads.submit(trainer.train, config)
         finally:
             trainer.stopper.stop()
@@ -138,7 +134,3 @@ class Trainer:
             if config.data not in self._datasets:
                 self._datasets[config.data] = load_for(config, may_fetch=False)
             return self._datasets[config.data]
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
