@@ -10,39 +10,11 @@ from torch import Tensor
 
 from repro.config.run import RunConfig
 from repro.data import Dataset, PhotoSplit, Split
-from repro.data.augment import PixelStats
+from repro.data.feed import Feed
 from repro.data.imagenet.loader import PhotoFeed, PhotoImages
 from repro.data.in_memory import MemoryFeed, MemoryImages, to_device
 from repro.runtime import distributed
 from repro.runtime.device import num_workers
-
-
-class Feed(Protocol):
-    """Training batches by step, counted from 0.
-
-    ``load`` returns tensors of the same shapes and types every time, and ``augment`` makes the batch of them on the
-    device alone, as a CUDA graph needs.
-    """
-
-    device: torch.device
-    part_size: int
-    """Images of a step on this rank, B."""
-    stats: PixelStats
-
-    def __len__(self) -> int:
-        """Return the number of images in an epoch."""
-
-    def load(self, step: int) -> tuple[Tensor, ...]:
-        """Return the input of ``augment`` for ``step``: on the device, or in host memory (pinned for CUDA)."""
-
-    def augment(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        """Return float32 images (B, 3, H, W), augmented and normalized, and labels (B,)."""
-
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Return ``augment`` of ``load``."""
-
-    def close(self) -> None:
-        """End the processes that read ahead."""
 
 
 class Images(Protocol):

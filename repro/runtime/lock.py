@@ -1,8 +1,9 @@
-"""The lock of the process that trains a run."""
+"""Locks between processes: of a run, and of shared work."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import socket
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ from filelock import FileLock, SoftFileLock, Timeout
 
 from repro.errors import InputError, RunError
 from repro.runtime.provenance import now, read_json, write_json
+
+log = logging.getLogger(__name__)
 
 LOCK, OWNER = "lock", "owner.json"
 
@@ -86,3 +89,23 @@ def is_held(folder: Path) -> bool:
             return False
     except (Timeout, OSError):
         return True
+
+
+@contextlib.contextmanager
+def one_at_a_time(lock: Path, task: str) -> Iterator[None]:
+    """Wait until no other process does ``task``, which several need, and hold ``lock`` meanwhile.
+
+    Raises:
+        OSError: The folder of the lock cannot be made or written.
+    """
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as held:
+        file = FileLock(lock)
+        try:
+            held.enter_context(file.acquire(timeout=HOLD_SECONDS))
+        except Timeout:
+            log.info(f"another process is {task}: waiting for it")
+            held.enter_context(file.acquire())
+        except NotImplementedError:
+            pass  # a file system without locks: at worst the work is done twice
+        yield

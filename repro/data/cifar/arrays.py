@@ -12,7 +12,6 @@ import gzip
 import hashlib
 import io
 import json
-import os
 import pickle
 import tarfile
 import warnings
@@ -25,6 +24,7 @@ from PIL import Image
 
 from repro.data import digest_of
 from repro.errors import InputError
+from repro.runtime.files import replacing
 
 
 @dataclass(frozen=True)
@@ -80,20 +80,15 @@ def missing_files(root: Path) -> list[Path]:
 
 
 def verify_cifar10(root: Path) -> dict[str, str]:
-    """Read all stored arrays and return their digests.
-
-    Raises:
-        InputError: A file is missing, truncated or altered; the message names it and says how to restore it.
-    """
-    require_files(root)
-    return {name: checked_digest(array_path(root, name), root, spec) for name, spec in ARRAYS.items()}
+    """Check all stored arrays and return their digests; errors are those of ``open_arrays``."""
+    return open_arrays(root)[1]
 
 
 def open_arrays(root: Path) -> tuple[Arrays, dict[str, str]]:
     """Map the stored arrays from disk, with their digests. Files unchanged since the last call are not read again.
 
     Raises:
-        InputError: As ``verify_cifar10``.
+        InputError: A file is missing, truncated or altered; the message names it and says how to restore it.
     """
     require_files(root)
     arrays, digests = {}, {}
@@ -146,24 +141,16 @@ def remembered_digest(path: Path, root: Path, spec: ArraySpec, size: int, mtime_
 
 
 def store(root: Path, arrays: Arrays) -> None:
-    """Write the arrays beside their places and rename them; a kill at any moment leaves no half-written array.
+    """Write the arrays, each whole or not at all, whenever a kill comes.
 
     Raises:
         OSError: The folder cannot be written.
     """
-    # Fixed names, not those of ``replacing``: the next fetch overwrites what a kill leaves.
-    parts = {name: array_path(root, name).with_suffix(".npy.part") for name in ARRAYS}
-    try:
-        for name, part in parts.items():
-            with part.open("wb") as file:
-                np.save(file, arrays[name], allow_pickle=False)
-                file.flush()
-                os.fsync(file.fileno())
-        for name, part in parts.items():
-            part.replace(array_path(root, name))
-    finally:
-        for part in parts.values():
-            part.unlink(missing_ok=True)
+    for left in folder(root).glob("*.npy.*.tmp"):  # by a process that was killed while it wrote
+        left.unlink()
+    for name in ARRAYS:
+        with replacing(array_path(root, name)) as file:
+            np.save(file, arrays[name], allow_pickle=False)
 
 
 # --- raw copies ---------------------------------------------------------------------------------------------------

