@@ -47,18 +47,11 @@ def bench(
     plan: Plan | None = None,
     measuring: Measure = measure,
 ) -> int:
-    """Measure, print tables, and write ``json_path`` anew after every part.
+    """Measure, print tables, and write ``json_path`` anew after every part; return the exit code, 1 where a part
+    failed.
 
-    Args:
-        extent: ``quick``, ``usual`` or ``all``, or the name of ``plan``.
-        minutes: After so many, what is under way is stopped and the rest left out.
-
-    Returns:
-        The exit code: 1 where a part failed.
-
-    Raises:
-        InputError: The words do not fit this machine, or ``json_path`` has no folder.
-        RunError: The device does not answer, or the file cannot be written.
+    ``extent`` is ``quick``, ``usual`` or ``all``, or the name of ``plan``. After ``minutes`` what is under way is
+    stopped. Raises InputError: the words do not fit this machine. Raises RunError: the device does not answer.
     """
     if json_path is not None and not json_path.absolute().parent.is_dir():
         raise InputError(f"--json {json_path} cannot be written: the folder {json_path.absolute().parent} is not there")

@@ -35,11 +35,7 @@ LEARNING_RATE = 0.01
 
 
 def describe(config: RunConfig, steps: Sequence[str] = ()) -> dict[str, Any]:
-    """Describe the device that ``config`` asks for, the modes of its steps and the data; starts the device.
-
-    Raises:
-        InputError: The device is not there or cannot run one of ``steps``, or the stored data is damaged.
-    """
+    """Describe the device that ``config`` asks for, the modes of its steps and the data; starts the device."""
     device = set_up(config.execution, config.optim.precision)
     for step in steps:
         pick_step(step, device)

@@ -35,11 +35,7 @@ def report(document: Values) -> str:
 
 
 def rows_of(kind: str, label: str, r: Values, ceilings: Values | None) -> list[Values]:
-    """Return the rows of a part: texts by column.
-
-    Args:
-        ceilings: Of the device, where they were measured.
-    """
+    """Return the rows of a part, texts by column; ``ceilings`` are the device's, where they were measured."""
     match kind:
         case "ceilings":
             products = {f"{name} products": f"{scaled(value)}FLOP/s" for name, value in r["flops_per_second"].items()}

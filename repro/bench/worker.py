@@ -44,12 +44,7 @@ class Worker(contextlib.AbstractContextManager["Worker"]):
         self._process.send((kind, config, options))
 
     def receive(self, limit: float) -> dict[str, Any]:
-        """Return what was asked for last; end the process after ``limit`` seconds.
-
-        Raises:
-            PartFailedError: It failed, or was not done in time.
-            InputError: The configuration does not fit this machine.
-        """
+        """Return what was asked for last; a PartFailedError where it failed or takes more than ``limit`` seconds."""
         try:
             answer = self._answers.get(timeout=max(limit, 0))
         except queue.Empty:
@@ -100,12 +95,7 @@ def answer(kind: str, config: RunConfig, options: dict[str, Any]) -> dict[str, A
 def ask(
     workers: Sequence[Worker], deadline: float, kind: str, config: RunConfig, **options: Any
 ) -> list[dict[str, Any]]:
-    """Let all ``workers`` measure ``kind`` at the same time, until ``deadline`` on the monotonic clock.
-
-    Raises:
-        PartFailedError: One failed or was not done in time.
-        InputError: The configuration does not fit this machine.
-    """
+    """Let all ``workers`` measure ``kind`` at the same time, until ``deadline`` on the monotonic clock."""
     for worker in workers:
         worker.send(kind, config, **options)
     return [worker.receive(deadline - time.monotonic()) for worker in workers]

@@ -37,10 +37,7 @@ CHUNK = 250
 
 
 def make_synthetic(train_images: int, test_images: int, image_size: int, seed: int = 0) -> tuple[Split, Split]:
-    """Make training and test images of 8, 16 or 32 pixels a side, independently, each with balanced labels.
-
-    Another seed makes other images of the same ten classes.
-    """
+    """Make training and test images of 8, 16 or 32 pixels a side, each with balanced labels of the same ten classes."""
     return (
         make_split("train", train_images, image_size, np.random.SeedSequence([seed, 0])),
         make_split("test", test_images, image_size, np.random.SeedSequence([seed, 1])),

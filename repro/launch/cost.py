@@ -52,11 +52,9 @@ class Estimate:
 
 
 def estimate(config: RunConfig, speed: Speed, train_images: int, eval_images: int) -> Estimate:
-    """Count parameters, multiply-adds of an image and steps of a run, and estimate its time, evaluations included.
+    """Estimate steps, multiply-adds, time and memory of a run, evaluations included.
 
-    Args:
-        train_images: Images in an epoch.
-        eval_images: Images of the split that the run is evaluated on.
+    ``train_images`` and ``eval_images``: images in an epoch, and of the split that the run is evaluated on.
     """
     size = measure(config.model, config.data.image_size, config.data.num_classes)
     optim = config.optim
@@ -92,11 +90,8 @@ def calibrate(config: RunConfig) -> Speed:
 
 @cache
 def measure_speed(device: torch.device, threads: int, family: str, precision: str) -> Speed:
-    """Time a basic block of each stage at the paper's map sizes, and one on next to no data.
-
-    Args:
-        threads: As they are set already; the speed is remembered by them.
-    """
+    """Time a basic block of each stage at the paper's map sizes, and one on next to no data; ``threads`` are set
+    already."""
     batch_size, stages = TIMED[family]
     shapes = [(batch_size, channels, map_size) for channels, map_size in stages]
     tiny = (2, 16, 4)
@@ -107,9 +102,9 @@ def measure_speed(device: torch.device, threads: int, family: str, precision: st
 
 
 def fastest(passes: Sequence[Callable[[], None]]) -> list[float]:
-    """Return the seconds of each pass in the fastest of several short windows.
+    """Return the seconds of each pass in the fastest of several short windows: other programs only ever slow one down.
 
-    Other programs only ever slow a window down. The windows of one pass lie apart, so that a busy moment is not in all.
+    The windows of one pass lie apart, so that a busy moment is not in all.
     """
     best = [math.inf] * len(passes)
     for _ in range(WINDOWS):
@@ -122,11 +117,7 @@ def fastest(passes: Sequence[Callable[[], None]]) -> list[float]:
 
 
 def block_pass(shape: tuple[int, int, int], device: torch.device, precision: str) -> Callable[[], None]:
-    """Build a block's forward and backward pass, in the layout that nets are trained in, and warm it up.
-
-    Args:
-        shape: Images, channels, and the side of the map.
-    """
+    """Build and warm up a block's forward and backward pass; ``shape``: images, channels, and the side of the map."""
     num_images, channels, map_size = shape
     config = ModelConfig(
         name="cifar_resnet",

@@ -23,10 +23,10 @@ def seconds_of(configs: Sequence[RunConfig], datasets: Mapping[DataConfig, Datas
 def longest_first(
     configs: Sequence[RunConfig], seconds: Mapping[str, float], line_of: Mapping[str, int]
 ) -> list[RunConfig]:
-    """Sort runs by the plan's lines, and the longest first within a line.
+    """Sort runs by the plan's lines, and the longest first within a line: starting last it would have the machine to
+    itself.
 
-    A long run that starts last would have the machine to itself. Lines keep their order, because a plan that is
-    interrupted must have made what its first lines ask for.
+    Lines keep their order, because a plan that is interrupted must have made what its first lines ask for.
     """
     return sorted(configs, key=lambda config: (line_of.get(config.run_id, 0), -seconds[config.run_id]))
 
@@ -51,11 +51,7 @@ def forecast(configs: Sequence[RunConfig], slots: Sequence[Slot], seconds: Mappi
 
 
 class PlanProgress:
-    """Shows several runs at once, from their progress files.
-
-    Args:
-        seconds: The estimated time of each run, by run id.
-    """
+    """Shows several runs at once, from their progress files and the estimated ``seconds`` of each."""
 
     def __init__(self, style: str, seconds: Mapping[str, float], at_once: int) -> None:
         self._seconds, self._at_once = seconds, at_once

@@ -47,13 +47,8 @@ def launch(
 ) -> Result:
     """Train what is missing, one run after the other or several at once; a run that fails does not stop the others.
 
-    Args:
-        finished: Called after each run that ends with a record.
-        line_of: The plan's line of each run, by run id. Runs at once start line by line, the longest of a line first;
-            without it all runs are of one line.
-
-    Raises:
-        InputError: Something that the plan needs is wrong; nothing was started.
+    ``finished`` is called after each run that ends with a record. ``line_of`` is the plan's line of each run, by run
+    id: runs at once start line by line, the longest of a line first. Raises InputError, before anything starts.
     """
     check(configs)
     plan = Launch(configs, finished, line_of or {})
@@ -170,11 +165,7 @@ def on_device(config: RunConfig) -> RunConfig:
 
 
 def check(configs: list[RunConfig]) -> None:
-    """Check all that can be known to be wrong before anything starts.
-
-    Raises:
-        InputError: A folder, a device, a step mode or a run's folder does not fit.
-    """
+    """Check all that can be known to be wrong before anything starts; an InputError says what."""
     check_folders(configs)
     for device, step in {(c.execution.device, c.execution.step) for c in configs}:
         pick_step(step, pick_device(device))
@@ -184,11 +175,7 @@ def check(configs: list[RunConfig]) -> None:
 
 
 def check_folders(configs: Sequence[RunConfig]) -> None:
-    """Refuse folders that cannot be written, and run folders that hold another run.
-
-    Raises:
-        InputError: Such a folder, and the remedy.
-    """
+    """Refuse folders that cannot be written, and run folders that hold another run."""
     for path in {p for c in configs for p in (c.paths.work, c.paths.results)}:
         check_folder_is_usable(path)
     for config in configs:
@@ -196,11 +183,7 @@ def check_folders(configs: Sequence[RunConfig]) -> None:
 
 
 def check_folder_is_usable(path: Path) -> None:
-    """Refuse a path that no folder can be at.
-
-    Raises:
-        InputError: ``path``, or the nearest of its parents that exists, is not a folder that can be written.
-    """
+    """Refuse a path that no folder can be at."""
     try:
         there = next(p for p in (path, *path.parents) if p.exists())
     except OSError as error:  # a folder above it cannot be entered, or its name is too long

@@ -83,9 +83,8 @@ def differ(one: RunConfig, other: RunConfig) -> bool:
 class Pool:
     """The workers and the queue of runs.
 
-    Args:
-        ended: Called with every run that ended in some way, other than by a request to stop.
-        look: Called several times a second with the runs under way and those in the queue.
+    ``ended`` is called with every run that ended, other than by a request to stop; ``look`` several times a second with
+    the runs under way and those in the queue.
     """
 
     def __init__(

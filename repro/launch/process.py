@@ -17,12 +17,10 @@ from repro.runtime.output import steady
 
 
 class Process:
-    """A Python process that reads requests on its standard input and writes messages to its standard output.
+    """A Python process that runs ``serve`` of a module: it takes requests and sends messages, pickled.
 
-    Args:
-        module: The module whose ``serve`` it runs, with ``words``.
-        environment: The variables that it has beside those of this process.
-        receive: Called by a thread with each message, and with None after the last.
+    ``environment`` are the variables that it has beside those of this process. ``receive`` is called by a thread with
+    each message, and with None after the last.
     """
 
     def __init__(
@@ -96,11 +94,7 @@ def teller() -> Callable[[object], None]:
 
 
 def main(module: str, parent: str, *words: str) -> int:
-    """Be such a process: let ``serve`` of ``module`` take requests until ``parent``, which asks, ends them or is gone.
-
-    ``serve`` is called with the requests, what sends a message, the parent's process id (it may be gone already) and
-    the words; it returns the exit code.
-    """
+    """Run ``serve`` of a module with the requests, what sends a message, the parent's process id and the words."""
     steady()
     tell = teller()
     code: int = importlib.import_module(module).serve(unpickled(sys.stdin.buffer), tell, int(parent), words)

@@ -40,11 +40,7 @@ class Slot:
 
 
 def slots_for(configs: Sequence[RunConfig]) -> list[Slot]:
-    """Return the slots that train the runs; none where they are trained one by one in this process.
-
-    Raises:
-        InputError: More runs at once are asked for than the settings allow.
-    """
+    """Return the slots that train the runs; none where they are trained one by one in this process."""
     execution = configs[0].execution
     parallel = execution.parallel
     if any(config.execution.num_ranks > 1 for config in configs):
@@ -111,8 +107,7 @@ def shared_gpus(slots: Sequence[Slot], configs: Sequence[RunConfig]) -> Iterator
     """Give the slots, and the environment of their workers, while they may be used.
 
     Runs that share a GPU get a process each where MPS can be started: then neither Python's lock nor a crash of one
-    holds up the others. Where it cannot, processes would take turns on the GPU, so that one process with a CUDA stream
-    for each run is the faster way.
+    holds up the others. Where it cannot, processes would take turns on the GPU: one process with streams is faster.
     """
     if not any(slot.gpu is not None and slot.width > 1 for slot in slots):
         yield list(slots), {}

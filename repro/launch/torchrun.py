@@ -51,10 +51,6 @@ def train(config: RunConfig, stopper: Stopper) -> Outcome:
     """Train one run under torchrun, on this machine or on the nodes of the Slurm job that this process is in.
 
     The first rank holds the run's lock while it trains: the caller must not.
-
-    Raises:
-        InputError: The run cannot be started as it is.
-        RunError: The run's folder cannot be written.
     """
     check(config.execution)
     try:
@@ -72,11 +68,7 @@ def train(config: RunConfig, stopper: Stopper) -> Outcome:
 
 
 def check(execution: ExecutionConfig) -> None:
-    """Check what can be known to be wrong before anything starts.
-
-    Raises:
-        InputError: There are fewer GPUs than devices asked for, or several machines are.
-    """
+    """Refuse more devices than there are, and several machines outside of Slurm."""
     if execution.nodes > 1 and not slurm.spans(execution.nodes):
         raise InputError(f"execution.nodes={execution.nodes}: torchrun must be started on each machine by itself")
     import torch  # only now: the agent must first see to it that it dies with its launcher

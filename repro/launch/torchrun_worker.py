@@ -88,9 +88,9 @@ def main(words: Sequence[str]) -> int:
 
 
 def unsuccessful() -> int:
-    """Return the exit code of a rank whose runs did not all end well, and see to it that torchrun has another than 0.
+    """Return the exit code of a rank whose runs did not all end well, and see to it that torchrun ends with 1.
 
-    Were it this one's, torchrun would start all ranks again: it is asked to end instead, and has exit code 1.
+    Were it this rank's, torchrun would start all ranks again: it is asked to end instead.
     """
     if "TORCHELASTIC_RUN_ID" not in os.environ:  # srun or mpirun has started the ranks
         return 1
@@ -168,11 +168,7 @@ def train_run(config: RunConfig, stopper: Stopper) -> Outcome:
 
 
 def take(config: RunConfig, held: contextlib.ExitStack) -> None:
-    """Hold the run's lock, which the system drops when this process is gone.
-
-    Raises:
-        Elsewhere: Another process holds it.
-    """
+    """Hold the run's lock, which the system drops when this process is gone."""
     held.enter_context(hold(config.work_dir))
     (config.work_dir / FAILURE).unlink(missing_ok=True)
 

@@ -35,11 +35,8 @@ ORPHAN_SECONDS = 60.0
 
 
 def serve(requests: Iterator[RunConfig], tell: Callable[[object], None], launcher: int, words: Sequence[str]) -> int:
-    """Train until the requests end.
-
-    Args:
-        words: The runs at the same time, and the work folder, by which people tell workers apart.
-    """
+    """Train until the requests end; ``words``: the runs at the same time, and the work folder, which tells workers
+    apart."""
     for number in SIGNALS:
         # Requests come from the launcher alone: a terminal or a scheduler signals all processes at once. A handler
         # rather than SIG_IGN, which compilers and the like would inherit.

@@ -27,13 +27,10 @@ def _side_stream(device: int) -> torch.cuda.Stream:
 
 
 def record_graph(function: Callable[[], T], undo: Callable[[], None] = lambda: None) -> tuple[torch.cuda.CUDAGraph, T]:
-    """Records ``function``, which must work in place on tensors that stay where they are and never wait for the device.
+    """Record ``function``, which must work in place on tensors that stay where they are and never wait for the device.
 
-    Args:
-        undo: Takes back what warming up did; recording itself computes nothing.
-
-    Returns:
-        The graph, and the tensors of ``function``'s result, which every replay fills.
+    ``undo`` takes back what warming up did; recording itself computes nothing. Returns the graph, and the tensors of
+    ``function``'s result, which every replay fills.
     """
     with _RECORDING:
         current = torch.cuda.current_stream()

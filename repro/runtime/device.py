@@ -20,11 +20,7 @@ MMAP_MAX, NONE = -4, 0
 
 
 def pick_device(name: str) -> torch.device:
-    """Return the device of a name; ``auto`` is the first of CUDA, Apple's MPS and the CPU that is there.
-
-    Raises:
-        InputError: The device that was named is not there.
-    """
+    """Return the device of a name (``auto``: CUDA, Apple's MPS or the CPU); an InputError where it is not there."""
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         name = next(kind for kind, found in there.items() if found)

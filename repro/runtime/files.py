@@ -16,11 +16,8 @@ from repro.errors import InputError
 def replacing(path: Path) -> Iterator[IO[bytes]]:
     """Give a file to write bytes to, which replaces ``path`` where the block ends without an error.
 
-    Readers find the old file or the new one, whole, also after a kill at any moment. A link stays one: the file that
-    it leads to is replaced. A pipe or a device (``/dev/stdout``) is written to as it is.
-
-    Raises:
-        OSError: It cannot be written.
+    Readers find the old file or the new one, whole, also after a kill at any moment. A link stays one: the file that it
+    leads to is replaced. A pipe or a device (``/dev/stdout``) is written to as it is.
     """
     if path.is_symlink():
         path = path.resolve()
@@ -43,11 +40,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 
 
 def write_asked_for(path: Path, content: str | bytes) -> Path:
-    """Write a file that the user asked for; an older one of its name is replaced whole, or stays as it is.
-
-    Raises:
-        InputError: It cannot be written.
-    """
+    """Write a file that the user asked for, whole; an InputError where it cannot be written."""
     try:
         with replacing(path) as file:
             file.write(content.encode() if isinstance(content, str) else content)

@@ -43,9 +43,7 @@ class Owner:
 def hold(folder: Path) -> Iterator[None]:
     """Hold the run's lock, which the system drops with the process; make its folder where there is none.
 
-    Raises:
-        Elsewhere: Another process trains the run.
-        RunError: The file system has no locks, or the folder cannot be made.
+    Raises Elsewhere: another process trains the run. Raises RunError: there are no locks, or no folder can be made.
     """
     with contextlib.ExitStack() as held:
         try:
@@ -93,11 +91,7 @@ def is_held(folder: Path) -> bool:
 
 @contextlib.contextmanager
 def one_at_a_time(lock: Path, task: str) -> Iterator[None]:
-    """Wait until no other process does ``task``, which several need, and hold ``lock`` meanwhile.
-
-    Raises:
-        OSError: The folder of the lock cannot be made or written.
-    """
+    """Hold ``lock`` while doing ``task``, which several processes need; wait for another that does it."""
     lock.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as held:
         file = FileLock(lock)

@@ -44,12 +44,7 @@ def duration(seconds: float) -> str:
 
 
 class Display:
-    """Shows how far something is, every few seconds: a bar on a terminal, lines elsewhere.
-
-    Args:
-        style: ``bar``, ``lines``, ``none``, or ``auto``, which looks for a terminal.
-        total: The amount of work, in any unit.
-    """
+    """Shows how far something is, every few seconds: a bar on a terminal, lines elsewhere, as ``style`` says."""
 
     def __init__(self, style: str, total: float, done: float = 0.0) -> None:
         if style == "auto":
@@ -115,11 +110,7 @@ class Progress:
         self._eval_error = f", {split} error {top1_error:.2f} %"
 
     def update(self, step: int, train_seconds: float, train_error: float) -> Told:
-        """Show the progress where it is due, and return it.
-
-        Args:
-            train_seconds: Spent in training steps alone, from which the speed is taken.
-        """
+        """Show the progress where it is due, and return it; ``train_seconds`` are those of training steps alone."""
         optim, seconds = self.config.optim, train_seconds - self._last_seconds
         if seconds >= SPEED_SECONDS:
             self.images_per_second = (step - self._last_step) * optim.batch_size / seconds
@@ -145,11 +136,7 @@ def write_progress(folder: Path, told: Told) -> None:
 
 
 def read_progress(folder: Path) -> Told | None:
-    """Read how far the run in ``folder`` is; None before it said so for the first time.
-
-    Raises:
-        InputError: ``progress.json`` is not what a run writes; the sentence names the file.
-    """
+    """Read how far the run in ``folder`` is; None before it said so, an InputError where the file is damaged."""
     path = folder / FILE
     if not path.exists():
         return None

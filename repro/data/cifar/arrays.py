@@ -68,11 +68,7 @@ def array_path(root: Path, name: str) -> Path:
 
 
 def missing_files(root: Path) -> list[Path]:
-    """Return the stored arrays that are not there.
-
-    Raises:
-        InputError: The folder cannot be read.
-    """
+    """Return the stored arrays that are not there; an InputError where the folder cannot be read."""
     try:
         return [path for path in (array_path(root, name) for name in ARRAYS) if not path.is_file()]
     except OSError as error:
@@ -87,8 +83,7 @@ def verify_cifar10(root: Path) -> dict[str, str]:
 def open_arrays(root: Path) -> tuple[Arrays, dict[str, str]]:
     """Map the stored arrays from disk, with their digests. Files unchanged since the last call are not read again.
 
-    Raises:
-        InputError: A file is missing, truncated or altered; the message names it and says how to restore it.
+    Raises InputError: a file is missing, truncated or altered; the message names it and says how to restore it.
     """
     require_files(root)
     arrays, digests = {}, {}
@@ -114,11 +109,7 @@ def advice(root: Path) -> str:
 
 
 def checked_digest(path: Path, root: Path, spec: ArraySpec) -> str:
-    """Return the digest of the array in ``path``.
-
-    Raises:
-        InputError: It is not the array of ``spec``.
-    """
+    """Return the digest of the array in ``path``; an InputError where it is not the array of ``spec``."""
     try:
         size, whole = path.stat().st_size, False
         with contextlib.suppress(ValueError):  # not a header, or a file shorter than it says
@@ -141,11 +132,7 @@ def remembered_digest(path: Path, root: Path, spec: ArraySpec, size: int, mtime_
 
 
 def store(root: Path, arrays: Arrays) -> None:
-    """Write the arrays, each whole or not at all, whenever a kill comes.
-
-    Raises:
-        OSError: The folder cannot be written.
-    """
+    """Write the arrays, each whole or not at all, whenever a kill comes."""
     for left in folder(root).glob("*.npy.*.tmp"):  # by a process that was killed while it wrote
         left.unlink()
     for name in ARRAYS:
@@ -173,11 +160,7 @@ def official() -> Official:
 
 
 def decode(copy: Path) -> Arrays:
-    """Decode a raw copy, recognized by its name, and check the arrays against their digests.
-
-    Raises:
-        BadCopyError: It cannot be read, or holds something else.
-    """
+    """Decode a raw copy, recognized by its name; a BadCopyError where it is damaged or holds something else."""
     try:
         if copy.name == BATCHES_DIR:
             arrays = from_batches(lambda batch: (copy / batch).read_bytes())

@@ -24,10 +24,7 @@ def fetch_cifar10(root: Path, sources: Sequence[Source] = (OfficialArchive(), Np
     """Make sure that ``root/cifar10`` holds the four arrays, and return their SHA-256 digests.
 
     Arrays that verify are left alone, damaged ones are replaced. A second process that fetches into the same folder
-    waits for the first and finds the data there. ``sources`` are tried in their order when there is no copy.
-
-    Raises:
-        InputError: No source answers (the message names each with its reason), or the folder cannot be written.
+    waits for the first. Raises InputError: no source answers (the message names each), or the folder cannot be written.
     """
     folder = cifar10.folder(root)
     downloads = folder / "download"
@@ -73,9 +70,6 @@ def obtain(root: Path, downloads: Path, sources: Sequence[Source]) -> cifar10.Ar
     """Return the arrays of the first copy or source that has them; slow sources come again last.
 
     Copies are those that an earlier fetch left, and those that the user put into the data folder.
-
-    Raises:
-        InputError: None has.
     """
     places = (downloads, cifar10.folder(root), root)
     copies = [Copy(place / name) for place in places for name in cifar10.RAW_COPIES if (place / name).exists()]

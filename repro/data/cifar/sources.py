@@ -45,12 +45,7 @@ class Source(Protocol):
     def name(self) -> str: ...
 
     def get(self, downloads: Path, *, patient: bool) -> Path:
-        """Return a raw copy under a name that ``cifar10.decode`` knows, in ``downloads`` where it was fetched.
-
-        Raises:
-            SourceFailedError: There is none.
-            SourceSlowError: It is slow, and not ``patient``.
-        """
+        """Return a raw copy, in ``downloads`` if fetched; a SourceSlowError if that is slow and not ``patient``."""
 
 
 @dataclass(frozen=True)

@@ -108,10 +108,7 @@ def resized_size(photo: Photo, shorter_side: int) -> tuple[int, int]:
 def open_photo(path: Path | str, decoder: str) -> Photo:
     """Decode a file by its content, whatever its name: ``pillow``, ``torchvision`` or ``nvjpeg`` (on the GPU).
 
-    Files that the other two cannot read go to Pillow, which has the last word on whether it is an image.
-
-    Raises:
-        UnreadableError: The file cannot be read, or is no image.
+    Files that the other two cannot read go to Pillow, whose UnreadableError has the last word.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of odd metadata: only pixels count

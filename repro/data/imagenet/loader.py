@@ -70,11 +70,7 @@ def next_images(crops: Iterator[Tensor], count: int, device: torch.device) -> Te
 
 
 class PhotoFeed(Feed):
-    """Training batches of ImageNet images, whose look depends on seed, epoch and image alone.
-
-    Raises:
-        InputError: ``data.decoder=nvjpeg`` without a GPU.
-    """
+    """Training batches of ImageNet images, whose look depends on seed, epoch and image alone."""
 
     def __init__(
         self,
@@ -105,11 +101,7 @@ class PhotoFeed(Feed):
         return draw_photo_epoch(len(self), self.config, self.seed, epoch)
 
     def load(self, step: int) -> tuple[Tensor, ...]:
-        """Return uint8 crops (B, 3, S, S), labels (B,) and colour noise (B, 3) of ``step``, and read the next ahead.
-
-        Raises:
-            RunError: An image can no longer be read, or a process that decodes ended.
-        """
+        """Return uint8 crops (B, 3, S, S), labels (B,) and colour noise (B, 3) of ``step``, and read the next ahead."""
         if self._crops is None or step != self._next_step:
             self.close()
             make = functools.partial(make_crops, size=self.config.image_size, decoder=self.config.decoder)
@@ -152,14 +144,7 @@ class PhotoFeed(Feed):
 
 
 class PhotoImages:
-    """ImageNet images to evaluate (``data.batches.Images``): the centre crop at a shorter side ``config.eval_resize``.
-
-    Args:
-        limit: Take so many, evenly from all classes; None is all.
-
-    Raises:
-        InputError: ``data.decoder=nvjpeg`` without a GPU.
-    """
+    """ImageNet images to evaluate, ``limit`` or all: the centre crop at a shorter side ``config.eval_resize``."""
 
     def __init__(
         self,
@@ -179,11 +164,6 @@ class PhotoImages:
         self._workers = decoding_workers(config.decoder, workers, device)
 
     def batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield as ``Images``.
-
-        Raises:
-            RunError: An image can no longer be read, or a process that decodes ended.
-        """
         side = self.config.eval_resize
         assert side is not None
         batches = [self.positions[first : first + batch_size] for first in range(0, len(self.positions), batch_size)]
@@ -196,15 +176,7 @@ class PhotoImages:
             yield images.to(self.device, non_blocking=True), torch.from_numpy(self.split.labels[batch]).to(self.device)
 
     def whole(self, shorter_side: int, order: Sequence[int] | None = None) -> Iterator[tuple[int, Tensor, int]]:
-        """Yield this rank's images whole, one by one: position in the split, uint8 (3, H, W), label.
-
-        Args:
-            shorter_side: Pixels of the shorter side.
-            order: Positions, as of ``positions``, in the order in which they are wanted; None is their own.
-
-        Raises:
-            RunError: An image can no longer be read, or a process that decodes ended.
-        """
+        """Yield whole images at ``order`` (positions) or all: position in the split, uint8 (3, H, W), label."""
         positions = self.positions.tolist() if order is None else order
         make = functools.partial(load_resized, shorter_side=shorter_side, decoder=self.config.decoder)
         images = read_ahead(make, map(self._path, positions), self._workers)

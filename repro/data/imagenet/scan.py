@@ -72,11 +72,7 @@ class Scan:
 
 
 def scan(splits: Splits, data: DataConfig, *, cache: Path | None, workers: int | None) -> Scan:
-    """Scan all images, or return what an earlier scan left in ``cache``.
-
-    Raises:
-        RunError: The cache cannot be written, or a process ended.
-    """
+    """Scan all images, or return what an earlier scan left in ``cache``."""
     if cache is None:
         return scan_all(splits, data, workers)
     path = cache / f"photos-{key(splits, data)}.npz"
@@ -132,11 +128,7 @@ def scan_all(splits: Splits, data: DataConfig, workers: int | None) -> Scan:
 def scan_files(
     task: tuple[Sequence[str], bool], root: Path, decoder: str, shorter_side: int, size: int
 ) -> tuple[list[tuple[int, int]], dict[str, str], np.ndarray, np.ndarray]:
-    """Decode the files of a task, in any process; sum their pixels where they count for the statistics.
-
-    Returns:
-        Parts of the fields of ``Scan``: sizes, unreadable, pixels and products.
-    """
+    """Decode the files of a task; return sizes, unreadable, pixels and products, as of ``Scan``, where they count."""
     files, counts = task
     sizes, unreadable = [], {}
     pixels, products = torch.zeros(3, size, size, dtype=torch.int64), torch.zeros(3, 3, dtype=torch.int64)
@@ -158,11 +150,7 @@ def scan_files(
 
 
 def open_file(path: Path, decoder: str) -> decode.Photo:
-    """Decode an image, if it is a file: opening a pipe would wait for ever.
-
-    Raises:
-        UnreadableError: It is no file, cannot be read or is no image.
-    """
+    """Decode an image, if it is a file: opening a pipe would wait for ever."""
     try:
         mode = path.stat().st_mode
     except OSError as error:
@@ -181,11 +169,7 @@ def decoder_of(data: DataConfig) -> tuple[str, str]:
 
 
 def report(unreadable: dict[str, str], root: Path, data: DataConfig, cache: Path | None) -> None:
-    """Log all images that cannot be read at once, beyond the first in a file in ``cache``.
-
-    Raises:
-        InputError: ``data.skip_corrupt`` does not allow to leave them out.
-    """
+    """Log all unreadable images at once, beyond the first in a file; an InputError unless ``data.skip_corrupt``."""
     lines = [f"{printable(str(root / file))} ({printable(why)})" for file, why in unreadable.items()]
     text = "\n  ".join(lines[:SHOWN])
     if len(lines) > SHOWN:

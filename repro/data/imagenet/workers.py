@@ -39,11 +39,7 @@ def num_workers(asked: int | None) -> int:
 
 
 def decoding_workers(decoder: str, workers: int, device: torch.device) -> int:
-    """Return the number of processes that decode: 0 for nvJPEG, which decodes in this one, with the GPU.
-
-    Raises:
-        InputError: It is asked for without a GPU.
-    """
+    """Return the processes that decode: 0 for nvJPEG, which decodes in this one and needs a GPU (InputError)."""
     if decoder != "nvjpeg":
         return workers
     if device.type != "cuda":
@@ -55,9 +51,7 @@ def read_ahead(make: Callable[[T], R], tasks: Iterable[T], workers: int) -> Gene
     """Yield ``make`` of every task, in their order, made by ``workers`` processes, or in this one for 0.
 
     ``tasks`` may be endless; the processes end when the generator is closed. Tensors travel through shared memory.
-
-    Raises:
-        AloneError: An image cannot be decoded, or a process ended, killed for its memory perhaps.
+    Raises AloneError: an image cannot be decoded, or a process ended, killed for its memory perhaps.
     """
     made = _Made(make)
     loader = map(made.__getitem__, tasks) if workers == 0 else _loader(made, tasks, workers)

@@ -45,9 +45,7 @@ def launch(
 ) -> Result:
     """Train what is missing on Slurm, as ``repro.launch.plan.launch`` does here; ``detach`` only submits it.
 
-    Raises:
-        InputError: Slurm or something that the plan needs is not there; nothing was submitted.
-        RunError: Slurm does not take the jobs.
+    Raises InputError, before anything is submitted. Raises RunError: Slurm does not take the jobs.
     """
     check(configs)
     collector = Collector(configs, finished, line_of or {})
@@ -58,11 +56,7 @@ def launch(
 
 
 def check(configs: Sequence[RunConfig]) -> None:
-    """Check what can be known to be wrong here: the login node may have other devices and data than the jobs.
-
-    Raises:
-        InputError: A folder or a run's folder does not fit, or sbatch is missing.
-    """
+    """Check what can be known to be wrong here: the login node may have other devices and data than the jobs."""
     check_folders(configs)
     for config in configs:
         if odd := set(str(config.paths.work)) & set("'\"\\%\n\r`$"):

@@ -147,8 +147,7 @@ def saved(configs: list[RunConfig]) -> list[list[str]]:
 def go_on_later() -> bool:
     """Put the job back into the queue, unless Slurm has decided already; return whether that is settled.
 
-    A job that was cancelled, or that preemption puts back, is no longer running: asking for it once more would undo a
-    cancellation.
+    Asking again for a job that was cancelled, or that preemption puts back, would undo a cancellation.
     """
     job_id = os.environ["SLURM_JOB_ID"]
     for wait in (1.0, 5.0, 20.0):

@@ -43,11 +43,7 @@ class Submission:
 
     @classmethod
     def read(cls, folder: Path) -> Submission:
-        """Read the submission of a folder.
-
-        Raises:
-            InputError: Its file is damaged.
-        """
+        """Read the submission of a folder; an InputError where it is damaged."""
         shards = read_json(folder / SUBMISSION).get("shards")
         if not isinstance(shards, list) or not all(
             isinstance(shard, list) and shard and all(isinstance(run_id, str) for run_id in shard) for shard in shards
@@ -65,11 +61,7 @@ class Submission:
         return read_json(self.folder / SUBMISSION)
 
     def configs(self, shard: int) -> list[RunConfig]:
-        """Return the runs of one job.
-
-        Raises:
-            InputError: The file does not hold them, or holds others under their names.
-        """
+        """Return the runs of one job."""
         stored = self.values.get("configs", {})
         found = [RunConfig.from_dict(stored[run_id]) for run_id in self.shards[shard] if run_id in stored]
         if [config.run_id for config in found] != list(self.shards[shard]):
@@ -122,20 +114,12 @@ def has_record(work: Path, run_id: str) -> bool:
 
 
 def jobs(work: Path) -> list[Job]:
-    """Return the jobs that wait or run for unfinished runs of a work folder; empty where there is no Slurm.
-
-    Raises:
-        RunError: Slurm does not answer.
-    """
+    """Return the jobs that wait or run for unfinished runs of a work folder; empty where there is no Slurm."""
     return [job for job in known_jobs(submissions(work)) if job.is_alive] if shutil.which("squeue") else []
 
 
 def known_jobs(asked: Sequence[Submission]) -> list[Job]:
-    """Return the jobs of some submissions that Slurm still knows, those that ended minutes ago included.
-
-    Raises:
-        RunError: Slurm does not answer.
-    """
+    """Return the jobs of some submissions that Slurm still knows, those that ended minutes ago included."""
     if not asked:
         return []
     names = ",".join(submission.name for submission in asked)
@@ -164,12 +148,7 @@ def last_state(job_id: str) -> str:
 
 
 def call(*words: str) -> str:
-    """Return what one of Slurm's commands prints.
-
-    Raises:
-        InputError: It is not installed.
-        RunError: It fails or does not answer.
-    """
+    """Return what one of Slurm's commands prints; an InputError where it is missing, a RunError where it fails."""
     if shutil.which(words[0]) is None:
         raise InputError(f"there is no {words[0]} here: Slurm's commands are found on a login node of a cluster")
     try:
@@ -188,10 +167,7 @@ def spans(nodes: int) -> bool:
 
 
 def on_each_node(nodes: int, words: Sequence[str]) -> list[str]:
-    """Return the command that starts torchrun's agent with these words on each node of this job.
-
-    They meet on this one, the first.
-    """
+    """Return the command that starts torchrun's agent on each node of this job; they meet on this one, the first."""
     with socket.socket() as probe:
         probe.bind(("", 0))
         port = probe.getsockname()[1]
@@ -217,10 +193,6 @@ def cancel(work: Path, run_ids: Sequence[str] | None) -> list[Job]:
     """Cancel the jobs that hold the runs (None: all jobs of the work folder); return them.
 
     A job of several runs is cancelled whole. A job that trains saves itself first, so nothing is lost.
-
-    Raises:
-        InputError: A run is in no job.
-        RunError: Slurm does not answer.
     """
     alive = [job for job in known_jobs(submissions(work)) if job.is_alive]
     if run_ids is not None:

@@ -23,14 +23,7 @@ from repro.runtime.provenance import command, now, write_json
 
 
 def submit(configs: Sequence[RunConfig], line_of: Mapping[str, int] | None = None) -> list[Submission]:
-    """Submit runs as job arrays, one array for each set of execution settings.
-
-    Args:
-        line_of: The plan's line of each run, by run id; jobs of the first lines come first.
-
-    Raises:
-        RunError: Slurm does not take the jobs.
-    """
+    """Submit runs as job arrays, one for each set of execution settings; the first lines of the plan come first."""
     groups: dict[ExecutionConfig, list[RunConfig]] = {}
     for config in configs:
         groups.setdefault(config.execution, []).append(config)
