@@ -19,13 +19,11 @@ from repro.runtime.device import memory_format, num_threads, set_up
 BACKWARD = 2
 """Backward passes cost two forward passes: the gradients of the inputs and of the weights."""
 
-
 TIMED: dict[str, tuple[int, tuple[tuple[int, int], ...]]] = {
     "cifar_resnet": (128, ((16, 32), (32, 16), (64, 8))),
     "imagenet_resnet": (8, ((64, 56), (128, 28), (256, 14), (512, 7))),
 }
 """Batch size, and the filters and map size of each stage, that the speed of a family of nets is measured at."""
-
 
 WINDOWS = 5
 WINDOW_PASSES = 2
@@ -38,6 +36,8 @@ class Speed:
     macs_per_second: float
     block_seconds: float
     """One block's forward and backward pass on next to no data: launching it."""
+    runs: tuple[str, ...] = ()
+    """Ids of the finished runs that it comes from; none where it was measured now."""
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from repro.runtime.progress import Display, Told, duration, name_of, progress_of
 def seconds_of(configs: Sequence[RunConfig], datasets: Mapping[DataConfig, Dataset]) -> dict[str, float]:
     """Estimate the time of each run, by run id, from its start and alone on the device."""
     sizes = {data: (len(dataset.train), len(dataset.eval)) for data, dataset in datasets.items()}
-    known = zip(configs, speeds_of(configs), strict=True)
-    return {config.run_id: estimate(config, k.speed, *sizes[config.data]).seconds for config, k in known}
+    speeds = zip(configs, speeds_of(configs), strict=True)
+    return {config.run_id: estimate(config, speed, *sizes[config.data]).seconds for config, speed in speeds}
 
 
 def longest_first(
@@ -33,13 +33,10 @@ def longest_first(
 
 def forecast(configs: Sequence[RunConfig], slots: Sequence[Slot], seconds: Mapping[str, float]) -> str:
     """Return one line: how long it may take, on what, and how many runs at once."""
-    execution = configs[0].execution
-    device = pick_device(execution.device)
-    on_cpu = device.type == "cpu"
-    threads = num_threads(execution)
+    device, threads = pick_device(configs[0].execution.device), num_threads(configs[0].execution)
+    on_cpu, at_once = device.type == "cpu", runs_at_once(slots)
     counted = "1 thread" if threads == 1 else f"{threads} threads"
     where = device_name(device) + (f", {counted}" if on_cpu else "")
-    at_once = runs_at_once(slots)
     if at_once == 1:
         return f"about {duration(sum(seconds.values()))} of training on {where}"
     # Runs that share a GPU share its speed.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -53,11 +53,7 @@ def launch(
     check(configs)
     plan = Launch(configs, finished, line_of or {})
     with Stopper(configs[0].execution.max_minutes) as stopper:
-        for config in plan.one_after_another():
-            outcome = attempt(config, plan.dataset_of, stopper)
-            plan.ended(config, outcome)
-            if stopper.asked() or not outcome.sound:
-                break
+        plan.one_after_another(stopper)
         plan.at_once(stopper)
         return plan.end(stopper)
 
@@ -80,11 +76,8 @@ class Launch:
         self.open = set(self.seconds)
         """Runs that have not ended, by run id."""
 
-    def dataset_of(self, config: RunConfig) -> Dataset:
-        return self.datasets[config.data]
-
-    def one_after_another(self) -> Iterator[RunConfig]:
-        """Yield the runs that this process trains, which are none where there are slots."""
+    def one_after_another(self, stopper: Stopper) -> None:
+        """Train in this process, where there are no slots, until a fault spoils it."""
         planned = len(self.queue)
         while self.queue and not self.slots:
             number, left = planned - len(self.queue) + 1, ""
@@ -93,7 +86,10 @@ class Launch:
                 left = f", about {duration(sum(seconds.values()))} left for all"
             config = self.queue.pop(0)
             log.info(f"[{number}/{planned}] {config.run_id}{left}")
-            yield config
+            outcome = attempt(config, lambda config: self.datasets[config.data], stopper)
+            self.ended(config, outcome)
+            if stopper.asked() or not outcome.sound:
+                return
 
     def at_once(self, stopper: Stopper) -> None:
         """Train in worker processes: all runs where there are slots, otherwise those after a fault of this process."""
@@ -139,7 +135,9 @@ class Launch:
 
 def assign(configs: list[RunConfig]) -> tuple[list[RunConfig], list[Slot]]:
     """Return the runs that have no record, with their device and threads, and the slots that train them."""
-    waiting = [on_device(config) for config in configs if not is_done(config)]
+    waiting = [config for config in configs if not is_done(config)]
+    # Named where it is ``auto``: a process must not take another device silently.
+    waiting = [config.with_execution(device=pick_device(config.execution.device).type) for config in waiting]
     warn_uncounted(waiting)
     if not waiting:
         return [], []
@@ -157,11 +155,6 @@ def warn_uncounted(configs: Iterable[RunConfig]) -> None:
     reason = uncounted()
     if reason and any(config.scale == "paper" for config in configs):
         log.info(reason)
-
-
-def on_device(config: RunConfig) -> RunConfig:
-    """Return the run with the device named that ``auto`` is here: a process must not take another silently."""
-    return config.with_execution(device=pick_device(config.execution.device).type)
 
 
 def check(configs: list[RunConfig]) -> None:
@@ -186,15 +179,12 @@ def check_folder_is_usable(path: Path) -> None:
     """Refuse a path that no folder can be at."""
     try:
         there = next(p for p in (path, *path.parents) if p.exists())
-    except OSError as error:  # a folder above it cannot be entered, or its name is too long
-        raise InputError(f"the folder {path} cannot be used ({error.strerror})") from error
-    if not there.is_dir():
-        raise InputError(f"{path} cannot be used as a folder: {there} is a file")
-    try:
+        if not there.is_dir():
+            raise InputError(f"{path} cannot be used as a folder: {there} is a file")
         tempfile.TemporaryFile(dir=there).close()
-    except OSError as error:
+    except OSError as error:  # it is read-only, a folder above it cannot be entered, or its name is too long
         raise InputError(
-            f"the folder {path} cannot be written ({error.strerror}): name another with paths.work= or paths.results="
+            f"the folder {path} cannot be used ({error.strerror}): name another with paths.work= or paths.results="
         ) from error
 
 

@@ -114,13 +114,14 @@ class Pool:
                 with contextlib.suppress(queue.Empty):
                     self._take(*self._events.get(timeout=LOOK_SECONDS), stopper)
                 if stopper.asked():
-                    self._close()
+                    self._each(Process.close)
                 else:
                     self._hand_out()
-            self._wait()
+            self._each(Process.close)
+            self._each(Process.wait)
         finally:
             self._kill()
-            self._wait()
+            self._each(Process.wait)
             stopper.end_children = None
 
     def _running(self) -> list[RunConfig]:
@@ -172,17 +173,10 @@ class Pool:
         self._queue.insert(0, config)
         log.info(f"{config.run_id}: {why}; the run resumes from what it saved")
 
-    def _close(self) -> None:
+    def _each(self, action: Callable[[Process], object]) -> None:
         for worker in self._workers:
-            worker.close()
+            if worker.process is not None:
+                action(worker.process)
 
     def _kill(self) -> None:
-        for worker in self._workers:
-            if worker.process is not None:
-                worker.process.kill()
-
-    def _wait(self) -> None:
-        self._close()
-        for worker in self._workers:
-            if worker.process is not None:
-                worker.process.wait()
+        self._each(Process.kill)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import torch
 
-from repro.config.execution import ExecutionConfig
 from repro.config.run import RunConfig
 from repro.errors import InputError
 from repro.launch.cost import memory
@@ -51,7 +50,10 @@ def slots_for(configs: Sequence[RunConfig]) -> list[Slot]:
         at_once = min(1 if parallel == "auto" else parallel, len(configs))
         return [Slot()] * at_once if at_once > 1 else []
     gpus = visible_gpus()
-    share = runs_that_share(configs) if execution.runs_per_gpu == "auto" else execution.runs_per_gpu
+    share = execution.runs_per_gpu
+    if share == "auto":
+        free = min(torch.cuda.mem_get_info(number)[0] for number in range(len(gpus)))
+        share = min(share_of(config, free) for config in configs)
     most = len(gpus) * share
     if parallel != "auto" and parallel > most:
         raise InputError(
@@ -69,12 +71,6 @@ def visible_gpus() -> list[str]:
     count = torch.cuda.device_count()
     named = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     return named.split(",")[:count] if named else [str(number) for number in range(count)]
-
-
-def runs_that_share(configs: Sequence[RunConfig]) -> int:
-    """Return how many of the runs one GPU of this machine takes."""
-    free = min(torch.cuda.mem_get_info(number)[0] for number in range(torch.cuda.device_count()))
-    return min(share_of(config, free) for config in configs)
 
 
 def share_of(config: RunConfig, free: float) -> int:
@@ -95,11 +91,8 @@ def share_processors(configs: Sequence[RunConfig], slots: Sequence[Slot]) -> lis
     at_once = runs_at_once(slots)
     if at_once == 1:
         return list(configs)
-
-    def threads(execution: ExecutionConfig) -> int:
-        return execution.threads or max(1, num_threads(execution) // at_once)
-
-    return [config.with_execution(threads=threads(config.execution)) for config in configs]
+    threads = [c.execution.threads or max(1, num_threads(c.execution) // at_once) for c in configs]
+    return [config.with_execution(threads=share) for config, share in zip(configs, threads, strict=True)]
 
 
 @contextlib.contextmanager
@@ -109,10 +102,8 @@ def shared_gpus(slots: Sequence[Slot], configs: Sequence[RunConfig]) -> Iterator
     Runs that share a GPU get a process each where MPS can be started: then neither Python's lock nor a crash of one
     holds up the others. Where it cannot, processes would take turns on the GPU: one process with streams is faster.
     """
-    if not any(slot.gpu is not None and slot.width > 1 for slot in slots):
-        yield list(slots), {}
-        return
-    with mps(configs[0].paths.work) as environment:
+    some_share = any(slot.gpu is not None and slot.width > 1 for slot in slots)
+    with mps(configs[0].paths.work) if some_share else contextlib.nullcontext() as environment:
         if environment is None:
             yield list(slots), {}
         else:

@@ -150,7 +150,7 @@ def outcome_of(config: RunConfig, folder: Path, code: int) -> Outcome:
         again = f", and {count} more after starting again" if times else ""
         return Outcome("failed", f"rank {crash['rank']} {crash['what']}{again}; all of it in {output}")
     ended = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-    return Outcome("failed", f"torchrun {ended}; what it said is in {output}")
+    return Outcome("failed", f"torchrun {ended}; its output is in {output}")
 
 
 def instructions(execution: ExecutionConfig, words: Sequence[str]) -> str:

@@ -16,7 +16,6 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from repro.config.run import DataConfig, RunConfig
@@ -40,7 +39,7 @@ def serve(requests: Iterator[RunConfig], tell: Callable[[object], None], launche
     for number in SIGNALS:
         # Requests come from the launcher alone: a terminal or a scheduler signals all processes at once. A handler
         # rather than SIG_IGN, which compilers and the like would inherit.
-        signal.signal(number, _ignore)
+        signal.signal(number, lambda number, frame: None)
     width = int(words[0])
     # On Windows a virtual environment's Python is a process between the two, and a parent's id never changes.
     parent = os.getppid() if sys.platform == "win32" else launcher
@@ -61,16 +60,19 @@ def serve(requests: Iterator[RunConfig], tell: Callable[[object], None], launche
     return 0
 
 
-def _ignore(number: int, frame: FrameType | None) -> None:
-    """Do nothing about a signal."""
-
-
 def _end_as_orphan(parent: int) -> None:
     """End a worker that nobody waits for and that cannot save: its device hangs, or its steps take for ever."""
     while os.getppid() == parent:
         time.sleep(1)
     time.sleep(ORPHAN_SECONDS)
     os._exit(1)
+
+
+class Own(threading.local):
+    """A thread's run, and the CUDA stream that it keeps: torch hands 32 out in turns, in the end a neighbour's."""
+
+    run_id = ""
+    stream: torch.cuda.Stream | None = None
 
 
 class Trainer:
@@ -84,11 +86,11 @@ class Trainer:
         self.stopper = Stopper(None)
         self._datasets: dict[DataConfig, Dataset] = {}
         self._loading = threading.Lock()
-        self._own = threading.local()
+        self._own = Own()
 
     def say(self, text: str) -> None:
         """Send a line for the user with the run of this thread."""
-        self.tell((getattr(self._own, "run_id", ""), text))
+        self.tell((self._own.run_id, text))
 
     def train(self, config: RunConfig) -> None:
         """Train a run and tell its outcome, whatever happens."""
@@ -106,22 +108,14 @@ class Trainer:
         from repro.launch.attempts import attempt
 
         # Runs that share a process would otherwise queue up in CUDA's one default stream.
-        shares_gpu = self.width > 1 and torch.cuda.is_available()
-        with torch.cuda.stream(self._stream()) if shares_gpu else contextlib.nullcontext():
+        if self.width > 1 and torch.cuda.is_available() and self._own.stream is None:
+            self._own.stream = torch.cuda.Stream()
+        with torch.cuda.stream(self._own.stream):
             outcome = attempt(config, self._dataset, self.stopper)
         gc.collect()
         if self.width == 1 and torch.cuda.is_initialized():
             torch.cuda.empty_cache()  # what this process keeps, another on the same GPU lacks
         return outcome
-
-    def _stream(self) -> torch.cuda.Stream:
-        """Return this thread's own stream: torch has 32 and hands them out in turns, in the end a neighbour's."""
-        import torch
-
-        if not hasattr(self._own, "stream"):
-            self._own.stream = torch.cuda.Stream()
-        stream: torch.cuda.Stream = self._own.stream
-        return stream
 
     def _dataset(self, config: RunConfig) -> Dataset:
         """Return the run's data, which the launcher has fetched."""
