@@ -6,7 +6,6 @@ closes them, and so does the system when the launcher is killed.
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import os
 import signal

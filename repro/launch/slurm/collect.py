@@ -15,6 +15,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from repro.config.parse import build
 from repro.config.run import RunConfig
 from repro.errors import InputError, RunError
 from repro.launch.outcome import is_done
@@ -70,7 +71,7 @@ class Collector:
 
     configs: list[RunConfig]
     finished: Callable[[RunConfig], None]
-    line_of: Mapping[str, int] = field(default_factory=dict)
+    line_of: Mapping[str, int]
     result: Result = field(default_factory=Result)
     waiting: dict[str, RunConfig] = field(default_factory=dict)
     last: dict[str, Job] = field(default_factory=dict)
@@ -146,7 +147,7 @@ class Collector:
         self.tell(self.summary())
 
     def is_over(self, run_id: str, known: dict[tuple[Path, int], Job]) -> bool:
-        """Return whether the job of a run has ended, and Slurm has had the time to queue it again."""
+        """Return whether a run's job has ended, and Slurm has had the time to queue it again."""
         job = self.last[run_id]
         # One that the queue forgot may have been forgotten long after it ended: accounting knows how.
         job = known.get((job.submission.folder, job.shard)) or dataclasses.replace(job, state=GONE)
@@ -175,11 +176,10 @@ class Collector:
 
     def summary(self) -> str:
         """Return ``2 of 6 done, 3 running, 1 pending, 41 % of all steps``."""
-        total = len(self.configs)
-        done = sum(map(is_done, self.configs))
+        total, done = len(self.configs), sum(map(is_done, self.configs))
         states = Counter(self.last[run_id].state.lower() for run_id in self.waiting)
         steps = sum(config.optim.steps for config in self.configs)
-        trained = sum(config.optim.steps if is_done(config) else step_of(config) for config in self.configs)
+        trained = sum(map(step_of, self.configs))
         parts = [f"{done} of {total} done", *(f"{count} {state}" for state, count in sorted(states.items()))]
         return ", ".join([*parts, f"{100 * trained // steps} % of all steps"])
 
@@ -191,7 +191,8 @@ class Collector:
 
 
 def step_of(config: RunConfig) -> int:
-    """Return how far a run is, from its progress file."""
+    if is_done(config):
+        return config.optim.steps
     told = progress_of(config)
     return told.step if told else 0
 
@@ -199,8 +200,7 @@ def step_of(config: RunConfig) -> int:
 def read_report(path: Path) -> Report:
     """Read what a job said when it ended; empty where nothing can be read."""
     try:
-        values = read_json(path)
-        failed = {str(run_id): str(reason) for run_id, reason in dict(values["failed"]).items()}
-        return Report(failed, list(map(str, values["elsewhere"])), str(values["refused"]), values["again"] is True)
-    except (InputError, KeyError, TypeError, ValueError):
+        report: Report = build(Report, read_json(path))
+    except InputError:
         return Report()
+    return report

@@ -15,6 +15,7 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -49,8 +50,8 @@ class Asked(BaseException):
 class Report:
     """The reasons why runs of a job that ended have no record."""
 
-    failed: dict[str, str] = field(default_factory=dict)
-    elsewhere: list[str] = field(default_factory=list)
+    failed: Mapping[str, str] = field(default_factory=dict)
+    elsewhere: tuple[str, ...] = ()
     refused: str = ""
     """Nothing could be trained; one sentence."""
     again: bool = False
@@ -126,8 +127,7 @@ def train(configs: list[RunConfig], report: Report) -> bool:
     end = time.monotonic() + ELSEWHERE_SECONDS
     while True:
         result = launch(configs, lambda config: log.info(f"{config.run_id} has its record"))
-        report.failed |= result.failed
-        report.elsewhere = result.elsewhere
+        report.failed, report.elsewhere = {**report.failed, **result.failed}, tuple(result.elsewhere)
         if result.exit_code >= ASKED:
             return True
         if not result.elsewhere or time.monotonic() > end:
@@ -153,7 +153,7 @@ def go_on_later() -> bool:
     for wait in (1.0, 5.0, 20.0):
         try:
             if call("squeue", "-h", "-j", job_id, "-o", "%T").strip() in STILL_OURS:
-                log.info("stopped: the job goes back into the queue and later on from what is saved")
+                log.info("stopped: the job goes back into the queue and later resumes from what is saved")
                 call("scontrol", "requeue", job_id)
             return True
         except (InputError, RunError) as error:
@@ -168,19 +168,16 @@ def provenance() -> dict[str, Any]:
     for path in sorted(PACKAGE.rglob("*.py")):
         code.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     here = environment()
-    return {name: here[name] for name in ("commit", "python", "packages")} | {"code": code.hexdigest()}
+    return {"commit": here["commit"], "code": code.hexdigest(), "python": here["python"], "packages": here["packages"]}
 
 
 def changed(submitted: dict[str, Any]) -> str:
     """Return a sentence where the code is not what it was when the job was submitted, else nothing."""
-    then, now = submitted["provenance"], provenance()
-    again = "the same command submits anew and resumes from what is saved"
-    if then["commit"] != now["commit"]:
-        return f"the job was submitted at commit {then['commit']} and would start on {now['commit']}: {again}"
-    if then["code"] != now["code"]:
-        return f"the program's files have changed since the job was submitted: {again}"
-    if then["python"] != now["python"]:
-        return f"the job was submitted under Python {then['python']} and would start on {now['python']}: {again}"
-    if differ := sorted(set(then["packages"]) ^ set(now["packages"])):
-        return f"packages have changed since the job was submitted ({', '.join(differ[:4])}): {again}"
+    for name, now in provenance().items():
+        then = submitted["provenance"][name]
+        if then != now:
+            if name == "packages":
+                then, now = (", ".join(sorted(set(a) - set(b))[:4]) or "less" for a, b in ((then, now), (now, then)))
+            again = "the same command submits anew and resumes from what is saved"
+            return f"the job was submitted at {name} {then} and would start on {now}: {again}"
     return ""

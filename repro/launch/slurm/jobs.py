@@ -92,7 +92,6 @@ class Job:
 
     @property
     def is_alive(self) -> bool:
-        """Return whether it waits, runs or is about to be queued again."""
         return self.state in ALIVE
 
 
@@ -104,13 +103,10 @@ def submissions(work: Path) -> list[Submission]:
             submission = Submission.read(path.parent)
         except InputError:
             continue
-        if any(not has_record(work, run_id) for shard in submission.shards for run_id in shard):
+        run_ids = (run_id for shard in submission.shards for run_id in shard)
+        if not all((work / run_id / "record.json").exists() for run_id in run_ids):
             found.append(submission)
     return found
-
-
-def has_record(work: Path, run_id: str) -> bool:
-    return (work / run_id / "record.json").exists()
 
 
 def jobs(work: Path) -> list[Job]:
