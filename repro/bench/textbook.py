@@ -22,7 +22,7 @@ from repro.data import Dataset, Split
 from repro.data.augment import generator_for
 from repro.data.batches import Feed
 from repro.models import build_model
-from repro.runtime.device import autocast
+from repro.runtime.device import autocast, num_processors
 
 MEAN = (0.4914, 0.4822, 0.4465)
 STD = (0.2470, 0.2435, 0.2616)
@@ -87,8 +87,7 @@ class Textbook(Other):
         super().__init__(model, config, feed.device)
         assert isinstance(dataset.train, Split)
         images = PilImages(dataset.train, config.data.pad)
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        workers = min(MAX_WORKERS, cores)
+        workers = min(MAX_WORKERS, num_processors())
         start = multiprocessing.get_start_method()
         self.beside = (
             f"the textbook loop: DataLoader with {workers} workers ({start}), PIL, NCHW, eager, two .item() a step"

@@ -47,6 +47,9 @@ class PhotoSplit:
     def __len__(self) -> int:
         return len(self.files)
 
+    def path(self, position: int) -> str:
+        return str(self.root / self.files[position])
+
     def at(self, positions: np.ndarray) -> PhotoSplit:
         """Return the images at ``positions``."""
         files = tuple(self.files[i] for i in positions)

@@ -29,12 +29,14 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def num_processors() -> int:
+    """Return the processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def num_threads(execution: ExecutionConfig) -> int:
     """Return the threads of one operation: as set, otherwise this process's share of the processors."""
-    if execution.threads is not None:
-        return execution.threads
-    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, there // execution.devices)
+    return execution.threads or max(1, num_processors() // execution.devices)
 
 
 def num_workers(execution: ExecutionConfig, device: torch.device) -> int:

@@ -26,11 +26,8 @@ CURVE_COLUMNS = ("step", "epoch", "lr", "train_loss", "train_error", "eval_loss"
 
 def write_atomically(path: Path, text: str) -> None:
     """Write a text so that a reader sees the old one or the new one, whole; a RunError where it cannot be written."""
-    try:
-        with replacing(path) as file:
-            file.write(text.encode())
-    except OSError as error:
-        raise RunError(f"{path} cannot be written ({error.strerror})") from error
+    with replacing(path, RunError) as file:
+        file.write(text.encode())
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:

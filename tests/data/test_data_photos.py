@@ -13,7 +13,7 @@ from PIL import Image
 from repro.data import Dataset, PhotoSplit, load
 from repro.data.imagenet import decode
 from repro.data.imagenet.loader import PhotoFeed, PhotoImages, draw_photo_epoch, pixel_stats
-from repro.data.imagenet.workers import num_workers, read_ahead
+from repro.data.imagenet.workers import read_ahead
 from repro.errors import InputError, RunError
 from tests.photos import CLASSES, config, make_imagenet, picture, truncate
 
@@ -295,10 +295,6 @@ def _too_large(task: int) -> torch.Tensor:
 def test_shared_memory_that_is_full_is_one_sentence_and_no_endless_wait():
     with pytest.raises(RunError, match=r"/dev/shm.*execution\.workers"):
         list(read_ahead(_too_large, range(4), 1))
-
-
-def test_number_of_processes():
-    assert num_workers(3) == 3 and num_workers(0) == 0 and num_workers(None) >= 1
 
 
 def test_nvjpeg_needs_a_gpu(dataset):

@@ -18,7 +18,7 @@ from repro.data.augment import PixelStats, generator_for, normalize
 from repro.data.feed import Feed
 from repro.data.imagenet.decode import load_resized
 from repro.data.imagenet.folders import evenly
-from repro.data.imagenet.workers import CHUNK, CropTask, decoding_workers, make_crops, read_ahead
+from repro.data.imagenet.workers import CHUNK, CropTask, chunks, decoding_workers, read_ahead, read_crops
 
 ALPHA = 0.1
 """Deviation of the colour noise, in eigenvalues (AlexNet, section 4.1) or in their square roots (its code)."""
@@ -104,8 +104,7 @@ class PhotoFeed(Feed):
         """Return uint8 crops (B, 3, S, S), labels (B,) and colour noise (B, 3) of ``step``, and read the next ahead."""
         if self._crops is None or step != self._next_step:
             self.close()
-            make = functools.partial(make_crops, size=self.config.image_size, decoder=self.config.decoder)
-            self._crops = read_ahead(make, self._tasks(step), self._workers)
+            self._crops = read_crops(self._tasks(step), self.config, self._workers)
         self._next_step = step + 1
         images = next_images(self._crops, self.part_size, self.device)
         draws = self._planned.popleft()
@@ -137,10 +136,10 @@ class PhotoFeed(Feed):
         for coming in itertools.count(step):
             draws = self.draws(coming)
             self._planned.append(draws)
-            paths = [str(self.split.root / self.split.files[i]) for i in draws.order.tolist()]
+            paths = map(self.split.path, draws.order.tolist())
             places = zip(*draws.place.tolist(), strict=True)
             images = list(zip(paths, draws.shorter_side.tolist(), places, draws.flip.tolist(), strict=True))
-            yield from (images[first : first + CHUNK] for first in range(0, len(images), CHUNK))
+            yield from chunks(images, CHUNK)
 
 
 class PhotoImages:
@@ -166,11 +165,10 @@ class PhotoImages:
     def batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         side = self.config.eval_resize
         assert side is not None
-        batches = [self.positions[first : first + batch_size] for first in range(0, len(self.positions), batch_size)]
-        parts = (batch[first : first + CHUNK] for batch in batches for first in range(0, len(batch), CHUNK))
-        tasks: Iterator[CropTask] = ([(self._path(i), side, None, False) for i in part] for part in parts)
-        make = functools.partial(make_crops, size=self.config.image_size, decoder=self.config.decoder)
-        crops = read_ahead(make, tasks, self._workers)
+        batches = chunks(self.positions, batch_size)
+        parts = (part for batch in batches for part in chunks(batch, CHUNK))
+        tasks: Iterator[CropTask] = ([(self.split.path(i), side, None, False) for i in part] for part in parts)
+        crops = read_crops(tasks, self.config, self._workers)
         for batch in batches:
             images = next_images(crops, len(batch), self.device)
             yield images.to(self.device, non_blocking=True), torch.from_numpy(self.split.labels[batch]).to(self.device)
@@ -179,10 +177,7 @@ class PhotoImages:
         """Yield whole images at ``order`` (positions) or all: position in the split, uint8 (3, H, W), label."""
         positions = self.positions.tolist() if order is None else order
         make = functools.partial(load_resized, shorter_side=shorter_side, decoder=self.config.decoder)
-        images = read_ahead(make, map(self._path, positions), self._workers)
+        images = read_ahead(make, map(self.split.path, positions), self._workers)
         for position, image in zip(positions, images, strict=True):
             # A copy: images wait for others of their shape, and each in shared memory would hold an open file.
             yield position, image.clone(), int(self.split.labels[position])
-
-    def _path(self, position: int) -> str:
-        return str(self.split.root / self.split.files[position])

@@ -23,8 +23,9 @@ from repro.config.run import DataConfig
 from repro.data import PhotoSplit, PhotoStats
 from repro.data.imagenet import decode
 from repro.data.imagenet.folders import SHOWN, plural, printable
-from repro.data.imagenet.workers import num_workers, read_ahead
+from repro.data.imagenet.workers import chunks, read_ahead
 from repro.errors import InputError, RunError
+from repro.runtime.device import num_processors
 from repro.runtime.files import replacing
 from repro.runtime.lock import one_at_a_time
 from repro.runtime.progress import Display, duration
@@ -93,17 +94,10 @@ def scan(splits: Splits, data: DataConfig, *, cache: Path | None, workers: int |
 
 def scan_all(splits: Splits, data: DataConfig, workers: int | None) -> Scan:
     """Decode every image, with lines of progress."""
-    assert data.eval_resize is not None
     root, size = splits[0].root, data.image_size
-    scan_task = functools.partial(
-        scan_files, root=root, decoder=decoder_of(data)[0], shorter_side=data.eval_resize, size=size
-    )
-    tasks = [
-        (split.files[first : first + CHUNK], split is splits[0])
-        for split in splits
-        for first in range(0, len(split), CHUNK)
-    ]
-    num_train, total, count = len(splits[0]), sum(map(len, splits)), num_workers(workers)
+    scan_task = functools.partial(scan_files, root=root, data=data)
+    tasks = [(files, split is splits[0]) for split in splits for files in chunks(split.files, CHUNK)]
+    num_train, total, count = len(splits[0]), sum(map(len, splits)), num_processors() if workers is None else workers
     aim = "to check them and for their mean image" if num_train else "to check them"
     processes = plural(max(count, 1), "process", "processes")
     log.info(f"reading all {total:,} images of {root} once with {processes}, {aim}")
@@ -126,22 +120,23 @@ def scan_all(splits: Splits, data: DataConfig, workers: int | None) -> Scan:
 
 
 def scan_files(
-    task: tuple[Sequence[str], bool], root: Path, decoder: str, shorter_side: int, size: int
+    task: tuple[Sequence[str], bool], root: Path, data: DataConfig
 ) -> tuple[list[tuple[int, int]], dict[str, str], np.ndarray, np.ndarray]:
     """Decode the files of a task; return sizes, unreadable, pixels and products, as of ``Scan``, where they count."""
-    files, counts = task
+    assert data.eval_resize is not None
+    (files, counts), size = task, data.image_size
     sizes, unreadable = [], {}
     pixels, products = torch.zeros(3, size, size, dtype=torch.int64), torch.zeros(3, 3, dtype=torch.int64)
     for file in files:
         try:
-            photo = open_file(root / file, decoder)
+            photo = open_file(root / file, data)
         except decode.UnreadableError as error:
             unreadable[file] = str(error)
             sizes.append((0, 0))
             continue
         sizes.append((photo.height, photo.width))
         if counts:
-            crop = decode.crop(photo, shorter_side, size)
+            crop = decode.crop(photo, data.eval_resize, size)
             pixels += crop
             # The products of one image are below 2^53: doubles hold their sum exactly, in any order.
             colours = crop.flatten(1).double()
@@ -149,7 +144,7 @@ def scan_files(
     return sizes, unreadable, pixels.numpy(), products.numpy()
 
 
-def open_file(path: Path, decoder: str) -> decode.Photo:
+def open_file(path: Path, data: DataConfig) -> decode.Photo:
     """Decode an image, if it is a file: opening a pipe would wait for ever."""
     try:
         mode = path.stat().st_mode
@@ -158,7 +153,7 @@ def open_file(path: Path, decoder: str) -> decode.Photo:
         raise decode.UnreadableError(path, f"{target}{error.strerror}") from error
     if not stat.S_ISREG(mode):
         raise decode.UnreadableError(path, "a folder" if stat.S_ISDIR(mode) else "not a file")
-    return decode.open_photo(path, decoder)
+    return decode.open_photo(path, decoder_of(data)[0])
 
 
 def decoder_of(data: DataConfig) -> tuple[str, str]:
@@ -171,14 +166,13 @@ def decoder_of(data: DataConfig) -> tuple[str, str]:
 def report(unreadable: dict[str, str], root: Path, data: DataConfig, cache: Path | None) -> None:
     """Log all unreadable images at once, beyond the first in a file; an InputError unless ``data.skip_corrupt``."""
     lines = [f"{printable(str(root / file))} ({printable(why)})" for file, why in unreadable.items()]
-    text = "\n  ".join(lines[:SHOWN])
+    text, whole = "\n  ".join(lines[:SHOWN]), "\n".join(lines) + "\n"
     if len(lines) > SHOWN:
         text += f"\n  and {len(lines) - SHOWN:,} more"
-        if cache is not None:
-            whole = "\n".join(lines) + "\n"
-            path = cache / f"unreadable-{hashlib.sha256(whole.encode()).hexdigest()[:16]}.txt"
-            write_atomically(path, whole)
-            text += f"; all are listed in {path}"
+    if len(lines) > SHOWN and cache is not None:
+        path = cache / f"unreadable-{hashlib.sha256(whole.encode()).hexdigest()[:16]}.txt"
+        write_atomically(path, whole)
+        text += f"; all are listed in {path}"
     images = plural(len(lines), "image", "images")
     if not data.skip_corrupt:
         raise InputError(
@@ -200,11 +194,8 @@ def key(splits: Splits, data: DataConfig) -> str:
 def write(path: Path, found: Scan) -> None:
     """Write a scan so that a reader finds all of it or nothing."""
     unreadable = np.frombuffer(json.dumps(found.unreadable).encode(), np.uint8)
-    try:
-        with replacing(path) as file:
-            np.savez(file, **{**vars(found), "unreadable": unreadable})
-    except OSError as error:
-        raise RunError(f"{path} cannot be written ({error.strerror})") from error
+    with replacing(path, RunError) as file:
+        np.savez(file, **{**vars(found), "unreadable": unreadable})
 
 
 def read(path: Path, root: Path, data: DataConfig) -> Scan | None:
@@ -218,6 +209,6 @@ def read(path: Path, root: Path, data: DataConfig) -> Scan | None:
     for name in found.unreadable:
         # Its rights or the disk were at fault, not the file.
         with contextlib.suppress(decode.UnreadableError):
-            open_file(root / name, decoder_of(data)[0])
+            open_file(root / name, data)
             return None
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
+import functools
 import signal
 import sys
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from repro.config.run import DataConfig
 from repro.data.imagenet.decode import Place, UnreadableError, load_crop
 from repro.data.imagenet.folders import printable
 from repro.errors import AloneError, InputError
@@ -31,11 +32,9 @@ ENDED = ("exited unexpectedly", "is killed by signal", "shared memory", "No spac
 """Parts of torch's messages of a process that ended, or could not hand over what it made."""
 
 
-def num_workers(asked: int | None) -> int:
-    """Return the number of processes asked for, otherwise of the processors that this process may use."""
-    if asked is not None:
-        return asked
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def chunks(items: Any, size: int) -> list[Any]:
+    """Cut a sequence or an array into parts of ``size``, the last of which may be short."""
+    return [items[first : first + size] for first in range(0, len(items), size)]
 
 
 def decoding_workers(decoder: str, workers: int, device: torch.device) -> int:
@@ -120,6 +119,10 @@ CropTask = Sequence[tuple[str, int, Place | None, bool]]
 """Images to crop, each with its shorter side, place (None is the centre) and flip."""
 
 
+def read_crops(tasks: Iterable[CropTask], config: DataConfig, workers: int) -> Generator[Tensor]:
+    """Yield the crops of each task, as ``read_ahead``: uint8 (n, 3, S, S)."""
+    return read_ahead(functools.partial(make_crops, size=config.image_size, decoder=config.decoder), tasks, workers)
+
+
 def make_crops(task: CropTask, size: int, decoder: str) -> Tensor:
-    """Decode and crop the images of a task: uint8 (n, 3, size, size)."""
     return torch.stack([load_crop(path, side, size, decoder, place, flip) for path, side, place, flip in task])
