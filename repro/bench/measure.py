@@ -20,14 +20,14 @@ from repro.bench.loader import HeldFeed, held_feed, loader, sample
 from repro.bench.parts import changed
 from repro.bench.roofline import ceilings, work_of
 from repro.bench.textbook import Textbook, TorchvisionNet
-from repro.bench.timing import alternate, repeat, wait
+from repro.bench.timing import alternate, repeat
 from repro.config.run import DataConfig, RunConfig
 from repro.data import Dataset, load
 from repro.data.cifar.arrays import missing_files
 from repro.engine.loop import Hooks, train
 from repro.engine.prepared import prepare
 from repro.engine.step import build_step, pick_step, step_modes
-from repro.runtime.device import arithmetic, device_name, num_threads, set_up
+from repro.runtime.device import arithmetic, device_name, num_threads, set_up, wait
 from repro.runtime.openmp import spin_settings
 
 LEARNING_RATE = 0.01

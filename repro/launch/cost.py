@@ -14,7 +14,7 @@ from repro.config.run import ModelConfig, RunConfig
 from repro.models.blocks import BasicBlock
 from repro.models.count import Size, activation_bytes, measure
 from repro.models.forward import forward
-from repro.runtime.device import memory_format, num_threads, set_up
+from repro.runtime.device import memory_format, num_threads, set_up, wait
 
 BACKWARD = 2
 """Backward passes cost two forward passes: the gradients of the inputs and of the weights."""
@@ -133,12 +133,10 @@ def block_pass(shape: tuple[int, int, int], device: torch.device, precision: str
     block.to(device, memory_format=memory_format(device))  # type: ignore[call-overload]
     x = torch.randn(num_images, channels, map_size, map_size)
     x = x.to(device, memory_format=memory_format(device)).requires_grad_(True)
-    waits: dict[str, Callable[[], None]] = {"cuda": torch.cuda.synchronize, "mps": torch.mps.synchronize}
-    wait = waits.get(device.type, lambda: None)
 
     def run() -> None:
         forward(block, x, precision).float().sum().backward()
-        wait()
+        wait(device)
 
     for _ in range(2):
         run()

@@ -132,6 +132,14 @@ def device_name(device: torch.device) -> str:
     return platform.processor() or platform.machine()
 
 
+def wait(device: torch.device) -> None:
+    """Wait until the device has done all that it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
 def memory_format(device: torch.device) -> torch.memory_format:
     """Return channels last where convolutions are faster so; the numbers are the same up to rounding."""
     return torch.contiguous_format if device.type == "mps" else torch.channels_last
