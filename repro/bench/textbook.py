@@ -76,10 +76,10 @@ class PilImages(data.Dataset[tuple[Tensor, int]]):
 class Textbook(Other):
     """The loop of public CIFAR scripts, with no trick for or against it, as ``beside`` says.
 
-    It runs in the engine's process and so keeps freed memory (``repro.runtime.device``) and bounds how long threads
-    spin (``repro.runtime.openmp``), which such scripts do not: on a CPU that is in its favour. Outside of its windows
-    its workers stand still: they would take cores from what else is timed, and what they prepared meanwhile would come
-    for free. A window starts with the queue that the last one left.
+    It runs in the engine's process: freed memory is kept (``repro.runtime.device``), and on a busy machine threads
+    stop spinning soon (``repro.runtime.openmp``). Such scripts do neither: on a CPU that is in its favour. Outside of
+    its windows its workers stand still: they would take cores from what else is timed, and what they prepared meanwhile
+    would come for free. A window starts with the queue that the last one left.
     """
 
     def __init__(self, config: RunConfig, dataset: Dataset, feed: Feed) -> None:
