@@ -1,7 +1,5 @@
 """Speed of nets on this device, beside public scripts."""
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Callable

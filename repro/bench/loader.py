@@ -1,7 +1,5 @@
 """ImageNet images for a bench: a sample, its decoders and its feed."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import itertools

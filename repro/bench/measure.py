@@ -1,7 +1,5 @@
 """Measurements of nets: alone, beside others' loops, several at once."""
 
-from __future__ import annotations
-
 import dataclasses
 import gc
 import itertools

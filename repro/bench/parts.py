@@ -1,7 +1,5 @@
 """Measurements of a bench, the most important first."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet

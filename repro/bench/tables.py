@@ -1,7 +1,5 @@
 """Tables of a bench."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from tabulate import tabulate

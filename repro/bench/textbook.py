@@ -1,7 +1,5 @@
 """Training as public scripts do it, to compare with."""
 
-from __future__ import annotations
-
 import contextlib
 import multiprocessing
 import os

@@ -1,7 +1,5 @@
 """Repeated timings of the same work, alone and in turns."""
 
-from __future__ import annotations
-
 import statistics
 import time
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Processes that measure, and what several of them measure together."""
 
-from __future__ import annotations
-
 import contextlib
 import queue
 import statistics

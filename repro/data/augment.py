@@ -4,8 +4,6 @@ An epoch's order, crops and flips are drawn at once, on the CPU, from a generato
 of a step depends on nothing else, so a run resumes at any step without replaying and is the same on any device.
 """
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import dataclass
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """Batches of a run, from memory or from image files."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Protocol
 

@@ -1,7 +1,5 @@
 """Training batches of a run, cut from epochs that follow on one another."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """Data sets in memory, whole on the device."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

@@ -8,8 +8,6 @@ All of it is whole-number arithmetic on the raw output of PCG64, the part of Num
 changes: every machine and version makes the same bytes.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 

@@ -1,7 +1,5 @@
 """The cost of a run: multiply-adds over the device's speed."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """The time that a plan takes, and its progress."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 from repro.config.run import DataConfig, RunConfig

@@ -1,7 +1,5 @@
 """Outcomes of training a run."""
 
-from __future__ import annotations
-
 import contextlib
 from dataclasses import dataclass
 from typing import Literal

@@ -1,7 +1,5 @@
 """The runs of a plan, trained on this machine."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import tempfile

@@ -1,7 +1,5 @@
 """Worker processes: pickled requests in, pickled messages out."""
 
-from __future__ import annotations
-
 import contextlib
 import importlib
 import os

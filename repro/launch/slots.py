@@ -1,7 +1,5 @@
 """Slots for runs at once: processes, GPUs and threads."""
 
-from __future__ import annotations
-
 import contextlib
 import math
 import os

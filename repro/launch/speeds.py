@@ -1,7 +1,5 @@
 """The speed of this device, from finished runs first."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

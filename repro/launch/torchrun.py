@@ -6,8 +6,6 @@ whatever ends them: nobody is left. The workers live in sessions of their own, s
 file.
 """
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import os
@@ -21,7 +19,7 @@ import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any
 
 from repro.config.execution import ExecutionConfig
 from repro.config.run import RunConfig
@@ -35,9 +33,8 @@ from repro.runtime.stop import Stopper
 
 log = logging.getLogger(__name__)
 
-PREFIX = ".torchrun-"
+PREFIX, LOG = ".torchrun-", "torchrun.log"
 JOB, STOP, OUTCOME, CRASH = "job.json", "stop", "outcome.json", "crash.json"
-LOG = "torchrun.log"
 LOOK_SECONDS = 0.2
 LAST_LINES_SECONDS = 5.0
 """The wait for the last lines, where somebody else holds the pipe open."""
@@ -81,8 +78,7 @@ def check(execution: ExecutionConfig) -> None:
 
 def as_values(config: RunConfig) -> dict[str, Any]:
     """Return the run as JSON values for its workers, which have no terminal to draw a bar on."""
-    style: Literal["lines", "none"] = "none" if config.execution.progress == "none" else "lines"
-    return config.with_execution(progress=style).to_dict()
+    return config.with_execution(progress="none" if config.execution.progress == "none" else "lines").to_dict()
 
 
 def run_agent(folder: Path, execution: ExecutionConfig, errors: IO[bytes], stopper: Stopper) -> int:
@@ -113,7 +109,7 @@ def run_agent(folder: Path, execution: ExecutionConfig, errors: IO[bytes], stopp
             if stopper.asked():
                 (folder / STOP).touch()
         listener.join(LAST_LINES_SECONDS)
-        return agent.wait()
+        return agent.returncode
     finally:
         agent.kill()
         agent.wait()
@@ -194,14 +190,10 @@ def first_failure(failures: Mapping[int, Any]) -> tuple[int, Any]:
 
     One that was killed comes first, unless the agent did it: SIGTERM at once, SIGKILL half a minute later.
     """
-    began = min(failure.timestamp for failure in failures.values())
-
-    def order(item: tuple[int, Any]) -> tuple[bool, float]:
-        code, when = item[1].exitcode, item[1].timestamp
-        was_killed = code < 0 and code != -signal.SIGTERM and when < began + AGENT_KILLS_SECONDS / 2
-        return not was_killed, when
-
-    return min(failures.items(), key=order)
+    late = min(failure.timestamp for failure in failures.values()) + AGENT_KILLS_SECONDS / 2
+    codes = {rank: failure.exitcode for rank, failure in failures.items() if failure.timestamp < late}
+    killed = {rank: failures[rank] for rank, code in codes.items() if code < 0 and code != -signal.SIGTERM}
+    return min((killed or failures).items(), key=lambda item: item[1].timestamp)
 
 
 if __name__ == "__main__":

@@ -103,17 +103,17 @@ def work_together(words: Sequence[str]) -> bool:
     """Train the runs; return whether the user's torchrun can end with 0: where a launcher asks, its files tell."""
     work = Work.read(words)
     there = int(os.environ["WORLD_SIZE"])
-    for config in work.configs:
-        if config.execution.num_ranks != there:
+    for execution in (config.execution for config in work.configs):
+        if execution.num_ranks != there:
             raise InputError(
-                f"torchrun started {there} processes, but execution.devices={config.execution.devices} × "
-                f"execution.nodes={config.execution.nodes} asks for {config.execution.num_ranks}"
+                f"torchrun started {there} processes, but execution.devices={execution.devices} × "
+                f"execution.nodes={execution.nodes} asks for {execution.num_ranks}"
             )
     from repro.runtime import distributed
     from repro.runtime.device import pick_device
 
     with distributed.joined(pick_device(work.configs[0].execution.device).type), Request(work) as stopper:
-        send_to(print_line if distributed.is_first() else drop)
+        send_to(print_line if distributed.is_first() else lambda line: None)
         all_done = True
         for config in work.configs:
             outcome = train_run(config, stopper)
@@ -123,10 +123,6 @@ def work_together(words: Sequence[str]) -> bool:
             if outcome.state == "stopped":
                 break
     return all_done or work.folder is not None
-
-
-def drop(line: str) -> None:
-    """Do nothing: only the first rank speaks."""
 
 
 def report(config: RunConfig, outcome: Outcome, folder: Path | None) -> None:

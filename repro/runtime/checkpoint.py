@@ -3,8 +3,6 @@
 Each carries a digest of its values: PyTorch loads a file with a flipped bit without a word.
 """
 
-from __future__ import annotations
-
 import hashlib
 import logging
 from pathlib import Path

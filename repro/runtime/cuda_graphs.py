@@ -1,7 +1,5 @@
 """CUDA graphs: a sequence of kernels recorded once and launched as one."""
 
-from __future__ import annotations
-
 import contextlib
 import gc
 import threading

@@ -1,7 +1,5 @@
 """The device, its threads, its arithmetic and host memory."""
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import os

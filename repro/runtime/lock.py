@@ -1,7 +1,5 @@
 """Locks between processes: of a run, and of shared work."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import os

@@ -1,7 +1,5 @@
 """Lines for the user, through Python's logging."""
 
-from __future__ import annotations
-
 import logging
 import sys
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """NVIDIA's service for several processes on one GPU."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import shutil

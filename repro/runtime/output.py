@@ -1,7 +1,5 @@
 """Standard output and error that outlive their readers."""
 
-from __future__ import annotations
-
 import codecs
 import contextlib
 import io

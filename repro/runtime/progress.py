@@ -1,7 +1,5 @@
 """Progress of runs, as a bar or plain lines."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import logging

@@ -1,7 +1,5 @@
 """Provenance of a run, and its files of text."""
 
-from __future__ import annotations
-
 import csv
 import datetime
 import importlib.metadata

@@ -4,8 +4,6 @@ Images and labels are those of the official archive in its order. The digests ar
 not matter which copy they came from.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import gzip

@@ -4,8 +4,6 @@ All that is fetched goes into one folder beside the arrays and is removed once t
 that folder; the next fetch resumes from it.
 """
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import shutil

@@ -1,7 +1,5 @@
 """Sources of raw copies of CIFAR-10."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import http.client

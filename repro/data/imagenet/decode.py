@@ -5,8 +5,6 @@ D20). The decoder is science: another one gives other pixels. The EXIF orientati
 paper's time did.
 """
 
-from __future__ import annotations
-
 import warnings
 from pathlib import Path
 

@@ -4,8 +4,6 @@
 ``val/images/*.JPEG``) with a file of labels. Labels count the sorted names of the class folders.
 """
 
-from __future__ import annotations
-
 import csv
 import os
 import unicodedata

@@ -1,7 +1,5 @@
 """ImageNet images for training and evaluation, decoded ahead on the host."""
 
-from __future__ import annotations
-
 import functools
 import itertools
 from collections import deque

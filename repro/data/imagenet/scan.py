@@ -1,7 +1,5 @@
 """One pass over all ImageNet images for checks and statistics."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import hashlib

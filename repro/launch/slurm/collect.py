@@ -3,8 +3,6 @@
 The command that collects holds nothing: it may end at any moment, and the same command resumes from queue and folder.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import logging
 import time

@@ -5,8 +5,6 @@ back into the queue, where it later resumes from their checkpoints. The runs' re
 says of itself is only why some are missing.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import logging

@@ -1,7 +1,5 @@
 """Runs packed into jobs and submitted as job arrays."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import os
