@@ -53,11 +53,7 @@ class BadCopyError(Exception):
     """A raw copy that does not hold CIFAR-10; the message is a clause for a longer sentence."""
 
 
-# --- stored arrays ------------------------------------------------------------------------------------------------
-
-
 def folder(root: Path) -> Path:
-    """Return the folder of the arrays in the data folder ``root``."""
     return root / "cifar10"
 
 
@@ -83,7 +79,11 @@ def open_arrays(root: Path) -> tuple[Arrays, dict[str, str]]:
 
     Raises InputError: a file is missing, truncated or altered; the message names it and says how to restore it.
     """
-    require_files(root)
+    missing = missing_files(root)
+    if len(missing) == len(ARRAYS):
+        raise InputError(f"there is no CIFAR-10 in the data folder {root}: {advice(root)} puts it there")
+    if missing:
+        raise InputError(f"{missing[0]} is missing: {advice(root)} restores it")
     arrays, digests = {}, {}
     for name, spec in ARRAYS.items():
         path = array_path(root, name)
@@ -92,14 +92,6 @@ def open_arrays(root: Path) -> tuple[Arrays, dict[str, str]]:
         # Copy on write: as safe for the file as read-only, and torch.from_numpy takes it without a warning.
         arrays[name] = np.load(path, mmap_mode="c", allow_pickle=False)
     return arrays, digests
-
-
-def require_files(root: Path) -> None:
-    missing = missing_files(root)
-    if len(missing) == len(ARRAYS):
-        raise InputError(f"there is no CIFAR-10 in the data folder {root}: {advice(root)} puts it there")
-    if missing:
-        raise InputError(f"{missing[0]} is missing: {advice(root)} restores it")
 
 
 def advice(root: Path) -> str:
@@ -136,9 +128,6 @@ def store(root: Path, arrays: Arrays) -> None:
     for name in ARRAYS:
         with replacing(array_path(root, name)) as file:
             np.save(file, arrays[name], allow_pickle=False)
-
-
-# --- raw copies ---------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -76,13 +76,6 @@ def load_resized(path: Path | str, shorter_side: int, decoder: str) -> Tensor:
     return photo.resized(*resized_size(photo, shorter_side))
 
 
-def load_crop(
-    path: Path | str, shorter_side: int, size: int, decoder: str, place: Place | None = None, flip: bool = False
-) -> Tensor:
-    """Load a crop of the resized image, as ``crop`` makes it; errors are those of ``open_photo``."""
-    return crop(open_photo(path, decoder), shorter_side, size, place, flip)
-
-
 def crop(photo: Photo, shorter_side: int, size: int, place: Place | None = None, flip: bool = False) -> Tensor:
     """Crop the resized image at ``place``, or in its centre: uint8 (3, size, size), flipped where ``flip``."""
     height, width = resized_size(photo, shorter_side)

@@ -96,7 +96,11 @@ def list_classes(root: Path, split: str) -> PhotoSplit:
     forms = Counter(map(composed, classes))
     if alike := [name for name in classes if forms[composed(name)] > 1]:
         raise InputError(f"{root / split} has class folders of one name in two Unicode forms, join them: {some(alike)}")
-    found = [images_of_class(root, f"{split}/{name}") for name in classes]
+    found = []
+    for name in classes:
+        below = f"{split}/{name}"
+        inside = f"{below}/images"  # as in Tiny ImageNet
+        found.append(images_in(root, below) or (images_in(root, inside) if (root / inside).is_dir() else []))
     if empty := [str(root / split / name) for name, images in zip(classes, found, strict=True) if not images]:
         raise InputError(f"{plural(len(empty), 'class folder has', 'class folders have')} no images: {some(empty)}")
     labels = [label for label, images in enumerate(found) for _ in images]
@@ -180,9 +184,6 @@ def check_classes(train: Sequence[str], val: Sequence[str], where: str) -> None:
     raise InputError(f"the classes of {where} are not those of the training folder: it {' and '.join(parts)}")
 
 
-# --- the file system ----------------------------------------------------------------------------------------------
-
-
 def folder_names(folder: Path) -> set[str]:
     """List the folders in ``folder``, without hidden ones; an InputError where a link leads nowhere."""
     names = set()
@@ -211,12 +212,6 @@ def images_in(root: Path, below: str) -> Found:
                     status = entry.stat(follow_symlinks=False)
                 found.append((f"{below}/{entry.name}", status.st_size, status.st_mtime_ns))
     return sorted(found)
-
-
-def images_of_class(root: Path, below: str) -> Found:
-    """List the images of a class folder, or of ``images`` in it (Tiny ImageNet)."""
-    found = images_in(root, below)
-    return found if found or "images" not in folder_names(root / below) else images_in(root, f"{below}/images")
 
 
 def is_image(name: str) -> bool:
@@ -248,9 +243,6 @@ def printable(name: str) -> str:
 
 def plural(count: int, one: str, many: str) -> str:
     return f"{count:,} {one if count == 1 else many}"
-
-
-# --- images in use ------------------------------------------------------------------------------------------------
 
 
 def readable(split: PhotoSplit, sizes: np.ndarray) -> PhotoSplit:

@@ -179,9 +179,6 @@ def report(unreadable: dict[str, str], root: Path, data: DataConfig, cache: Path
     log.info(f"{images} cannot be read, left out (data.skip_corrupt=true):\n  {text}")
 
 
-# --- the cache ----------------------------------------------------------------------------------------------------
-
-
 def key(splits: Splits, data: DataConfig) -> str:
     """Digest all that a scan depends on: files with their times of change, sizes, and the decoder's version."""
     parts = [FORMAT, *decoder_of(data), data.eval_resize, data.image_size]

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from repro.config.run import DataConfig
-from repro.data.imagenet.decode import Place, UnreadableError, load_crop
+from repro.data.imagenet.decode import Place, UnreadableError, crop, open_photo
 from repro.data.imagenet.folders import printable
 from repro.errors import AloneError, InputError
 from repro.runtime.parent import die_with_parent
@@ -39,11 +39,9 @@ def chunks(items: Any, size: int) -> list[Any]:
 
 def decoding_workers(decoder: str, workers: int, device: torch.device) -> int:
     """Return the processes that decode: 0 for nvJPEG, which decodes in this one and needs a GPU (InputError)."""
-    if decoder != "nvjpeg":
-        return workers
-    if device.type != "cuda":
+    if decoder == "nvjpeg" and device.type != "cuda":
         raise InputError("data.decoder=nvjpeg needs device=cuda; data.decoder=pillow decodes on the processors")
-    return 0
+    return 0 if decoder == "nvjpeg" else workers
 
 
 def read_ahead(make: Callable[[T], R], tasks: Iterable[T], workers: int) -> Generator[R]:
@@ -125,4 +123,4 @@ def read_crops(tasks: Iterable[CropTask], config: DataConfig, workers: int) -> G
 
 
 def make_crops(task: CropTask, size: int, decoder: str) -> Tensor:
-    return torch.stack([load_crop(path, side, size, decoder, place, flip) for path, side, place, flip in task])
+    return torch.stack([crop(open_photo(path, decoder), side, size, *rest) for path, side, *rest in task])
