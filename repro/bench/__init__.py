@@ -17,15 +17,11 @@ from repro.runtime.provenance import environment, now, write_json
 
 __all__ = ["Choice", "bench", "choose"]
 
-SCHEMA = 2
-"""The version of the JSON document; 1 had other figures."""
-
+SCHEMA = 2  # the version of the JSON document; 1 had other figures
 DEVICE_LIMIT = 600.0
 """Seconds in which the device must wake and a folder of a million images be listed, from wherever it is mounted."""
-PART_LIMIT = 240.0
-"""Seconds after which a part is given up."""
-WORTHWHILE_SECONDS = 4.0
-"""A part does not begin with less time left."""
+PART_LIMIT = 240.0  # seconds after which a part is given up
+WORTHWHILE_SECONDS = 4.0  # a part does not begin with less time left
 
 Document = dict[str, Any]
 Plan = Callable[[Choice, Document], list[Part]]

@@ -173,8 +173,7 @@ def pairs(config: RunConfig, seconds: float) -> dict[str, Any]:
     return rig.identity | {"beside": other.beside} | contest
 
 
-KEPT: list[Rig] = []
-"""Nets that stay in this process from ``keep`` to ``go``."""
+KEPT: list[Rig] = []  # nets that stay in this process from ``keep`` to ``go``
 
 
 def keep(config: RunConfig, runs: int = 1) -> dict[str, Any]:

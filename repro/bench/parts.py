@@ -28,8 +28,7 @@ class Part:
     kind: str
     label: str
     config: RunConfig
-    seconds: float
-    """The time of measuring, start-up apart."""
+    seconds: float  # the time of measuring, start-up apart
     options: dict[str, Any] = field(default_factory=dict)
 
 

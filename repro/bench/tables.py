@@ -14,8 +14,7 @@ the training loop with its data; loader: the share of it that loading takes. FLO
 bytes/s: the least traffic of activations, by arithmetic; %: of a large product and a large copy on this device.
 schedule: all steps of the run in the loop, evaluations apart."""
 
-LEFT = ("what", "arithmetic", "beside", "decoder")
-"""Columns that are aligned left."""
+LEFT = ("what", "arithmetic", "beside", "decoder")  # columns that are aligned left
 
 
 def report(document: Values) -> str:

@@ -27,8 +27,7 @@ STD = (0.2470, 0.2435, 0.2616)
 """Mean and deviation of CIFAR-10's training pixels, channel by channel, as such scripts have them typed in."""
 
 MAX_WORKERS = 4
-ENDLESS = 10**6
-"""Epochs that the sampler draws ahead, so that no window pays for starting workers anew."""
+ENDLESS = 10**6  # epochs that the sampler draws ahead, so that no window pays for starting workers anew
 
 
 class Other:

@@ -10,11 +10,9 @@ import torch
 from repro.runtime.device import wait
 
 ROUNDS = 5
-OVERTIME = 1.3
-"""Times the wanted seconds, after which no further round begins."""
+OVERTIME = 1.3  # times the wanted seconds, after which no further round begins
 
-Action = Callable[[int], float]
-"""Does so many of something and returns the seconds that they took."""
+Action = Callable[[int], float]  # does so many of something and returns the seconds that they took
 
 
 def timed(action: Callable[[], object], device: torch.device) -> Action:

@@ -12,8 +12,7 @@ from repro.config.paths import resolve_paths
 from repro.config.run import DataConfig, RunConfig
 from repro.errors import InputError
 
-NUM_CLASSES = 10
-"""Classes of CIFAR-10 and of synthetic images; ImageNet images have as many as folders."""
+NUM_CLASSES = 10  # classes of CIFAR-10 and of synthetic images; ImageNet images have as many as folders
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,8 @@ from torch import Tensor
 class Draws(NamedTuple):
     """Random augmentation parameters of N images, each an int64 tensor (N,)."""
 
-    order: Tensor
-    """Positions of the images in the training set."""
-    top: Tensor
-    """First rows of the crops in the padded images, 0 to 2 * pad."""
+    order: Tensor  # positions of the images in the training set
+    top: Tensor  # first rows of the crops in the padded images, 0 to 2 * pad
     left: Tensor
     flip: Tensor
 

@@ -18,8 +18,7 @@ from repro.runtime.device import num_workers
 class Images(Protocol):
     """Images to evaluate: this rank's part of a split."""
 
-    num_images: int
-    """Images of all ranks together."""
+    num_images: int  # images of all ranks together
 
     def batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield uint8 images (N, 3, H, W) and labels (N,) on the device, every image on one rank once; only the last

@@ -21,8 +21,7 @@ class Feed:
 
     def __init__(self, num_images: int, batch_size: int, device: torch.device, rank: int, num_ranks: int) -> None:
         self.num_images, self.batch_size, self.device = num_images, batch_size, device
-        self.part_size = batch_size // num_ranks
-        """Images of a step on this rank, B."""
+        self.part_size = batch_size // num_ranks  # images of a step on this rank, B
         self._part_start = rank * self.part_size
         self._epochs: dict[int, Sequence[Tensor]] = {}
 

@@ -14,8 +14,7 @@ from repro.models.count import Size, activation_bytes, measure
 from repro.models.forward import forward
 from repro.runtime.device import memory_format, num_threads, set_up, wait
 
-BACKWARD = 2
-"""Backward passes cost two forward passes: the gradients of the inputs and of the weights."""
+BACKWARD = 2  # backward passes cost two forward passes: the gradients of the inputs and of the weights
 
 TIMED: dict[str, tuple[int, tuple[tuple[int, int], ...]]] = {
     "cifar_resnet": (128, ((16, 32), (32, 16), (64, 8))),
@@ -32,8 +31,7 @@ class Speed:
     """The speed of residual blocks on this device."""
 
     macs_per_second: float
-    block_seconds: float
-    """One block's forward and backward pass on next to no data: launching it."""
+    block_seconds: float  # one block's forward and backward pass on next to no data: launching it
     runs: tuple[str, ...] = ()
     """Ids of the finished runs that it comes from; none where it was measured now."""
 
@@ -42,8 +40,7 @@ class Speed:
 class Estimate:
     size: Size
     steps: int
-    macs: float
-    """Multiply-adds of the whole run, forward and backward, evaluations included."""
+    macs: float  # multiply-adds of the whole run, forward and backward, evaluations included
     seconds: float
     memory: int
     """Bytes on each device at the height of a step: activations, weights, gradients, momentum. Libraries take more."""

@@ -50,8 +50,7 @@ class PlanProgress:
 
     def __init__(self, style: str, seconds: Mapping[str, float], at_once: int) -> None:
         self._seconds, self._at_once = seconds, at_once
-        self._slower: dict[str, float] = {}
-        """Measured time over the estimate, by run."""
+        self._slower: dict[str, float] = {}  # measured time over the estimate, by run
         self._display = Display(style, sum(seconds.values()))
 
     def look(self, running: Sequence[RunConfig], waiting: Sequence[RunConfig]) -> None:

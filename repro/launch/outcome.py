@@ -6,8 +6,7 @@ from typing import Literal
 
 from repro.config.run import RunConfig
 
-FAILURE = "failure.txt"
-"""The file in a run's folder that says why it failed."""
+FAILURE = "failure.txt"  # the file in a run's folder that says why it failed
 
 
 @dataclass(frozen=True)

@@ -33,10 +33,8 @@ class Result:
 
     finished: list[RunConfig] = field(default_factory=list)
     """All runs of the plan that have a record, those of earlier commands included."""
-    failed: dict[str, str] = field(default_factory=dict)
-    """Reasons by run id."""
-    elsewhere: list[str] = field(default_factory=list)
-    """Runs that another process is training."""
+    failed: dict[str, str] = field(default_factory=dict)  # reasons by run id
+    elsewhere: list[str] = field(default_factory=list)  # runs that another process is training
     exit_code: int = 0
 
 
@@ -71,8 +69,7 @@ class Launch:
         if waiting:
             log.info(forecast(waiting, self.slots, self.seconds))
         self.queue = longest_first(waiting, self.seconds, line_of) if self.slots else waiting
-        self.open = set(self.seconds)
-        """Runs that have not ended, by run id."""
+        self.open = set(self.seconds)  # runs that have not ended, by run id
 
     def one_after_another(self, stopper: Stopper) -> None:
         """Train in this process, where there are no slots, until a fault spoils it."""

@@ -15,12 +15,9 @@ from repro.launch.slots import Slot
 from repro.runtime.stop import Stopper
 
 log = logging.getLogger(__name__)
+LOOK_SECONDS = 0.2  # between two looks at requests to stop and at the progress
 
-LOOK_SECONDS = 0.2
-"""Between two looks at requests to stop and at the progress."""
-
-Message = tuple[str, str | Outcome]
-"""The id of a run, and a line for the user or the run's outcome."""
+Message = tuple[str, str | Outcome]  # the id of a run, and a line for the user or the run's outcome
 
 
 class Worker:

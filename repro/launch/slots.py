@@ -20,20 +20,16 @@ FULL_LAYER = 1e9
 measured: a layer of a CIFAR net at batch 128 has a quarter of it, whatever the depth, and takes a large GPU a few
 microseconds, hardly more than starting its kernels."""
 MOST_PER_GPU = 8
-PROCESS_BYTES = 1.5e9
-"""GPU memory of a process's libraries, beside the run's own."""
-MEMORY_SHARE = 0.8
-"""The share of free memory that is used: a run's need is only estimated."""
+PROCESS_BYTES = 1.5e9  # GPU memory of a process's libraries, beside the run's own
+MEMORY_SHARE = 0.8  # the share of free memory that is used: a run's need is only estimated
 
 
 @dataclass(frozen=True)
 class Slot:
     """A worker process."""
 
-    width: int = 1
-    """Runs that it trains at the same time, each in a thread of its own."""
-    gpu: str | None = None
-    """The one GPU that it sees, as CUDA_VISIBLE_DEVICES names it."""
+    width: int = 1  # runs that it trains at the same time, each in a thread of its own
+    gpu: str | None = None  # the one GPU that it sees, as CUDA_VISIBLE_DEVICES names it
 
 
 def slots_for(configs: Sequence[RunConfig]) -> list[Slot]:

@@ -13,8 +13,7 @@ from repro.runtime.device import arithmetic, device_name, num_threads, pick_devi
 SHORTEST = 5.0
 """Seconds that a finished run must have trained: in shorter ones starting is too large a part."""
 
-Setting = tuple[object, ...]
-"""All that a run's speed depends on besides its net's multiply-adds."""
+Setting = tuple[object, ...]  # all that a run's speed depends on besides its net's multiply-adds
 
 
 def speeds_of(configs: Sequence[RunConfig]) -> list[Speed]:

@@ -36,12 +36,10 @@ log = logging.getLogger(__name__)
 PREFIX, LOG = ".torchrun-", "torchrun.log"
 JOB, STOP, OUTCOME, CRASH = "job.json", "stop", "outcome.json", "crash.json"
 LOOK_SECONDS = 0.2
-LAST_LINES_SECONDS = 5.0
-"""The wait for the last lines, where somebody else holds the pipe open."""
+LAST_LINES_SECONDS = 5.0  # the wait for the last lines, where somebody else holds the pipe open
 LAUNCHER = "REPRO_LAUNCHER"
 PORT = 29400
-AGENT_KILLS_SECONDS = 30
-"""After which torchrun's agent kills what does not end when it is asked."""
+AGENT_KILLS_SECONDS = 30  # after which torchrun's agent kills what does not end when it is asked
 
 
 def train(config: RunConfig, stopper: Stopper) -> Outcome:

@@ -28,8 +28,7 @@ if TYPE_CHECKING:
 
     from repro.data import Dataset
 
-ORPHAN_SECONDS = 60.0
-"""The time that a worker has to save after its launcher was killed."""
+ORPHAN_SECONDS = 60.0  # the time that a worker has to save after its launcher was killed
 
 
 def serve(requests: Iterator[RunConfig], tell: Callable[[object], None], launcher: int, words: Sequence[str]) -> int:

@@ -14,7 +14,6 @@ from repro.errors import RunError
 from repro.runtime.files import replacing
 
 log = logging.getLogger(__name__)
-
 FINAL = "final.pt"
 KEPT = 2
 DIGEST = "sha256"

@@ -14,8 +14,7 @@ T = TypeVar("T")
 WARMUP_CALLS = 3
 """Before recording: libraries choose their kernels and take their memory in the first calls."""
 
-_RECORDING = threading.Lock()
-"""Runs that share a process record one after the other."""
+_RECORDING = threading.Lock()  # runs that share a process record one after the other
 
 
 @cache

@@ -16,9 +16,7 @@ from repro.runtime.provenance import now, read_json, write_json
 log = logging.getLogger(__name__)
 
 LOCK, OWNER = "lock", "owner.json"
-
-HOLD_SECONDS = 1.0
-"""The wait for a lock: a status command holds it for a moment when it looks."""
+HOLD_SECONDS = 1.0  # the wait for a lock: a status command holds it for a moment when it looks
 
 
 class Elsewhere(RunError):

@@ -4,8 +4,7 @@ import logging
 import sys
 from collections.abc import Callable
 
-LOGGER = logging.getLogger("repro")
-"""The parent of every module's logger."""
+LOGGER = logging.getLogger("repro")  # the parent of every module's logger
 
 
 class Lines(logging.Handler):

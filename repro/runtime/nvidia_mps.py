@@ -12,8 +12,7 @@ CONTROL = "nvidia-cuda-mps-control"
 OURS = "REPRO_MPS"
 """Set for the clients of a daemon that this program started: the machine may have one of its own."""
 ANSWER_SECONDS = 20.0
-LONGEST_PATH = 80
-"""Characters of the folder: a socket inside it must stay below the system's 108."""
+LONGEST_PATH = 80  # characters of the folder: a socket inside it must stay below the system's 108
 
 
 @contextlib.contextmanager

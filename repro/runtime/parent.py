@@ -7,9 +7,7 @@ import sys
 import threading
 import time
 
-PR_SET_PDEATHSIG = 1
-"""From <sys/prctl.h>."""
-
+PR_SET_PDEATHSIG = 1  # from <sys/prctl.h>
 LOOK_SECONDS = 0.5
 
 

@@ -16,17 +16,10 @@ from repro.errors import InputError
 from repro.runtime.provenance import now, read_json, write_json
 
 log = logging.getLogger(__name__)
-
-FILE = "progress.json"
-"""In the folder of a run under way."""
-
-LINE_SECONDS = 10.0
-"""Between two plain lines."""
-
+FILE = "progress.json"  # in the folder of a run under way
+LINE_SECONDS = 10.0  # between two plain lines
 BAR_SECONDS = 0.5
-
-SPEED_SECONDS = 2.0
-"""The least time of training that a speed is taken over."""
+SPEED_SECONDS = 2.0  # the least time of training that a speed is taken over
 
 
 def duration(seconds: float) -> str:

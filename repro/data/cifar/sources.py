@@ -67,8 +67,7 @@ def show(display: Display, name: str, done: int, total: int | None) -> None:
 class OfficialArchive:
     """The archive on its home page, which is known to be throttled: however slow, it is waited for."""
 
-    url: str | None = None
-    """Another address than the one that torchvision knows."""
+    url: str | None = None  # another address than the one that torchvision knows
     name: str = "the official archive"
     timeout_s: float = 30
     retries: int = 3

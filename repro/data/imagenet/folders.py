@@ -30,9 +30,7 @@ FOLDERS = {
 SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".webp")
 LABEL_FILES = ("labels.txt", "val_labels.txt", "val_annotations.txt", "LOC_val_solution.csv")
 NUMBERED = "ILSVRC2012_validation_ground_truth.txt"
-
-SHOWN = 20
-"""Names in a message; the others are counted."""
+SHOWN = 20  # names in a message; the others are counted
 
 Found = list[tuple[str, int, int]]
 """Paths below the root of a set, with ``/``; sizes in bytes and times of change in nanoseconds."""

@@ -32,14 +32,11 @@ def pixel_stats(stats: PhotoStats, mean: str, std: str, device: torch.device) ->
 class PhotoDraws(NamedTuple):
     """Random augmentation parameters of N images."""
 
-    order: Tensor
-    """Positions (N,) of the images in the training set."""
+    order: Tensor  # positions (N,) of the images in the training set
     shorter_side: Tensor
-    place: Tensor
-    """Positions (2, N) of the crops in the room that they have (``decode.Place``)."""
+    place: Tensor  # positions (2, N) of the crops in the room that they have (``decode.Place``)
     flip: Tensor
-    alpha: Tensor
-    """Colour noise (3, N) in multiples of the eigenvalues."""
+    alpha: Tensor  # colour noise (3, N) in multiples of the eigenvalues
 
 
 def draw_photo_epoch(num_images: int, config: DataConfig, seed: int, epoch: int) -> PhotoDraws:

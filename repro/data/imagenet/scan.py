@@ -29,16 +29,11 @@ from repro.runtime.lock import one_at_a_time
 from repro.runtime.progress import Display, duration
 from repro.runtime.provenance import write_atomically
 
-FORMAT = 1
-"""Version of what is kept; it rises where a scan would find something else in the same files."""
-
-CHUNK = 128
-"""Images of one task of a process."""
-
+FORMAT = 1  # version of what is kept; it rises where a scan would find something else in the same files
+CHUNK = 128  # images of one task of a process
 log = logging.getLogger(__name__)
 
-Splits = tuple[PhotoSplit, PhotoSplit]
-"""Training and validation images."""
+Splits = tuple[PhotoSplit, PhotoSplit]  # training and validation images
 
 
 @dataclass(frozen=True)

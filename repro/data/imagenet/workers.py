@@ -25,9 +25,7 @@ R = TypeVar("R")
 CHUNK = 32
 """Images that a process decodes at a time: a batch is made of several, so that its parts are decoded side by side."""
 
-AHEAD = 4
-"""Tasks that each process is given before the first result is asked for."""
-
+AHEAD = 4  # tasks that each process is given before the first result is asked for
 ENDED = ("exited unexpectedly", "is killed by signal", "shared memory", "No space left on device")
 """Parts of torch's messages of a process that ended, or could not hand over what it made."""
 

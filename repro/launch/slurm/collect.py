@@ -25,11 +25,9 @@ from repro.runtime.progress import progress_of
 from repro.runtime.provenance import read_json
 
 log = logging.getLogger(__name__)
-
 LOST = frozenset({"BOOT_FAIL", "NODE_FAIL", "PREEMPTED", "TIMEOUT"})
 """Ends of jobs through no fault of their runs, which are submitted again."""
-SUBMISSIONS = 3
-"""The times that one command submits a run."""
+SUBMISSIONS = 3  # the times that one command submits a run
 SETTLED = 3
 """A job is over when it was seen so in so many looks: one that Slurm queues again looks dead for a moment."""
 GONE = "unknown to Slurm"

@@ -28,9 +28,7 @@ from repro.runtime.output import steady
 from repro.runtime.provenance import environment, set_command, write_json
 
 log = logging.getLogger(__name__)
-
-ASKED = 128
-"""From here on an exit code names a signal."""
+ASKED = 128  # from here on an exit code names a signal
 FRUITLESS_STARTS = 3
 """A job that was put back so often and saved nothing since its last start has too short a time limit."""
 STILL_OURS = ("RUNNING", "SIGNALING")
@@ -50,10 +48,8 @@ class Report:
 
     failed: Mapping[str, str] = field(default_factory=dict)
     elsewhere: tuple[str, ...] = ()
-    refused: str = ""
-    """Nothing could be trained; one sentence."""
-    again: bool = False
-    """The job should continue and could not put itself back into the queue."""
+    refused: str = ""  # nothing could be trained; one sentence
+    again: bool = False  # the job should continue and could not put itself back into the queue
 
 
 @dataclass(frozen=True)

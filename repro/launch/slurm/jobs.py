@@ -23,8 +23,7 @@ from repro.runtime.provenance import read_json
 
 FOLDER = "slurm"
 SUBMISSION = "submission.json"
-ANSWER_SECONDS = 60.0
-"""A controller under load answers late."""
+ANSWER_SECONDS = 60.0  # a controller under load answers late
 
 ALIVE = frozenset(
     {"COMPLETING", "CONFIGURING", "PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESIZING", "RUNNING"}
@@ -38,8 +37,7 @@ class Submission:
     """One job array, and which runs its jobs train."""
 
     folder: Path
-    shards: tuple[tuple[str, ...], ...]
-    """Run ids by job of the array."""
+    shards: tuple[tuple[str, ...], ...]  # run ids by job of the array
 
     @classmethod
     def read(cls, folder: Path) -> Submission:
@@ -76,13 +74,10 @@ class Submission:
 class Job:
     """One job, as Slurm's queue has it."""
 
-    job_id: str
-    """As Slurm's own tools take it: ``12_3`` is job 3 of the array 12."""
-    state: str
-    """Slurm's word: PENDING, RUNNING, COMPLETING, …"""
+    job_id: str  # as Slurm's own tools take it: ``12_3`` is job 3 of the array 12
+    state: str  # Slurm's word: PENDING, RUNNING, COMPLETING, …
     nodes: str
-    reason: str
-    """Why it waits; empty where it does not."""
+    reason: str  # why it waits; empty where it does not
     submission: Submission
     shard: int
 
