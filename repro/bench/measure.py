@@ -195,7 +195,6 @@ def go(config: RunConfig, seconds: float) -> dict[str, Any]:
 
 
 def threads(config: RunConfig, seconds: float, counts: Sequence[int]) -> dict[str, Any]:
-    """Time several runs at once in this process."""
     rows = []
     for runs in counts:
         identity = keep(config, runs)
@@ -205,7 +204,6 @@ def threads(config: RunConfig, seconds: float, counts: Sequence[int]) -> dict[st
 
 
 def keep_busy(config: RunConfig) -> dict[str, Any]:
-    """Use a processor until this process is ended."""
     while True:
         pass
 

@@ -171,7 +171,6 @@ def same_work(config: RunConfig, device: dict[str, Any]) -> RunConfig:
 
 
 def label(config: RunConfig) -> str:
-    """Describe what sets a configuration apart from others."""
     execution, group = config.execution, config.model.bn_group_size
     words = [config.model.label, config.optim.precision, execution.step]
     words += [] if execution.deterministic else ["not deterministic"]

@@ -50,7 +50,6 @@ class PhotoSplit:
         return str(self.root / self.files[position])
 
     def at(self, positions: np.ndarray) -> PhotoSplit:
-        """Return the images at ``positions``."""
         files = tuple(self.files[i] for i in positions)
         sizes = None if self.sizes is None else self.sizes[positions]
         return replace(self, files=files, labels=self.labels[positions], stamps=self.stamps[positions], sizes=sizes)
@@ -194,14 +193,13 @@ def hold_out(train: Split) -> tuple[Split, Split]:
 
 
 def take_first(split: Split, count: int | None, key: str) -> Split:
-    """Return the first ``count`` images, all for None."""
     if count is not None and count > len(split):
         raise InputError(f"{key}={count} is more than the {len(split)} images of the split {split.name}")
     return Split(split.name, split.images[:count], split.labels[:count])
 
 
 def shrink(split: Split, image_size: int) -> Split:
-    """Average blocks of pixels to ``image_size`` a side, rounded half up, in whole numbers: the same on every
+    """Average blocks of pixels to ``image_size`` a side, rounded half up; in whole numbers, the same on every
     machine."""
     factor, rest = divmod(split.images.shape[1], image_size)
     if rest:
@@ -217,5 +215,4 @@ def shrink(split: Split, image_size: int) -> Split:
 
 
 def digest_of(array: np.ndarray) -> str:
-    """Return the SHA-256 of an array's bytes in C order."""
     return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()

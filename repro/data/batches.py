@@ -21,12 +21,11 @@ class Images(Protocol):
     num_images: int  # images of all ranks together
 
     def batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield uint8 images (N, 3, H, W) and labels (N,) on the device, every image on one rank once; only the last
-        batch may be short."""
+        """Yield uint8 images (N, 3, H, W) and labels (N,) on the device, each on one rank once; only the last may be
+        short."""
 
 
 def train_feed(dataset: Dataset, config: RunConfig, device: torch.device) -> Feed:
-    """Return the training batches of a run, this rank's part of each."""
     split, batch_size, ranks = dataset.train, config.optim.batch_size, (distributed.rank(), distributed.size())
     if isinstance(split, PhotoSplit):
         assert dataset.photo_stats is not None
@@ -46,7 +45,6 @@ def train_images(dataset: Dataset, config: RunConfig, device: torch.device) -> I
 
 
 def images_of(split: Split | PhotoSplit, config: RunConfig, device: torch.device, limit: int | None = None) -> Images:
-    """Return ``limit`` images of a split, all for None."""
     if isinstance(split, PhotoSplit):
         workers = num_workers(config.execution, device)
         return PhotoImages(split, config.data, device, distributed.rank(), distributed.size(), workers, limit)

@@ -26,6 +26,5 @@ def is_done(config: RunConfig) -> bool:
 
 
 def note_failure(config: RunConfig, text: str) -> None:
-    """Write why a run failed into its folder."""
     with contextlib.suppress(OSError):  # a full disk must not hide what went wrong
         (config.work_dir / FAILURE).write_text(text, encoding="utf-8")

@@ -99,7 +99,6 @@ class Launch:
             Pool(shared, environment, self.ended, progress.look).train(self.queue, stopper)
 
     def ended(self, config: RunConfig, outcome: Outcome) -> None:
-        """Note the outcome of a run."""
         if outcome.state == "stopped":
             return
         self.open.discard(config.run_id)
@@ -171,7 +170,6 @@ def check_folders(configs: Sequence[RunConfig]) -> None:
 
 
 def check_folder_is_usable(path: Path) -> None:
-    """Refuse a path that no folder can be at."""
     try:
         there = next(p for p in (path, *path.parents) if p.exists())
         if not there.is_dir():
@@ -184,7 +182,6 @@ def check_folder_is_usable(path: Path) -> None:
 
 
 def load_all(configs: list[RunConfig]) -> dict[DataConfig, Dataset]:
-    """Load the data set of every run."""
     return {data: load_for(config) for data, config in {config.data: config for config in configs}.items()}
 
 

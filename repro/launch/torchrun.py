@@ -114,7 +114,6 @@ def run_agent(folder: Path, execution: ExecutionConfig, errors: IO[bytes], stopp
 
 
 def pass_on(lines: IO[str]) -> None:
-    """Log the lines of another process until it ends."""
     with lines:
         for line in lines:
             log.info(line.rstrip("\n"))

@@ -38,8 +38,8 @@ def num_threads(execution: ExecutionConfig) -> int:
 
 
 def num_workers(execution: ExecutionConfig, device: torch.device) -> int:
-    """Return the processes of one device that decode images: as set, otherwise its share of the processors, or one
-    where the processors train as well."""
+    """Return the processes that decode for one device: as set, else its processors, or one where those train as
+    well."""
     if execution.workers is not None:
         return execution.workers
     return num_threads(execution) if device.type == "cuda" else 1

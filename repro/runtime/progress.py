@@ -122,7 +122,6 @@ def name_of(config: RunConfig) -> str:
 
 
 def write_progress(folder: Path, told: Told) -> None:
-    """Write what ``read_progress`` reads."""
     write_json(folder / FILE, dataclasses.asdict(told) | {"written": now()})
 
 

@@ -140,7 +140,6 @@ class Official:
 
 
 def official() -> Official:
-    """Return what torchvision knows of the official archive."""
     from torchvision.datasets import CIFAR10  # here only: it takes seconds
 
     return Official(CIFAR10.url, CIFAR10.tgz_md5, dict(CIFAR10.train_list + CIFAR10.test_list))

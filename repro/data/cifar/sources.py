@@ -39,7 +39,7 @@ class Source(Protocol):
     def name(self) -> str: ...
 
     def get(self, downloads: Path) -> Path:
-        """Return a raw copy, in ``downloads`` if fetched; a SourceFailedError where there is none."""
+        """Return a raw copy, in ``downloads`` if fetched; raise SourceFailedError where there is none."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,6 @@ class OfficialArchive:
             time.sleep(self.pause_s)
 
     def attempt(self, url: str, part: Path) -> None:
-        """Request what is missing of ``part``."""
         start = size_of(part)
         request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
         try:

@@ -198,8 +198,8 @@ def folder_names(folder: Path) -> set[str]:
 
 
 def images_in(root: Path, below: str) -> Found:
-    """List the images in one folder, without hidden files; with folders and broken links that have an image's name,
-    which the scan of all images reports as unreadable."""
+    """List the images in a folder, without hidden files; folders and broken links too, which the scan finds
+    unreadable."""
     found = []
     with os.scandir(root / below) as entries:
         for entry in entries:
@@ -213,7 +213,6 @@ def images_in(root: Path, below: str) -> Found:
 
 
 def is_image(name: str) -> bool:
-    """Return whether the name ends as an image's does."""
     return name.lower().endswith(SUFFIXES)
 
 

@@ -40,8 +40,7 @@ class PhotoDraws(NamedTuple):
 
 
 def draw_photo_epoch(num_images: int, config: DataConfig, seed: int, epoch: int) -> PhotoDraws:
-    """Draw a permutation of the images, and for each a shorter side from ``config.resize`` (both ends included), a
-    place of the crop, a fair flip and Gaussian colour noise."""
+    """Draw for each image its place in the order, a shorter side, a place of the crop, a fair flip and colour noise."""
     generator = generator_for(seed, "epoch", epoch)
     order = torch.randperm(num_images, generator=generator)
     side = torch.randint(config.resize[0], config.resize[1] + 1, (num_images,), generator=generator)
@@ -123,7 +122,6 @@ class PhotoFeed(Feed):
         self._planned.clear()
 
     def draws(self, step: int) -> PhotoDraws:
-        """Return the draws of this rank's images of ``step``."""
         return PhotoDraws(*self.drawn(step))
 
     def _tasks(self, step: int) -> Iterator[CropTask]:

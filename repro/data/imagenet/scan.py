@@ -138,7 +138,7 @@ def scan_files(
 
 
 def open_file(path: Path, data: DataConfig) -> decode.Photo:
-    """Decode an image, if it is a file: opening a pipe would wait for ever."""
+    """Decode an image; an UnreadableError where it is none, or no file: opening a pipe would wait for ever."""
     try:
         mode = path.stat().st_mode
     except OSError as error:
@@ -182,7 +182,6 @@ def key(splits: Splits, data: DataConfig) -> str:
 
 
 def write(path: Path, found: Scan) -> None:
-    """Write a scan so that a reader finds all of it or nothing."""
     unreadable = np.frombuffer(json.dumps(found.unreadable).encode(), np.uint8)
     with replacing(path, RunError) as file:
         np.savez(file, **{**vars(found), "unreadable": unreadable})

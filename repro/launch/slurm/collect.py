@@ -126,7 +126,6 @@ class Collector:
             self.result.exit_code = 1
 
     def look(self) -> None:
-        """Look at records and queue once."""
         asked = list({job.submission.folder: job.submission for job in self.last.values()}.values())
         try:
             # The queue first: a job that ends in between has left its records when they are looked at.

@@ -59,7 +59,6 @@ class Submission:
         return read_json(self.folder / SUBMISSION)
 
     def configs(self, shard: int) -> list[RunConfig]:
-        """Return the runs of one job."""
         stored = self.values.get("configs", {})
         found = [RunConfig.from_dict(stored[run_id]) for run_id in self.shards[shard] if run_id in stored]
         if [config.run_id for config in found] != list(self.shards[shard]):

@@ -56,7 +56,6 @@ def submit_array(execution: ExecutionConfig, configs: Sequence[RunConfig], line_
 
 
 def parameters(execution: ExecutionConfig, name: str) -> dict[str, Any]:
-    """Return what submitit asks sbatch for."""
     slurm = execution.slurm
     assert slurm is not None
     options: dict[str, Any] = {}
