@@ -24,10 +24,7 @@ class Worker:
     """One slot and its process, which starts with its first run and is replaced where it is lost."""
 
     def __init__(
-        self,
-        slot: Slot,
-        environment: dict[str, str],
-        events: queue.SimpleQueue[tuple[Worker, Message | None]],
+        self, slot: Slot, environment: dict[str, str], events: queue.SimpleQueue[tuple[Worker, Message | None]]
     ) -> None:
         self.slot = slot
         self.runs: dict[str, RunConfig] = {}

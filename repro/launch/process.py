@@ -22,11 +22,7 @@ class Process:
     """
 
     def __init__(
-        self,
-        module: str,
-        words: Sequence[str],
-        environment: Mapping[str, str],
-        receive: Callable[[Any | None], None],
+        self, module: str, words: Sequence[str], environment: Mapping[str, str], receive: Callable[[Any | None], None]
     ) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "repro.launch.process", module, str(os.getpid()), *words],
