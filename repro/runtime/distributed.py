@@ -73,7 +73,10 @@ def agreed(action: Callable[[], T]) -> T:
         error = RunError(str(raised))  # no longer
     except (InputError, RunError) as raised:
         error = raised
-    error = _first_of_all(error)
+    if size() > 1:
+        errors: list[InputError | RunError | None] = [None] * size()
+        distributed.all_gather_object(errors, error)
+        error = next((e for e in errors if e is not None), None)
     if error is None:
         return value  # type: ignore[return-value]
     try:
@@ -81,15 +84,6 @@ def agreed(action: Callable[[], T]) -> T:
     finally:
         # Else traceback and frame hold each other, and with them all that the failed run has on the device.
         error = None
-
-
-def _first_of_all(error: InputError | RunError | None) -> InputError | RunError | None:
-    """Return the error of the first rank that has one, on all ranks."""
-    if size() == 1:
-        return error
-    errors: list[InputError | RunError | None] = [None] * size()
-    distributed.all_gather_object(errors, error)
-    return next((e for e in errors if e is not None), None)
 
 
 def on_first(action: Callable[[], object]) -> None:

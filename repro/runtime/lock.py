@@ -48,8 +48,7 @@ def hold(folder: Path) -> Iterator[None]:
             if isinstance(lock, SoftFileLock):  # a mere file, which would outlive its process
                 raise NotImplementedError
         except Timeout as error:
-            who = owner(folder)
-            named = f" ({who})" if who else ""
+            named = f" ({who})" if (who := owner(folder)) else ""
             raise Elsewhere(f"{folder.name} is being trained by another process{named}") from error
         except NotImplementedError as error:
             raise RunError(f"the file system of {folder} has no locks: choose paths.work on another one") from error

@@ -32,8 +32,7 @@ class Outlet(io.RawIOBase):
         return True
 
     def fileno(self) -> int:
-        number: int = self._raw.fileno()
-        return number
+        return int(self._raw.fileno())
 
     def isatty(self) -> bool:
         return bool(self._raw.isatty())
@@ -68,14 +67,8 @@ def steady() -> list[Outlet]:
         outlet = Outlet(getattr(stream.buffer, "raw", stream.buffer))
         outlets.append(outlet)
         buffer: Any = outlet if stream.write_through else io.BufferedWriter(outlet)
-        lasting = io.TextIOWrapper(
-            buffer,
-            encoding=stream.encoding,
-            errors=ERRORS,
-            line_buffering=stream.line_buffering,
-            write_through=stream.write_through,
-        )
-        setattr(sys, name, lasting)
+        kept = {"line_buffering": stream.line_buffering, "write_through": stream.write_through}
+        setattr(sys, name, io.TextIOWrapper(buffer, encoding=stream.encoding, errors=ERRORS, **kept))
     return outlets
 
 

@@ -57,13 +57,13 @@ class Display:
 
     def show(self, done: float, name: str, *lines: str) -> None:
         """Show the lines, or a bar with the name before it and the last line after it."""
-        if self._bar is None:
-            for line in lines:
-                log.info(f"  {line}")
+        if self._bar is not None:
+            self._bar.n = done
+            self._bar.set_description_str(name, refresh=False)
+            self._bar.set_postfix_str(lines[-1])
             return
-        self._bar.n = done
-        self._bar.set_description_str(name, refresh=False)
-        self._bar.set_postfix_str(lines[-1])
+        for line in lines:
+            log.info(f"  {line}")
 
     def close(self) -> None:
         if self._bar is not None:

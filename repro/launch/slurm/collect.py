@@ -175,8 +175,8 @@ class Collector:
         states = Counter(self.last[run_id].state.lower() for run_id in self.waiting)
         steps = sum(config.optim.steps for config in self.configs)
         trained = sum(map(step_of, self.configs))
-        parts = [f"{done} of {total} done", *(f"{count} {state}" for state, count in sorted(states.items()))]
-        return ", ".join([*parts, f"{100 * trained // steps} % of all steps"])
+        in_states = [f"{count} {state}" for state, count in sorted(states.items())]
+        return ", ".join([f"{done} of {total} done", *in_states, f"{100 * trained // steps} % of all steps"])
 
     def tell(self, text: str) -> None:
         """Log a line that is news."""
