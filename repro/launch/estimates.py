@@ -61,15 +61,10 @@ class PlanProgress:
         share = {run_id: t.step / max(t.steps, 1) if t else 0.0 for run_id, t in told.items()}
         left_of = {run_id: 1 - done for run_id, done in share.items()} | {c.run_id: 1.0 for c in waiting}
         done = sum(seconds * (1 - left_of.get(run_id, 0.0)) for run_id, seconds in self._seconds.items())
-        texts = {run_id: t.text() if t else "starting" for run_id, t in told.items()}
-        ended, planned = len(self._seconds) - len(left_of), len(self._seconds)
-        left = duration(self._seconds_left(told, waiting))
-        self._display.show(
-            done,
-            ", ".join(f"{name_of(c)} {100 * share[c.run_id]:.0f} %" for c in running),
-            *(f"{name_of(c)}: {texts[c.run_id]}" for c in running),
-            f"{ended} of {planned} runs ended, about {left} left for all",
-        )
+        ended, left = len(self._seconds) - len(left_of), duration(self._seconds_left(told, waiting))
+        lines = [f"{name_of(c)}: {t.text() if t else 'starting'}" for c, t in zip(running, told.values(), strict=True)]
+        lines.append(f"{ended} of {len(self._seconds)} runs ended, about {left} left for all")
+        self._display.show(done, ", ".join(f"{name_of(c)} {100 * share[c.run_id]:.0f} %" for c in running), *lines)
 
     def _seconds_left(self, told: Mapping[str, Told | None], waiting: Sequence[RunConfig]) -> float:
         """Return the time left by the estimates, corrected by how much slower the runs so far have been."""
