@@ -1,4 +1,4 @@
-"""One run on several devices, under torchrun.
+"""A run on several devices, under torchrun.
 
 Three kinds of process: the launcher (``train``), torchrun's agent (``main``), and its workers
 (``repro.launch.torchrun_worker``), one a device. The agent dies with the launcher and the workers with the agent,
@@ -124,7 +124,7 @@ STORE = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
 
 
 def elastic(execution: ExecutionConfig) -> list[str]:
-    """Return torchrun's words for who is started, and how often again."""
+    """Return torchrun's arguments for the module to start and the number of restarts."""
     return [f"--max-restarts={execution.restarts}", "--monitor-interval=0.1", "-m", "repro.launch.torchrun_worker"]
 
 
@@ -147,7 +147,7 @@ def outcome_of(config: RunConfig, folder: Path, code: int) -> Outcome:
 
 
 def instructions(execution: ExecutionConfig, words: Sequence[str]) -> str:
-    """Say how to train the runs of ``words`` on several machines: torchrun's command for each."""
+    """Return instructions to train the runs of ``words`` on several machines: torchrun's command for each."""
     store = " ".join(f"{name}={value}" for name, value in STORE.items())
     torchrun = [
         *("torchrun", f"--nnodes={execution.nodes}", f"--nproc-per-node={execution.devices}"),

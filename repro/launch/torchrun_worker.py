@@ -129,7 +129,7 @@ def report(config: RunConfig, outcome: Outcome, folder: Path | None) -> None:
     """Tell the launcher how a run ended, or the user where there is none."""
     line = f"{config.run_id}: {outcome.reason or outcome.state}"
     if folder is not None:
-        with contextlib.suppress(RunError):  # a disk that is full of late: the reason is in the output too
+        with contextlib.suppress(RunError):  # the disk may be full: the reason is in the output too
             write_json(folder / OUTCOME, dataclasses.asdict(outcome))
         print(line, file=sys.stderr)
     else:

@@ -59,7 +59,7 @@ def serve(requests: Iterator[RunConfig], tell: Callable[[object], None], launche
 
 
 def _end_as_orphan(parent: int) -> None:
-    """End a worker that nobody waits for and that cannot save: its device hangs, or its steps take for ever."""
+    """End a worker that nobody waits for and that cannot save: its device hangs, or its steps take forever."""
     while os.getppid() == parent:
         time.sleep(1)
     time.sleep(ORPHAN_SECONDS)

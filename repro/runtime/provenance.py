@@ -95,7 +95,7 @@ def environment() -> dict[str, Any]:
 
 
 def uncounted() -> str:
-    """Say why a run of this code at the paper's budget would not count as measured; nothing where it would."""
+    """Return why a run of this code at the paper's budget would not count as measured; empty where it would."""
     code = environment()
     if code["dirty"]:
         return (

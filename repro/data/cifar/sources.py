@@ -110,7 +110,7 @@ class OfficialArchive:
         except urllib.error.HTTPError as error:
             error.close()
             if start and error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
-                return  # nothing is missing, or what is there is something else: its md5 tells
+                return  # nothing is missing, or it is something else: the md5 decides
             raise SourceFailedError(f"it answers {error.code} {error.reason}") from error
         if not answer.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
             start = 0  # it ignores the range

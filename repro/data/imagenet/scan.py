@@ -138,7 +138,7 @@ def scan_files(
 
 
 def open_file(path: Path, data: DataConfig) -> decode.Photo:
-    """Decode an image; an UnreadableError where it is none, or no file: opening a pipe would wait for ever."""
+    """Decode an image; an UnreadableError where it is none, or no file: opening a pipe would wait forever."""
     try:
         mode = path.stat().st_mode
     except OSError as error:
