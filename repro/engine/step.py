@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from repro.config.run import RunConfig
-from repro.data.batches import Feed
+from repro.data.feed import Feed
 from repro.errors import InputError
 from repro.evaluation.layer_statistics import left_as_it_was
 from repro.models.blocks import BlockNet

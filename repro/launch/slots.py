@@ -44,10 +44,11 @@ def slots_for(configs: Sequence[RunConfig]) -> list[Slot]:
         at_once = min(1 if parallel == "auto" else parallel, len(configs))
         return [Slot()] * at_once if at_once > 1 else []
     gpus = visible_gpus()
-    share = execution.runs_per_gpu
-    if share == "auto":
+    if execution.runs_per_gpu == "auto":
         free = min(torch.cuda.mem_get_info(number)[0] for number in range(len(gpus)))
         share = min(share_of(config, free) for config in configs)
+    else:
+        share = execution.runs_per_gpu
     most = len(gpus) * share
     if parallel != "auto" and parallel > most:
         raise InputError(

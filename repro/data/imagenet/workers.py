@@ -121,4 +121,4 @@ def read_crops(tasks: Iterable[CropTask], config: DataConfig, workers: int) -> G
 
 
 def make_crops(task: CropTask, size: int, decoder: str) -> Tensor:
-    return torch.stack([crop(open_photo(path, decoder), side, size, *rest) for path, side, *rest in task])
+    return torch.stack([crop(open_photo(path, decoder), side, size, place, flip) for path, side, place, flip in task])
