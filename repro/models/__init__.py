@@ -1,4 +1,4 @@
-"""The paper's nets. ``build_model`` is the one place that maps a configuration to a net."""
+"""The paper's nets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from repro.models.resnet import CifarResNet, ImageNetResNet
 
 
 def build_model(config: ModelConfig, num_classes: int, generator: torch.Generator | None = None) -> BlockNet:
-    """The net of ``config``; initialized from ``generator`` (a CPU generator) where one is given."""
+    """Build the net of ``config``, initialized from ``generator`` (on the CPU) if one is given."""
     model: BlockNet
     match config.name:
         case "cifar_resnet":
