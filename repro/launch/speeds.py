@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
+from pathlib import Path
 
 from repro.config.run import RunConfig
 from repro.engine.step import step_mode
@@ -18,6 +19,7 @@ SHORTEST = 5.0
 
 Setting = tuple[object, ...]
 """All that a run's speed depends on besides its net's multiply-adds."""
+Finished = dict[Setting, list[Record]]
 
 
 @dataclass(frozen=True)
@@ -31,11 +33,26 @@ class KnownSpeed:
 
 def speeds_of(configs: Sequence[RunConfig]) -> list[KnownSpeed]:
     """Return each run's speed: that of finished runs in the work folder, where there are some like it."""
-    finished: dict[Setting, list[Record]] = {}
-    for record in read_records({config.paths.work for config in configs}).records:
+    finished = finished_runs({config.paths.work for config in configs})
+    return [speed_like(config, finished.get(setting_of(config), [])) for config in configs]
+
+
+def finished_runs(works: Set[Path]) -> Finished:
+    """Return the records in work folders of runs that trained long enough to tell a speed."""
+    finished: Finished = {}
+    for record in read_records(works).records:
         if record.steps * record.science.optim.batch_size >= SHORTEST * record.images_per_second > 0:
             finished.setdefault(setting_of_record(record), []).append(record)
-    return [speed_like(config, finished.get(setting_of(config), [])) for config in configs]
+    return finished
+
+
+def step_seconds(config: RunConfig, mode: str, finished: Finished) -> float | None:
+    """Return the time of a step executed in ``mode``, by the finished runs like it; None where there are none."""
+    like = finished.get(setting_of(config, mode))
+    if not like:
+        return None
+    macs = measure(config.model, config.data.image_size, config.data.num_classes).macs
+    return (1 + BACKWARD) * macs * config.optim.batch_size / speed_like(config, like).speed.macs_per_second
 
 
 def speed_like(config: RunConfig, like: Sequence[Record]) -> KnownSpeed:
@@ -56,13 +73,14 @@ def speed_like(config: RunConfig, like: Sequence[Record]) -> KnownSpeed:
     return KnownSpeed(speed, tuple(record.run_id for record in nearest))
 
 
-def setting_of(config: RunConfig) -> Setting:
+def setting_of(config: RunConfig, mode: str | None = None) -> Setting:
+    """Return what the speed of ``config`` depends on; ``mode`` is that of its steps where it is not its own."""
     device, execution = pick_device(config.execution.device), config.execution
     return (
         device_name(device),
         1 if device.type == "cuda" else num_threads(execution),
         arithmetic(device, config.optim.precision),
-        step_mode(config, device),
+        mode or step_mode(config, device),
         execution.num_ranks,
         1,  # estimates are of a run that has its device for itself
         config.model.name,
