@@ -14,6 +14,7 @@ from repro.engine.step import pick_step
 from repro.errors import InputError
 from repro.launch import torchrun
 from repro.launch.attempts import attempt
+from repro.launch.compiled import with_steps
 from repro.launch.estimates import PlanProgress, forecast, longest_first, seconds_of
 from repro.launch.outcome import Outcome, is_done
 from repro.launch.pool import Pool
@@ -138,6 +139,7 @@ def assign(configs: list[RunConfig]) -> tuple[list[RunConfig], list[Slot]]:
     slots = slots_for(waiting)
     if waiting[0].execution.profile and any(slot.width > 1 for slot in slots):
         raise InputError("execution.profile=true traces one run of a process: add execution.runs_per_gpu=1")
+    waiting = with_steps(waiting, runs_at_once(slots))
     # On a CPU the share of the whole plan: threads move the last bits, and each time fewer runs are left.
     on_cpu = waiting[0].execution.device == "cpu"
     return share_processors(waiting, slots_for(configs) if on_cpu else slots), slots

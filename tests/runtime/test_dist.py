@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +56,14 @@ def small(folder: Path, *words: str) -> RunConfig:
 def grouped(folder: Path) -> dict[int, RunConfig]:
     """By size of the groups of batch norm."""
     return {group: small(folder, f"model.bn_group_size={group}") for group in GROUPS}
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_an_all_reduce_in_a_graph_sees_values_as_they_are_at_its_replay(device: str) -> None:
+    """In a process of its own, as it joins a group; on a CPU there is no graph."""
+    command = [sys.executable, "-m", "tests.gpu.nccl_graph", device]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, f"on {device}: the same values" in done.stdout) == (0, True), done.stdout + done.stderr
 
 
 def test_a_parameter_without_a_gradient_on_one_rank_moves_no_other(tmp_path: Path) -> None:
