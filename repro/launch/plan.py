@@ -12,7 +12,7 @@ from pathlib import Path
 from repro.config.run import DataConfig, RunConfig
 from repro.data import Dataset, load_for
 from repro.engine.resume import check_folder
-from repro.engine.step import pick_step
+from repro.engine.step import pick_random_step, pick_step
 from repro.errors import InputError
 from repro.launch import torchrun
 from repro.launch.attempts import attempt
@@ -176,8 +176,9 @@ def check(configs: list[RunConfig]) -> None:
         InputError: A folder, a device, a step mode or a run's folder does not fit.
     """
     check_folders(configs)
-    for device, step in {(c.execution.device, c.execution.step) for c in configs}:
-        pick_step(step, pick_device(device))
+    for device, step, is_random in {(c.execution.device, c.execution.step, c.model.is_random) for c in configs}:
+        pick = pick_random_step if is_random else pick_step
+        pick(step, pick_device(device))
     for config in configs:
         if config.execution.num_ranks > 1:
             torchrun.check(config.execution)
