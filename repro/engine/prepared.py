@@ -46,7 +46,7 @@ def prepare(config: RunConfig, dataset: Dataset) -> Prepared:
     if mode == "compile":
         keep_compiled(config.paths.work, device)
     model = build_model(config.model, dataset.num_classes, generator_for(config.seed, "init"))
-    model.recompute = config.execution.checkpoint_activations
+    model.recompute, model.seed = config.execution.checkpoint_activations, config.seed
     model.to(device, memory_format=memory_format(device))  # type: ignore[call-overload]
     optimizer = build_optimizer(model, config.optim)
     feed, images = train_feed(dataset, config, device), eval_images(dataset, config, device)

@@ -22,6 +22,7 @@ from repro.engine.compiled import compile_blocks, lacking_for_triton
 from repro.errors import InputError
 from repro.evaluation.layer_statistics import left_as_it_was
 from repro.models.blocks import BlockNet
+from repro.models.chance import Draw
 from repro.models.count import measure
 from repro.models.forward import forward
 from repro.runtime import distributed
@@ -63,6 +64,8 @@ def step_mode(config: RunConfig, device: torch.device) -> str:
     Raises:
         InputError: As ``pick_step`` does.
     """
+    if config.model.is_random:
+        return pick_random_step(config.execution.step, device)
     if config.execution.num_ranks == 1:
         return pick_step(config.execution.step, device)
     params = measure(config.model, config.data.image_size, config.data.num_classes).params
@@ -90,6 +93,23 @@ def pick_step(mode: str, device: torch.device, averaged_bytes: int = 0) -> str:
     if mode == "compile" and device.type == "cuda" and (lacking := lacking_for_triton()):
         raise InputError(f"execution.step=compile on a GPU needs {lacking}; auto does without")
     return mode
+
+
+def pick_random_step(mode: str, device: torch.device) -> str:
+    """Return the mode of a net that draws in every step which blocks or values it leaves out: eager alone.
+
+    A CUDA graph would leave out the same ones in every step, and compiled blocks would be as many kinds as there are
+    survival probabilities.
+
+    Raises:
+        InputError: Another mode is asked for.
+    """
+    if mode not in ("auto", "eager"):
+        raise InputError(
+            f"execution.step={mode} cannot run a net with dropout or stochastic depth, which draws anew in every step; "
+            "leave it at auto, or use execution.step=eager"
+        )
+    return pick_step("eager", device)
 
 
 def build_step(
@@ -144,6 +164,7 @@ class EagerStep:
         self._statistics = [b for b in model.buffers() if b.is_floating_point()]
         self._mean: distributed.Mean | None = None
         self._wrapped: distributed.DataParallel | None = None
+        self._number = 0
         if distributed.size() > 1:
             self._join_ranks()
 
@@ -157,6 +178,7 @@ class EagerStep:
             self._fed = tuple(torch.empty_like(t, device=self.feed.device) for t in fed)
         for place, tensor in zip(self._fed, fed, strict=True):
             place.copy_(tensor, non_blocking=True)
+        self._number = step
         self._execute()
         self._pending += 1
 
@@ -188,6 +210,10 @@ class EagerStep:
         else:
             loss, errors = self._pass(images, labels)
         self._average()
+        if self.model.skips_blocks:
+            # Momentum and weight decay go on in what was left out (deviation D34).
+            for p in self._parameters:
+                p.grad = torch.zeros_like(p) if p.grad is None else p.grad
         self.optimizer.step()
         self._keep(loss, errors)
 
@@ -205,7 +231,7 @@ class EagerStep:
             # Ranks average the sum of the gradients, once.
             quiet = contextlib.nullcontext() if is_last or self._wrapped is None else self._wrapped.no_sync()
             with quiet:
-                results.append(self._pass(*piece, num_pieces=len(images)))
+                results.append(self._pass(*piece, number - 1, len(images)))
             torch._foreach_add_(sums, self._statistics)
             torch._foreach_copy_(self._statistics, before)
         torch._foreach_div_(sums, len(images))
@@ -213,17 +239,26 @@ class EagerStep:
         losses, errors = (torch.stack(column).sum() for column in zip(*results, strict=True))
         return losses, errors
 
-    def _pass(self, images: Tensor, labels: Tensor, num_pieces: int = 1) -> tuple[Tensor, Tensor]:
+    def _pass(self, images: Tensor, labels: Tensor, piece: int = 0, num_pieces: int = 1) -> tuple[Tensor, Tensor]:
         """Add the gradients of a batch, or of one of its equal pieces.
 
         Returns:
             Its part of the mean loss, and the number of wrong predictions.
         """
-        logits = forward(self.model if self._wrapped is None else self._wrapped, images, self.precision)
-        loss = F.cross_entropy(logits.to(self._dtype), labels)
-        loss = loss if num_pieces == 1 else loss / num_pieces
-        torch.autograd.backward(loss)
+        with self._drawing(piece * len(images)):
+            logits = forward(self.model if self._wrapped is None else self._wrapped, images, self.precision)
+            loss = F.cross_entropy(logits.to(self._dtype), labels)
+            loss = loss if num_pieces == 1 else loss / num_pieces
+            torch.autograd.backward(loss)
         return loss.detach(), (logits.detach().argmax(1) != labels).sum()
+
+    def _drawing(self, first: int) -> contextlib.AbstractContextManager[None]:
+        """Let the net draw what it leaves out; ``first`` is the place of the first image in this rank's part."""
+        if not self.model.is_random:
+            return contextlib.nullcontext()
+        part_size = self.feed.part_size
+        place = distributed.rank() * part_size + first
+        return self.model.drawing(Draw(self.model.seed, self._number, place, part_size * distributed.size()))
 
     def _average(self) -> None:
         """Make of each rank's part the gradients of the whole batch and the statistics of all its groups.

@@ -10,7 +10,7 @@ from pathlib import Path
 from repro.config.run import DataConfig, RunConfig
 from repro.data import Dataset, load_for
 from repro.engine.resume import check_folder
-from repro.engine.step import pick_step
+from repro.engine.step import pick_random_step, pick_step
 from repro.errors import InputError
 from repro.launch import torchrun
 from repro.launch.attempts import attempt
@@ -156,8 +156,9 @@ def warn_uncounted(configs: Iterable[RunConfig]) -> None:
 def check(configs: list[RunConfig]) -> None:
     """Check all that can be known to be wrong before anything starts; an InputError says what."""
     check_folders(configs)
-    for device, step in {(c.execution.device, c.execution.step) for c in configs}:
-        pick_step(step, pick_device(device))
+    for device, step, is_random in {(c.execution.device, c.execution.step, c.model.is_random) for c in configs}:
+        pick = pick_random_step if is_random else pick_step
+        pick(step, pick_device(device))
     for config in configs:
         if config.execution.num_ranks > 1:
             torchrun.check(config.execution)

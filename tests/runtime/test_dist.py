@@ -258,10 +258,11 @@ class AllReduceStep(GraphStep):
     _execute = GraphStep._step
 
 
-@pytest.mark.parametrize("kind", ["torch's wrapper", "one all-reduce"])
+@pytest.mark.parametrize("kind", ["torch's wrapper", "one all-reduce", "stochastic depth"])
 def test_four_ranks_that_are_killed_end_with_the_bits_of_an_undisturbed_run(tmp_path: Path, kind: str) -> None:
     """Of four: with two ranks a + b = b + a, and no order of addition shows."""
-    of = small(tmp_path, "model.bn_group_size=2")
+    survival = ("model.survival=uniform", "model.shortcut_dropout=0.25") if kind == "stochastic depth" else ()
+    of = small(tmp_path, "model.bn_group_size=2", *survival)
     undisturbed, *_ = on_ranks(4, six_steps, of, kind, tmp_path / "undisturbed.pt", 0, None)
     with pytest.raises(AssertionError, match="without a result"):
         on_ranks(4, six_steps, of, kind, tmp_path / "saved.pt", 0, 3)
