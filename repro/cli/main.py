@@ -23,7 +23,7 @@ from repro.config.arguments import (
 )
 from repro.config.hydra_habits import refuse_options
 from repro.errors import InputError, RunError, is_out_of_memory, memory_advice
-from repro.runtime.log import print_line, send_to
+from repro.runtime.log import notice, print_line, send_to
 from repro.runtime.output import steady, unwritten
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     of a signal that asked it to end, 128 and its number."""
     outlets = steady()
     send_to(print_line)
-    given = words_together(sys.argv[1:] if arguments is None else arguments)
+    given = words_together(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
         if given[:1] != ["tensorboard"]:
             refuse_options(given)
@@ -96,6 +96,7 @@ def run_command(options: argparse.Namespace) -> int:
     refuse_sweeps_of_execution(options.words)
     planned = plan(options.words)
     configs, paths = planned.runs, planned.runs[0].paths
+    notice("loading PyTorch")
     if several_machines(configs[0].execution):
         from repro.launch.torchrun import instructions
 
@@ -186,20 +187,15 @@ def show_command(options: argparse.Namespace) -> int:
 
 
 def list_command(options: argparse.Namespace) -> int:
+    from repro.cli.lists import print_figures, print_list, print_tables
     from repro.config.compose import describe
-    from repro.papers import figure_names, load_figure, load_table, table_numbers
 
     headings = {"exp": "experiments", "scale": "scales", "model": "nets", "data": "data sets", "execution": "engines"}
     for group, heading in headings.items():
         print_list(f"{heading} ({group}=…)", describe(group))
-    print_list("tables (repro table N)", {str(n): load_table(n).title for n in table_numbers()})
-    print_list("figures (repro figure NAME)", {name: load_figure(name).title for name in figure_names()})
+    print_tables()
+    print_figures()
     return 0
-
-
-def print_list(heading: str, texts: dict[str, str]) -> None:
-    width = max(map(len, texts))
-    print(f"{heading}\n" + "".join(f"  {name:<{width}}  {text}\n" for name, text in texts.items()))
 
 
 def data_command(options: argparse.Namespace) -> int:
@@ -259,6 +255,13 @@ def cancel_command(options: argparse.Namespace) -> int:
     return 0
 
 
+def doctor_command(options: argparse.Namespace) -> int:
+    from repro.cli.doctor import doctor
+
+    print(doctor(paths_from(options.words)))
+    return 0
+
+
 COMMANDS: dict[str, Command] = {
     "run": run_command,
     "show": show_command,
@@ -267,4 +270,5 @@ COMMANDS: dict[str, Command] = {
     "bench": bench_command,
     "status": status_command,
     "cancel": cancel_command,
+    "doctor": doctor_command,
 }

@@ -62,6 +62,7 @@ def parser() -> Parser:
     board = "Show the curves of all runs in a browser; takes TensorBoard's options too."
     add_folders(add("tensorboard", board, "repro tensorboard --port 6007 --bind_all"))
     add_folders(add("status", "Show what became of every run.", "repro status"))
+    add_folders(add("doctor", "Describe this installation, for a report of a fault.", "repro doctor"))
     cancel = add("cancel", "Cancel the Slurm jobs of runs.", "repro cancel --all")
     cancel.add_argument("--all", action="store_true", help="every job of the work folder")
     cancel.add_argument("runs", nargs="*", metavar="run", help="run ids, and paths.work=")
@@ -76,12 +77,12 @@ def add_folders(sub: Parser) -> None:
 def add_reading(add: Callable[[str, str, str], Parser]) -> None:
     """Add the commands of ``repro.cli.reporting``."""
     table = add("table", "Print a table of the paper with measured values.", "repro table 6")
-    table.add_argument("number", type=int, help="the paper's number of the table")
+    table.add_argument("number", type=int, nargs="?", help="the paper's number of the table; none lists all")
     table.add_argument("--format", choices=["md", "csv", "tex"], default="md", metavar="format", help="md, csv or tex")
     table.add_argument("--scale", help="show the proxies of this scale (tenth, demo, smoke), not each row's largest")
     add_folders(table)
     figure = add("figure", "Draw a figure as SVG and PNG, with its numbers as CSV.", FIGURE_EXAMPLES)
-    figure.add_argument("name", help="the paper's number of the figure, or the name of one of ours")
+    figure.add_argument("name", nargs="?", help="the paper's number of the figure, or a name of ours; none lists all")
     figure.add_argument("--scale", default="paper", help="draw the proxies of this scale instead (tenth, demo, smoke)")
     add_folders(figure)
     check = add("check", "Say which of the paper's claims hold.", "repro check degradation_cifar")

@@ -15,6 +15,7 @@ from repro.models.blocks import BasicBlock
 from repro.models.count import Size, activation_bytes, measure
 from repro.models.forward import forward
 from repro.runtime.device import memory_format, num_threads, set_up
+from repro.runtime.log import notice
 
 BACKWARD = 2
 """Backward passes cost two forward passes: the gradients of the inputs and of the weights."""
@@ -97,6 +98,7 @@ def measure_speed(device: torch.device, threads: int, family: str, precision: st
     Args:
         threads: As they are set already; the speed is remembered by them.
     """
+    notice("measuring this machine")
     batch_size, stages = TIMED[family]
     shapes = [(batch_size, channels, map_size) for channels, map_size in stages]
     tiny = (2, 16, 4)
