@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import functools
+import json
 import logging
 import shlex
+import shutil
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from repro.cli.parser import parser
 from repro.config.arguments import (
+    apart,
     command_line,
     is_setting,
     paths_from,
@@ -177,6 +180,9 @@ def launch_of(execution: ExecutionConfig, detach: bool) -> Callable[..., Result]
 def show_command(options: argparse.Namespace) -> int:
     from repro.config.compose import plan, refuse_sweeps_of_execution
 
+    runs = [word for word in options.words if not is_setting(word)]
+    if options.command == "show" and runs:
+        return show_run_command(runs, options)
     refuse_sweeps_of_execution(options.words)
     planned = plan(options.words)
     quiet_caches(planned.runs[0].paths.work)
@@ -184,6 +190,23 @@ def show_command(options: argparse.Namespace) -> int:
 
     print(show(planned.runs))
     return 0
+
+
+def show_run_command(runs: Sequence[str], options: argparse.Namespace) -> int:
+    from repro.cli.one_run import show_run
+
+    paths = paths_from([word for word in options.words if is_setting(word)])
+    print("\n\n".join(show_run(run, paths) for run in runs))
+    return 0
+
+
+def compare_command(options: argparse.Namespace) -> int:
+    from repro.cli.one_run import compare
+
+    paths = paths_from([word for word in options.runs if is_setting(word)])
+    text, code = compare([word for word in options.runs if not is_setting(word)], paths)
+    print(text)
+    return code
 
 
 def list_command(options: argparse.Namespace) -> int:
@@ -227,16 +250,28 @@ def bench_command(options: argparse.Namespace) -> int:
 
 def status_command(options: argparse.Namespace) -> int:
     from repro.cli.show import show_statuses
-    from repro.cli.status import statuses
+    from repro.cli.status import beside, chosen, statuses
     from repro.launch.slurm.jobs import jobs
+    from repro.results.read import read_records
 
-    work = paths_from(options.words)["work"]
+    folders, filters = apart(options.words)
+    paths = paths_from([f"paths.{name}={folder}" for name, folder in folders.items()])
+    work = paths["work"]
     try:
         queued = jobs(work)
     except RunError as error:
         print(f"repro: {error}; what is known without it:", file=sys.stderr)
         queued = []
-    print(show_statuses(statuses(work, queued), work))
+    found = chosen(statuses(work, queued), filters)
+    found = beside(found, work, read_records([published_results(paths) / "runs"]))
+    if options.json:
+        print(json.dumps([one.to_json() for one in found], indent=1))
+        return 0
+    if filters and not found:
+        print(f"no runs with {' '.join(filters)} in {work}")
+        return 0
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    print(show_statuses(found, work, width))
     return 0
 
 
@@ -270,5 +305,6 @@ COMMANDS: dict[str, Command] = {
     "bench": bench_command,
     "status": status_command,
     "cancel": cancel_command,
+    "compare": compare_command,
     "doctor": doctor_command,
 }

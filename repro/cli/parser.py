@@ -7,7 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from repro.cli.help_texts import BENCH, BENCH_EXAMPLES, DESCRIPTION, EVALUATE_EXAMPLES, EXAMPLES, FIGURE_EXAMPLES
+from repro.cli.help_texts import (
+    BENCH,
+    BENCH_EXAMPLES,
+    COMPARE_EXAMPLES,
+    DESCRIPTION,
+    EVALUATE_EXAMPLES,
+    EXAMPLES,
+    FIGURE_EXAMPLES,
+    SHOW_EXAMPLES,
+    STATUS_EXAMPLES,
+)
 from repro.errors import InputError, nearest
 
 
@@ -37,9 +47,11 @@ def parser() -> Parser:
     run = add("run", "Train what is missing, then show the result.", "repro run exp=cifar_degradation")
     run.add_argument("--dry-run", action="store_true", help="only show what would be run, as `repro show`")
     run.add_argument("--detach", action="store_true", help="with execution=slurm: submit and return")
-    show = add("show", "Show runs, configuration and cost; trains nothing.", "repro show model.depth=56")
+    show = add("show", "Show what would run and its cost, or one run; trains nothing.", SHOW_EXAMPLES)
     for sub in (run, show):
         sub.add_argument("words", nargs="*", metavar="key=value", help="settings, as in exp=cifar_depth_sweep seed=0")
+    compare = add("compare", "Say whether a run equals the published one, or lies within its seeds.", COMPARE_EXAMPLES)
+    compare.add_argument("runs", nargs="*", metavar="run", help="one or two runs; and paths.work=, paths.results=")
     add("list", "List experiments, nets, data sets, scales, tables and figures.", "repro list")
 
     data = add("data", "Fetch a data set, or verify the stored one.", "repro data fetch cifar10")
@@ -61,7 +73,9 @@ def parser() -> Parser:
 
     board = "Show the curves of all runs in a browser; takes TensorBoard's options too."
     add_folders(add("tensorboard", board, "repro tensorboard --port 6007 --bind_all"))
-    add_folders(add("status", "Show what became of every run.", "repro status"))
+    status = add("status", "Show what became of every run.", STATUS_EXAMPLES)
+    status.add_argument("words", nargs="*", metavar="key=value", help="runs to show; and paths.work=, paths.results=")
+    status.add_argument("--json", action="store_true", help="print all that is known of the runs")
     add_folders(add("doctor", "Describe this installation, for a report of a fault.", "repro doctor"))
     cancel = add("cancel", "Cancel the Slurm jobs of runs.", "repro cancel --all")
     cancel.add_argument("--all", action="store_true", help="every job of the work folder")

@@ -23,7 +23,7 @@ from tests.planted import DEMO, plant
 
 COMMANDS = (
     *("run", "show", "list", "data", "bench", "table", "figure", "check", "export", "evaluate", "render", "report"),
-    *("publish", "tensorboard", "status", "cancel", "doctor"),
+    *("publish", "tensorboard", "status", "cancel", "doctor", "compare"),
 )
 
 
@@ -246,6 +246,7 @@ def test_failed_runs_are_listed_with_exit_code_1(capsys: pytest.CaptureFixture[s
         (["cancel", "--all", "a-run", "paths.work=w"], ["cancel", "a-run", "paths.work=w", "--all"]),
         (["publish", "a", "b"], ["publish", "a", "b"]),
         (["publish", "--weights", "a", "b"], ["publish", "a", "b", "--weights"]),
+        (["status", "--json", "exp=a"], ["status", "exp=a", "--json"]),
         (["--help"], ["--help"]),
         ([], []),
     ],
