@@ -144,7 +144,8 @@ def test_jobs_in_the_queue_stand_beside_the_runs(run: RunConfig) -> None:
 
 
 def test_a_run_names_its_experiment_and_what_differs_and_filters_choose(tmp_path: Path) -> None:
-    usual, other = configs(tmp_path, "exp=cifar_residual_vs_plain", "model.depth=20", "optim.nesterov=false,true")[::2]
+    words = ("exp=cifar_residual_vs_plain", "model.depth=20", "model.shortcut=A", "optim.nesterov=false,true")
+    usual, other = configs(tmp_path, *words)
     for one in (usual, other):
         claim_folder(one)
     work = usual.paths.work
