@@ -103,6 +103,7 @@ def add_reading(add: Callable[[str, str, str], Parser]) -> None:
     check.add_argument("words", nargs="*", metavar="claim", help="one claim in full; and paths.work=, paths.results=")
     forms = ["text", "md", "json"]
     check.add_argument("--format", choices=forms, default="text", metavar="format", help="text, md or json")
+    check.add_argument("-v", "--verbose", action="store_true", help="with the figures and runs of every claim")
     check.add_argument("--strict", action="store_true", help="exit code 1 where a claim fails")
     check.add_argument("--freeze", action="store_true", help="freeze rules that changed (experiments/AMENDMENTS.md)")
     export = add("export", "All runs as one tidy CSV (docs/export.md).", "repro export runs.csv")

@@ -101,10 +101,9 @@ def check_command(options: argparse.Namespace) -> int:
         return 0
     folders = record_folders(paths, roots_of(options, paths))
     published = published_results(paths) / "runs"
-    claim, strict = next(iter(ids), None), options.strict
-    text, code = answer(
-        read_records(folders), claim, options.format, strict=strict, published=published, folders=folders
-    )
+    claim = next(iter(ids), None)
+    flags = {"strict": options.strict, "verbose": options.verbose}
+    text, code = answer(read_records(folders), claim, options.format, published=published, folders=folders, **flags)
     print(text, end="")
     return code
 
