@@ -14,6 +14,7 @@ from repro.models.blocks import BasicBlock
 from repro.models.count import Size, activation_bytes, measure
 from repro.models.forward import forward
 from repro.runtime.device import memory_format, num_threads, set_up, wait
+from repro.runtime.log import notice
 
 BACKWARD = 2  # backward passes cost two forward passes: the gradients of the inputs and of the weights
 WINDOWS = 5
@@ -81,6 +82,7 @@ def calibrate(config: RunConfig) -> Speed:
 def measure_speed(device: torch.device, threads: int, family: str, precision: str) -> Speed:
     """Time a basic block of each stage at the paper's map sizes, and one on next to no data; ``threads`` are set
     already."""
+    notice("measuring this machine")
     batch_size, stages = FAMILIES[family].timed
     shapes = [(batch_size, channels, map_size) for channels, map_size in stages]
     tiny = (2, 16, 4)

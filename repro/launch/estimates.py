@@ -64,12 +64,11 @@ class PlanProgress:
         texts = {run_id: t.text() if t else "starting" for run_id, t in told.items()}
         ended, planned = len(self._seconds) - len(left_of), len(self._seconds)
         left = duration(self._seconds_left(told, waiting))
-        self._display.show(
-            done,
-            ", ".join(f"{name_of(c)} {100 * share[c.run_id]:.0f} %" for c in running),
-            *(f"{name_of(c)}: {texts[c.run_id]}" for c in running),
-            f"{ended} of {planned} runs ended, about {left} left for all",
-        )
+        lines = [f"{name_of(c)}: {texts[c.run_id]}" for c in running]
+        lines.append(f"{ended} of {planned} runs ended, about {left} left for all")
+        nets = [f"{name_of(c)} {share[c.run_id]:.0%}" for c in running]
+        parts = [f"{ended} of {planned} runs", f"plan {left}", *nets]
+        self._display.show(done, parts, lines)
 
     def _seconds_left(self, told: Mapping[str, Told | None], waiting: Sequence[RunConfig]) -> float:
         """Return the time left by the estimates, corrected by how much slower the runs so far have been."""

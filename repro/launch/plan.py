@@ -21,7 +21,8 @@ from repro.launch.pool import Pool
 from repro.launch.slots import Slot, runs_at_once, share_processors, shared_gpus, slots_for
 from repro.runtime import checkpoint
 from repro.runtime.device import pick_device
-from repro.runtime.progress import duration
+from repro.runtime.log import notice
+from repro.runtime.progress import duration, set_seconds_after
 from repro.runtime.provenance import uncounted
 from repro.runtime.stop import LATER, Stopper
 
@@ -76,11 +77,12 @@ class Launch:
         """Train in this process, where there are no slots, until a fault spoils it."""
         planned = len(self.queue)
         while self.queue and not self.slots:
-            number, left = planned - len(self.queue) + 1, ""
+            number, left, seconds = planned - len(self.queue) + 1, "", self.seconds
             if number > 1:  # the runs before this one tell how fast it is by now
                 seconds = seconds_of(self.queue, self.datasets)
                 left = f", about {duration(sum(seconds.values()))} left for all"
             config = self.queue.pop(0)
+            set_seconds_after(sum(seconds[c.run_id] for c in self.queue))
             log.info(f"[{number}/{planned}] {config.run_id}{left}")
             outcome = attempt(config, lambda config: self.datasets[config.data], stopper)
             self.ended(config, outcome)
@@ -185,7 +187,13 @@ def check_folder_is_usable(path: Path) -> None:
 
 
 def load_all(configs: list[RunConfig]) -> dict[DataConfig, Dataset]:
-    return {data: load_for(config) for data, config in {config.data: config for config in configs}.items()}
+    """Load the data set of every run."""
+    found: dict[DataConfig, Dataset] = {}
+    for config in configs:
+        if config.data not in found:
+            notice(f"reading {config.data.name}")
+            found[config.data] = load_for(config)
+    return found
 
 
 def summary(configs: list[RunConfig], waiting: list[RunConfig]) -> str:
