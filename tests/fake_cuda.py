@@ -133,6 +133,7 @@ def fake_gpu() -> Iterator[None]:
         FakeTensorMode(allow_non_fake_inputs=False),
         mock.patch("torch.cuda.amp.common.amp_definitely_not_available", return_value=False),
         mock.patch("torch.cuda.is_bf16_supported", return_value=True),
+        mock.patch("repro.models.chance.generator_on", return_value=None),
         mock.patch("torch._C._select_conv_backend", return_value=torch._C._ConvBackend.Cudnn),  # type: ignore[attr-defined]
     ):
         yield

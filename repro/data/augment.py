@@ -4,13 +4,14 @@ An epoch's order, crops and flips are drawn at once, on the CPU, from a generato
 of a step depends on nothing else, so a run resumes at any step without replaying and is the same on any device.
 """
 
-import hashlib
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from repro.runtime.seeds import seed_of
 
 
 class Draws(NamedTuple):
@@ -32,8 +33,7 @@ class PixelStats:
 
 def generator_for(*names: object) -> torch.Generator:
     """Return a CPU generator whose stream depends on ``names`` alone, as in ``generator_for(seed, "init")``."""
-    digest = hashlib.sha256("/".join(map(str, names)).encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") % 2**63)
+    return torch.Generator().manual_seed(seed_of(*names))
 
 
 def draw_epoch(num_images: int, pad: int, flip: bool, seed: int, epoch: int) -> Draws:
@@ -67,12 +67,18 @@ def normalize(images: Tensor, stats: PixelStats) -> Tensor:
     return (images.float() / 255 - stats.mean) / stats.std
 
 
-def augment(images: Tensor, draws: Draws, stats: PixelStats, pad: int, pad_order: str) -> Tensor:
+def augment(
+    images: Tensor, draws: Draws, stats: PixelStats, pad: int, pad_order: str, pad_mode: str = "zeros"
+) -> Tensor:
     """Pad, crop, flip and subtract the mean (section 4.2): uint8 (N, 3, H, W) to float32 of that shape.
 
     ``pad_order="after_mean"`` pads zeros after the mean is subtracted, so the border is the mean image's;
-    ``"before_mean"`` pads the raw image, so the border is black (deviation D3).
+    ``"before_mean"`` pads the raw image, so the border is black (deviation D3). ``pad_mode="reflect"`` pads the image's
+    own pixels, mirrored at its edge.
     """
+    if pad_mode == "reflect":
+        padded = F.pad(normalize(images, stats), [pad] * 4, mode="reflect")
+        return crop_and_flip(padded, draws, images.shape[-1])
     if pad_order == "after_mean":
         return crop_and_flip(F.pad(normalize(images, stats), [pad] * 4), draws, images.shape[-1])
     return normalize(crop_and_flip(F.pad(images, [pad] * 4), draws, images.shape[-1]), stats)

@@ -52,8 +52,8 @@ class MemoryFeed(Feed):
         return tuple(self.drawn(step))
 
     def augment(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        draws = Draws(*inputs[0])
-        images = augment(self.images[draws.order], draws, self.stats, self.config.pad, self.config.pad_order)
+        draws, data = Draws(*inputs[0]), self.config
+        images = augment(self.images[draws.order], draws, self.stats, data.pad, data.pad_order, data.pad_mode)
         return images, self.labels[draws.order]
 
     def draw(self, epoch: int) -> tuple[Tensor]:

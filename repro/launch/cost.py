@@ -8,20 +8,15 @@ from functools import cache
 
 import torch
 
+from repro.config.families import FAMILIES
 from repro.config.run import ModelConfig, RunConfig
 from repro.models.blocks import BasicBlock
 from repro.models.count import Size, activation_bytes, measure
 from repro.models.forward import forward
 from repro.runtime.device import memory_format, num_threads, set_up, wait
+from repro.runtime.log import notice
 
 BACKWARD = 2  # backward passes cost two forward passes: the gradients of the inputs and of the weights
-
-TIMED: dict[str, tuple[int, tuple[tuple[int, int], ...]]] = {
-    "cifar_resnet": (128, ((16, 32), (32, 16), (64, 8))),
-    "imagenet_resnet": (8, ((64, 56), (128, 28), (256, 14), (512, 7))),
-}
-"""Batch size, and the filters and map size of each stage, that the speed of a family of nets is measured at."""
-
 WINDOWS = 5
 WINDOW_PASSES = 2
 
@@ -87,7 +82,8 @@ def calibrate(config: RunConfig) -> Speed:
 def measure_speed(device: torch.device, threads: int, family: str, precision: str) -> Speed:
     """Time a basic block of each stage at the paper's map sizes, and one on next to no data; ``threads`` are set
     already."""
-    batch_size, stages = TIMED[family]
+    notice("measuring this machine")
+    batch_size, stages = FAMILIES[family].timed
     shapes = [(batch_size, channels, map_size) for channels, map_size in stages]
     tiny = (2, 16, 4)
     passes = [block_pass(shape, device, precision) for shape in (*shapes, tiny)]

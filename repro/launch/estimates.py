@@ -64,7 +64,8 @@ class PlanProgress:
         ended, left = len(self._seconds) - len(left_of), duration(self._seconds_left(told, waiting))
         lines = [f"{name_of(c)}: {t.text() if t else 'starting'}" for c, t in zip(running, told.values(), strict=True)]
         lines.append(f"{ended} of {len(self._seconds)} runs ended, about {left} left for all")
-        self._display.show(done, ", ".join(f"{name_of(c)} {100 * share[c.run_id]:.0f} %" for c in running), *lines)
+        nets = [f"{name_of(c)} {share[c.run_id]:.0%}" for c in running]
+        self._display.show(done, [f"{ended} of {len(self._seconds)} runs", f"plan {left}", *nets], lines)
 
     def _seconds_left(self, told: Mapping[str, Told | None], waiting: Sequence[RunConfig]) -> float:
         """Return the time left by the estimates, corrected by how much slower the runs so far have been."""

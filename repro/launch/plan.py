@@ -10,17 +10,19 @@ from pathlib import Path
 from repro.config.run import DataConfig, RunConfig
 from repro.data import Dataset, load_for
 from repro.engine.resume import check_folder
-from repro.engine.step import pick_step
+from repro.engine.step import pick_random_step, pick_step
 from repro.errors import InputError
 from repro.launch import torchrun
 from repro.launch.attempts import attempt
+from repro.launch.compiled import with_steps
 from repro.launch.estimates import PlanProgress, forecast, longest_first, seconds_of
 from repro.launch.outcome import Outcome, is_done
 from repro.launch.pool import Pool
 from repro.launch.slots import Slot, runs_at_once, share_processors, shared_gpus, slots_for
 from repro.runtime import checkpoint
 from repro.runtime.device import pick_device
-from repro.runtime.progress import duration
+from repro.runtime.log import notice
+from repro.runtime.progress import duration, set_seconds_after
 from repro.runtime.provenance import uncounted
 from repro.runtime.stop import LATER, Stopper
 
@@ -75,11 +77,12 @@ class Launch:
         """Train in this process, where there are no slots, until a fault spoils it."""
         planned = len(self.queue)
         while self.queue and not self.slots:
-            number, left = planned - len(self.queue) + 1, ""
+            number, left, seconds = planned - len(self.queue) + 1, "", self.seconds
             if number > 1:  # the runs before this one tell how fast it is by now
                 seconds = seconds_of(self.queue, self.datasets)
                 left = f", about {duration(sum(seconds.values()))} left for all"
             config = self.queue.pop(0)
+            set_seconds_after(sum(seconds[c.run_id] for c in self.queue))
             log.info(f"[{number}/{planned}] {config.run_id}{left}")
             outcome = attempt(config, lambda config: self.datasets[config.data], stopper)
             self.ended(config, outcome)
@@ -138,6 +141,7 @@ def assign(configs: list[RunConfig]) -> tuple[list[RunConfig], list[Slot]]:
     slots = slots_for(waiting)
     if waiting[0].execution.profile and any(slot.width > 1 for slot in slots):
         raise InputError("execution.profile=true traces one run of a process: add execution.runs_per_gpu=1")
+    waiting = with_steps(waiting, runs_at_once(slots))
     # On a CPU the share of the whole plan: threads move the last bits, and each time fewer runs are left.
     on_cpu = waiting[0].execution.device == "cpu"
     return share_processors(waiting, slots_for(configs) if on_cpu else slots), slots
@@ -154,8 +158,9 @@ def warn_uncounted(configs: Iterable[RunConfig]) -> None:
 def check(configs: list[RunConfig]) -> None:
     """Check all that can be known to be wrong before anything starts; an InputError says what."""
     check_folders(configs)
-    for device, step in {(c.execution.device, c.execution.step) for c in configs}:
-        pick_step(step, pick_device(device))
+    for device, step, is_random in {(c.execution.device, c.execution.step, c.model.is_random) for c in configs}:
+        pick = pick_random_step if is_random else pick_step
+        pick(step, pick_device(device))
     for config in configs:
         if config.execution.num_ranks > 1:
             torchrun.check(config.execution)
@@ -182,7 +187,13 @@ def check_folder_is_usable(path: Path) -> None:
 
 
 def load_all(configs: list[RunConfig]) -> dict[DataConfig, Dataset]:
-    return {data: load_for(config) for data, config in {config.data: config for config in configs}.items()}
+    """Load the data set of every run."""
+    found: dict[DataConfig, Dataset] = {}
+    for config in configs:
+        if config.data not in found:
+            notice(f"reading {config.data.name}")
+            found[config.data] = load_for(config)
+    return found
 
 
 def summary(configs: list[RunConfig], waiting: list[RunConfig]) -> str:

@@ -1,7 +1,8 @@
 """The speed of this device, from finished runs first."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
+from pathlib import Path
 
 from repro.config.run import RunConfig
 from repro.engine.step import step_mode
@@ -14,15 +15,31 @@ SHORTEST = 5.0
 """Seconds that a finished run must have trained: in shorter ones starting is too large a part."""
 
 Setting = tuple[object, ...]  # all that a run's speed depends on besides its net's multiply-adds
+Finished = dict[Setting, list[Record]]
 
 
 def speeds_of(configs: Sequence[RunConfig]) -> list[Speed]:
     """Return each run's speed: that of finished runs in the work folder, where there are some like it."""
-    finished: dict[Setting, list[Record]] = {}
-    for record in read_records({config.paths.work for config in configs}).records:
+    finished = finished_runs({config.paths.work for config in configs})
+    return [speed_like(config, finished.get(setting_of(config), [])) for config in configs]
+
+
+def finished_runs(works: Set[Path]) -> Finished:
+    """Return the records in work folders of runs that trained long enough to tell a speed."""
+    finished: Finished = {}
+    for record in read_records(works).records:
         if record.steps * record.science.optim.batch_size >= SHORTEST * record.images_per_second > 0:
             finished.setdefault(setting_of_record(record), []).append(record)
-    return [speed_like(config, finished.get(setting_of(config), [])) for config in configs]
+    return finished
+
+
+def step_seconds(config: RunConfig, mode: str, finished: Finished) -> float | None:
+    """Return the time of a step executed in ``mode``, by the finished runs like it; None where there are none."""
+    like = finished.get(setting_of(config, mode))
+    if not like:
+        return None
+    macs = measure(config.model, config.data.image_size, config.data.num_classes).macs
+    return (1 + BACKWARD) * macs * config.optim.batch_size / speed_like(config, like).macs_per_second
 
 
 def speed_like(config: RunConfig, like: Sequence[Record]) -> Speed:
@@ -39,13 +56,14 @@ def speed_like(config: RunConfig, like: Sequence[Record]) -> Speed:
     return Speed((1 + BACKWARD) * fastest / config.execution.num_ranks, block_seconds=0.0, runs=runs)
 
 
-def setting_of(config: RunConfig) -> Setting:
+def setting_of(config: RunConfig, mode: str | None = None) -> Setting:
+    """Return what the speed of ``config`` depends on; ``mode`` is that of its steps where it is not its own."""
     device, execution = pick_device(config.execution.device), config.execution
     return (
         device_name(device),
         1 if device.type == "cuda" else num_threads(execution),
         arithmetic(device, config.optim.precision),
-        step_mode(config, device),
+        mode or step_mode(config, device),
         execution.num_ranks,
         1,  # estimates are of a run that has its device for itself
         config.model.name,

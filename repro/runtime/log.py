@@ -28,6 +28,12 @@ def send_to(write: Callable[[str], None]) -> None:
     LOGGER.handlers = [Lines(write)]
 
 
+def notice(text: str) -> None:
+    """Say on a terminal what takes a moment; nothing in files and pipes, whose readers do not wait."""
+    if sys.stderr.isatty():
+        print(f"{text}…", file=sys.stderr, flush=True)
+
+
 def print_line(text: str) -> None:
     """Print a line on the standard output, above a progress bar that is shown."""
     if "tqdm" not in sys.modules:  # importing it for nothing would slow every command down

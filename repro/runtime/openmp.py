@@ -18,7 +18,7 @@ def bound_spinning(load: Path = LOAD) -> None:
 
     By default they spin for milliseconds. On a busy machine a thread that others wait for gets no processor while these
     spin, and training falls to a fraction. On a quiet one nothing is gained by sleep, and waking up costs time. The
-    runtime reads the setting when torch is imported, so this must come before; processes that this one starts inherit it.
+    runtime reads the setting when torch is imported, so this must come before; child processes inherit it.
     """
     if any(name in os.environ for name in SETTINGS):
         return

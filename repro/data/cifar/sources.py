@@ -60,7 +60,8 @@ def show(display: Display, name: str, done: int, total: int | None) -> None:
     """Show how many bytes have come, where it is due."""
     if display.is_due():
         whole = f" of {total / MB:.0f} MB ({100 * done // total}%)" if total else " MB"
-        display.show(done, name, f"{name}: {done / MB:.0f}{whole}")
+        text = f"{name}: {done / MB:.0f}{whole}"
+        display.show(done, [text], [text])
 
 
 @dataclass(frozen=True)
