@@ -42,10 +42,8 @@ class Estimate:
 
 
 def estimate(config: RunConfig, speed: Speed, train_images: int, eval_images: int) -> Estimate:
-    """Estimate steps, multiply-adds, time and memory of a run, evaluations included.
-
-    ``train_images`` and ``eval_images``: images in an epoch, and of the split that the run is evaluated on.
-    """
+    """Estimate steps, multiply-adds, time and memory of a run with so many images in an epoch and in the evaluated
+    split."""
     size = measure(config.model, config.data.image_size, config.data.num_classes)
     optim = config.optim
     evaluations = optim.steps / (config.eval.every_steps or max(train_images / optim.batch_size, 1)) + 1
@@ -67,10 +65,8 @@ def memory(config: RunConfig, size: Size) -> int:
 
 
 def calibrate(config: RunConfig) -> Speed:
-    """Measure the speed of this device, once in a process; takes about a second.
-
-    It is not kept for later ones: what was measured beside other programs would be wrong without them.
-    """
+    """Measure the speed of this device, once in a process; takes about a second."""
+    # Not kept for later processes: what was measured beside other programs would be wrong without them.
     device = set_up(config.execution, config.optim.precision)
     speed = measure_speed(device, num_threads(config.execution), config.model.name, config.optim.precision)
     # One CUDA graph launches a whole step: what single launches cost does not count there (repro.engine.step).
@@ -93,12 +89,10 @@ def measure_speed(device: torch.device, threads: int, family: str, precision: st
 
 
 def fastest(passes: Sequence[Callable[[], None]]) -> list[float]:
-    """Return the seconds of each pass in the fastest of several short windows: other programs only ever slow one down.
-
-    The windows of one pass lie apart, so that a busy moment is not in all.
-    """
+    """Return the seconds of each pass in the fastest of several short windows: other programs only ever slow one
+    down."""
     best = [math.inf] * len(passes)
-    for _ in range(WINDOWS):
+    for _ in range(WINDOWS):  # those of one pass lie apart, so that a busy moment is not in all
         for number, run in enumerate(passes):
             start = time.perf_counter()
             for _ in range(WINDOW_PASSES):

@@ -21,11 +21,8 @@ def seconds_of(configs: Sequence[RunConfig], datasets: Mapping[DataConfig, Datas
 def longest_first(
     configs: Sequence[RunConfig], seconds: Mapping[str, float], line_of: Mapping[str, int]
 ) -> list[RunConfig]:
-    """Sort runs by the plan's lines, and the longest first within a line: starting last it would have the machine to
-    itself.
-
-    Lines keep their order, because a plan that is interrupted must have made what its first lines ask for.
-    """
+    """Sort runs by the plan's lines, and within a line the longest first: it would else train alone at the end."""
+    # Lines keep their order: a plan that is interrupted must have made what its first lines ask for.
     return sorted(configs, key=lambda config: (line_of.get(config.run_id, 0), -seconds[config.run_id]))
 
 

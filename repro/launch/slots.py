@@ -92,11 +92,9 @@ def share_processors(configs: Sequence[RunConfig], slots: Sequence[Slot]) -> lis
 
 @contextlib.contextmanager
 def shared_gpus(slots: Sequence[Slot], configs: Sequence[RunConfig]) -> Iterator[tuple[list[Slot], dict[str, str]]]:
-    """Give the slots, and the environment of their workers, while they may be used.
-
-    Runs that share a GPU get a process each where MPS can be started: then neither Python's lock nor a crash of one
-    holds up the others. Where it cannot, processes would take turns on the GPU: one process with streams is faster.
-    """
+    """Give the slots, and the environment of their workers, while they may be used."""
+    # Runs that share a GPU get a process each where MPS starts: then neither Python's lock nor a crash of one holds up
+    # the others. Without it processes would take turns on the GPU: one process with streams is faster.
     some_share = any(slot.gpu is not None and slot.width > 1 for slot in slots)
     with mps(configs[0].paths.work) if some_share else contextlib.nullcontext() as environment:
         if environment is None:

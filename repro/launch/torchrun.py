@@ -43,10 +43,7 @@ AGENT_KILLS_SECONDS = 30  # after which torchrun's agent kills what does not end
 
 
 def train(config: RunConfig, stopper: Stopper) -> Outcome:
-    """Train one run under torchrun, on this machine or on the nodes of the Slurm job that this process is in.
-
-    The first rank holds the run's lock while it trains: the caller must not.
-    """
+    """Train one run under torchrun, here or on the nodes of this Slurm job; its first rank takes the run's lock."""
     check(config.execution)
     try:
         config.work_dir.mkdir(parents=True, exist_ok=True)
@@ -183,10 +180,8 @@ def main(words: Sequence[str]) -> int:
 
 
 def first_failure(failures: Mapping[int, Any]) -> tuple[int, Any]:
-    """Return the rank that failed of itself, with torchrun's word of it: the others fail because one is gone.
-
-    One that was killed comes first, unless the agent did it: SIGTERM at once, SIGKILL half a minute later.
-    """
+    """Return the rank that failed of itself, with torchrun's word of it: the others fail because one is gone."""
+    # One that was killed comes first, unless the agent did it: SIGTERM at once, SIGKILL half a minute later.
     late = min(failure.timestamp for failure in failures.values()) + AGENT_KILLS_SECONDS / 2
     codes = {rank: failure.exitcode for rank, failure in failures.items() if failure.timestamp < late}
     killed = {rank: failures[rank] for rank, code in codes.items() if code < 0 and code != -signal.SIGTERM}

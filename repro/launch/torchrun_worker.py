@@ -88,14 +88,11 @@ def main(words: Sequence[str]) -> int:
 
 
 def unsuccessful() -> int:
-    """Return the exit code of a rank whose runs did not all end well, and see to it that torchrun ends with 1.
-
-    Were it this rank's, torchrun would start all ranks again: it is asked to end instead.
-    """
+    """Return the exit code of a rank whose runs did not all end well, and see to it that torchrun ends with 1."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:  # srun or mpirun has started the ranks
         return 1
     if os.environ["LOCAL_RANK"] == "0":
-        os.kill(os.getppid(), signal.SIGTERM)
+        os.kill(os.getppid(), signal.SIGTERM)  # were the code this rank's, torchrun would start all ranks again
     return 0
 
 

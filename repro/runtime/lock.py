@@ -37,10 +37,8 @@ class Owner:
 
 @contextlib.contextmanager
 def hold(folder: Path) -> Iterator[None]:
-    """Hold the run's lock, which the system drops with the process; make its folder where there is none.
-
-    Raises Elsewhere: another process trains the run. Raises RunError: there are no locks, or no folder can be made.
-    """
+    """Hold the run's lock, which the system drops with the process; raise Elsewhere where another process trains the
+    run."""
     with contextlib.ExitStack() as held:
         try:
             folder.mkdir(parents=True, exist_ok=True)

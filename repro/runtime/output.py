@@ -53,10 +53,8 @@ class Outlet(io.RawIOBase):
 
 
 def steady() -> list[Outlet]:
-    """Make standard output and error steady: neither a character nor a reader that leaves ends this process.
-
-    Returns the outlets of the streams that were changed. Streams that somebody else has put in their place stay.
-    """
+    """Make standard output and error steady, and return them: no character and no reader that leaves ends this
+    process."""
     codecs.register_error(ERRORS, plain)
     open_what_is_closed()
     outlets = []

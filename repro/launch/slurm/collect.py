@@ -40,10 +40,7 @@ def launch(
     *,
     detach: bool = False,
 ) -> Result:
-    """Train what is missing on Slurm, as ``repro.launch.plan.launch`` does here; ``detach`` only submits it.
-
-    Raises InputError, before anything is submitted. Raises RunError: Slurm does not take the jobs.
-    """
+    """Train what is missing on Slurm, as ``repro.launch.plan.launch`` does here; ``detach`` only submits it."""
     check(configs)
     collector = Collector(configs, finished, line_of or {})
     collector.start()

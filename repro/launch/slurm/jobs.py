@@ -180,10 +180,7 @@ def node_address() -> str:
 
 
 def cancel(work: Path, run_ids: Sequence[str] | None) -> list[Job]:
-    """Cancel the jobs that hold the runs (None: all jobs of the work folder); return them.
-
-    A job of several runs is cancelled whole. A job that trains saves itself first, so nothing is lost.
-    """
+    """Cancel the jobs that hold the runs (None: all jobs of the work folder), each with all its runs; return them."""
     alive = [job for job in known_jobs(submissions(work)) if job.is_alive]
     if run_ids is not None:
         held = {run_id for job in alive for run_id in job.run_ids}

@@ -77,10 +77,8 @@ def parameters(execution: ExecutionConfig, name: str) -> dict[str, Any]:
 
 
 def shards(configs: Sequence[RunConfig], size: int, line_of: Mapping[str, int]) -> list[list[RunConfig]]:
-    """Pack at most ``size`` runs into a job, so that jobs take about equally long.
-
-    Jobs, and the runs of a job, keep the order of the plan's lines; within a line the longest comes first.
-    """
+    """Pack at most ``size`` runs into a job, in the plan's order and the longest first, so that jobs take about equally
+    long."""
     cost = {config.run_id: work_of(config) for config in configs}
     jobs_of: list[list[RunConfig]] = [[] for _ in range(-(-len(configs) // size))]
     for config in sorted(configs, key=lambda c: (line_of.get(c.run_id, 0), -cost[c.run_id])):
