@@ -1,7 +1,7 @@
 """The cost of a run: multiply-adds over the device's speed."""
 
-import math
 import time
+import timeit
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -18,7 +18,7 @@ from repro.runtime.log import notice
 
 BACKWARD = 2  # backward passes cost two forward passes: the gradients of the inputs and of the weights
 WINDOWS = 5
-WINDOW_PASSES = 2
+PASSES = 2
 
 
 @dataclass(frozen=True)
@@ -89,16 +89,12 @@ def measure_speed(device: torch.device, threads: int, family: str, precision: st
 
 
 def fastest(passes: Sequence[Callable[[], None]]) -> list[float]:
-    """Return the seconds of each pass in the fastest of several short windows: other programs only ever slow one
-    down."""
-    best = [math.inf] * len(passes)
-    for _ in range(WINDOWS):  # those of one pass lie apart, so that a busy moment is not in all
-        for number, run in enumerate(passes):
-            start = time.perf_counter()
-            for _ in range(WINDOW_PASSES):
-                run()
-            best[number] = min(best[number], (time.perf_counter() - start) / WINDOW_PASSES)
-    return best
+    """Return the seconds of each pass in the fastest of several short windows: other programs only ever slow one down.
+
+    The windows of one pass lie apart, so that a busy moment is not in all.
+    """
+    windows = [[timeit.timeit(run, number=PASSES, timer=time.perf_counter) for run in passes] for _ in range(WINDOWS)]
+    return [min(seconds) / PASSES for seconds in zip(*windows, strict=True)]
 
 
 def block_pass(shape: tuple[int, int, int], device: torch.device, precision: str) -> Callable[[], None]:
