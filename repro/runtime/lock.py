@@ -5,7 +5,6 @@ import logging
 import os
 import socket
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from filelock import FileLock, SoftFileLock, Timeout
@@ -21,18 +20,6 @@ HOLD_SECONDS = 1.0  # the wait for a lock: a status command holds it for a momen
 
 class Elsewhere(RunError):
     """Another process trains the run."""
-
-
-@dataclass(frozen=True)
-class Owner:
-    """The process that trains a run."""
-
-    pid: int
-    host: str
-    started: str
-
-    def __str__(self) -> str:
-        return f"pid {self.pid}, host {self.host}, since {self.started}"
 
 
 @contextlib.contextmanager
@@ -54,7 +41,7 @@ def hold(folder: Path) -> Iterator[None]:
             raise RunError(f"the folder {folder} cannot be used ({error.strerror})") from error
         # Only a name: a full disk must not hinder a run that has room for its checkpoints.
         with contextlib.suppress(RunError):
-            write_json(folder / OWNER, asdict(Owner(os.getpid(), socket.gethostname(), now())))
+            write_json(folder / OWNER, {"pid": os.getpid(), "host": socket.gethostname(), "started": now()})
         try:
             yield
         finally:
@@ -62,12 +49,13 @@ def hold(folder: Path) -> Iterator[None]:
                 (folder / OWNER).unlink()
 
 
-def owner(folder: Path) -> Owner | None:
-    """Return the name beside the lock; it means something only while ``is_held``."""
+def owner(folder: Path) -> str:
+    """Return the process that holds the run's lock, or nothing; it means something only while ``is_held``."""
     try:
-        return Owner(**read_json(folder / OWNER))
-    except (InputError, TypeError):
-        return None
+        values = read_json(folder / OWNER)
+        return f"pid {values['pid']}, host {values['host']}, since {values['started']}"
+    except (InputError, KeyError):
+        return ""
 
 
 def is_held(folder: Path) -> bool:
