@@ -27,8 +27,7 @@ class Speed:
 
     macs_per_second: float
     block_seconds: float  # one block's forward and backward pass on next to no data: launching it
-    runs: tuple[str, ...] = ()
-    """Ids of the finished runs that it comes from; none where it was measured now."""
+    runs: tuple[str, ...] = ()  # ids of the finished runs that it comes from, if any
 
 
 @dataclass(frozen=True)
@@ -37,8 +36,7 @@ class Estimate:
     steps: int
     macs: float  # multiply-adds of the whole run, forward and backward, evaluations included
     seconds: float
-    memory: int
-    """Bytes on each device at the height of a step: activations, weights, gradients, momentum. Libraries take more."""
+    memory: int  # bytes on each device at the height of a step; libraries take more
 
 
 def estimate(config: RunConfig, speed: Speed, train_images: int, eval_images: int) -> Estimate:
