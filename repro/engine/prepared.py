@@ -9,7 +9,8 @@ import torch
 from repro.config.run import RunConfig
 from repro.data import Dataset
 from repro.data.augment import generator_for
-from repro.data.batches import Feed, Images, eval_images, train_feed
+from repro.data.batches import Images, eval_images, train_feed
+from repro.data.feed import Feed
 from repro.engine.compiled import keep_compiled
 from repro.engine.loop import TrainState
 from repro.engine.optim import build_optimizer, first_warmup_end

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from repro.config.run import RunConfig
-from repro.data.batches import Feed
+from repro.data.feed import Feed
 from repro.engine.compiled import compile_blocks, lacking_for_triton
 from repro.errors import InputError
 from repro.evaluation.layer_statistics import left_as_it_was

@@ -153,12 +153,12 @@ def test_a_run_names_its_experiment_and_what_differs_and_filters_choose(tmp_path
     assert found[usual.run_id].exp == "cifar_residual_vs_plain"
     assert found[usual.run_id].differs == "data=synthetic"
     assert found[other.run_id].differs == "data=synthetic, optim.nesterov=true"
-    for words, chosen_ids in (
+    for filters, chosen_ids in (
         (["optim.nesterov=True"], {other.run_id}),
         (["exp=cifar_residual_vs_plain", "state=done,interrupted"], set(found)),
         (["seed=7"], set()),
     ):
-        assert {s.run_id for s in chosen(statuses(work), words)} == chosen_ids
+        assert {s.run_id for s in chosen(statuses(work), filters)} == chosen_ids
     with pytest.raises(InputError, match=r"optim\.nesterov"):
         chosen(statuses(work), ["optim.nestrov=True"])
 
