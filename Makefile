@@ -1,13 +1,20 @@
-# Every target that needs the virtual environment creates it, and updates it when pyproject.toml has changed.
+# Every target that needs the virtual environment creates it, and updates it when pyproject.toml or the constraints have
+# changed. Development tools are installed by the targets that use them: test…, check.
 #   make PYTHON=python3.12 setup    another Python
+#   make setup PIP_ARGS=…           options of pip, as for PyTorch's CPU build (README.md)
+#   make setup CONSTRAINTS=         the newest versions that fit, not those behind the published numbers
 #   make VENV=~/envs/repro test     another folder for the environment
 #   make TEST_WORKERS=8 test        more processes for the tests
 
 PYTHON ?= python3
 VENV ?= .venv
+PIP_ARGS ?=
+CONSTRAINTS ?= constraints.txt
 TEST_WORKERS ?= 2
 
 READY := $(VENV)/.repro-ready
+DEV := $(VENV)/.repro-dev-ready
+PIP_INSTALL = $(VENV)/bin/python -m pip install $(addprefix --constraint ,$(CONSTRAINTS)) $(PIP_ARGS)
 REPRO := $(VENV)/bin/python -m repro
 
 .DEFAULT_GOAL := help
@@ -47,19 +54,19 @@ paper-cifar: $(READY)  ## train all CIFAR-10 runs of the paper, most important f
 bench: $(READY)  ## compare the speed of this machine with the loop of public CIFAR scripts (one minute)
 	@$(REPRO) bench --quick
 
-test: $(READY)  ## run the tests
+test: $(DEV)  ## run the tests
 	@$(VENV)/bin/python -m pytest -n $(TEST_WORKERS)
 
-test-fast: $(READY)  ## run the tests that need neither training nor processes (one minute)
+test-fast: $(DEV)  ## run the tests that need neither training nor processes (one minute)
 	@$(VENV)/bin/python -m pytest -n $(TEST_WORKERS) -m "not slow" $(addprefix tests/,config data models papers results)
 
-test-faults: $(READY)  ## kill runs at fifty random moments and compare the final bits (up to 15 minutes)
+test-faults: $(DEV)  ## kill runs at fifty random moments and compare the final bits (up to 15 minutes)
 	@REPRO_FAULTS=50 $(VENV)/bin/python -m pytest tests/engine/test_faults.py
 
-test-slurm: $(READY)  ## run a sweep on a real Slurm of two nodes on this machine (needs slurm-wlm and munge)
+test-slurm: $(DEV)  ## run a sweep on a real Slurm of two nodes on this machine (needs slurm-wlm and munge)
 	@$(VENV)/bin/python -m pytest -m slurm tests/launch/test_slurm.py
 
-check: $(READY)  ## check style, types and layers
+check: $(DEV)  ## check style, types and layers
 	@$(VENV)/bin/ruff check
 	@$(VENV)/bin/ruff format --check
 	@$(VENV)/bin/mypy
@@ -94,13 +101,19 @@ clean:  ## remove caches and build outputs; keep the environment, data and resul
 	@find repro tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # pyproject.toml requires torch and torchvision together, so that the installer chooses a matching pair.
-$(READY): pyproject.toml
+$(READY): pyproject.toml $(CONSTRAINTS)
 	@command -v $(PYTHON) >/dev/null || \
 	  { echo "$(PYTHON) is not on the PATH: name a Python 3.11 or newer, as in make PYTHON=python3.12 setup" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "$(PYTHON) is older than 3.11: name a newer one, as in make PYTHON=python3.12 setup" >&2; exit 1; }
 	@[ -x $(VENV)/bin/pip ] || $(PYTHON) -m venv $(VENV) || \
 	  { echo "$(PYTHON) cannot create a virtual environment: install its venv module (on Debian: python3-venv)" >&2; exit 1; }
-	@echo "Installing into $(VENV) (once; some minutes and up to 6 GB, because PyTorch includes GPU libraries)" >&2
-	@$(VENV)/bin/python -m pip install --editable '.[dev]' >&2
+	@echo "Installing into $(VENV), once, some minutes. On Linux PyTorch brings its GPU libraries: 3 GB to download, 6 GB on" >&2
+	@echo "disk. Without an NVIDIA GPU stop here and take its CPU build, a tenth of that: README.md has the line." >&2
+	@$(PIP_INSTALL) --editable . >&2
+	@touch $@
+
+$(DEV): $(READY)
+	@echo "Installing the development tools into $(VENV): about 100 MB" >&2
+	@$(PIP_INSTALL) --editable '.[dev]' >&2
 	@touch $@

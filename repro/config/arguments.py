@@ -13,8 +13,8 @@ from repro.errors import InputError, nearest
 OPTIONS_WITH_A_VALUE = (
     *("--format", "--json", "--minutes", "--scale", "--views", "--weights", "--mean", "--std", "--resize"),
 )
-FLAGS_OF_PUBLISH = ("--weights",)
-"""Options that take a value elsewhere, but none in ``repro publish``."""
+FLAGS = {"publish": ("--weights",), "status": ("--json",)}
+"""Options that take no value in a command, as they do in others."""
 PATHS = ("paths.data", "paths.work", "paths.results")
 
 
@@ -25,7 +25,7 @@ def words_together(arguments: Sequence[str]) -> list[str]:
     """
     if arguments[:1] == ["tensorboard"] and not {"-h", "--help"} & set(arguments):
         return ["tensorboard", "--", *(word for word in arguments[1:] if word != "--")]
-    flags = FLAGS_OF_PUBLISH if arguments[:1] == ["publish"] else ()
+    flags = FLAGS.get(arguments[0], ()) if arguments else ()
     words: list[str] = []
     options: list[str] = []
     for before, argument in zip(["", *arguments], arguments, strict=False):

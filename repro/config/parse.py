@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import math
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,6 +19,13 @@ class Bound:
 
     text: str
     holds: Callable[[float], bool]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class OneOf:
+    """The words that a value can be, beside its type: ``Annotated[str, OneOf(FAMILIES)]``."""
+
+    words: Collection[str]
 
 
 POSITIVE = Bound("must be above 0", lambda value: value > 0)
@@ -116,6 +123,8 @@ def _convert_generic(hint: Any, value: Any, where: str) -> Any:
 
 def _bounded(hint: Any, value: Any, where: str) -> Any:
     for bound in hint.__metadata__:
+        if isinstance(bound, OneOf) and value not in bound.words:
+            raise InputError(f"{where}={value} is unknown: {nearest(str(value), bound.words)}")
         if isinstance(bound, Bound) and isinstance(value, (int, float)) and not bound.holds(value):
             words = ["null" if a is type(None) else typing.get_args(a)[0] for a in _alternatives(hint)[1:]]
             raise InputError(", or ".join([f"{where}={value} {bound.text}", *words]))

@@ -13,16 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from repro.config.execution import ExecutionConfig
+from repro.config.families import FAMILIES, IMAGENET_DEPTHS
+from repro.config.model import ModelConfig
 from repro.config.parse import build, require
-from repro.config.science import (
-    IMAGENET_DEPTHS,
-    DataConfig,
-    EvalConfig,
-    ModelConfig,
-    OptimConfig,
-    Science,
-    later_defaults,
-)
+from repro.config.science import DataConfig, EvalConfig, OptimConfig, Science, later_defaults
 
 __all__ = [
     "IMAGENET_DEPTHS",
@@ -82,9 +76,10 @@ class RunConfig:
         return dataclasses.replace(self, execution=dataclasses.replace(self.execution, **changes))
 
     def validate(self) -> None:
+        is_for_photos = FAMILIES[self.model.name].photos
         require(0 <= self.seed < 2**32, f"seed={self.seed} must be a whole number from 0 to 4294967295")
         require(
-            self.model.name != "cifar_resnet" or not self.data.photos,
+            is_for_photos or not self.data.photos,
             f"data={self.data.name} has ImageNet images, but model={self.model.name} is a net for CIFAR-10: add "
             "model=imagenet_resnet, and optim=imagenet_sgd eval=imagenet to train and test it as the paper does",
         )
@@ -99,7 +94,7 @@ class RunConfig:
             f"eval.views={list(self.eval.views)} is for ImageNet images (data=imagenet, data=tiny_imagenet)",
         )
         require(
-            self.model.name != "imagenet_resnet" or self.data.photos,
+            not is_for_photos or self.data.photos,
             f"model={self.model.name} is a net for ImageNet images (data=imagenet, data=tiny_imagenet), but "
             f"data={self.data.name} has none: leave out model=, optim=imagenet_sgd and eval=imagenet",
         )
@@ -113,7 +108,8 @@ class RunConfig:
     @property
     def key(self) -> str:
         """A readable name: the data, the net, and the scale unless it is the paper's."""
-        net = self.model.label.lower().replace("-", "").replace(" ", "-")
+        words = "-".join(self.model.label.lower().replace("-", "", 1).split())
+        net = "".join(c for c in words if c.isalnum() or c in "-._")
         return "-".join([self.data.name, net] + ([] if self.scale == "paper" else [slug(self.scale)]))
 
     @property

@@ -13,83 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_type_hints
 
+from repro.config.model import ModelConfig
 from repro.config.numerics import numerics_version
 from repro.config.parse import NOT_NEGATIVE, POSITIVE, Bound, build, plain, require
 
-IMAGENET_DEPTHS = (18, 34, 50, 101, 152)
-"""The columns of Table 1."""
-
-
-def is_cifar_depth(depth: int) -> bool:
-    """Return whether ``depth`` is 6n+2 (paper, section 4.2)."""
-    return depth >= 8 and (depth - 2) % 6 == 0
-
-
-BN_MOMENTUM = Bound("must be above 0 and at most 1", lambda value: 0 < value <= 1)
 SGD_MOMENTUM = Bound("must be at least 0 and below 1", lambda value: 0 <= value < 1)
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """The net: 6n+2 layers for CIFAR (paper, section 4.2), the columns of Table 1 for ImageNet."""
-
-    name: Annotated[Literal["cifar_resnet", "imagenet_resnet"], "family of nets, as in `cifar_resnet`"]
-    depth: Annotated[int, "layers with weights, as in the net's name"]
-    shortcut: Annotated[Literal["A", "B", "C", "none"], "option `A`, `B` or `C`, or `none` for the plain net"]
-    shortcut_subsample: Annotated[Literal["stride", "avg_pool"], "how option A halves a map (D8)"]
-    init: Annotated[Literal["he_fan_in", "he_fan_out"], "rule of the initial weights of convolutions (D1)"]
-    bn_group_size: Annotated[int, "images whose batch-norm statistics are taken together (D6)", POSITIVE]
-    bn_momentum: Annotated[float, "momentum of batch norm's moving statistics (D12)", BN_MOMENTUM]
-    bn_eps: Annotated[float, "epsilon that batch norm adds to the variance (D12)", POSITIVE]
-    stride_in: Annotated[Literal["1x1", "3x3"], "which layer of a bottleneck block has the stride (D16)"] = "1x1"
-    constructed_from: Annotated[int | None, "depth of the trained net that training starts from (section 1)"] = None
-    fc_init: Annotated[
-        Literal["he", "torch", "normal_0.01"], "rule of the fully connected layer's initial weights (D26)"
-    ] = "he"
-    pool_padding: Annotated[Literal[0, 1], "pixels around the max pooling of ImageNet nets (D28)"] = 1
-    option_a: Annotated[Literal["end", "both_sides"], "where option A's zero channels lie (D24)"] = "end"
-
-    @property
-    def bottleneck(self) -> bool:
-        """True if blocks have three layers (Table 1: ImageNet nets of 50 layers and more)."""
-        return self.name == "imagenet_resnet" and self.depth >= 50
-
-    @property
-    def label(self) -> str:
-        """The paper's name of the net: ``ResNet-20``, ``plain-20``, ``ResNet-34 B``, ``ResNet-50`` (option B)."""
-        usual = {"cifar_resnet": "A", "imagenet_resnet": "B" if self.bottleneck else ""}[self.name]
-        option = "" if self.shortcut in ("none", usual) else f" {self.shortcut}"
-        option += " both sides" if self.option_a == "both_sides" else ""
-        origin = "" if self.constructed_from is None else f" from {self.constructed_from}"
-        return f"{'plain' if self.shortcut == 'none' else 'ResNet'}-{self.depth}{option}{origin}"
-
-    def validate(self) -> None:
-        origin = self.constructed_from
-        if self.name == "imagenet_resnet":
-            require(
-                self.depth in IMAGENET_DEPTHS,
-                f"model.depth={self.depth} is not a depth of Table 1: {', '.join(map(str, IMAGENET_DEPTHS))}",
-            )
-            require(origin is None, "model.constructed_from is for model=cifar_resnet")
-        else:
-            below = max(8, self.depth - (self.depth - 2) % 6)
-            require(
-                is_cifar_depth(self.depth),
-                f"model.depth={self.depth} is not a CIFAR depth: it must be 6n+2 (paper, section 4.2), "
-                f"for example {below} or {below + 6}",
-            )
-            require(
-                self.pool_padding == 1,
-                f"model.pool_padding={self.pool_padding} is for model=imagenet_resnet: CIFAR nets have no max pooling",
-            )
-        require(
-            origin is None or (is_cifar_depth(origin) and origin < self.depth),
-            f"model.constructed_from={origin} must be a smaller depth of 6n+2 layers than model.depth={self.depth}",
-        )
-        require(
-            self.option_a == "end" or self.shortcut == "A",
-            f"model.option_a={self.option_a} is for model.shortcut=A: model.shortcut={self.shortcut} pads no channels",
-        )
 
 
 @dataclass(frozen=True)
@@ -112,6 +40,9 @@ class DataConfig:
     decoder: Annotated[Literal["pillow", "torchvision", "nvjpeg"], "decoder of ImageNet images (D20)"] = "pillow"
     skip_corrupt: Annotated[bool, "whether unreadable ImageNet images were left out"] = False
     partial: Annotated[bool, "whether the folder may hold only a part of the data set"] = False
+    pad_mode: Annotated[Literal["zeros", "reflect"], "what is padded: `zeros`, or the image's own border mirrored"] = (
+        "zeros"
+    )
 
     @property
     def num_classes(self) -> int:
@@ -142,6 +73,13 @@ class DataConfig:
                 reason = "is for ImageNet images (data=imagenet, data=tiny_imagenet)"
                 require(not value or value == fields[name], f"data.{name}={shown} {reason}")
         require(0 <= self.pad <= self.image_size, f"data.pad={self.pad} must be between 0 and data.image_size")
+        if self.pad_mode == "reflect":
+            require(not self.photos, "data.pad_mode=reflect is for CIFAR images: ImageNet images are not padded")
+            require(self.pad < self.image_size, f"data.pad={self.pad} must be below data.image_size to be reflected")
+            require(
+                self.pad_order == "after_mean",
+                "data.pad_mode=reflect needs data.pad_order=after_mean: before_mean pads with black",
+            )
 
     def validate_photos(self) -> None:
         size = self.image_size

@@ -1,4 +1,4 @@
-"""Residual blocks, shortcuts, grouped batch norm and initialization.
+"""Residual blocks, shortcuts and grouped batch norm.
 
 Sources: paper, sections 3.2 to 3.4 and 4.1; experiments/DEVIATIONS.md lists the choices that the paper leaves open.
 """
@@ -6,8 +6,7 @@ Sources: paper, sections 3.2 to 3.4 and 4.1; experiments/DEVIATIONS.md lists the
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +15,8 @@ from torch.utils.checkpoint import checkpoint
 
 from repro.config.run import ModelConfig
 from repro.models.batch_norm_across_ranks import normalize_across
+from repro.models.chance import Draw, Dropout, surviving
+from repro.models.joins import Join, join
 from repro.runtime import distributed
 
 
@@ -113,8 +114,10 @@ class PaddedIdentity(nn.Module):
         return F.pad(x, (0, 0, 0, 0, self.before, self.after))
 
 
-def shortcut(in_channels: int, out_channels: int, stride: int, config: ModelConfig) -> nn.Module:
+def shortcut(in_channels: int, out_channels: int, stride: int, config: ModelConfig) -> nn.Module | None:
     """Build a shortcut of section 4.1: A pads, B projects where dimensions change, C projects everywhere."""
+    if config.shortcut == "none":
+        return None
     same = in_channels == out_channels and stride == 1
     if config.shortcut == "C" or (config.shortcut == "B" and not same):
         return nn.Sequential(conv(in_channels, out_channels, 1, stride), batch_norm(out_channels, config))
@@ -123,11 +126,47 @@ def shortcut(in_channels: int, out_channels: int, stride: int, config: ModelConf
     return PaddedIdentity(out_channels - in_channels, stride, config.shortcut_subsample, config.option_a)
 
 
-class BasicBlock(nn.Module):
-    """Two 3x3 layers with batch norm; residual unless ``config.shortcut`` is none (Fig. 2, Fig. 5 left)."""
+class ResidualBlock(nn.Module):
+    """Layers beside a shortcut; plain where there is no shortcut (Fig. 2)."""
 
     expansion = 1
     """Output channels per channel of the 3x3 layers."""
+    shortcut: nn.Module | None
+    join: Join | None
+    """The addition, where it is not the plain one."""
+
+    def residual(self, x: Tensor) -> Tensor:
+        """Compute the residual function of the block's input; the result may be changed in place."""
+        raise NotImplementedError
+
+    def finished(self, y: Tensor) -> Tensor:
+        """Apply what follows the addition, in place: no backward pass needs the sum."""
+        return F.relu(y, inplace=True)
+
+    def forward(self, x: Tensor, survival: float = 1.0) -> Tensor:
+        """Compute the block with its residual function weighted by ``survival``; at 0 it is not computed."""
+        if survival == 0:
+            carried = self.joined(x, None)
+            return self.finished(carried.clone() if carried is x else carried)
+        y = self.residual(x)
+        y = y if survival == 1 else survival * y
+        return self.finished(y if self.shortcut is None else self.joined(x, y))
+
+    def joined(self, x: Tensor, residual: Tensor | None) -> Tensor:
+        """Add the shortcut of ``x``; a residual function that is left out is None."""
+        assert self.shortcut is not None
+        carried: Tensor = self.shortcut(x)
+        if self.join is not None:
+            joined: Tensor = self.join(x, carried, residual)
+            return joined
+        if residual is None:
+            return carried
+        residual += carried
+        return residual
+
+
+class BasicBlock(ResidualBlock):
+    """Two 3x3 layers with batch norm; residual unless ``config.shortcut`` is none (Fig. 2, Fig. 5 left)."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, config: ModelConfig) -> None:
         super().__init__()
@@ -135,18 +174,17 @@ class BasicBlock(nn.Module):
         self.bn1 = batch_norm(out_channels, config)
         self.conv2 = conv(out_channels, out_channels, 3)
         self.bn2 = batch_norm(out_channels, config)
-        self.shortcut = shortcut(in_channels, out_channels, stride, config) if config.shortcut != "none" else None
+        self.shortcut = shortcut(in_channels, out_channels, stride, config)
+        self.join = join(in_channels, out_channels, stride, config)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def residual(self, x: Tensor) -> Tensor:
         # In place, since no backward pass needs the output of a batch norm, and memory traffic limits a small net.
         y = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        y = self.bn2(self.conv2(y))
-        if self.shortcut is not None:
-            y += self.shortcut(x)
-        return F.relu(y, inplace=True)
+        normalized: Tensor = self.bn2(self.conv2(y))
+        return normalized
 
 
-class Bottleneck(nn.Module):
+class Bottleneck(ResidualBlock):
     """A 1x1 layer to a quarter of the output channels, a 3x3 layer, and a 1x1 layer back; residual unless
     ``config.shortcut`` is none (Fig. 5 right)."""
 
@@ -155,7 +193,7 @@ class Bottleneck(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, config: ModelConfig) -> None:
         super().__init__()
-        channels = out_channels // self.expansion
+        channels = int(out_channels // self.expansion * config.width)
         # By default the same layer takes the stride as in the authors' release (deviation D16).
         first, second = (stride, 1) if config.stride_in == "1x1" else (1, stride)
         self.conv1 = conv(in_channels, channels, 1, first)
@@ -164,20 +202,19 @@ class Bottleneck(nn.Module):
         self.bn2 = batch_norm(channels, config)
         self.conv3 = conv(channels, out_channels, 1)
         self.bn3 = batch_norm(out_channels, config)
-        self.shortcut = shortcut(in_channels, out_channels, stride, config) if config.shortcut != "none" else None
+        self.shortcut = shortcut(in_channels, out_channels, stride, config)
+        self.join = join(in_channels, out_channels, stride, config)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def residual(self, x: Tensor) -> Tensor:
         # In place, as in the basic block.
         y = F.relu(self.bn1(self.conv1(x)), inplace=True)
         y = F.relu(self.bn2(self.conv2(y)), inplace=True)
-        y = self.bn3(self.conv3(y))
-        if self.shortcut is not None:
-            y += self.shortcut(x)
-        return F.relu(y, inplace=True)
+        normalized: Tensor = self.bn3(self.conv3(y))
+        return normalized
 
 
-def recomputed(block: nn.Module, x: Tensor) -> Tensor:
-    """Compute ``block(x)`` without keeping its activations; the backward pass recomputes the same values.
+def recomputed(block: nn.Module, *inputs: object) -> Tensor:
+    """Compute ``block(*inputs)`` without keeping its activations; the backward pass recomputes the same values.
 
     Running statistics are updated only once.
     """
@@ -185,7 +222,7 @@ def recomputed(block: nn.Module, x: Tensor) -> Tensor:
     def contexts() -> tuple[contextlib.AbstractContextManager[None], contextlib.AbstractContextManager[None]]:
         return contextlib.nullcontext(), _frozen_statistics(block)
 
-    y: Tensor = checkpoint(block, x, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
+    y: Tensor = checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
     return y
 
 
@@ -205,14 +242,44 @@ class BlockNet(nn.Module):
     """A net whose body is a chain of blocks; ``fc`` maps the mean of the last feature map to the logits."""
 
     fc: nn.Linear
-    skips_blocks = False
-    """True if training steps skip blocks (as in stochastic depth), on each rank different ones."""
+    survival: Sequence[float] = ()
+    """Survival probability of each block, with stochastic depth; empty where no block is ever left out."""
 
     def __init__(self) -> None:
         super().__init__()
         self.stages = nn.Sequential()
         self.recompute = False
         """Whether training recomputes activations in the backward pass instead of keeping them."""
+        self.seed = 0
+        """Seed of the random choices of training steps; they depend on it and on the step."""
+        self.is_random = False
+        """True where training steps draw which blocks or values they leave out."""
+        self._draw: Draw | None = None
+
+    @property
+    def skips_blocks(self) -> bool:
+        """True where a training step may leave out blocks, as stochastic depth does."""
+        return len(self.survival) > 0
+
+    @contextlib.contextmanager
+    def drawing(self, draw: Draw) -> Iterator[None]:
+        """Drop values and blocks by ``draw`` in the passes within; all others compute the expected net."""
+        layers = [m for m in self.modules() if isinstance(m, Dropout)]
+        for number, layer in enumerate(layers):
+            layer.number, layer.draw = number, draw
+        self._draw = draw
+        try:
+            yield
+        finally:
+            self._draw = None
+            for layer in layers:
+                layer.draw = None
+
+    def factors(self) -> list[float]:
+        """The weight of each block's residual function in a pass: 0 and 1 where blocks are drawn."""
+        if self._draw is None:
+            return list(self.survival)
+        return [float(survives) for survives in surviving(self.survival, self._draw)]
 
     def blocks(self) -> Iterator[nn.Module]:
         """Yield the residual or plain blocks in the order of computation."""
@@ -222,8 +289,10 @@ class BlockNet(nn.Module):
 
     def body(self, x: Tensor) -> Tensor:
         """Apply all blocks."""
-        for block in self.blocks():
-            x = recomputed(block, x) if self.recompute and self.training else block(x)
+        factors = self.factors()
+        for number, block in enumerate(self.blocks()):
+            inputs = (x,) if not factors or factors[number] == 1 else (x, factors[number])
+            x = recomputed(block, *inputs) if self.recompute and self.training else block(*inputs)
         return x
 
     def features(self, x: Tensor) -> Tensor:
@@ -234,34 +303,3 @@ class BlockNet(nn.Module):
         """Compute logits (N, num_classes) of images (N, 3, H, W)."""
         logits: Tensor = self.fc(self.features(x).mean((2, 3)))
         return logits
-
-
-def initialize(model: BlockNet, config: ModelConfig, generator: torch.Generator) -> None:
-    """Draw all convolutions from He's zero-mean Gaussian of variance 2 / fan (deviation D1), then the fully connected
-    layer; batch norms start with weight one and bias zero."""
-    mode: Literal["fan_in", "fan_out"] = "fan_out" if config.init == "he_fan_out" else "fan_in"
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode=mode, nonlinearity="relu", generator=generator)
-        elif isinstance(module, nn.BatchNorm2d):
-            nn.init.ones_(module.weight)
-            nn.init.zeros_(module.bias)
-    initialize_output(model.fc, config.fc_init, generator)
-
-
-def initialize_output(fc: nn.Linear, fc_init: str, generator: torch.Generator) -> None:
-    """Draw the fully connected layer (deviation D26).
-
-    ``he`` is the rule of the convolutions, although no ReLU follows; its fan is always the number of inputs, since no
-    layer follows whose signal the outputs could scale. ``torch`` is the default of ``nn.Linear``, weights and biases
-    uniform within 1 / sqrt(inputs). ``normal_0.01`` is AlexNet's Gaussian with standard deviation 0.01.
-    """
-    nn.init.zeros_(fc.bias)
-    if fc_init == "he":
-        nn.init.kaiming_normal_(fc.weight, mode="fan_in", nonlinearity="relu", generator=generator)
-    elif fc_init == "torch":
-        bound = fc.in_features**-0.5
-        nn.init.uniform_(fc.weight, -bound, bound, generator=generator)
-        nn.init.uniform_(fc.bias, -bound, bound, generator=generator)
-    else:
-        nn.init.normal_(fc.weight, std=0.01, generator=generator)

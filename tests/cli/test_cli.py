@@ -19,11 +19,11 @@ from repro.config.compose import plan
 from repro.config.paths import shared_dir
 from repro.runtime.lock import hold
 from repro.runtime.stop import LATER
-from tests.planted import plant
+from tests.planted import DEMO, plant
 
 COMMANDS = (
     *("run", "show", "list", "data", "bench", "table", "figure", "check", "export", "evaluate", "render", "report"),
-    *("publish", "tensorboard", "status", "cancel"),
+    *("publish", "tensorboard", "status", "cancel", "doctor", "compare"),
 )
 
 
@@ -43,6 +43,30 @@ def test_help_teaches_and_every_command_has_an_example(capsys: pytest.CaptureFix
         assert "repro " + (words[0] if words else "run") in said.split("example" if words else "start here")[1]
 
 
+def test_no_command_is_help_and_no_number_lists_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    assert "start here" in capsys.readouterr().out
+    for command, name in (("table", "  6 "), ("figure", "  gradient_flow ")):
+        assert main([command]) == 0
+        assert name in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("planted", "asked", "said"),
+    [("demo", "paper", "--scale demo"), ("paper", "tenth", "--scale paper"), (None, "paper", "exp=cifar_plain_sweep")],
+)
+def test_a_figure_without_runs_says_which_scale_has_some(
+    planted: str | None, asked: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if planted:
+        plant(tmp_path / "work", 20, "A", scale=planted, science=DEMO if planted == "demo" else None)
+    assert main(["figure", "6", "--scale", asked]) == 0
+    assert said in capsys.readouterr().err
+    if planted:
+        assert main(["figure", "6", "--scale", planted]) == 0
+        assert not capsys.readouterr().err
+
+
 def test_help_and_tables_start_without_torch() -> None:
     code = (
         "import sys; from repro.cli.main import main\n"
@@ -57,7 +81,6 @@ def test_help_and_tables_start_without_torch() -> None:
     ("words", "said"),
     [
         (["rnu"], "unknown command 'rnu': did you mean 'run'?"),
-        ([], "the following arguments are required: command"),
         (["run"], "`repro list` has all experiments"),
         (["run", "exp=cifar_depth_swep"], "did you mean 'cifar_depth_sweep'?"),
         (["run", "model=cifar_resnt"], "did you mean 'cifar_resnet'?"),
@@ -223,6 +246,7 @@ def test_failed_runs_are_listed_with_exit_code_1(capsys: pytest.CaptureFixture[s
         (["cancel", "--all", "a-run", "paths.work=w"], ["cancel", "a-run", "paths.work=w", "--all"]),
         (["publish", "a", "b"], ["publish", "a", "b"]),
         (["publish", "--weights", "a", "b"], ["publish", "a", "b", "--weights"]),
+        (["status", "--json", "exp=a"], ["status", "exp=a", "--json"]),
         (["--help"], ["--help"]),
         ([], []),
     ],

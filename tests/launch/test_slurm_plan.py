@@ -521,9 +521,9 @@ def test_a_job_trains_its_runs_here(job: ShardJob) -> None:
     ("name", "value", "sentence"),
     [
         ("commit", "0" * 40, f"was submitted at commit {'0' * 40}"),
-        ("code", "0", "the program's files have changed"),
-        ("python", "2.7", "was submitted under Python 2.7"),
-        ("packages", ["torch==1.0"], "packages have changed"),
+        ("code", "0", "submitted at code 0"),
+        ("python", "2.7", "submitted at python 2.7"),
+        ("packages", ["torch==1.0"], "submitted at packages torch==1.0"),
     ],
 )
 def test_a_job_refuses_other_code(
