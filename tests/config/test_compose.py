@@ -1,4 +1,4 @@
-"""From words to runs: sweeps, experiments, scales, and what is refused."""
+"""From the command line to runs: sweeps, experiments, scales, invalid words."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_nets_and_images_that_do_not_belong_together_are_refused(words: list[str
 
 
 def test_the_default_run_follows_the_paper_in_all_it_states_and_all_we_chose() -> None:
-    """The two entries of the books: conf/ trains by it, experiments/ says what the paper says."""
+    """conf/ says how runs are trained, experiments/ what the paper says; both must agree."""
     recipe = load_recipe("cifar10_recipe").fields
     rows = [row for row in load_table(6).rows if row.run is not None]
     runs = plan(["exp=cifar_depth_sweep", "seed=0"]).runs
