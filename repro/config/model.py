@@ -105,8 +105,8 @@ class ModelConfig:
             self.block: self.name == "preact_resnet" and self.block != usual_block,
             ORDER_NAMES.get(self.order, ""): self.order in ORDER_NAMES,
             f"B({','.join(map(str, self.kernels))})": self.kernels != (3, 3),
-            f"scaled {self.shortcut_scale:g}+{self.residual_scale:g}": self.shortcut_scale != 1
-            or self.residual_scale != 1,
+            f"shortcut {self.shortcut_scale:g}": self.shortcut_scale != 1,
+            f"residual {self.residual_scale:g}": self.residual_scale != 1,
             f"{self.gate.replace('_', '-')} gate {self.gate_bias:g}": self.gate != "none",
             f"shortcut dropout {self.shortcut_dropout:g}": self.shortcut_dropout > 0,
             f"dropout {self.dropout:g}": self.dropout > 0,

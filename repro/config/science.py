@@ -78,7 +78,7 @@ class DataConfig:
             require(self.pad < self.image_size, f"data.pad={self.pad} must be below data.image_size to be reflected")
             require(
                 self.pad_order == "after_mean",
-                "data.pad_mode=reflect needs data.pad_order=after_mean: before_mean is where a border of zeros is black",
+                "data.pad_mode=reflect needs data.pad_order=after_mean: it pads no black border",
             )
 
     def validate_photos(self) -> None:
