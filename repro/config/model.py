@@ -29,7 +29,7 @@ ON_SHORTCUTS = ("shortcut_scale", "residual_scale", "gate", "shortcut_dropout", 
 class ModelConfig:
     """The net: 6n+2 layers for CIFAR (paper, section 4.2), the columns of Table 1 for ImageNet, and later papers' nets.
 
-    Fields that came later, all with a default, are the first paper's net there.
+    The defaults of the fields that came later give the first paper's net.
     """
 
     name: Annotated[str, OneOf(FAMILIES), "family of nets, as in `cifar_resnet`"]
@@ -38,10 +38,10 @@ class ModelConfig:
     shortcut_subsample: Annotated[Literal["stride", "avg_pool"], "how option A halves a map (D8)"]
     init: Annotated[Literal["he_fan_in", "he_fan_out"], "rule of the initial weights of convolutions (D1)"]
     bn_group_size: Annotated[int, "images whose batch-norm statistics are taken together (D6)", POSITIVE]
-    bn_momentum: Annotated[float, "of the moving statistics (D12)", BN_MOMENTUM]
-    bn_eps: Annotated[float, "added to the variance (D12)", POSITIVE]
+    bn_momentum: Annotated[float, "momentum of batch norm's moving statistics (D12)", BN_MOMENTUM]
+    bn_eps: Annotated[float, "epsilon that batch norm adds to the variance (D12)", POSITIVE]
     stride_in: Annotated[Literal["1x1", "3x3"], "which layer of a bottleneck block has the stride (D16)"] = "1x1"
-    constructed_from: Annotated[int | None, "depth of the trained net that this one begins as (section 1)"] = None
+    constructed_from: Annotated[int | None, "depth of the trained net that training starts from (section 1)"] = None
     fc_init: Annotated[
         Literal["he", "torch", "normal_0.01"], "rule of the fully connected layer's initial weights (D26)"
     ] = "he"
@@ -59,7 +59,7 @@ class ModelConfig:
     gate: Annotated[Literal["none", "exclusive", "shortcut_only"], "gate on the shortcut, or on both paths (D30)"] = (
         "none"
     )
-    gate_bias: Annotated[float, "first bias of the gates"] = 0.0
+    gate_bias: Annotated[float, "initial bias of the gates"] = 0.0
     shortcut_dropout: Annotated[float, "share of values dropped on the shortcut", DROPPED] = 0.0
     width: Annotated[float, "factor of the filters of wide nets (D31)", POSITIVE] = 1.0
     kernels: Annotated[tuple[Literal[1, 3], ...], "kernel sizes of a block of `wide_resnet`, its B(…)"] = (3, 3)
@@ -71,7 +71,7 @@ class ModelConfig:
 
     @property
     def bottleneck(self) -> bool:
-        """True where blocks have three layers (Table 1: the ImageNet nets from 50 layers on)."""
+        """True if blocks have three layers (Table 1: ImageNet nets of 50 layers and more)."""
         return self.block == "bottleneck" or (self.name == "imagenet_resnet" and self.depth >= 50)
 
     @property

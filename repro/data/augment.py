@@ -4,9 +4,6 @@ An epoch's order, crops and flips are drawn at once, on the CPU, from a generato
 of a step depends on nothing else, so a run resumes at any step without replaying and is the same on any device.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -20,10 +17,8 @@ from repro.runtime.seeds import seed_of
 class Draws(NamedTuple):
     """Random augmentation parameters of N images, each an int64 tensor (N,)."""
 
-    order: Tensor
-    """Positions of the images in the training set."""
-    top: Tensor
-    """First rows of the crops in the padded images, 0 to 2 * pad."""
+    order: Tensor  # positions of the images in the training set
+    top: Tensor  # first rows of the crops in the padded images, 0 to 2 * pad
     left: Tensor
     flip: Tensor
 
@@ -48,41 +43,6 @@ def draw_epoch(num_images: int, pad: int, flip: bool, seed: int, epoch: int) -> 
     offsets = torch.randint(0, 2 * pad + 1, (2, num_images), generator=generator)
     flips = torch.randint(0, 2, (num_images,), generator=generator)
     return Draws(order, offsets[0], offsets[1], flips if flip else torch.zeros_like(flips))
-
-
-class StepDraws:
-    """Draws of a rank's part of every step, cut from those of epochs that follow on one another (deviation D15).
-
-    Step t takes images [B*t, B*t + B) of the concatenated permutations. No batch is short and no image is dropped: a
-    step may end one epoch and begin the next. The ranks, which divide the batch, take consecutive parts of it.
-    ``draw`` returns the draws of an epoch, tensors whose last dimension is the image.
-    """
-
-    def __init__(
-        self, draw: Callable[[int], Sequence[Tensor]], num_images: int, batch_size: int, rank: int, num_ranks: int
-    ) -> None:
-        self._draw, self.num_images, self.batch_size = draw, num_images, batch_size
-        self.part_size = batch_size // num_ranks
-        self._part_start = rank * self.part_size
-        self._epochs: dict[int, Sequence[Tensor]] = {}
-
-    def __call__(self, step: int) -> list[Tensor]:
-        """Return the draws of this rank's images of ``step``, counted from 0."""
-        first = step * self.batch_size + self._part_start
-        last = first + self.part_size
-        parts = []
-        for epoch in range(first // self.num_images, (last - 1) // self.num_images + 1):
-            start = epoch * self.num_images
-            cut = slice(max(first - start, 0), min(last - start, self.num_images))
-            parts.append([draws[..., cut] for draws in self._epoch(epoch)])
-        return parts[0] if len(parts) == 1 else [torch.cat(draws, -1) for draws in zip(*parts, strict=True)]
-
-    def _epoch(self, epoch: int) -> Sequence[Tensor]:
-        if epoch not in self._epochs:
-            # Only the epoch that ends and the one that begins are ever needed.
-            self._epochs = {e: draws for e, draws in self._epochs.items() if e == epoch - 1}
-            self._epochs[epoch] = self._draw(epoch)
-        return self._epochs[epoch]
 
 
 def pixel_stats(images: Tensor, mean: str, std: str) -> PixelStats:

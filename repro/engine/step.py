@@ -7,12 +7,9 @@ losses and error counts are kept on the device and read once in a while, so that
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
-import sysconfig
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -21,6 +18,7 @@ from torch import Tensor
 
 from repro.config.run import RunConfig
 from repro.data.batches import Feed
+from repro.engine.compiled import compile_blocks, lacking_for_triton
 from repro.errors import InputError
 from repro.evaluation.layer_statistics import left_as_it_was
 from repro.models.blocks import BlockNet
@@ -114,16 +112,6 @@ def pick_random_step(mode: str, device: torch.device) -> str:
     return pick_step("eager", device)
 
 
-def lacking_for_triton() -> str:
-    """Return which build tools Triton needs that are missing on this machine."""
-    if not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
-        return "a C compiler such as gcc"
-    scheme = sysconfig.get_default_scheme()
-    folder = sysconfig.get_path("include", "posix_prefix" if scheme == "posix_local" else scheme)
-    header = Path(folder, "Python.h")
-    return "" if header.is_file() else f"Python's headers, {header}"
-
-
 def build_step(
     mode: str,
     model: BlockNet,
@@ -143,17 +131,10 @@ def build_step(
     if mode == "compile":
         compile_blocks(model)
     kind = GraphStep if feed.device.type == "cuda" and mode != "eager" else EagerStep
-    return kind(model, optimizer, feed, precision, window, micro_batch)
-
-
-def compile_blocks(model: BlockNet) -> None:
-    """Compile the blocks rather than the net: a few kinds of block (five for CIFAR) serve every depth, seed and run of
-    a process, so that 1202 layers start as fast as 20."""
-    # A kind counts apart for training, evaluation and each batch size; torch would give up after eight.
-    torch._dynamo.config.recompile_limit = 64
-    torch._dynamo.config.optimize_ddp = False  # which would split a block by the buckets of its gradients
-    for block in model.blocks():
-        block.compile(dynamic=False)
+    step = kind(model, optimizer, feed, precision, window, micro_batch)
+    if mode == "compile":
+        step.augment = torch.compile(feed.augment, dynamic=False)
+    return step
 
 
 class EagerStep:
@@ -169,6 +150,7 @@ class EagerStep:
         micro_batch: int | None = None,
     ) -> None:
         self.model, self.optimizer, self.feed, self.precision = model, optimizer, feed, precision
+        self.augment = feed.augment
         self.micro_batch = micro_batch or feed.part_size
         device = feed.device
         self._dtype = next(model.parameters()).dtype
@@ -215,13 +197,13 @@ class EagerStep:
 
     def _settle(self, wrapped: distributed.DataParallel) -> None:
         """Let the wrapper arrange its buckets, in new and in resumed runs, on a batch that changes nothing."""
-        images, labels = (t[: self.micro_batch] for t in self.feed.augment(self._fed))
+        images, labels = (t[: self.micro_batch] for t in self.augment(self._fed))
         with left_as_it_was(self.model, training=True):
             wrapped.settle(lambda: self._pass(images, labels))
 
     def _step(self) -> None:
         """Compute all of a step, on the device alone."""
-        images, labels = self.feed.augment(self._fed)
+        images, labels = self.augment(self._fed)
         self.optimizer.zero_grad(set_to_none=True)
         if self.micro_batch < len(images):
             loss, errors = self._accumulate(images.split(self.micro_batch), labels.split(self.micro_batch))

@@ -1,4 +1,4 @@
-"""The papers' nets. ``build_model`` is the one place that maps a configuration to a net."""
+"""The papers' nets."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NETS: dict[str, Callable[[ModelConfig, int], BlockNet]] = {
 
 
 def build_model(config: ModelConfig, num_classes: int, generator: torch.Generator | None = None) -> BlockNet:
-    """The net of ``config``; initialized from ``generator`` (a CPU generator) where one is given."""
+    """Build the net of ``config``, initialized from ``generator`` (on the CPU) if one is given."""
     model = NETS[config.name](config, num_classes)
     model.survival = survival_probabilities(config, sum(1 for _ in model.blocks()))
     model.is_random = config.is_random
