@@ -150,11 +150,11 @@ def parse(word: str) -> Override:
 def steps_of_epochs(epochs: float, *, _root_: DictConfig) -> int:
     """Return the steps of so many epochs, rounded: the schedules in epochs in conf/ read ``${epochs:200}``.
 
-    An epoch is the training images of the run, without those that ``data.split=train45k`` holds out.
+    An epoch is the training images of the run, without those that ``data.split`` holds out.
     """
-    data, batch_size = _root_.data, _root_.optim.batch_size
-    images = data.train_images or EPOCH_IMAGES[data.name]
-    held_out = images // 10 if data.split == "train45k" else 0
+    data, batch_size = _root_.data, int(_root_.optim.batch_size)
+    images: int = data.train_images or EPOCH_IMAGES[data.name]
+    held_out = images // 10 if data.split != "train" else 0
     return max(1, round(epochs * (images - held_out) / batch_size))
 
 

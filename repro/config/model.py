@@ -21,6 +21,21 @@ ORDER_NAMES = {
 }
 """The paper's names of the orders that are neither the original nor full pre-activation."""
 
+NET_FIELDS = (
+    *(
+        "block",
+        "order",
+        "shortcut_scale",
+        "residual_scale",
+        "gate",
+        "gate_bias",
+        "shortcut_dropout",
+        "width",
+        "kernels",
+    ),
+    *("dropout", "survival", "survival_last"),
+)
+"""Settings of later papers that make another net, which stands in no row that does not name it."""
 ON_SHORTCUTS = ("shortcut_scale", "residual_scale", "gate", "shortcut_dropout", "survival")
 """Settings that change the addition of a block to its shortcut."""
 
@@ -116,6 +131,7 @@ class ModelConfig:
         return [word for word, applies in words.items() if applies]
 
     def validate(self) -> None:
+        require(len(self.kernels) > 0, "model.kernels=[] must name at least one layer, as in model.kernels=[3,3]")
         self._validate_depth()
         changed = {f.name for f in dataclasses.fields(self) if getattr(self, f.name) != f.default}
         for name in sorted(changed & frozenset().union(*(family.settings for family in FAMILIES.values()))):
@@ -137,7 +153,6 @@ class ModelConfig:
             value = f"model.{name}={_shown(getattr(self, name))}"
             require(self.shortcut != "none", f"{value} is for residual nets: model.shortcut=none has no shortcuts")
             require(origin is None, f"{value} is not for model.constructed_from={origin}: leave one of them out")
-        require(len(self.kernels) > 0, "model.kernels=[] must name at least one layer, as in model.kernels=[3,3]")
 
     def _validate_depth(self) -> None:
         family, period = FAMILIES[self.name], 3 * self.block_layers
@@ -146,7 +161,7 @@ class ModelConfig:
             require(self.depth in family.depths, f"model.depth={self.depth} is not a depth of Table 1: {known}")
             return
         least = period + family.other_layers
-        below = max(least, self.depth - (self.depth - family.other_layers) % period) if period else 0
+        below = max(least, self.depth - (self.depth - family.other_layers) % period)
         require(
             self.depth >= least and (self.depth - family.other_layers) % period == 0,
             f"model.depth={self.depth} is not a CIFAR depth: it must be {period}n+{family.other_layers} "
