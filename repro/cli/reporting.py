@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from repro.cli.lists import print_figures, print_tables, where_runs_are
 from repro.config.arguments import (
     apart,
     evidence_roots,
@@ -48,6 +50,9 @@ def tell_left_out(left_out: Sequence[LeftOut]) -> None:
 
 
 def table_command(options: argparse.Namespace) -> int:
+    if options.number is None:
+        print_tables()
+        return 0
     paths, protocol = paths_from(options.words, protocol=options.number != 1), protocol_from(options.words)
     from repro.report.tables import FORMATS, table
 
@@ -73,6 +78,9 @@ def refuse_unknown_scale(scale: str) -> None:
 
 
 def figure_command(options: argparse.Namespace) -> int:
+    if options.name is None:
+        print_figures()
+        return 0
     paths = paths_from(options.words)
     quiet_caches(paths["work"])
     refuse_unknown_scale(options.scale.partition(",")[0])  # a label as notes have it: "smoke, optim.nesterov=true"
@@ -82,8 +90,12 @@ def figure_command(options: argparse.Namespace) -> int:
     # Only figures of published records at the paper's budget are committed; `repro render` makes all of them.
     committed = options.scale == "paper" and options.published
     folder = (paths["results"] if committed else paths["work"]) / "figures"
-    for path in draw(plot(options.name, reading_of(options, paths), options.scale), folder):
+    reading = reading_of(options, paths)
+    drawn = plot(options.name, reading, options.scale)
+    for path in draw(drawn, folder):
         print(path)
+    if not drawn.series:
+        print(f"repro: {where_runs_are(drawn, reading)}", file=sys.stderr)
     return 0
 
 
@@ -91,6 +103,7 @@ def check_command(options: argparse.Namespace) -> int:
     from repro.report.claims.explain import explain
     from repro.report.claims.format import FORMATS
     from repro.report.claims.freeze import freeze
+    from repro.report.claims.terminal import to_text
     from repro.report.claims.verdicts import check
 
     paths, ids = folders_and_names(options.words, "name one claim, or none for all of them")
@@ -101,7 +114,12 @@ def check_command(options: argparse.Namespace) -> int:
     claim, form = next(iter(ids), None), options.format
     require(claim is None or form == "text", f"--format {form} is for all claims together; leave out {claim!r}")
     found = check(read_records(folders), published_results(paths) / "runs", folders)
-    print(FORMATS[form](found) if claim is None else explain(found, claim), end="")
+    if claim is not None:
+        print(explain(found, claim), end="")
+    elif form in FORMATS:
+        print(FORMATS[form](found), end="")
+    else:
+        print(to_text(found, shutil.get_terminal_size().columns, verbose=options.verbose), end="")
     # The code is that of all claims even where one is printed: a script may ask for either.
     return found.exit_code(options.strict)
 

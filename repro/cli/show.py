@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,9 @@ SPLIT_SIZES = {
 
 def show(configs: Sequence[RunConfig]) -> str:
     """Show runs with their cost, and the composed configuration with what varies over the runs."""
-    known = speeds_of(configs)
-    costs = [estimate(config, k.speed, *image_counts(config)) for config, k in zip(configs, known, strict=True)]
-    parts = [cost_table(configs, costs), composed(configs), totals(configs, costs, source(known))]
+    speeds = speeds_of(configs)
+    costs = [estimate(config, speed, *image_counts(config)) for config, speed in zip(configs, speeds, strict=True)]
+    parts = [cost_table(configs, costs), composed(configs), totals(configs, costs, source(speeds))]
     return "\n\n".join(parts)
 
 
@@ -110,16 +110,35 @@ def totals(configs: Sequence[RunConfig], costs: Sequence[Estimate], speed: str) 
     return text
 
 
-def show_statuses(statuses: Sequence[RunStatus], work: Path) -> str:
-    """Format a line a run, and what to do where there is none."""
+LEAST = ("images/s", "experiment", "left", "differs in", "published", "step")
+"""Columns of statuses that a narrow terminal does without, in this order."""
+NUMBERS = ("step", "error %", "images/s", "left")
+
+
+def show_statuses(statuses: Sequence[RunStatus], work: Path, width: int | None = None) -> str:
+    """Format a line a run, and what to do where there is none; columns that do not fit into ``width`` are left out."""
     if not statuses:
         return f"no runs in {work}; `repro run exp=cifar_residual_vs_plain scale=demo` makes some"
-    rows = []
-    for status in statuses:
-        error = "" if status.error is None else f"{status.error:.2f}"
-        speed = f"{status.images_per_second:,.0f}" if status.images_per_second else ""
-        left = duration(status.seconds_left) if status.seconds_left else ""
-        steps = f"{status.step:,} / {status.steps:,}"
-        rows.append([status.run_id, status.state, steps, error, speed, left, status.note])
-    header = ["run", "state", "step", "error %", "images/s", "left", ""]
-    return text_table(rows, header, words=("state", ""))
+    columns = {
+        "run": [s.run_id for s in statuses],
+        "state": [s.state for s in statuses],
+        "experiment": [s.exp for s in statuses],
+        "differs in": [s.differs for s in statuses],
+        "step": [f"{s.step:,} / {s.steps:,}" for s in statuses],
+        "error %": ["" if s.error is None else f"{s.error:.2f}" for s in statuses],
+        "images/s": [f"{s.images_per_second:,.0f}" if s.images_per_second else "" for s in statuses],
+        "left": [duration(s.seconds_left) if s.seconds_left else "" for s in statuses],
+        "published": [s.published for s in statuses],
+        "": [s.note for s in statuses],
+    }
+    columns = {name: cells for name, cells in columns.items() if any(cells)}
+    droppable = [name for name in LEAST if name in columns]
+    while width is not None and droppable and width_of(columns) > width:
+        del columns[droppable.pop(0)]
+    rows = list(zip(*columns.values(), strict=True))
+    return text_table(rows, list(columns), words=[name for name in columns if name not in NUMBERS])
+
+
+def width_of(columns: Mapping[str, Sequence[str]]) -> int:
+    """Return the width of a table with two blanks between its columns."""
+    return sum(max(map(len, (name, *cells))) + 2 for name, cells in columns.items()) - 2

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from repro.config.run import RunConfig
-from repro.data.batches import Feed
+from repro.data.feed import Feed
 from repro.engine.prepared import Prepared
 from repro.evaluation.layer_statistics import Moments, left_as_it_was, moments, over_ranks, var_mean
 from repro.evaluation.predict import predict

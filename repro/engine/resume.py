@@ -30,9 +30,8 @@ def claim_folder(config: RunConfig) -> None:
         config.work_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"the folder {config.work_dir} cannot be made ({error.strerror})") from error
-    write_json(
-        stored, {"run_id": config.run_id, "fingerprint": config.fingerprint, "science": config.science.to_dict()}
-    )
+    labels = {name: getattr(config, name) for name in ("run_id", "fingerprint", "exp", "scale")}
+    write_json(stored, {**labels, "science": config.science.to_dict()})
 
 
 def check_folder(config: RunConfig) -> None:

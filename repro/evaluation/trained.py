@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from repro.config.run import RunConfig
-from repro.errors import InputError, nearest
+from repro.errors import InputError
 from repro.evaluation.weight_files import listed, read_weights
 from repro.models import build_model
 from repro.models.blocks import BlockNet
-from repro.results.read import Record, read_record
+from repro.results.find import find_record
+from repro.results.read import Record
 from repro.runtime import checkpoint
 from repro.runtime.device import memory_format
 
@@ -117,15 +118,7 @@ def record_of(run_id: str, base: RunConfig) -> Record:
     Raises:
         InputError: There is no such finished run, or its record is invalid.
     """
-    roots = (base.paths.work, base.paths.results / "runs")
-    finished = {file.parent.name: file for root in reversed(roots) for file in root.glob("*/record.json")}
-    if run_id not in finished:
-        known = nearest(run_id, finished) if finished else "there is none"
-        raise InputError(f"{run_id!r} is not a finished run of {' or '.join(map(str, roots))}: {known}")
-    try:
-        return read_record(finished[run_id])
-    except InputError as error:
-        raise InputError(f"the record {finished[run_id]} is invalid: {error}") from None
+    return find_record(run_id, (base.paths.work, base.paths.results / "runs"))
 
 
 # --- publishing ---------------------------------------------------------------------------------------------------

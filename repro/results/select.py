@@ -66,7 +66,7 @@ def scale_label(
     record: Record, recipe: Mapping[str, Any], run: Mapping[str, Any], experiments: Collection[str] = ()
 ) -> str:
     """Return ``paper`` for a run that follows the recipe in all, else its scale and how it departs from that."""
-    return label(record, recipe, run, experiments) if departures(record, recipe, run) else "paper"
+    return label(record.science, record.scale, recipe, run, experiments) if departures(record, recipe, run) else "paper"
 
 
 def proxy_scales(

@@ -92,7 +92,7 @@ def test_a_bar_on_a_terminal_shows_every_run(
     progress.look(runs, [])
     progress.close()
     assert told == []
-    assert "ResNet-20 s0 50 %, ResNet-20 s1 0 %:  25%" in capsys.readouterr().err
+    assert "0 of 2 runs, plan 10 s, ResNet-20 s0 50%, ResNet-20 s1 0%" in capsys.readouterr().err
 
 
 def test_none_is_silence(tmp_path: Path, told: list[str]) -> None:

@@ -12,7 +12,7 @@ import pytest
 from repro.papers.claims import load_claims
 from repro.report.claims.evidence import absent, gather
 from repro.report.claims.explain import explain
-from repro.report.claims.format import to_text
+from repro.report.claims.terminal import to_text
 from repro.report.claims.verdicts import check
 from repro.report.claims.wording import verdict_text
 from repro.results.read import read_records
