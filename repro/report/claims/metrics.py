@@ -75,8 +75,8 @@ def value_of(record: Record, c: Comparison) -> tuple[float, int | None]:
         return math.fsum(deviations) / len(deviations), None
     if metric in ("lowest_forward_std", "log10_gradient_ratio"):
         require(len(record.flow) > 0 and all(flow.layers for flow in record.flow), "it has no gradient flow")
-        of_flow = _lowest_forward if metric == "lowest_forward_std" else _gradient_ratio
-        return min(map(of_flow, record.flow)), None
+        forward = min(layer.forward_std for flow in record.flow for layer in flow.layers)
+        return forward if metric == "lowest_forward_std" else min(map(_gradient_ratio, record.flow)), None
     built = record.construction
     if built is None:
         raise InputError("it was not constructed from a trained net")
@@ -111,10 +111,6 @@ def series(record: Record, c: Comparison) -> pandas.Series:
     within = curve[(curve.index > first) & (curve.index <= last)]
     require(len(within) > 0, f"its curve has no {column} within {c.window[0]:.0%} to {c.window[1]:.0%} of the steps")
     return within
-
-
-def _lowest_forward(flow: Flow) -> float:
-    return min(layer.forward_std for layer in flow.layers)
 
 
 def _gradient_ratio(flow: Flow) -> float:

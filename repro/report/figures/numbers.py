@@ -54,9 +54,6 @@ class PlottedPanel:
         """The curves that nothing was measured for."""
         return tuple(curve for curve in self.curves if not self.n(curve))
 
-    def without_missing(self) -> PlottedPanel:
-        return replace(self, curves=tuple(curve for curve in self.curves if self.n(curve)))
-
 
 @dataclass(frozen=True)
 class Plot:
@@ -123,7 +120,8 @@ def plot(name: int | str, reading: Reading, scale: str = "paper") -> Plot:
     panels = [_panel(paper, panel, [next(groups) for _ in panel.curves], scale, notes) for panel in paper.panels]
     if scale != "paper":
         # A proxy shows what was run; only the paper's own figure names what is missing from it.
-        panels = [panel.without_missing() for panel in panels if panel.series] or panels
+        shown = [panel for panel in panels if panel.series]
+        panels = [replace(p, curves=tuple(curve for curve in p.curves if p.n(curve))) for p in shown] or panels
     return Plot(paper, scale, _title(paper, selection), tuple(panels), tuple(dict.fromkeys(notes)))
 
 
