@@ -6,8 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, get_type_hints
 
-from repro.config.model import ModelConfig
-from repro.config.science import DataConfig, EvalConfig, OptimConfig
+from repro.config.run import DataConfig, EvalConfig, ModelConfig, OptimConfig
 from repro.errors import InputError
 from repro.results.read import LeftOut, Reading, read_curve
 from repro.results.record import Construction, Evaluation, Provenance, Record, RunningError, ViewResult

@@ -23,15 +23,16 @@ NO_ENSEMBLES = EnsembleReading()
 
 
 def table(
-    number: int,
+    number: int | str,
     reading: Reading,
     protocol: str = "paper",
     ensembles: EnsembleReading = NO_ENSEMBLES,
     scale: str | None = None,
 ) -> Frame:
-    """Fill table ``number`` of the paper from the records of ``reading``.
+    """Fill a table from the records of ``reading``.
 
     Args:
+        number: The first paper's number, or a later paper's folder and number, as ``load_table`` takes them.
         protocol: ``paper`` reads the final error of a run, ``common`` the error of its best epoch.
         ensembles: Stand beside the published ones in Table 5; no other table takes them.
         scale: The one whose proxies are shown; by default the largest budget of each row.
@@ -73,7 +74,7 @@ def table(
     ids = cells.ids_of(rows, [*proxies])
     ids += [f"Runs of {cells.label_of(ensemble)}: {', '.join(ensemble.run_ids)}." for ensemble, _ in own]
     laid_out = _cells(paper, rows, proxies, protocol, own)
-    return Frame(number, paper.title, laid_out, values, WORDS, tuple(texts), tuple(ids))
+    return Frame(paper.number, paper.full_title, laid_out, values, WORDS, tuple(texts), tuple(ids))
 
 
 def _cells(
