@@ -64,8 +64,10 @@ class Evidence:
 
     def section(self, name: str) -> str:
         """Return the text between the marks of a page; an ``InputError`` says that there is no such section."""
+        tables = {f"table{number}": number for number in table_numbers()}
+        if name in tables:
+            return to_markdown(self.tables[tables[name]])
         made: dict[str, Callable[[], str]] = {
-            **{f"table{number}": lambda n=number: to_markdown(self.tables[n]) for number in table_numbers()},
             "verdicts": lambda: sentence(self.check.verdicts) + "\n",
             "measured": lambda: measured_table(self.reading),
             "tenth": lambda: nets_table(self.reading, "tenth"),
@@ -73,7 +75,7 @@ class Evidence:
             **{f"columns-{name}": functools.partial(columns_table, name) for name in (*sections(), "curve")},
         }
         if name not in made:
-            raise InputError(f"unknown section {name!r} between marks: {nearest(name, made)}")
+            raise InputError(f"unknown section {name!r} between marks: {nearest(name, [*tables, *made])}")
         return made[name]()
 
 
