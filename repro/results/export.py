@@ -46,8 +46,9 @@ def meanings(parts: Mapping[str, type]) -> dict[str, str]:
     for prefix, kind in parts.items():
         hints = get_type_hints(kind, include_extras=True)
         for name in sorted(hints, key=LAST.__contains__):
-            if text := getattr(hints[name], "__metadata__", None):
-                found[f"{prefix}.{name}" if prefix else name] = text[0]
+            for text in getattr(hints[name], "__metadata__", ()):
+                if isinstance(text, str):  # limits stand there too
+                    found[f"{prefix}.{name}" if prefix else name] = text
     return found
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from repro.errors import InputError
 from repro.report.render import filled, read_evidence
-from repro.results.export import curve_columns, curves, run_columns, runs, to_csv
+from repro.results.export import curve_columns, curves, run_columns, runs, sections, to_csv
 from repro.results.read import read_records
 from repro.runtime.files import write_asked_for
 from repro.runtime.provenance import CURVE_COLUMNS
@@ -32,6 +32,10 @@ def back(frame):
 
 def test_the_columns_and_their_order_stay():
     assert run_columns() == COLUMNS
+
+
+def test_the_meaning_of_a_column_is_the_text_beside_its_field():
+    assert sections()["settings"]["model.name"].startswith("family of nets"), "the text stands after a limit"
 
 
 def test_the_page_is_what_the_dataclasses_say():
