@@ -29,7 +29,7 @@ class MemoryOrderSGD(torch.optim.SGD):
     """
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Update all weights that have a gradient."""
         names = ("weight_decay", "momentum", "lr", "dampening", "nesterov", "maximize")
         for group in self.param_groups:

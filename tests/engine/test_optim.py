@@ -157,7 +157,7 @@ def test_an_update_has_the_bits_of_torchs_own_and_copies_no_gradient(shortcut: s
     nets = []
     for _ in range(2):
         model = build_model(config.model, 10, generator_for(0, "init"))
-        nets.append(model.to(memory_format=torch.channels_last))  # type: ignore[call-overload]
+        nets.append(model.to(memory_format=torch.channels_last))
     ours, theirs = (build_optimizer(net, config.optim) for net in nets)
     images = torch.randn(4, 3, 8, 8, generator=generator_for(0)).contiguous(memory_format=torch.channels_last)
     for _ in range(3):
