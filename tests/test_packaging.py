@@ -1,4 +1,4 @@
-"""The wheel carries the code, the configuration, the paper's data and the published results, and nothing else."""
+"""The wheel: code, configuration, the paper's data and the published results, and nothing else."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
-FILES = ("pyproject.toml", "README.md", "LICENSE", ".gitignore")
+FILES = ("pyproject.toml", "constraints.txt", "README.md", "LICENSE", ".gitignore")
 FOLDERS = ("repro", "conf", "experiments")
 RECORD = "results/runs/synthetic-resnet20-s0-00000000/record.json"
 CHECKPOINT = "results/work/synthetic-resnet20-s0-00000000/final.pt"
@@ -42,7 +42,7 @@ def pins() -> dict[str, Requirement]:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the project with one published run, one run at work and downloaded data."""
+    """Copy the project, with one published run, one unfinished run and downloaded data."""
     source = tmp_path_factory.mktemp("source")
     for name in FILES:
         shutil.copy(ROOT / name, source / name)
@@ -57,7 +57,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The built wheel, unpacked."""
+    """Build the wheel and unpack it."""
     pytest.importorskip("hatchling")
     out = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(out)]
@@ -96,6 +96,7 @@ def test_wheel_holds_what_travels_with_the_code(source: Path, wheel: Path, folde
 
 def test_wheel_holds_published_results_but_no_work(wheel: Path) -> None:
     assert (wheel / "repro" / "share" / RECORD).is_file()
+    assert (wheel / "repro" / "share" / "constraints.txt").is_file()
     assert not (wheel / "repro" / "share" / CHECKPOINT).exists()
     tops = {path.name for path in wheel.iterdir()}
     assert {name for name in tops if not name.endswith(".dist-info")} == {"repro"}
@@ -139,6 +140,18 @@ def test_a_range_never_pins() -> None:
         operators = {part.operator for part in requirement.specifier}
         assert ">=" in operators, f"{name} has no lowest version"
         assert not operators & {"==", "==="}, f"{requirement} is a pin: pins belong into constraints.txt"
+
+
+@pytest.mark.parametrize(("target", "has_tools"), [("demo", False), ("verify", False), ("test", True), ("check", True)])
+def test_make_installs_the_constrained_versions_and_tools_only_for_what_uses_them(
+    target: str, has_tools: bool, tmp_path: Path
+) -> None:
+    command = ["make", "--dry-run", target, f"VENV={tmp_path}/venv", "PIP_ARGS=--pre", f"PYTHON={sys.executable}"]
+    outside = {**os.environ, "MAKEFLAGS": ""}  # of the make that may run these tests
+    printed = subprocess.run(command, cwd=ROOT, env=outside, capture_output=True, text=True, check=True).stdout
+    installs = [line for line in printed.splitlines() if "pip install" in line]
+    assert all("--constraint constraints.txt --pre" in line for line in installs)
+    assert [".[dev]" in line for line in installs] == ([False, True] if has_tools else [False])
 
 
 def test_citation_names_the_version_of_the_package() -> None:

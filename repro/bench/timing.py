@@ -1,7 +1,5 @@
 """Repeated timings of the same work, alone and in turns."""
 
-from __future__ import annotations
-
 import statistics
 import time
 from collections.abc import Callable
@@ -9,20 +7,12 @@ from typing import Any
 
 import torch
 
+from repro.runtime.device import wait
+
 ROUNDS = 5
-OVERTIME = 1.3
-"""Times the wanted seconds, after which no further round begins."""
+OVERTIME = 1.3  # times the wanted seconds, after which no further round begins
 
-Action = Callable[[int], float]
-"""Does so many of something and returns the seconds that they took."""
-
-
-def wait(device: torch.device) -> None:
-    """Wait until the device has done all that it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
+Action = Callable[[int], float]  # does so many of something and returns the seconds that they took
 
 
 def timed(action: Callable[[], object], device: torch.device) -> Action:
@@ -55,15 +45,13 @@ def repeat(action: Action, seconds: float) -> dict[str, Any]:
 
 
 def alternate(ours: Action, theirs: Action, seconds: float, probe: int) -> dict[str, Any]:
-    """Time two actions in turns, in windows of equal counts that fill about ``seconds``; both do ``probe`` first.
-
-    Every other pair of windows begins with ``theirs``. The ratio says how many times as fast ours is.
-    """
+    """Time two actions in turns, in windows of equal counts that fill about ``seconds``; both do ``probe`` first."""
     count = max(1, int(seconds / ROUNDS / (ours(probe) + theirs(probe)) * probe))
     times: tuple[list[float], list[float]] = ([], [])
     for pair in range(ROUNDS):
         if pair > 1 and sum(map(sum, times)) > OVERTIME * seconds:
             break
+        # Every other pair of windows begins with ``theirs``.
         turns = [(ours, times[0]), (theirs, times[1])]
         for action, seen in turns if pair % 2 == 0 else reversed(turns):
             seen.append(action(count))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from repro.errors import InputError
 from repro.report.claims.evidence import absent
 from repro.report.claims.explain import explain
 from repro.report.claims.format import FORMATS
+from repro.report.claims.terminal import to_text
 from repro.report.claims.verdicts import check
 from repro.results.read import Reading
 
@@ -20,6 +22,7 @@ def answer(
     form: str = "text",
     *,
     strict: bool = False,
+    verbose: bool = False,
     published: Path | None = None,
     folders: Sequence[Path] = (),
 ) -> tuple[str, int]:
@@ -28,7 +31,8 @@ def answer(
     The code is 1 where committed evidence is broken, and with ``strict`` where a claim fails; otherwise 0.
 
     Args:
-        form: A key of ``FORMATS``; one claim in full has ``text`` only.
+        form: ``text`` or a key of ``FORMATS``; one claim in full has ``text`` only.
+        verbose: With the figures and run ids of each claim, as text.
         published: The folder of committed records; None where all are.
         folders: Where failed runs are looked for.
 
@@ -42,4 +46,8 @@ def answer(
     found = dataclasses.replace(found, problems=(*found.problems, *gone))
     # The code is that of all claims even where one is printed: a script may ask for either.
     code = int(found.broken or (strict and found.count("fails") > 0))
-    return (FORMATS[form](found) if claim is None else explain(found, claim)), code
+    if claim is not None:
+        return explain(found, claim), code
+    if form in FORMATS:
+        return FORMATS[form](found), code
+    return to_text(found, shutil.get_terminal_size().columns, verbose=verbose), code

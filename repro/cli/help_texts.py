@@ -31,6 +31,21 @@ On the data in paths.data, or on made images; nothing is fetched, and nothing of
 fails is named at the end (exit code 1) and the others continue."""
 
 
+SHOW_EXAMPLES = """\
+repro show model.depth=56
+  repro show cifar10-resnet20-s0-5ed7a8a7"""
+
+COMPARE_EXAMPLES = """\
+repro compare cifar10-resnet20-demo-s0-accd58ef
+  repro compare RUN RUN
+
+Exit code 0: identical, or within the spread of seeds; 1: outside; 3: too few seeds to say."""
+
+STATUS_EXAMPLES = """\
+repro status
+  repro status exp=cifar_depth_sweep state=failed,interrupted
+  repro status optim.nesterov=True --json"""
+
 FIGURE_EXAMPLES = """\
 repro figure 6
   repro figure 6 --scale demo

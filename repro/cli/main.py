@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import functools
+import json
 import logging
 import shlex
+import shutil
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from repro.cli.parser import parser
 from repro.config.arguments import (
+    apart,
     command_line,
     is_setting,
     paths_from,
@@ -23,7 +26,7 @@ from repro.config.arguments import (
 )
 from repro.config.hydra_habits import refuse_options
 from repro.errors import InputError, RunError, is_out_of_memory, memory_advice
-from repro.runtime.log import print_line, send_to
+from repro.runtime.log import notice, print_line, send_to
 from repro.runtime.output import steady, unwritten
 
 if TYPE_CHECKING:
@@ -42,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     of a signal that asked it to end, 128 and its number."""
     outlets = steady()
     send_to(print_line)
-    given = words_together(sys.argv[1:] if arguments is None else arguments)
+    given = words_together(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
         if given[:1] != ["tensorboard"]:
             refuse_options(given)
@@ -96,6 +99,7 @@ def run_command(options: argparse.Namespace) -> int:
     refuse_sweeps_of_execution(options.words)
     planned = plan(options.words)
     configs, paths = planned.runs, planned.runs[0].paths
+    notice("loading PyTorch")
     if several_machines(configs[0].execution):
         from repro.launch.torchrun import instructions
 
@@ -176,6 +180,9 @@ def launch_of(execution: ExecutionConfig, detach: bool) -> Callable[..., Result]
 def show_command(options: argparse.Namespace) -> int:
     from repro.config.compose import plan, refuse_sweeps_of_execution
 
+    runs = [word for word in options.words if not is_setting(word)]
+    if options.command == "show" and runs:
+        return show_run_command(runs, options)
     refuse_sweeps_of_execution(options.words)
     planned = plan(options.words)
     quiet_caches(planned.runs[0].paths.work)
@@ -185,21 +192,33 @@ def show_command(options: argparse.Namespace) -> int:
     return 0
 
 
+def show_run_command(runs: Sequence[str], options: argparse.Namespace) -> int:
+    from repro.cli.one_run import show_run
+
+    paths = paths_from([word for word in options.words if is_setting(word)])
+    print("\n\n".join(show_run(run, paths) for run in runs))
+    return 0
+
+
+def compare_command(options: argparse.Namespace) -> int:
+    from repro.cli.one_run import compare
+
+    paths = paths_from([word for word in options.runs if is_setting(word)])
+    text, code = compare([word for word in options.runs if not is_setting(word)], paths)
+    print(text)
+    return code
+
+
 def list_command(options: argparse.Namespace) -> int:
+    from repro.cli.lists import print_figures, print_list, print_tables
     from repro.config.compose import describe
-    from repro.papers import figure_names, load_figure, load_table, table_numbers
 
     headings = {"exp": "experiments", "scale": "scales", "model": "nets", "data": "data sets", "execution": "engines"}
     for group, heading in headings.items():
         print_list(f"{heading} ({group}=…)", describe(group))
-    print_list("tables (repro table N)", {str(n): load_table(n).title for n in table_numbers()})
-    print_list("figures (repro figure NAME)", {name: load_figure(name).title for name in figure_names()})
+    print_tables()
+    print_figures()
     return 0
-
-
-def print_list(heading: str, texts: dict[str, str]) -> None:
-    width = max(map(len, texts))
-    print(f"{heading}\n" + "".join(f"  {name:<{width}}  {text}\n" for name, text in texts.items()))
 
 
 def data_command(options: argparse.Namespace) -> int:
@@ -231,16 +250,28 @@ def bench_command(options: argparse.Namespace) -> int:
 
 def status_command(options: argparse.Namespace) -> int:
     from repro.cli.show import show_statuses
-    from repro.cli.status import statuses
+    from repro.cli.status import beside, chosen, statuses
     from repro.launch.slurm.jobs import jobs
+    from repro.results.read import read_records
 
-    work = paths_from(options.words)["work"]
+    folders, filters = apart(options.words)
+    paths = paths_from([f"paths.{name}={folder}" for name, folder in folders.items()])
+    work = paths["work"]
     try:
         queued = jobs(work)
     except RunError as error:
         print(f"repro: {error}; what is known without it:", file=sys.stderr)
         queued = []
-    print(show_statuses(statuses(work, queued), work))
+    found = chosen(statuses(work, queued), filters)
+    found = beside(found, work, read_records([published_results(paths) / "runs"]))
+    if options.json:
+        print(json.dumps([one.to_json() for one in found], indent=1))
+        return 0
+    if filters and not found:
+        print(f"no runs with {' '.join(filters)} in {work}")
+        return 0
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    print(show_statuses(found, work, width))
     return 0
 
 
@@ -259,6 +290,13 @@ def cancel_command(options: argparse.Namespace) -> int:
     return 0
 
 
+def doctor_command(options: argparse.Namespace) -> int:
+    from repro.cli.doctor import doctor
+
+    print(doctor(paths_from(options.words)))
+    return 0
+
+
 COMMANDS: dict[str, Command] = {
     "run": run_command,
     "show": show_command,
@@ -267,4 +305,6 @@ COMMANDS: dict[str, Command] = {
     "bench": bench_command,
     "status": status_command,
     "cancel": cancel_command,
+    "compare": compare_command,
+    "doctor": doctor_command,
 }

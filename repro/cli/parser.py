@@ -7,7 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from repro.cli.help_texts import BENCH, BENCH_EXAMPLES, DESCRIPTION, EVALUATE_EXAMPLES, EXAMPLES, FIGURE_EXAMPLES
+from repro.cli.help_texts import (
+    BENCH,
+    BENCH_EXAMPLES,
+    COMPARE_EXAMPLES,
+    DESCRIPTION,
+    EVALUATE_EXAMPLES,
+    EXAMPLES,
+    FIGURE_EXAMPLES,
+    SHOW_EXAMPLES,
+    STATUS_EXAMPLES,
+)
 from repro.errors import InputError, nearest
 
 
@@ -21,6 +31,11 @@ class Parser(argparse.ArgumentParser):
         if action.choices is not None and value not in action.choices:
             name = action.metavar or action.dest
             raise InputError(f"unknown {name} {str(value)!r}: {nearest(str(value), map(str, action.choices))}")
+
+
+def table_key(text: str) -> int | str:
+    """Read a table's number, or a later paper's folder and number."""
+    return int(text) if text.isdecimal() else text
 
 
 def parser() -> Parser:
@@ -37,9 +52,11 @@ def parser() -> Parser:
     run = add("run", "Train what is missing, then show the result.", "repro run exp=cifar_degradation")
     run.add_argument("--dry-run", action="store_true", help="only show what would be run, as `repro show`")
     run.add_argument("--detach", action="store_true", help="with execution=slurm: submit and return")
-    show = add("show", "Show runs, configuration and cost; trains nothing.", "repro show model.depth=56")
+    show = add("show", "Show what would run and its cost, or one run; trains nothing.", SHOW_EXAMPLES)
     for sub in (run, show):
         sub.add_argument("words", nargs="*", metavar="key=value", help="settings, as in exp=cifar_depth_sweep seed=0")
+    compare = add("compare", "Say whether a run equals the published one, or lies within its seeds.", COMPARE_EXAMPLES)
+    compare.add_argument("runs", nargs="*", metavar="run", help="one or two runs; and paths.work=, paths.results=")
     add("list", "List experiments, nets, data sets, scales, tables and figures.", "repro list")
 
     data = add("data", "Fetch a data set, or verify the stored one.", "repro data fetch cifar10")
@@ -61,7 +78,10 @@ def parser() -> Parser:
 
     board = "Show the curves of all runs in a browser; takes TensorBoard's options too."
     add_folders(add("tensorboard", board, "repro tensorboard --port 6007 --bind_all"))
-    add_folders(add("status", "Show what became of every run.", "repro status"))
+    status = add("status", "Show what became of every run.", STATUS_EXAMPLES)
+    status.add_argument("words", nargs="*", metavar="key=value", help="runs to show; and paths.work=, paths.results=")
+    status.add_argument("--json", action="store_true", help="print all that is known of the runs")
+    add_folders(add("doctor", "Describe this installation, for a report of a fault.", "repro doctor"))
     cancel = add("cancel", "Cancel the Slurm jobs of runs.", "repro cancel --all")
     cancel.add_argument("--all", action="store_true", help="every job of the work folder")
     cancel.add_argument("runs", nargs="*", metavar="run", help="run ids, and paths.work=")
@@ -76,18 +96,25 @@ def add_folders(sub: Parser) -> None:
 def add_reading(add: Callable[[str, str, str], Parser]) -> None:
     """Add the commands of ``repro.cli.reporting``."""
     table = add("table", "Print a table of the paper with measured values.", "repro table 6")
-    table.add_argument("number", type=int, help="the paper's number of the table")
+    table.add_argument(
+        "number",
+        type=table_key,
+        nargs="?",
+        metavar="table",
+        help="the table's number, as 6, or wide_resnet/4; none lists all",
+    )
     table.add_argument("--format", choices=["md", "csv", "tex"], default="md", metavar="format", help="md, csv or tex")
     table.add_argument("--scale", help="show the proxies of this scale (tenth, demo, smoke), not each row's largest")
     add_folders(table)
     figure = add("figure", "Draw a figure as SVG and PNG, with its numbers as CSV.", FIGURE_EXAMPLES)
-    figure.add_argument("name", help="the paper's number of the figure, or the name of one of ours")
+    figure.add_argument("name", nargs="?", help="the paper's number of the figure, or a name of ours; none lists all")
     figure.add_argument("--scale", default="paper", help="draw the proxies of this scale instead (tenth, demo, smoke)")
     add_folders(figure)
     check = add("check", "Say which of the paper's claims hold.", "repro check degradation_cifar")
     check.add_argument("words", nargs="*", metavar="claim", help="one claim in full; and paths.work=, paths.results=")
     forms = ["text", "md", "json"]
     check.add_argument("--format", choices=forms, default="text", metavar="format", help="text, md or json")
+    check.add_argument("-v", "--verbose", action="store_true", help="with the figures and runs of every claim")
     check.add_argument("--strict", action="store_true", help="exit code 1 where a claim fails")
     check.add_argument("--freeze", action="store_true", help="freeze rules that changed (experiments/AMENDMENTS.md)")
     export = add("export", "All runs as one tidy CSV (docs/export.md).", "repro export runs.csv")

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from repro.cli.lists import print_figures, print_tables, where_runs_are
 from repro.config.arguments import (
     apart,
     evidence_roots,
@@ -33,6 +34,9 @@ def reading_of(options: argparse.Namespace, paths: dict[str, Path]) -> Reading:
 
 
 def table_command(options: argparse.Namespace) -> int:
+    if options.number is None:
+        print_tables()
+        return 0
     paths, protocol = paths_from(options.words, protocol=options.number != 1), protocol_from(options.words)
     from repro.report.tables import FORMATS, table
 
@@ -63,6 +67,9 @@ def refuse_unknown_scale(scale: str) -> None:
 
 
 def figure_command(options: argparse.Namespace) -> int:
+    if options.name is None:
+        print_figures()
+        return 0
     paths = paths_from(options.words)
     quiet_caches(paths["work"])
     refuse_unknown_scale(options.scale.partition(",")[0])  # a label as notes have it: "smoke, optim.nesterov=true"
@@ -72,8 +79,12 @@ def figure_command(options: argparse.Namespace) -> int:
     # Committed is only what the published records give at the paper's budget; `repro render` makes all of it.
     committed = options.scale == "paper" and options.published
     folder = (paths["results"] if committed else paths["work"]) / "figures"
-    for path in draw(plot(options.name, reading_of(options, paths), options.scale), folder):
+    reading = reading_of(options, paths)
+    drawn = plot(options.name, reading, options.scale)
+    for path in draw(drawn, folder):
         print(path)
+    if not drawn.series:
+        print(f"repro: {where_runs_are(drawn, reading)}", file=sys.stderr)
     return 0
 
 
@@ -90,10 +101,9 @@ def check_command(options: argparse.Namespace) -> int:
         return 0
     folders = record_folders(paths, roots_of(options, paths))
     published = published_results(paths) / "runs"
-    claim, strict = next(iter(ids), None), options.strict
-    text, code = answer(
-        read_records(folders), claim, options.format, strict=strict, published=published, folders=folders
-    )
+    claim = next(iter(ids), None)
+    flags = {"strict": options.strict, "verbose": options.verbose}
+    text, code = answer(read_records(folders), claim, options.format, published=published, folders=folders, **flags)
     print(text, end="")
     return code
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import yaml
@@ -21,7 +21,7 @@ DAY = 86400.0
 REFERENCE_SPEED = 1e13
 """Multiply-adds a second: a round number, to compare plans and devices by."""
 SPLIT_SIZES = {
-    "cifar10": {"train": 50_000, "train45k": 45_000, "test": 10_000, "val5k": 5_000},
+    "cifar10": {"train": 50_000, "train45k": 45_000, "train45k_test": 45_000, "test": 10_000, "val5k": 5_000},
     "imagenet": {"train": 1_281_167, "val": 50_000},
     "tiny_imagenet": {"train": 100_000, "val": 10_000},
 }
@@ -29,9 +29,9 @@ SPLIT_SIZES = {
 
 def show(configs: Sequence[RunConfig]) -> str:
     """Show runs with their cost, and the composed configuration with what varies over the runs."""
-    known = speeds_of(configs)
-    costs = [estimate(config, k.speed, *image_counts(config)) for config, k in zip(configs, known, strict=True)]
-    parts = [cost_table(configs, costs), composed(configs), totals(configs, costs, source(known))]
+    speeds = speeds_of(configs)
+    costs = [estimate(config, speed, *image_counts(config)) for config, speed in zip(configs, speeds, strict=True)]
+    parts = [cost_table(configs, costs), composed(configs), totals(configs, costs, source(speeds))]
     return "\n\n".join(parts)
 
 
@@ -120,23 +120,35 @@ def totals(configs: Sequence[RunConfig], costs: Sequence[Estimate], speed: str) 
     return text
 
 
-def show_statuses(statuses: Sequence[RunStatus], work: Path) -> str:
-    """Format a line a run, and what to do where there is none."""
+LEAST = ("images/s", "experiment", "left", "differs in", "published", "step")
+"""Columns of statuses that a narrow terminal does without, in this order."""
+NUMBERS = ("step", "error %", "images/s", "left")
+
+
+def show_statuses(statuses: Sequence[RunStatus], work: Path, width: int | None = None) -> str:
+    """Format a line a run, and what to do where there is none; columns that do not fit into ``width`` are left out."""
     if not statuses:
         return f"no runs in {work}; `repro run exp=cifar_residual_vs_plain scale=demo` makes some"
-    rows = []
-    for status in statuses:
-        rows.append(
-            [
-                status.run_id,
-                status.state,
-                f"{status.step:,} / {status.steps:,}",
-                "" if status.error is None else f"{status.error:.2f}",
-                f"{status.images_per_second:,.0f}" if status.images_per_second else "",
-                duration(status.seconds_left) if status.seconds_left else "",
-                status.note,
-            ]
-        )
-    header = ["run", "state", "step", "error %", "images/s", "left", ""]
-    align = ("left", "left", "right", "right", "right", "right", "left")
-    return str(tabulate(rows, header, tablefmt="simple", colalign=align, disable_numparse=True))
+    columns = {
+        "run": [s.run_id for s in statuses],
+        "state": [s.state for s in statuses],
+        "experiment": [s.exp for s in statuses],
+        "differs in": [s.differs for s in statuses],
+        "step": [f"{s.step:,} / {s.steps:,}" for s in statuses],
+        "error %": ["" if s.error is None else f"{s.error:.2f}" for s in statuses],
+        "images/s": [f"{s.images_per_second:,.0f}" if s.images_per_second else "" for s in statuses],
+        "left": [duration(s.seconds_left) if s.seconds_left else "" for s in statuses],
+        "published": [s.published for s in statuses],
+        "": [s.note for s in statuses],
+    }
+    columns = {name: cells for name, cells in columns.items() if any(cells)}
+    droppable = [name for name in LEAST if name in columns]
+    while width is not None and droppable and width_of(columns) > width:
+        del columns[droppable.pop(0)]
+    align = ["right" if name in NUMBERS else "left" for name in columns]
+    return str(tabulate(columns, "keys", tablefmt="simple", colalign=align, disable_numparse=True))
+
+
+def width_of(columns: Mapping[str, Sequence[str]]) -> int:
+    """Return the width of a table with two blanks between its columns."""
+    return sum(max(map(len, (name, *cells))) + 2 for name, cells in columns.items()) - 2

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from repro.errors import InputError, first_line
+from repro.config.run import RunConfig
+from repro.config.science import Science
+from repro.errors import InputError, first_line, nearest
 from repro.launch.outcome import FAILURE
 from repro.launch.slurm.jobs import Job
+from repro.results.agreement import agreement, same_settings
+from repro.results.read import Reading, read_record
+from repro.results.record import RECORD
+from repro.results.settings import differing, scale_of_run
 from repro.runtime.lock import is_held, owner
 from repro.runtime.progress import read_progress
 from repro.runtime.provenance import read_json
@@ -27,6 +34,16 @@ class RunStatus:
     seconds_left: float | None = None
     note: str = ""
     """The process or job that trains it, why it failed, or what is broken."""
+    exp: str = ""
+    differs: str = ""
+    """The words that make other settings of the scale's own recipe."""
+    published: str = ""
+    """How a finished run lies beside the published ones: ``identical``, ``within`` or ``outside`` their spread."""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """By the keys that filter: ``exp``, ``scale``, ``seed``, ``state`` and every field of its science."""
+
+    def to_json(self) -> dict[str, object]:
+        return dataclasses.asdict(self)
 
 
 def statuses(work: Path, jobs: Sequence[Job] = ()) -> list[RunStatus]:
@@ -41,7 +58,7 @@ def statuses(work: Path, jobs: Sequence[Job] = ()) -> list[RunStatus]:
                 found.setdefault(run_id, RunStatus(run_id, "queued", note=note))
             continue
         for config in configs:
-            before = found.get(config.run_id) or RunStatus(config.run_id, "queued", config.optim.steps)
+            before = found.get(config.run_id) or queued(config)
             if before.state != "done":
                 state = before.state if before.state == "running" else "queued"
                 about = " ".join(filter(None, (job.state.lower(), job.nodes, f"({job.reason})" if job.reason else "")))
@@ -49,14 +66,60 @@ def statuses(work: Path, jobs: Sequence[Job] = ()) -> list[RunStatus]:
     return [found[run_id] for run_id in sorted(found)]
 
 
+def queued(config: RunConfig) -> RunStatus:
+    found = RunStatus(config.run_id, "queued", config.optim.steps)
+    return described(found, config.science, config.exp, config.scale)
+
+
+def described(found: RunStatus, science: Science, exp: str, scale: str) -> RunStatus:
+    """Add the experiment and the settings to a status."""
+    settings = {"exp": exp, "scale": scale, "seed": str(science.seed)}
+    settings |= {key: str(value) for key, value in science.flat().items()}
+    return replace(found, exp=exp, differs=differing(science, scale, exp), settings=settings)
+
+
+def chosen(found: Sequence[RunStatus], words: Sequence[str]) -> list[RunStatus]:
+    """Return the runs that fit all of the words ``key=value``; ``key=a,b`` takes either.
+
+    Raises:
+        InputError: A key is no setting of any run.
+    """
+    kept = list(found)
+    for word in words:
+        key, _, values = word.partition("=")
+        known = {"state", *(name for one in found for name in one.settings)}
+        if found and key not in known:
+            raise InputError(f"unknown key {key!r}: {nearest(key, known)}")
+        kept = [one for one in kept if {**one.settings, "state": one.state}.get(key) in values.split(",")]
+    return kept
+
+
+def beside(found: Sequence[RunStatus], work: Path, published: Reading) -> list[RunStatus]:
+    """Say of every finished run how it lies beside the published seeds of its settings, where there are some."""
+    return [replace(one, published=_beside(work / one.run_id, published)) for one in found]
+
+
+def _beside(folder: Path, published: Reading) -> str:
+    try:
+        record = read_record(folder / RECORD)
+    except InputError:
+        return ""
+    others = same_settings(record, published.records)
+    state = agreement(record, others).state if others else "unknown"
+    return "" if state == "unknown" else state
+
+
 def status(folder: Path) -> RunStatus:
     """Describe the run in one folder; files that cannot be read make it ``broken``, and no other run."""
     steps = 0
     try:
-        steps = int(read_json(folder / "config.json")["science"]["optim"]["steps"])
-        if (folder / "record.json").exists():
-            return _done(folder, steps)
-        return _unfinished(folder, steps)
+        stored = read_json(folder / "config.json")
+        steps = int(stored["science"]["optim"]["steps"])
+        is_finished = (folder / RECORD).exists()
+        found = _done(folder, steps) if is_finished else _unfinished(folder, steps)
+        labels = read_json(folder / RECORD) if is_finished else stored
+        exp, scale = str(labels.get("exp", "")), str(labels.get("scale", scale_of_run(folder.name)))
+        return described(found, Science.from_dict(stored["science"]), exp, scale)
     except (InputError, KeyError, TypeError, ValueError, OverflowError, OSError) as problem:
         return RunStatus(folder.name, "broken", steps, note=first_line(problem) or type(problem).__name__)
 
@@ -76,7 +139,7 @@ def _unfinished(folder: Path, steps: int) -> RunStatus:
         odd = first_line(problem)
     state, note = "interrupted", ""
     if is_held(folder):
-        state, note = "running", str(owner(folder) or "")
+        state, note = "running", owner(folder)
     elif (folder / FAILURE).exists():
         lines = (folder / FAILURE).read_text(encoding="utf-8", errors="replace").splitlines()
         state, note = "failed", lines[-1] if lines else ""

@@ -1,34 +1,24 @@
 """The cost of a run: multiply-adds over the device's speed."""
 
-from __future__ import annotations
-
-import math
 import time
+import timeit
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
 
+from repro.config.families import FAMILIES
 from repro.config.run import ModelConfig, RunConfig
 from repro.models.blocks import BasicBlock
 from repro.models.count import Size, activation_bytes, measure
 from repro.models.forward import forward
-from repro.runtime.device import memory_format, num_threads, set_up
+from repro.runtime.device import memory_format, num_threads, set_up, wait
+from repro.runtime.log import notice
 
-BACKWARD = 2
-"""Backward passes cost two forward passes: the gradients of the inputs and of the weights."""
-
-
-TIMED: dict[str, tuple[int, tuple[tuple[int, int], ...]]] = {
-    "cifar_resnet": (128, ((16, 32), (32, 16), (64, 8))),
-    "imagenet_resnet": (8, ((64, 56), (128, 28), (256, 14), (512, 7))),
-}
-"""Batch size, and the filters and map size of each stage, that the speed of a family of nets is measured at."""
-
-
+BACKWARD = 2  # backward passes cost two forward passes: the gradients of the inputs and of the weights
 WINDOWS = 5
-WINDOW_PASSES = 2
+PASSES = 2
 
 
 @dataclass(frozen=True)
@@ -36,28 +26,22 @@ class Speed:
     """The speed of residual blocks on this device."""
 
     macs_per_second: float
-    block_seconds: float
-    """One block's forward and backward pass on next to no data: launching it."""
+    block_seconds: float  # one block's forward and backward pass on next to no data: launching it
+    runs: tuple[str, ...] = ()  # ids of the finished runs that it comes from, if any
 
 
 @dataclass(frozen=True)
 class Estimate:
     size: Size
     steps: int
-    macs: float
-    """Multiply-adds of the whole run, forward and backward, evaluations included."""
+    macs: float  # multiply-adds of the whole run, forward and backward, evaluations included
     seconds: float
-    memory: int
-    """Bytes on each device at the height of a step: activations, weights, gradients, momentum. Libraries take more."""
+    memory: int  # bytes on each device at the height of a step; libraries take more
 
 
 def estimate(config: RunConfig, speed: Speed, train_images: int, eval_images: int) -> Estimate:
-    """Count parameters, multiply-adds of an image and steps of a run, and estimate its time, evaluations included.
-
-    Args:
-        train_images: Images in an epoch.
-        eval_images: Images of the split that the run is evaluated on.
-    """
+    """Estimate steps, multiply-adds, time and memory of a run with so many images in an epoch and in the evaluated
+    split."""
     size = measure(config.model, config.data.image_size, config.data.num_classes)
     optim = config.optim
     evaluations = optim.steps / (config.eval.every_steps or max(train_images / optim.batch_size, 1)) + 1
@@ -79,10 +63,8 @@ def memory(config: RunConfig, size: Size) -> int:
 
 
 def calibrate(config: RunConfig) -> Speed:
-    """Measure the speed of this device, once in a process; takes about a second.
-
-    It is not kept for later ones: what was measured beside other programs would be wrong without them.
-    """
+    """Measure the speed of this device, once in a process; takes about a second."""
+    # Not kept for later processes: what was measured beside other programs would be wrong without them.
     device = set_up(config.execution, config.optim.precision)
     speed = measure_speed(device, num_threads(config.execution), config.model.name, config.optim.precision)
     # One CUDA graph launches a whole step: what single launches cost does not count there (repro.engine.step).
@@ -92,12 +74,10 @@ def calibrate(config: RunConfig) -> Speed:
 
 @cache
 def measure_speed(device: torch.device, threads: int, family: str, precision: str) -> Speed:
-    """Time a basic block of each stage at the paper's map sizes, and one on next to no data.
-
-    Args:
-        threads: As they are set already; the speed is remembered by them.
-    """
-    batch_size, stages = TIMED[family]
+    """Time a basic block of each stage at the paper's map sizes, and one on next to no data; ``threads`` are set
+    already."""
+    notice("measuring this machine")
+    batch_size, stages = FAMILIES[family].timed
     shapes = [(batch_size, channels, map_size) for channels, map_size in stages]
     tiny = (2, 16, 4)
     passes = [block_pass(shape, device, precision) for shape in (*shapes, tiny)]
@@ -107,26 +87,16 @@ def measure_speed(device: torch.device, threads: int, family: str, precision: st
 
 
 def fastest(passes: Sequence[Callable[[], None]]) -> list[float]:
-    """Return the seconds of each pass in the fastest of several short windows.
+    """Return the seconds of each pass in the fastest of several short windows: other programs only ever slow one down.
 
-    Other programs only ever slow a window down. The windows of one pass lie apart, so that a busy moment is not in all.
+    The windows of one pass lie apart, so that a busy moment is not in all.
     """
-    best = [math.inf] * len(passes)
-    for _ in range(WINDOWS):
-        for number, run in enumerate(passes):
-            start = time.perf_counter()
-            for _ in range(WINDOW_PASSES):
-                run()
-            best[number] = min(best[number], (time.perf_counter() - start) / WINDOW_PASSES)
-    return best
+    windows = [[timeit.timeit(run, number=PASSES, timer=time.perf_counter) for run in passes] for _ in range(WINDOWS)]
+    return [min(seconds) / PASSES for seconds in zip(*windows, strict=True)]
 
 
 def block_pass(shape: tuple[int, int, int], device: torch.device, precision: str) -> Callable[[], None]:
-    """Build a block's forward and backward pass, in the layout that nets are trained in, and warm it up.
-
-    Args:
-        shape: Images, channels, and the side of the map.
-    """
+    """Build and warm up a block's forward and backward pass; ``shape``: images, channels, and the side of the map."""
     num_images, channels, map_size = shape
     config = ModelConfig(
         name="cifar_resnet",
@@ -142,12 +112,10 @@ def block_pass(shape: tuple[int, int, int], device: torch.device, precision: str
     block.to(device, memory_format=memory_format(device))  # type: ignore[call-overload]
     x = torch.randn(num_images, channels, map_size, map_size)
     x = x.to(device, memory_format=memory_format(device)).requires_grad_(True)
-    waits: dict[str, Callable[[], None]] = {"cuda": torch.cuda.synchronize, "mps": torch.mps.synchronize}
-    wait = waits.get(device.type, lambda: None)
 
     def run() -> None:
         forward(block, x, precision).float().sum().backward()
-        wait()
+        wait(device)
 
     for _ in range(2):
         run()

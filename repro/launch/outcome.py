@@ -1,15 +1,12 @@
 """Outcomes of training a run."""
 
-from __future__ import annotations
-
 import contextlib
 from dataclasses import dataclass
 from typing import Literal
 
 from repro.config.run import RunConfig
 
-FAILURE = "failure.txt"
-"""The file in a run's folder that says why it failed."""
+FAILURE = "failure.txt"  # the file in a run's folder that says why it failed
 
 
 @dataclass(frozen=True)
@@ -19,8 +16,7 @@ class Outcome:
     state: Literal["done", "stopped", "elsewhere", "failed"]
     """``stopped`` was asked to stop and has saved itself; ``elsewhere`` is trained by another process."""
     reason: str = ""
-    sound: bool = True
-    """False after an error that nobody foresaw: the process must not train another run."""
+    sound: bool = True  # False after an unforeseen error: its process must train no other run
 
 
 def is_done(config: RunConfig) -> bool:
@@ -29,6 +25,5 @@ def is_done(config: RunConfig) -> bool:
 
 
 def note_failure(config: RunConfig, text: str) -> None:
-    """Write why a run failed into its folder."""
     with contextlib.suppress(OSError):  # a full disk must not hide what went wrong
         (config.work_dir / FAILURE).write_text(text, encoding="utf-8")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import queue
 import signal
 from collections.abc import Callable, Sequence
@@ -16,22 +15,16 @@ from repro.launch.slots import Slot
 from repro.runtime.stop import Stopper
 
 log = logging.getLogger(__name__)
+LOOK_SECONDS = 0.2  # between two looks at requests to stop and at the progress
 
-LOOK_SECONDS = 0.2
-"""Between two looks at requests to stop and at the progress."""
-
-Message = tuple[str, str | Outcome]
-"""The id of a run, and a line for the user or the run's outcome."""
+Message = tuple[str, str | Outcome]  # the id of a run, and a line for the user or the run's outcome
 
 
 class Worker:
     """One slot and its process, which starts with its first run and is replaced where it is lost."""
 
     def __init__(
-        self,
-        slot: Slot,
-        environment: dict[str, str],
-        events: queue.SimpleQueue[tuple[Worker, Message | None]],
+        self, slot: Slot, environment: dict[str, str], events: queue.SimpleQueue[tuple[Worker, Message | None]]
     ) -> None:
         self.slot = slot
         self.runs: dict[str, RunConfig] = {}
@@ -44,12 +37,15 @@ class Worker:
         """Return whether the run can start here now; ``alone``: without neighbours in its process."""
         if self._closing or len(self.runs) >= self.slot.width:
             return False
-        return not self.runs or not (alone or self._alone or any(differ(config, r) for r in self.runs.values()))
+        fits = all(shared_settings(config) == shared_settings(run) for run in self.runs.values())
+        return not self.runs or (fits and not alone and not self._alone)
 
     def give(self, config: RunConfig, alone: bool) -> None:
         if self.process is None:
-            words = ["-m", "repro.launch.worker", str(os.getpid()), str(self.slot.width), str(config.paths.work)]
-            self.process = Process(words, self._environment, lambda message: self._events.put((self, message)))
+            words = [str(self.slot.width), str(config.paths.work)]
+            self.process = Process(
+                "repro.launch.worker", words, self._environment, lambda message: self._events.put((self, message))
+            )
         self.runs[config.run_id], self._alone = config, alone
         self.process.send(config.with_execution(progress="none"))  # shown for all runs in one place
 
@@ -69,22 +65,17 @@ class Worker:
         return how, left
 
 
-def differ(one: RunConfig, other: RunConfig) -> bool:
-    """Return whether two runs cannot share a process: threads, precision and determinism are settings of all of it."""
-
-    def setting(config: RunConfig) -> tuple[object, ...]:
-        execution = config.execution
-        return config.optim.precision, execution.device, execution.threads, execution.deterministic, execution.step
-
-    return setting(one) != setting(other)
+def shared_settings(config: RunConfig) -> tuple[object, ...]:
+    """Return what all runs of a process share: threads, precision and determinism are settings of all of it."""
+    execution = config.execution
+    return config.optim.precision, execution.device, execution.threads, execution.deterministic, execution.step
 
 
 class Pool:
     """The workers and the queue of runs.
 
-    Args:
-        ended: Called with every run that ended in some way, other than by a request to stop.
-        look: Called several times a second with the runs under way and those in the queue.
+    ``ended`` is called with every run that ended, other than by a request to stop; ``look`` several times a second with
+    the runs under way and those in the queue.
     """
 
     def __init__(
@@ -114,13 +105,14 @@ class Pool:
                 with contextlib.suppress(queue.Empty):
                     self._take(*self._events.get(timeout=LOOK_SECONDS), stopper)
                 if stopper.asked():
-                    self._close()
+                    self._each(Process.close)
                 else:
                     self._hand_out()
-            self._wait()
+            self._each(Process.close)
+            self._each(Process.wait)
         finally:
             self._kill()
-            self._wait()
+            self._each(Process.wait)
             stopper.end_children = None
 
     def _running(self) -> list[RunConfig]:
@@ -172,17 +164,10 @@ class Pool:
         self._queue.insert(0, config)
         log.info(f"{config.run_id}: {why}; the run resumes from what it saved")
 
-    def _close(self) -> None:
+    def _each(self, action: Callable[[Process], object]) -> None:
         for worker in self._workers:
-            worker.close()
+            if worker.process is not None:
+                action(worker.process)
 
     def _kill(self) -> None:
-        for worker in self._workers:
-            if worker.process is not None:
-                worker.process.kill()
-
-    def _wait(self) -> None:
-        self._close()
-        for worker in self._workers:
-            if worker.process is not None:
-                worker.process.wait()
+        self._each(Process.kill)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
-from repro.config.parse import require
+from repro.config.parse import build, require
 from repro.config.paths import shared_dir
 from repro.errors import InputError
 
@@ -16,7 +18,7 @@ Run = Mapping[str, Any]
 
 
 def require_flat(fields: Run | None, where: str) -> None:
-    """Refuse science fields that are not flat and in quotes, as in ``"optim.lr" = 0.1``."""
+    """Raise ``InputError`` unless all science fields are flat and in quotes, as in ``"optim.lr" = 0.1``."""
     for key, value in (fields or {}).items():
         require(key.count(".") == 1 and not isinstance(value, dict), f'{where}: {key} must read "group.field" = value')
 
@@ -38,7 +40,7 @@ def read_toml(name: str) -> dict[str, Any]:
 
 @contextmanager
 def reading(name: str) -> Iterator[dict[str, Any]]:
-    """Hand out the content of a file, and name the file in every refusal of it."""
+    """Yield the content of a file; name the file in every ``InputError`` that its content causes."""
     values = read_toml(name)
     try:
         yield values
@@ -46,7 +48,29 @@ def reading(name: str) -> Iterator[dict[str, Any]]:
         raise InputError(f"experiments/{name}.toml: {error}") from None
 
 
-def numbers(kind: str) -> list[int]:
-    """List the numbers of the files ``experiments/<kind><number>.toml``."""
-    names = (file.stem.removeprefix(kind) for file in shared_dir("experiments").glob(f"{kind}*.toml"))
+def numbers(kind: str, paper: str = "") -> list[int]:
+    """List the numbers of the files ``experiments/<kind><number>.toml``, or of those in the folder of ``paper``."""
+    folder = shared_dir("experiments") / paper
+    names = (file.stem.removeprefix(kind) for file in folder.glob(f"{kind}*.toml"))
     return sorted(int(name) for name in names if name.isdigit())
+
+
+@dataclass(frozen=True)
+class LaterPaper:
+    """A paper that followed the first one: its folder's ``paper.toml``."""
+
+    name: str
+    title: str
+    short: str
+    arxiv: str
+
+
+@functools.cache
+def later_papers() -> dict[str, LaterPaper]:
+    """Return the papers that have a folder of their own, by its name."""
+    names = sorted(file.parent.name for file in shared_dir("experiments").glob("*/paper.toml"))
+    papers = {}
+    for name in names:
+        with reading(f"{name}/paper") as values:
+            papers[name] = build(LaterPaper, values, name=name)
+    return papers

@@ -9,8 +9,7 @@ from typing import Any
 import yaml
 
 from repro.config.paths import shared_dir
-from repro.config.science import later_defaults
-from repro.results.record import Record
+from repro.config.science import Science, later_defaults
 
 GROUPS = ("model", "data", "optim", "eval")
 """The science of a configuration; the rest of a file is execution and text."""
@@ -42,21 +41,23 @@ def fitted_experiments(scale: str) -> list[str]:
     return [file.stem.removeprefix(f"{scale}_") for file in files]
 
 
-def label(record: Record, recipe: Mapping[str, Any], run: Mapping[str, Any], experiments: Collection[str] = ()) -> str:
+def label(
+    science: Science, scale: str, recipe: Mapping[str, Any], run: Mapping[str, Any], experiments: Collection[str] = ()
+) -> str:
     """Name the column of a proxy: ``demo`` for the scale's own recipe, else with the words that make another of it.
 
     ``smoke, optim.nesterov=true``; ``demo, data=synthetic``; ``demo, exp=cifar_warmup`` for an experiment's own budget
     at that scale, which is the scale's own recipe where the column is of one of ``experiments``. A run at the paper's
     scale that departs from the paper is ``custom, …``.
     """
-    data, fitted = record.science.data.name, fitted_experiments(record.scale)
+    data, fitted = science.data.name, fitted_experiments(scale)
     home = next((exp for exp in fitted if exp in experiments), "")
-    fields = record.science.flat()
-    words = ["custom" if record.scale == "paper" else record.scale]
+    fields = science.flat()
+    words = ["custom" if scale == "paper" else scale]
     words += [f"data={data}"] if data != recipe["data.name"] else []
     found = []
     for exp in (home, *(other for other in fitted if other != home)):
-        wanted = {**own_recipe(recipe, record.scale, data, exp), **run}
+        wanted = {**own_recipe(recipe, scale, data, exp), **run}
         changed = [f"{key}={_word(value)}" for key, value in fields.items() if wanted.get(key, ...) != value]
         found.append([*([f"exp={exp}"] if exp and exp != home else []), *changed])
     return ", ".join([*words, *min(found, key=len)])

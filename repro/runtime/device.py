@@ -1,7 +1,5 @@
 """The device, its threads, its arithmetic and host memory."""
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import os
@@ -20,11 +18,7 @@ MMAP_MAX, NONE = -4, 0
 
 
 def pick_device(name: str) -> torch.device:
-    """Return the device of a name; ``auto`` is the first of CUDA, Apple's MPS and the CPU that is there.
-
-    Raises:
-        InputError: The device that was named is not there.
-    """
+    """Return the device of a name (``auto``: CUDA, Apple's MPS or the CPU); an InputError where it is not there."""
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         name = next(kind for kind, found in there.items() if found)
@@ -33,17 +27,18 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def num_processors() -> int:
+    """Return the processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def num_threads(execution: ExecutionConfig) -> int:
     """Return the threads of one operation: as set, otherwise this process's share of the processors."""
-    if execution.threads is not None:
-        return execution.threads
-    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, there // execution.devices)
+    return execution.threads or max(1, num_processors() // execution.devices)
 
 
 def num_workers(execution: ExecutionConfig, device: torch.device) -> int:
-    """Return the processes of one device that decode images: as set, otherwise its share of the processors, or one
-    where the processors train as well."""
+    """Return the processes that decode for one device: as set, else its processors, or one where those train too."""
     if execution.workers is not None:
         return execution.workers
     return num_threads(execution) if device.type == "cuda" else 1
@@ -68,11 +63,7 @@ def set_up(execution: ExecutionConfig, precision: str) -> torch.device:
 
 
 def keep_freed_memory() -> None:
-    """Keep the host memory that a step frees with the process, for the next step.
-
-    A step frees all activations, and glibc gives so much back to the system at once; the next step then waits for
-    the system to clear the same pages again, one by one. Where the C library has no such setting nothing changes.
-    """
+    """Keep the host memory that a step frees with the process: else the next waits for the system to clear it again."""
     library = ctypes.CDLL(None) if sys.platform == "linux" else None
     if library is None or not hasattr(library, "gnu_get_libc_version"):
         return  # musl takes a call of mallopt and does nothing, others have none
@@ -96,10 +87,9 @@ def set_deterministic(wanted: bool) -> None:
 
 def arithmetic(device: torch.device, precision: str) -> str:
     """Return the arithmetic of products, for the record: TF32 is a permission that not every device can use."""
-    if precision == "tf32":
-        tf32 = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
-        return "tf32" if tf32 else "fp32"
-    return precision
+    if precision != "tf32":
+        return precision
+    return "tf32" if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0) else "fp32"
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[object]:
@@ -132,6 +122,14 @@ def device_name(device: torch.device) -> str:
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
+
+
+def wait(device: torch.device) -> None:
+    """Wait until the device has done all that it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
 
 
 def memory_format(device: torch.device) -> torch.memory_format:

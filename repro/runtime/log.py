@@ -1,13 +1,10 @@
 """Lines for the user, through Python's logging."""
 
-from __future__ import annotations
-
 import logging
 import sys
 from collections.abc import Callable
 
-LOGGER = logging.getLogger("repro")
-"""The parent of every module's logger."""
+LOGGER = logging.getLogger("repro")  # the parent of every module's logger
 
 
 class Lines(logging.Handler):
@@ -29,6 +26,12 @@ def send_to(write: Callable[[str], None]) -> None:
     LOGGER.setLevel(logging.INFO)
     LOGGER.propagate = False  # a library may give the root logger a handler of its own
     LOGGER.handlers = [Lines(write)]
+
+
+def notice(text: str) -> None:
+    """Say on a terminal what takes a moment; nothing in files and pipes, whose readers do not wait."""
+    if sys.stderr.isatty():
+        print(f"{text}…", file=sys.stderr, flush=True)
 
 
 def print_line(text: str) -> None:

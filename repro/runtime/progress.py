@@ -1,13 +1,13 @@
 """Progress of runs, as a bar or plain lines."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import logging
 import math
+import shutil
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,17 +18,20 @@ from repro.errors import InputError
 from repro.runtime.provenance import now, read_json, write_json
 
 log = logging.getLogger(__name__)
-
-FILE = "progress.json"
-"""In the folder of a run under way."""
-
-LINE_SECONDS = 10.0
-"""Between two plain lines."""
-
+FILE = "progress.json"  # in the folder of a run under way
+LINE_SECONDS = 10.0  # between two plain lines
 BAR_SECONDS = 0.5
+SPEED_SECONDS = 2.0  # the least time of training that a speed is taken over
+BAR_COLUMNS = 10  # the least room for a bar; with less there is text alone
 
-SPEED_SECONDS = 2.0
-"""The least time of training that a speed is taken over."""
+_seconds_after = 0.0
+"""The time of the plan's runs after the one that this process trains."""
+
+
+def set_seconds_after(seconds: float) -> None:
+    """Set how long the plan's runs after the next one take, which its progress adds to its own time."""
+    global _seconds_after  # noqa: PLW0603  # as a run knows of no other
+    _seconds_after = seconds
 
 
 def duration(seconds: float) -> str:
@@ -43,13 +46,18 @@ def duration(seconds: float) -> str:
     return f"{whole // 86400} d {whole % 86400 // 3600} h"
 
 
-class Display:
-    """Shows how far something is, every few seconds: a bar on a terminal, lines elsewhere.
+def fitted(parts: Sequence[str], width: int) -> str:
+    """Join as many of the parts, the most important first, as fit into ``width`` characters."""
+    text = parts[0][:width]
+    for part in parts[1:]:
+        if len(text) + len(part) + 2 > width:
+            break
+        text += f", {part}"
+    return text
 
-    Args:
-        style: ``bar``, ``lines``, ``none``, or ``auto``, which looks for a terminal.
-        total: The amount of work, in any unit.
-    """
+
+class Display:
+    """Shows how far something is, every few seconds: a bar on a terminal, lines elsewhere, as ``style`` says."""
 
     def __init__(self, style: str, total: float, done: float = 0.0) -> None:
         if style == "auto":
@@ -60,8 +68,7 @@ class Display:
         if style == "bar":
             from tqdm import tqdm
 
-            form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}{postfix}"
-            self._bar = tqdm(total=total, initial=done, bar_format=form, dynamic_ncols=True, leave=False)
+            self._bar = tqdm(total=total, initial=done, bar_format="{desc}", dynamic_ncols=True, leave=False)
 
     def is_due(self) -> bool:
         if time.monotonic() - self._shown < self._seconds:
@@ -69,15 +76,17 @@ class Display:
         self._shown = time.monotonic()
         return True
 
-    def show(self, done: float, name: str, *lines: str) -> None:
-        """Show the lines, or a bar with the name before it and the last line after it."""
+    def show(self, done: float, parts: Sequence[str], lines: Sequence[str]) -> None:
+        """Show the lines; on a terminal one line of the parts that fit, the most important first, and a bar."""
         if self._bar is None:
             for line in lines:
                 log.info(f"  {line}")
             return
+        width = shutil.get_terminal_size().columns - 1
+        text = fitted(parts, width)
         self._bar.n = done
-        self._bar.set_description_str(name, refresh=False)
-        self._bar.set_postfix_str(lines[-1])
+        self._bar.bar_format = "{desc} {bar}" if width - len(text) > BAR_COLUMNS else "{desc}"
+        self._bar.set_description_str(text)
 
     def close(self) -> None:
         if self._bar is not None:
@@ -99,6 +108,14 @@ class Told:
         errors = f"train error {self.train_error:.2f} %{eval_error}"
         return f"step {self.step:,} of {self.steps:,}, {speed}{errors}, {duration(self.seconds_left)} left"
 
+    def parts(self, name: str, eval_error: str = "") -> list[str]:
+        """Return the parts of a line on a terminal, the most important first."""
+        errors = [f"train {self.train_error:.2f}%", *([eval_error] if eval_error else [])]
+        after = [f"plan {duration(self.seconds_left + _seconds_after)}"] if _seconds_after else []
+        speed = [f"{self.images_per_second:,.0f} images/s"] if self.images_per_second else []
+        done = f"{name} {100 * self.step // max(self.steps, 1)}%"
+        return [done, *errors, f"{duration(self.seconds_left)} left", *after, *speed]
+
 
 class Progress:
     """Measures and shows the progress of one run, which this process trains from ``step`` on."""
@@ -106,20 +123,16 @@ class Progress:
     def __init__(self, config: RunConfig, step: int, train_seconds: float) -> None:
         self.config = config
         self.images_per_second = 0.0
-        self._eval_error = ""
+        self._eval_error, self._eval_part = "", ""
         self._first_step, self._start = step, time.monotonic()
         self._last_step, self._last_seconds = step, train_seconds
         self._display = Display(config.execution.progress, config.optim.steps, step)
 
     def evaluated(self, split: str, top1_error: float) -> None:
-        self._eval_error = f", {split} error {top1_error:.2f} %"
+        self._eval_error, self._eval_part = f", {split} error {top1_error:.2f} %", f"{split} {top1_error:.2f}%"
 
     def update(self, step: int, train_seconds: float, train_error: float) -> Told:
-        """Show the progress where it is due, and return it.
-
-        Args:
-            train_seconds: Spent in training steps alone, from which the speed is taken.
-        """
+        """Show the progress where it is due, and return it; ``train_seconds`` are those of training steps alone."""
         optim, seconds = self.config.optim, train_seconds - self._last_seconds
         if seconds >= SPEED_SECONDS:
             self.images_per_second = (step - self._last_step) * optim.batch_size / seconds
@@ -128,7 +141,9 @@ class Progress:
         pace = (time.monotonic() - self._start) / max(step - self._first_step, 1)
         told = Told(step, optim.steps, train_error, self.images_per_second, (optim.steps - step) * pace)
         if self._display.is_due():
-            self._display.show(step, name_of(self.config), told.text(self._eval_error))
+            after = f", {duration(told.seconds_left + _seconds_after)} for all" if _seconds_after else ""
+            parts = told.parts(name_of(self.config), self._eval_part)
+            self._display.show(step, parts, [f"{told.text(self._eval_error)}{after}"])
         return told
 
     def close(self) -> None:
@@ -140,16 +155,11 @@ def name_of(config: RunConfig) -> str:
 
 
 def write_progress(folder: Path, told: Told) -> None:
-    """Write what ``read_progress`` reads."""
     write_json(folder / FILE, dataclasses.asdict(told) | {"written": now()})
 
 
 def read_progress(folder: Path) -> Told | None:
-    """Read how far the run in ``folder`` is; None before it said so for the first time.
-
-    Raises:
-        InputError: ``progress.json`` is not what a run writes; the sentence names the file.
-    """
+    """Read how far the run in ``folder`` is; None before it said so, an InputError where the file is damaged."""
     path = folder / FILE
     if not path.exists():
         return None

@@ -1,4 +1,4 @@
-"""What `repro status` knows of a run, and who trains it."""
+"""`repro status`: the state of a run, and the process that trains it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import socket
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -13,12 +14,14 @@ from typing import cast
 import pytest
 from filelock import SoftFileLock
 
+from repro.cli.main import main
 from repro.cli.show import show_statuses
-from repro.cli.status import statuses
+from repro.cli.status import chosen, statuses
 from repro.config.run import RunConfig
 from repro.data import load_for
 from repro.engine.hooks import FirstRankHooks
 from repro.engine.prepared import prepare
+from repro.engine.resume import claim_folder
 from repro.errors import InputError, RunError
 from repro.evaluation.counts import Counts
 from repro.launch.slurm.collect import step_of
@@ -27,12 +30,13 @@ from repro.runtime.lock import Elsewhere, hold, is_held, owner
 from repro.runtime.progress import progress_of
 from repro.runtime.provenance import read_json, write_json
 from repro.runtime.stop import Stopper
+from tests.planted import plant
 from tests.runs import config, configs
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunConfig:
-    """A run under way, at step 3 of 8."""
+    """Return a run in progress, at step 3 of 8."""
     one = config(tmp_path)
     one.work_dir.mkdir(parents=True)
     write_json(one.work_dir / "config.json", {"science": one.science.to_dict()})
@@ -52,7 +56,7 @@ def test_a_running_run_shows_progress_speed_time_left_and_owner(run: RunConfig) 
 
 
 def test_the_time_left_is_that_of_the_process_that_trains_now(run: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An earlier one was ten times slower, on a machine that was busy."""
+    """An earlier process was ten times slower, on a busy machine."""
     clock = [1000.0]
     monkeypatch.setattr("repro.runtime.progress.time.monotonic", lambda: clock[0])
     net = prepare(run, load_for(run))
@@ -67,7 +71,7 @@ def test_the_time_left_is_that_of_the_process_that_trains_now(run: RunConfig, mo
 
 
 def test_an_owner_that_is_gone_is_nobody(run: RunConfig) -> None:
-    """Its name may still stand there after a kill; the lock does not."""
+    """After a kill the file may still name the process, but the lock is free."""
     write_json(run.work_dir / "owner.json", {"pid": 1, "host": "elsewhere", "started": "2020-01-01"})
     (run.work_dir / "lock").touch()
     assert not is_held(run.work_dir)
@@ -78,8 +82,8 @@ def test_a_lock_that_is_held_names_its_owner(run: RunConfig) -> None:
     with hold(run.work_dir):
         with pytest.raises(Elsewhere, match=rf"{run.run_id} is being trained by another process \(pid {os.getpid()}, "):
             hold(run.work_dir).__enter__()
-        assert owner(run.work_dir) is not None
-    assert owner(run.work_dir) is None
+        assert owner(run.work_dir)
+    assert not owner(run.work_dir)
     with hold(run.work_dir):
         assert is_held(run.work_dir)
 
@@ -98,7 +102,7 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_a_lock_that_would_outlive_its_process_is_none(run: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What filelock falls back to where the file system has no locks: a mark that a killed process leaves behind."""
+    """Without locks in the file system, filelock uses a marker file, which a killed process leaves behind."""
     monkeypatch.setattr("repro.runtime.lock.FileLock", SoftFileLock)
     (run.work_dir / "lock").unlink(missing_ok=True)
     with pytest.raises(RunError, match="has no locks"), hold(run.work_dir):
@@ -121,7 +125,7 @@ def test_a_job_of_another_version_is_shown_without_its_runs_steps(run: RunConfig
 
 
 def test_jobs_in_the_queue_stand_beside_the_runs(run: RunConfig) -> None:
-    """One run is under way on a node, another still waits and has no folder yet."""
+    """One run is in progress on a node; another is still queued and has no folder yet."""
     (waiting,) = (c for c in configs(run.paths.work.parent, "seed=7"))
     submission = SimpleNamespace(configs=lambda shard: [(run, waiting)[shard]])
     jobs = [
@@ -137,6 +141,48 @@ def test_jobs_in_the_queue_stand_beside_the_runs(run: RunConfig) -> None:
     assert found[waiting.run_id].steps == 8
     assert found[waiting.run_id].note == "job 12_1: pending (Priority)"
     assert {s.state for s in statuses(run.paths.work, jobs)} == {"queued"}, "no process holds the first any more"
+
+
+def test_a_run_names_its_experiment_and_what_differs_and_filters_choose(tmp_path: Path) -> None:
+    words = ("exp=cifar_residual_vs_plain", "model.depth=20", "model.shortcut=A", "optim.nesterov=false,true")
+    usual, other = configs(tmp_path, *words)
+    for one in (usual, other):
+        claim_folder(one)
+    work = usual.paths.work
+    found = {s.run_id: s for s in statuses(work)}
+    assert found[usual.run_id].exp == "cifar_residual_vs_plain"
+    assert found[usual.run_id].differs == "data=synthetic"
+    assert found[other.run_id].differs == "data=synthetic, optim.nesterov=true"
+    for filters, chosen_ids in (
+        (["optim.nesterov=True"], {other.run_id}),
+        (["exp=cifar_residual_vs_plain", "state=done,interrupted"], set(found)),
+        (["seed=7"], set()),
+    ):
+        assert {s.run_id for s in chosen(statuses(work), filters)} == chosen_ids
+    with pytest.raises(InputError, match=r"optim\.nesterov"):
+        chosen(statuses(work), ["optim.nestrov=True"])
+
+
+def test_a_narrow_terminal_drops_columns_and_keeps_run_state_and_error(run: RunConfig) -> None:
+    found = [replace(s, images_per_second=1000.0, exp="cifar_residual_vs_plain") for s in statuses(run.paths.work)]
+    whole, narrow = (show_statuses(found, run.paths.work, width) for width in (None, 60))
+    assert "images/s" in whole and "experiment" in whole
+    assert "images/s" not in narrow and "75.00" in narrow
+    assert max(map(len, narrow.splitlines())) <= 60
+
+
+def test_a_finished_run_is_set_beside_the_published_ones_and_printed_as_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed, error in ((0, 8.5), (1, 8.6), (2, 8.7)):
+        plant(tmp_path / "results" / "runs", seed=seed, error=error)
+    for seed, error in ((0, 8.5), (3, 8.55), (4, 12.0)):
+        folder = plant(tmp_path / "work", seed=seed, error=error)
+        science = json.loads((folder / "record.json").read_text())["science"]
+        write_json(folder / "config.json", {"science": science})
+    assert main(["status", f"paths.work={tmp_path / 'work'}", f"paths.results={tmp_path / 'results'}", "--json"]) == 0
+    found = {int(s["settings"]["seed"]): s["published"] for s in json.loads(capsys.readouterr().out)}
+    assert found == {0: "identical", 3: "within", 4: "outside"}
 
 
 TOLD = {"step": 3, "steps": 8, "train_error": 75.0, "images_per_second": 1000.0, "seconds_left": 61.0}

@@ -1,4 +1,4 @@
-"""Claims: the file, each verdict from planted records, what is left out and named, and what one record moves."""
+"""Claims: the file, verdicts on planted records, records that are left out, and the effect of one record."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from repro.errors import InputError
 from repro.papers.claims import load_claims
 from repro.report.claims.evidence import command
 from repro.report.claims.explain import explain
-from repro.report.claims.format import to_json, to_markdown, to_text
+from repro.report.claims.format import to_json, to_markdown
 from repro.report.claims.metrics import value_of
+from repro.report.claims.terminal import to_text
 from repro.report.claims.verdicts import check
 from repro.report.claims.wording import proxy_text, verdict_text
 from repro.results.read import read_curve, read_records
@@ -30,7 +31,7 @@ COUNTED = {"no_extra_params", "flops_152_vs_vgg", "flops_34_vs_vgg19"}
 
 @pytest.fixture(scope="module")
 def paper(tmp_path_factory):
-    """Every group with the paper's values, published."""
+    """Plant every group with the paper's values, published."""
     root = tmp_path_factory.mktemp("paper") / "runs"
     plant_paper(root)
     return root
@@ -280,11 +281,23 @@ def test_the_words_of_a_proxy_make_the_runs_that_are_compared():
 # ---------------------------------------------------------------------------------------------------- what is printed
 
 
-def test_the_text_has_a_line_for_every_claim(checked):
-    text = to_text(checked)
-    lines = text.split("\n\n")[0].splitlines()[2:]
-    assert [line.split("  ")[0] for line in lines].count("holds") == 33
-    assert [re.split(r" {2,}", line)[1] for line in lines] == [claim.id for claim in load_claims().claims]
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_the_text_has_a_line_for_every_claim_that_fits_and_one_for_what_cannot_be_decided(checked, width):
+    text = to_text(checked, width)
+    *lines, others = text.split("\n\n")[0].splitlines()
+    decidable = [claim for claim in load_claims().claims if not claim.undecidable]
+    assert [line.split()[:2] for line in lines] == [["holds", claim.id] for claim in decidable]
+    assert max(map(len, text.splitlines())) <= width
+    assert all(claim.text in line for claim, line in zip(decidable, lines, strict=True) if width == 200)
+    assert others.startswith("not decidable here: ensemble_win")
+    assert "cifar10-plain20-s0" not in text
+    verbose = to_text(checked, width, verbose=True)
+    assert "cifar10-plain20-s0" in verbose
+    assert verdict_text(checked.verdicts[0]) in " ".join(verbose.split())
+
+
+def test_the_text_counts_all_verdicts(checked):
+    text = " ".join(to_text(checked, 80).split())
     assert "45 claims: 33 hold, 0 fail, 0 inconclusive, 0 not run, 12 not decidable here." in text
 
 

@@ -1,4 +1,4 @@
-"""The claims' file: what is in it, and each way in which it does not fit."""
+"""The file of claims: its content, and all ways in which it can be invalid."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DETECTION = {
 }
 TOLD = {"identity_not_optimal", "not_sota_focus"}
 ADDED = {"depth_reversal_cifar", "depth_reversal_imagenet", "resnet_below_plain_cifar"}
-"""Claims beside the 41 that the paper's text lists: what these amount to together."""
+"""Claims besides the 41 in the paper's text: their combination."""
 UNDECIDABLE = {*DETECTION, "loc_gain", "ensemble_win", *TOLD}
 
 
@@ -62,21 +62,21 @@ def test_the_words_of_every_group_make_the_runs_it_asks_for():
     [
         ('groups = ["plain20", "plain56"]', 'groups = ["plain20", "plain65"]', "unknown group 'plain65'"),
         ('groups = ["plain20", "plain56"]', 'groups = ["plain20", "plain34"]', "different recipes cannot be compared"),
-        ('groups = ["plain20", "plain56"]', 'groups = ["plain20"]', "1 groups do not fit order"),
+        ('groups = ["plain20", "plain56"]', 'groups = ["plain20"]', "order cannot compare 1 groups"),
         ('test = "order", metric = "top1', 'test = "ordr", metric = "top1', "did you mean 'order'"),
         (", margin = 0.36, paired", ", paired", "equal needs margin"),
         ('direction = "rising"', 'direction = "up"', "direction"),
         ("above = 60.0", "above = 60.0, below = 70.0", "bound needs either above or below"),
-        ("window = [0.0, 0.25]", "window = [0.25, 0.0]", "two parts of the steps"),
+        ("window = [0.0, 0.25]", "window = [0.25, 0.0]", "window=[0.25, 0.0]"),
         ("seeds = 5", "seeds = 1", "one run has no spread"),
-        ('id = "not_overfitting"', 'id = "degradation_cifar"', "degradation_cifar is there twice"),
-        ('undecidable = "A statement of intent."', "", "has comparisons that decide it, or is undecidable"),
+        ('id = "not_overfitting"', 'id = "degradation_cifar"', "degradation_cifar is "),
+        ('undecidable = "A statement of intent."', "", "comparisons that decide it"),
         ("proxy_seeds = 3", "", "proxy_seeds is missing"),
         (", smallest = 0.59 }", " }", "order needs effect or smallest or by"),
         ("step = 0.32 }", "step = -0.32 }", "step=-0.32 must be at least 0"),
         ("effect_divisor = 3", "effect_divisor = 0", "effect_divisor=0.0 must be at least 1"),
         ("margin = 0.3, decides = false", "margin = 0.3", "a published value is shown beside a verdict"),
-        ("mean = 7.72, std = 0.16, runs = 5 }", "mean = 7.72, runs = 5 }", "is a fixed limit: use bound"),
+        ("mean = 7.72, std = 0.16, runs = 5 }", "mean = 7.72, runs = 5 }", "use test bound"),
     ],
 )
 def test_a_claims_file_that_does_not_fit_is_one_sentence(experiments, old, new, sentence):
@@ -93,7 +93,7 @@ TABLES = {"10crop": 3, "multiscale": 4, "top1": 6}
 
 
 def printed(c, name):
-    """The paper's error of a group, as its tables print it; Table 2 alone has the nets of 18 layers."""
+    """Return the paper's error of a group from its tables; only Table 2 has the nets of 18 layers."""
     run = dict(load_claims().groups[name].run)
     view, _, metric = c.metric.rpartition("_top")
     for number in (TABLES[view or "top1"], 2):

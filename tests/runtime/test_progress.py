@@ -1,4 +1,4 @@
-"""Progress of one run: the same text beside a bar and on a line."""
+"""Progress of one run: the same text in a bar and on a line."""
 
 from __future__ import annotations
 
@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from repro.runtime.progress import Progress, duration, progress_of, write_progress
+from repro.runtime.progress import (
+    Progress,
+    Told,
+    duration,
+    fitted,
+    progress_of,
+    set_seconds_after,
+    write_progress,
+)
 from tests.runs import config
 
 TEXT = "step 4 of 8, 16 images/s, train error 75.00 %, test error 80.00 %, 0 s left"
@@ -28,8 +36,19 @@ def test_a_run_shows_step_speed_errors_and_the_time_left(
     now = progress.update(4, 4.0, 75.0)
     progress.close()
     assert told == shown
-    assert ("ResNet-20 s0:  50%" in capsys.readouterr().err) == (style == "bar")
+    assert ("ResNet-20 s0 50%, train 75.00%, test 80.00%, 0 s left" in capsys.readouterr().err) == (style == "bar")
     assert (now.step, now.steps, now.images_per_second) == (4, 8, 16.0)
+
+
+def test_a_terminal_of_80_columns_shows_the_longest_line_and_a_narrower_one_drops_words_from_its_end() -> None:
+    set_seconds_after(1e6)
+    try:
+        parts = Told(63_999, 64_000, 75.0, 1e5, 86_000.0).parts("ResNet-110 s0", "test 80.00%")
+    finally:
+        set_seconds_after(0.0)
+    assert fitted(parts, 79) == "ResNet-110 s0 99%, train 75.00%, test 80.00%, 23 h 53 min left, plan 12 d 13 h"
+    assert fitted(parts, 60) == "ResNet-110 s0 99%, train 75.00%, test 80.00%"
+    assert fitted(parts, 10) == "ResNet-110"
 
 
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:

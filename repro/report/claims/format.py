@@ -1,10 +1,9 @@
-"""All verdicts as a table, Markdown or JSON."""
+"""All verdicts as Markdown or JSON."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import textwrap
 from collections.abc import Callable
 from typing import Any
 
@@ -15,20 +14,7 @@ from repro.report.claims.verdicts import STATUSES, Check, Judgement, Verdict
 from repro.report.claims.wording import BUDGETS, NONE, POINTS, proxy_text, verdict_text
 
 PROXY_HEADER = "reduced runs (a proxy, no verdict)"
-CELL = 110
-"""Characters of a cell of the terminal's table; the rest stands where one claim is shown in full."""
 WIDTH = 110
-
-
-def to_text(check: Check) -> str:
-    """Write one line a claim, the verdicts counted below, and what was left out."""
-    rows = [
-        [v.status, v.claim.id, *(textwrap.shorten(t, CELL, placeholder=" …") for t in (verdict_text(v), proxy_text(v)))]
-        for v in check.verdicts
-    ]
-    table = tabulate(rows, ["verdict", "claim", "figures", PROXY_HEADER], tablefmt="simple", disable_numparse=True)
-    lines = [table, "", counts(check), *pointing(check), *textwrap.wrap(chance(check), WIDTH)]
-    return "\n".join([*lines, "One claim in full: repro check CLAIM", *problems(check), ""])
 
 
 def to_markdown(check: Check) -> str:
@@ -114,7 +100,7 @@ def _group_values(group: Seeds) -> dict[str, Any]:
     }
 
 
-FORMATS: dict[str, Callable[[Check], str]] = {"text": to_text, "md": to_markdown, "json": to_json}
+FORMATS: dict[str, Callable[[Check], str]] = {"md": to_markdown, "json": to_json}
 
 
 def counts(check: Check) -> str:

@@ -88,12 +88,16 @@ def shown_plots(reading: Reading) -> list[Plot]:
     """Return every figure at the paper's budget, each followed by the proxies that there are, the largest first."""
     shown = []
     for name in figure_names():
-        paper = load_figure(name)
-        runs = [curve.run for panel in paper.panels for curve in panel.curves]
-        labels = proxy_scales(reading.records, load_recipe(paper.recipe).fields, runs, _experiments(paper))
-        proxies = [plot(name, reading, scale) for scale in dict.fromkeys(map(scale_of, labels)) if scale != "paper"]
+        proxies = [plot(name, reading, scale) for scale in proxies_of(load_figure(name), reading)]
         shown += [plot(name, reading), *(proxy for proxy in proxies if proxy.series)]
     return shown
+
+
+def proxies_of(paper: PaperFigure, reading: Reading) -> list[str]:
+    """List the scales below the paper's at which nets of a figure have records, the largest budget first."""
+    runs = [curve.run for panel in paper.panels for curve in panel.curves]
+    labels = proxy_scales(reading.records, load_recipe(paper.recipe).fields, runs, _experiments(paper))
+    return [scale for scale in dict.fromkeys(map(scale_of, labels)) if scale != "paper"]
 
 
 def plot(name: int | str, reading: Reading, scale: str = "paper") -> Plot:

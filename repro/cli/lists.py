@@ -1,0 +1,40 @@
+"""Lists of what commands take."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from repro.papers import figure_names, later_papers, later_tables, load_figure, load_table, table_numbers
+
+if TYPE_CHECKING:
+    from repro.report.figures.numbers import Plot
+    from repro.results.read import Reading
+
+
+def print_tables() -> None:
+    print_list("tables (repro table N)", {str(n): load_table(n).title for n in table_numbers()})
+    for name, paper in later_papers().items():
+        own = [key for key in later_tables() if key.startswith(f"{name}/")]
+        if own:
+            heading = f"tables of {paper.title}, arXiv:{paper.arxiv}"
+            print_list(heading, {key: load_table(key).title for key in own})
+
+
+def print_figures() -> None:
+    print_list("figures (repro figure NAME)", {name: load_figure(name).title for name in figure_names()})
+
+
+def print_list(heading: str, texts: dict[str, str]) -> None:
+    width = max(map(len, texts))
+    print(f"{heading}\n" + "".join(f"  {name:<{width}}  {text}\n" for name, text in texts.items()))
+
+
+def where_runs_are(drawn: Plot, reading: Reading) -> str:
+    """Say which scales have runs for a figure that has none at its own, or which command makes some."""
+    from repro.report.figures.numbers import plot, proxies_of
+
+    paper = drawn.paper
+    scales = [scale for scale in ("paper", *proxies_of(paper, reading)) if plot(paper.name, reading, scale).series]
+    there = " or ".join(f"`repro figure {paper.name} --scale {scale}`" for scale in scales)
+    remedy = f"{there} has some" if scales else f"`repro run exp={paper.panels[0].experiment} scale=demo` makes some"
+    return f"figure {paper.name} has no runs at scale={drawn.scale}: {remedy}"

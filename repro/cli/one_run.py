@@ -1,0 +1,139 @@
+"""The output of `repro show RUN` and `repro compare`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tabulate import tabulate
+
+from repro.cli.status import status
+from repro.config.arguments import published_results
+from repro.config.science import Science
+from repro.errors import InputError
+from repro.results.agreement import Agreement, agreement, same_settings
+from repro.results.find import find_record
+from repro.results.read import read_curve, read_records
+from repro.results.record import Evaluation, Record, RunningError
+from repro.results.settings import from_paper
+from repro.runtime.progress import duration
+from repro.runtime.provenance import read_json
+
+CURVE_ROWS = 8
+EXIT_CODES = {"identical": 0, "within": 0, "outside": 1, "unknown": 3}
+
+
+def roots_of(paths: dict[str, Path]) -> list[Path]:
+    """Return the folders of runs, one's own first."""
+    return [paths["work"], published_results(paths) / "runs"]
+
+
+def show_run(name: str, paths: dict[str, Path]) -> str:
+    """Describe one run: its errors, settings, curve, command and provenance; of an unfinished one what is known.
+
+    Raises:
+        InputError: There is no such run.
+    """
+    folder = paths["work"] / name
+    if (folder / "config.json").is_file() and not (folder / "record.json").is_file():
+        return unfinished(folder)
+    record = find_record(name, roots_of(paths))
+    made = record.provenance
+    tree = {None: "unknown tree", False: "clean tree", True: "uncommitted changes"}[made.dirty]
+    seeds = same_settings(record, read_records(roots_of(paths)).records)
+    lines = {
+        "run": f"{record.label} on {record.science.data.name}, seed {record.seed}, scale {record.scale}",
+        "experiment": record.exp or "none",
+        "errors": errors(record),
+        "other seeds": agreement(record, seeds).text if seeds else "none",
+        "settings": settings(record.science),
+        "size": f"{record.params:,} parameters, {record.macs:,} multiply-adds an image, {record.steps:,} steps",
+        "time": f"{duration(record.wall_seconds)}, {record.images_per_second:,.0f} images/s",
+        "device": f"{record.machine}, {made.precision}, torch {made.torch}",
+        "code": f"commit {made.commit}, {tree}, Python {made.python}, {made.platform}",
+        "finished": made.finished,
+        "command": made.command or "not known",
+        "folder": str(record.folder),
+    }
+    return "\n".join([record.run_id, *laid_out(lines), "", curve(record)])
+
+
+def laid_out(lines: dict[str, str]) -> list[str]:
+    width = max(map(len, lines)) + 2
+    return [f"  {name:<{width}}{text.replace(chr(10), chr(10) + ' ' * (width + 2))}" for name, text in lines.items()]
+
+
+def errors(record: Record) -> str:
+    result = record.result
+    parts = [_error(result.final.split, result.final), _error("training", result.train)]
+    parts.append(_error("training, augmented batches of the last steps", result.train_running))
+    views = [f"{view.view} {view.top1_error:.2f} % (top five {view.top5_error:.2f} %)" for view in result.views]
+    return "\n".join([*filter(None, parts), *views])
+
+
+def _error(name: str, counts: Evaluation | RunningError | None) -> str:
+    return "" if counts is None else f"{name} {counts.top1_error:.2f} % ({counts.errors:,} of {counts.images:,} images)"
+
+
+def settings(science: Science) -> str:
+    differing = from_paper(science)
+    if not differing:
+        return "those of the paper's recipe"
+    return "\n".join(f"{key}={value} (the paper's recipe: {wanted})" for key, (value, wanted) in differing.items())
+
+
+def curve(record: Record) -> str:
+    """Tabulate some evaluations, evenly spread, the last among them."""
+    try:
+        frame = read_curve(record)
+    except InputError as error:
+        return f"no curve: {error}"
+    last = len(frame) - 1
+    rows = frame.iloc[sorted({round(i * last / max(CURVE_ROWS - 1, 1)) for i in range(CURVE_ROWS)} if last else {0})]
+    cells = [
+        [f"{row.step:,.0f}", f"{row.lr:g}", f"{row.train_error:.2f}", f"{row.eval_error:.2f}"]
+        for row in rows.itertuples()
+    ]
+    header = ["step", "learning rate", "training error % (running)", f"{record.result.final.split} error %"]
+    return str(tabulate(cells, header, tablefmt="simple", colalign=["right"] * 4, disable_numparse=True))
+
+
+def unfinished(folder: Path) -> str:
+    found, science = status(folder), Science.from_dict(read_json(folder / "config.json")["science"])
+    lines = {
+        "state": f"{found.state}, step {found.step:,} of {found.steps:,}" + (f": {found.note}" if found.note else ""),
+        "settings": settings(science),
+        "folder": str(folder),
+    }
+    return "\n".join([folder.name, *laid_out(lines)])
+
+
+def compare(names: Sequence[str], paths: dict[str, Path]) -> tuple[str, int]:
+    """Compare a run with the published ones of its settings, or with the other that is named and that one's seeds.
+
+    Returns:
+        The text and the exit code: 0 identical or within the spread of seeds, 1 outside, 3 where too few seeds exist.
+
+    Raises:
+        InputError: There is no such run, or none or more than two are named.
+    """
+    if len(names) not in (1, 2):
+        raise InputError("name one run, to compare it with the published ones, or two")
+    own, published = roots_of(paths)
+    record = find_record(names[0], [own, published])
+    if len(names) == 1:
+        others = same_settings(record, read_records([published]).records)
+        return _said(agreement(record, others))
+    other = find_record(names[1], [published, own] if names[0] == names[1] else [own, published])
+    seeds = [other, *same_settings(other, read_records([own, published]).records)]
+    found = agreement(record, [seed for seed in seeds if seed.folder.resolve() != record.folder.resolve()])
+    text, code = _said(found)
+    ours, theirs = record.science.flat(), other.science.flat()
+    differing = [f"{key}={ours[key]} against {theirs[key]}" for key in ours if ours[key] != theirs.get(key)]
+    difference = record.result.final.top1_error - other.result.final.top1_error
+    text += f"\n{record.run_id} − {other.run_id}: {difference:+.2f} points; "
+    return text + (f"settings that differ: {', '.join(differing)}" if differing else "the same settings"), code
+
+
+def _said(found: Agreement) -> tuple[str, int]:
+    return found.text, EXIT_CODES[found.state]

@@ -1,0 +1,65 @@
+"""A run beside others of its settings: identical, within the spread of seeds, or outside."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from repro.results.compare import is_same
+from repro.results.record import Record
+
+State = Literal["identical", "within", "outside", "unknown"]
+CONFIDENCE = 0.95
+FEWEST = 2
+"""Seeds that a spread is taken from, at least."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """``text`` says with what, in numbers."""
+
+    state: State
+    text: str
+
+
+def same_settings(record: Record, others: Sequence[Record]) -> list[Record]:
+    """Return the ``others`` that differ from a run by their seed alone; a record in the same folder is the run."""
+
+    def recipe(one: Record) -> tuple[object, int]:
+        return dataclasses.replace(one.science, seed=0), one.numerics_version
+
+    here = record.folder.resolve()
+    return [other for other in others if recipe(other) == recipe(record) and other.folder.resolve() != here]
+
+
+def agreement(record: Record, others: Sequence[Record]) -> Agreement:
+    """Say how the final error of ``record`` lies among those of ``others``, seeds of one recipe.
+
+    A new seed lies within the prediction interval of the others in 95 of 100 cases where nothing else differs.
+    """
+    if any(is_same(record, other) for other in others if other.run_id == record.run_id):
+        return Agreement("identical", f"{record.run_id} equals the other record of this run to the bit")
+    error, errors = (record.result.final.top1_error, [other.result.final.top1_error for other in others])
+    if len(errors) < FEWEST:
+        seen = f", the one other has {errors[0]:.2f} %" if errors else ""
+        needs = f"a spread needs {FEWEST} other seeds of its settings, there {_is(len(errors))}"
+        return Agreement("unknown", f"{record.run_id} has an error of {error:.2f} %{seen}; {needs}")
+    mean, std = statistics.fmean(errors), statistics.stdev(errors)
+    limit = _quantile(len(errors) - 1) * std * math.sqrt(1 + 1 / len(errors))
+    state: State = "within" if abs(error - mean) <= limit else "outside"
+    spread = f"{mean:.2f} ± {std:.2f} % of {len(errors)} seeds (95 %: {mean - limit:.2f} to {mean + limit:.2f})"
+    return Agreement(state, f"{record.run_id} has an error of {error:.2f} %, {state} the spread of {spread}")
+
+
+def _is(count: int) -> str:
+    return f"{'is' if count == 1 else 'are'} {count}"
+
+
+def _quantile(freedom: int) -> float:
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, (1 + CONFIDENCE) / 2))
