@@ -1,4 +1,4 @@
-"""The two ways in which a command ends without success, and how a name that does not exist is answered."""
+"""Errors that end a command, and clauses for their messages."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections.abc import Iterable
 
 
 class InputError(Exception):
-    """A request that cannot be met; the message is one clear sentence. Exit code 2."""
+    """The input is invalid; the message is one sentence. Exit code 2."""
 
 
 class RunError(Exception):
-    """A run went wrong on the way; what it had saved is kept. Exit code 1."""
+    """A run failed; its saved state is kept. Exit code 1."""
 
 
 class AloneError(RunError):
-    """The same, where it may be met by one rank of a run alone: the others know nothing of it and wait."""
+    """A failure that one rank may meet alone, while the other ranks know nothing of it and wait."""
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """A clause that names the closest known word, or lists all where none is close."""
+    """Return a clause that names the closest known word, or lists all of them if none is close."""
     names = sorted(known)
     close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
     if close:
@@ -28,7 +28,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def nearest_key(key: str, known: Iterable[str]) -> str:
-    """A clause that names the dotted key that was meant, or lists those of its group."""
+    """Return a clause that names the dotted key that was probably meant, or lists the keys of its group."""
     keys = sorted(known)
     if below := [k for k in keys if k.startswith(f"{key}.")]:
         return f"it is a group of {', '.join(below)}"
@@ -50,7 +50,7 @@ def initials(name: str) -> str:
 
 
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "_STATUS_ALLOC_FAILED")
-"""Messages of torch on a GPU, on a CPU (Linux, Windows) and through cuBLAS and cuDNN."""
+"""Parts of torch's messages on a GPU, on a CPU (Linux, Windows), and from cuBLAS and cuDNN."""
 
 
 def first_line(error: object) -> str:
@@ -58,7 +58,8 @@ def first_line(error: object) -> str:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether memory ran out, of the device or of the host; torch has no type of its own for the latter."""
+    """Return whether the device or the host ran out of memory."""
+    # torch has no exception type for memory of the host.
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and tells_of_memory(str(error)))
 
 
@@ -67,6 +68,6 @@ def tells_of_memory(text: str) -> bool:
 
 
 def memory_advice(error: object) -> str:
-    """A clause for a run that needs more memory than there is."""
+    """Return a sentence for a run that needs more memory than there is."""
     said = first_line(error)
-    return f"out of memory ({said}): execution.checkpoint_activations=true needs less, and so do fewer runs at once"
+    return f"out of memory ({said}): set execution.checkpoint_activations=true, or train fewer runs at once"

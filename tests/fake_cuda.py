@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_leaves
 
 from repro.config.run import RunConfig
 from repro.data.augment import PixelStats
+from repro.data.feed import Feed
 from repro.data.imagenet.loader import PhotoFeed
 from repro.data.in_memory import MemoryFeed
 from repro.engine.optim import build_optimizer
@@ -57,18 +58,15 @@ class Watch(TorchDispatchMode):
         return result
 
 
-class FakeFeed:
+class FakeFeed(Feed):
     """Batches of a run: those of ``MemoryFeed`` or ``PhotoFeed``, from memory that is not there."""
 
     def __init__(self, config: RunConfig) -> None:
-        data, self.device, self.part_size = config.data, CUDA, config.optim.batch_size
-        size, self.config = data.image_size, data
+        super().__init__(50, config.optim.batch_size, CUDA, 0, 1)
+        size, self.config = config.data.image_size, config.data
         self.stats = PixelStats(torch.empty(3, size, size, device=CUDA), torch.empty(3, 1, 1, device=CUDA))
         self.images = torch.empty(50, 3, size, size, dtype=torch.uint8, device=CUDA)
         self.labels = torch.empty(50, dtype=torch.int64, device=CUDA)
-
-    def __len__(self) -> int:
-        return len(self.labels)
 
     def load(self, step: int) -> tuple[Tensor, ...]:
         if not self.config.photos:
@@ -80,12 +78,6 @@ class FakeFeed:
         of: Any = PhotoFeed if self.config.photos else MemoryFeed
         images, labels = of.augment(self, inputs)
         return images, labels
-
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        return self.augment(self.load(step))
-
-    def close(self) -> None:
-        pass
 
 
 class FakeImages:
@@ -141,6 +133,7 @@ def fake_gpu() -> Iterator[None]:
         FakeTensorMode(allow_non_fake_inputs=False),
         mock.patch("torch.cuda.amp.common.amp_definitely_not_available", return_value=False),
         mock.patch("torch.cuda.is_bf16_supported", return_value=True),
+        mock.patch("repro.models.chance.generator_on", return_value=None),
         mock.patch("torch._C._select_conv_backend", return_value=torch._C._ConvBackend.Cudnn),  # type: ignore[attr-defined]
     ):
         yield

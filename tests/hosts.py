@@ -89,7 +89,7 @@ class Shelf:
     name: str = "the shelf"
     calls: int = 0
 
-    def get(self, downloads: Path, *, patient: bool) -> Path:
+    def get(self, downloads: Path) -> Path:
         self.calls += 1
         if self.content is None:
             raise SourceFailedError("it is empty")
@@ -99,9 +99,8 @@ class Shelf:
 
 
 def archive(url: str, **changes: float) -> OfficialArchive:
-    """The official archive at ``url``, with limits that suit a test."""
-    limits: dict[str, float] = {"window_s": 0.2, "min_bytes_per_s": 1, "pause_s": 0, **changes}
-    return OfficialArchive(url=url, **limits)  # type: ignore[arg-type]
+    """The official archive at ``url``, without pauses."""
+    return OfficialArchive(url=url, **{"pause_s": 0, **changes})  # type: ignore[arg-type]
 
 
 def lay_part(root: Path, content: bytes) -> Path:

@@ -1,7 +1,5 @@
 """Speed of nets on this device, beside public scripts."""
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Callable
@@ -19,15 +17,11 @@ from repro.runtime.provenance import environment, now, write_json
 
 __all__ = ["Choice", "bench", "choose"]
 
-SCHEMA = 2
-"""The version of the JSON document; 1 had other figures."""
-
+SCHEMA = 2  # the version of the JSON document; 1 had other figures
 DEVICE_LIMIT = 600.0
 """Seconds in which the device must wake and a folder of a million images be listed, from wherever it is mounted."""
-PART_LIMIT = 240.0
-"""Seconds after which a part is given up."""
-WORTHWHILE_SECONDS = 4.0
-"""A part does not begin with less time left."""
+PART_LIMIT = 240.0  # seconds after which a part is given up
+WORTHWHILE_SECONDS = 4.0  # a part does not begin with less time left
 
 Document = dict[str, Any]
 Plan = Callable[[Choice, Document], list[Part]]
@@ -47,18 +41,11 @@ def bench(
     plan: Plan | None = None,
     measuring: Measure = measure,
 ) -> int:
-    """Measure, print tables, and write ``json_path`` anew after every part.
+    """Measure, print tables, and write ``json_path`` anew after every part; return the exit code, 1 where a part
+    failed.
 
-    Args:
-        extent: ``quick``, ``usual`` or ``all``, or the name of ``plan``.
-        minutes: After so many, what is under way is stopped and the rest left out.
-
-    Returns:
-        The exit code: 1 where a part failed.
-
-    Raises:
-        InputError: The words do not fit this machine, or ``json_path`` has no folder.
-        RunError: The device does not answer, or the file cannot be written.
+    ``extent`` is ``quick``, ``usual`` or ``all``, or the name of ``plan``. After ``minutes`` what is under way is
+    stopped. Raises InputError: the words do not fit this machine. Raises RunError: the device does not answer.
     """
     if json_path is not None and not json_path.absolute().parent.is_dir():
         raise InputError(f"--json {json_path} cannot be written: the folder {json_path.absolute().parent} is not there")

@@ -1,7 +1,5 @@
 """ImageNet images for a bench: a sample, its decoders and its feed."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import itertools
@@ -31,9 +29,6 @@ def sample(data: DataConfig, root: Path) -> Dataset:
     """Take some of the training images below ``root``; ``skipped`` names those among them that cannot be read.
 
     The statistics are made up, for no speed depends on them: those of a run need a pass over all images.
-
-    Raises:
-        InputError: The folder is not as ``data`` says, or none of the images can be read.
     """
     train, _ = folders.find(data, root)
     sizes, skipped = np.zeros((len(train), 2), np.int64), []

@@ -1,7 +1,5 @@
 """Measurements of nets: alone, beside others' loops, several at once."""
 
-from __future__ import annotations
-
 import dataclasses
 import gc
 import itertools
@@ -20,14 +18,14 @@ from repro.bench.loader import HeldFeed, held_feed, loader, sample
 from repro.bench.parts import changed
 from repro.bench.roofline import ceilings, work_of
 from repro.bench.textbook import Textbook, TorchvisionNet
-from repro.bench.timing import alternate, repeat, wait
+from repro.bench.timing import alternate, repeat
 from repro.config.run import DataConfig, RunConfig
 from repro.data import Dataset, load
 from repro.data.cifar.arrays import missing_files
 from repro.engine.loop import Hooks, train
 from repro.engine.prepared import prepare
 from repro.engine.step import build_step, pick_step, step_modes
-from repro.runtime.device import arithmetic, device_name, num_threads, set_up
+from repro.runtime.device import arithmetic, device_name, num_threads, set_up, wait
 from repro.runtime.openmp import spin_settings
 
 LEARNING_RATE = 0.01
@@ -35,11 +33,7 @@ LEARNING_RATE = 0.01
 
 
 def describe(config: RunConfig, steps: Sequence[str] = ()) -> dict[str, Any]:
-    """Describe the device that ``config`` asks for, the modes of its steps and the data; starts the device.
-
-    Raises:
-        InputError: The device is not there or cannot run one of ``steps``, or the stored data is damaged.
-    """
+    """Describe the device that ``config`` asks for, the modes of its steps and the data; starts the device."""
     device = set_up(config.execution, config.optim.precision)
     for step in steps:
         pick_step(step, device)
@@ -179,8 +173,7 @@ def pairs(config: RunConfig, seconds: float) -> dict[str, Any]:
     return rig.identity | {"beside": other.beside} | contest
 
 
-KEPT: list[Rig] = []
-"""Nets that stay in this process from ``keep`` to ``go``."""
+KEPT: list[Rig] = []  # nets that stay in this process from ``keep`` to ``go``
 
 
 def keep(config: RunConfig, runs: int = 1) -> dict[str, Any]:
@@ -202,7 +195,6 @@ def go(config: RunConfig, seconds: float) -> dict[str, Any]:
 
 
 def threads(config: RunConfig, seconds: float, counts: Sequence[int]) -> dict[str, Any]:
-    """Time several runs at once in this process."""
     rows = []
     for runs in counts:
         identity = keep(config, runs)
@@ -212,7 +204,6 @@ def threads(config: RunConfig, seconds: float, counts: Sequence[int]) -> dict[st
 
 
 def keep_busy(config: RunConfig) -> dict[str, Any]:
-    """Use a processor until this process is ended."""
     while True:
         pass
 

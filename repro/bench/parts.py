@@ -1,7 +1,5 @@
 """Measurements of a bench, the most important first."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
@@ -30,8 +28,7 @@ class Part:
     kind: str
     label: str
     config: RunConfig
-    seconds: float
-    """The time of measuring, start-up apart."""
+    seconds: float  # the time of measuring, start-up apart
     options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -48,11 +45,8 @@ class Choice:
 
 
 def choose(words: Sequence[str], *, everything: bool) -> Choice:
-    """Compose the configurations that ``words`` describe, without those that differ in seeds: no speed depends on them.
-
-    Raises:
-        InputError: Some word is wrong, or ``everything`` decides what it sets.
-    """
+    """Compose the configurations that ``words`` describe, without those that differ in seeds: no speed depends on
+    them."""
     settings = apart(words)[1]
     folders = [word for word in words if word not in settings]
     said = {override.key_or_group: override for override in map(parse, settings)}
@@ -177,7 +171,6 @@ def same_work(config: RunConfig, device: dict[str, Any]) -> RunConfig:
 
 
 def label(config: RunConfig) -> str:
-    """Describe what sets a configuration apart from others."""
     execution, group = config.execution, config.model.bn_group_size
     words = [config.model.label, config.optim.precision, execution.step]
     words += [] if execution.deterministic else ["not deterministic"]

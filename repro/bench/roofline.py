@@ -1,7 +1,5 @@
 """A device's measured ceilings, and the least work of a step."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import cache, partial
 from typing import Any

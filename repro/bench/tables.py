@@ -1,7 +1,5 @@
 """Tables of a bench."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from tabulate import tabulate
@@ -16,8 +14,7 @@ the training loop with its data; loader: the share of it that loading takes. FLO
 bytes/s: the least traffic of activations, by arithmetic; %: of a large product and a large copy on this device.
 schedule: all steps of the run in the loop, evaluations apart."""
 
-LEFT = ("what", "arithmetic", "beside", "decoder")
-"""Columns that are aligned left."""
+LEFT = ("what", "arithmetic", "beside", "decoder")  # columns that are aligned left
 
 
 def report(document: Values) -> str:
@@ -35,30 +32,30 @@ def report(document: Values) -> str:
 
 
 def rows_of(kind: str, label: str, r: Values, ceilings: Values | None) -> list[Values]:
-    """Return the rows of a part: texts by column.
-
-    Args:
-        ceilings: Of the device, where they were measured.
-    """
+    """Return the rows of a part, texts by column; ``ceilings`` are the device's, where they were measured."""
+    what = {"what": label}
     match kind:
         case "ceilings":
             products = {f"{name} products": f"{scaled(value)}FLOP/s" for name, value in r["flops_per_second"].items()}
-            return [{"what": label, "copies": f"{scaled(r['copy_bytes_per_second'])}B/s"} | products]
+            return [what | {"copies": f"{scaled(r['copy_bytes_per_second'])}B/s"} | products]
         case "case":
-            return [{"what": label} | case_row(r, ceilings)]
+            return [what | case_row(r, ceilings)]
         case "pairs":
             times = {"ours, ms": digits(r["ours_ms"]["median"]), "theirs, ms": digits(r["theirs_ms"]["median"])}
-            row = {"what": label, "arithmetic": r["arithmetic"]} | times | {"times as fast": ratio_words(r["ratio"])}
+            row = what | {"arithmetic": r["arithmetic"]} | times | {"times as fast": ratio_words(r["ratio"])}
             return [row | {"pair by pair": " ".join(f"{value:.2f}" for value in r["ratio"]["pairs"])}]
         case "spin":
-            return [{"what": label} | spin_row(row) for row in r["rows"]]
+            names = {"bounded spin, ms": "bounded_ms", "OpenMP's default, ms": "default_ms"}
+            times_of = [{name: digits(row[key]) for name, key in names.items()} for row in r["rows"]]
+            return [what | {"beside": row["beside"]} | times for row, times in zip(r["rows"], times_of, strict=True)]
         case "loader":
             (height, width), size = r["median_size"], r["image_size"]
             images = f"{r['images']} of {height:.0f}x{width:.0f} to {size}x{size}, {r['unreadable']} unreadable"
-            return [{"what": label, "images, median size": images} | loader_row(row) for row in r["rows"]]
+            return [what | {"images, median size": images} | loader_row(row) for row in r["rows"]]
         case _:
-            alone = r["rows"][0]["images_per_second"]
-            return [{"what": label} | together_row(row, alone) for row in r["rows"]]
+            speeds = [row["images_per_second"] for row in r["rows"]]
+            shown = [{"images/s": f"{speed:,.0f}", "times one": f"{speed / speeds[0]:.2f}"} for speed in speeds]
+            return [what | {"runs": row["runs"]} | texts for row, texts in zip(r["rows"], shown, strict=True)]
 
 
 def summary_line(part: Values) -> str:
@@ -94,16 +91,6 @@ def case_row(r: Values, ceilings: Values | None) -> Values:
         "first step": f"{r['startup_seconds']:.1f} s",
         "schedule": duration(r["projected_seconds"]),
     }
-
-
-def spin_row(r: Values) -> Values:
-    times = {"bounded spin, ms": digits(r["bounded_ms"]), "OpenMP's default, ms": digits(r["default_ms"])}
-    return {"beside": r["beside"]} | times
-
-
-def together_row(r: Values, alone: float) -> Values:
-    speed = r["images_per_second"]
-    return {"runs": r["runs"], "images/s": f"{speed:,.0f}", "times one": f"{speed / alone:.2f}"}
 
 
 def loader_row(r: Values) -> Values:

@@ -1,7 +1,5 @@
 """Training as public scripts do it, to compare with."""
 
-from __future__ import annotations
-
 import contextlib
 import multiprocessing
 import os
@@ -22,15 +20,14 @@ from repro.data import Dataset, Split
 from repro.data.augment import generator_for
 from repro.data.batches import Feed
 from repro.models import build_model
-from repro.runtime.device import autocast
+from repro.runtime.device import autocast, num_processors
 
 MEAN = (0.4914, 0.4822, 0.4465)
 STD = (0.2470, 0.2435, 0.2616)
 """Mean and deviation of CIFAR-10's training pixels, channel by channel, as such scripts have them typed in."""
 
 MAX_WORKERS = 4
-ENDLESS = 10**6
-"""Epochs that the sampler draws ahead, so that no window pays for starting workers anew."""
+ENDLESS = 10**6  # epochs that the sampler draws ahead, so that no window pays for starting workers anew
 
 
 class Other:
@@ -76,10 +73,10 @@ class PilImages(data.Dataset[tuple[Tensor, int]]):
 class Textbook(Other):
     """The loop of public CIFAR scripts, with no trick for or against it, as ``beside`` says.
 
-    It runs in the engine's process and so keeps freed memory (``repro.runtime.device``) and bounds how long threads
-    spin (``repro.runtime.openmp``), which such scripts do not: on a CPU that is in its favour. Outside of its windows
-    its workers stand still: they would take cores from what else is timed, and what they prepared meanwhile would come
-    for free. A window starts with the queue that the last one left.
+    It runs in the engine's process: freed memory is kept (``repro.runtime.device``), and on a busy machine threads
+    stop spinning soon (``repro.runtime.openmp``). Such scripts do neither: on a CPU that is in its favour. Outside of
+    its windows its workers stand still: they would take cores from what else is timed, and what they prepared meanwhile
+    would come for free. A window starts with the queue that the last one left.
     """
 
     def __init__(self, config: RunConfig, dataset: Dataset, feed: Feed) -> None:
@@ -87,8 +84,7 @@ class Textbook(Other):
         super().__init__(model, config, feed.device)
         assert isinstance(dataset.train, Split)
         images = PilImages(dataset.train, config.data.pad)
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        workers = min(MAX_WORKERS, cores)
+        workers = min(MAX_WORKERS, num_processors())
         start = multiprocessing.get_start_method()
         self.beside = (
             f"the textbook loop: DataLoader with {workers} workers ({start}), PIL, NCHW, eager, two .item() a step"

@@ -1,7 +1,5 @@
 """Repeated timings of the same work, alone and in turns."""
 
-from __future__ import annotations
-
 import statistics
 import time
 from collections.abc import Callable
@@ -9,20 +7,12 @@ from typing import Any
 
 import torch
 
+from repro.runtime.device import wait
+
 ROUNDS = 5
-OVERTIME = 1.3
-"""Times the wanted seconds, after which no further round begins."""
+OVERTIME = 1.3  # times the wanted seconds, after which no further round begins
 
-Action = Callable[[int], float]
-"""Does so many of something and returns the seconds that they took."""
-
-
-def wait(device: torch.device) -> None:
-    """Wait until the device has done all that it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
+Action = Callable[[int], float]  # does so many of something and returns the seconds that they took
 
 
 def timed(action: Callable[[], object], device: torch.device) -> Action:

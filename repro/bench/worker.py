@@ -1,21 +1,16 @@
 """Processes that measure, and what several of them measure together."""
 
-from __future__ import annotations
-
 import contextlib
-import multiprocessing
-import os
-import signal
+import queue
 import statistics
 import time
-from collections.abc import Mapping, Sequence
-from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from repro.bench.parts import Part
 from repro.config.run import RunConfig
-from repro.errors import InputError
+from repro.errors import InputError, first_line
+from repro.launch.process import Process
 from repro.runtime.openmp import BOUNDED
 from repro.runtime.parent import die_with_parent
 
@@ -35,73 +30,52 @@ class Worker(contextlib.AbstractContextManager["Worker"]):
     """
 
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
-        self._environment = dict(environment or {})
-        self._process: SpawnProcess | None = None
-        self._pipe: Connection
+        self._environment = environment or {}
+        self._process: Process | None = None
+        self._answers: queue.SimpleQueue[dict[str, Any] | InputError | str | None]
 
     def send(self, kind: str, config: RunConfig, **options: Any) -> None:
         """Ask for a measurement of ``repro.bench.measure.MEASUREMENTS``."""
-        if self._process is None or not self._process.is_alive():
-            self.close()
-            context = multiprocessing.get_context("spawn")
-            self._pipe, theirs = context.Pipe()
-            self._process = context.Process(target=serve, args=(theirs, os.getpid(), self._environment))
-            self._process.start()
-            theirs.close()
-        with contextlib.suppress(BrokenPipeError):  # receive tells of its death
-            self._pipe.send((kind, config, options))
+        if self._process is None:
+            self._answers = queue.SimpleQueue()
+            self._process = Process("repro.bench.worker", [], self._environment, self._answers.put)
+        self._process.send((kind, config, options))
 
     def receive(self, limit: float) -> dict[str, Any]:
-        """Return what was asked for last; end the process after ``limit`` seconds.
-
-        Raises:
-            PartFailedError: It failed, or was not done in time.
-            InputError: The configuration does not fit this machine.
-        """
-        assert self._process is not None
-        answer: dict[str, Any] | Exception = PartFailedError("not done in time")
+        """Return what was asked for last; a PartFailedError where it failed or takes more than ``limit`` seconds."""
         try:
-            if self._pipe.poll(max(limit, 0)):
-                answer = self._pipe.recv()
-        except (EOFError, ConnectionResetError):
-            self._process.join()
-            answer = PartFailedError(f"the measuring process died (exit code {self._process.exitcode})")
-        if isinstance(answer, Exception):
-            self.close()
+            answer = self._answers.get(timeout=max(limit, 0))
+        except queue.Empty:
+            answer = "not done in time"
+        if isinstance(answer, dict):
+            return answer
+        code = self.close()
+        if isinstance(answer, InputError):
             raise answer
-        return answer
+        raise PartFailedError(answer or f"the measuring process died (exit code {code})")
 
-    def close(self) -> None:
-        """End the process at once, with all that it started: stopped ones too, which only a kill reaches."""
-        if self._process is None or self._process.pid is None:
-            return
-        with contextlib.suppress(OSError, AttributeError):  # it has ended, or the system has no groups
-            os.killpg(self._process.pid, signal.SIGKILL)
+    def close(self) -> int | None:
+        """End the process at once, with all that it started; return its exit code, None where there is none."""
+        if self._process is None:
+            return None
         self._process.kill()
-        self._process.join()
-        self._pipe.close()
-        self._process = None
+        code, self._process = self._process.wait(), None
+        return code
 
     def __exit__(self, *failure: object) -> None:
         self.close()
 
 
-def serve(pipe: Connection, parent: int, environment: Mapping[str, str]) -> None:
-    """Answer requests with results or exceptions until the process ``parent`` is gone."""
+def serve(requests: Iterator[Any], tell: Callable[[object], None], parent: int, words: Sequence[str]) -> int:
+    """Answer requests, as long as the process that asks lives."""
     die_with_parent(parent)
-    if hasattr(os, "setsid"):
-        os.setsid()  # a group of its own: the parent ends it, not a key on the terminal
-    os.dup2(2, 1)  # what libraries print does not belong between the tables
-    os.environ.update(environment)
-    # As in scripts again: a process that was spawned would spawn those of a DataLoader too.
-    multiprocessing.set_start_method(None, force=True)
-    with contextlib.suppress(EOFError, BrokenPipeError):
-        while True:
-            pipe.send(answer(*pipe.recv()))
+    for kind, config, options in requests:
+        tell(answer(kind, config, options))
+    return 0
 
 
-def answer(kind: str, config: RunConfig, options: dict[str, Any]) -> dict[str, Any] | Exception:
-    """Return a measurement, or what went wrong with it."""
+def answer(kind: str, config: RunConfig, options: dict[str, Any]) -> dict[str, Any] | InputError | str:
+    """Return a measurement, the user's error, or the reason why it failed."""
     try:
         # Here, so that the process which asks needs no torch.
         from repro.bench.measure import MEASUREMENTS, clean_up
@@ -113,18 +87,13 @@ def answer(kind: str, config: RunConfig, options: dict[str, Any]) -> dict[str, A
     except InputError as error:
         return error
     except Exception as error:  # out of memory, a fault of the device or of the code: the other parts continue
-        return PartFailedError(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}")
+        return f"{type(error).__name__}: {first_line(error)}"
 
 
 def ask(
     workers: Sequence[Worker], deadline: float, kind: str, config: RunConfig, **options: Any
 ) -> list[dict[str, Any]]:
-    """Let all ``workers`` measure ``kind`` at the same time, until ``deadline`` on the monotonic clock.
-
-    Raises:
-        PartFailedError: One failed or was not done in time.
-        InputError: The configuration does not fit this machine.
-    """
+    """Let all ``workers`` measure ``kind`` at the same time, until ``deadline`` on the monotonic clock."""
     for worker in workers:
         worker.send(kind, config, **options)
     return [worker.receive(deadline - time.monotonic()) for worker in workers]

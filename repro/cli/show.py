@@ -29,9 +29,9 @@ SPLIT_SIZES = {
 
 def show(configs: Sequence[RunConfig]) -> str:
     """Show runs with their cost, and the composed configuration with what varies over the runs."""
-    known = speeds_of(configs)
-    costs = [estimate(config, k.speed, *image_counts(config)) for config, k in zip(configs, known, strict=True)]
-    parts = [cost_table(configs, costs), composed(configs), totals(configs, costs, source(known))]
+    speeds = speeds_of(configs)
+    costs = [estimate(config, speed, *image_counts(config)) for config, speed in zip(configs, speeds, strict=True)]
+    parts = [cost_table(configs, costs), composed(configs), totals(configs, costs, source(speeds))]
     return "\n\n".join(parts)
 
 

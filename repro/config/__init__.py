@@ -1,1 +1,1 @@
-"""One run as frozen data: from words to checked settings."""
+"""The configuration of a run."""

@@ -1,4 +1,4 @@
-"""Words of a command line that need no Hydra."""
+"""Command-line arguments that need no Hydra."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ PATHS = ("paths.data", "paths.work", "paths.results")
 
 
 def words_together(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments with all options at the end: argparse takes what stands between them in one piece only.
+    """Move all options to the end, because argparse accepts the other words in one piece only.
 
-    Those of `repro tensorboard` are TensorBoard's own, behind a ``--``.
+    The arguments of ``repro tensorboard`` are passed on to TensorBoard, behind a ``--``.
     """
     if arguments[:1] == ["tensorboard"] and not {"-h", "--help"} & set(arguments):
         return ["tensorboard", "--", *(word for word in arguments[1:] if word != "--")]
@@ -35,12 +35,12 @@ def words_together(arguments: Sequence[str]) -> list[str]:
 
 
 def apart(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    """Split off the words ``paths.<name>=<folder>``: folders by name, the text as it stands, and the other words.
+    """Split off the words ``paths.<name>=<folder>``; return the folders by name, and the other words.
 
-    Hydra's grammar is for values; in a folder's name it would give meaning to blanks, quotes, ``=``, ``~`` and ``$``.
+    Folders are taken literally: Hydra's grammar would interpret blanks, quotes, ``=``, ``~`` and ``$``.
 
     Raises:
-        InputError: Such a word names no folder, one that does not exist here, or one that another word has named.
+        InputError: A word of ``paths`` has an unknown name or no value, or a name is given twice.
     """
     folders: dict[str, str] = {}
     others = []
@@ -60,10 +60,10 @@ def apart(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
 
 
 def paths_from(words: Sequence[str], *, protocol: bool = False) -> dict[str, Path]:
-    """Return the three folders for a command that takes no other setting but, where it reads one, the ``protocol``.
+    """Return the three folders, for a command that takes no other setting (except ``protocol``, if it reads one).
 
     Raises:
-        InputError: A word sets something else, or nothing.
+        InputError: A word sets something else, or has no value.
     """
     folders, others = apart(words)
     known = [*PATHS, "protocol"] if protocol else [*PATHS]
@@ -77,12 +77,12 @@ def paths_from(words: Sequence[str], *, protocol: bool = False) -> dict[str, Pat
 
 
 def is_setting(word: str) -> bool:
-    """Tell whether a word is ``key=value``, rather than the name of a run or file that happens to have a ``=``."""
+    """Return whether a word is ``key=value``, and not a file whose name contains a ``=``."""
     return "/" not in word.partition("=")[0] and "=" in word
 
 
 def command_line(words: Sequence[str]) -> str:
-    """Return the command that repeats this one anywhere: folders are the reader's own."""
+    """Return the command that repeats this one on any machine: without folders and execution settings."""
     own = ("paths.", "execution", "device=")
     return shlex.join(["repro", "run", *(word for word in words if not word.lstrip("+").startswith(own))])
 
@@ -93,13 +93,13 @@ def protocol_from(words: list[str]) -> str:
 
 
 def published_results(paths: dict[str, Path]) -> Path:
-    """Return the results folder; a wheel brings the published ones along."""
+    """Return the results folder; an installed wheel contains the published results."""
     default = paths["results"] == resolve_paths({})["results"]
     return shared_dir("results") if default and not in_checkout() else paths["results"]
 
 
 def evidence_roots(paths: dict[str, Path], *, published: bool, unpublished: bool) -> list[Path]:
-    """Return the folders of the evidence: results, work, or both; ``record_folders`` has their runs."""
+    """Return the folders of the evidence: results, work, or both; ``record_folders`` gives those of their runs."""
     roots = [published_results(paths), paths["work"]]
     return roots[:1] if published else roots[1:] if unpublished else roots
 
@@ -110,7 +110,7 @@ def record_folders(paths: dict[str, Path], roots: list[Path]) -> list[Path]:
 
 
 def can_be_made(folder: Path) -> bool:
-    """Tell whether ``folder`` is there or can be made, without making it."""
+    """Return whether ``folder`` exists or could be created."""
     for place in (folder, *folder.parents):
         try:
             place.stat()
@@ -123,11 +123,9 @@ def can_be_made(folder: Path) -> bool:
 
 
 def quiet_caches(work: Path) -> None:
-    """Send what libraries keep on disk to ``paths.work``, before they are imported.
-
-    Where nothing can be written there, they keep their own places: torch would end in a traceback as it is imported,
-    before a command can say what is wrong with the folder.
-    """
+    """Put the caches of libraries into ``paths.work``; call this before they are imported."""
+    # With a cache folder that cannot be written, importing torch ends in a traceback, before the command can report
+    # the folder in a sentence.
     if not can_be_made(work / "cache"):
         return
     for name, folder in (

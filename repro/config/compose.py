@@ -1,7 +1,7 @@
-"""From words on the command line to runs.
+"""The runs that a command line describes.
 
-The only module that knows Hydra. The whole sweep is checked before anything starts: a mistyped key, a wrong type or an
-impossible depth is one clear sentence. Words mean what Hydra users expect: ``model.depth=20,56 seed=range(3)``.
+Only this module knows Hydra; words mean what Hydra users expect: ``model.depth=20,56 seed=range(3)``. The whole sweep
+is checked before anything starts: a mistyped key, a wrong type or an impossible depth is reported in one sentence.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from repro.config.run import RunConfig
 from repro.errors import InputError, nearest, nearest_key
 
 MOST_VALUES = 10_000
-"""The most values of one word: a range may have no end."""
+"""The most values that one word may sweep over: a range may have no end."""
 GROUPS = ("model", "data", "optim", "eval", "execution", "exp", "scale")
 
 
@@ -40,16 +40,16 @@ class Plan:
     runs: list[RunConfig]
     protocol: str
     words: list[str]
-    """The words as given, which repeat the plan."""
+    """The words as given; they repeat the plan."""
     line_of: dict[str, int]
-    """By run id: which line of the experiments' sweeps asks for the run first; the most important line is the first."""
+    """By run id: the first line of the experiments' sweeps that asks for the run. Important lines come first."""
 
 
 def plan(words: list[str]) -> Plan:
     """Expand and check all runs that ``words`` describe.
 
     Raises:
-        InputError: Some word is wrong; nothing was started.
+        InputError: A word is invalid; nothing was started.
     """
     folders, settings_given = apart(words)
     given = [parse(word) for word in settings_given]
@@ -73,14 +73,14 @@ def plan(words: list[str]) -> Plan:
 
 
 def refuse_sweeps_of_execution(words: Sequence[str]) -> None:
-    """Refuse words that would make runs which differ only in their execution: these are one run.
+    """Refuse to sweep over execution settings: all runs of such a sweep would be the same run.
 
     Raises:
         InputError: A word sweeps over the execution or the device.
     """
     for override in map(parse, apart(words)[1]):
         if override.is_sweep_override() and override.key_or_group.partition(".")[0] in ("execution", "device"):
-            raise InputError(f"{override.key_or_group} cannot be swept over: all of its runs would be the same ones")
+            raise InputError(f"{override.key_or_group} cannot be swept over: all runs would be the same run")
 
 
 def run_config(values: dict[str, Any], point: dict[str, Override], folders: dict[str, str]) -> RunConfig:
@@ -93,7 +93,7 @@ def run_config(values: dict[str, Any], point: dict[str, Override], folders: dict
 
 
 def lines(given: list[Override], settings: Settings) -> Iterator[Iterator[dict[str, Override]]]:
-    """Yield the points of each line of the experiments' ``sweep``, with what the user gave in its place."""
+    """Yield the points of each line of the experiments' ``sweep``; settings that the user gave override the line's."""
     user = {o.key_or_group: o for o in given}
     groups = {key: o for key, o in user.items() if key in GROUPS}
     for word in groups.values():
@@ -120,7 +120,7 @@ def parse(word: str) -> Override:
     """Read one word of the command line with Hydra's own parser.
 
     Raises:
-        InputError: It is not of Hydra's form ``key=value``.
+        InputError: The word is not of Hydra's form ``key=value``.
     """
     if "=" not in word or word.startswith(("~", "=")):
         raise InputError(f"{word!r} is not a setting; write key=value, as in model.depth=56")
@@ -129,18 +129,18 @@ def parse(word: str) -> Override:
         swept = override.is_sweep_override()
         values = len(list(itertools.islice(override.sweep_string_iterator(), MOST_VALUES + 1))) if swept else 1
     except (HydraException, ValueError) as error:
-        raise InputError(f"{word!r} is not a setting that can be read: {str(error).splitlines()[0]}") from error
+        raise InputError(f"{word!r} cannot be read as a setting: {str(error).splitlines()[0]}") from error
     except ArithmeticError as error:
-        raise InputError(f"{word!r} is not a setting that can be read: its numbers make no range") from error
+        raise InputError(f"{word!r} cannot be read as a setting: its numbers do not form a range") from error
     if values == 0:
-        raise InputError(f"{word!r} is a sweep over nothing")
+        raise InputError(f"{word!r} sweeps over no value")
     if values > MOST_VALUES:
-        raise InputError(f"{word!r} is a sweep over more than {MOST_VALUES:,} values")
+        raise InputError(f"{word!r} sweeps over more than {MOST_VALUES:,} values")
     return override
 
 
 class Settings:
-    """Hydra's composition, once for each choice of groups; the values on top are set without composing again."""
+    """Hydra's compositions, one for each choice of groups; single values are set on top without composing again."""
 
     def __init__(self) -> None:
         self._cache: dict[tuple[str, ...], DictConfig] = {}
@@ -161,7 +161,7 @@ class Settings:
         return self._cache[words]
 
     def compose(self, point: dict[str, Override]) -> dict[str, Any]:
-        """Return the values at ``point`` as plain Python, interpolations resolved."""
+        """Return the values at ``point`` as plain Python, with interpolations resolved."""
         config = copy.deepcopy(self.composed(point))
         try:
             for key, override in point.items():
@@ -172,10 +172,10 @@ class Settings:
             raise InputError(f"a setting does not fit: {str(error).splitlines()[0]}") from error
 
     def check(self, override: Override, groups: dict[str, Override]) -> None:
-        """Refuse a word that no file in conf/ knows where ``groups`` are chosen.
+        """Refuse a word that the files in conf/ do not define for the chosen ``groups``.
 
         Raises:
-            InputError: The word names a group's choice or a key that does not exist.
+            InputError: There is no such choice of a group, or no such key.
         """
         key = override.key_or_group
         if key in GROUPS:
@@ -194,19 +194,19 @@ class Settings:
 
 
 def choices(group: str) -> dict[str, Path]:
-    """Return the choices of a group and their files."""
+    """Return the files of a group by the choice that they define."""
     return {path.stem: path for path in sorted((shared_dir("conf") / group).glob("*.yaml"))}
 
 
 def choices_with(key: str) -> list[str]:
-    """Return the choices of a key's group that have the key, as ``execution=ddp`` has ``execution.devices``."""
+    """Return the choices of a key's group that define the key, as ``execution=ddp`` defines ``execution.devices``."""
     group, _, name = key.partition(".")
     files = choices(group).items() if group in GROUPS else ()
     return [f"{group}={c}" for c, path in files if name in flatten(yaml.safe_load(path.read_text(encoding="utf-8")))]
 
 
 def describe(group: str) -> dict[str, str]:
-    """Return the choices of a group with what each file says of itself: its ``description``, or its first comment."""
+    """Return the choices of a group, each with the ``description`` or the first comment of its file."""
     texts = {}
     for name, path in choices(group).items():
         text = path.read_text(encoding="utf-8")

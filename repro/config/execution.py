@@ -14,10 +14,10 @@ SLURM_OURS = {
     *("requeue", "no-requeue", "signal", "time", "wrap", "gpus", "gpus-per-node", "gres", "mem", "cpus-per-task"),
     *("partition", "account", "qos", "constraint", "export", "wait", "parsable", "test-only"),
 }
-"""Options of sbatch that decide where output goes and how a job resumes, or that have a setting of their own."""
+"""Options of sbatch that the program sets itself, or that have a setting of their own."""
 
 PROTOCOLS = {"paper": "final", "common": "best"}
-"""Ways of reading a record: the final iterate, chosen by nothing, or the best epoch on the evaluated split."""
+"""The evaluation that is reported: of the final weights, or of the best epoch on the evaluated split (D14)."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,10 @@ class SlurmConfig:
     def validate(self) -> None:
         require(
             self.grace_seconds + 60 < 60 * self.time,
-            f"execution.slurm.grace_seconds={self.grace_seconds} leaves nothing of execution.slurm.time={self.time} "
-            "(minutes): Slurm may warn a minute early",
+            f"execution.slurm.grace_seconds={self.grace_seconds} leaves no time to train within "
+            f"execution.slurm.time={self.time} minutes, since Slurm may warn a minute early",
         )
-        # These words reach sbatch: nothing that a shell or its reader of options could take for more than a word.
+        # These words are passed to sbatch: none may contain what a shell or an option parser interprets.
         for name in ("partition", "account", "qos", "constraint"):
             value = getattr(self, name)
             require(
@@ -56,15 +56,15 @@ class SlurmConfig:
             found = re.fullmatch(rf"([a-z][a-z-]*)(={SLURM_WORD})?", word)
             require(
                 found is not None,
-                f"execution.slurm.extra has {word!r}; write options of sbatch as in reservation=week3 or exclusive",
+                f"execution.slurm.extra contains {word!r}: write options of sbatch, as in reservation=week3",
             )
             name = found[1] if found else ""
-            require(name not in SLURM_OURS, f"execution.slurm.extra has {word!r}, but --{name} is set by the program")
+            require(name not in SLURM_OURS, f"execution.slurm.extra contains {word!r}, but repro itself sets --{name}")
 
 
 @dataclass(frozen=True)
 class ExecutionConfig:
-    """Settings that move no reported number beyond rounding."""
+    """Settings that change reported numbers only by rounding."""
 
     device: Literal["auto", "cpu", "cuda", "mps"]
     threads: Annotated[int | None, POSITIVE]
@@ -89,7 +89,7 @@ class ExecutionConfig:
 
     @property
     def job_gpus(self) -> int:
-        """Whole GPUs that a Slurm job asks for on each of its nodes."""
+        """Whole GPUs that a Slurm job requests on each of its nodes."""
         if self.slurm is None or self.slurm.shard is not None:
             return 0
         if self.slurm.gpus == "auto":
@@ -105,7 +105,7 @@ class ExecutionConfig:
         require(self.num_ranks == 1 or self.device != "mps", "execution=ddp runs on device=cuda or device=cpu, not mps")
         require(
             (self.engine == "slurm") == (self.slurm is not None),
-            "execution.engine is chosen by a word: execution=slurm or execution=local",
+            "execution.engine cannot be set by itself: choose execution=slurm or execution=local",
         )
         if self.slurm is not None:
             self.slurm.validate()
@@ -115,12 +115,12 @@ class ExecutionConfig:
             )
             require(
                 self.max_minutes is None,
-                f"execution.max_minutes={self.max_minutes} has no place on Slurm: execution.slurm.time limits a job, "
-                "and the next one resumes",
+                f"execution.max_minutes={self.max_minutes} is not for Slurm: execution.slurm.time limits a job, and "
+                "the next job resumes",
             )
 
     def validate_batch(self, batch_size: int, bn_group_size: int) -> None:
-        """Refuse a batch, or a group of batch norm, that does not divide evenly over the devices and the passes."""
+        """Refuse a batch or a batch-norm group that cannot be divided evenly over the devices and the passes."""
         devices = f"the {self.num_ranks} devices of execution.devices={self.devices}"
         devices += f" × execution.nodes={self.nodes}" if self.nodes > 1 else ""
         is_even = batch_size % self.num_ranks == 0
@@ -128,13 +128,13 @@ class ExecutionConfig:
         part = batch_size // self.num_ranks
         require(
             part % bn_group_size == 0 or bn_group_size % part == 0,
-            f"model.bn_group_size={bn_group_size} does not fit {devices}: each has {part} images of a batch, which "
-            "must be whole groups, or a whole part of one",
+            f"model.bn_group_size={bn_group_size} does not fit {devices}: it must divide the {part} images of a batch "
+            "on each device, or be a multiple of them",
         )
         micro = self.micro_batch
         fitting = [n for n in range(bn_group_size, part, bn_group_size) if part % n == 0]
         require(
             micro in (None, part, *fitting),
-            f"execution.micro_batch={micro} must be whole groups of model.bn_group_size={bn_group_size} images, and go "
-            f"into the {part} that a device has of a batch: use {', '.join(map(str, [*fitting, part]))} or null",
+            f"execution.micro_batch={micro} must be a multiple of model.bn_group_size={bn_group_size} and divide the "
+            f"{part} images of a batch on each device: use {', '.join(map(str, [*fitting, part]))} or null",
         )

@@ -1,4 +1,4 @@
-"""Words of Hydra's own applications, and their replacements."""
+"""Options and settings of Hydra's applications, and their replacements."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from repro.errors import InputError
 
-SWEEPS = "values with commas are a sweep as they are, as in model.depth=20,56 seed=0,1,2"
-FOLDERS = "paths.work=… names the folder that holds a folder for each run"
-CONF = "an experiment of your own is a file in conf/exp, named by exp=… (docs/extend.md)"
+SWEEPS = "values separated by commas are a sweep, as in model.depth=20,56 seed=0,1,2"
+FOLDERS = "paths.work=… sets the folder that holds the folders of all runs"
+CONF = "put your own experiment into conf/exp and choose it with exp=… (docs/extend.md)"
 SHOW = "`repro show …` prints the runs and their composed settings"
 
 OPTIONS = {
@@ -17,22 +17,18 @@ OPTIONS = {
     ("-c", "--cfg", "-p", "--package", "--resolve", "-i", "--info"): SHOW,
     ("-r", "--run"): "`repro run …` is the command",
     ("--experimental-rerun",): "the same command resumes where it stopped",
-    ("--hydra-help",): "`repro run --help` and `repro list` show what there is",
+    ("--hydra-help",): "`repro run --help` and `repro list` show the options and settings",
 }
 SETTINGS = {
     ("run", "sweep", "job", "output_subdir", "runtime"): FOLDERS,
     ("launcher",): "execution=slurm submits runs to a cluster, execution.parallel=2 trains two at once here",
     ("sweeper", "mode"): SWEEPS,
-    ("verbose", "job_logging", "hydra_logging"): "execution.progress=lines, bar or none says how much is shown",
+    ("verbose", "job_logging", "hydra_logging"): "execution.progress=lines, bar or none sets how much is shown",
 }
 
 
 def refuse_options(arguments: Sequence[str]) -> None:
-    """Refuse options of Hydra's applications.
-
-    Raises:
-        InputError: An argument is an option of Hydra's applications.
-    """
+    """Raise ``InputError`` if an argument is an option of Hydra's applications."""
     for argument in arguments:
         option = argument.partition("=")[0]
         for names, instead in OPTIONS.items():
@@ -41,11 +37,7 @@ def refuse_options(arguments: Sequence[str]) -> None:
 
 
 def refuse_setting(key: str) -> None:
-    """Refuse settings of Hydra's applications.
-
-    Raises:
-        InputError: ``key`` sets something of Hydra's applications.
-    """
+    """Raise ``InputError`` if ``key`` is a setting of Hydra's applications."""
     group, *names = key.replace("/", ".").split(".")
     if group != "hydra":
         return

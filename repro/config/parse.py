@@ -1,4 +1,4 @@
-"""Plain values to dataclasses, and back."""
+"""Conversion between plain values and dataclasses."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import math
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,10 +15,17 @@ from repro.errors import InputError, nearest
 
 @dataclasses.dataclass(frozen=True)
 class Bound:
-    """A limit that stands beside a number's type: ``Annotated[int, POSITIVE]``."""
+    """A limit, annotated beside the type of a number: ``Annotated[int, POSITIVE]``."""
 
     text: str
     holds: Callable[[float], bool]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class OneOf:
+    """The words that a value can be, beside its type: ``Annotated[str, OneOf(FAMILIES)]``."""
+
+    words: Collection[str]
 
 
 POSITIVE = Bound("must be above 0", lambda value: value > 0)
@@ -26,16 +33,15 @@ NOT_NEGATIVE = Bound("must not be negative", lambda value: value >= 0)
 
 
 class Open:
-    """A dataclass that older and newer code write too: unknown keys are passed over, and a missing value that may be
-    None is None."""
+    """A dataclass that older and newer code also write: unknown keys are ignored, and missing values may be None."""
 
 
 def build(kind: Any, values: Any, where: str = "", **parsed: Any) -> Any:
-    """Convert ``values`` to the dataclass ``kind``, and refuse whatever does not fit exactly.
+    """Convert ``values`` to the dataclass ``kind``; refuse everything that does not fit exactly.
 
     Args:
-        where: Names the group in messages.
-        parsed: Fields that are converted already, and no keys of ``values``.
+        where: The name of the group in messages.
+        parsed: Fields that are already converted; ``values`` must not have them.
     """
     if not isinstance(values, dict):
         raise InputError(f"{where} must be a group of settings, not {values!r}")
@@ -56,7 +62,7 @@ def build(kind: Any, values: Any, where: str = "", **parsed: Any) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """Return JSON values, from which ``build`` makes the same dataclass; fields at their default are left out."""
+    """Return JSON values from which ``build`` makes the same dataclass; fields at their default are left out."""
     if dataclasses.is_dataclass(value):
         fields = [(field, getattr(value, field.name)) for field in dataclasses.fields(value)]
         return {field.name: plain(part) for field, part in fields if part != field.default}
@@ -69,7 +75,7 @@ def _hints(kind: Any) -> dict[str, Any]:
 
 
 def _alternatives(hint: Any) -> tuple[Any, ...]:
-    """Return the types of a union, whatever stands beside it."""
+    """Return the types of a union, annotated or not."""
     return typing.get_args(hint.__origin__ if typing.get_origin(hint) is Annotated else hint)
 
 
@@ -117,6 +123,8 @@ def _convert_generic(hint: Any, value: Any, where: str) -> Any:
 
 def _bounded(hint: Any, value: Any, where: str) -> Any:
     for bound in hint.__metadata__:
+        if isinstance(bound, OneOf) and value not in bound.words:
+            raise InputError(f"{where}={value} is unknown: {nearest(str(value), bound.words)}")
         if isinstance(bound, Bound) and isinstance(value, (int, float)) and not bound.holds(value):
             words = ["null" if a is type(None) else typing.get_args(a)[0] for a in _alternatives(hint)[1:]]
             raise InputError(", or ".join([f"{where}={value} {bound.text}", *words]))
@@ -134,10 +142,6 @@ def _number(hint: Any, value: Any, where: str) -> Any:
 
 
 def require(condition: bool, sentence: str) -> None:
-    """Refuse the input with ``sentence`` unless ``condition`` holds.
-
-    Raises:
-        InputError: It does not.
-    """
+    """Raise ``InputError`` with ``sentence`` unless ``condition`` is true."""
     if not condition:
         raise InputError(sentence)

@@ -1,4 +1,4 @@
-"""Files that travel with the code, and the default folders."""
+"""Folders of the code, the data and the results."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def home() -> Path:
-    """Return the folder of the default paths: the checkout, or the current folder for an installed wheel."""
+    """Return the parent of the default folders: the checkout, or the current folder for an installed wheel."""
     return PACKAGE.parent if in_checkout() else Path.cwd()
 
 
@@ -21,14 +21,14 @@ def in_checkout() -> bool:
 
 
 def shared_dir(name: str) -> Path:
-    """Return the folder ``conf``, ``experiments`` or ``results``; ``REPRO_SHARE`` in the environment moves them."""
+    """Return the folder ``conf``, ``experiments`` or ``results``, below ``REPRO_SHARE`` if that is set."""
     if share := os.environ.get("REPRO_SHARE"):
         return Path(share) / name
     return PACKAGE.parent / name if in_checkout() else PACKAGE / "share" / name
 
 
 def default_path(name: str, results: Path | None = None) -> Path:
-    """Return the default of ``paths.<name>``: ``REPRO_DATA``, ``REPRO_WORK`` and ``REPRO_RESULTS`` come first."""
+    """Return the default of ``paths.<name>``; ``REPRO_DATA``, ``REPRO_WORK`` and ``REPRO_RESULTS`` override it."""
     if value := os.environ.get(f"REPRO_{name.upper()}"):
         return Path(value)
     if name == "work":
@@ -37,7 +37,7 @@ def default_path(name: str, results: Path | None = None) -> Path:
 
 
 def resolve_paths(given: Mapping[str, object]) -> dict[str, Path]:
-    """Return the three folders, with defaults where ``given`` has None or nothing; work follows results."""
+    """Return the three folders; the default of each one that ``given`` lacks, for work a folder in results."""
     results = Path(str(given["results"])) if given.get("results") else default_path("results")
     work = Path(str(given["work"])) if given.get("work") else default_path("work", results)
     data = Path(str(given["data"])) if given.get("data") else default_path("data")
@@ -47,5 +47,5 @@ def resolve_paths(given: Mapping[str, object]) -> dict[str, Path]:
 def expanded(path: Path) -> Path:
     try:
         return path.expanduser()
-    except RuntimeError as error:  # nobody here has that name
+    except RuntimeError as error:  # no user has that name
         raise InputError(f"the folder {path} cannot be found: there is no home folder {path.parts[0]}") from error

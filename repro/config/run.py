@@ -1,7 +1,7 @@
 """One run as frozen data.
 
-Devices, threads, logging and paths are execution and move no number. The defaults live in ``conf/``, which only
-``repro.config.compose`` reads; a worker gets this.
+Devices, threads, logging and paths are execution settings and change no number. The defaults are in ``conf/``, which
+only ``repro.config.compose`` reads; worker processes receive a ``RunConfig``.
 """
 
 from __future__ import annotations
@@ -13,16 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from repro.config.execution import ExecutionConfig
+from repro.config.families import FAMILIES, IMAGENET_DEPTHS
+from repro.config.model import ModelConfig
 from repro.config.parse import build, require
-from repro.config.science import (
-    IMAGENET_DEPTHS,
-    DataConfig,
-    EvalConfig,
-    ModelConfig,
-    OptimConfig,
-    Science,
-    later_defaults,
-)
+from repro.config.science import DataConfig, EvalConfig, OptimConfig, Science, later_defaults
 
 __all__ = [
     "IMAGENET_DEPTHS",
@@ -66,26 +60,27 @@ class RunConfig:
         """Convert and check a nested dictionary.
 
         Raises:
-            InputError: An unknown or missing key, a value of the wrong type or an impossible combination.
+            InputError: A key is unknown or missing, a value has the wrong type, or values do not fit together.
         """
         config: RunConfig = build(cls, values)
         config.validate()
         return config
 
     def to_dict(self) -> dict[str, Any]:
-        """Return JSON values, from which ``from_dict`` makes the same run in another process."""
+        """Return JSON values from which ``from_dict`` makes the same run in another process."""
         values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self), default=str))
         return values
 
     def with_execution(self, **changes: Any) -> RunConfig:
-        """Return the same run, carried out with other settings."""
+        """Return the same run with other execution settings."""
         return dataclasses.replace(self, execution=dataclasses.replace(self.execution, **changes))
 
     def validate(self) -> None:
+        is_for_photos = FAMILIES[self.model.name].photos
         require(0 <= self.seed < 2**32, f"seed={self.seed} must be a whole number from 0 to 4294967295")
         require(
-            self.model.name != "cifar_resnet" or not self.data.photos,
-            f"data={self.data.name} has ImageNet images and model={self.model.name} is a net for CIFAR-10: add "
+            is_for_photos or not self.data.photos,
+            f"data={self.data.name} has ImageNet images, but model={self.model.name} is a net for CIFAR-10: add "
             "model=imagenet_resnet, and optim=imagenet_sgd eval=imagenet to train and test it as the paper does",
         )
         for part in (self.model, self.data, self.optim, self.eval, self.execution):
@@ -99,21 +94,22 @@ class RunConfig:
             f"eval.views={list(self.eval.views)} is for ImageNet images (data=imagenet, data=tiny_imagenet)",
         )
         require(
-            self.model.name != "imagenet_resnet" or self.data.photos,
-            f"model={self.model.name} is a net for ImageNet images (data=imagenet, data=tiny_imagenet), and "
-            f"data={self.data.name} has none: leave out model=, and optim=imagenet_sgd and eval=imagenet with it",
+            not is_for_photos or self.data.photos,
+            f"model={self.model.name} is a net for ImageNet images (data=imagenet, data=tiny_imagenet), but "
+            f"data={self.data.name} has none: leave out model=, optim=imagenet_sgd and eval=imagenet",
         )
         self.execution.validate_batch(self.optim.batch_size, self.model.bn_group_size)
 
     @property
     def science(self) -> Science:
-        """All that can move a reported number."""
+        """All settings that can change a reported number."""
         return Science(self.seed, self.model, self.data, self.optim, self.eval)
 
     @property
     def key(self) -> str:
-        """A readable name of what is trained: data, net, and the scale where it is not the paper's."""
-        net = self.model.label.lower().replace("-", "").replace(" ", "-")
+        """A readable name: the data, the net, and the scale unless it is the paper's."""
+        words = "-".join(self.model.label.lower().replace("-", "", 1).split())
+        net = "".join(c for c in words if c.isalnum() or c in "-._")
         return "-".join([self.data.name, net] + ([] if self.scale == "paper" else [slug(self.scale)]))
 
     @property
@@ -122,7 +118,7 @@ class RunConfig:
 
     @property
     def run_id(self) -> str:
-        """The same command has the same id, so that it resumes what it left and skips what is done."""
+        """The name of the run, the same for the same command, which therefore resumes it or skips it once finished."""
         return f"{self.key}-s{self.seed}-{self.fingerprint[:8]}"
 
     @property

@@ -1,7 +1,7 @@
-"""Every setting that can move a number.
+"""Settings that can change a reported number.
 
-A field that is added later carries a default, the behaviour before it: at that default it is left out of the
-fingerprint, so that the records made before it stand. The text beside a field is its meaning in docs/export.md.
+A field added later has a default that keeps the behaviour before it. At its default it is left out of the fingerprint,
+so that older records keep theirs. The text beside a field describes it in docs/export.md.
 """
 
 from __future__ import annotations
@@ -13,105 +13,36 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_type_hints
 
+from repro.config.model import ModelConfig
 from repro.config.numerics import numerics_version
 from repro.config.parse import NOT_NEGATIVE, POSITIVE, Bound, build, plain, require
 
-IMAGENET_DEPTHS = (18, 34, 50, 101, 152)
-"""The columns of Table 1."""
-
-
-def is_cifar_depth(depth: int) -> bool:
-    """Tell whether ``depth`` is 6n+2 (paper, section 4.2)."""
-    return depth >= 8 and (depth - 2) % 6 == 0
-
-
-BN_MOMENTUM = Bound("must be above 0 and at most 1", lambda value: 0 < value <= 1)
 SGD_MOMENTUM = Bound("must be at least 0 and below 1", lambda value: 0 <= value < 1)
 
 
 @dataclass(frozen=True)
-class ModelConfig:
-    """The net: 6n+2 layers for CIFAR (paper, section 4.2), the columns of Table 1 for ImageNet."""
-
-    name: Annotated[Literal["cifar_resnet", "imagenet_resnet"], "family of nets, as in `cifar_resnet`"]
-    depth: Annotated[int, "layers with weights, as in the net's name"]
-    shortcut: Annotated[Literal["A", "B", "C", "none"], "option `A`, `B` or `C`, or `none` for the plain net"]
-    shortcut_subsample: Annotated[Literal["stride", "avg_pool"], "how option A halves a map (D8)"]
-    init: Annotated[Literal["he_fan_in", "he_fan_out"], "rule of the initial weights of convolutions (D1)"]
-    bn_group_size: Annotated[int, "images whose batch-norm statistics are taken together (D6)", POSITIVE]
-    bn_momentum: Annotated[float, "of the moving statistics (D12)", BN_MOMENTUM]
-    bn_eps: Annotated[float, "added to the variance (D12)", POSITIVE]
-    stride_in: Annotated[Literal["1x1", "3x3"], "which layer of a bottleneck block has the stride (D16)"] = "1x1"
-    constructed_from: Annotated[int | None, "depth of the trained net that this one begins as (section 1)"] = None
-    fc_init: Annotated[
-        Literal["he", "torch", "normal_0.01"], "rule of the fully connected layer's initial weights (D26)"
-    ] = "he"
-    pool_padding: Annotated[Literal[0, 1], "pixels around the max pooling of ImageNet nets (D28)"] = 1
-    option_a: Annotated[Literal["end", "both_sides"], "where option A's zero channels lie (D24)"] = "end"
-
-    @property
-    def bottleneck(self) -> bool:
-        """True where blocks have three layers (Table 1: the ImageNet nets from 50 layers on)."""
-        return self.name == "imagenet_resnet" and self.depth >= 50
-
-    @property
-    def label(self) -> str:
-        """The paper's name of the net: ``ResNet-20``, ``plain-20``, ``ResNet-34 B``, ``ResNet-50`` (option B)."""
-        usual = {"cifar_resnet": "A", "imagenet_resnet": "B" if self.bottleneck else ""}[self.name]
-        option = "" if self.shortcut in ("none", usual) else f" {self.shortcut}"
-        option += " both sides" if self.option_a == "both_sides" else ""
-        origin = "" if self.constructed_from is None else f" from {self.constructed_from}"
-        return f"{'plain' if self.shortcut == 'none' else 'ResNet'}-{self.depth}{option}{origin}"
-
-    def validate(self) -> None:
-        origin = self.constructed_from
-        if self.name == "imagenet_resnet":
-            require(
-                self.depth in IMAGENET_DEPTHS,
-                f"model.depth={self.depth} is not a depth of Table 1: {', '.join(map(str, IMAGENET_DEPTHS))}",
-            )
-            require(origin is None, "model.constructed_from is for model=cifar_resnet")
-        else:
-            below = max(8, self.depth - (self.depth - 2) % 6)
-            require(
-                is_cifar_depth(self.depth),
-                f"model.depth={self.depth} is not a CIFAR depth: it must be 6n+2 (paper, section 4.2), "
-                f"for example {below} or {below + 6}",
-            )
-            require(
-                self.pool_padding == 1,
-                f"model.pool_padding={self.pool_padding} is for model=imagenet_resnet: CIFAR nets have no max pooling",
-            )
-        require(
-            origin is None or (is_cifar_depth(origin) and origin < self.depth),
-            f"model.constructed_from={origin} must be a smaller depth of 6n+2 layers than model.depth={self.depth}",
-        )
-        require(
-            self.option_a == "end" or self.shortcut == "A",
-            f"model.option_a={self.option_a} is for model.shortcut=A: model.shortcut={self.shortcut} pads no channels",
-        )
-
-
-@dataclass(frozen=True)
 class DataConfig:
-    """The images that are trained and tested on, and the augmentation (paper, sections 3.4 and 4.2)."""
+    """The images for training and testing, and their augmentation (paper, sections 3.4 and 4.2)."""
 
     name: Annotated[Literal["cifar10", "synthetic", "imagenet", "tiny_imagenet"], "the data set"]
     split: Annotated[Literal["train", "train45k"], "`train`, or `train45k` where 5,000 images are held out (D7)"]
     image_size: Annotated[int, "side of a training image or crop, in pixels"]
-    train_images: Annotated[int | None, "the first so many; empty is all", POSITIVE]
-    test_images: Annotated[int | None, "the first so many; empty is all", POSITIVE]
-    mean: Annotated[Literal["per_pixel", "per_channel"], "subtracted `per_pixel` or `per_channel`"]
-    std: Annotated[Literal["none", "per_channel"], "divided by, `none` or `per_channel` (D11)"]
+    train_images: Annotated[int | None, "number of training images; empty means all", POSITIVE]
+    test_images: Annotated[int | None, "number of test images; empty means all", POSITIVE]
+    mean: Annotated[Literal["per_pixel", "per_channel"], "mean that is subtracted, `per_pixel` or `per_channel`"]
+    std: Annotated[Literal["none", "per_channel"], "deviation to divide by, `none` or `per_channel` (D11)"]
     pad: Annotated[int, "pixels added on each side before the random crop"]
     pad_order: Annotated[Literal["after_mean", "before_mean"], "padding before or after the mean is subtracted (D3)"]
     flip: Annotated[bool, "random horizontal flips"]
-    resize: Annotated[tuple[int, ...], "the shorter side of an ImageNet image in training, from and to"] = ()
-    eval_resize: Annotated[int | None, "the shorter side of an ImageNet image in testing"] = None
+    resize: Annotated[tuple[int, ...], "range of the shorter side of an ImageNet image in training"] = ()
+    eval_resize: Annotated[int | None, "shorter side of an ImageNet image in testing"] = None
     colour: Annotated[Literal["none", "pca", "pca_std"], "colour noise, `none`, `pca` or `pca_std` (D17)"] = "none"
     decoder: Annotated[Literal["pillow", "torchvision", "nvjpeg"], "decoder of ImageNet images (D20)"] = "pillow"
     skip_corrupt: Annotated[bool, "whether unreadable ImageNet images were left out"] = False
-    partial: Annotated[bool, "whether the folder may be a part of the set"] = False
+    partial: Annotated[bool, "whether the folder may hold only a part of the data set"] = False
+    pad_mode: Annotated[Literal["zeros", "reflect"], "what is padded: `zeros`, or the image's own border mirrored"] = (
+        "zeros"
+    )
 
     @property
     def num_classes(self) -> int:
@@ -120,12 +51,12 @@ class DataConfig:
 
     @property
     def photos(self) -> bool:
-        """True where images are files of their own sizes, decoded as they are needed."""
+        """True if images are files of various sizes, decoded when they are needed."""
         return self.name in ("imagenet", "tiny_imagenet")
 
     @property
     def eval_split(self) -> str:
-        """The split for evaluation: ImageNet's validation set, else the test set or what ``train45k`` leaves out."""
+        """The split for evaluation: ImageNet's validation set, the test set, or the images held out by ``train45k``."""
         if self.photos:
             return "val"
         return "test" if self.split == "train" else "val5k"
@@ -142,6 +73,13 @@ class DataConfig:
                 reason = "is for ImageNet images (data=imagenet, data=tiny_imagenet)"
                 require(not value or value == fields[name], f"data.{name}={shown} {reason}")
         require(0 <= self.pad <= self.image_size, f"data.pad={self.pad} must be between 0 and data.image_size")
+        if self.pad_mode == "reflect":
+            require(not self.photos, "data.pad_mode=reflect is for CIFAR images: ImageNet images are not padded")
+            require(self.pad < self.image_size, f"data.pad={self.pad} must be below data.image_size to be reflected")
+            require(
+                self.pad_order == "after_mean",
+                "data.pad_mode=reflect needs data.pad_order=after_mean: before_mean pads with black",
+            )
 
     def validate_photos(self) -> None:
         size = self.image_size
@@ -149,17 +87,16 @@ class DataConfig:
         require(self.pad == 0, f"data.pad={self.pad} must be 0 for ImageNet images: they are cropped from larger ones")
         require(
             self.split == "train",
-            f"data.split={self.split} is for CIFAR-10; ImageNet images have a folder val of their own",
+            f"data.split={self.split} is for CIFAR-10: ImageNet images have their own folder val",
         )
         require(
             len(self.resize) == 2 and size <= self.resize[0] <= self.resize[1],
-            f"data.resize={list(self.resize)} must be two lengths of the shorter side, from and to, "
-            f"not below data.image_size={size}",
+            f"data.resize={list(self.resize)} must be the smallest and the largest shorter side, each at least "
+            f"data.image_size={size}",
         )
         require(
             self.eval_resize is not None and self.eval_resize >= size,
-            f"data.eval_resize={self.eval_resize} must be a length of the shorter side, not below "
-            f"data.image_size={size}",
+            f"data.eval_resize={self.eval_resize} must be a shorter side of at least data.image_size={size}",
         )
 
 
@@ -167,12 +104,12 @@ class DataConfig:
 class OptimConfig:
     """SGD and its schedule, counted in steps (the paper's iterations)."""
 
-    lr: Annotated[float, "first learning rate", POSITIVE]
+    lr: Annotated[float, "initial learning rate", POSITIVE]
     batch_size: Annotated[int, "images of a step, on all devices together", POSITIVE]
     steps: Annotated[int, "optimizer updates", POSITIVE]
-    milestones: Annotated[tuple[int, ...], "steps after which the learning rate is divided"]
-    decay_factor: Annotated[float, "by this", POSITIVE]
-    momentum: Annotated[float, "of SGD", SGD_MOMENTUM]
+    milestones: Annotated[tuple[int, ...], "steps after which the learning rate drops"]
+    decay_factor: Annotated[float, "the learning rate is divided by this at each drop", POSITIVE]
+    momentum: Annotated[float, "momentum of SGD", SGD_MOMENTUM]
     momentum_form: Annotated[Literal["torch", "caffe"], "`torch` or `caffe` (D5)"]
     nesterov: Annotated[bool, "Nesterov's momentum (D13)"]
     weight_decay: Annotated[float, "factor of the L2 penalty", NOT_NEGATIVE]
@@ -182,34 +119,34 @@ class OptimConfig:
     warmup: Annotated[Literal["auto", "none", "fixed", "until_80"], "`auto`, `none`, `fixed` or `until_80` (D9)"]
     warmup_steps: Annotated[int, "length of a fixed warm-up", NOT_NEGATIVE]
     warmup_lr: Annotated[float, "learning rate of the warm-up", POSITIVE]
-    precision: Annotated[Literal["fp32", "tf32", "bf16"], "arithmetic that was asked for (D10)"]
+    precision: Annotated[Literal["fp32", "tf32", "bf16"], "requested arithmetic (D10)"]
     schedule: Annotated[Literal["milestones", "plateau"], "`milestones` or `plateau` (D18)"] = "milestones"
-    plateau_evals: Annotated[int, "evaluations without progress before the rate falls", POSITIVE] = 5
-    plateau_drops: Annotated[int, "times that it may fall", POSITIVE] = 2
+    plateau_evals: Annotated[int, "evaluations without progress before the learning rate drops", POSITIVE] = 5
+    plateau_drops: Annotated[int, "the most drops of schedule `plateau`", POSITIVE] = 2
 
     def validate(self) -> None:
         require(
             list(self.milestones) == sorted(set(self.milestones)) and all(m > 0 for m in self.milestones),
-            f"optim.milestones={list(self.milestones)} must be rising step numbers",
+            f"optim.milestones={list(self.milestones)} must be increasing step numbers",
         )
         require(not self.nesterov or self.momentum > 0, "optim.nesterov=true needs optim.momentum above 0")
 
 
 @dataclass(frozen=True)
 class EvalConfig:
-    """When and how the run is evaluated, and further tests of the final net (section 3.4)."""
+    """Evaluation during training, and further tests of the final net (section 3.4)."""
 
-    every_steps: Annotated[int | None, "steps between evaluations; empty is once an epoch", POSITIVE]
-    train_error: Annotated[bool, "whether the final net was tested on the training images too"]
-    train_images: Annotated[int | None, "on so many of them; empty is all", POSITIVE]
+    every_steps: Annotated[int | None, "steps between evaluations; empty means once an epoch", POSITIVE]
+    train_error: Annotated[bool, "whether the final net was also tested on the training images"]
+    train_images: Annotated[int | None, "number of training images for that test; empty means all", POSITIVE]
     bn_stats: Annotated[
         Literal["moving", "recomputed"], "batch-norm statistics in testing: `moving` or `recomputed` (D4)"
     ]
-    bn_batches: Annotated[int, "training batches that they are recomputed over", POSITIVE]
+    bn_batches: Annotated[int, "training batches over which they are recomputed", POSITIVE]
     views: Annotated[tuple[Literal["10crop", "multiscale"], ...], "further tests of the final net"] = ()
     scales: Annotated[tuple[int, ...], "shorter sides of the multi-scale test"] = (224, 256, 384, 480, 640)
-    flip_scales: Annotated[bool, "whether its horizontal flips count (D19)"] = True
-    gradient_flow: Annotated[bool, "whether signals and gradients were kept, layer by layer"] = False
+    flip_scales: Annotated[bool, "whether the multi-scale test includes horizontal flips (D19)"] = True
+    gradient_flow: Annotated[bool, "whether signals and gradients of each layer were recorded"] = False
     crops_of: Annotated[
         Literal["rectangle", "square"],
         "ten crops: corners of the whole `rectangle` or of the centred `square` (D27)",
@@ -225,7 +162,7 @@ class EvalConfig:
 
 @dataclass(frozen=True)
 class Science:
-    """All that can move a reported number. Runs that differ in the seed alone are seeds of one recipe."""
+    """All settings that can change a reported number; runs that differ only in the seed have the same recipe."""
 
     seed: int
     model: ModelConfig
@@ -235,8 +172,7 @@ class Science:
 
     @classmethod
     def from_dict(cls, values: Any) -> Science:
-        """Convert JSON values, as ``to_dict`` gives them.
-
+        """Convert JSON values, as ``to_dict`` returns them.
         Raises:
             InputError: A key is unknown or missing, or a value has the wrong type.
         """
@@ -244,13 +180,13 @@ class Science:
         return science
 
     def to_dict(self) -> dict[str, Any]:
-        """Return JSON values, without the later fields that stand at their default."""
+        """Return JSON values; fields added later are left out at their default."""
         values: dict[str, Any] = plain(self)
         return values
 
     @classmethod
     def from_flat(cls, fields: Mapping[str, Any], seed: int = 0) -> Science:
-        """Convert flat fields, as ``flat`` gives them; later fields may be missing.
+        """Convert flat fields, as ``flat`` returns them; fields added later may be missing.
 
         Raises:
             InputError: A field is unknown or missing, or a value has the wrong type.
@@ -263,7 +199,7 @@ class Science:
         return science
 
     def flat(self) -> dict[str, Any]:
-        """Return all fields but the seed: ``{"optim.lr": 0.1, …}``, lists for tuples."""
+        """Return all fields except the seed: ``{"optim.lr": 0.1, …}``, with lists for tuples."""
         return {
             f"{group}.{name}": list(value) if isinstance(value, tuple) else value
             for group, part in vars(self).items()
@@ -273,18 +209,18 @@ class Science:
 
     @property
     def numerics_version(self) -> int:
-        """The version that the present code gives such a run."""
+        """The version that the current code gives this run."""
         return numerics_version(self.flat())
 
     def fingerprint(self, version: int | None = None) -> str:
-        """Return the digest of the science and a numerics version, 16 hexadecimal digits; None is the present one."""
+        """Return the digest of the science and of a numerics version (default: current), 16 hexadecimal digits."""
         version = self.numerics_version if version is None else version
         text = json.dumps({"numerics_version": version, **self.to_dict()}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def later_defaults() -> dict[str, Any]:
-    """Return the fields that came later, flat, at the defaults at which they are left out of a fingerprint."""
+    """Return the fields added later, flat, at their defaults, at which the fingerprint leaves them out."""
     return {
         f"{group}.{field.name}": list(field.default) if isinstance(field.default, tuple) else field.default
         for group, kind in get_type_hints(Science).items()

@@ -12,8 +12,7 @@ from repro.config.paths import resolve_paths
 from repro.config.run import DataConfig, RunConfig
 from repro.errors import InputError
 
-NUM_CLASSES = 10
-"""Classes of CIFAR-10 and of synthetic images; ImageNet images have as many as folders."""
+NUM_CLASSES = 10  # classes of CIFAR-10 and of synthetic images; ImageNet images have as many as folders
 
 
 @dataclass(frozen=True)
@@ -47,8 +46,10 @@ class PhotoSplit:
     def __len__(self) -> int:
         return len(self.files)
 
+    def path(self, position: int) -> str:
+        return str(self.root / self.files[position])
+
     def at(self, positions: np.ndarray) -> PhotoSplit:
-        """Return the images at ``positions``."""
         files = tuple(self.files[i] for i in positions)
         sizes = None if self.sizes is None else self.sizes[positions]
         return replace(self, files=files, labels=self.labels[positions], stamps=self.stamps[positions], sizes=sizes)
@@ -106,15 +107,9 @@ def load(
 ) -> Dataset:
     """Load a data set and check it against its digests.
 
-    Args:
-        data: The set, the split, the number of images and their size.
-        root: The data folder (``paths.data``), only read unless data is missing and ``may_fetch``.
-        may_fetch: Fetch missing data into ``root``.
-        cache: A folder that keeps the result of the scan of ImageNet images; None keeps it nowhere.
-        workers: Processes that scan ImageNet images; None is one for each processor, 0 is this process alone.
-
-    Raises:
-        InputError: Data is missing, truncated or altered, no source answers, or there are fewer images than asked for.
+    Only where data is missing and ``may_fetch`` is anything written into ``root`` (``paths.data``). ``cache`` is a
+    folder that keeps the scan of ImageNet images, which ``workers`` processes make (None: one a processor; 0: this one
+    alone). Raises InputError: data is missing, truncated or altered, no source answers, or there are too few images.
     """
     match data.name:
         case "cifar10":
@@ -164,9 +159,8 @@ def load_photos(
 ) -> Dataset:
     """Load ImageNet images in folders (paper, section 4.1), after one scan of all images for checks and statistics.
 
-    ``data.train_images`` and ``data.test_images`` take so many of the readable ones, evenly from all classes; the
-    statistics are those of all training images. ``only_val`` is for weights that bring their own mean: no training
-    image is read, the training split is empty and there are no statistics.
+    ``data.train_images`` and ``data.test_images`` take so many readable ones, evenly from all classes; the statistics
+    are those of all training images. ``only_val``, for weights that bring their own mean, reads no training image.
     """
     from repro.data.imagenet import folders
     from repro.data.imagenet.scan import report, scan
@@ -185,11 +179,7 @@ def load_photos(
 
 
 def hold_out(train: Split) -> tuple[Split, Split]:
-    """Split off the last tenth of the training images (paper, section 4.2: 45k and 5k).
-
-    Raises:
-        InputError: There are fewer than ten.
-    """
+    """Split off the last tenth of the training images (paper, section 4.2: 45k and 5k)."""
     kept = len(train) - len(train) // 10
     if kept == len(train):
         raise InputError(
@@ -203,21 +193,14 @@ def hold_out(train: Split) -> tuple[Split, Split]:
 
 
 def take_first(split: Split, count: int | None, key: str) -> Split:
-    """Return the first ``count`` images, all for None.
-
-    Raises:
-        InputError: There are fewer; the message names ``key``.
-    """
     if count is not None and count > len(split):
         raise InputError(f"{key}={count} is more than the {len(split)} images of the split {split.name}")
     return Split(split.name, split.images[:count], split.labels[:count])
 
 
 def shrink(split: Split, image_size: int) -> Split:
-    """Average blocks of pixels to ``image_size`` a side, rounded half up.
-
-    In whole numbers, so that every machine makes the same bytes.
-    """
+    """Average blocks of pixels to ``image_size`` a side, rounded half up; in whole numbers, the same on every
+    machine."""
     factor, rest = divmod(split.images.shape[1], image_size)
     if rest:
         raise ValueError(f"{split.images.shape[1]} pixels a side cannot be shrunk to {image_size}")
@@ -232,5 +215,4 @@ def shrink(split: Split, image_size: int) -> Split:
 
 
 def digest_of(array: np.ndarray) -> str:
-    """Return the SHA-256 of an array's bytes in C order."""
     return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()

@@ -4,10 +4,6 @@ An epoch's order, crops and flips are drawn at once, on the CPU, from a generato
 of a step depends on nothing else, so a run resumes at any step without replaying and is the same on any device.
 """
 
-from __future__ import annotations
-
-import hashlib
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,14 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from repro.runtime.seeds import seed_of
+
 
 class Draws(NamedTuple):
     """Random augmentation parameters of N images, each an int64 tensor (N,)."""
 
-    order: Tensor
-    """Positions of the images in the training set."""
-    top: Tensor
-    """First rows of the crops in the padded images, 0 to 2 * pad."""
+    order: Tensor  # positions of the images in the training set
+    top: Tensor  # first rows of the crops in the padded images, 0 to 2 * pad
     left: Tensor
     flip: Tensor
 
@@ -37,8 +33,7 @@ class PixelStats:
 
 def generator_for(*names: object) -> torch.Generator:
     """Return a CPU generator whose stream depends on ``names`` alone, as in ``generator_for(seed, "init")``."""
-    digest = hashlib.sha256("/".join(map(str, names)).encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") % 2**63)
+    return torch.Generator().manual_seed(seed_of(*names))
 
 
 def draw_epoch(num_images: int, pad: int, flip: bool, seed: int, epoch: int) -> Draws:
@@ -48,41 +43,6 @@ def draw_epoch(num_images: int, pad: int, flip: bool, seed: int, epoch: int) -> 
     offsets = torch.randint(0, 2 * pad + 1, (2, num_images), generator=generator)
     flips = torch.randint(0, 2, (num_images,), generator=generator)
     return Draws(order, offsets[0], offsets[1], flips if flip else torch.zeros_like(flips))
-
-
-class StepDraws:
-    """Draws of a rank's part of every step, cut from those of epochs that follow on one another (deviation D15).
-
-    Step t takes images [B*t, B*t + B) of the concatenated permutations. No batch is short and no image is dropped: a
-    step may end one epoch and begin the next. The ranks, which divide the batch, take consecutive parts of it.
-    ``draw`` returns the draws of an epoch, tensors whose last dimension is the image.
-    """
-
-    def __init__(
-        self, draw: Callable[[int], Sequence[Tensor]], num_images: int, batch_size: int, rank: int, num_ranks: int
-    ) -> None:
-        self._draw, self.num_images, self.batch_size = draw, num_images, batch_size
-        self.part_size = batch_size // num_ranks
-        self._part_start = rank * self.part_size
-        self._epochs: dict[int, Sequence[Tensor]] = {}
-
-    def __call__(self, step: int) -> list[Tensor]:
-        """Return the draws of this rank's images of ``step``, counted from 0."""
-        first = step * self.batch_size + self._part_start
-        last = first + self.part_size
-        parts = []
-        for epoch in range(first // self.num_images, (last - 1) // self.num_images + 1):
-            start = epoch * self.num_images
-            cut = slice(max(first - start, 0), min(last - start, self.num_images))
-            parts.append([draws[..., cut] for draws in self._epoch(epoch)])
-        return parts[0] if len(parts) == 1 else [torch.cat(draws, -1) for draws in zip(*parts, strict=True)]
-
-    def _epoch(self, epoch: int) -> Sequence[Tensor]:
-        if epoch not in self._epochs:
-            # Only the epoch that ends and the one that begins are ever needed.
-            self._epochs = {e: draws for e, draws in self._epochs.items() if e == epoch - 1}
-            self._epochs[epoch] = self._draw(epoch)
-        return self._epochs[epoch]
 
 
 def pixel_stats(images: Tensor, mean: str, std: str) -> PixelStats:
@@ -107,12 +67,18 @@ def normalize(images: Tensor, stats: PixelStats) -> Tensor:
     return (images.float() / 255 - stats.mean) / stats.std
 
 
-def augment(images: Tensor, draws: Draws, stats: PixelStats, pad: int, pad_order: str) -> Tensor:
+def augment(
+    images: Tensor, draws: Draws, stats: PixelStats, pad: int, pad_order: str, pad_mode: str = "zeros"
+) -> Tensor:
     """Pad, crop, flip and subtract the mean (section 4.2): uint8 (N, 3, H, W) to float32 of that shape.
 
     ``pad_order="after_mean"`` pads zeros after the mean is subtracted, so the border is the mean image's;
-    ``"before_mean"`` pads the raw image, so the border is black (deviation D3).
+    ``"before_mean"`` pads the raw image, so the border is black (deviation D3). ``pad_mode="reflect"`` pads the image's
+    own pixels, mirrored at its edge.
     """
+    if pad_mode == "reflect":
+        padded = F.pad(normalize(images, stats), [pad] * 4, mode="reflect")
+        return crop_and_flip(padded, draws, images.shape[-1])
     if pad_order == "after_mean":
         return crop_and_flip(F.pad(normalize(images, stats), [pad] * 4), draws, images.shape[-1])
     return normalize(crop_and_flip(F.pad(images, [pad] * 4), draws, images.shape[-1]), stats)

@@ -1,7 +1,5 @@
 """Batches of a run, from memory or from image files."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -10,54 +8,24 @@ from torch import Tensor
 
 from repro.config.run import RunConfig
 from repro.data import Dataset, PhotoSplit, Split
-from repro.data.augment import PixelStats
+from repro.data.feed import Feed
 from repro.data.imagenet.loader import PhotoFeed, PhotoImages
 from repro.data.in_memory import MemoryFeed, MemoryImages, to_device
 from repro.runtime import distributed
 from repro.runtime.device import num_workers
 
 
-class Feed(Protocol):
-    """Training batches by step, counted from 0.
-
-    ``load`` returns tensors of the same shapes and types every time, and ``augment`` makes the batch of them on the
-    device alone, as a CUDA graph needs.
-    """
-
-    device: torch.device
-    part_size: int
-    """Images of a step on this rank, B."""
-    stats: PixelStats
-
-    def __len__(self) -> int:
-        """Return the number of images in an epoch."""
-
-    def load(self, step: int) -> tuple[Tensor, ...]:
-        """Return the input of ``augment`` for ``step``: on the device, or in host memory (pinned for CUDA)."""
-
-    def augment(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        """Return float32 images (B, 3, H, W), augmented and normalized, and labels (B,)."""
-
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Return ``augment`` of ``load``."""
-
-    def close(self) -> None:
-        """End the processes that read ahead."""
-
-
 class Images(Protocol):
     """Images to evaluate: this rank's part of a split."""
 
-    num_images: int
-    """Images of all ranks together."""
+    num_images: int  # images of all ranks together
 
     def batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield uint8 images (N, 3, H, W) and labels (N,) on the device, every image on one rank once; only the last
-        batch may be short."""
+        """Yield uint8 images (N, 3, H, W) and labels (N,) on the device, each on one rank once; only the last may be
+        short."""
 
 
 def train_feed(dataset: Dataset, config: RunConfig, device: torch.device) -> Feed:
-    """Return the training batches of a run, this rank's part of each."""
     split, batch_size, ranks = dataset.train, config.optim.batch_size, (distributed.rank(), distributed.size())
     if isinstance(split, PhotoSplit):
         assert dataset.photo_stats is not None
@@ -77,7 +45,6 @@ def train_images(dataset: Dataset, config: RunConfig, device: torch.device) -> I
 
 
 def images_of(split: Split | PhotoSplit, config: RunConfig, device: torch.device, limit: int | None = None) -> Images:
-    """Return ``limit`` images of a split, all for None."""
     if isinstance(split, PhotoSplit):
         workers = num_workers(config.execution, device)
         return PhotoImages(split, config.data, device, distributed.rank(), distributed.size(), workers, limit)

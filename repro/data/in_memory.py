@@ -1,7 +1,5 @@
 """Data sets in memory, whole on the device."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np
@@ -10,7 +8,8 @@ from torch import Tensor
 
 from repro.config.run import DataConfig
 from repro.data import Split
-from repro.data.augment import Draws, PixelStats, StepDraws, augment, draw_epoch, pixel_stats
+from repro.data.augment import Draws, augment, draw_epoch, pixel_stats
+from repro.data.feed import Feed
 from repro.runtime import distributed
 
 
@@ -21,7 +20,7 @@ def to_device(split: Split, device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 class MemoryImages:
-    """Images in memory to evaluate (``data.batches.Images``)."""
+    """Images in memory to evaluate."""
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
         self.num_images = len(labels)
@@ -31,8 +30,8 @@ class MemoryImages:
         return zip(self._images.split(batch_size), self._labels.split(batch_size), strict=True)
 
 
-class MemoryFeed:
-    """Training batches of images in memory (``data.batches.Feed``)."""
+class MemoryFeed(Feed):
+    """Training batches of images in memory."""
 
     def __init__(
         self,
@@ -44,35 +43,20 @@ class MemoryFeed:
         rank: int = 0,
         num_ranks: int = 1,
     ) -> None:
+        super().__init__(len(split), batch_size, device, rank, num_ranks)
         self.images, self.labels = to_device(split, device)
-        self.config, self.seed, self.device = config, seed, device
-        self.stats: PixelStats = pixel_stats(self.images, config.mean, config.std)
-        self._draws = StepDraws(self._epoch, len(self), batch_size, rank, num_ranks)
-        self.part_size = self._draws.part_size
+        self.config, self.seed = config, seed
+        self.stats = pixel_stats(self.images, config.mean, config.std)
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        return self.augment(self.load(step))
-
-    def load(self, step: int) -> tuple[Tensor]:
-        (packed,) = self._draws(step)
-        return (packed,)
+    def load(self, step: int) -> tuple[Tensor, ...]:
+        return tuple(self.drawn(step))
 
     def augment(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        draws = Draws(*inputs[0])
-        images = augment(self.images[draws.order], draws, self.stats, self.config.pad, self.config.pad_order)
+        draws, data = Draws(*inputs[0]), self.config
+        images = augment(self.images[draws.order], draws, self.stats, data.pad, data.pad_order, data.pad_mode)
         return images, self.labels[draws.order]
 
-    def close(self) -> None:
-        """No-op: this feed has no workers to stop."""
-
-    def draws(self, step: int) -> Draws:
-        """Return the draws of this rank's images of ``step``, on the device."""
-        return Draws(*self.load(step)[0])
-
-    def _epoch(self, epoch: int) -> tuple[Tensor]:
+    def draw(self, epoch: int) -> tuple[Tensor]:
         # As one tensor, which moves to the device, and into a CUDA graph, in one piece.
         drawn = torch.stack(draw_epoch(len(self), self.config.pad, self.config.flip, self.seed, epoch))
         if self.device.type == "cuda":

@@ -8,8 +8,6 @@ All of it is whole-number arithmetic on the raw output of PCG64, the part of Num
 changes: every machine and version makes the same bytes.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 
@@ -22,25 +20,16 @@ WAVES = np.array([(2, 0), (0, 2), (2, 2), (1, 3), (3, 1)], np.int32)
 # Strength of a grating in red, green and blue, in eighths. It is drawn for each image: no hint of the class.
 COLOURS = np.array([(8, 2, -4), (-4, 8, 2), (2, -4, 8), (6, 6, -6), (-6, 6, 6), (5, 5, 5)], np.int32)
 PAIRS = np.array(list(itertools.combinations(range(5), 2)), np.int64)
-
-TURN = 256
-"""Parts of a full turn: a multiple of every image size, so that phases are whole numbers."""
+TURN = 256  # parts of a full turn: a multiple of every image size, so that phases are whole numbers
 COSINE = np.array([round(64 * math.cos(2 * math.pi * i / TURN)) for i in range(TURN)], np.int32)
-
 CONTRAST = (16, 40)
 DISTRACTION = (0, 18)
-NOISE = 40
-"""Grey levels: the ranges of the amplitudes, and the standard deviation of the noise."""
-
-CHUNK = 250
-"""Images made at a time, to bound the memory that is used on the way."""
+NOISE = 40  # grey levels: the ranges of the amplitudes, and the standard deviation of the noise
+CHUNK = 250  # images made at a time, to bound the memory that is used on the way
 
 
 def make_synthetic(train_images: int, test_images: int, image_size: int, seed: int = 0) -> tuple[Split, Split]:
-    """Make training and test images of 8, 16 or 32 pixels a side, independently, each with balanced labels.
-
-    Another seed makes other images of the same ten classes.
-    """
+    """Make training and test images of 8, 16 or 32 pixels a side, each with balanced labels of the same ten classes."""
     return (
         make_split("train", train_images, image_size, np.random.SeedSequence([seed, 0])),
         make_split("test", test_images, image_size, np.random.SeedSequence([seed, 1])),

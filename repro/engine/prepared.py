@@ -10,6 +10,7 @@ from repro.config.run import RunConfig
 from repro.data import Dataset
 from repro.data.augment import generator_for
 from repro.data.batches import Feed, Images, eval_images, train_feed
+from repro.engine.compiled import keep_compiled
 from repro.engine.loop import TrainState
 from repro.engine.optim import build_optimizer, first_warmup_end
 from repro.engine.step import step_mode
@@ -42,8 +43,10 @@ def prepare(config: RunConfig, dataset: Dataset) -> Prepared:
     """Build a run's net, optimizer and data on its device."""
     device = set_up(config.execution, config.optim.precision)
     mode = step_mode(config, device)
+    if mode == "compile":
+        keep_compiled(config.paths.work, device)
     model = build_model(config.model, dataset.num_classes, generator_for(config.seed, "init"))
-    model.recompute = config.execution.checkpoint_activations
+    model.recompute, model.seed = config.execution.checkpoint_activations, config.seed
     model.to(device, memory_format=memory_format(device))  # type: ignore[call-overload]
     optimizer = build_optimizer(model, config.optim)
     feed, images = train_feed(dataset, config, device), eval_images(dataset, config, device)

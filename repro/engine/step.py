@@ -7,12 +7,9 @@ losses and error counts are kept on the device and read once in a while, so that
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
-import sysconfig
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -21,9 +18,11 @@ from torch import Tensor
 
 from repro.config.run import RunConfig
 from repro.data.batches import Feed
+from repro.engine.compiled import compile_blocks, lacking_for_triton
 from repro.errors import InputError
 from repro.evaluation.layer_statistics import left_as_it_was
 from repro.models.blocks import BlockNet
+from repro.models.chance import Draw
 from repro.models.count import measure
 from repro.models.forward import forward
 from repro.runtime import distributed
@@ -65,6 +64,8 @@ def step_mode(config: RunConfig, device: torch.device) -> str:
     Raises:
         InputError: As ``pick_step`` does.
     """
+    if config.model.is_random:
+        return pick_random_step(config.execution.step, device)
     if config.execution.num_ranks == 1:
         return pick_step(config.execution.step, device)
     params = measure(config.model, config.data.image_size, config.data.num_classes).params
@@ -94,14 +95,21 @@ def pick_step(mode: str, device: torch.device, averaged_bytes: int = 0) -> str:
     return mode
 
 
-def lacking_for_triton() -> str:
-    """Return which build tools Triton needs that are missing on this machine."""
-    if not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
-        return "a C compiler such as gcc"
-    scheme = sysconfig.get_default_scheme()
-    folder = sysconfig.get_path("include", "posix_prefix" if scheme == "posix_local" else scheme)
-    header = Path(folder, "Python.h")
-    return "" if header.is_file() else f"Python's headers, {header}"
+def pick_random_step(mode: str, device: torch.device) -> str:
+    """Return the mode of a net that draws in every step which blocks or values it leaves out: eager alone.
+
+    A CUDA graph would leave out the same ones in every step, and compiled blocks would be as many kinds as there are
+    survival probabilities.
+
+    Raises:
+        InputError: Another mode is asked for.
+    """
+    if mode not in ("auto", "eager"):
+        raise InputError(
+            f"execution.step={mode} cannot run a net with dropout or stochastic depth, which draws anew in every step; "
+            "leave it at auto, or use execution.step=eager"
+        )
+    return pick_step("eager", device)
 
 
 def build_step(
@@ -123,17 +131,10 @@ def build_step(
     if mode == "compile":
         compile_blocks(model)
     kind = GraphStep if feed.device.type == "cuda" and mode != "eager" else EagerStep
-    return kind(model, optimizer, feed, precision, window, micro_batch)
-
-
-def compile_blocks(model: BlockNet) -> None:
-    """Compile the blocks rather than the net: a few kinds of block (five for CIFAR) serve every depth, seed and run of
-    a process, so that 1202 layers start as fast as 20."""
-    # A kind counts apart for training, evaluation and each batch size; torch would give up after eight.
-    torch._dynamo.config.recompile_limit = 64
-    torch._dynamo.config.optimize_ddp = False  # which would split a block by the buckets of its gradients
-    for block in model.blocks():
-        block.compile(dynamic=False)
+    step = kind(model, optimizer, feed, precision, window, micro_batch)
+    if mode == "compile":
+        step.augment = torch.compile(feed.augment, dynamic=False)
+    return step
 
 
 class EagerStep:
@@ -149,6 +150,7 @@ class EagerStep:
         micro_batch: int | None = None,
     ) -> None:
         self.model, self.optimizer, self.feed, self.precision = model, optimizer, feed, precision
+        self.augment = feed.augment
         self.micro_batch = micro_batch or feed.part_size
         device = feed.device
         self._dtype = next(model.parameters()).dtype
@@ -162,6 +164,7 @@ class EagerStep:
         self._statistics = [b for b in model.buffers() if b.is_floating_point()]
         self._mean: distributed.Mean | None = None
         self._wrapped: distributed.DataParallel | None = None
+        self._number = 0
         if distributed.size() > 1:
             self._join_ranks()
 
@@ -175,6 +178,7 @@ class EagerStep:
             self._fed = tuple(torch.empty_like(t, device=self.feed.device) for t in fed)
         for place, tensor in zip(self._fed, fed, strict=True):
             place.copy_(tensor, non_blocking=True)
+        self._number = step
         self._execute()
         self._pending += 1
 
@@ -193,19 +197,23 @@ class EagerStep:
 
     def _settle(self, wrapped: distributed.DataParallel) -> None:
         """Let the wrapper arrange its buckets, in new and in resumed runs, on a batch that changes nothing."""
-        images, labels = (t[: self.micro_batch] for t in self.feed.augment(self._fed))
+        images, labels = (t[: self.micro_batch] for t in self.augment(self._fed))
         with left_as_it_was(self.model, training=True):
             wrapped.settle(lambda: self._pass(images, labels))
 
     def _step(self) -> None:
         """Compute all of a step, on the device alone."""
-        images, labels = self.feed.augment(self._fed)
+        images, labels = self.augment(self._fed)
         self.optimizer.zero_grad(set_to_none=True)
         if self.micro_batch < len(images):
             loss, errors = self._accumulate(images.split(self.micro_batch), labels.split(self.micro_batch))
         else:
             loss, errors = self._pass(images, labels)
         self._average()
+        if self.model.skips_blocks:
+            # Momentum and weight decay go on in what was left out (deviation D34).
+            for p in self._parameters:
+                p.grad = torch.zeros_like(p) if p.grad is None else p.grad
         self.optimizer.step()
         self._keep(loss, errors)
 
@@ -223,7 +231,7 @@ class EagerStep:
             # Ranks average the sum of the gradients, once.
             quiet = contextlib.nullcontext() if is_last or self._wrapped is None else self._wrapped.no_sync()
             with quiet:
-                results.append(self._pass(*piece, num_pieces=len(images)))
+                results.append(self._pass(*piece, number - 1, len(images)))
             torch._foreach_add_(sums, self._statistics)
             torch._foreach_copy_(self._statistics, before)
         torch._foreach_div_(sums, len(images))
@@ -231,17 +239,26 @@ class EagerStep:
         losses, errors = (torch.stack(column).sum() for column in zip(*results, strict=True))
         return losses, errors
 
-    def _pass(self, images: Tensor, labels: Tensor, num_pieces: int = 1) -> tuple[Tensor, Tensor]:
+    def _pass(self, images: Tensor, labels: Tensor, piece: int = 0, num_pieces: int = 1) -> tuple[Tensor, Tensor]:
         """Add the gradients of a batch, or of one of its equal pieces.
 
         Returns:
             Its part of the mean loss, and the number of wrong predictions.
         """
-        logits = forward(self.model if self._wrapped is None else self._wrapped, images, self.precision)
-        loss = F.cross_entropy(logits.to(self._dtype), labels)
-        loss = loss if num_pieces == 1 else loss / num_pieces
-        torch.autograd.backward(loss)
+        with self._drawing(piece * len(images)):
+            logits = forward(self.model if self._wrapped is None else self._wrapped, images, self.precision)
+            loss = F.cross_entropy(logits.to(self._dtype), labels)
+            loss = loss if num_pieces == 1 else loss / num_pieces
+            torch.autograd.backward(loss)
         return loss.detach(), (logits.detach().argmax(1) != labels).sum()
+
+    def _drawing(self, first: int) -> contextlib.AbstractContextManager[None]:
+        """Let the net draw what it leaves out; ``first`` is the place of the first image in this rank's part."""
+        if not self.model.is_random:
+            return contextlib.nullcontext()
+        part_size = self.feed.part_size
+        place = distributed.rank() * part_size + first
+        return self.model.drawing(Draw(self.model.seed, self._number, place, part_size * distributed.size()))
 
     def _average(self) -> None:
         """Make of each rank's part the gradients of the whole batch and the statistics of all its groups.

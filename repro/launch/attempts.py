@@ -1,7 +1,5 @@
 """One run, trained so that its failure reaches no other."""
 
-from __future__ import annotations
-
 import traceback
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """The cost of a run: multiply-adds over the device's speed."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -10,24 +8,15 @@ from functools import cache
 
 import torch
 
+from repro.config.families import FAMILIES
 from repro.config.run import ModelConfig, RunConfig
 from repro.models.blocks import BasicBlock
 from repro.models.count import Size, activation_bytes, measure
 from repro.models.forward import forward
-from repro.runtime.device import memory_format, num_threads, set_up
+from repro.runtime.device import memory_format, num_threads, set_up, wait
 from repro.runtime.log import notice
 
-BACKWARD = 2
-"""Backward passes cost two forward passes: the gradients of the inputs and of the weights."""
-
-
-TIMED: dict[str, tuple[int, tuple[tuple[int, int], ...]]] = {
-    "cifar_resnet": (128, ((16, 32), (32, 16), (64, 8))),
-    "imagenet_resnet": (8, ((64, 56), (128, 28), (256, 14), (512, 7))),
-}
-"""Batch size, and the filters and map size of each stage, that the speed of a family of nets is measured at."""
-
-
+BACKWARD = 2  # backward passes cost two forward passes: the gradients of the inputs and of the weights
 WINDOWS = 5
 WINDOW_PASSES = 2
 
@@ -37,27 +26,25 @@ class Speed:
     """The speed of residual blocks on this device."""
 
     macs_per_second: float
-    block_seconds: float
-    """One block's forward and backward pass on next to no data: launching it."""
+    block_seconds: float  # one block's forward and backward pass on next to no data: launching it
+    runs: tuple[str, ...] = ()
+    """Ids of the finished runs that it comes from; none where it was measured now."""
 
 
 @dataclass(frozen=True)
 class Estimate:
     size: Size
     steps: int
-    macs: float
-    """Multiply-adds of the whole run, forward and backward, evaluations included."""
+    macs: float  # multiply-adds of the whole run, forward and backward, evaluations included
     seconds: float
     memory: int
     """Bytes on each device at the height of a step: activations, weights, gradients, momentum. Libraries take more."""
 
 
 def estimate(config: RunConfig, speed: Speed, train_images: int, eval_images: int) -> Estimate:
-    """Count parameters, multiply-adds of an image and steps of a run, and estimate its time, evaluations included.
+    """Estimate steps, multiply-adds, time and memory of a run, evaluations included.
 
-    Args:
-        train_images: Images in an epoch.
-        eval_images: Images of the split that the run is evaluated on.
+    ``train_images`` and ``eval_images``: images in an epoch, and of the split that the run is evaluated on.
     """
     size = measure(config.model, config.data.image_size, config.data.num_classes)
     optim = config.optim
@@ -93,13 +80,10 @@ def calibrate(config: RunConfig) -> Speed:
 
 @cache
 def measure_speed(device: torch.device, threads: int, family: str, precision: str) -> Speed:
-    """Time a basic block of each stage at the paper's map sizes, and one on next to no data.
-
-    Args:
-        threads: As they are set already; the speed is remembered by them.
-    """
+    """Time a basic block of each stage at the paper's map sizes, and one on next to no data; ``threads`` are set
+    already."""
     notice("measuring this machine")
-    batch_size, stages = TIMED[family]
+    batch_size, stages = FAMILIES[family].timed
     shapes = [(batch_size, channels, map_size) for channels, map_size in stages]
     tiny = (2, 16, 4)
     passes = [block_pass(shape, device, precision) for shape in (*shapes, tiny)]
@@ -109,9 +93,9 @@ def measure_speed(device: torch.device, threads: int, family: str, precision: st
 
 
 def fastest(passes: Sequence[Callable[[], None]]) -> list[float]:
-    """Return the seconds of each pass in the fastest of several short windows.
+    """Return the seconds of each pass in the fastest of several short windows: other programs only ever slow one down.
 
-    Other programs only ever slow a window down. The windows of one pass lie apart, so that a busy moment is not in all.
+    The windows of one pass lie apart, so that a busy moment is not in all.
     """
     best = [math.inf] * len(passes)
     for _ in range(WINDOWS):
@@ -124,11 +108,7 @@ def fastest(passes: Sequence[Callable[[], None]]) -> list[float]:
 
 
 def block_pass(shape: tuple[int, int, int], device: torch.device, precision: str) -> Callable[[], None]:
-    """Build a block's forward and backward pass, in the layout that nets are trained in, and warm it up.
-
-    Args:
-        shape: Images, channels, and the side of the map.
-    """
+    """Build and warm up a block's forward and backward pass; ``shape``: images, channels, and the side of the map."""
     num_images, channels, map_size = shape
     config = ModelConfig(
         name="cifar_resnet",
@@ -144,12 +124,10 @@ def block_pass(shape: tuple[int, int, int], device: torch.device, precision: str
     block.to(device, memory_format=memory_format(device))  # type: ignore[call-overload]
     x = torch.randn(num_images, channels, map_size, map_size)
     x = x.to(device, memory_format=memory_format(device)).requires_grad_(True)
-    waits: dict[str, Callable[[], None]] = {"cuda": torch.cuda.synchronize, "mps": torch.mps.synchronize}
-    wait = waits.get(device.type, lambda: None)
 
     def run() -> None:
         forward(block, x, precision).float().sum().backward()
-        wait()
+        wait(device)
 
     for _ in range(2):
         run()

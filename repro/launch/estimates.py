@@ -1,7 +1,5 @@
 """The time that a plan takes, and its progress."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 from repro.config.run import DataConfig, RunConfig
@@ -16,30 +14,27 @@ from repro.runtime.progress import Display, Told, duration, name_of, progress_of
 def seconds_of(configs: Sequence[RunConfig], datasets: Mapping[DataConfig, Dataset]) -> dict[str, float]:
     """Estimate the time of each run, by run id, from its start and alone on the device."""
     sizes = {data: (len(dataset.train), len(dataset.eval)) for data, dataset in datasets.items()}
-    known = zip(configs, speeds_of(configs), strict=True)
-    return {config.run_id: estimate(config, k.speed, *sizes[config.data]).seconds for config, k in known}
+    speeds = zip(configs, speeds_of(configs), strict=True)
+    return {config.run_id: estimate(config, speed, *sizes[config.data]).seconds for config, speed in speeds}
 
 
 def longest_first(
     configs: Sequence[RunConfig], seconds: Mapping[str, float], line_of: Mapping[str, int]
 ) -> list[RunConfig]:
-    """Sort runs by the plan's lines, and the longest first within a line.
+    """Sort runs by the plan's lines, and the longest first within a line: starting last it would have the machine to
+    itself.
 
-    A long run that starts last would have the machine to itself. Lines keep their order, because a plan that is
-    interrupted must have made what its first lines ask for.
+    Lines keep their order, because a plan that is interrupted must have made what its first lines ask for.
     """
     return sorted(configs, key=lambda config: (line_of.get(config.run_id, 0), -seconds[config.run_id]))
 
 
 def forecast(configs: Sequence[RunConfig], slots: Sequence[Slot], seconds: Mapping[str, float]) -> str:
     """Return one line: how long it may take, on what, and how many runs at once."""
-    execution = configs[0].execution
-    device = pick_device(execution.device)
-    on_cpu = device.type == "cpu"
-    threads = num_threads(execution)
+    device, threads = pick_device(configs[0].execution.device), num_threads(configs[0].execution)
+    on_cpu, at_once = device.type == "cpu", runs_at_once(slots)
     counted = "1 thread" if threads == 1 else f"{threads} threads"
     where = device_name(device) + (f", {counted}" if on_cpu else "")
-    at_once = runs_at_once(slots)
     if at_once == 1:
         return f"about {duration(sum(seconds.values()))} of training on {where}"
     # Runs that share a GPU share its speed.
@@ -51,16 +46,11 @@ def forecast(configs: Sequence[RunConfig], slots: Sequence[Slot], seconds: Mappi
 
 
 class PlanProgress:
-    """Shows several runs at once, from their progress files.
-
-    Args:
-        seconds: The estimated time of each run, by run id.
-    """
+    """Shows several runs at once, from their progress files and the estimated ``seconds`` of each."""
 
     def __init__(self, style: str, seconds: Mapping[str, float], at_once: int) -> None:
         self._seconds, self._at_once = seconds, at_once
-        self._slower: dict[str, float] = {}
-        """Measured time over the estimate, by run."""
+        self._slower: dict[str, float] = {}  # measured time over the estimate, by run
         self._display = Display(style, sum(seconds.values()))
 
     def look(self, running: Sequence[RunConfig], waiting: Sequence[RunConfig]) -> None:

@@ -1,15 +1,12 @@
 """Outcomes of training a run."""
 
-from __future__ import annotations
-
 import contextlib
 from dataclasses import dataclass
 from typing import Literal
 
 from repro.config.run import RunConfig
 
-FAILURE = "failure.txt"
-"""The file in a run's folder that says why it failed."""
+FAILURE = "failure.txt"  # the file in a run's folder that says why it failed
 
 
 @dataclass(frozen=True)
@@ -29,6 +26,5 @@ def is_done(config: RunConfig) -> bool:
 
 
 def note_failure(config: RunConfig, text: str) -> None:
-    """Write why a run failed into its folder."""
     with contextlib.suppress(OSError):  # a full disk must not hide what went wrong
         (config.work_dir / FAILURE).write_text(text, encoding="utf-8")

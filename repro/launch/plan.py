@@ -1,21 +1,20 @@
 """The runs of a plan, trained on this machine."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from repro.config.run import DataConfig, RunConfig
 from repro.data import Dataset, load_for
 from repro.engine.resume import check_folder
-from repro.engine.step import pick_step
+from repro.engine.step import pick_random_step, pick_step
 from repro.errors import InputError
 from repro.launch import torchrun
 from repro.launch.attempts import attempt
+from repro.launch.compiled import with_steps
 from repro.launch.estimates import PlanProgress, forecast, longest_first, seconds_of
 from repro.launch.outcome import Outcome, is_done
 from repro.launch.pool import Pool
@@ -36,10 +35,8 @@ class Result:
 
     finished: list[RunConfig] = field(default_factory=list)
     """All runs of the plan that have a record, those of earlier commands included."""
-    failed: dict[str, str] = field(default_factory=dict)
-    """Reasons by run id."""
-    elsewhere: list[str] = field(default_factory=list)
-    """Runs that another process is training."""
+    failed: dict[str, str] = field(default_factory=dict)  # reasons by run id
+    elsewhere: list[str] = field(default_factory=list)  # runs that another process is training
     exit_code: int = 0
 
 
@@ -48,22 +45,13 @@ def launch(
 ) -> Result:
     """Train what is missing, one run after the other or several at once; a run that fails does not stop the others.
 
-    Args:
-        finished: Called after each run that ends with a record.
-        line_of: The plan's line of each run, by run id. Runs at once start line by line, the longest of a line first;
-            without it all runs are of one line.
-
-    Raises:
-        InputError: Something that the plan needs is wrong; nothing was started.
+    ``finished`` is called after each run that ends with a record. ``line_of`` is the plan's line of each run, by run
+    id: runs at once start line by line, the longest of a line first. Raises InputError, before anything starts.
     """
     check(configs)
     plan = Launch(configs, finished, line_of or {})
     with Stopper(configs[0].execution.max_minutes) as stopper:
-        for config in plan.one_after_another():
-            outcome = attempt(config, plan.dataset_of, stopper)
-            plan.ended(config, outcome)
-            if stopper.asked() or not outcome.sound:
-                break
+        plan.one_after_another(stopper)
         plan.at_once(stopper)
         return plan.end(stopper)
 
@@ -83,14 +71,10 @@ class Launch:
         if waiting:
             log.info(forecast(waiting, self.slots, self.seconds))
         self.queue = longest_first(waiting, self.seconds, line_of) if self.slots else waiting
-        self.open = set(self.seconds)
-        """Runs that have not ended, by run id."""
+        self.open = set(self.seconds)  # runs that have not ended, by run id
 
-    def dataset_of(self, config: RunConfig) -> Dataset:
-        return self.datasets[config.data]
-
-    def one_after_another(self) -> Iterator[RunConfig]:
-        """Yield the runs that this process trains, which are none where there are slots."""
+    def one_after_another(self, stopper: Stopper) -> None:
+        """Train in this process, where there are no slots, until a fault spoils it."""
         planned = len(self.queue)
         while self.queue and not self.slots:
             number, left, seconds = planned - len(self.queue) + 1, "", self.seconds
@@ -100,7 +84,10 @@ class Launch:
             config = self.queue.pop(0)
             set_seconds_after(sum(seconds[c.run_id] for c in self.queue))
             log.info(f"[{number}/{planned}] {config.run_id}{left}")
-            yield config
+            outcome = attempt(config, lambda config: self.datasets[config.data], stopper)
+            self.ended(config, outcome)
+            if stopper.asked() or not outcome.sound:
+                return
 
     def at_once(self, stopper: Stopper) -> None:
         """Train in worker processes: all runs where there are slots, otherwise those after a fault of this process."""
@@ -115,7 +102,6 @@ class Launch:
             Pool(shared, environment, self.ended, progress.look).train(self.queue, stopper)
 
     def ended(self, config: RunConfig, outcome: Outcome) -> None:
-        """Note the outcome of a run."""
         if outcome.state == "stopped":
             return
         self.open.discard(config.run_id)
@@ -146,13 +132,16 @@ class Launch:
 
 def assign(configs: list[RunConfig]) -> tuple[list[RunConfig], list[Slot]]:
     """Return the runs that have no record, with their device and threads, and the slots that train them."""
-    waiting = [on_device(config) for config in configs if not is_done(config)]
+    waiting = [config for config in configs if not is_done(config)]
+    # Named where it is ``auto``: a process must not take another device silently.
+    waiting = [config.with_execution(device=pick_device(config.execution.device).type) for config in waiting]
     warn_uncounted(waiting)
     if not waiting:
         return [], []
     slots = slots_for(waiting)
     if waiting[0].execution.profile and any(slot.width > 1 for slot in slots):
         raise InputError("execution.profile=true traces one run of a process: add execution.runs_per_gpu=1")
+    waiting = with_steps(waiting, runs_at_once(slots))
     # On a CPU the share of the whole plan: threads move the last bits, and each time fewer runs are left.
     on_cpu = waiting[0].execution.device == "cpu"
     return share_processors(waiting, slots_for(configs) if on_cpu else slots), slots
@@ -166,31 +155,19 @@ def warn_uncounted(configs: Iterable[RunConfig]) -> None:
         log.info(reason)
 
 
-def on_device(config: RunConfig) -> RunConfig:
-    """Return the run with the device named that ``auto`` is here: a process must not take another silently."""
-    return config.with_execution(device=pick_device(config.execution.device).type)
-
-
 def check(configs: list[RunConfig]) -> None:
-    """Check all that can be known to be wrong before anything starts.
-
-    Raises:
-        InputError: A folder, a device, a step mode or a run's folder does not fit.
-    """
+    """Check all that can be known to be wrong before anything starts; an InputError says what."""
     check_folders(configs)
-    for device, step in {(c.execution.device, c.execution.step) for c in configs}:
-        pick_step(step, pick_device(device))
+    for device, step, is_random in {(c.execution.device, c.execution.step, c.model.is_random) for c in configs}:
+        pick = pick_random_step if is_random else pick_step
+        pick(step, pick_device(device))
     for config in configs:
         if config.execution.num_ranks > 1:
             torchrun.check(config.execution)
 
 
 def check_folders(configs: Sequence[RunConfig]) -> None:
-    """Refuse folders that cannot be written, and run folders that hold another run.
-
-    Raises:
-        InputError: Such a folder, and the remedy.
-    """
+    """Refuse folders that cannot be written, and run folders that hold another run."""
     for path in {p for c in configs for p in (c.paths.work, c.paths.results)}:
         check_folder_is_usable(path)
     for config in configs:
@@ -198,27 +175,18 @@ def check_folders(configs: Sequence[RunConfig]) -> None:
 
 
 def check_folder_is_usable(path: Path) -> None:
-    """Refuse a path that no folder can be at.
-
-    Raises:
-        InputError: ``path``, or the nearest of its parents that exists, is not a folder that can be written.
-    """
     try:
         there = next(p for p in (path, *path.parents) if p.exists())
-    except OSError as error:  # a folder above it cannot be entered, or its name is too long
-        raise InputError(f"the folder {path} cannot be used ({error.strerror})") from error
-    if not there.is_dir():
-        raise InputError(f"{path} cannot be used as a folder: {there} is a file")
-    try:
+        if not there.is_dir():
+            raise InputError(f"{path} cannot be used as a folder: {there} is a file")
         tempfile.TemporaryFile(dir=there).close()
-    except OSError as error:
+    except OSError as error:  # it is read-only, a folder above it cannot be entered, or its name is too long
         raise InputError(
-            f"the folder {path} cannot be written ({error.strerror}): name another with paths.work= or paths.results="
+            f"the folder {path} cannot be used ({error.strerror}): name another with paths.work= or paths.results="
         ) from error
 
 
 def load_all(configs: list[RunConfig]) -> dict[DataConfig, Dataset]:
-    """Load the data set of every run."""
     found: dict[DataConfig, Dataset] = {}
     for config in configs:
         if config.data not in found:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import queue
 import signal
 from collections.abc import Callable, Sequence
@@ -16,22 +15,16 @@ from repro.launch.slots import Slot
 from repro.runtime.stop import Stopper
 
 log = logging.getLogger(__name__)
+LOOK_SECONDS = 0.2  # between two looks at requests to stop and at the progress
 
-LOOK_SECONDS = 0.2
-"""Between two looks at requests to stop and at the progress."""
-
-Message = tuple[str, str | Outcome]
-"""The id of a run, and a line for the user or the run's outcome."""
+Message = tuple[str, str | Outcome]  # the id of a run, and a line for the user or the run's outcome
 
 
 class Worker:
     """One slot and its process, which starts with its first run and is replaced where it is lost."""
 
     def __init__(
-        self,
-        slot: Slot,
-        environment: dict[str, str],
-        events: queue.SimpleQueue[tuple[Worker, Message | None]],
+        self, slot: Slot, environment: dict[str, str], events: queue.SimpleQueue[tuple[Worker, Message | None]]
     ) -> None:
         self.slot = slot
         self.runs: dict[str, RunConfig] = {}
@@ -48,8 +41,10 @@ class Worker:
 
     def give(self, config: RunConfig, alone: bool) -> None:
         if self.process is None:
-            words = ["-m", "repro.launch.worker", str(os.getpid()), str(self.slot.width), str(config.paths.work)]
-            self.process = Process(words, self._environment, lambda message: self._events.put((self, message)))
+            words = [str(self.slot.width), str(config.paths.work)]
+            self.process = Process(
+                "repro.launch.worker", words, self._environment, lambda message: self._events.put((self, message))
+            )
         self.runs[config.run_id], self._alone = config, alone
         self.process.send(config.with_execution(progress="none"))  # shown for all runs in one place
 
@@ -82,9 +77,8 @@ def differ(one: RunConfig, other: RunConfig) -> bool:
 class Pool:
     """The workers and the queue of runs.
 
-    Args:
-        ended: Called with every run that ended in some way, other than by a request to stop.
-        look: Called several times a second with the runs under way and those in the queue.
+    ``ended`` is called with every run that ended, other than by a request to stop; ``look`` several times a second with
+    the runs under way and those in the queue.
     """
 
     def __init__(
@@ -114,13 +108,14 @@ class Pool:
                 with contextlib.suppress(queue.Empty):
                     self._take(*self._events.get(timeout=LOOK_SECONDS), stopper)
                 if stopper.asked():
-                    self._close()
+                    self._each(Process.close)
                 else:
                     self._hand_out()
-            self._wait()
+            self._each(Process.close)
+            self._each(Process.wait)
         finally:
             self._kill()
-            self._wait()
+            self._each(Process.wait)
             stopper.end_children = None
 
     def _running(self) -> list[RunConfig]:
@@ -172,17 +167,10 @@ class Pool:
         self._queue.insert(0, config)
         log.info(f"{config.run_id}: {why}; the run resumes from what it saved")
 
-    def _close(self) -> None:
+    def _each(self, action: Callable[[Process], object]) -> None:
         for worker in self._workers:
-            worker.close()
+            if worker.process is not None:
+                action(worker.process)
 
     def _kill(self) -> None:
-        for worker in self._workers:
-            if worker.process is not None:
-                worker.process.kill()
-
-    def _wait(self) -> None:
-        self._close()
-        for worker in self._workers:
-            if worker.process is not None:
-                worker.process.wait()
+        self._each(Process.kill)

@@ -1,8 +1,7 @@
-"""Processes that take requests and send messages, pickled."""
-
-from __future__ import annotations
+"""Worker processes: pickled requests in, pickled messages out."""
 
 import contextlib
+import importlib
 import os
 import pickle
 import signal
@@ -12,21 +11,21 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO, Any
 
+from repro.runtime.output import steady
+
 
 class Process:
-    """A Python process that reads requests on its standard input and writes messages to its standard output.
+    """A Python process that runs ``serve`` of a module: it takes requests and sends messages, pickled.
 
-    Args:
-        words: Python's arguments, as in ``-m`` and a module.
-        environment: The variables that it has beside those of this process.
-        receive: Called by a thread with each message, and with None after the last.
+    ``environment`` are the variables that it has beside those of this process. ``receive`` is called by a thread with
+    each message, and with None after the last.
     """
 
     def __init__(
-        self, words: Sequence[str], environment: Mapping[str, str], receive: Callable[[Any | None], None]
+        self, module: str, words: Sequence[str], environment: Mapping[str, str], receive: Callable[[Any | None], None]
     ) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, *words],
+            [sys.executable, "-m", "repro.launch.process", module, str(os.getpid()), *words],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=os.environ | environment,
@@ -74,11 +73,6 @@ def unpickled(stream: IO[bytes]) -> Iterator[Any]:
             yield pickle.load(stream)
 
 
-def requests() -> Iterator[Any]:
-    """Yield the requests to this process, until there are no more or the process that asks is gone."""
-    return unpickled(sys.stdin.buffer)
-
-
 def teller() -> Callable[[object], None]:
     """Return what sends a message, from any thread; what libraries print goes to the standard error from now on."""
     out = os.fdopen(os.dup(1), "wb")
@@ -91,3 +85,15 @@ def teller() -> Callable[[object], None]:
             out.flush()
 
     return tell
+
+
+def main(module: str, parent: str, *words: str) -> int:
+    """Run ``serve`` of a module with the requests, what sends a message, the parent's process id and the words."""
+    steady()
+    tell = teller()
+    code: int = importlib.import_module(module).serve(unpickled(sys.stdin.buffer), tell, int(parent), words)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,7 +1,5 @@
 """Slots for runs at once: processes, GPUs and threads."""
 
-from __future__ import annotations
-
 import contextlib
 import math
 import os
@@ -10,7 +8,6 @@ from dataclasses import dataclass
 
 import torch
 
-from repro.config.execution import ExecutionConfig
 from repro.config.run import RunConfig
 from repro.errors import InputError
 from repro.launch.cost import memory
@@ -23,28 +20,20 @@ FULL_LAYER = 1e9
 measured: a layer of a CIFAR net at batch 128 has a quarter of it, whatever the depth, and takes a large GPU a few
 microseconds, hardly more than starting its kernels."""
 MOST_PER_GPU = 8
-PROCESS_BYTES = 1.5e9
-"""GPU memory of a process's libraries, beside the run's own."""
-MEMORY_SHARE = 0.8
-"""The share of free memory that is used: a run's need is only estimated."""
+PROCESS_BYTES = 1.5e9  # GPU memory of a process's libraries, beside the run's own
+MEMORY_SHARE = 0.8  # the share of free memory that is used: a run's need is only estimated
 
 
 @dataclass(frozen=True)
 class Slot:
     """A worker process."""
 
-    width: int = 1
-    """Runs that it trains at the same time, each in a thread of its own."""
-    gpu: str | None = None
-    """The one GPU that it sees, as CUDA_VISIBLE_DEVICES names it."""
+    width: int = 1  # runs that it trains at the same time, each in a thread of its own
+    gpu: str | None = None  # the one GPU that it sees, as CUDA_VISIBLE_DEVICES names it
 
 
 def slots_for(configs: Sequence[RunConfig]) -> list[Slot]:
-    """Return the slots that train the runs; none where they are trained one by one in this process.
-
-    Raises:
-        InputError: More runs at once are asked for than the settings allow.
-    """
+    """Return the slots that train the runs; none where they are trained one by one in this process."""
     execution = configs[0].execution
     parallel = execution.parallel
     if any(config.execution.num_ranks > 1 for config in configs):
@@ -55,7 +44,10 @@ def slots_for(configs: Sequence[RunConfig]) -> list[Slot]:
         at_once = min(1 if parallel == "auto" else parallel, len(configs))
         return [Slot()] * at_once if at_once > 1 else []
     gpus = visible_gpus()
-    share = runs_that_share(configs) if execution.runs_per_gpu == "auto" else execution.runs_per_gpu
+    share = execution.runs_per_gpu
+    if share == "auto":
+        free = min(torch.cuda.mem_get_info(number)[0] for number in range(len(gpus)))
+        share = min(share_of(config, free) for config in configs)
     most = len(gpus) * share
     if parallel != "auto" and parallel > most:
         raise InputError(
@@ -73,12 +65,6 @@ def visible_gpus() -> list[str]:
     count = torch.cuda.device_count()
     named = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     return named.split(",")[:count] if named else [str(number) for number in range(count)]
-
-
-def runs_that_share(configs: Sequence[RunConfig]) -> int:
-    """Return how many of the runs one GPU of this machine takes."""
-    free = min(torch.cuda.mem_get_info(number)[0] for number in range(torch.cuda.device_count()))
-    return min(share_of(config, free) for config in configs)
 
 
 def share_of(config: RunConfig, free: float) -> int:
@@ -99,11 +85,8 @@ def share_processors(configs: Sequence[RunConfig], slots: Sequence[Slot]) -> lis
     at_once = runs_at_once(slots)
     if at_once == 1:
         return list(configs)
-
-    def threads(execution: ExecutionConfig) -> int:
-        return execution.threads or max(1, num_threads(execution) // at_once)
-
-    return [config.with_execution(threads=threads(config.execution)) for config in configs]
+    threads = [c.execution.threads or max(1, num_threads(c.execution) // at_once) for c in configs]
+    return [config.with_execution(threads=share) for config, share in zip(configs, threads, strict=True)]
 
 
 @contextlib.contextmanager
@@ -111,13 +94,10 @@ def shared_gpus(slots: Sequence[Slot], configs: Sequence[RunConfig]) -> Iterator
     """Give the slots, and the environment of their workers, while they may be used.
 
     Runs that share a GPU get a process each where MPS can be started: then neither Python's lock nor a crash of one
-    holds up the others. Where it cannot, processes would take turns on the GPU, so that one process with a CUDA stream
-    for each run is the faster way.
+    holds up the others. Where it cannot, processes would take turns on the GPU: one process with streams is faster.
     """
-    if not any(slot.gpu is not None and slot.width > 1 for slot in slots):
-        yield list(slots), {}
-        return
-    with mps(configs[0].paths.work) as environment:
+    some_share = any(slot.gpu is not None and slot.width > 1 for slot in slots)
+    with mps(configs[0].paths.work) if some_share else contextlib.nullcontext() as environment:
         if environment is None:
             yield list(slots), {}
         else:

@@ -6,8 +6,6 @@ whatever ends them: nobody is left. The workers live in sessions of their own, s
 file.
 """
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import os
@@ -21,7 +19,7 @@ import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any
 
 from repro.config.execution import ExecutionConfig
 from repro.config.run import RunConfig
@@ -35,26 +33,19 @@ from repro.runtime.stop import Stopper
 
 log = logging.getLogger(__name__)
 
-PREFIX = ".torchrun-"
+PREFIX, LOG = ".torchrun-", "torchrun.log"
 JOB, STOP, OUTCOME, CRASH = "job.json", "stop", "outcome.json", "crash.json"
-LOG = "torchrun.log"
 LOOK_SECONDS = 0.2
-LAST_LINES_SECONDS = 5.0
-"""The wait for the last lines, where somebody else holds the pipe open."""
+LAST_LINES_SECONDS = 5.0  # the wait for the last lines, where somebody else holds the pipe open
 LAUNCHER = "REPRO_LAUNCHER"
 PORT = 29400
-AGENT_KILLS_SECONDS = 30
-"""After which torchrun's agent kills what does not end when it is asked."""
+AGENT_KILLS_SECONDS = 30  # after which torchrun's agent kills what does not end when it is asked
 
 
 def train(config: RunConfig, stopper: Stopper) -> Outcome:
     """Train one run under torchrun, on this machine or on the nodes of the Slurm job that this process is in.
 
     The first rank holds the run's lock while it trains: the caller must not.
-
-    Raises:
-        InputError: The run cannot be started as it is.
-        RunError: The run's folder cannot be written.
     """
     check(config.execution)
     try:
@@ -72,11 +63,7 @@ def train(config: RunConfig, stopper: Stopper) -> Outcome:
 
 
 def check(execution: ExecutionConfig) -> None:
-    """Check what can be known to be wrong before anything starts.
-
-    Raises:
-        InputError: There are fewer GPUs than devices asked for, or several machines are.
-    """
+    """Refuse more devices than there are, and several machines outside of Slurm."""
     if execution.nodes > 1 and not slurm.spans(execution.nodes):
         raise InputError(f"execution.nodes={execution.nodes}: torchrun must be started on each machine by itself")
     import torch  # only now: the agent must first see to it that it dies with its launcher
@@ -89,8 +76,7 @@ def check(execution: ExecutionConfig) -> None:
 
 def as_values(config: RunConfig) -> dict[str, Any]:
     """Return the run as JSON values for its workers, which have no terminal to draw a bar on."""
-    style: Literal["lines", "none"] = "none" if config.execution.progress == "none" else "lines"
-    return config.with_execution(progress=style).to_dict()
+    return config.with_execution(progress="none" if config.execution.progress == "none" else "lines").to_dict()
 
 
 def run_agent(folder: Path, execution: ExecutionConfig, errors: IO[bytes], stopper: Stopper) -> int:
@@ -121,14 +107,13 @@ def run_agent(folder: Path, execution: ExecutionConfig, errors: IO[bytes], stopp
             if stopper.asked():
                 (folder / STOP).touch()
         listener.join(LAST_LINES_SECONDS)
-        return agent.wait()
+        return agent.returncode
     finally:
         agent.kill()
         agent.wait()
 
 
 def pass_on(lines: IO[str]) -> None:
-    """Log the lines of another process until it ends."""
     with lines:
         for line in lines:
             log.info(line.rstrip("\n"))
@@ -158,7 +143,7 @@ def outcome_of(config: RunConfig, folder: Path, code: int) -> Outcome:
         again = f", and {count} more after starting again" if times else ""
         return Outcome("failed", f"rank {crash['rank']} {crash['what']}{again}; all of it in {output}")
     ended = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-    return Outcome("failed", f"torchrun {ended}; what it said is in {output}")
+    return Outcome("failed", f"torchrun {ended}; its output is in {output}")
 
 
 def instructions(execution: ExecutionConfig, words: Sequence[str]) -> str:
@@ -202,14 +187,10 @@ def first_failure(failures: Mapping[int, Any]) -> tuple[int, Any]:
 
     One that was killed comes first, unless the agent did it: SIGTERM at once, SIGKILL half a minute later.
     """
-    began = min(failure.timestamp for failure in failures.values())
-
-    def order(item: tuple[int, Any]) -> tuple[bool, float]:
-        code, when = item[1].exitcode, item[1].timestamp
-        was_killed = code < 0 and code != -signal.SIGTERM and when < began + AGENT_KILLS_SECONDS / 2
-        return not was_killed, when
-
-    return min(failures.items(), key=order)
+    late = min(failure.timestamp for failure in failures.values()) + AGENT_KILLS_SECONDS / 2
+    codes = {rank: failure.exitcode for rank, failure in failures.items() if failure.timestamp < late}
+    killed = {rank: failures[rank] for rank, code in codes.items() if code < 0 and code != -signal.SIGTERM}
+    return min((killed or failures).items(), key=lambda item: item[1].timestamp)
 
 
 if __name__ == "__main__":

@@ -88,9 +88,9 @@ def main(words: Sequence[str]) -> int:
 
 
 def unsuccessful() -> int:
-    """Return the exit code of a rank whose runs did not all end well, and see to it that torchrun has another than 0.
+    """Return the exit code of a rank whose runs did not all end well, and see to it that torchrun ends with 1.
 
-    Were it this one's, torchrun would start all ranks again: it is asked to end instead, and has exit code 1.
+    Were it this rank's, torchrun would start all ranks again: it is asked to end instead.
     """
     if "TORCHELASTIC_RUN_ID" not in os.environ:  # srun or mpirun has started the ranks
         return 1
@@ -103,17 +103,17 @@ def work_together(words: Sequence[str]) -> bool:
     """Train the runs; return whether the user's torchrun can end with 0: where a launcher asks, its files tell."""
     work = Work.read(words)
     there = int(os.environ["WORLD_SIZE"])
-    for config in work.configs:
-        if config.execution.num_ranks != there:
+    for execution in (config.execution for config in work.configs):
+        if execution.num_ranks != there:
             raise InputError(
-                f"torchrun started {there} processes, but execution.devices={config.execution.devices} × "
-                f"execution.nodes={config.execution.nodes} asks for {config.execution.num_ranks}"
+                f"torchrun started {there} processes, but execution.devices={execution.devices} × "
+                f"execution.nodes={execution.nodes} asks for {execution.num_ranks}"
             )
     from repro.runtime import distributed
     from repro.runtime.device import pick_device
 
     with distributed.joined(pick_device(work.configs[0].execution.device).type), Request(work) as stopper:
-        send_to(print_line if distributed.is_first() else drop)
+        send_to(print_line if distributed.is_first() else lambda line: None)
         all_done = True
         for config in work.configs:
             outcome = train_run(config, stopper)
@@ -123,10 +123,6 @@ def work_together(words: Sequence[str]) -> bool:
             if outcome.state == "stopped":
                 break
     return all_done or work.folder is not None
-
-
-def drop(line: str) -> None:
-    """Do nothing: only the first rank speaks."""
 
 
 def report(config: RunConfig, outcome: Outcome, folder: Path | None) -> None:
@@ -168,11 +164,7 @@ def train_run(config: RunConfig, stopper: Stopper) -> Outcome:
 
 
 def take(config: RunConfig, held: contextlib.ExitStack) -> None:
-    """Hold the run's lock, which the system drops when this process is gone.
-
-    Raises:
-        Elsewhere: Another process holds it.
-    """
+    """Hold the run's lock, which the system drops when this process is gone."""
     held.enter_context(hold(config.work_dir))
     (config.work_dir / FAILURE).unlink(missing_ok=True)
 

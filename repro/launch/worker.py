@@ -6,7 +6,6 @@ closes them, and so does the system when the launcher is killed.
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import os
 import signal
@@ -14,16 +13,13 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from repro.config.run import DataConfig, RunConfig
 from repro.launch.outcome import Outcome
-from repro.launch.process import requests, teller
 from repro.runtime.log import send_to
-from repro.runtime.output import steady
 from repro.runtime.provenance import environment
 from repro.runtime.stop import SIGNALS, Stopper
 
@@ -32,31 +28,25 @@ if TYPE_CHECKING:
 
     from repro.data import Dataset
 
-ORPHAN_SECONDS = 60.0
-"""The time that a worker has to save after its launcher was killed."""
+ORPHAN_SECONDS = 60.0  # the time that a worker has to save after its launcher was killed
 
 
-def main(words: Sequence[str]) -> int:
-    """Train until the requests end.
-
-    Args:
-        words: The launcher's process id (it may be gone already), the runs at the same time, and the work folder, by
-            which people tell workers apart.
-    """
-    steady()
+def serve(requests: Iterator[RunConfig], tell: Callable[[object], None], launcher: int, words: Sequence[str]) -> int:
+    """Train until the requests end; ``words``: the runs at the same time, and the work folder, which tells workers
+    apart."""
     for number in SIGNALS:
         # Requests come from the launcher alone: a terminal or a scheduler signals all processes at once. A handler
         # rather than SIG_IGN, which compilers and the like would inherit.
-        signal.signal(number, _ignore)
-    launcher, width = map(int, words[:2])
+        signal.signal(number, lambda number, frame: None)
+    width = int(words[0])
     # On Windows a virtual environment's Python is a process between the two, and a parent's id never changes.
     parent = os.getppid() if sys.platform == "win32" else launcher
-    trainer = Trainer(width, teller())
+    trainer = Trainer(width, tell)
     send_to(trainer.say)
     environment()  # now, as it is cached: the checkout may change while a long sweep trains
     with ThreadPoolExecutor(width) as threads:
         try:
-            for config in requests():
+            for config in requests:
                 threads.submit(trainer.train, config)
         finally:
             trainer.stopper.stop()
@@ -68,16 +58,19 @@ def main(words: Sequence[str]) -> int:
     return 0
 
 
-def _ignore(number: int, frame: FrameType | None) -> None:
-    """Do nothing about a signal."""
-
-
 def _end_as_orphan(parent: int) -> None:
     """End a worker that nobody waits for and that cannot save: its device hangs, or its steps take for ever."""
     while os.getppid() == parent:
         time.sleep(1)
     time.sleep(ORPHAN_SECONDS)
     os._exit(1)
+
+
+class Own(threading.local):
+    """A thread's run, and the CUDA stream that it keeps: torch hands 32 out in turns, in the end a neighbour's."""
+
+    run_id = ""
+    stream: torch.cuda.Stream | None = None
 
 
 class Trainer:
@@ -91,11 +84,11 @@ class Trainer:
         self.stopper = Stopper(None)
         self._datasets: dict[DataConfig, Dataset] = {}
         self._loading = threading.Lock()
-        self._own = threading.local()
+        self._own = Own()
 
     def say(self, text: str) -> None:
         """Send a line for the user with the run of this thread."""
-        self.tell((getattr(self._own, "run_id", ""), text))
+        self.tell((self._own.run_id, text))
 
     def train(self, config: RunConfig) -> None:
         """Train a run and tell its outcome, whatever happens."""
@@ -113,22 +106,14 @@ class Trainer:
         from repro.launch.attempts import attempt
 
         # Runs that share a process would otherwise queue up in CUDA's one default stream.
-        shares_gpu = self.width > 1 and torch.cuda.is_available()
-        with torch.cuda.stream(self._stream()) if shares_gpu else contextlib.nullcontext():
+        if self.width > 1 and torch.cuda.is_available() and self._own.stream is None:
+            self._own.stream = torch.cuda.Stream()
+        with torch.cuda.stream(self._own.stream):
             outcome = attempt(config, self._dataset, self.stopper)
         gc.collect()
         if self.width == 1 and torch.cuda.is_initialized():
             torch.cuda.empty_cache()  # what this process keeps, another on the same GPU lacks
         return outcome
-
-    def _stream(self) -> torch.cuda.Stream:
-        """Return this thread's own stream: torch has 32 and hands them out in turns, in the end a neighbour's."""
-        import torch
-
-        if not hasattr(self._own, "stream"):
-            self._own.stream = torch.cuda.Stream()
-        stream: torch.cuda.Stream = self._own.stream
-        return stream
 
     def _dataset(self, config: RunConfig) -> Dataset:
         """Return the run's data, which the launcher has fetched."""
@@ -138,7 +123,3 @@ class Trainer:
             if config.data not in self._datasets:
                 self._datasets[config.data] = load_for(config, may_fetch=False)
             return self._datasets[config.data]
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -1,22 +1,33 @@
-"""The paper's nets. ``build_model`` is the one place that maps a configuration to a net."""
+"""The papers' nets."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 
 from repro.config.run import ModelConfig
-from repro.models.blocks import BlockNet, initialize
+from repro.models.blocks import BlockNet
+from repro.models.chance import survival_probabilities
+from repro.models.initialization import initialize
+from repro.models.preact import PreactResNet
 from repro.models.resnet import CifarResNet, ImageNetResNet
+from repro.models.wide import WideResNet
+
+NETS: dict[str, Callable[[ModelConfig, int], BlockNet]] = {
+    "cifar_resnet": CifarResNet,
+    "imagenet_resnet": ImageNetResNet,
+    "preact_resnet": PreactResNet,
+    "wide_resnet": WideResNet,
+}
+"""The class of each family in ``repro.config.families``."""
 
 
 def build_model(config: ModelConfig, num_classes: int, generator: torch.Generator | None = None) -> BlockNet:
-    """The net of ``config``; initialized from ``generator`` (a CPU generator) where one is given."""
-    model: BlockNet
-    match config.name:
-        case "cifar_resnet":
-            model = CifarResNet(config, num_classes)
-        case "imagenet_resnet":
-            model = ImageNetResNet(config, num_classes)
+    """Build the net of ``config``, initialized from ``generator`` (on the CPU) if one is given."""
+    model = NETS[config.name](config, num_classes)
+    model.survival = survival_probabilities(config, sum(1 for _ in model.blocks()))
+    model.is_random = config.is_random
     if generator is not None:
         initialize(model, config, generator)
     return model

@@ -1,4 +1,4 @@
-"""Batch norm over groups that span ranks. (``nn.SyncBatchNorm`` refuses tensors on the CPU and knows no groups.)"""
+"""Batch norm over groups that span ranks (``nn.SyncBatchNorm`` does not run on CPUs)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ IMAGES_AND_PIXELS = (0, 2, 3)
 
 
 class _Normalize(torch.autograd.Function):
-    """One collective forward and one backward."""
+    """Batch norm with one collective in the forward pass and one in the backward pass."""
 
     @staticmethod
     def forward(
@@ -24,8 +24,8 @@ class _Normalize(torch.autograd.Function):
         wide = x.to(weight.dtype)
         group = distributed.neighbours(num_ranks)
         parts = distributed.gather(torch.stack(torch.var_mean(wide, IMAGES_AND_PIXELS, correction=0)), group)
-        # Parts of equal size: the variance within them and the variance of their means. Nothing cancels, as it would
-        # in the mean of squares less the square of the mean.
+        # The parts have the same size, so the variance is the mean variance within them plus the variance of their
+        # means. No digits cancel, as they would in the mean of squares minus the square of the mean.
         mean = parts[:, 1].mean(0)
         var = (parts[:, 0] + (parts[:, 1] - mean) ** 2).mean(0)
         ctx.save_for_backward(x, weight, mean, torch.rsqrt(var + eps))
@@ -39,8 +39,8 @@ class _Normalize(torch.autograd.Function):
         column = (1, -1, 1, 1)
         dy = dy.to(weight.dtype)
         normal = (x.to(weight.dtype) - mean.view(column)) * scale.view(column)
-        # The sum of the ranks' losses is what is differentiated: x moves the statistics of every rank of its group,
-        # weight and bias, of which each rank has its own copy until gradients are averaged, only this rank's result.
+        # The derivative is that of the sum of all ranks' losses. x changes the statistics of every rank of the group.
+        # Weight and bias change only this rank's result: each rank has its own copy until gradients are averaged.
         bias_gradient, weight_gradient = dy.sum(IMAGES_AND_PIXELS), (dy * normal).sum(IMAGES_AND_PIXELS)
         sums = distributed.add_up(torch.stack([bias_gradient, weight_gradient]), distributed.neighbours(ctx.num_ranks))
         count = ctx.num_ranks * x.numel() // x.shape[1]
@@ -49,19 +49,19 @@ class _Normalize(torch.autograd.Function):
         return dx.to(x.dtype), weight_gradient, bias_gradient, None, None
 
 
-# Collectives have no place in a compiled block: it is left for this and entered again.
+# A collective cannot be compiled into a block, so the block is split around it.
 _normalize: Callable[..., tuple[Tensor, Tensor, Tensor]] = torch.compiler.disable(_Normalize.apply)
 
 
 def normalize_across(
     x: Tensor, weight: Tensor, bias: Tensor, eps: float, num_ranks: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Normalizes by the statistics of the batches of ``num_ranks`` consecutive ranks together.
+    """Normalize by the joint statistics of the batches of ``num_ranks`` consecutive ranks.
 
     Args:
         x: This rank's part of the group, (N, C, H, W), of the same size on each rank.
 
     Returns:
-        The result, and mean and (biased) variance of the group, each (C,), the same bits on all of its ranks.
+        The result, and the mean and the (biased) variance of the group, each (C,), identical on all its ranks.
     """
     return _normalize(x, weight, bias, eps, num_ranks)

@@ -1,13 +1,12 @@
-"""The building blocks: basic and bottleneck residual blocks, shortcut options, grouped batch norm and initialization.
+"""Residual blocks, shortcuts and grouped batch norm.
 
-Sources: paper, sections 3.2 to 3.4 and 4.1. What the paper leaves open is named in experiments/DEVIATIONS.md.
+Sources: paper, sections 3.2 to 3.4 and 4.1; experiments/DEVIATIONS.md lists the choices that the paper leaves open.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -16,28 +15,32 @@ from torch.utils.checkpoint import checkpoint
 
 from repro.config.run import ModelConfig
 from repro.models.batch_norm_across_ranks import normalize_across
+from repro.models.chance import Draw, Dropout, surviving
+from repro.models.joins import Join, join
 from repro.runtime import distributed
 
 
 class GroupBatchNorm2d(nn.BatchNorm2d):
-    """Batch norm whose statistics are taken over groups of ``group_size`` images of the batch (deviation D6).
+    """Batch norm with statistics over groups of ``group_size`` images of the batch (deviation D6).
 
-    The group size is a setting of the science, as a batch of 128 on the paper's two GPUs was two groups of 64:
-    it does not follow from the hardware that the run happens to be on. Running statistics take the mean over
-    the groups. Input and output: (N, C, H, W); in training mode N is a multiple of ``group_size``, or its part on each
-    of several ranks.
+    The group size is a setting of the recipe and does not depend on the hardware of the run: on the paper's two GPUs a
+    batch of 128 was two groups of 64. Running statistics take the mean over the groups.
+
+    Input and output are (N, C, H, W). In training mode N is a multiple of ``group_size``, unless several ranks share a
+    group.
     """
 
     def __init__(self, num_features: int, group_size: int, eps: float, momentum: float) -> None:
         super().__init__(num_features, eps=eps, momentum=momentum)
         self.group_size = group_size
         self.updates_statistics = True
-        """False while activations are computed a second time: the batch has been counted already."""
+        """False while activations are recomputed, since the batch has already been counted."""
 
     def forward(self, x: Tensor) -> Tensor:
         assert self.running_mean is not None
         assert self.running_var is not None
-        # torch's own forward also counts batches: a kernel a layer and step that nothing here reads.
+        # torch's own forward would also count batches: one more kernel in each layer and step, for a number that
+        # nothing reads.
         if not self.training or x.shape[0] == self.group_size:
             return self._normalize(x, self.running_mean, self.running_var)
         if x.shape[0] < self.group_size and distributed.size() > 1:
@@ -45,8 +48,8 @@ class GroupBatchNorm2d(nn.BatchNorm2d):
         groups, rest = divmod(x.shape[0], self.group_size)
         if rest:
             raise ValueError(f"a batch of {x.shape[0]} images does not divide into groups of {self.group_size}")
-        # Each group is a piece of the batch as it lies in memory. One call for all, their channels side by side, would
-        # have to copy them into another layout and back, in both passes.
+        # Each group is contiguous in memory. A single call, with the groups side by side as channels, would copy the
+        # batch into another layout and back, in both passes.
         means, variances = self.running_mean.repeat(groups, 1), self.running_var.repeat(groups, 1)
         parts = zip(x.split(self.group_size), means, variances, strict=True)
         y = torch.cat([self._normalize(part, mean, var) for part, mean, var in parts])
@@ -84,14 +87,14 @@ def batch_norm(channels: int, config: ModelConfig) -> nn.Module:
 
 
 def conv(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> nn.Conv2d:
-    """A convolution without bias, since a batch norm follows each one."""
+    """Return a convolution without bias, since a batch norm always follows."""
     return nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False)
 
 
 class PaddedIdentity(nn.Module):
-    """Shortcut option A where dimensions change: every ``stride``-th pixel, zeros for the added channels.
+    """Shortcut option A where dimensions change: it keeps every ``stride``-th pixel and adds channels of zeros.
 
-    No parameters (section 3.3). ``subsample="avg_pool"`` averages instead of skipping pixels (deviation D8).
+    It has no parameters (section 3.3). ``subsample="avg_pool"`` averages instead of skipping pixels (deviation D8).
     ``place="both_sides"`` puts half of the zeros before the channels of the input (deviation D24).
     """
 
@@ -103,16 +106,18 @@ class PaddedIdentity(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.subsample == "avg_pool":
-            # Rounded up, as a convolution of this stride does with a map of odd size.
+            # A map of odd size is rounded up, as by a convolution of this stride.
             x = F.avg_pool2d(x, self.stride, ceil_mode=True)
         elif self.stride > 1:
-            # As x[:, :, ::stride, ::stride], but the gradient comes in one kernel and in the layout of x.
+            # This equals x[:, :, ::stride, ::stride], but its gradient takes one kernel and keeps the layout of x.
             x = F.avg_pool2d(x, 1, self.stride)
         return F.pad(x, (0, 0, 0, 0, self.before, self.after))
 
 
-def shortcut(in_channels: int, out_channels: int, stride: int, config: ModelConfig) -> nn.Module:
-    """Shortcut options of section 4.1: A pads, B projects where dimensions change, C projects everywhere."""
+def shortcut(in_channels: int, out_channels: int, stride: int, config: ModelConfig) -> nn.Module | None:
+    """Build a shortcut of section 4.1: A pads, B projects where dimensions change, C projects everywhere."""
+    if config.shortcut == "none":
+        return None
     same = in_channels == out_channels and stride == 1
     if config.shortcut == "C" or (config.shortcut == "B" and not same):
         return nn.Sequential(conv(in_channels, out_channels, 1, stride), batch_norm(out_channels, config))
@@ -121,11 +126,47 @@ def shortcut(in_channels: int, out_channels: int, stride: int, config: ModelConf
     return PaddedIdentity(out_channels - in_channels, stride, config.shortcut_subsample, config.option_a)
 
 
-class BasicBlock(nn.Module):
-    """Two 3x3 layers with batch norm; residual unless ``config.shortcut`` is none (Fig. 2, Fig. 5 left)."""
+class ResidualBlock(nn.Module):
+    """Layers beside a shortcut; plain where there is no shortcut (Fig. 2)."""
 
     expansion = 1
-    """Output channels for each channel of its 3x3 layers."""
+    """Output channels per channel of the 3x3 layers."""
+    shortcut: nn.Module | None
+    join: Join | None
+    """The addition, where it is not the plain one."""
+
+    def residual(self, x: Tensor) -> Tensor:
+        """Compute the residual function of the block's input; the result may be changed in place."""
+        raise NotImplementedError
+
+    def finished(self, y: Tensor) -> Tensor:
+        """Apply what follows the addition, in place: no backward pass needs the sum."""
+        return F.relu(y, inplace=True)
+
+    def forward(self, x: Tensor, survival: float = 1.0) -> Tensor:
+        """Compute the block with its residual function weighted by ``survival``; at 0 it is not computed."""
+        if survival == 0:
+            carried = self.joined(x, None)
+            return self.finished(carried.clone() if carried is x else carried)
+        y = self.residual(x)
+        y = y if survival == 1 else survival * y
+        return self.finished(y if self.shortcut is None else self.joined(x, y))
+
+    def joined(self, x: Tensor, residual: Tensor | None) -> Tensor:
+        """Add the shortcut of ``x``; a residual function that is left out is None."""
+        assert self.shortcut is not None
+        carried: Tensor = self.shortcut(x)
+        if self.join is not None:
+            joined: Tensor = self.join(x, carried, residual)
+            return joined
+        if residual is None:
+            return carried
+        residual += carried
+        return residual
+
+
+class BasicBlock(ResidualBlock):
+    """Two 3x3 layers with batch norm; residual unless ``config.shortcut`` is none (Fig. 2, Fig. 5 left)."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, config: ModelConfig) -> None:
         super().__init__()
@@ -133,28 +174,27 @@ class BasicBlock(nn.Module):
         self.bn1 = batch_norm(out_channels, config)
         self.conv2 = conv(out_channels, out_channels, 3)
         self.bn2 = batch_norm(out_channels, config)
-        self.shortcut = shortcut(in_channels, out_channels, stride, config) if config.shortcut != "none" else None
+        self.shortcut = shortcut(in_channels, out_channels, stride, config)
+        self.join = join(in_channels, out_channels, stride, config)
 
-    def forward(self, x: Tensor) -> Tensor:
-        # In place: no backward pass needs a batch norm's output, and memory traffic is what a small net waits for.
+    def residual(self, x: Tensor) -> Tensor:
+        # In place, since no backward pass needs the output of a batch norm, and memory traffic limits a small net.
         y = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        y = self.bn2(self.conv2(y))
-        if self.shortcut is not None:
-            y += self.shortcut(x)
-        return F.relu(y, inplace=True)
+        normalized: Tensor = self.bn2(self.conv2(y))
+        return normalized
 
 
-class Bottleneck(nn.Module):
-    """A 1x1 layer to a quarter of the output channels, a 3x3 and a 1x1 back (Fig. 5 right); plain where
-    ``config.shortcut`` is none."""
+class Bottleneck(ResidualBlock):
+    """A 1x1 layer to a quarter of the output channels, a 3x3 layer, and a 1x1 layer back; residual unless
+    ``config.shortcut`` is none (Fig. 5 right)."""
 
     expansion = 4
-    """Output channels for each channel of its 3x3 layer."""
+    """Output channels per channel of the 3x3 layer."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, config: ModelConfig) -> None:
         super().__init__()
-        channels = out_channels // self.expansion
-        # The layer that takes the stride is the authors' release's by default (deviation D16).
+        channels = int(out_channels // self.expansion * config.width)
+        # By default the same layer takes the stride as in the authors' release (deviation D16).
         first, second = (stride, 1) if config.stride_in == "1x1" else (1, stride)
         self.conv1 = conv(in_channels, channels, 1, first)
         self.bn1 = batch_norm(channels, config)
@@ -162,28 +202,27 @@ class Bottleneck(nn.Module):
         self.bn2 = batch_norm(channels, config)
         self.conv3 = conv(channels, out_channels, 1)
         self.bn3 = batch_norm(out_channels, config)
-        self.shortcut = shortcut(in_channels, out_channels, stride, config) if config.shortcut != "none" else None
+        self.shortcut = shortcut(in_channels, out_channels, stride, config)
+        self.join = join(in_channels, out_channels, stride, config)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def residual(self, x: Tensor) -> Tensor:
         # In place, as in the basic block.
         y = F.relu(self.bn1(self.conv1(x)), inplace=True)
         y = F.relu(self.bn2(self.conv2(y)), inplace=True)
-        y = self.bn3(self.conv3(y))
-        if self.shortcut is not None:
-            y += self.shortcut(x)
-        return F.relu(y, inplace=True)
+        normalized: Tensor = self.bn3(self.conv3(y))
+        return normalized
 
 
-def recomputed(block: nn.Module, x: Tensor) -> Tensor:
-    """``block(x)`` without keeping its activations: the backward pass computes them again, to the same numbers.
+def recomputed(block: nn.Module, *inputs: object) -> Tensor:
+    """Compute ``block(*inputs)`` without keeping its activations; the backward pass recomputes the same values.
 
-    The second computation leaves the running statistics alone.
+    Running statistics are updated only once.
     """
 
     def contexts() -> tuple[contextlib.AbstractContextManager[None], contextlib.AbstractContextManager[None]]:
         return contextlib.nullcontext(), _frozen_statistics(block)
 
-    y: Tensor = checkpoint(block, x, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
+    y: Tensor = checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
     return y
 
 
@@ -200,67 +239,67 @@ def _frozen_statistics(block: nn.Module) -> Iterator[None]:
 
 
 class BlockNet(nn.Module):
-    """A net whose body is a chain of blocks: ``fc`` on the mean of the last map, which ``features`` gives."""
+    """A net whose body is a chain of blocks; ``fc`` maps the mean of the last feature map to the logits."""
 
     fc: nn.Linear
-    """From the channels of the last map to the logits."""
-    skips_blocks = False
-    """True where a training step may leave out blocks, as stochastic depth does, on each rank others."""
+    survival: Sequence[float] = ()
+    """Survival probability of each block, with stochastic depth; empty where no block is ever left out."""
 
     def __init__(self) -> None:
         super().__init__()
         self.stages = nn.Sequential()
         self.recompute = False
-        """True where training recomputes activations in the backward pass instead of keeping them."""
+        """Whether training recomputes activations in the backward pass instead of keeping them."""
+        self.seed = 0
+        """Seed of the random choices of training steps; they depend on it and on the step."""
+        self.is_random = False
+        """True where training steps draw which blocks or values they leave out."""
+        self._draw: Draw | None = None
+
+    @property
+    def skips_blocks(self) -> bool:
+        """True where a training step may leave out blocks, as stochastic depth does."""
+        return len(self.survival) > 0
+
+    @contextlib.contextmanager
+    def drawing(self, draw: Draw) -> Iterator[None]:
+        """Drop values and blocks by ``draw`` in the passes within; all others compute the expected net."""
+        layers = [m for m in self.modules() if isinstance(m, Dropout)]
+        for number, layer in enumerate(layers):
+            layer.number, layer.draw = number, draw
+        self._draw = draw
+        try:
+            yield
+        finally:
+            self._draw = None
+            for layer in layers:
+                layer.draw = None
+
+    def factors(self) -> list[float]:
+        """The weight of each block's residual function in a pass: 0 and 1 where blocks are drawn."""
+        if self._draw is None:
+            return list(self.survival)
+        return [float(survives) for survives in surviving(self.survival, self._draw)]
 
     def blocks(self) -> Iterator[nn.Module]:
-        """The residual or plain blocks, in the order of computation."""
+        """Yield the residual or plain blocks in the order of computation."""
         for stage in self.stages:
             assert isinstance(stage, nn.Sequential)
             yield from stage
 
     def body(self, x: Tensor) -> Tensor:
-        """All blocks, one after the other."""
-        for block in self.blocks():
-            x = recomputed(block, x) if self.recompute and self.training else block(x)
+        """Apply all blocks."""
+        factors = self.factors()
+        for number, block in enumerate(self.blocks()):
+            inputs = (x,) if not factors or factors[number] == 1 else (x, factors[number])
+            x = recomputed(block, *inputs) if self.recompute and self.training else block(*inputs)
         return x
 
     def features(self, x: Tensor) -> Tensor:
-        """The last map (N, C, h, w) of images (N, 3, H, W)."""
+        """Compute the last feature map (N, C, h, w) of images (N, 3, H, W)."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (N, num_classes) of images (N, 3, H, W)."""
+        """Compute logits (N, num_classes) of images (N, 3, H, W)."""
         logits: Tensor = self.fc(self.features(x).mean((2, 3)))
         return logits
-
-
-def initialize(model: BlockNet, config: ModelConfig, generator: torch.Generator) -> None:
-    """Draws convolutions from He's zero-mean Gaussian of variance 2 / fan (deviation D1), the fully connected layer
-    last; batch norms begin at one, biases at zero."""
-    mode: Literal["fan_in", "fan_out"] = "fan_out" if config.init == "he_fan_out" else "fan_in"
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode=mode, nonlinearity="relu", generator=generator)
-        elif isinstance(module, nn.BatchNorm2d):
-            nn.init.ones_(module.weight)
-            nn.init.zeros_(module.bias)
-    initialize_output(model.fc, config.fc_init, generator)
-
-
-def initialize_output(fc: nn.Linear, fc_init: str, generator: torch.Generator) -> None:
-    """Draws the fully connected layer (deviation D26).
-
-    ``he`` is the rule of the convolutions, though no ReLU follows; its fan is always the inputs, since the ten outputs
-    of CIFAR say nothing of the size of a signal that goes no further. ``torch`` is what ``nn.Linear`` begins with,
-    weights and biases uniform within 1 / sqrt(inputs). ``normal_0.01`` is AlexNet's Gaussian of deviation 0.01.
-    """
-    nn.init.zeros_(fc.bias)
-    if fc_init == "he":
-        nn.init.kaiming_normal_(fc.weight, mode="fan_in", nonlinearity="relu", generator=generator)
-    elif fc_init == "torch":
-        bound = fc.in_features**-0.5
-        nn.init.uniform_(fc.weight, -bound, bound, generator=generator)
-        nn.init.uniform_(fc.bias, -bound, bound, generator=generator)
-    else:
-        nn.init.normal_(fc.weight, std=0.01, generator=generator)

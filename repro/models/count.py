@@ -1,4 +1,4 @@
-"""Parameters and multiply-adds, measured on the model itself: there is no second copy of the architecture."""
+"""Parameters, multiply-adds and activations, counted on the model itself."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ class Size:
 
 @cache
 def measure(config: ModelConfig, image_size: int, num_classes: int) -> Size:
-    """Counts without computing: the net is built on the meta device, which has shapes but no numbers."""
+    """Count parameters and multiply-adds of a net."""
+    # Tensors on the meta device have shapes but no values, so nothing is computed.
     with torch.device("meta"):
         model = build_model(config, num_classes).eval()
         image = torch.empty(1, 3, image_size, image_size)
@@ -33,10 +34,10 @@ def measure(config: ModelConfig, image_size: int, num_classes: int) -> Size:
 
 @cache
 def activation_bytes(config: ModelConfig, image_size: int, batch_size: int, recompute: bool) -> int:
-    """Memory of what a training step in single precision keeps for its backward pass, each tensor once.
+    """Count the bytes that a training step in single precision keeps for its backward pass.
 
     Args:
-        recompute: Whether blocks compute their activations again instead (``execution.checkpoint_activations``).
+        recompute: Whether blocks recompute their activations instead (``execution.checkpoint_activations``).
     """
     with torch.device("meta"):
         model = build_model(config, num_classes=10)
@@ -46,7 +47,7 @@ def activation_bytes(config: ModelConfig, image_size: int, batch_size: int, reco
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
-        kept[storage._cdata] = storage  # held, so that no later one takes its place
+        kept[storage._cdata] = storage  # the reference keeps the address from being used again
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):

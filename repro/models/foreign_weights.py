@@ -1,7 +1,7 @@
-"""Names of weights: those of other public nets and ours.
+"""Names of weights in other public nets and in ours.
 
-torchvision's nets are ours for option B with ``stride_in=3x3`` (deviation D16); the CIFAR-10 nets of
-akamaster/pytorch_resnet_cifar10 are ours for ``option_a=both_sides`` (deviation D24). Only the names differ.
+torchvision's nets equal ours with option B and ``stride_in=3x3`` (deviation D16); the CIFAR-10 nets of
+akamaster/pytorch_resnet_cifar10 equal ours with ``option_a=both_sides`` (deviation D24). Only the names differ.
 """
 
 from __future__ import annotations
@@ -22,23 +22,20 @@ OURS = re.compile(rf"stages\.([0-3])\.(\d+)\.(?:{LAYER}|shortcut\.([01]))\.{VALU
 
 
 def from_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The values of a torchvision state dict under our names; the tensors are shared, not copied.
-
-    ``num_batches_tracked``, which our batch norm stores but never counts or reads, comes along where the file has it;
-    loading fills it in where it does not, as in files from before torch had it.
+    """Rename the values of a torchvision state dict to our names; the tensors are shared, not copied.
 
     Raises:
-        InputError: A name is none of torchvision's ResNets of Table 1.
+        InputError: A name does not belong to torchvision's ResNets of Table 1.
     """
     whose = "torchvision's ImageNet nets of 18 to 152 layers"
     return {_renamed(name, THEIRS, _our_name, whose): value for name, value in state.items()}
 
 
 def from_akamaster(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the values of a state dict of akamaster's CIFAR-10 nets under our names, shared and not copied.
+    """Rename the values of a state dict of akamaster's CIFAR-10 nets to our names; the tensors are shared.
 
     Raises:
-        InputError: A name belongs to none of these nets.
+        InputError: A name does not belong to these nets.
     """
     whose = "the CIFAR-10 nets of akamaster/pytorch_resnet_cifar10"
     named = {re.sub(r"^linear\.", "fc.", name): value for name, value in state.items()}
@@ -46,10 +43,10 @@ def from_akamaster(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def to_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The reverse of ``from_torchvision``, for the state dict of an ``ImageNetResNet``.
+    """Rename the values of an ``ImageNetResNet`` to torchvision's names.
 
     Raises:
-        InputError: A name is none of ours.
+        InputError: A name does not belong to our ImageNet nets.
     """
     whose = "our ImageNet nets of 18 to 152 layers"
     return {_renamed(name, OURS, _their_name, whose): value for name, value in state.items()}
@@ -60,7 +57,7 @@ def _renamed(name: str, pattern: re.Pattern[str], rename: Callable[[re.Match[str
         return name
     found = pattern.fullmatch(name)
     if found is None:
-        raise InputError(f"the weights hold {name!r}, which is not a part of {whose}")
+        raise InputError(f"the weights contain {name!r}, which does not belong to {whose}")
     return rename(found)
 
 

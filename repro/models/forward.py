@@ -1,4 +1,4 @@
-"""A net's forward pass in its layout, type and arithmetic."""
+"""The forward pass of a net in a given precision."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def forward(model: nn.Module, images: Tensor, precision: str) -> Tensor:
     """Run a net on normalized images (N, 3, H, W), in the memory format of their device and the type of its weights.
 
     Returns:
-        The outputs as computed: logits in bfloat16 where ``precision`` is bf16. Losses and scores need a wider type.
+        The outputs: logits, in bfloat16 if ``precision`` is bf16. Convert them before computing losses or scores.
     """
     dtype = next(model.parameters()).dtype
     with autocast(images.device, precision):

@@ -31,7 +31,7 @@ Metric = Literal[
     "params",
     "macs",
 ]
-"""One number of a run, as ``repro.report.claims.metrics`` reads it; params and macs come from the model."""
+"""Numbers of a run that ``repro.report.claims.metrics`` reads; params and macs are counted on the model."""
 
 Test = Literal[
     "order",
@@ -58,12 +58,12 @@ NEEDS: dict[str, tuple[tuple[str, ...], ...]] = {
     "count": (),
     "value": (("published",), ("margin",)),
 }
-"""The keys that a test needs besides its groups: one of each of these sets."""
+"""The keys that a test needs besides its groups: one key of each set."""
 
 PART = Bound("must lie between 0 and 1", lambda value: 0 < value < 1)
 SEVERAL = Bound("must be at least 2, since one run has no spread", lambda value: value >= 2)
 SIZES = ("effect", "smallest", "by", "step", "margin")
-"""Differences in the unit of the metric, above 0 where the claim is right."""
+"""Differences in the unit of the metric, positive if the claim is right."""
 
 LIMITS = ("above", "below", "equals")
 WINDOWED = ("curve_train_error", "curve_eval_error")
@@ -71,7 +71,7 @@ WINDOWED = ("curve_train_error", "curve_eval_error")
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that differ in their seed only: the recipe with ``run`` on top, and how many ``seeds`` are needed."""
+    """Runs that differ only in their seed: the recipe with ``run`` on top, and the number of ``seeds`` needed."""
 
     name: str
     label: str
@@ -79,36 +79,35 @@ class Group:
     seeds: Annotated[int, SEVERAL]
     run: Run = field(default_factory=dict)
     proxy_experiment: str = ""
-    """The experiment whose own budget its proxies have (conf/fitted_exp)."""
+    """The experiment whose reduced budgets its proxies use (conf/fitted_exp)."""
 
 
 @dataclass(frozen=True)
 class Comparison:
     """One statistical question of a claim.
 
-    ``test`` reads the groups in their order:
+    ``test`` compares the groups in their order:
 
-    - ``order``: the first has the lower values; with one group, lower than a published mean ± std.
-    - ``interaction``: from the first to the second group values rise less, or fall more, than from the third to the
+    - ``order``: the first group has the lower values; a single group has lower values than a published mean ± std.
+    - ``interaction``: values rise less, or fall more, from the first group to the second than from the third to the
       fourth.
-    - ``throughout``: the first group's curve lies below the second's at every evaluation.
-    - ``trend``: values rise or fall over the groups, and none goes back by more than a margin from the one before.
+    - ``throughout``: the curve of the first group lies below that of the second at every evaluation.
+    - ``trend``: values rise or fall over the groups; no step goes back by more than a margin.
     - ``equal``: two groups differ by less than ``margin``.
-    - ``no_worse``: the first lies above the second, or above a fixed ``limit``, by less than ``margin``.
+    - ``no_worse``: the first group lies above the second, or above a fixed ``limit``, by less than ``margin``.
     - ``bound``: the mean lies ``above`` or ``below`` a number.
-    - ``layerwise``: more than ``above`` percent of the layers have the lower values in the first group.
-    - ``count``: an exact number fits its limits, or is the same in two groups.
-    - ``value``: a published value could be one more of our runs; it stands beside a verdict and never decides it.
+    - ``layerwise``: more than ``above`` percent of the layers have lower values in the first group.
+    - ``count``: an exact number is within its limits, or is the same in two groups.
+    - ``value``: a published value could be one more of our runs. It is shown beside a verdict and never decides it.
 
-    Direction decides and size is shown: ``effect`` is the published difference. One that is shown to be below
-    ``smallest`` (by default ``effect`` divided by ``Claims.effect_divisor``) refutes the claim, since it is not what
-    the paper saw. Only ``by`` is a size that must be exceeded. ``step`` is the smallest published difference between
-    neighbours of a trend, for which its power is computed.
+    The direction decides, and the size is shown: ``effect`` is the published difference. A difference shown to be below
+    ``smallest`` (by default ``effect`` divided by ``Claims.effect_divisor``) refutes the claim, because the paper saw a
+    larger one. Only ``by`` is a size that must be exceeded. The power of a trend is computed for ``step``, the smallest
+    published difference between neighbours.
 
-    ``margin`` of a ``value``: half the width up to which the interval says something. ``window`` is the part of the
-    steps that a curve is averaged over. ``limit_images``: a bound's limit was counted over so many images of another
-    set than ours, so that both sets' binomial errors count.
-    A comparison with ``decides = false`` is shown and has no part in the verdict.
+    The interval of a ``value`` is informative up to a half-width of ``margin``. A curve is averaged over ``window``, a
+    part of the steps. A bound whose limit was counted over ``limit_images`` images of another set includes the binomial
+    error of both sets. A comparison with ``decides = false`` is shown and does not affect the verdict.
     """
 
     name: str
@@ -134,9 +133,9 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim in our words and where it stands; either ``undecidable`` says why, or ``comparisons`` decide it.
+    """A claim in our words and its place in the paper: decided by ``comparisons``, or ``undecidable`` for a reason.
 
-    ``argued`` marks what the paper argues from and does not print among its results.
+    ``argued`` marks a claim that the paper argues from but does not print among its results.
     """
 
     id: str
@@ -149,12 +148,12 @@ class Claim:
 
 @dataclass(frozen=True)
 class Claims:
-    """All claims. ``alpha`` is the level of every test; ``proxy_seeds`` replaces the seeds needed below paper scale.
+    """All claims. ``alpha`` is the level of every test; ``proxy_seeds`` is the number of seeds below paper scale.
 
-    ``effect_divisor`` makes the smallest effect of interest from a published one. ``spread`` is the standard deviation
-    of an error over seeds, in points, from which the power is computed before there is a run. ``words`` are,
-    for each recipe, the words of ``repro run`` that its groups' fields are set on top of, and ``proxy_words`` those
-    below paper scale; ``recipes`` are the fields of these recipes.
+    A published effect divided by ``effect_divisor`` is the smallest effect of interest. ``spread`` is the standard
+    deviation of an error over seeds, in points; the power is computed from it before any run exists. ``words`` are, for
+    each recipe, the words of ``repro run`` to which a group adds its fields (``proxy_words`` below paper scale), and
+    ``recipes`` the fields of these recipes.
     """
 
     alpha: Annotated[float, PART]
@@ -180,12 +179,12 @@ class Claims:
         raise InputError(f"unknown claim {id!r}: {nearest(id, [claim.id for claim in self.claims])}")
 
     def smallest(self, c: Comparison) -> float:
-        """Return the size that an effect must have to be the paper's; 0 where only the contrary refutes the claim."""
+        """Return the smallest effect that counts as the paper's; 0 if only the opposite effect refutes the claim."""
         given = c.by if c.by is not None else c.smallest
         return given if given is not None else (c.effect or 0.0) / self.effect_divisor
 
     def step_back(self, c: Comparison) -> float:
-        """Return how much worse than the one before it a group of a trend may be; usually twice the spread."""
+        """Return how far a group of a trend may fall behind the one before it; by default twice the spread."""
         return c.margin if c.margin is not None else 2 * self.spread
 
 
@@ -193,7 +192,7 @@ def load_claims() -> Claims:
     """Read and check ``experiments/claims.toml``.
 
     Raises:
-        InputError: It does not fit.
+        InputError: The file is invalid.
     """
     with reading("claims") as values:
         groups = {name: {**group, "name": name} for name, group in values.get("groups", {}).items()}
@@ -218,51 +217,51 @@ def _check_comparison(c: Comparison, where: str) -> None:
     }
     fits.update(dict.fromkeys(("throughout", "equal", "layerwise"), len(c.groups) == 2))
     fits.update(dict.fromkeys(("bound", "value"), len(c.groups) == 1))
-    require(fits[c.test], f"{where}: {len(c.groups)} groups do not fit {c.test}")
+    require(fits[c.test], f"{where}: test {c.test} cannot compare {len(c.groups)} groups")
     one = limits in (["above"], ["below"])
-    require(one or c.test != "bound", f"{where}: bound needs either above or below")
+    require(one or c.test != "bound", f"{where}: test bound needs either above or below")
     exact = c.metric in ("params", "macs", "start_difference")
     require(exact or c.test != "count", f"{where}: {c.metric} is not an exact number that can be counted")
-    require(c.test != "layerwise" or c.metric == "response_std", f"{where}: only response_std is one of layers")
+    require(c.test != "layerwise" or c.metric == "response_std", f"{where}: test layerwise needs metric response_std")
     window = len(c.window) == 2 and 0 <= c.window[0] < c.window[1] <= 1
-    require(window, f"{where}: window={list(c.window)} must be two parts of the steps, as in [0, 0.25]")
+    require(window, f"{where}: window={list(c.window)} must be two fractions of the steps, as in [0, 0.25]")
     require(c.metric in WINDOWED or c.window == (0, 1), f"{where}: a window is for {' and '.join(WINDOWED)}")
 
 
 def _check_sizes(c: Comparison, where: str) -> None:
     for name in SIZES:
         size = getattr(c, name)
-        # A published effect may stand on the other side of a limit that the claim allows to be missed by a margin.
+        # The published effect of no_worse may lie on the wrong side of the limit, within the margin.
         allowed = size is None or size >= 0 or (name == "effect" and c.test == "no_worse")
-        require(allowed, f"{where}: {name}={size} must be at least 0: it is counted in the direction of the claim")
+        require(allowed, f"{where}: {name}={size} must be at least 0, in the direction of the claim")
     require(c.by is None or c.smallest is None, f"{where}: give either by or smallest")
-    require(c.limit_images is None or c.test == "bound", f"{where}: limit_images is for a bound")
-    require(c.limit is None or c.test == "no_worse", f"{where}: a limit is for no_worse; a bound has above or below")
+    require(c.limit_images is None or c.test == "bound", f"{where}: limit_images is only for test bound")
+    require(c.limit is None or c.test == "no_worse", f"{where}: limit is for test no_worse; bound has above or below")
     if c.test == "value":
         require(not c.decides, f"{where}: a published value is shown beside a verdict: set decides = false")
     elif c.published is not None:
         spread = None not in (c.published.mean, c.published.std, c.published.runs)
-        require(c.test == "order", f"{where}: a published value is for order and value")
-        require(spread, f"{where}: a cited value without mean, std and runs is a fixed limit: use bound")
+        require(c.test == "order", f"{where}: a published value is only for the tests order and value")
+        require(spread, f"{where}: a published value without mean, std and runs is a fixed limit: use test bound")
 
 
 def _check(claims: Claims) -> None:
     ids = [claim.id for claim in claims.claims]
     twice = sorted({id for id in ids if ids.count(id) > 1})
-    require(not twice, f"{', '.join(twice)} is there twice")
+    require(not twice, f"{', '.join(twice)} is defined twice")
     used = {name for claim in claims.claims for comparison in claim.comparisons for name in comparison.groups}
     for name in sorted(used - set(claims.groups)):
         raise InputError(f"unknown group {name!r}: {nearest(name, claims.groups)}")
     for name, group in claims.groups.items():
         require_flat(group.run, f"groups.{name}: run")
-        require(name in used, f"no claim compares the group {name!r}")
+        require(name in used, f"no claim uses the group {name!r}")
         for words in ("words", "proxy_words"):
             known = getattr(claims, words)
-            require(group.recipe in known, f"{words}.{group.recipe} is missing, which groups.{name} needs")
+            require(group.recipe in known, f"{words}.{group.recipe} is missing: groups.{name} needs it")
     for claim in claims.claims:
         decisive = any(comparison.decides for comparison in claim.comparisons)
         fits = decisive != bool(claim.undecidable)
-        require(fits, f"{claim.id}: a claim has comparisons that decide it, or is undecidable")
+        require(fits, f"{claim.id}: a claim needs either comparisons that decide it or a text in undecidable")
         for c in claim.comparisons:
             _check_comparison(c, f"{claim.id}: comparison {c.name!r}")
             recipes = {claims.groups[name].recipe for name in c.groups}

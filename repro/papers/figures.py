@@ -1,4 +1,4 @@
-"""The paper's figures, and named ones of its text."""
+"""The paper's figures, and figures of claims in its text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Place = Literal["first", "middle", "last"]
 
 @dataclass(frozen=True)
 class Axis:
-    """Limits and ticks in the units of the figure: percent, or steps divided by ``PaperFigure.x_unit``."""
+    """Limits and ticks in the unit of the figure: percent, or steps divided by ``PaperFigure.x_unit``."""
 
     limits: tuple[float, ...]
     ticks: tuple[float, ...]
@@ -24,10 +24,10 @@ class Axis:
 
 @dataclass(frozen=True)
 class LineStyle:
-    """One kind of line: which values it shows and how the paper draws it.
+    """One kind of line: the values that it shows and the paper's way to draw it.
 
-    ``column`` is one of ``curve.csv``, or the error of a constructed net before its first step; ``at`` is an evaluation
-    or a layer, of all that ``Record.flow`` holds. A line of responses needs neither.
+    ``column`` is a column of ``curve.csv``, or the error of a constructed net before its first step. ``at`` selects an
+    evaluation or a layer of ``Record.flow``. A line of responses needs neither.
     """
 
     name: str
@@ -40,7 +40,7 @@ class LineStyle:
 
 @dataclass(frozen=True)
 class Curve:
-    """A net and its seeds; ``style`` stands above the line's own."""
+    """A net and its seeds; ``style`` overrides the style of the line."""
 
     label: str
     run: Run
@@ -49,9 +49,9 @@ class Curve:
 
 @dataclass(frozen=True)
 class Panel:
-    """One pair of axes; ``lines`` names the line styles that every curve is drawn in.
+    """One pair of axes; every curve is drawn in the line styles that ``lines`` names.
 
-    Axes that the paper does not give fit what was measured. ``x_part`` shows only the first part of the training.
+    Axes without limits fit the measured values. ``x_part`` is the part of the training, from its start, that is shown.
     """
 
     title: str
@@ -66,17 +66,17 @@ class Panel:
     y_scale: Literal["linear", "log"] = "linear"
     x_part: float = 1.0
     heading: bool = True
-    """Print the title above the axes: not where the axis itself says it."""
+    """Whether the title is printed above the axes: not where the axis repeats it."""
 
     @property
     def over_steps(self) -> bool:
-        """True where the x axis counts training steps, rather than layers."""
+        """True if the x axis counts training steps, false if it counts layers."""
         return self.shows in ("curves", "flow_by_step")
 
 
 @dataclass(frozen=True)
 class PaperFigure:
-    """``number`` is the paper's; a figure without one has a name alone. ``columns`` of panels; null is one row."""
+    """A figure, with the paper's ``number`` or only a name; its panels stand in ``columns``, or all in one row."""
 
     name: str
     title: str
@@ -93,29 +93,29 @@ class PaperFigure:
 
 
 def figure_numbers() -> list[int]:
-    """List the numbers of the published figures that there is data for."""
+    """List the numbers of the paper's figures that this project can draw."""
     return numbers("figure")
 
 
 def figure_names() -> list[str]:
-    """List all figures that there is data for: the paper's numbers, then the names of the others."""
+    """List all figures that this project can draw: the paper's numbers, then the names of the others."""
     named = sorted(file.stem.removeprefix("figure_") for file in shared_dir("experiments").glob("figure_*.toml"))
     return [*map(str, figure_numbers()), *named]
 
 
 def load_figure(name: int | str) -> PaperFigure:
-    """Return the figure with the paper's number, or the name, ``name``.
+    """Read the figure with the number or the name ``name``.
 
     Raises:
-        InputError: There is no such figure, or its file does not fit.
+        InputError: There is no such figure, or its file is invalid.
     """
     name, known = str(name), figure_names()
-    require(name in known, f"there is no figure {name} here; figures that can be made: {', '.join(known)}")
+    require(name in known, f"there is no figure {name} here: known figures are {', '.join(known)}")
     file = f"figure{name}" if name.isdigit() else f"figure_{name}"
     with reading(file) as values:
         figure: PaperFigure = build(PaperFigure, values, name=name)
         number = int(name) if name.isdigit() else None
-        require(figure.number == number, f"number={figure.number} is not the number in the file's name")
+        require(figure.number == number, f"number={figure.number} differs from the number in the file's name")
         _check(figure)
     return figure
 
@@ -131,9 +131,9 @@ def _check(figure: PaperFigure) -> None:
         require(0 < panel.x_part <= 1, f"{where}: x_part={panel.x_part} must be above 0 and at most 1")
         flow = panel.shows.startswith("flow")
         has_quantity = panel.quantity is not None
-        require(flow == has_quantity, f"{where}: a quantity is for panels of gradient flow, and all those")
+        require(flow == has_quantity, f"{where}: panels of gradient flow need a quantity, and no others have one")
         for name in panel.lines:
             require(name in names, f"unknown line {name!r}: {nearest(name, names)}")
             line = figure.line(name)
             fits = (line.column is not None, line.at is not None) == (panel.shows == "curves", flow)
-            require(fits, f"{where}: line {name!r} must name a column for a curve, a place for flow, else neither")
+            require(fits, f"{where}: line {name!r} needs column= for curves, at= for gradient flow, neither for others")

@@ -11,7 +11,7 @@ from repro.papers.toml_files import Run, reading, require_flat
 
 @dataclass(frozen=True)
 class Recipe:
-    """Every science field but those of the row, flat, as the paper states it or, where it is silent, as we chose it."""
+    """All science fields that a row does not set: ``stated`` by the paper, or ``chosen`` here where it is silent."""
 
     name: str
     title: str
@@ -21,7 +21,7 @@ class Recipe:
 
     @property
     def fields(self) -> dict[str, Any]:
-        """``{"optim.lr": 0.1, …}`` with None for the fields that the recipe leaves unset."""
+        """All fields as ``{"optim.lr": 0.1, …}``, with None for those in ``unset``."""
         return {**self.stated, **self.chosen, **dict.fromkeys(self.unset)}
 
 
@@ -29,7 +29,7 @@ def load_recipe(name: str) -> Recipe:
     """Read the recipe ``experiments/<name>.toml``.
 
     Raises:
-        InputError: There is no such recipe, or its file does not fit.
+        InputError: There is no such recipe, or its file is invalid.
     """
     with reading(name) as values:
         recipe: Recipe = build(Recipe, values, name=name)

@@ -12,7 +12,7 @@ from repro.papers.toml_files import Run, numbers, reading, require_flat
 
 @dataclass(frozen=True)
 class Published:
-    """A value as the paper prints it: ``single`` alone, or ``best`` with the mean and std of ``runs`` runs."""
+    """A published value: either ``single``, or ``best`` and ``mean`` with ``std`` of several ``runs``."""
 
     single: float | None = None
     best: float | None = None
@@ -37,9 +37,9 @@ class Published:
 class PaperRow:
     """A row of a published table.
 
-    It is cited from other work, or the authors' own: then it is filled by the runs of ``run`` (trained by
-    ``experiment``), counted on the model ``net`` (Table 1), or ``not_attempted`` here, which says why. ``paper`` has a
-    value for each metric that the row prints; ``decimals`` are those in print.
+    A row is ``cited`` from other work, filled by the runs of ``run`` (which ``experiment`` trains), counted on the
+    model ``net`` (Table 1), or ``not_attempted`` for a reason. ``paper`` has the published value of each metric,
+    ``decimals`` the number of decimals in print.
     """
 
     label: str
@@ -59,12 +59,11 @@ class PaperRow:
 
 @dataclass(frozen=True)
 class PaperTable:
-    """A published table; ``metrics`` are fields of an evaluation in a record, ``recipe`` what its runs must follow.
+    """A published table; ``metrics`` are fields of an evaluation in a record, ``recipe`` is the recipe of its runs.
 
-    ``view`` is the test of the final net that is read (``10crop``, ``multiscale``), empty for the final evaluation.
-    A run is measured only on ``eval_images`` images, the whole split. ``setting`` says in a few words on what and how
-    the paper tested, for the rows that name no setting of their own. ``ensembles``: ours, of runs that follow
-    ``recipe`` too, stand beside it.
+    ``view`` is the test of the final net that the table shows (``10crop``, ``multiscale``); empty is the final
+    evaluation. A run must be tested on ``eval_images`` images, the whole split. ``setting`` describes the paper's test
+    for rows without a setting of their own. With ``ensembles``, ensembles of our runs are shown too.
     """
 
     number: int
@@ -82,35 +81,34 @@ class PaperTable:
     labels: Mapping[str, str] = field(default_factory=dict)
 
     def label(self, metric: str) -> str:
-        """Return the heading of a metric."""
         return self.labels.get(metric, metric)
 
     @property
     def runnable(self) -> bool:
-        """True where runs can fill any of its rows."""
+        """True if runs can fill a row of the table."""
         return any(row.run is not None for row in self.rows)
 
 
 def table_numbers() -> list[int]:
-    """List the numbers of the published tables that there is data for."""
+    """List the numbers of the paper's tables that ``experiments/`` has."""
     return numbers("table")
 
 
 def load_table(number: int) -> PaperTable:
-    """Return table ``number`` of the paper.
+    """Read table ``number`` of the paper.
 
     Raises:
-        InputError: There is no such table, or its file does not fit.
+        InputError: There is no such table, or its file is invalid.
     """
     known = numbers("table")
     made = ", ".join(map(str, known)) or "none"
-    require(number in known, f"there is no table {number} here; tables that can be made: {made}")
+    require(number in known, f"there is no table {number} here: known tables are {made}")
     with reading(f"table{number}") as values:
         rows = [_with_defaults(row, values) for row in values.get("rows", [])]
         table: PaperTable = build(PaperTable, {**values, "rows": rows})
-        require(table.number == number, f"number={table.number} is not the number in the file's name")
+        require(table.number == number, f"number={table.number} differs from the number in the file's name")
         unknown = [name for name in table.labels if name not in table.metrics]
-        require(not unknown, f"labels names what is no metric: {', '.join(unknown)}")
+        require(not unknown, f"labels has unknown metrics: {', '.join(unknown)}")
         for row in table.rows:
             _check(table, row)
         if table.runnable or table.ensembles:
@@ -120,7 +118,7 @@ def load_table(number: int) -> PaperTable:
 
 
 def _with_defaults(row: dict[str, Any], table: dict[str, Any]) -> dict[str, Any]:
-    """Fill in what the table says for all its rows where the row says nothing; a plain number is printed alone."""
+    """Add the table's values that the row does not set itself; a plain number becomes a ``single`` value."""
     inherited = ["setting", "decimals"]
     if "run" in row:
         inherited.append("experiment")
@@ -139,11 +137,11 @@ def _check(table: PaperTable, row: PaperRow) -> None:
     require_flat(row.net, f"{where}: net")
     needed = set(table.metrics) if row.run is not None else set()
     fits = bool(row.paper) and needed <= set(row.paper) <= set(table.metrics)
-    require(fits, f"{where}: paper must give {', '.join(table.metrics)}")
+    require(fits, f"{where}: paper must have {', '.join(table.metrics)}")
     ways = [row.cited, row.run is not None, row.net is not None, bool(row.not_attempted)]
-    require(sum(ways) == 1, f"{where}: a row is either cited or has a run, a net, or a reason why it is not_attempted")
+    require(sum(ways) == 1, f"{where}: a row needs exactly one of cited, run, net and not_attempted")
     require(row.run is None or bool(row.experiment), f"{where}: experiment is missing")
     for value in row.paper.values():
         alone = value.single is not None and value == Published(single=value.single)
         of_runs = value.single is None and value.runs is not None and (value.best, value.mean) != (None, None)
-        require(alone or of_runs, f"{where}: a published value is single alone, or best or mean with its runs")
+        require(alone or of_runs, f"{where}: a published value is either single, or best or mean with runs")

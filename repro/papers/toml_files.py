@@ -16,7 +16,7 @@ Run = Mapping[str, Any]
 
 
 def require_flat(fields: Run | None, where: str) -> None:
-    """Refuse science fields that are not flat and in quotes, as in ``"optim.lr" = 0.1``."""
+    """Raise ``InputError`` unless all science fields are flat and in quotes, as in ``"optim.lr" = 0.1``."""
     for key, value in (fields or {}).items():
         require(key.count(".") == 1 and not isinstance(value, dict), f'{where}: {key} must read "group.field" = value')
 
@@ -38,7 +38,7 @@ def read_toml(name: str) -> dict[str, Any]:
 
 @contextmanager
 def reading(name: str) -> Iterator[dict[str, Any]]:
-    """Hand out the content of a file, and name the file in every refusal of it."""
+    """Yield the content of a file; name the file in every ``InputError`` that its content causes."""
     values = read_toml(name)
     try:
         yield values

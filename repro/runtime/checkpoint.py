@@ -3,8 +3,6 @@
 Each carries a digest of its values: PyTorch loads a file with a flipped bit without a word.
 """
 
-from __future__ import annotations
-
 import hashlib
 import logging
 from pathlib import Path
@@ -16,7 +14,6 @@ from repro.errors import RunError
 from repro.runtime.files import replacing
 
 log = logging.getLogger(__name__)
-
 FINAL = "final.pt"
 KEPT = 2
 DIGEST = "sha256"
@@ -34,8 +31,7 @@ def checkpoints(folder: Path) -> list[Path]:
 def save(path: Path, payload: dict[str, Any]) -> None:
     """Write ``payload`` whole and remove all but the last two checkpoints of the folder.
 
-    Raises:
-        RunError: It cannot be written (a full disk); the checkpoints before it are kept.
+    Raises RunError: it cannot be written (a full disk); the checkpoints before it are kept.
     """
     try:
         for left in path.parent.glob("*.pt.*.tmp"):  # by a process that was killed while it wrote
@@ -69,11 +65,7 @@ def load_latest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU, without running anything that it holds.
-
-    Raises:
-        RunError: It is truncated, altered or not a checkpoint.
-    """
+    """Read a checkpoint onto the CPU, running nothing of it; a RunError where it is truncated, altered or none."""
     try:
         payload = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file surfaces as many kinds of error

@@ -1,7 +1,5 @@
 """CUDA graphs: a sequence of kernels recorded once and launched as one."""
 
-from __future__ import annotations
-
 import contextlib
 import gc
 import threading
@@ -16,8 +14,7 @@ T = TypeVar("T")
 WARMUP_CALLS = 3
 """Before recording: libraries choose their kernels and take their memory in the first calls."""
 
-_RECORDING = threading.Lock()
-"""Runs that share a process record one after the other."""
+_RECORDING = threading.Lock()  # runs that share a process record one after the other
 
 
 @cache
@@ -27,13 +24,10 @@ def _side_stream(device: int) -> torch.cuda.Stream:
 
 
 def record_graph(function: Callable[[], T], undo: Callable[[], None] = lambda: None) -> tuple[torch.cuda.CUDAGraph, T]:
-    """Records ``function``, which must work in place on tensors that stay where they are and never wait for the device.
+    """Record ``function``, which must work in place on tensors that stay where they are and never wait for the device.
 
-    Args:
-        undo: Takes back what warming up did; recording itself computes nothing.
-
-    Returns:
-        The graph, and the tensors of ``function``'s result, which every replay fills.
+    ``undo`` takes back what warming up did; recording itself computes nothing. Returns the graph, and the tensors of
+    ``function``'s result, which every replay fills.
     """
     with _RECORDING:
         current = torch.cuda.current_stream()

@@ -1,7 +1,5 @@
 """The device, its threads, its arithmetic and host memory."""
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import os
@@ -20,11 +18,7 @@ MMAP_MAX, NONE = -4, 0
 
 
 def pick_device(name: str) -> torch.device:
-    """Return the device of a name; ``auto`` is the first of CUDA, Apple's MPS and the CPU that is there.
-
-    Raises:
-        InputError: The device that was named is not there.
-    """
+    """Return the device of a name (``auto``: CUDA, Apple's MPS or the CPU); an InputError where it is not there."""
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         name = next(kind for kind, found in there.items() if found)
@@ -33,17 +27,19 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def num_processors() -> int:
+    """Return the processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def num_threads(execution: ExecutionConfig) -> int:
     """Return the threads of one operation: as set, otherwise this process's share of the processors."""
-    if execution.threads is not None:
-        return execution.threads
-    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, there // execution.devices)
+    return execution.threads or max(1, num_processors() // execution.devices)
 
 
 def num_workers(execution: ExecutionConfig, device: torch.device) -> int:
-    """Return the processes of one device that decode images: as set, otherwise its share of the processors, or one
-    where the processors train as well."""
+    """Return the processes that decode for one device: as set, else its processors, or one where those train as
+    well."""
     if execution.workers is not None:
         return execution.workers
     return num_threads(execution) if device.type == "cuda" else 1
@@ -132,6 +128,14 @@ def device_name(device: torch.device) -> str:
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
+
+
+def wait(device: torch.device) -> None:
+    """Wait until the device has done all that it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
 
 
 def memory_format(device: torch.device) -> torch.memory_format:

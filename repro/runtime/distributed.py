@@ -28,11 +28,7 @@ T = TypeVar("T")
 
 @contextlib.contextmanager
 def joined(device_type: str) -> Iterator[None]:
-    """Joins the ranks that torchrun started; its environment variables say who they are.
-
-    Raises:
-        InputError: This machine has fewer GPUs than ranks.
-    """
+    """Join the ranks that torchrun started; an InputError where there are fewer GPUs than ranks."""
     # Two backends on a GPU: what the host has to know goes between hosts, without waiting for the device.
     distributed.init_process_group("cpu:gloo,cuda:nccl" if device_type == "cuda" else "gloo")
     if device_type == "cuda":
@@ -58,17 +54,17 @@ def size() -> int:
 
 
 def rank() -> int:
-    """This process's place, from 0."""
+    """Return this process's place, from 0."""
     return distributed.get_rank() if size() > 1 else 0
 
 
 def is_first() -> bool:
-    """Tell whether this is rank 0, which alone writes and logs."""
+    """Return whether this is rank 0, which alone writes and logs."""
     return rank() == 0
 
 
 def agreed(action: Callable[[], T]) -> T:
-    """Does ``action`` on every rank; where it fails on one with an InputError or RunError, all raise that error."""
+    """Do ``action`` on every rank; where it fails on one with an InputError or RunError, all raise that error."""
     value: T | None = None
     error: InputError | RunError | None = None
     try:
@@ -88,7 +84,7 @@ def agreed(action: Callable[[], T]) -> T:
 
 
 def _first_of_all(error: InputError | RunError | None) -> InputError | RunError | None:
-    """The error of the first rank that has one, on all ranks."""
+    """Return the error of the first rank that has one, on all ranks."""
     if size() == 1:
         return error
     errors: list[InputError | RunError | None] = [None] * size()
@@ -97,12 +93,12 @@ def _first_of_all(error: InputError | RunError | None) -> InputError | RunError 
 
 
 def on_first(action: Callable[[], object]) -> None:
-    """Does ``action`` on rank 0 alone, while the others wait; its InputError or RunError is raised on all."""
+    """Do ``action`` on rank 0 alone, while the others wait; its InputError or RunError is raised on all."""
     agreed(action if is_first() else lambda: None)
 
 
 def shared(value: T) -> T:
-    """Rank 0's value, on all ranks."""
+    """Return rank 0's value, on all ranks."""
     if size() == 1:
         return value
     box = [value]
@@ -111,7 +107,7 @@ def shared(value: T) -> T:
 
 
 def total(values: Sequence[float]) -> list[float]:
-    """Sums over the ranks, in double precision; whole numbers stay exact."""
+    """Sum over the ranks, in double precision; whole numbers stay exact."""
     if size() == 1:
         return list(values)
     sums = torch.tensor(values, dtype=torch.float64)
@@ -120,12 +116,12 @@ def total(values: Sequence[float]) -> list[float]:
 
 
 def on_any(flag: bool) -> bool:
-    """Tell whether ``flag`` is true on some rank, so that all ranks decide alike."""
+    """Return whether ``flag`` is true on some rank, so that all ranks decide alike."""
     return total([float(flag)])[0] > 0
 
 
 def copy_from_first(tensors: Sequence[Tensor]) -> None:
-    """Gives all ranks the values of rank 0, in place."""
+    """Give all ranks the values of rank 0, in place."""
     if size() == 1:
         return
     with torch.no_grad():
@@ -144,10 +140,8 @@ class DataParallel(DistributedDataParallel):
 
     The first pass of a process adds in one order, in a single bucket; the second arranges buckets in the order in which
     gradients come. Only after both do all passes add alike: ``settle`` before the first step, in resumed runs too.
-
-    Args:
-        is_static: Whether every pass uses the same parameters. Otherwise buckets stay as they are from the start, and
-            what a pass leaves out is looked for every time.
+    ``is_static``: every pass uses the same parameters. Otherwise buckets stay as they are from the start, and what a
+    pass leaves out is looked for every time.
     """
 
     def __init__(self, model: nn.Module, *, is_static: bool) -> None:
@@ -173,11 +167,7 @@ class DataParallel(DistributedDataParallel):
 
 
 class Mean:
-    """Averages tensors over the ranks: one collective, and the same order of addition every time.
-
-    Args:
-        like: Tensors of the sizes, strides, dtype and device that will be averaged.
-    """
+    """Averages tensors like ``like`` over the ranks: one collective, and the same order of addition every time."""
 
     def __init__(self, like: Sequence[Tensor]) -> None:
         self._flat = torch.zeros(sum(t.numel() for t in like), dtype=like[0].dtype, device=like[0].device)
@@ -189,7 +179,7 @@ class Mean:
 
     @torch.no_grad()
     def __call__(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """The means, in memory that the next call writes anew."""
+        """Return the means, in memory that the next call writes anew."""
         torch._foreach_copy_(self._parts, list(tensors))
         distributed.all_reduce(self._flat)
         self._flat /= size()
@@ -197,7 +187,7 @@ class Mean:
 
 
 def average(tensors: Sequence[Tensor]) -> None:
-    """Replaces tensors by their means over the ranks."""
+    """Replace tensors by their means over the ranks."""
     if size() > 1 and tensors:
         with torch.no_grad():
             torch._foreach_copy_(list(tensors), Mean(tensors)(tensors))
@@ -205,7 +195,7 @@ def average(tensors: Sequence[Tensor]) -> None:
 
 @cache
 def neighbours(num_ranks: int) -> distributed.ProcessGroup:
-    """The group of ``num_ranks`` consecutive ranks that this one is in. All ranks must ask for it at the same time."""
+    """Return the group of ``num_ranks`` consecutive ranks with this one. All ranks must ask for it at the same time."""
     groups = [distributed.new_group(list(range(first, first + num_ranks))) for first in range(0, size(), num_ranks)]
     mine = groups[rank() // num_ranks]
     assert isinstance(mine, distributed.ProcessGroup)
@@ -213,13 +203,13 @@ def neighbours(num_ranks: int) -> distributed.ProcessGroup:
 
 
 def gather(tensor: Tensor, group: distributed.ProcessGroup) -> Tensor:
-    """The tensors of all ranks of ``group``, stacked in their order."""
+    """Stack the tensors of all ranks of ``group``, in their order."""
     parts = [torch.empty_like(tensor) for _ in range(distributed.get_world_size(group))]
     distributed.all_gather(parts, tensor, group)
     return torch.stack(parts)
 
 
 def add_up(tensor: Tensor, group: distributed.ProcessGroup) -> Tensor:
-    """The sum over the ranks of ``group``, in place."""
+    """Sum over the ranks of ``group``, in place."""
     distributed.all_reduce(tensor, group=group)
     return tensor

@@ -1,7 +1,5 @@
 """Files that are written whole or not at all."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import secrets
@@ -9,48 +7,40 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from repro.errors import InputError
+from repro.errors import InputError, RunError
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
+def replacing(path: Path, failure: type[InputError | RunError] | None = None) -> Iterator[IO[bytes]]:
     """Give a file to write bytes to, which replaces ``path`` where the block ends without an error.
 
-    Readers find the old file or the new one, whole, also after a kill at any moment. A link stays one: the file that
-    it leads to is replaced. A pipe or a device (``/dev/stdout``) is written to as it is.
-
-    Raises:
-        OSError: It cannot be written.
+    Readers find the old file or the new one, whole, also after a kill at any moment. A link stays one: the file that it
+    leads to is replaced. A pipe or a device (``/dev/stdout``) is written to as it is. An OSError is raised as
+    ``failure`` where that is given, with the path and the reason.
     """
-    if path.is_symlink():
-        path = path.resolve()
-    if path.exists() and not path.is_file() and not path.is_dir():
-        with path.open("wb") as file:
-            yield file
-        return
+    target = path.resolve() if path.is_symlink() else path
+    is_odd = target.exists() and not target.is_file() and not target.is_dir()
     # A name of its own: another process may write the same file, on another machine under the same process id too.
-    beside = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
+    beside = None if is_odd else target.with_name(f"{target.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with beside.open("wb") as file:
+        with (beside or target).open("wb") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            beside.unlink()
+            if beside is not None:
+                file.flush()
+                os.fsync(file.fileno())
+        if beside is not None:
+            beside.replace(target)
+    except BaseException as error:
+        if beside is not None:
+            with contextlib.suppress(OSError):
+                beside.unlink()
+        if failure is not None and isinstance(error, OSError):
+            raise failure(f"{path} cannot be written ({error.strerror or error})") from error
         raise
 
 
 def write_asked_for(path: Path, content: str | bytes) -> Path:
-    """Write a file that the user asked for; an older one of its name is replaced whole, or stays as it is.
-
-    Raises:
-        InputError: It cannot be written.
-    """
-    try:
-        with replacing(path) as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written ({error.strerror or error})") from None
+    """Write a file that the user asked for, whole; an InputError where it cannot be written."""
+    with replacing(path, InputError) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
     return path

@@ -1,8 +1,7 @@
-"""The lock of the process that trains a run."""
-
-from __future__ import annotations
+"""Locks between processes: of a run, and of shared work."""
 
 import contextlib
+import logging
 import os
 import socket
 from collections.abc import Iterator
@@ -14,10 +13,10 @@ from filelock import FileLock, SoftFileLock, Timeout
 from repro.errors import InputError, RunError
 from repro.runtime.provenance import now, read_json, write_json
 
-LOCK, OWNER = "lock", "owner.json"
+log = logging.getLogger(__name__)
 
-HOLD_SECONDS = 1.0
-"""The wait for a lock: a status command holds it for a moment when it looks."""
+LOCK, OWNER = "lock", "owner.json"
+HOLD_SECONDS = 1.0  # the wait for a lock: a status command holds it for a moment when it looks
 
 
 class Elsewhere(RunError):
@@ -40,9 +39,7 @@ class Owner:
 def hold(folder: Path) -> Iterator[None]:
     """Hold the run's lock, which the system drops with the process; make its folder where there is none.
 
-    Raises:
-        Elsewhere: Another process trains the run.
-        RunError: The file system has no locks, or the folder cannot be made.
+    Raises Elsewhere: another process trains the run. Raises RunError: there are no locks, or no folder can be made.
     """
     with contextlib.ExitStack() as held:
         try:
@@ -86,3 +83,19 @@ def is_held(folder: Path) -> bool:
             return False
     except (Timeout, OSError):
         return True
+
+
+@contextlib.contextmanager
+def one_at_a_time(lock: Path, task: str) -> Iterator[None]:
+    """Hold ``lock`` while doing ``task``, which several processes need; wait for another that does it."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as held:
+        file = FileLock(lock)
+        try:
+            held.enter_context(file.acquire(timeout=HOLD_SECONDS))
+        except Timeout:
+            log.info(f"another process is {task}: waiting for it")
+            held.enter_context(file.acquire())
+        except NotImplementedError:
+            pass  # a file system without locks: at worst the work is done twice
+        yield

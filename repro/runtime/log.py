@@ -1,13 +1,10 @@
 """Lines for the user, through Python's logging."""
 
-from __future__ import annotations
-
 import logging
 import sys
 from collections.abc import Callable
 
-LOGGER = logging.getLogger("repro")
-"""The parent of every module's logger."""
+LOGGER = logging.getLogger("repro")  # the parent of every module's logger
 
 
 class Lines(logging.Handler):

@@ -1,7 +1,5 @@
 """NVIDIA's service for several processes on one GPU."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import shutil
@@ -14,8 +12,7 @@ CONTROL = "nvidia-cuda-mps-control"
 OURS = "REPRO_MPS"
 """Set for the clients of a daemon that this program started: the machine may have one of its own."""
 ANSWER_SECONDS = 20.0
-LONGEST_PATH = 80
-"""Characters of the folder: a socket inside it must stay below the system's 108."""
+LONGEST_PATH = 80  # characters of the folder: a socket inside it must stay below the system's 108
 
 
 @contextlib.contextmanager
@@ -30,7 +27,8 @@ def mps(work: Path) -> Iterator[dict[str, str] | None]:
     environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"} | settings
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if call("-d", environment=environment) and client_starts(environment):
+        # In containers and virtual machines it may start where its server cannot: no worker would then see a GPU.
+        if succeeds([CONTROL, "-d"], environment) and succeeds([sys.executable, "-c", CLIENT], environment):
             yield settings
             return
     finally:
@@ -47,38 +45,26 @@ raise SystemExit(bool(error or cuda.cuDevicePrimaryCtxRetain(ctypes.byref(contex
 """
 
 
-def client_starts(environment: dict[str, str]) -> bool:
-    """Return whether a process under this daemon can use a GPU.
-
-    In containers and virtual machines the daemon may start where its server cannot. No worker would then see a GPU.
-    """
-    return succeeds([sys.executable, "-c", CLIENT], environment)
-
-
 def end(environment: dict[str, str]) -> None:
     """End the daemon that ``environment`` names, where it is one of ours, once its clients are gone."""
     if OURS in environment:
-        call(environment=environment, said="quit\n")
-
-
-def call(*words: str, environment: dict[str, str], said: str = "") -> bool:
-    """Return whether the control program did what it was told."""
-    return succeeds([CONTROL, *words], environment, said)
+        succeeds([CONTROL], environment, "quit\n")
 
 
 def succeeds(command: list[str], environment: dict[str, str], said: str = "") -> bool:
     """Return whether ``command``, which reads ``said``, ends in time with exit code 0."""
+    null = subprocess.DEVNULL  # a daemon would keep a pipe open
     try:
-        done = subprocess.run(
+        subprocess.run(
             command,
             env=environment,
             input=said,
             text=True,
-            stdout=subprocess.DEVNULL,  # a daemon would keep a pipe open
-            stderr=subprocess.DEVNULL,
+            stdout=null,
+            stderr=null,
             timeout=ANSWER_SECONDS,
-            check=False,
+            check=True,
         )
-    except (OSError, subprocess.TimeoutExpired):
+    except (OSError, subprocess.SubprocessError):
         return False
-    return done.returncode == 0
+    return True

@@ -1,7 +1,5 @@
 """Standard output and error that outlive their readers."""
 
-from __future__ import annotations
-
 import codecs
 import contextlib
 import io
@@ -58,8 +56,7 @@ class Outlet(io.RawIOBase):
 def steady() -> list[Outlet]:
     """Make standard output and error steady: neither a character nor a reader that leaves ends this process.
 
-    Returns:
-        The outlets of the streams that were changed. Streams that somebody else has put in their place stay.
+    Returns the outlets of the streams that were changed. Streams that somebody else has put in their place stay.
     """
     codecs.register_error(ERRORS, plain)
     open_what_is_closed()

@@ -1,7 +1,5 @@
 """Processes that end with their parent, however that ends."""
 
-from __future__ import annotations
-
 import ctypes
 import os
 import signal
@@ -9,18 +7,12 @@ import sys
 import threading
 import time
 
-PR_SET_PDEATHSIG = 1
-"""From <sys/prctl.h>."""
-
+PR_SET_PDEATHSIG = 1  # from <sys/prctl.h>
 LOOK_SECONDS = 0.5
 
 
 def die_with_parent(parent: int | None = None) -> None:
-    """Let this process die with its parent: on Linux the kernel kills it, elsewhere a thread looks. Call it first.
-
-    Args:
-        parent: The parent's process id where it is known: it may be dead already.
-    """
+    """Let this process die with ``parent``, which may be dead already: by the kernel on Linux, else by a thread."""
     if parent is None:
         parent = os.getppid()
     if sys.platform == "linux":

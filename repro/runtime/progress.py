@@ -1,7 +1,5 @@
 """Progress of runs, as a bar or plain lines."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import logging
@@ -20,17 +18,10 @@ from repro.errors import InputError
 from repro.runtime.provenance import now, read_json, write_json
 
 log = logging.getLogger(__name__)
-
-FILE = "progress.json"
-"""In the folder of a run under way."""
-
-LINE_SECONDS = 10.0
-"""Between two plain lines."""
-
+FILE = "progress.json"  # in the folder of a run under way
+LINE_SECONDS = 10.0  # between two plain lines
 BAR_SECONDS = 0.5
-
-SPEED_SECONDS = 2.0
-"""The least time of training that a speed is taken over."""
+SPEED_SECONDS = 2.0  # the least time of training that a speed is taken over
 
 BAR_COLUMNS = 10
 """The least room for a bar; with less there is text alone."""
@@ -68,12 +59,7 @@ def fitted(parts: Sequence[str], width: int) -> str:
 
 
 class Display:
-    """Shows how far something is, every few seconds: a bar on a terminal, lines elsewhere.
-
-    Args:
-        style: ``bar``, ``lines``, ``none``, or ``auto``, which looks for a terminal.
-        total: The amount of work, in any unit.
-    """
+    """Shows how far something is, every few seconds: a bar on a terminal, lines elsewhere, as ``style`` says."""
 
     def __init__(self, style: str, total: float, done: float = 0.0) -> None:
         if style == "auto":
@@ -148,11 +134,7 @@ class Progress:
         self._eval_error, self._eval_part = f", {split} error {top1_error:.2f} %", f"{split} {top1_error:.2f}%"
 
     def update(self, step: int, train_seconds: float, train_error: float) -> Told:
-        """Show the progress where it is due, and return it.
-
-        Args:
-            train_seconds: Spent in training steps alone, from which the speed is taken.
-        """
+        """Show the progress where it is due, and return it; ``train_seconds`` are those of training steps alone."""
         optim, seconds = self.config.optim, train_seconds - self._last_seconds
         if seconds >= SPEED_SECONDS:
             self.images_per_second = (step - self._last_step) * optim.batch_size / seconds
@@ -175,16 +157,11 @@ def name_of(config: RunConfig) -> str:
 
 
 def write_progress(folder: Path, told: Told) -> None:
-    """Write what ``read_progress`` reads."""
     write_json(folder / FILE, dataclasses.asdict(told) | {"written": now()})
 
 
 def read_progress(folder: Path) -> Told | None:
-    """Read how far the run in ``folder`` is; None before it said so for the first time.
-
-    Raises:
-        InputError: ``progress.json`` is not what a run writes; the sentence names the file.
-    """
+    """Read how far the run in ``folder`` is; None before it said so, an InputError where the file is damaged."""
     path = folder / FILE
     if not path.exists():
         return None

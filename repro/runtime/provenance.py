@@ -1,7 +1,5 @@
 """Provenance of a run, and its files of text."""
 
-from __future__ import annotations
-
 import csv
 import datetime
 import importlib.metadata
@@ -25,16 +23,9 @@ CURVE_COLUMNS = ("step", "epoch", "lr", "train_loss", "train_error", "eval_loss"
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a text so that a reader sees the old one or the new one, whole.
-
-    Raises:
-        RunError: It cannot be written.
-    """
-    try:
-        with replacing(path) as file:
-            file.write(text.encode())
-    except OSError as error:
-        raise RunError(f"{path} cannot be written ({error.strerror})") from error
+    """Write a text so that a reader sees the old one or the new one, whole; a RunError where it cannot be written."""
+    with replacing(path, RunError) as file:
+        file.write(text.encode())
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
@@ -42,11 +33,7 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON file.
-
-    Raises:
-        InputError: The file is not a JSON object.
-    """
+    """Read a JSON object; an InputError where the file is none."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

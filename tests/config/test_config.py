@@ -49,7 +49,7 @@ def changed(config: RunConfig, key: str, value: object) -> dict[str, Any]:
         ("optim.batch_size", -128, "optim.batch_size=-128 must be above 0"),
         ("optim.lr", "fast", "optim.lr='fast' must be a number"),
         ("optim.lr", float("nan"), "must be a number"),
-        ("optim.milestones", [3, 2], "rising"),
+        ("optim.milestones", [3, 2], "optim.milestones=[3, 2]"),
         ("optim.milestones", 3, "must be a list"),
         ("optim.momentum", 1.0, "below 1"),
         ("data.flip", 1, "true or false"),

@@ -146,16 +146,13 @@ def test_labels_of_a_flat_val_must_agree(tmp_path):
     "encode",
     [
         lambda text: text.encode("utf-8-sig"),
-        lambda text: text.encode("utf-16"),
-        lambda text: text.encode("utf-32"),
-        lambda text: text.replace("\n", "\r\n").encode("utf-16"),
         lambda text: text.replace("\n", " \t \r\n\r\n").encode(),
         lambda text: text.replace("\n", "\r").encode(),
         lambda text: text.replace(" ", "\t").replace("\n", " \n  \t\n").encode(),
         lambda text: text.replace("\n", "\n\ufeff", 1).encode("utf-8-sig"),  # two files put together
     ],
 )
-def test_a_file_of_labels_is_read_in_every_encoding_that_is_clear(tmp_path, encode):
+def test_a_file_of_labels_is_read_however_its_lines_end(tmp_path, encode):
     root = make_imagenet(tmp_path, flat=True, classes=("a", "über", "z"))
     labels = root / "val" / "labels.txt"
     labels.write_bytes(encode(labels.read_text(encoding="utf-8")))
@@ -170,17 +167,14 @@ def test_quoted_cells_of_a_csv_of_labels(tmp_path):
     assert splits(loaded(root))[1].labels.tolist() == [0, 1, 2, 0, 1, 2]
 
 
-def test_a_file_of_labels_whose_encoding_is_not_clear_is_refused(tmp_path):
+def test_a_file_of_labels_that_is_not_utf8_is_refused(tmp_path):
     root = make_imagenet(tmp_path, flat=True)
     labels = root / "val" / "labels.txt"
     text = labels.read_text()
-    labels.write_bytes(text.encode("utf-16-le"))  # without a mark
-    refused(root, "labels.txt", "neither UTF-8", "save it as UTF-8")
-    labels.write_bytes(text.encode("utf-16")[:-1])
-    refused(root, "labels.txt", "neither UTF-8")
     write(root / "val" / "é.JPEG", 3)
-    labels.write_bytes((text + f"é.JPEG {CLASSES[0]}\n").encode("latin-1"))
-    refused(root, "no label for 1 image", "not in UTF-8", "'val/é.JPEG'")
+    for content in (text.encode("utf-16-le"), text.encode("utf-16"), f"é.JPEG {CLASSES[0]}\n".encode("latin-1")):
+        labels.write_bytes(content)
+        refused(root, "labels.txt", "save it as UTF-8")
     labels.write_bytes((text + f"é.JPEG {CLASSES[0]}\n").encode())
     assert splits(loaded(root))[1].labels.tolist() == [0, 1, 2, 0, 1, 2, 0]
 

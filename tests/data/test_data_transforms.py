@@ -110,7 +110,7 @@ def stream(count: int, batch_size: int, seed: int = 0) -> MemoryFeed:
 def test_steps_take_the_concatenated_permutations(count: int, batch_size: int, steps: int) -> None:
     """No batch is short and no image is dropped, whatever the sizes."""
     whole = stream(count, batch_size)
-    seen = torch.cat([whole.draws(step).order for step in range(steps)])
+    seen = torch.cat([whole.load(step)[0][0] for step in range(steps)])
     epochs = [draw_epoch(count, 1, True, 0, epoch).order for epoch in range(steps * batch_size // count + 1)]
     assert torch.equal(seen, torch.cat(epochs)[: steps * batch_size])
 
@@ -127,4 +127,4 @@ def test_a_step_depends_on_nothing_that_went_before() -> None:
 
 def test_labels_follow_their_images() -> None:
     whole = stream(30, 10)
-    assert torch.equal(whole.batch(0)[1], whole.draws(0).order), "the label of image i is i here"
+    assert torch.equal(whole.batch(0)[1], whole.load(0)[0][0]), "the label of image i is i here"

@@ -79,7 +79,14 @@ def test_run_to_run_is_bit_identical_and_another_seed_is_not(tmp_path: Path) -> 
     assert (one.work_dir / "curve.csv").read_text() == (two.work_dir / "curve.csv").read_text()
 
 
-@pytest.mark.parametrize("words", [[], ["optim.momentum_form=caffe", "model.shortcut=B"], ["eval.bn_stats=recomputed"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        *([], ["optim.momentum_form=caffe", "model.shortcut=B"], ["eval.bn_stats=recomputed"]),
+        pytest.param(["device=cuda", "execution.step=graph"], marks=pytest.mark.gpu),
+        pytest.param(["device=cuda", "execution.step=compile"], marks=[pytest.mark.gpu, pytest.mark.slow]),
+    ],
+)
 def test_a_run_stopped_again_and_again_ends_with_the_same_bits(
     tmp_path: Path, words: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,74 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from repro.data import Split, load
-from repro.data.augment import generator_for
-from repro.data.in_memory import MemoryFeed, MemoryImages
-from repro.engine.optim import build_optimizer, set_lr
-from repro.engine.step import EagerStep, GraphStep, Step, StepResult, build_step, pick_step, step_mode, step_modes
+from repro.engine.step import EagerStep, pick_step, step_mode, step_modes
 from repro.errors import InputError
-from repro.evaluation.single_crop import Evaluator
-from repro.models import build_model
-from repro.models.blocks import BlockNet, GroupBatchNorm2d
+from repro.models.blocks import GroupBatchNorm2d
 from repro.models.count import activation_bytes
-from repro.runtime.device import memory_format, set_up
 from tests.runs import config, photo_config
-
-WINDOW = 20
+from tests.training import Training, assert_close, losses
 
 OTHER_MODES = [
     pytest.param("cpu", "compile", marks=pytest.mark.slow),
     pytest.param("cuda", "graph", marks=pytest.mark.gpu),
     pytest.param("cuda", "compile", marks=[pytest.mark.gpu, pytest.mark.slow]),
 ]
-
-
-class Training:
-    """A net, its optimizer and its step on the built-in images, all from seed 0."""
-
-    def __init__(self, folder: Path, device: str, mode: str, *words: str, dtype: torch.dtype = torch.float32) -> None:
-        threads = () if any(word.startswith("execution.threads=") for word in words) else ("execution.threads=2",)
-        run = config(folder, f"device={device}", "optim.precision=fp32", *threads, *words)
-        self.device = set_up(run.execution, run.optim.precision)
-        dataset = load(run.data, run.paths.data, may_fetch=False)
-        self.model: BlockNet = build_model(run.model, 10, generator_for(0, "init"))
-        self.model.recompute = run.execution.checkpoint_activations
-        self.model.to(self.device, dtype, memory_format=memory_format(self.device))  # type: ignore[call-overload]
-        self.optimizer = build_optimizer(self.model, run.optim)
-        assert isinstance(dataset.train, Split)
-        self.stream = MemoryFeed(dataset.train, run.data, run.optim.batch_size, 0, self.device)
-        more = (run.optim.precision, WINDOW, run.execution.micro_batch)
-        self.step: Step = build_step(mode, self.model, self.optimizer, self.stream, *more)
-
-    def train(self, steps: int, lr: float = 0.1) -> list[StepResult]:
-        set_lr(self.optimizer, lr, "torch")
-        for step in range(steps):
-            self.step.run(step)
-        return self.step.read()
-
-    def tensors(self) -> dict[str, torch.Tensor]:
-        momentum = {
-            f"momentum of {name}": self.optimizer.state[p]["momentum_buffer"]
-            for name, p in self.model.named_parameters()
-        }
-        return {**self.model.state_dict(), **momentum}
-
-
-def losses(results: list[StepResult]) -> list[float]:
-    return [r.loss for r in results]
-
-
-def assert_close(found: Training, expected: Training, rtol: float) -> None:
-    """Each tensor as a whole: a single small gradient may lose its digits to cancellation."""
-    for name, tensor in expected.tensors().items():
-        difference = (found.tensors()[name] - tensor).double().norm()
-        assert difference <= rtol * tensor.double().norm() + 1e-12, name
 
 
 @pytest.mark.parametrize(("device", "mode"), OTHER_MODES)
@@ -117,21 +66,6 @@ def test_eager_training_is_bit_identical_from_run_to_run(tmp_path: Path, device:
     first, again = (Training(tmp_path, device, "eager", "model.depth=20") for _ in range(2))
     assert first.train(20) == again.train(20)
     assert all(torch.equal(again.tensors()[name], tensor) for name, tensor in first.tensors().items())
-
-
-@pytest.mark.gpu
-def test_a_graph_trains_the_same_bits_as_its_kernels_one_by_one(tmp_path: Path) -> None:
-    eager, graph = Training(tmp_path, "cuda", "eager"), Training(tmp_path, "cuda", "graph")
-    assert graph.train(20) == eager.train(20)
-    assert all(torch.equal(graph.tensors()[name], tensor) for name, tensor in eager.tensors().items())
-
-
-@pytest.mark.gpu
-def test_a_graph_takes_up_a_change_of_the_learning_rate(tmp_path: Path) -> None:
-    eager, graph = Training(tmp_path, "cuda", "eager"), Training(tmp_path, "cuda", "graph")
-    for training in (eager, graph):
-        training.train(5, lr=0.1)
-    assert graph.train(5, lr=0.01) == eager.train(5, lr=0.01)
 
 
 def test_results_come_oldest_first_and_once(tmp_path: Path) -> None:
@@ -241,18 +175,6 @@ def test_one_compilation_serves_all_depths_seeds_and_runs(tmp_path: Path) -> Non
     assert counters["stats"]["unique_graphs"] == before == 5, "one kind of block in the first stage, two in each other"
 
 
-@pytest.mark.parametrize("device", [pytest.param("cuda", marks=pytest.mark.gpu)])
-@pytest.mark.parametrize("batch_size", [64, 24])
-def test_evaluation_through_a_graph_counts_the_same(tmp_path: Path, device: str, batch_size: int) -> None:
-    training = Training(tmp_path, device, "eager")
-    images = MemoryImages(training.stream.images, training.stream.labels)
-    arguments = (training.model, images, training.stream.stats, batch_size)
-    eager, graph = (Evaluator(*arguments, "fp32", mode) for mode in ("eager", "graph"))
-    assert graph() == eager()
-    training.train(5)
-    assert graph() == eager(), "the graph sees weights as they are now"
-
-
 def test_the_modes_of_a_device() -> None:
     cpu, cuda, mps = (torch.device(name) for name in ("cpu", "cuda", "mps"))
     assert pick_step("auto", cpu) == "eager"
@@ -289,23 +211,3 @@ def test_compiling_without_a_compiler_is_said_before(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("PATH", "")
     with pytest.raises(InputError, match=r"needs a C\+\+ compiler"):
         pick_step("compile", torch.device("cpu"))
-
-
-@pytest.mark.parametrize("micro_batch", ["null", "8"])
-def test_recording_a_graph_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, micro_batch: str) -> None:
-    """With a recording that is only pretended: what warms up is taken back, whatever the device."""
-
-    def record(function: Any, undo: Any) -> tuple[Any, None]:
-        for _ in range(3):
-            function()
-        undo()
-        return SimpleNamespace(replay=function), None
-
-    monkeypatch.setattr("repro.engine.step.record_graph", record)
-    words = ("model.depth=8", "model.bn_group_size=8", "execution.threads=1", f"execution.micro_batch={micro_batch}")
-    eager, graph = (Training(tmp_path, "cpu", "eager", *words) for _ in range(2))
-    graph.step = GraphStep(
-        graph.model, graph.optimizer, graph.stream, "fp32", WINDOW, None if micro_batch == "null" else 8
-    )
-    assert graph.train(5) == eager.train(5)
-    assert all(torch.equal(graph.tensors()[name], tensor) for name, tensor in eager.tensors().items())

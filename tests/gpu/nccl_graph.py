@@ -29,10 +29,10 @@ def averages(device: str) -> bool:
     return all(torch.equal(one, other) for one, other in zip(means, tensors, strict=True))
 
 
-def main() -> int:
-    """Average in a process group of one rank; return the exit code."""
+def main(device: str = "") -> int:
+    """Average in a process group of one rank, on a GPU where there is one; return the exit code."""
     os.environ.update(ALONE)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     with joined(device):
         same = averages(device)
     print(f"all-reduce on {device}: {'the same values' if same else 'OTHER VALUES'}; the group ended")
@@ -40,4 +40,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:]))

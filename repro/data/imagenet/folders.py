@@ -4,12 +4,8 @@
 ``val/images/*.JPEG``) with a file of labels. Labels count the sorted names of the class folders.
 """
 
-from __future__ import annotations
-
-import codecs
 import csv
 import os
-import stat
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -34,18 +30,7 @@ FOLDERS = {
 SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".webp")
 LABEL_FILES = ("labels.txt", "val_labels.txt", "val_annotations.txt", "LOC_val_solution.csv")
 NUMBERED = "ILSVRC2012_validation_ground_truth.txt"
-
-MARKS = {
-    codecs.BOM_UTF8: "utf-8",
-    codecs.BOM_UTF32_LE: "utf-32",  # before UTF-16: its mark begins with the one of UTF-16
-    codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-}
-"""Byte-order marks and the encodings that they stand for."""
-
-SHOWN = 20
-"""Names in a message; the others are counted."""
+SHOWN = 20  # names in a message; the others are counted
 
 Found = list[tuple[str, int, int]]
 """Paths below the root of a set, with ``/``; sizes in bytes and times of change in nanoseconds."""
@@ -54,11 +39,8 @@ Found = list[tuple[str, int, int]]
 def find(data: DataConfig, root: Path, *, only_val: bool = False) -> tuple[PhotoSplit, PhotoSplit]:
     """List the training and validation images below ``root`` (``paths.data``) and check all but their content.
 
-    With ``only_val`` the former are none, and ``train`` need not be there.
-
-    Raises:
-        InputError: A folder is missing or empty, classes or labels do not agree, or it is not the whole set and
-            ``data.partial`` does not allow that.
+    With ``only_val`` there are no training images, and ``train`` need not exist. Raises InputError: a folder is missing
+    or empty, classes or labels do not agree, or it is not the whole set and ``data.partial`` does not allow that.
     """
     try:
         folder = locate(data.name, root, ("val",) if only_val else ("train", "val"))
@@ -69,8 +51,9 @@ def find(data: DataConfig, root: Path, *, only_val: bool = False) -> tuple[Photo
         val = list_val(folder, root, train.classes)
     except OSError as error:
         raise InputError(f"{error.filename} cannot be read: {error.strerror}") from error
-    sizes = (len(train.classes), len(train), len(val))
-    there, whole = (counted(*numbers, only_val=only_val) for numbers in (sizes, WHOLE[data.name]))
+    classes, num_train, num_val = WHOLE[data.name]
+    there = sizes(len(train.classes), None if only_val else len(train), len(val))
+    whole = sizes(classes, None if only_val else num_train, num_val)
     if there != whole and not data.partial:
         raise InputError(
             f"{folder} is not the whole of {data.name}: it has {there}, not {whole}; "
@@ -79,9 +62,8 @@ def find(data: DataConfig, root: Path, *, only_val: bool = False) -> tuple[Photo
     return train, val
 
 
-def counted(classes: int, train: int, val: int, *, only_val: bool) -> str:
-    """Return the sizes of a set in words; two sets are of one size where the words are."""
-    training = "" if only_val else f"{train:,} training and "
+def sizes(classes: int, train: int | None, val: int) -> str:
+    training = "" if train is None else f"{train:,} training and "
     return f"{classes:,} classes, {training}{val:,} validation images"
 
 
@@ -105,18 +87,18 @@ def class_names(folder: Path, root: Path) -> list[str]:
 
 
 def list_classes(root: Path, split: str) -> PhotoSplit:
-    """List a split whose images lie in one folder for each class.
-
-    Raises:
-        InputError: There are no class folders, or some without an image.
-    """
+    """List a split whose images lie in one folder for each class."""
     classes = sorted(folder_names(root / split), key=composed)
     if not classes:
         raise InputError(f"{root / split} holds no class folders: unpack it as {split}/<class>/*.JPEG")
     forms = Counter(map(composed, classes))
     if alike := [name for name in classes if forms[composed(name)] > 1]:
         raise InputError(f"{root / split} has class folders of one name in two Unicode forms, join them: {some(alike)}")
-    found = [images_of_class(root, f"{split}/{name}") for name in classes]
+    found = []
+    for name in classes:
+        below = f"{split}/{name}"
+        inside = f"{below}/images"  # as in Tiny ImageNet
+        found.append(images_in(root, below) or (images_in(root, inside) if (root / inside).is_dir() else []))
     if empty := [str(root / split / name) for name, images in zip(classes, found, strict=True) if not images]:
         raise InputError(f"{plural(len(empty), 'class folder has', 'class folders have')} no images: {some(empty)}")
     labels = [label for label, images in enumerate(found) for _ in images]
@@ -138,11 +120,8 @@ def list_val(root: Path, given: Path, classes: Sequence[str]) -> PhotoSplit:
     path, label_names = read_labels(root, given)
     check_classes(classes, sorted(set(label_names.values())), str(path))
     if unlabelled := [file for file, _, _ in found if stem(file) not in label_names]:
-        # Bytes that are not UTF-8 are kept as they are, since names of files can be such bytes too.
-        is_text = all(name == printable(name) for name in label_names)
-        encoding = "" if is_text else ", and is not in UTF-8: save it as UTF-8"
         images = plural(len(unlabelled), "image", "images")
-        raise InputError(f"{path} has no label for {images}{encoding}: {some(unlabelled)}")
+        raise InputError(f"{path} has no label for {images}: {some(unlabelled)}")
     number = {composed(name): label for label, name in enumerate(classes)}
     return listing(root, "val", found, [number[label_names[stem(file)]] for file, _, _ in found], classes)
 
@@ -154,14 +133,9 @@ def listing(root: Path, name: str, found: Found, labels: list[int], classes: Seq
 
 
 def read_labels(root: Path, given: Path) -> tuple[Path, dict[str, str]]:
-    """Return the first file of labels that there is, and its classes by the images' names without endings.
-
-    Raises:
-        InputError: There is none, or a line of it is not an image's name and a class's.
-    """
+    """Return the first file of labels that there is, and its classes by the images' names without endings."""
     folders = (root / "val", root, given)
-    paths = (folder / name for name in LABEL_FILES for folder in folders)
-    path = next(filter(Path.is_file, paths), None)
+    path = next((folder / name for name in LABEL_FILES for folder in folders if (folder / name).is_file()), None)
     if path is None:
         lead = ""
         if any((folder / NUMBERED).is_file() for folder in folders):
@@ -184,74 +158,48 @@ def read_labels(root: Path, given: Path) -> tuple[Path, dict[str, str]]:
 
 
 def label_lines(path: Path) -> list[str]:
-    """Read the lines of a file of labels, stripped; of a CSV file its first two columns, without their names.
-
-    Raises:
-        InputError: Its encoding is not clear.
-    """
-    content = path.read_bytes()
-    encoding = next((encoding for mark, encoding in MARKS.items() if content.startswith(mark)), None)
-    unclear = InputError(f"{path} is neither UTF-8 nor text with a byte-order mark: save it as UTF-8")
-    if encoding is None and b"\0" in content:
-        raise unclear
+    """Read the lines of a file of labels, stripped; of a CSV file its first two columns, without their names."""
     try:
-        text = content.decode(encoding or "utf-8", "strict" if encoding else "surrogateescape")
+        text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
-        raise unclear from None
-    # A mark stands at the start, and in the middle where files were put together.
-    lines = text.replace("\ufeff", "").replace("\r\n", "\n").replace("\r", "\n").split("\n")
+        text = "\0"
+    if "\0" in text:  # as in UTF-16
+        raise InputError(f"{path} is not in UTF-8: save it as UTF-8")
+    # A byte-order mark stands at the start, and in the middle where files were put together.
+    lines = text.replace("\ufeff", "").split("\n")
     if path.suffix == ".csv":
         lines = ["", *(" ".join(cells[:2]) for cells in list(csv.reader(lines))[1:])]
     return [line.strip() for line in lines]
 
 
 def check_classes(train: Sequence[str], val: Sequence[str], where: str) -> None:
-    """Compare names of classes, whatever Unicode form they are in.
-
-    Raises:
-        InputError: ``val`` lacks a class of ``train`` or has another one.
-    """
-    missing = sorted(set(map(composed, train)) - set(map(composed, val)))
-    unknown = sorted(set(map(composed, val)) - set(map(composed, train)))
-    parts = []
-    if missing:
-        parts.append(f"lacks {some(missing)}")
-    if unknown:
-        parts.append(f"has {some(unknown)}, unknown to train")
-    if parts:
-        raise InputError(f"the classes of {where} are not those of the training folder: it {' and '.join(parts)}")
-
-
-# --- the file system ----------------------------------------------------------------------------------------------
+    """Refuse validation classes that are not those of training, whatever Unicode form the names are in."""
+    known, found = set(map(composed, train)), set(map(composed, val))
+    if known == found:
+        return
+    parts = [f"lacks {some(sorted(known - found))}"] if known - found else []
+    parts += [f"has {some(sorted(found - known))}, unknown to train"] if found - known else []
+    raise InputError(f"the classes of {where} are not those of the training folder: it {' and '.join(parts)}")
 
 
 def folder_names(folder: Path) -> set[str]:
-    """List the folders in ``folder``, without hidden ones.
-
-    Raises:
-        InputError: One may be missing: a link leads nowhere.
-    """
+    """List the folders in ``folder``, without hidden ones; an InputError where a link leads nowhere."""
     names = set()
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
-            try:
-                if stat.S_ISDIR(entry.stat().st_mode):
-                    names.add(entry.name)
-            except OSError as error:
-                if not is_image(entry.name):  # those are reported with the images that cannot be read
-                    raise InputError(
-                        f"{printable(entry.path)} is a link that leads nowhere ({error.strerror}): mend or remove it"
-                    ) from None
+            if entry.is_dir():
+                names.add(entry.name)
+            elif entry.is_symlink() and not Path(entry).exists() and not is_image(entry.name):
+                # One with an image's name is reported with the images that cannot be read.
+                raise InputError(f"{printable(entry.path)} is a link that leads nowhere: mend or remove it")
     return names
 
 
 def images_in(root: Path, below: str) -> Found:
-    """List the images in one folder, without hidden files.
-
-    Folders and broken links with an image's name are listed too: the scan of all images reports them as unreadable.
-    """
+    """List the images in a folder, without hidden files; folders and broken links too, which the scan finds
+    unreadable."""
     found = []
     with os.scandir(root / below) as entries:
         for entry in entries:
@@ -264,14 +212,7 @@ def images_in(root: Path, below: str) -> Found:
     return sorted(found)
 
 
-def images_of_class(root: Path, below: str) -> Found:
-    """List the images of a class folder, or of ``images`` in it, as Tiny ImageNet has them."""
-    found = images_in(root, below)
-    return found if found or "images" not in folder_names(root / below) else images_in(root, f"{below}/images")
-
-
 def is_image(name: str) -> bool:
-    """Return whether a file is meant to be an image, by its ending."""
     return name.lower().endswith(SUFFIXES)
 
 
@@ -301,20 +242,13 @@ def plural(count: int, one: str, many: str) -> str:
     return f"{count:,} {one if count == 1 else many}"
 
 
-# --- images in use ------------------------------------------------------------------------------------------------
-
-
 def readable(split: PhotoSplit, sizes: np.ndarray) -> PhotoSplit:
     """Keep the images that can be decoded: ``sizes`` (N, 2) are heights and widths, 0 where one cannot."""
     return replace(split, sizes=sizes).at(np.flatnonzero(sizes[:, 0]))
 
 
 def take(split: PhotoSplit, count: int | None, key: str) -> PhotoSplit:
-    """Take ``count`` images, evenly from all classes, all for None.
-
-    Raises:
-        InputError: There are none, or fewer than that; the message names ``key``.
-    """
+    """Take ``count`` images, evenly from all classes, all for None; an InputError that names ``key`` if too few."""
     if not len(split):
         raise InputError(f"no image of {split.root / split.name} can be read")
     if count is None:

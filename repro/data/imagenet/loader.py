@@ -1,7 +1,5 @@
 """ImageNet images for training and evaluation, decoded ahead on the host."""
 
-from __future__ import annotations
-
 import functools
 import itertools
 from collections import deque
@@ -14,10 +12,11 @@ from torch import Tensor
 
 from repro.config.run import DataConfig
 from repro.data import PhotoSplit, PhotoStats
-from repro.data.augment import PixelStats, StepDraws, generator_for, normalize
+from repro.data.augment import PixelStats, generator_for, normalize
+from repro.data.feed import Feed
 from repro.data.imagenet.decode import load_resized
 from repro.data.imagenet.folders import evenly
-from repro.data.imagenet.workers import CHUNK, CropTask, decoding_workers, make_crops, read_ahead
+from repro.data.imagenet.workers import CHUNK, CropTask, chunks, decoding_workers, read_ahead, read_crops
 
 ALPHA = 0.1
 """Deviation of the colour noise, in eigenvalues (AlexNet, section 4.1) or in their square roots (its code)."""
@@ -33,19 +32,15 @@ def pixel_stats(stats: PhotoStats, mean: str, std: str, device: torch.device) ->
 class PhotoDraws(NamedTuple):
     """Random augmentation parameters of N images."""
 
-    order: Tensor
-    """Positions (N,) of the images in the training set."""
+    order: Tensor  # positions (N,) of the images in the training set
     shorter_side: Tensor
-    place: Tensor
-    """Positions (2, N) of the crops in the room that they have (``decode.Place``)."""
+    place: Tensor  # positions (2, N) of the crops in the room that they have (``decode.Place``)
     flip: Tensor
-    alpha: Tensor
-    """Colour noise (3, N) in multiples of the eigenvalues."""
+    alpha: Tensor  # colour noise (3, N) in multiples of the eigenvalues
 
 
 def draw_photo_epoch(num_images: int, config: DataConfig, seed: int, epoch: int) -> PhotoDraws:
-    """Draw a permutation of the images, and for each a shorter side from ``config.resize`` (both ends included), a
-    place of the crop, a fair flip and Gaussian colour noise."""
+    """Draw for each image its place in the order, a shorter side, a place of the crop, a fair flip and colour noise."""
     generator = generator_for(seed, "epoch", epoch)
     order = torch.randperm(num_images, generator=generator)
     side = torch.randint(config.resize[0], config.resize[1] + 1, (num_images,), generator=generator)
@@ -68,12 +63,8 @@ def next_images(crops: Iterator[Tensor], count: int, device: torch.device) -> Te
     return torch.cat(parts, out=torch.empty((count, *parts[0].shape[1:]), dtype=torch.uint8, pin_memory=True))
 
 
-class PhotoFeed:
-    """Training batches of ImageNet images (``data.batches.Feed``), whose look depends on seed, epoch and image alone.
-
-    Raises:
-        InputError: ``data.decoder=nvjpeg`` without a GPU.
-    """
+class PhotoFeed(Feed):
+    """Training batches of ImageNet images, whose look depends on seed, epoch and image alone."""
 
     def __init__(
         self,
@@ -87,11 +78,9 @@ class PhotoFeed:
         num_ranks: int = 1,
         workers: int = 0,
     ) -> None:
-        self.split, self.config, self.device = split, config, device
+        super().__init__(len(split), batch_size, device, rank, num_ranks)
+        self.split, self.config, self.seed = split, config, seed
         self.stats = pixel_stats(stats, config.mean, config.std, device)
-        draw = functools.partial(draw_photo_epoch, len(split), config, seed)
-        self._draws = StepDraws(draw, len(split), batch_size, rank, num_ranks)
-        self.part_size = self._draws.part_size
         self._labels = torch.from_numpy(split.labels)
         # The noise of an image is the sum of the components, each times its size and its alpha (deviation D17).
         sizes = np.sqrt(stats.eigenvalues) if config.colour == "pca_std" else stats.eigenvalues
@@ -102,22 +91,14 @@ class PhotoFeed:
         self._crops: Generator[Tensor] | None = None
         self._next_step = -1
 
-    def __len__(self) -> int:
-        return len(self.split)
-
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        return self.augment(tuple(t.to(self.device, non_blocking=True) for t in self.load(step)))
+    def draw(self, epoch: int) -> PhotoDraws:
+        return draw_photo_epoch(len(self), self.config, self.seed, epoch)
 
     def load(self, step: int) -> tuple[Tensor, ...]:
-        """Return uint8 crops (B, 3, S, S), labels (B,) and colour noise (B, 3) of ``step``, and read the next ahead.
-
-        Raises:
-            RunError: An image can no longer be read, or a process that decodes ended.
-        """
+        """Return uint8 crops (B, 3, S, S), labels (B,) and colour noise (B, 3) of ``step``, and read the next ahead."""
         if self._crops is None or step != self._next_step:
             self.close()
-            make = functools.partial(make_crops, size=self.config.image_size, decoder=self.config.decoder)
-            self._crops = read_ahead(make, self._tasks(step), self._workers)
+            self._crops = read_crops(self._tasks(step), self.config, self._workers)
         self._next_step = step + 1
         images = next_images(self._crops, self.part_size, self.device)
         draws = self._planned.popleft()
@@ -141,29 +122,21 @@ class PhotoFeed:
         self._planned.clear()
 
     def draws(self, step: int) -> PhotoDraws:
-        """Return the draws of this rank's images of ``step``."""
-        return PhotoDraws(*self._draws(step))
+        return PhotoDraws(*self.drawn(step))
 
     def _tasks(self, step: int) -> Iterator[CropTask]:
         """Yield the images to crop from ``step`` on, without end."""
         for coming in itertools.count(step):
             draws = self.draws(coming)
             self._planned.append(draws)
-            paths = [str(self.split.root / self.split.files[i]) for i in draws.order.tolist()]
+            paths = map(self.split.path, draws.order.tolist())
             places = zip(*draws.place.tolist(), strict=True)
             images = list(zip(paths, draws.shorter_side.tolist(), places, draws.flip.tolist(), strict=True))
-            yield from (images[first : first + CHUNK] for first in range(0, len(images), CHUNK))
+            yield from chunks(images, CHUNK)
 
 
 class PhotoImages:
-    """ImageNet images to evaluate (``data.batches.Images``): the centre crop at a shorter side ``config.eval_resize``.
-
-    Args:
-        limit: Take so many, evenly from all classes; None is all.
-
-    Raises:
-        InputError: ``data.decoder=nvjpeg`` without a GPU.
-    """
+    """ImageNet images to evaluate, ``limit`` or all: the centre crop at a shorter side ``config.eval_resize``."""
 
     def __init__(
         self,
@@ -183,38 +156,21 @@ class PhotoImages:
         self._workers = decoding_workers(config.decoder, workers, device)
 
     def batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield as ``Images``.
-
-        Raises:
-            RunError: An image can no longer be read, or a process that decodes ended.
-        """
         side = self.config.eval_resize
         assert side is not None
-        batches = [self.positions[first : first + batch_size] for first in range(0, len(self.positions), batch_size)]
-        parts = (batch[first : first + CHUNK] for batch in batches for first in range(0, len(batch), CHUNK))
-        tasks: Iterator[CropTask] = ([(self._path(i), side, None, False) for i in part] for part in parts)
-        make = functools.partial(make_crops, size=self.config.image_size, decoder=self.config.decoder)
-        crops = read_ahead(make, tasks, self._workers)
+        batches = chunks(self.positions, batch_size)
+        parts = (part for batch in batches for part in chunks(batch, CHUNK))
+        tasks: Iterator[CropTask] = ([(self.split.path(i), side, None, False) for i in part] for part in parts)
+        crops = read_crops(tasks, self.config, self._workers)
         for batch in batches:
             images = next_images(crops, len(batch), self.device)
             yield images.to(self.device, non_blocking=True), torch.from_numpy(self.split.labels[batch]).to(self.device)
 
     def whole(self, shorter_side: int, order: Sequence[int] | None = None) -> Iterator[tuple[int, Tensor, int]]:
-        """Yield this rank's images whole, one by one: position in the split, uint8 (3, H, W), label.
-
-        Args:
-            shorter_side: Pixels of the shorter side.
-            order: Positions, as of ``positions``, in the order in which they are wanted; None is their own.
-
-        Raises:
-            RunError: An image can no longer be read, or a process that decodes ended.
-        """
+        """Yield whole images at ``order`` (positions) or all: position in the split, uint8 (3, H, W), label."""
         positions = self.positions.tolist() if order is None else order
         make = functools.partial(load_resized, shorter_side=shorter_side, decoder=self.config.decoder)
-        images = read_ahead(make, map(self._path, positions), self._workers)
+        images = read_ahead(make, map(self.split.path, positions), self._workers)
         for position, image in zip(positions, images, strict=True):
             # A copy: images wait for others of their shape, and each in shared memory would hold an open file.
             yield position, image.clone(), int(self.split.labels[position])
-
-    def _path(self, position: int) -> str:
-        return str(self.split.root / self.split.files[position])

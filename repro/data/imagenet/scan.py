@@ -1,7 +1,5 @@
 """One pass over all ImageNet images for checks and statistics."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import hashlib
@@ -23,23 +21,19 @@ from repro.config.run import DataConfig
 from repro.data import PhotoSplit, PhotoStats
 from repro.data.imagenet import decode
 from repro.data.imagenet.folders import SHOWN, plural, printable
-from repro.data.imagenet.workers import num_workers, read_ahead
-from repro.data.turns import one_at_a_time
+from repro.data.imagenet.workers import chunks, read_ahead
 from repro.errors import InputError, RunError
+from repro.runtime.device import num_processors
 from repro.runtime.files import replacing
-from repro.runtime.progress import LINE_SECONDS, duration
+from repro.runtime.lock import one_at_a_time
+from repro.runtime.progress import Display, duration
 from repro.runtime.provenance import write_atomically
 
-FORMAT = 1
-"""Version of what is kept; it rises where a scan would find something else in the same files."""
-
-CHUNK = 128
-"""Images of one task of a process."""
-
+FORMAT = 1  # version of what is kept; it rises where a scan would find something else in the same files
+CHUNK = 128  # images of one task of a process
 log = logging.getLogger(__name__)
 
-Splits = tuple[PhotoSplit, PhotoSplit]
-"""Training and validation images."""
+Splits = tuple[PhotoSplit, PhotoSplit]  # training and validation images
 
 
 @dataclass(frozen=True)
@@ -72,11 +66,7 @@ class Scan:
 
 
 def scan(splits: Splits, data: DataConfig, *, cache: Path | None, workers: int | None) -> Scan:
-    """Scan all images, or return what an earlier scan left in ``cache``.
-
-    Raises:
-        RunError: The cache cannot be written, or a process ended.
-    """
+    """Scan all images, or return what an earlier scan left in ``cache``."""
     if cache is None:
         return scan_all(splits, data, workers)
     path = cache / f"photos-{key(splits, data)}.npz"
@@ -97,60 +87,49 @@ def scan(splits: Splits, data: DataConfig, *, cache: Path | None, workers: int |
 
 def scan_all(splits: Splits, data: DataConfig, workers: int | None) -> Scan:
     """Decode every image, with lines of progress."""
-    assert data.eval_resize is not None
     root, size = splits[0].root, data.image_size
-    scan_task = functools.partial(
-        scan_files, root=root, decoder=decoder_of(data)[0], shorter_side=data.eval_resize, size=size
-    )
-    tasks = [
-        (split.files[first : first + CHUNK], split is splits[0])
-        for split in splits
-        for first in range(0, len(split), CHUNK)
-    ]
-    num_train, total, count = len(splits[0]), sum(map(len, splits)), num_workers(workers)
+    scan_task = functools.partial(scan_files, root=root, data=data)
+    tasks = [(files, split is splits[0]) for split in splits for files in chunks(split.files, CHUNK)]
+    num_train, total, count = len(splits[0]), sum(map(len, splits)), num_processors() if workers is None else workers
     aim = "to check them and for their mean image" if num_train else "to check them"
     processes = plural(max(count, 1), "process", "processes")
     log.info(f"reading all {total:,} images of {root} once with {processes}, {aim}")
-    start = shown = time.monotonic()
+    start, display = time.monotonic(), Display("auto", total)
     sizes: list[tuple[int, int]] = []
     unreadable: dict[str, str] = {}
     pixels, products = np.zeros((3, size, size), np.int64), np.zeros((3, 3), np.int64)
-    with contextlib.closing(read_ahead(scan_task, tasks, count)) as parts:
+    with contextlib.closing(display), contextlib.closing(read_ahead(scan_task, tasks, count)) as parts:
         for part_sizes, part_unreadable, part_pixels, part_products in parts:
             sizes += part_sizes
             unreadable |= part_unreadable
             pixels += part_pixels
             products += part_products
-            now = time.monotonic()
-            if now - shown >= LINE_SECONDS:
-                shown = now
-                left = (total - len(sizes)) * (now - start) / len(sizes)
-                log.info(f"  {len(sizes):,} of {total:,} images read, {duration(left)} left")
+            if display.is_due():
+                left = (total - len(sizes)) * (time.monotonic() - start) / len(sizes)
+                text = f"{len(sizes):,} of {total:,} images read, {duration(left)} left"
+                display.show(len(sizes), root.name, text)
     every = np.array(sizes, np.int32).reshape(-1, 2)
     return Scan(every[:num_train], every[num_train:], pixels, products, unreadable)
 
 
 def scan_files(
-    task: tuple[Sequence[str], bool], root: Path, decoder: str, shorter_side: int, size: int
+    task: tuple[Sequence[str], bool], root: Path, data: DataConfig
 ) -> tuple[list[tuple[int, int]], dict[str, str], np.ndarray, np.ndarray]:
-    """Decode the files of a task, in any process; sum their pixels where they count for the statistics.
-
-    Returns:
-        Parts of the fields of ``Scan``: sizes, unreadable, pixels and products.
-    """
-    files, counts = task
+    """Decode the files of a task; return sizes, unreadable, pixels and products, as of ``Scan``, where they count."""
+    assert data.eval_resize is not None
+    (files, counts), size = task, data.image_size
     sizes, unreadable = [], {}
     pixels, products = torch.zeros(3, size, size, dtype=torch.int64), torch.zeros(3, 3, dtype=torch.int64)
     for file in files:
         try:
-            photo = open_file(root / file, decoder)
+            photo = open_file(root / file, data)
         except decode.UnreadableError as error:
             unreadable[file] = str(error)
             sizes.append((0, 0))
             continue
         sizes.append((photo.height, photo.width))
         if counts:
-            crop = decode.crop(photo, shorter_side, size)
+            crop = decode.crop(photo, data.eval_resize, size)
             pixels += crop
             # The products of one image are below 2^53: doubles hold their sum exactly, in any order.
             colours = crop.flatten(1).double()
@@ -158,12 +137,8 @@ def scan_files(
     return sizes, unreadable, pixels.numpy(), products.numpy()
 
 
-def open_file(path: Path, decoder: str) -> decode.Photo:
-    """Decode an image, if it is a file: opening a pipe would wait for ever.
-
-    Raises:
-        UnreadableError: It is no file, cannot be read or is no image.
-    """
+def open_file(path: Path, data: DataConfig) -> decode.Photo:
+    """Decode an image; an UnreadableError where it is none, or no file: opening a pipe would wait for ever."""
     try:
         mode = path.stat().st_mode
     except OSError as error:
@@ -171,7 +146,7 @@ def open_file(path: Path, decoder: str) -> decode.Photo:
         raise decode.UnreadableError(path, f"{target}{error.strerror}") from error
     if not stat.S_ISREG(mode):
         raise decode.UnreadableError(path, "a folder" if stat.S_ISDIR(mode) else "not a file")
-    return decode.open_photo(path, decoder)
+    return decode.open_photo(path, decoder_of(data)[0])
 
 
 def decoder_of(data: DataConfig) -> tuple[str, str]:
@@ -182,29 +157,21 @@ def decoder_of(data: DataConfig) -> tuple[str, str]:
 
 
 def report(unreadable: dict[str, str], root: Path, data: DataConfig, cache: Path | None) -> None:
-    """Log all images that cannot be read at once, beyond the first in a file in ``cache``.
-
-    Raises:
-        InputError: ``data.skip_corrupt`` does not allow to leave them out.
-    """
+    """Log all unreadable images at once, beyond the first in a file; an InputError unless ``data.skip_corrupt``."""
     lines = [f"{printable(str(root / file))} ({printable(why)})" for file, why in unreadable.items()]
-    text = "\n  ".join(lines[:SHOWN])
+    text, whole = "\n  ".join(lines[:SHOWN]), "\n".join(lines) + "\n"
     if len(lines) > SHOWN:
         text += f"\n  and {len(lines) - SHOWN:,} more"
-        if cache is not None:
-            whole = "\n".join(lines) + "\n"
-            path = cache / f"unreadable-{hashlib.sha256(whole.encode()).hexdigest()[:16]}.txt"
-            write_atomically(path, whole)
-            text += f"; all are listed in {path}"
+    if len(lines) > SHOWN and cache is not None:
+        path = cache / f"unreadable-{hashlib.sha256(whole.encode()).hexdigest()[:16]}.txt"
+        write_atomically(path, whole)
+        text += f"; all are listed in {path}"
     images = plural(len(lines), "image", "images")
     if not data.skip_corrupt:
         raise InputError(
             f"{images} cannot be read; replace them, or leave them out with data.skip_corrupt=true:\n  {text}"
         )
     log.info(f"{images} cannot be read, left out (data.skip_corrupt=true):\n  {text}")
-
-
-# --- the cache ----------------------------------------------------------------------------------------------------
 
 
 def key(splits: Splits, data: DataConfig) -> str:
@@ -215,13 +182,9 @@ def key(splits: Splits, data: DataConfig) -> str:
 
 
 def write(path: Path, found: Scan) -> None:
-    """Write a scan so that a reader finds all of it or nothing."""
     unreadable = np.frombuffer(json.dumps(found.unreadable).encode(), np.uint8)
-    try:
-        with replacing(path) as file:
-            np.savez(file, **{**vars(found), "unreadable": unreadable})
-    except OSError as error:
-        raise RunError(f"{path} cannot be written ({error.strerror})") from error
+    with replacing(path, RunError) as file:
+        np.savez(file, **{**vars(found), "unreadable": unreadable})
 
 
 def read(path: Path, root: Path, data: DataConfig) -> Scan | None:
@@ -235,6 +198,6 @@ def read(path: Path, root: Path, data: DataConfig) -> Scan | None:
     for name in found.unreadable:
         # Its rights or the disk were at fault, not the file.
         with contextlib.suppress(decode.UnreadableError):
-            open_file(root / name, decoder_of(data)[0])
+            open_file(root / name, data)
             return None
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
+import functools
 import signal
 import sys
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from repro.data.imagenet.decode import Place, UnreadableError, load_crop
+from repro.config.run import DataConfig
+from repro.data.imagenet.decode import Place, UnreadableError, crop, open_photo
 from repro.data.imagenet.folders import printable
 from repro.errors import AloneError, InputError
 from repro.runtime.parent import die_with_parent
@@ -24,40 +25,28 @@ R = TypeVar("R")
 CHUNK = 32
 """Images that a process decodes at a time: a batch is made of several, so that its parts are decoded side by side."""
 
-AHEAD = 4
-"""Tasks that each process is given before the first result is asked for."""
-
+AHEAD = 4  # tasks that each process is given before the first result is asked for
 ENDED = ("exited unexpectedly", "is killed by signal", "shared memory", "No space left on device")
 """Parts of torch's messages of a process that ended, or could not hand over what it made."""
 
 
-def num_workers(asked: int | None) -> int:
-    """Return the number of processes asked for, otherwise of the processors that this process may use."""
-    if asked is not None:
-        return asked
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def chunks(items: Any, size: int) -> list[Any]:
+    """Cut a sequence or an array into parts of ``size``, the last of which may be short."""
+    return [items[first : first + size] for first in range(0, len(items), size)]
 
 
 def decoding_workers(decoder: str, workers: int, device: torch.device) -> int:
-    """Return the number of processes that decode: 0 for nvJPEG, which decodes in this one, with the GPU.
-
-    Raises:
-        InputError: It is asked for without a GPU.
-    """
-    if decoder != "nvjpeg":
-        return workers
-    if device.type != "cuda":
+    """Return the processes that decode: 0 for nvJPEG, which decodes in this one and needs a GPU (InputError)."""
+    if decoder == "nvjpeg" and device.type != "cuda":
         raise InputError("data.decoder=nvjpeg needs device=cuda; data.decoder=pillow decodes on the processors")
-    return 0
+    return 0 if decoder == "nvjpeg" else workers
 
 
 def read_ahead(make: Callable[[T], R], tasks: Iterable[T], workers: int) -> Generator[R]:
     """Yield ``make`` of every task, in their order, made by ``workers`` processes, or in this one for 0.
 
     ``tasks`` may be endless; the processes end when the generator is closed. Tensors travel through shared memory.
-
-    Raises:
-        AloneError: An image cannot be decoded, or a process ended, killed for its memory perhaps.
+    Raises AloneError: an image cannot be decoded, or a process ended, killed for its memory perhaps.
     """
     made = _Made(make)
     loader = map(made.__getitem__, tasks) if workers == 0 else _loader(made, tasks, workers)
@@ -126,6 +115,10 @@ CropTask = Sequence[tuple[str, int, Place | None, bool]]
 """Images to crop, each with its shorter side, place (None is the centre) and flip."""
 
 
+def read_crops(tasks: Iterable[CropTask], config: DataConfig, workers: int) -> Generator[Tensor]:
+    """Yield the crops of each task, as ``read_ahead``: uint8 (n, 3, S, S)."""
+    return read_ahead(functools.partial(make_crops, size=config.image_size, decoder=config.decoder), tasks, workers)
+
+
 def make_crops(task: CropTask, size: int, decoder: str) -> Tensor:
-    """Decode and crop the images of a task: uint8 (n, 3, size, size)."""
-    return torch.stack([load_crop(path, side, size, decoder, place, flip) for path, side, place, flip in task])
+    return torch.stack([crop(open_photo(path, decoder), side, size, *rest) for path, side, *rest in task])

@@ -3,8 +3,6 @@
 The command that collects holds nothing: it may end at any moment, and the same command resumes from queue and folder.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import logging
 import time
@@ -15,6 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from repro.config.parse import build
 from repro.config.run import RunConfig
 from repro.errors import InputError, RunError
 from repro.launch.outcome import is_done
@@ -26,11 +25,9 @@ from repro.runtime.progress import progress_of
 from repro.runtime.provenance import read_json
 
 log = logging.getLogger(__name__)
-
 LOST = frozenset({"BOOT_FAIL", "NODE_FAIL", "PREEMPTED", "TIMEOUT"})
 """Ends of jobs through no fault of their runs, which are submitted again."""
-SUBMISSIONS = 3
-"""The times that one command submits a run."""
+SUBMISSIONS = 3  # the times that one command submits a run
 SETTLED = 3
 """A job is over when it was seen so in so many looks: one that Slurm queues again looks dead for a moment."""
 GONE = "unknown to Slurm"
@@ -45,9 +42,7 @@ def launch(
 ) -> Result:
     """Train what is missing on Slurm, as ``repro.launch.plan.launch`` does here; ``detach`` only submits it.
 
-    Raises:
-        InputError: Slurm or something that the plan needs is not there; nothing was submitted.
-        RunError: Slurm does not take the jobs.
+    Raises InputError, before anything is submitted. Raises RunError: Slurm does not take the jobs.
     """
     check(configs)
     collector = Collector(configs, finished, line_of or {})
@@ -58,11 +53,7 @@ def launch(
 
 
 def check(configs: Sequence[RunConfig]) -> None:
-    """Check what can be known to be wrong here: the login node may have other devices and data than the jobs.
-
-    Raises:
-        InputError: A folder or a run's folder does not fit, or sbatch is missing.
-    """
+    """Check what can be known to be wrong here: the login node may have other devices and data than the jobs."""
     check_folders(configs)
     for config in configs:
         if odd := set(str(config.paths.work)) & set("'\"\\%\n\r`$"):
@@ -76,7 +67,7 @@ class Collector:
 
     configs: list[RunConfig]
     finished: Callable[[RunConfig], None]
-    line_of: Mapping[str, int] = field(default_factory=dict)
+    line_of: Mapping[str, int]
     result: Result = field(default_factory=Result)
     waiting: dict[str, RunConfig] = field(default_factory=dict)
     last: dict[str, Job] = field(default_factory=dict)
@@ -135,7 +126,6 @@ class Collector:
             self.result.exit_code = 1
 
     def look(self) -> None:
-        """Look at records and queue once."""
         asked = list({job.submission.folder: job.submission for job in self.last.values()}.values())
         try:
             # The queue first: a job that ends in between has left its records when they are looked at.
@@ -152,7 +142,7 @@ class Collector:
         self.tell(self.summary())
 
     def is_over(self, run_id: str, known: dict[tuple[Path, int], Job]) -> bool:
-        """Return whether the job of a run has ended, and Slurm has had the time to queue it again."""
+        """Return whether a run's job has ended, and Slurm has had the time to queue it again."""
         job = self.last[run_id]
         # One that the queue forgot may have been forgotten long after it ended: accounting knows how.
         job = known.get((job.submission.folder, job.shard)) or dataclasses.replace(job, state=GONE)
@@ -181,11 +171,10 @@ class Collector:
 
     def summary(self) -> str:
         """Return ``2 of 6 done, 3 running, 1 pending, 41 % of all steps``."""
-        total = len(self.configs)
-        done = sum(map(is_done, self.configs))
+        total, done = len(self.configs), sum(map(is_done, self.configs))
         states = Counter(self.last[run_id].state.lower() for run_id in self.waiting)
         steps = sum(config.optim.steps for config in self.configs)
-        trained = sum(config.optim.steps if is_done(config) else step_of(config) for config in self.configs)
+        trained = sum(map(step_of, self.configs))
         parts = [f"{done} of {total} done", *(f"{count} {state}" for state, count in sorted(states.items()))]
         return ", ".join([*parts, f"{100 * trained // steps} % of all steps"])
 
@@ -197,7 +186,8 @@ class Collector:
 
 
 def step_of(config: RunConfig) -> int:
-    """Return how far a run is, from its progress file."""
+    if is_done(config):
+        return config.optim.steps
     told = progress_of(config)
     return told.step if told else 0
 
@@ -205,8 +195,7 @@ def step_of(config: RunConfig) -> int:
 def read_report(path: Path) -> Report:
     """Read what a job said when it ended; empty where nothing can be read."""
     try:
-        values = read_json(path)
-        failed = {str(run_id): str(reason) for run_id, reason in dict(values["failed"]).items()}
-        return Report(failed, list(map(str, values["elsewhere"])), str(values["refused"]), values["again"] is True)
-    except (InputError, KeyError, TypeError, ValueError):
+        report: Report = build(Report, read_json(path))
+    except InputError:
         return Report()
+    return report

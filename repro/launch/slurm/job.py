@@ -5,8 +5,6 @@ back into the queue, where it later resumes from their checkpoints. The runs' re
 says of itself is only why some are missing.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import logging
@@ -15,6 +13,7 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -29,9 +28,7 @@ from repro.runtime.output import steady
 from repro.runtime.provenance import environment, set_command, write_json
 
 log = logging.getLogger(__name__)
-
-ASKED = 128
-"""From here on an exit code names a signal."""
+ASKED = 128  # from here on an exit code names a signal
 FRUITLESS_STARTS = 3
 """A job that was put back so often and saved nothing since its last start has too short a time limit."""
 STILL_OURS = ("RUNNING", "SIGNALING")
@@ -49,12 +46,10 @@ class Asked(BaseException):
 class Report:
     """The reasons why runs of a job that ended have no record."""
 
-    failed: dict[str, str] = field(default_factory=dict)
-    elsewhere: list[str] = field(default_factory=list)
-    refused: str = ""
-    """Nothing could be trained; one sentence."""
-    again: bool = False
-    """The job should continue and could not put itself back into the queue."""
+    failed: Mapping[str, str] = field(default_factory=dict)
+    elsewhere: tuple[str, ...] = ()
+    refused: str = ""  # nothing could be trained; one sentence
+    again: bool = False  # the job should continue and could not put itself back into the queue
 
 
 @dataclass(frozen=True)
@@ -126,8 +121,7 @@ def train(configs: list[RunConfig], report: Report) -> bool:
     end = time.monotonic() + ELSEWHERE_SECONDS
     while True:
         result = launch(configs, lambda config: log.info(f"{config.run_id} has its record"))
-        report.failed |= result.failed
-        report.elsewhere = result.elsewhere
+        report.failed, report.elsewhere = {**report.failed, **result.failed}, tuple(result.elsewhere)
         if result.exit_code >= ASKED:
             return True
         if not result.elsewhere or time.monotonic() > end:
@@ -147,14 +141,13 @@ def saved(configs: list[RunConfig]) -> list[list[str]]:
 def go_on_later() -> bool:
     """Put the job back into the queue, unless Slurm has decided already; return whether that is settled.
 
-    A job that was cancelled, or that preemption puts back, is no longer running: asking for it once more would undo a
-    cancellation.
+    Asking again for a job that was cancelled, or that preemption puts back, would undo a cancellation.
     """
     job_id = os.environ["SLURM_JOB_ID"]
     for wait in (1.0, 5.0, 20.0):
         try:
             if call("squeue", "-h", "-j", job_id, "-o", "%T").strip() in STILL_OURS:
-                log.info("stopped: the job goes back into the queue and later on from what is saved")
+                log.info("stopped: the job goes back into the queue and later resumes from what is saved")
                 call("scontrol", "requeue", job_id)
             return True
         except (InputError, RunError) as error:
@@ -169,19 +162,16 @@ def provenance() -> dict[str, Any]:
     for path in sorted(PACKAGE.rglob("*.py")):
         code.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     here = environment()
-    return {name: here[name] for name in ("commit", "python", "packages")} | {"code": code.hexdigest()}
+    return {"commit": here["commit"], "code": code.hexdigest(), "python": here["python"], "packages": here["packages"]}
 
 
 def changed(submitted: dict[str, Any]) -> str:
     """Return a sentence where the code is not what it was when the job was submitted, else nothing."""
-    then, now = submitted["provenance"], provenance()
-    again = "the same command submits anew and resumes from what is saved"
-    if then["commit"] != now["commit"]:
-        return f"the job was submitted at commit {then['commit']} and would start on {now['commit']}: {again}"
-    if then["code"] != now["code"]:
-        return f"the program's files have changed since the job was submitted: {again}"
-    if then["python"] != now["python"]:
-        return f"the job was submitted under Python {then['python']} and would start on {now['python']}: {again}"
-    if differ := sorted(set(then["packages"]) ^ set(now["packages"])):
-        return f"packages have changed since the job was submitted ({', '.join(differ[:4])}): {again}"
+    for name, now in provenance().items():
+        then = submitted["provenance"][name]
+        if then != now:
+            if name == "packages":
+                then, now = (", ".join(sorted(set(a) - set(b))[:4]) or "less" for a, b in ((then, now), (now, then)))
+            again = "the same command submits anew and resumes from what is saved"
+            return f"the job was submitted at {name} {then} and would start on {now}: {again}"
     return ""

@@ -23,8 +23,7 @@ from repro.runtime.provenance import read_json
 
 FOLDER = "slurm"
 SUBMISSION = "submission.json"
-ANSWER_SECONDS = 60.0
-"""A controller under load answers late."""
+ANSWER_SECONDS = 60.0  # a controller under load answers late
 
 ALIVE = frozenset(
     {"COMPLETING", "CONFIGURING", "PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESIZING", "RUNNING"}
@@ -38,16 +37,11 @@ class Submission:
     """One job array, and which runs its jobs train."""
 
     folder: Path
-    shards: tuple[tuple[str, ...], ...]
-    """Run ids by job of the array."""
+    shards: tuple[tuple[str, ...], ...]  # run ids by job of the array
 
     @classmethod
     def read(cls, folder: Path) -> Submission:
-        """Read the submission of a folder.
-
-        Raises:
-            InputError: Its file is damaged.
-        """
+        """Read the submission of a folder; an InputError where it is damaged."""
         shards = read_json(folder / SUBMISSION).get("shards")
         if not isinstance(shards, list) or not all(
             isinstance(shard, list) and shard and all(isinstance(run_id, str) for run_id in shard) for shard in shards
@@ -65,11 +59,6 @@ class Submission:
         return read_json(self.folder / SUBMISSION)
 
     def configs(self, shard: int) -> list[RunConfig]:
-        """Return the runs of one job.
-
-        Raises:
-            InputError: The file does not hold them, or holds others under their names.
-        """
         stored = self.values.get("configs", {})
         found = [RunConfig.from_dict(stored[run_id]) for run_id in self.shards[shard] if run_id in stored]
         if [config.run_id for config in found] != list(self.shards[shard]):
@@ -84,13 +73,10 @@ class Submission:
 class Job:
     """One job, as Slurm's queue has it."""
 
-    job_id: str
-    """As Slurm's own tools take it: ``12_3`` is job 3 of the array 12."""
-    state: str
-    """Slurm's word: PENDING, RUNNING, COMPLETING, …"""
+    job_id: str  # as Slurm's own tools take it: ``12_3`` is job 3 of the array 12
+    state: str  # Slurm's word: PENDING, RUNNING, COMPLETING, …
     nodes: str
-    reason: str
-    """Why it waits; empty where it does not."""
+    reason: str  # why it waits; empty where it does not
     submission: Submission
     shard: int
 
@@ -100,7 +86,6 @@ class Job:
 
     @property
     def is_alive(self) -> bool:
-        """Return whether it waits, runs or is about to be queued again."""
         return self.state in ALIVE
 
 
@@ -112,30 +97,19 @@ def submissions(work: Path) -> list[Submission]:
             submission = Submission.read(path.parent)
         except InputError:
             continue
-        if any(not has_record(work, run_id) for shard in submission.shards for run_id in shard):
+        run_ids = (run_id for shard in submission.shards for run_id in shard)
+        if not all((work / run_id / "record.json").exists() for run_id in run_ids):
             found.append(submission)
     return found
 
 
-def has_record(work: Path, run_id: str) -> bool:
-    return (work / run_id / "record.json").exists()
-
-
 def jobs(work: Path) -> list[Job]:
-    """Return the jobs that wait or run for unfinished runs of a work folder; empty where there is no Slurm.
-
-    Raises:
-        RunError: Slurm does not answer.
-    """
+    """Return the jobs that wait or run for unfinished runs of a work folder; empty where there is no Slurm."""
     return [job for job in known_jobs(submissions(work)) if job.is_alive] if shutil.which("squeue") else []
 
 
 def known_jobs(asked: Sequence[Submission]) -> list[Job]:
-    """Return the jobs of some submissions that Slurm still knows, those that ended minutes ago included.
-
-    Raises:
-        RunError: Slurm does not answer.
-    """
+    """Return the jobs of some submissions that Slurm still knows, those that ended minutes ago included."""
     if not asked:
         return []
     names = ",".join(submission.name for submission in asked)
@@ -164,12 +138,7 @@ def last_state(job_id: str) -> str:
 
 
 def call(*words: str) -> str:
-    """Return what one of Slurm's commands prints.
-
-    Raises:
-        InputError: It is not installed.
-        RunError: It fails or does not answer.
-    """
+    """Return what one of Slurm's commands prints; an InputError where it is missing, a RunError where it fails."""
     if shutil.which(words[0]) is None:
         raise InputError(f"there is no {words[0]} here: Slurm's commands are found on a login node of a cluster")
     try:
@@ -188,10 +157,7 @@ def spans(nodes: int) -> bool:
 
 
 def on_each_node(nodes: int, words: Sequence[str]) -> list[str]:
-    """Return the command that starts torchrun's agent with these words on each node of this job.
-
-    They meet on this one, the first.
-    """
+    """Return the command that starts torchrun's agent on each node of this job; they meet on this one, the first."""
     with socket.socket() as probe:
         probe.bind(("", 0))
         port = probe.getsockname()[1]
@@ -217,10 +183,6 @@ def cancel(work: Path, run_ids: Sequence[str] | None) -> list[Job]:
     """Cancel the jobs that hold the runs (None: all jobs of the work folder); return them.
 
     A job of several runs is cancelled whole. A job that trains saves itself first, so nothing is lost.
-
-    Raises:
-        InputError: A run is in no job.
-        RunError: Slurm does not answer.
     """
     alive = [job for job in known_jobs(submissions(work)) if job.is_alive]
     if run_ids is not None:

@@ -1,7 +1,5 @@
 """torchrun's agent on one node of a Slurm job."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Runs packed into jobs and submitted as job arrays."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import os
@@ -23,14 +21,7 @@ from repro.runtime.provenance import command, now, write_json
 
 
 def submit(configs: Sequence[RunConfig], line_of: Mapping[str, int] | None = None) -> list[Submission]:
-    """Submit runs as job arrays, one array for each set of execution settings.
-
-    Args:
-        line_of: The plan's line of each run, by run id; jobs of the first lines come first.
-
-    Raises:
-        RunError: Slurm does not take the jobs.
-    """
+    """Submit runs as job arrays, one for each set of execution settings; the first lines of the plan come first."""
     groups: dict[ExecutionConfig, list[RunConfig]] = {}
     for config in configs:
         groups.setdefault(config.execution, []).append(config)
@@ -65,7 +56,6 @@ def submit_array(execution: ExecutionConfig, configs: Sequence[RunConfig], line_
 
 
 def parameters(execution: ExecutionConfig, name: str) -> dict[str, Any]:
-    """Return what submitit asks sbatch for."""
     slurm = execution.slurm
     assert slurm is not None
     options: dict[str, Any] = {}

@@ -1,0 +1,158 @@
+"""The net of a run, as configured."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from repro.config.families import FAMILIES
+from repro.config.parse import POSITIVE, Bound, OneOf, require
+
+BN_MOMENTUM = Bound("must be above 0 and at most 1", lambda value: 0 < value <= 1)
+DROPPED = Bound("must be at least 0 and below 1", lambda value: 0 <= value < 1)
+SURVIVAL = Bound("must be above 0 and at most 1", lambda value: 0 < value <= 1)
+
+BLOCK_LAYERS = {"single": 1, "basic": 2, "bottleneck": 3}
+ORDER_NAMES = {
+    "bn_after_addition": "BN after addition",
+    "relu_before_addition": "ReLU before addition",
+    "relu_only": "ReLU-only pre-activation",
+}
+"""The paper's names of the orders that are neither the original nor full pre-activation."""
+
+ON_SHORTCUTS = ("shortcut_scale", "residual_scale", "gate", "shortcut_dropout", "survival")
+"""Settings that change the addition of a block to its shortcut."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The net: 6n+2 layers for CIFAR (paper, section 4.2), the columns of Table 1 for ImageNet, and later papers' nets.
+
+    The defaults of the fields that came later give the first paper's net.
+    """
+
+    name: Annotated[str, OneOf(FAMILIES), "family of nets, as in `cifar_resnet`"]
+    depth: Annotated[int, "layers with weights, as in the net's name"]
+    shortcut: Annotated[Literal["A", "B", "C", "none"], "option `A`, `B` or `C`, or `none` for the plain net"]
+    shortcut_subsample: Annotated[Literal["stride", "avg_pool"], "how option A halves a map (D8)"]
+    init: Annotated[Literal["he_fan_in", "he_fan_out"], "rule of the initial weights of convolutions (D1)"]
+    bn_group_size: Annotated[int, "images whose batch-norm statistics are taken together (D6)", POSITIVE]
+    bn_momentum: Annotated[float, "momentum of batch norm's moving statistics (D12)", BN_MOMENTUM]
+    bn_eps: Annotated[float, "epsilon that batch norm adds to the variance (D12)", POSITIVE]
+    stride_in: Annotated[Literal["1x1", "3x3"], "which layer of a bottleneck block has the stride (D16)"] = "1x1"
+    constructed_from: Annotated[int | None, "depth of the trained net that training starts from (section 1)"] = None
+    fc_init: Annotated[
+        Literal["he", "torch", "normal_0.01"], "rule of the fully connected layer's initial weights (D26)"
+    ] = "he"
+    pool_padding: Annotated[Literal[0, 1], "pixels around the max pooling of ImageNet nets (D28)"] = 1
+    option_a: Annotated[Literal["end", "both_sides"], "where option A's zero channels lie (D24)"] = "end"
+    block: Annotated[Literal["single", "basic", "bottleneck"], "layers of a block of `preact_resnet`: 1, 2 or 3"] = (
+        "basic"
+    )
+    order: Annotated[
+        Literal["original", "bn_after_addition", "relu_before_addition", "relu_only", "full"],
+        "order of batch norm, ReLU and addition; `full` is pre-activation (D29)",
+    ] = "original"
+    shortcut_scale: Annotated[float, "constant factor of the shortcut"] = 1.0
+    residual_scale: Annotated[float, "constant factor of the residual function"] = 1.0
+    gate: Annotated[Literal["none", "exclusive", "shortcut_only"], "gate on the shortcut, or on both paths (D30)"] = (
+        "none"
+    )
+    gate_bias: Annotated[float, "initial bias of the gates"] = 0.0
+    shortcut_dropout: Annotated[float, "share of values dropped on the shortcut", DROPPED] = 0.0
+    width: Annotated[float, "factor of the filters of wide nets (D31)", POSITIVE] = 1.0
+    kernels: Annotated[tuple[Literal[1, 3], ...], "kernel sizes of a block of `wide_resnet`, its B(…)"] = (3, 3)
+    dropout: Annotated[float, "share of values dropped between a wide block's layers (D32)", DROPPED] = 0.0
+    survival: Annotated[
+        Literal["none", "linear", "uniform"], "stochastic depth: how survival depends on the block (D33)"
+    ] = "none"
+    survival_last: Annotated[float, "survival probability of the last block", SURVIVAL] = 0.5
+
+    @property
+    def bottleneck(self) -> bool:
+        """True if blocks have three layers (Table 1: ImageNet nets of 50 layers and more)."""
+        return self.block == "bottleneck" or (self.name == "imagenet_resnet" and self.depth >= 50)
+
+    @property
+    def is_random(self) -> bool:
+        """True where training steps draw which blocks or values they leave out."""
+        return self.survival != "none" or self.dropout > 0 or self.shortcut_dropout > 0
+
+    @property
+    def block_layers(self) -> int:
+        """Layers of a residual function."""
+        return len(self.kernels) if self.name == "wide_resnet" else BLOCK_LAYERS[self.block]
+
+    @property
+    def label(self) -> str:
+        """The papers' name of the net: ``ResNet-20``, ``plain-20``, ``ResNet-34 B``, ``WRN-28-10 dropout 0.3``."""
+        is_wide = self.name == "wide_resnet" or self.width != 1
+        prefix = "WRN" if is_wide else "PreResNet" if self.order == "full" else "ResNet"
+        prefix = "plain" if self.shortcut == "none" else prefix
+        width = f"-{self.width:g}" if is_wide else ""
+        return " ".join([f"{prefix}-{self.depth}{width}", *self._variants()])
+
+    def _variants(self) -> list[str]:
+        """Return the words that tell a net from the usual one of its depth."""
+        usual_shortcut = {"cifar_resnet": "A", "imagenet_resnet": "B" if self.bottleneck else "", "wide_resnet": "B"}
+        usual_block = "bottleneck" if self.depth >= 164 and (self.depth - 2) % 9 == 0 else "basic"
+        before_that = "B" if self.bottleneck else "A"
+        words = {
+            self.shortcut: self.shortcut not in ("none", usual_shortcut.get(self.name, before_that)),
+            "both sides": self.option_a == "both_sides",
+            f"from {self.constructed_from}": self.constructed_from is not None,
+            self.block: self.name == "preact_resnet" and self.block != usual_block,
+            ORDER_NAMES.get(self.order, ""): self.order in ORDER_NAMES,
+            f"B({','.join(map(str, self.kernels))})": self.kernels != (3, 3),
+            f"scaled {self.shortcut_scale:g}+{self.residual_scale:g}": self.shortcut_scale != 1
+            or self.residual_scale != 1,
+            f"{self.gate.replace('_', '-')} gate {self.gate_bias:g}": self.gate != "none",
+            f"shortcut dropout {self.shortcut_dropout:g}": self.shortcut_dropout > 0,
+            f"dropout {self.dropout:g}": self.dropout > 0,
+            f"stochastic depth {self.survival_last:g}": self.survival == "linear",
+            f"uniform stochastic depth {self.survival_last:g}": self.survival == "uniform",
+        }
+        return [word for word, applies in words.items() if applies]
+
+    def validate(self) -> None:
+        self._validate_depth()
+        changed = {f.name for f in dataclasses.fields(self) if getattr(self, f.name) != f.default}
+        for name in sorted(changed & frozenset().union(*(family.settings for family in FAMILIES.values()))):
+            owners = " or ".join(f"model={other}" for other, f in FAMILIES.items() if name in f.settings)
+            require(
+                name in FAMILIES[self.name].settings,
+                f"model.{name}={_shown(getattr(self, name))} is for {owners}: model={self.name} does not read it",
+            )
+        origin = self.constructed_from
+        require(
+            origin is None or (origin >= 8 and (origin - 2) % 6 == 0 and origin < self.depth),
+            f"model.constructed_from={origin} must be a smaller depth of 6n+2 layers than model.depth={self.depth}",
+        )
+        require(
+            self.option_a == "end" or self.shortcut == "A",
+            f"model.option_a={self.option_a} is for model.shortcut=A: model.shortcut={self.shortcut} pads no channels",
+        )
+        for name in sorted(changed & set(ON_SHORTCUTS)):
+            value = f"model.{name}={_shown(getattr(self, name))}"
+            require(self.shortcut != "none", f"{value} is for residual nets: model.shortcut=none has no shortcuts")
+            require(origin is None, f"{value} is not for model.constructed_from={origin}: leave one of them out")
+        require(len(self.kernels) > 0, "model.kernels=[] must name at least one layer, as in model.kernels=[3,3]")
+
+    def _validate_depth(self) -> None:
+        family, period = FAMILIES[self.name], 3 * self.block_layers
+        if family.depths:
+            known = ", ".join(map(str, family.depths))
+            require(self.depth in family.depths, f"model.depth={self.depth} is not a depth of Table 1: {known}")
+            return
+        least = period + family.other_layers
+        below = max(least, self.depth - (self.depth - family.other_layers) % period) if period else 0
+        require(
+            self.depth >= least and (self.depth - family.other_layers) % period == 0,
+            f"model.depth={self.depth} is not a CIFAR depth: it must be {period}n+{family.other_layers} "
+            f"(paper, section 4.2), for example {below} or {below + period}",
+        )
+
+
+def _shown(value: object) -> object:
+    return str(list(value)).replace(" ", "") if isinstance(value, tuple) else value

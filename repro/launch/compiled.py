@@ -1,0 +1,142 @@
+"""Compiled steps for the runs of a plan, where they pay."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from repro.config.run import RunConfig
+from repro.engine.compiled import builds, is_kept, keep_compiled, lacking_for_triton
+from repro.errors import RunError
+from repro.launch.speeds import Finished, finished_runs, step_seconds
+from repro.models.count import activation_bytes
+from repro.runtime import checkpoint
+from repro.runtime.device import arithmetic, pick_device
+from repro.runtime.progress import duration
+
+log = logging.getLogger(__name__)
+
+COMPILE_SECONDS, KEPT_SECONDS = 80.0, 15.0
+"""Until the first compiled step of a process, without and with compiled code that an earlier one kept. Assumed, not
+measured: the host compiles a few kinds of block, for training and for evaluation."""
+SAVED_TRAFFIC = 3.7
+"""Bytes that need not pass the memory in a compiled step, for each byte that a step keeps for its backward pass. By
+arithmetic for ResNet-20, batch 128 in single precision: 2.19 GB a step operation by operation and 1.45 GB in compiled
+blocks, of which 0.2 GB are kept."""
+ASSUMED = "assumed from memory traffic"
+
+
+@dataclass(frozen=True)
+class Saving:
+    """Seconds that each step of a run gains when it is compiled, and where the figure comes from."""
+
+    seconds: float
+    source: str
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """The gain and the price of compiling for runs of one kind, which share compiled code."""
+
+    runs: int
+    saved_seconds: float
+    source: str
+    compile_seconds: float
+
+    @property
+    def pays(self) -> bool:
+        return self.saved_seconds > self.compile_seconds
+
+    def __str__(self) -> str:
+        saved, taken = duration(max(0.0, self.saved_seconds)), duration(self.compile_seconds)
+        which = "1 run" if self.runs == 1 else f"{self.runs} runs"
+        verdict = "compiles the blocks" if self.pays else "does not compile the blocks"
+        return f"auto {verdict} of {which}: that saves about {saved} ({self.source}) and takes about {taken} (assumed)"
+
+
+def forecast(runs: Sequence[tuple[int, Saving]], at_once: int, compile_seconds: float) -> Forecast:
+    """Weigh the steps left of runs of one kind, ``at_once`` of them at the same time, against compiling once."""
+    saved = sum(steps * saving.seconds for steps, saving in runs) / at_once
+    sources = dict.fromkeys(saving.source for _, saving in runs)
+    return Forecast(len(runs), saved, " and ".join(sources), compile_seconds)
+
+
+def with_steps(configs: Sequence[RunConfig], at_once: int) -> list[RunConfig]:
+    """Return the runs, with ``execution.step`` named where ``auto`` compiles or a checkpoint was made so.
+
+    A run that resumes keeps its mode, so that its last bits do not depend on when it was interrupted.
+    """
+    chosen: dict[str, str] = {}
+    kinds: dict[object, list[RunConfig]] = {}
+    for config in filter(is_undecided, configs):
+        if begun := begun_in(config):
+            chosen[config.run_id] = begun
+        else:
+            kinds.setdefault(kind_of(config), []).append(config)
+    finished = finished_runs({config.paths.work for runs in kinds.values() for config in runs})
+    for runs in kinds.values():
+        device, work = pick_device("cuda"), runs[0].paths.work
+        savings = [(config.optim.steps, saving(config, device, finished)) for config in runs]
+        weighed = forecast(savings, at_once, KEPT_SECONDS if is_kept(work, device) else COMPILE_SECONDS)
+        log.info(f"execution.step={weighed}")
+        if weighed.pays and can_compile(work, device):
+            chosen |= dict.fromkeys((config.run_id for config in runs), "compile")
+    return [config.with_execution(step=chosen.get(config.run_id, config.execution.step)) for config in configs]
+
+
+def is_undecided(config: RunConfig) -> bool:
+    execution = config.execution
+    return execution.device == "cuda" and execution.step == "auto" and execution.num_ranks == 1
+
+
+def begun_in(config: RunConfig) -> str | None:
+    """Return the mode in which the steps of the run's newest checkpoint were made; None for a new run."""
+    kept = checkpoint.checkpoints(config.work_dir)
+    try:
+        setting = checkpoint.load(kept[-1])["setting"] if kept else {}
+    except RunError:  # its run says so
+        return None
+    mode = str(setting.get("step", "")).partition(",")[0]
+    return mode if mode in ("eager", "graph", "compile") else None
+
+
+def kind_of(config: RunConfig) -> object:
+    """Return what compiled code depends on besides the device: all but depth and seed."""
+    model, optim, data = config.model, config.optim, config.data
+    blocks = dataclasses.replace(model, depth=0), model.bottleneck
+    return blocks, optim.precision, optim.batch_size, data.image_size, data.name, config.execution.micro_batch
+
+
+def saving(config: RunConfig, device: torch.device, finished: Finished) -> Saving:
+    """Return what compiling a step saves: by finished runs of both kinds, else by the memory traffic of its net."""
+    graph, compiled = (step_seconds(config, mode, finished) for mode in ("graph", "compile"))
+    if graph is not None and compiled is not None:
+        return Saving(graph - compiled, "measured on finished runs")
+    return Saving(saved_bytes(config, arithmetic(device, config.optim.precision)) / bandwidth(device), ASSUMED)
+
+
+def saved_bytes(config: RunConfig, precision: str) -> float:
+    kept = activation_bytes(config.model, config.data.image_size, config.optim.batch_size, recompute=False)
+    return SAVED_TRAFFIC * kept * (0.5 if precision == "bf16" else 1)
+
+
+def bandwidth(device: torch.device) -> float:
+    """Return the bytes a second of the device's memory by its data sheet, which moves data twice a clock."""
+    gpu = torch.cuda.get_device_properties(device)
+    return 2 * 1000 * gpu.memory_clock_rate * gpu.memory_bus_width / 8
+
+
+def can_compile(work: Path, device: torch.device) -> bool:
+    """Return whether compiled code can be built here; log why where it cannot."""
+    keep_compiled(work, device)
+    lacking = lacking_for_triton()
+    if not lacking and builds(device):
+        return True
+    reason = f"it needs {lacking}" if lacking else "a small function could not be compiled"
+    log.info(f"execution.step=auto does not compile: {reason}")
+    return False

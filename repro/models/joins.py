@@ -1,0 +1,43 @@
+"""Additions of shortcut and residual function other than the plain one (Identity Mappings, Table 1)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from repro.config.run import ModelConfig
+from repro.models.chance import Dropout
+
+
+class Join(nn.Module):
+    """Constant factors, gates, and dropout on the shortcut.
+
+    A gate is the sigmoid of a 1x1 convolution of the block's input: g weighs the residual function and 1 - g the
+    shortcut where it is exclusive, else it weighs the shortcut alone. Where a block changes dimensions, so does the
+    convolution (D30).
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, config: ModelConfig) -> None:
+        super().__init__()
+        self.gate = nn.Conv2d(in_channels, out_channels, 1, stride) if config.gate != "none" else None
+        self.is_exclusive = config.gate == "exclusive"
+        self.dropout = Dropout(config.shortcut_dropout)
+        self.shortcut_scale, self.residual_scale = config.shortcut_scale, config.residual_scale
+
+    def forward(self, x: Tensor, carried: Tensor, residual: Tensor | None) -> Tensor:
+        """Add what the shortcut carries and the residual function of ``x``; None is a block that is left out."""
+        if self.gate is not None:
+            gate = torch.sigmoid(self.gate(x))
+            carried = (1 - gate) * carried
+            if self.is_exclusive and residual is not None:
+                residual = gate * residual
+        carried = self.shortcut_scale * self.dropout(carried)
+        return carried if residual is None else carried + self.residual_scale * residual
+
+
+def join(in_channels: int, out_channels: int, stride: int, config: ModelConfig) -> Join | None:
+    """Return the addition that ``config`` asks for; None for the plain one."""
+    is_plain = config.shortcut_scale == config.residual_scale == 1 and config.gate == "none"
+    if config.shortcut == "none" or (is_plain and not config.shortcut_dropout):
+        return None
+    return Join(in_channels, out_channels, stride, config)

@@ -1,0 +1,11 @@
+"""Seeds of random streams, made from names."""
+
+from __future__ import annotations
+
+import hashlib
+
+
+def seed_of(*names: object) -> int:
+    """Return a seed that depends on ``names`` alone, as in ``seed_of(seed, "survival", step)``."""
+    digest = hashlib.sha256("/".join(map(str, names)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") % 2**63
