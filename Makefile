@@ -1,5 +1,5 @@
-# Every target that needs the virtual environment creates it, and updates it when pyproject.toml or the constraints
-# have changed. Development tools are installed by the targets that use them: test…, check.
+# Every target that needs the virtual environment creates it, and updates it when pyproject.toml or the constraints have
+# changed. Development tools are installed by the targets that use them: test…, check.
 #   make PYTHON=python3.12 setup    another Python
 #   make setup PIP_ARGS=…           options of pip, as for PyTorch's CPU build (README.md)
 #   make setup CONSTRAINTS=         the newest versions that fit, not those behind the published numbers
@@ -108,7 +108,7 @@ $(READY): pyproject.toml $(CONSTRAINTS)
 	  { echo "$(PYTHON) is older than 3.11: name a newer one, as in make PYTHON=python3.12 setup" >&2; exit 1; }
 	@[ -x $(VENV)/bin/pip ] || $(PYTHON) -m venv $(VENV) || \
 	  { echo "$(PYTHON) cannot create a virtual environment: install its venv module (on Debian: python3-venv)" >&2; exit 1; }
-	@echo "Installing into $(VENV) (once; some minutes). On Linux PyTorch includes GPU libraries: 3 GB to download, 6 GB on" >&2
+	@echo "Installing into $(VENV), once, some minutes. On Linux PyTorch brings its GPU libraries: 3 GB to download, 6 GB on" >&2
 	@echo "disk. Without an NVIDIA GPU stop here and take its CPU build, a tenth of that: README.md has the line." >&2
 	@$(PIP_INSTALL) --editable . >&2
 	@touch $@

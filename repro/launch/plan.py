@@ -187,6 +187,7 @@ def check_folder_is_usable(path: Path) -> None:
 
 
 def load_all(configs: list[RunConfig]) -> dict[DataConfig, Dataset]:
+    """Load the data set of every run."""
     found: dict[DataConfig, Dataset] = {}
     for config in configs:
         if config.data not in found:
