@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from repro.config.run import RunConfig
 from repro.errors import InputError
-from repro.evaluation.weight_files import listed, read_weights
+from repro.evaluation.stored_net import weights_of
+from repro.evaluation.weight_files import listed
 from repro.models import build_model
 from repro.models.blocks import BlockNet
 from repro.results.find import find_record
 from repro.results.read import Record
-from repro.runtime import checkpoint
 from repro.runtime.device import memory_format
-
-PUBLISHED_WEIGHTS = "weights.pt"
-"""Beside a published record: a checkpoint, or the state dict of the net alone."""
 
 
 @dataclass(frozen=True)
@@ -81,24 +77,14 @@ def sizes(tensor: Tensor) -> str:
 def from_run(record: Record, base: RunConfig) -> Trained:
     """Load the net of a finished run, with the execution and the folders of ``base``.
 
-    Its weights are ``final.pt`` in the work folder, or ``weights.pt`` beside a published record.
+    Its weights are ``final.pt`` in the work folder, or ``weights.safetensors`` beside a published record.
 
     Raises:
         InputError: The weights do not exist.
         RunError: The checkpoint is damaged.
     """
     run_id, science = record.run_id, record.science
-    final = base.paths.work / run_id / checkpoint.FINAL
-    published = base.paths.results / "runs" / run_id / PUBLISHED_WEIGHTS
-    if final.is_file():
-        weights = checkpoint.load(final)["model"]
-    elif published.is_file():
-        weights = read_weights(published).weights
-    else:
-        raise InputError(
-            f"the weights of {run_id} are not there: neither {final} nor {published} exists; "
-            "its record has the command that trains it again, and `repro publish --weights` would have kept them"
-        )
+    weights = weights_of(run_id, base.paths.work, base.paths.results)
     config = dataclasses.replace(
         base,
         exp=record.exp,
@@ -119,59 +105,3 @@ def record_of(run_id: str, base: RunConfig) -> Record:
         InputError: There is no such finished run, or its record is invalid.
     """
     return find_record(run_id, (base.paths.work, base.paths.results / "runs"))
-
-
-# --- publishing ---------------------------------------------------------------------------------------------------
-
-
-def plan_weights(run_ids: Sequence[str], work: Path, results: Path, *, replace: bool = False) -> list[str]:
-    """Find the runs whose final nets are not published yet as they are.
-
-    Raises:
-        InputError: A final checkpoint does not exist, or another net of the run is published and ``replace`` does not
-            allow to overwrite it.
-        RunError: A final checkpoint is damaged.
-    """
-    new = []
-    for run_id in run_ids:
-        mine, path = final_net(run_id, work), results / "runs" / run_id / PUBLISHED_WEIGHTS
-        if path.exists() and is_net(path, mine):
-            continue
-        if path.exists() and not replace:
-            raise InputError(
-                f"{path} holds another net than {work / run_id}; `repro publish --weights --replace` overwrites it"
-            )
-        new.append(run_id)
-    return new
-
-
-def publish_weights(run_id: str, work: Path, results: Path) -> Path:
-    """Write the final net of a run beside its published record, without the state that only resuming needs.
-
-    Raises:
-        InputError: Its final checkpoint does not exist.
-        RunError: The checkpoint is damaged, or the file cannot be written.
-    """
-    path = results / "runs" / run_id / PUBLISHED_WEIGHTS
-    checkpoint.save(path, {"model": final_net(run_id, work)})
-    return path
-
-
-def is_net(path: Path, weights: Mapping[str, Tensor]) -> bool:
-    """Tell whether a file holds just these weights, to the bit."""
-    try:
-        published = read_weights(path).weights
-    except InputError:
-        return False
-    # Counters of batches, which torch keeps and nothing reads, are not read back.
-    mine = {name: value for name, value in weights.items() if value.is_floating_point()}
-    return checkpoint.digest(published) == checkpoint.digest(mine)
-
-
-def final_net(run_id: str, work: Path) -> dict[str, Tensor]:
-    """Load the weights of a finished run."""
-    final = work / run_id / checkpoint.FINAL
-    if not final.is_file():
-        raise InputError(f"the weights of {run_id} cannot be published: {final} is not there")
-    weights: dict[str, Tensor] = checkpoint.load(final)["model"]
-    return weights
