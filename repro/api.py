@@ -79,7 +79,7 @@ def figure(name: int | str, scale: str = "paper", only: Only = None) -> Figure:
 
 
 def table(number: int, scale: str | None = None, only: Only = None, *, unrounded: bool = False) -> pandas.DataFrame:
-    """Return a table of the paper with the measured values beside the published ones, as ``repro table`` prints it.
+    """Return a table with the measured values beside the published ones, as ``repro table`` prints it.
 
     Args:
         scale: The proxies that are shown; the largest budget of each row for None.

@@ -34,6 +34,11 @@ class Parser(argparse.ArgumentParser):
             raise InputError(f"unknown {name} {str(value)!r}: {nearest(str(value), map(str, action.choices))}")
 
 
+def table_key(text: str) -> int | str:
+    """Read a table's number, or a later paper's folder and number."""
+    return int(text) if text.isdecimal() else text
+
+
 def parser() -> Parser:
     form = argparse.RawDescriptionHelpFormatter
     top = Parser(prog="repro", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=form)
@@ -92,7 +97,13 @@ def add_folders(sub: Parser) -> None:
 def add_reading(add: Callable[[str, str, str], Parser]) -> None:
     """Add the commands of ``repro.cli.reporting``."""
     table = add("table", "Print a table of the paper with measured values.", "repro table 6")
-    table.add_argument("number", type=int, nargs="?", help="the paper's number of the table; none lists all")
+    table.add_argument(
+        "number",
+        type=table_key,
+        nargs="?",
+        metavar="table",
+        help="the table's number, as 6, or wide_resnet/4; none lists all",
+    )
     table.add_argument("--format", choices=["md", "csv", "tex"], default="md", metavar="format", help="md, csv or tex")
     table.add_argument("--scale", help="show the proxies of this scale (tenth, demo, smoke), not each row's largest")
     add_folders(table)

@@ -138,10 +138,8 @@ def load_cifar10(data: DataConfig, root: Path, *, may_fetch: bool) -> Dataset:
         fetch_cifar10(root)
     arrays, digests = open_arrays(root)
     train = Split("train", arrays["train_images"], arrays["train_labels"].astype(np.int64))
-    if data.split == "train45k":
-        train, evaluated = hold_out(train)
-    else:
-        evaluated = Split("test", arrays["test_images"], arrays["test_labels"].astype(np.int64))
+    evaluated = Split("test", arrays["test_images"], arrays["test_labels"].astype(np.int64))
+    train, evaluated = divided(train, evaluated, data.split)
     train = shrink(take_first(train, data.train_images, "data.train_images"), data.image_size)
     evaluated = shrink(take_first(evaluated, data.test_images, "data.test_images"), data.image_size)
     return Dataset(data.name, train, evaluated, NUM_CLASSES, digests)
@@ -157,8 +155,7 @@ def load_synthetic(data: DataConfig) -> Dataset:
     digests: dict[str, str] = {}
     for split in (train, test):
         digests |= {f"{split.name}_images": digest_of(split.images), f"{split.name}_labels": digest_of(split.labels)}
-    if data.split == "train45k":
-        train, test = hold_out(train)
+    train, test = divided(train, test, data.split)
     return Dataset(data.name, train, test, NUM_CLASSES, digests)
 
 
@@ -184,6 +181,14 @@ def load_photos(
     val = folders.take(val, data.test_images, "data.test_images")
     stats = None if only_val else found.stats()
     return Dataset(data.name, train, val, len(val.classes), digests, stats, tuple(found.unreadable))
+
+
+def divided(train: Split, test: Split, split: str) -> tuple[Split, Split]:
+    """Return what is trained and evaluated on, of ``data.split`` (deviations D7 and D37)."""
+    if split == "train":
+        return train, test
+    kept, held_out = hold_out(train)
+    return kept, held_out if split == "train45k" else test
 
 
 def hold_out(train: Split) -> tuple[Split, Split]:

@@ -54,8 +54,8 @@ def file_of(run_id: str, work: Path, results: Path) -> Path:
         if path.is_file():
             return path
     raise InputError(
-        f"the weights of {run_id} are not there: neither {final} nor {published[0]} exists; "
-        "its record has the command that trains it again, and `repro publish --weights` would have kept them"
+        f"the weights of {run_id} are missing: neither {final} nor {published[0]} exists; train the run again with "
+        "the command in its record (`repro publish --weights` would have kept them)"
     )
 
 
@@ -122,11 +122,10 @@ def write_net(path: Path, record: Record, net: StoredNet) -> None:
 
 
 def plan_weights(run_ids: Sequence[str], work: Path, results: Path, *, replace: bool = False) -> list[str]:
-    """Find the runs whose final nets are not published yet as they are.
+    """Return the runs whose final nets are not published yet.
 
     Raises:
-        InputError: A final checkpoint does not exist, or another net of the run is published and ``replace`` does not
-            allow to overwrite it.
+        InputError: A final checkpoint does not exist, or another net of the run is published and ``replace`` is false.
         RunError: A final checkpoint is damaged.
     """
     new = []
@@ -136,14 +135,14 @@ def plan_weights(run_ids: Sequence[str], work: Path, results: Path, *, replace: 
             continue
         if path.exists() and not replace:
             raise InputError(
-                f"{path} holds another net than {work / run_id}; `repro publish --weights --replace` overwrites it"
+                f"{path} is not the net of {work / run_id}; `repro publish --weights --replace` overwrites it"
             )
         new.append(run_id)
     return new
 
 
 def publish_weights(run_id: str, paths: Mapping[str, Path]) -> Path:
-    """Write the final net of a run beside its published record, without the state that only resuming needs.
+    """Write the final net of a run beside its published record, without the rest of the checkpoint.
 
     Raises:
         InputError: Its final checkpoint or its training images do not exist.
@@ -157,12 +156,12 @@ def publish_weights(run_id: str, paths: Mapping[str, Path]) -> Path:
 
 
 def is_net(path: Path, weights: Mapping[str, Tensor]) -> bool:
-    """Tell whether a file holds just these weights, to the bit."""
+    """Return whether a file has exactly these weights."""
     try:
         published = read_weights(path).weights
     except InputError:
         return False
-    # Counters of batches, which torch keeps and nothing reads, are not read back.
+    # Integers are torch's counters of batches, which ``read_weights`` leaves out.
     mine = {name: value for name, value in weights.items() if value.is_floating_point()}
     return checkpoint.digest(dict(sorted(published.items()))) == checkpoint.digest(dict(sorted(mine.items())))
 
@@ -171,5 +170,5 @@ def final_net(run_id: str, work: Path) -> Mapping[str, Tensor]:
     """Load the weights of a finished run from the work folder."""
     final = work / run_id / checkpoint.FINAL
     if not final.is_file():
-        raise InputError(f"the weights of {run_id} cannot be published: {final} is not there")
+        raise InputError(f"the weights of {run_id} cannot be published: {final} does not exist")
     return weights_of(run_id, work, work)

@@ -1,4 +1,4 @@
-"""Trained nets: of finished runs, published, or from files."""
+"""Trained nets of finished runs and of files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from repro.runtime.device import memory_format
 
 @dataclass(frozen=True)
 class Trained:
-    """A net's configuration and weights; ``record`` is None for those of a file."""
+    """The configuration and the weights of a net; ``record`` is None for a net from a file."""
 
     name: str
     config: RunConfig
@@ -33,30 +33,30 @@ class Trained:
         """Build the net on ``device``, in evaluation mode.
 
         Raises:
-            InputError: The weights are not those of such a net.
+            InputError: The weights do not fit the net.
         """
         self.check(num_classes)
         model = build_model(self.config.model, num_classes)
-        model.load_state_dict(dict(self.weights), strict=False)  # what may be missing has been looked at
+        model.load_state_dict(dict(self.weights), strict=False)  # only counters of batches may be missing
         model.to(device, memory_format=memory_format(device))  # type: ignore[call-overload]
         return model.eval()
 
     def check(self, num_classes: int) -> None:
-        """Compare names and shapes with those of the net, without building it.
+        """Check that the names and shapes of the weights fit the net.
 
         Raises:
-            InputError: The weights are not those of such a net.
+            InputError: They do not fit.
         """
         with torch.device("meta"):
             wanted = build_model(self.config.model, num_classes).state_dict()
         if reason := misfit(wanted, self.weights):
             label = self.config.model.label
-            raise InputError(f"{self.name} does not hold a {label} of {num_classes} classes: {reason}")
+            raise InputError(f"{self.name} does not contain a {label} with {num_classes} classes: {reason}")
 
 
 def misfit(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
-    """Name the first parts of ``found`` that do not fit a net with the parts ``wanted``; empty where all fit."""
-    counters = {name for name in wanted if name.endswith("num_batches_tracked")}  # which nothing reads
+    """Describe the first weights in ``found`` that do not fit a net with the weights ``wanted``; empty if all fit."""
+    counters = {name for name in wanted if name.endswith("num_batches_tracked")}  # nothing reads them
     missing = [name for name in wanted if name not in found and name not in counters]
     surplus = [name for name in found if name not in wanted]
     other = [
@@ -65,7 +65,7 @@ def misfit(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
         if name in found and found[name].shape != wanted[name].shape
     ]
     reasons = [f"it lacks {listed(missing)}"] if missing else []
-    reasons += [f"it has {listed(surplus)} too many"] if surplus else []
+    reasons += [f"the net has no {listed(surplus)}"] if surplus else []
     reasons += [f"it has {listed(other)}"] if other else []
     return "; ".join(reasons)
 
@@ -75,9 +75,9 @@ def sizes(tensor: Tensor) -> str:
 
 
 def from_run(record: Record, base: RunConfig) -> Trained:
-    """Load the net of a finished run, with the execution and the folders of ``base``.
+    """Load the net of a finished run, with the execution settings and the folders of ``base``.
 
-    Its weights are ``final.pt`` in the work folder, or ``weights.safetensors`` beside a published record.
+    The weights are ``final.pt`` in the work folder, or ``weights.safetensors`` beside a published record.
 
     Raises:
         InputError: The weights do not exist.
@@ -102,6 +102,6 @@ def record_of(run_id: str, base: RunConfig) -> Record:
     """Read the record of a finished run: the one in the work folder, or else the published one.
 
     Raises:
-        InputError: There is no such finished run, or its record is invalid.
+        InputError: The run is not finished, or its record is invalid.
     """
     return find_record(run_id, (base.paths.work, base.paths.results / "runs"))

@@ -41,10 +41,10 @@ class Dropout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.draw is None or not self.probability:
             return x
-        return x * kept_values(x, self.probability, self.draw, self.number)
+        kept: Tensor = kept_values(x, self.probability, self.draw, self.number)
+        return x * kept
 
 
-@torch.compiler.disable
 def kept_values(x: Tensor, probability: float, draw: Draw, number: int) -> Tensor:
     """Return zeros with ``probability`` and 1 / (1 - probability) elsewhere, in the shape, type and layout of ``x``."""
     batch_size = len(x) if draw.batch_size is None else draw.batch_size

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
-from repro.config.parse import require
+from repro.config.parse import build, require
 from repro.config.paths import shared_dir
 from repro.errors import InputError
 
@@ -46,7 +48,29 @@ def reading(name: str) -> Iterator[dict[str, Any]]:
         raise InputError(f"experiments/{name}.toml: {error}") from None
 
 
-def numbers(kind: str) -> list[int]:
-    """List the numbers of the files ``experiments/<kind><number>.toml``."""
-    names = (file.stem.removeprefix(kind) for file in shared_dir("experiments").glob(f"{kind}*.toml"))
+def numbers(kind: str, paper: str = "") -> list[int]:
+    """List the numbers of the files ``experiments/<kind><number>.toml``, or of those in the folder of ``paper``."""
+    folder = shared_dir("experiments") / paper
+    names = (file.stem.removeprefix(kind) for file in folder.glob(f"{kind}*.toml"))
     return sorted(int(name) for name in names if name.isdigit())
+
+
+@dataclass(frozen=True)
+class LaterPaper:
+    """A paper that followed the first one: its folder's ``paper.toml``."""
+
+    name: str
+    title: str
+    short: str
+    arxiv: str
+
+
+@functools.cache
+def later_papers() -> dict[str, LaterPaper]:
+    """Return the papers that have a folder of their own, by its name."""
+    names = sorted(file.parent.name for file in shared_dir("experiments").glob("*/paper.toml"))
+    papers = {}
+    for name in names:
+        with reading(f"{name}/paper") as values:
+            papers[name] = build(LaterPaper, values, name=name)
+    return papers

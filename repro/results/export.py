@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
-from repro.config.science import DataConfig, EvalConfig, ModelConfig, OptimConfig
+from repro.config.run import DataConfig, EvalConfig, ModelConfig, OptimConfig
 from repro.errors import InputError
 from repro.results.read import LeftOut, Reading, read_curve
 from repro.results.record import Construction, Evaluation, Provenance, Record, RunningError, ViewResult

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from repro.config.execution import PROTOCOLS
+from repro.config.model import NET_FIELDS
 from repro.config.parse import require
 from repro.config.science import later_defaults
 from repro.errors import nearest
@@ -26,6 +27,7 @@ class Summary:
     mean: float
     std: float | None
     best: float
+    median: float
     run_ids: tuple[str, ...]
 
 
@@ -161,7 +163,7 @@ def summarize(
         return None
     std = statistics.stdev(values) if len(values) > 1 else None
     ids = tuple(record.run_id for record in records)
-    return Summary(len(values), statistics.fmean(values), std, min(values), ids)
+    return Summary(len(values), statistics.fmean(values), std, min(values), statistics.median(values), ids)
 
 
 def view_of(record: Record, view: str) -> ViewResult | None:
@@ -173,7 +175,8 @@ def run_ids(records: Iterable[Record]) -> str:
     return ", ".join(record.run_id for record in records)
 
 
-APART: Mapping[str, Any] = {"model.constructed_from": None, "eval.gradient_flow": False}
+OTHER_NETS = {f"model.{name}": later_defaults()[f"model.{name}"] for name in NET_FIELDS}
+APART: Mapping[str, Any] = {"model.constructed_from": None, "eval.gradient_flow": False, **OTHER_NETS}
 """Fields that set a run apart from others of its net at any scale, unless a row or curve asks for it."""
 
 

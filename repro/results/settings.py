@@ -36,4 +36,4 @@ def scale_of_run(run_id: str) -> str:
 
 @functools.cache
 def _fields(model: str) -> dict[str, Any]:
-    return load_recipe("imagenet_recipe" if FAMILIES[model].photos else "cifar10_recipe").fields
+    return load_recipe(FAMILIES[model].recipe).fields

@@ -30,8 +30,10 @@ class Comparison:
 
     @property
     def difference(self) -> float | None:
-        """Our mean minus the paper's mean, or minus its single value."""
+        """Our mean minus the paper's mean, or minus its single value; our median minus a median that stands alone."""
         reference = self.paper.single if self.paper.mean is None else self.paper.mean
+        if self.measured is not None and reference is None and self.paper.median is not None:
+            return self.measured.median - self.paper.median
         return None if self.measured is None or reference is None else self.measured.mean - reference
 
     @property
@@ -110,7 +112,9 @@ def _params(row: Row) -> str:
 
 def _published(paper: Published, decimals: int) -> str:
     text = f"{paper.headline:.{decimals}f}"
-    if paper.best is not None and paper.mean is not None:
+    if paper.above is not None:
+        return f">{text}"
+    if paper.mean is not None and (paper.best, paper.median) != (None, None):
         spread = "" if paper.std is None else f"±{paper.std:.{decimals}f}"
         text += f" ({paper.mean:.{decimals}f}{spread})"
     return text

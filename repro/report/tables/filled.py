@@ -23,15 +23,16 @@ NO_ENSEMBLES = EnsembleReading()
 
 
 def table(
-    number: int,
+    number: int | str,
     reading: Reading,
     protocol: str = "paper",
     ensembles: EnsembleReading = NO_ENSEMBLES,
     scale: str | None = None,
 ) -> Frame:
-    """Fill table ``number`` of the paper from the records of ``reading``.
+    """Fill a table from the records of ``reading``.
 
     Args:
+        number: The first paper's number, or a later paper's folder and number, as ``load_table`` takes them.
         protocol: ``paper`` reads the final error of a run, ``common`` the error of its best epoch.
         ensembles: Stand beside the published ones in Table 5; no other table takes them.
         scale: The one whose proxies are shown; by default the largest budget of each row.
@@ -67,8 +68,8 @@ def table(
     texts += notes.left_out_notes([*incomplete, *(f"{left.name}: {left.reason}" for left in left_out)])
     proxies = {selection.scale: size_of(selection) for selection in below}
     return Frame(
-        number,
-        paper.title,
+        paper.number,
+        paper.full_title,
         _cells(paper, rows, proxies, protocol, own),
         [
             *(cells.values_of(row, paper, [*proxies], protocol) for row in rows),

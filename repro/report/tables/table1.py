@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from repro.config.science import ModelConfig, Science
+from repro.config.run import ModelConfig, Science
 from repro.models import build_model
 from repro.models.count import Size, measure
 from repro.papers import PaperRow, Run, load_recipe, load_table
