@@ -200,6 +200,26 @@ def evaluate_command(options: argparse.Namespace) -> int:
     )
 
 
+def predict_command(options: argparse.Namespace) -> int:
+    from tabulate import tabulate
+
+    from repro.evaluation.classifier import load_classifier
+
+    folders, (run, *pictures) = apart(options.words or ["", ""])
+    if not pictures or not run or options.top < 1:
+        raise InputError(f"name a run and files of images, and --top {options.top} from 1 on")
+    paths = resolve_paths(folders)
+    net = load_classifier(run, paths, published_results(paths))
+    found = net.classify(*pictures, top=options.top)
+    rows = [
+        [picture, *(f"{name} {score:.1%}".replace("%", " %") for name, score in row)]
+        for picture, row in zip(pictures, found, strict=True)
+    ]
+    print(f"{net.record.run_id}, {net.record.science.data.image_size} pixels a side")
+    print(tabulate(rows, tablefmt="plain", disable_numparse=True))
+    return 0
+
+
 def publish_command(options: argparse.Namespace) -> int:
     from repro.results.ensembles import plan_ensembles, publish_ensembles
     from repro.results.publish import plan_publication, publish
@@ -211,7 +231,7 @@ def publish_command(options: argparse.Namespace) -> int:
     ensembles = plan_ensembles(work, results, planned.run_ids, replace=options.replace)
     weights: list[str] = []
     if options.weights:
-        from repro.evaluation.trained import plan_weights, publish_weights
+        from repro.evaluation.stored_net import plan_weights, publish_weights
 
         weights = plan_weights(planned.run_ids, work, results, replace=options.replace)
     for record in planned.equal:
@@ -219,7 +239,7 @@ def publish_command(options: argparse.Namespace) -> int:
     for folder in publish(planned, results):
         print(folder)
     for run_id in weights:
-        print(publish_weights(run_id, work, results))
+        print(publish_weights(run_id, paths))
     for folder in publish_ensembles(ensembles, work, results):
         print(folder)
     return 0
@@ -247,6 +267,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "report": report_command,
     "export": export_command,
     "evaluate": evaluate_command,
+    "predict": predict_command,
     "publish": publish_command,
     "tensorboard": tensorboard_command,
 }

@@ -22,7 +22,7 @@ from repro.results.scales import word
 from repro.results.select import departures, summarize
 from repro.runtime.progress import duration
 
-FILES = ("record.json", "curve.csv", "weights.pt")
+FILES = ("record.json", "curve.csv", "weights.safetensors", "weights.pt")
 """Files that may be published of a run."""
 RUN_FIELDS = ("model.name", "model.depth", "model.shortcut", "data.name")
 NET = ("model.depth", "model.shortcut")
