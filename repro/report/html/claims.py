@@ -15,7 +15,7 @@ PLACE = re.compile(r"(Table|Figure)s? (\d+)(?: and (\d+))?")
 
 
 def claim_views(check: Check) -> list[ClaimView]:
-    """Lay out all claims in the order of ``experiments/claims.toml``."""
+    """Lay out all claims in the order of ``experiments/resnet/claims.toml``."""
     return [_claim(verdict) for verdict in check.verdicts]
 
 

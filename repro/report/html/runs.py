@@ -12,7 +12,7 @@ from typing import Any
 
 from repro.config.paths import shared_dir
 from repro.errors import InputError
-from repro.papers import Recipe, load_recipe
+from repro.papers import FIRST, Recipe, later_papers, load_recipe
 from repro.report.html.charts import Chart, chart
 from repro.report.html.commands import repeat
 from repro.report.html.view_models import Link
@@ -81,8 +81,11 @@ def net_views(records: Sequence[Record], uses: Mapping[str, Sequence[Link]]) -> 
 
 @functools.cache
 def recipes() -> list[Recipe]:
-    """Load the paper's recipes."""
-    return [load_recipe(file.stem) for file in sorted(shared_dir("experiments").glob("*_recipe.toml"))]
+    """Load the recipes of all papers."""
+    names = sorted(file.stem for file in (shared_dir("experiments") / FIRST).glob("*_recipe.toml"))
+    for paper in later_papers():
+        names += [f"{paper}/{file.stem}" for file in (shared_dir("experiments") / paper).glob("*_recipe.toml")]
+    return [load_recipe(name) for name in names]
 
 
 def group_anchor(record: Record) -> str:
