@@ -47,7 +47,7 @@ class ModelConfig:
     The defaults of the fields that came later give the first paper's net.
     """
 
-    name: Annotated[str, OneOf(FAMILIES), "family of nets, as in `cifar_resnet`"]
+    name: Annotated[str, "family of nets, as in `cifar_resnet`", OneOf(FAMILIES)]
     depth: Annotated[int, "layers with weights, as in the net's name"]
     shortcut: Annotated[Literal["A", "B", "C", "none"], "option `A`, `B` or `C`, or `none` for the plain net"]
     shortcut_subsample: Annotated[Literal["stride", "avg_pool"], "how option A halves a map (D8)"]

@@ -90,7 +90,9 @@ def recipes() -> list[Recipe]:
 
 def group_anchor(record: Record) -> str:
     """Return an anchor that all seeds of one recipe and numerics version share, whichever of them exist."""
-    text = json.dumps([record.scale, record.numerics_version, record.science.flat()], sort_keys=True)
+    # Without fields at their default: one that is added later moves no anchor.
+    science = {key: value for key, value in record.science.to_dict().items() if key != "seed"}
+    text = json.dumps([record.scale, record.numerics_version, science], sort_keys=True)
     return f"net-{record.key}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
