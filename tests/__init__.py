@@ -1,1 +1,1 @@
-"""A package, so that tests share their helpers by full name: ``from tests.runs import config``."""
+"""Tests, as a package whose modules share helpers by full name (``from tests.runs import config``)."""

@@ -30,23 +30,23 @@ from repro.results.read import Reading, Record, read_records
 from tests.planted_claims import plant_group
 
 SPREAD = (0.15, 0.2)
-"""Standard deviation of an error over seeds, in points: each group's own, drawn between these."""
+"""Range of the groups' standard deviations of an error over seeds, in points."""
 OF_OTHERS = {"response_std": 0.1, "lowest_forward_std": 0.1, "log10_gradient_ratio": 0.1}
 LAYERS, OF_A_LAYER, OF_AN_EVALUATION = 20, 0.1, 0.1
 SWAPPED, SPARE = "plain56", 5
-"""A group with so many seeds beyond those that count."""
+"""The group that swaps its worst seed, and the number of its spare seeds."""
 FEWER_PERMUTATIONS = 999
-"""Of the trend test: enough at its level, and ten times as fast."""
+"""Permutations of the trend test: enough for its level, and ten times as fast."""
 
 SHOWN = ("holds", "fails", "inconclusive")
 
 Truth = dict[tuple[str, str], float]
-"""By a net (the digest of its run without the seed) and what is measured of it."""
+"""Values by net (the digest of its run without the seed) and metric."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Rates:
-    """Verdicts on one claim over ``repetitions``; ``part`` is the comparison that is false, empty where none is."""
+    """Verdicts on one claim over ``repetitions``; ``part`` is the false comparison, empty if all are true."""
 
     claim: str
     part: str
@@ -59,17 +59,18 @@ class Rates:
 
     @property
     def wrong(self) -> str:
-        """The verdict that is an error: "holds" where a part is false, "fails" where all is as published."""
+        """The verdict that is an error: "holds" if a part is false, "fails" if all values are as published."""
         return "holds" if self.part else "fails"
 
     @property
     def excessive(self) -> bool:
-        """Whether there are more errors than chance makes of the nominal rate in one of 10,000 tables' cells."""
+        """Whether there are more errors than the nominal rate explains, with one false alarm in 10,000 cells of a
+        table."""
         return self.counts.get(self.wrong, 0) > stats.binom.isf(1e-4, self.repetitions, self.nominal)
 
 
 class Simulation:
-    """The planted records, the paper's values of what is compared, and draws around them."""
+    """The planted records, the paper's values for the compared quantities, and draws around them."""
 
     def __init__(self, root: Path, seed: int = 0) -> None:
         self.claims = load_claims()
@@ -101,7 +102,7 @@ class Simulation:
         return sorted(found, key=lambda record: record.seed)
 
     def rates(self, claim: Claim, repetitions: int, false: Comparison | None = None, *, back: bool = False) -> Rates:
-        """Verdicts on ``claim`` where all is as published, or where the part ``false`` just is not so."""
+        """Simulate verdicts on ``claim`` with the published values, or with the part ``false`` just not true."""
         names = {name for c in claim.comparisons for name in c.groups}
         groups = [(self.claims.groups[name].seeds, self.of_group[name]) for name in names]
         records = tuple({r.run_id: r for seeds, of_group in groups for r in of_group[:seeds]}.values())
@@ -139,7 +140,7 @@ class Simulation:
         return held
 
     def _boundary(self, c: Comparison, back: bool = False) -> Truth:
-        """The truth at which ``c`` is just not as the claim says, by the least change of the published values."""
+        """Return the truth at which ``c`` just becomes false, with the least change of the published values."""
         first, *others = [self.published[net(self.of_group[name][0]), measure(c)] for name in c.groups]
         margin, by = c.margin or 0.0, getattr(c, "by", None) or 0.0
         limits = [getattr(c, "limit", None), c.above, c.below, _mean(c)]
@@ -208,7 +209,7 @@ def measure(c: Comparison) -> str:
 
 
 def spread(metric: str, centre: float, of_errors: float) -> float:
-    """Standard deviation over seeds; errors near 0 spread less."""
+    """Return the standard deviation over seeds; errors near 0 have a smaller one."""
     if metric in ("start_difference", "start_train_difference"):
         return 0.1
     if metric.startswith("onset"):
@@ -221,20 +222,20 @@ def _mean(c: Comparison) -> float | None:
 
 
 def nominal(claims: Claims, false: Comparison | None, back: bool = False) -> float:
-    """The rate of errors that the claims' file allows: half of alpha where a two-sided test decides for one side."""
+    """Return the error rate that the claims' file allows: half of alpha if a two-sided test decides for one side."""
     one_sided = false is None or back or false.test in ("equal", "no_worse")
     return claims.alpha if one_sided else claims.alpha / 2
 
 
 def parts(claims: Claims, claim: Claim) -> list[tuple[Comparison, bool]]:
-    """The parts of ``claim`` that can be false, a trend also by going back in its last step where that counts."""
+    """Return the parts of ``claim`` that can be false; a trend can also fail by going back in its last step."""
     deciding = [c for c in claim.comparisons if c.decides and c.test not in ("count", "gap", "value")]
     backs = [(c, True) for c in deciding if c.test == "trend" and hasattr(claims, "step_back")]
     return [*((c, False) for c in deciding), *backs]
 
 
 def simulate(simulation: Simulation, repetitions: int, ids: Sequence[str] = ()) -> Iterator[Rates]:
-    """Rates at the published values and with each part false, for every claim on runs or those of ``ids``."""
+    """Simulate every claim on runs, or those in ``ids``, at the published values and with each part false."""
     for claim in simulation.claims.claims:
         on_runs = [part for part in parts(simulation.claims, claim) if part[0].metric not in ("params", "macs")]
         if not on_runs or (ids and claim.id not in ids):

@@ -1,7 +1,4 @@
-"""What holds for every test: the caller's settings do not reach it, and GPU tests are skipped where there is none.
-
-What several files of tests stand on is imported only by those that ask for it.
-"""
+"""Fixtures of all tests, and the marker ``gpu``."""
 
 from __future__ import annotations
 
@@ -18,24 +15,24 @@ if TYPE_CHECKING:
     from tests.hosts import Host
 
 if "PYTEST_XDIST_WORKER" in os.environ:
-    # Processes share the cores: with threads of their own they would only stand in each other's way.
+    # Test processes share the cores, so several threads in each would only compete.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# A shared machine pauses at any moment: how long one example took says nothing.
+# A shared machine can pause at any moment, so the time of one example says nothing.
 hypothesis.settings.register_profile("repro", parent=hypothesis.settings(), deadline=None)
 hypothesis.settings.load_profile("repro")
 
 
 @pytest.fixture(autouse=True)
 def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """``REPRO_WORK`` and its like, set in the caller's shell, must not decide where a test reads and writes."""
+    """Remove ``REPRO_WORK`` and similar variables, which would change where a test reads and writes."""
     for name in [name for name in os.environ if name.startswith("REPRO_")]:
         monkeypatch.delenv(name)
 
 
 @pytest.fixture
 def told() -> Iterator[list[str]]:
-    """The lines for the user that modules log while the test runs."""
+    """Collect the lines for the user that modules log while the test runs."""
     from tests.lines import logged
 
     with logged() as lines:
@@ -44,16 +41,16 @@ def told() -> Iterator[list[str]]:
 
 @pytest.fixture
 def arrays(monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarray]:
-    """The arrays of a tiny CIFAR-10, whose digests are the known ones while the test runs."""
+    """Make the arrays of a tiny CIFAR-10, whose digests count as known while the test runs."""
     from tests.tiny_cifar10 import use_tiny
 
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")  # where all sources of the tests are
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")  # the host of all sources in tests
     return use_tiny(monkeypatch)
 
 
 @pytest.fixture
 def host(arrays: dict[str, np.ndarray]) -> Iterator[Host]:
-    """A host on this machine with the official archive of the tiny CIFAR-10."""
+    """Start a server on this machine with the official archive of the tiny CIFAR-10."""
     from tests.hosts import Host
     from tests.tiny_cifar10 import official_archive
 

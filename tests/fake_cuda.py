@@ -29,11 +29,12 @@ from repro.runtime.device import memory_format
 CUDA = torch.device("cuda")
 SGD = torch.ops.aten._fused_sgd_
 OF_THE_MEAN = (torch.ops.aten.expand.default, torch.ops.aten.div.Scalar)
-"""The gradient of the mean over the last map, one value for all of its pixels: the ReLU before it brings the layout."""
+"""The gradient of the mean over the last map has one value for all of its pixels; its layout comes from the ReLU
+before."""
 
 
 class Watch(TorchDispatchMode):
-    """Notes what a step on a GPU must not do. A value that is read back is refused by the fake tensors themselves."""
+    """Notes operations that a step on a GPU must avoid; fake tensors themselves refuse to be read."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,13 +45,13 @@ class Watch(TorchDispatchMode):
         """Operations that give activations, kernels or their gradients in another layout than channels last."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        # Fused SGD has no fake form. It gives nothing, and takes tensors of which all else has been seen.
+        # Fused SGD has no fake form, but it returns nothing, and its arguments have been checked everywhere else.
         result = None if func.overloadpacket is SGD else func(*args, **(kwargs or {}))
         self.operations[str(func)] += 1
         tensors = [t for t in tree_leaves((args, kwargs, result)) if isinstance(t, Tensor)]
         if any(t.device.type != "cuda" for t in tensors):
             self.elsewhere.append(str(func))
-        # Images have three channels, and a single pixel is in any layout.
+        # Images have three channels, and a single pixel fits any layout.
         made = [t for t in tree_leaves(result) if isinstance(t, Tensor) and t.ndim == 4]
         wide = [t for t in made if t.shape[1] > 3 and t.shape[2] * t.shape[3] > 1]
         if func not in OF_THE_MEAN and not all(t.is_contiguous(memory_format=torch.channels_last) for t in wide):
@@ -59,7 +60,7 @@ class Watch(TorchDispatchMode):
 
 
 class FakeFeed(Feed):
-    """Batches of a run: those of ``MemoryFeed`` or ``PhotoFeed``, from memory that is not there."""
+    """Batches of a run as from a real feed, in fake memory."""
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(50, config.optim.batch_size, CUDA, 0, 1)
@@ -81,7 +82,7 @@ class FakeFeed(Feed):
 
 
 class FakeImages:
-    """One batch of images to be evaluated."""
+    """One fake batch of images for evaluation."""
 
     def __init__(self, config: RunConfig) -> None:
         self.num_images, self.size = 8, config.data.image_size
@@ -92,7 +93,7 @@ class FakeImages:
 
 
 def net(config: RunConfig) -> BlockNet:
-    """Build a run's net on a GPU that is not there, in the layout of its device."""
+    """Build a run's net on a fake GPU, in the layout of its device."""
     with CUDA:
         model = build_model(config.model, config.data.num_classes)
     model.recompute = config.execution.checkpoint_activations
@@ -104,7 +105,7 @@ def net(config: RunConfig) -> BlockNet:
 
 
 def training_step(config: RunConfig) -> Watch:
-    """Run a training step of ``config``, forward, backward and update, and return what was seen of it."""
+    """Run a training step of ``config`` (forward, backward and update), and return the observations."""
     with fake_gpu():
         model, feed = net(config), FakeFeed(config)
         optimizer = build_optimizer(model, config.optim)
@@ -116,7 +117,7 @@ def training_step(config: RunConfig) -> Watch:
 
 
 def evaluation(config: RunConfig) -> Watch:
-    """Evaluate a batch as ``Evaluator`` does, up to its one transfer, and return what was seen of it."""
+    """Evaluate a batch like ``Evaluator``, up to its one transfer, and return the observations."""
     with fake_gpu():
         images, precision = FakeImages(config), config.optim.precision
         top5 = config.data.num_classes >= TOP5_CLASSES
@@ -128,7 +129,7 @@ def evaluation(config: RunConfig) -> Watch:
 
 @contextlib.contextmanager
 def fake_gpu() -> Iterator[None]:
-    """Within it, CUDA tensors are fake, and torch believes that there is a GPU whose cuDNN takes bfloat16."""
+    """Make CUDA tensors fake, and let torch believe in a GPU whose cuDNN supports bfloat16."""
     with (
         FakeTensorMode(allow_non_fake_inputs=False),
         mock.patch("torch.cuda.amp.common.amp_definitely_not_available", return_value=False),
@@ -140,7 +141,7 @@ def fake_gpu() -> Iterator[None]:
 
 
 def backward(loss: Tensor) -> None:
-    """Compute gradients as autograd does, node by node: its own engine wants the threads of a real GPU."""
+    """Compute gradients node by node, like autograd, whose own engine needs the threads of a real GPU."""
     assert loss.grad_fn is not None
     order = topological(loss.grad_fn)
     arrived: dict[Any, list[Tensor | None]] = {node: [None] * len(node._input_metadata) for node in order}
@@ -160,7 +161,7 @@ def backward(loss: Tensor) -> None:
 
 
 def topological(root: Any) -> Sequence[Any]:
-    """Order the nodes behind ``root`` so that each comes after all that it gets gradients from."""
+    """Order the nodes behind ``root`` so that each comes after all nodes that send gradients to it."""
     order: list[Any] = []
     seen, pending = set(), [(root, False)]
     while pending:

@@ -1,4 +1,4 @@
-"""Sources of CIFAR-10 for the tests: a host on this machine that is slow, fails, breaks off or sends something else."""
+"""Sources of CIFAR-10 for tests: a local host that is slow, fails, hangs up or sends something else."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals, user
 
 
 class Host:
-    """Serves one file; ``script`` names what it does for each request, ``always`` after the last.
+    """Serves one file; ``script`` lists its behaviour for each request, and ``always`` is its behaviour afterwards.
 
-    ``gate`` sends 30,000 bytes and the rest once the gate is open; ``break`` sends 50,000 and hangs up.
+    ``gate`` sends 30,000 bytes and the rest when the gate is opened; ``break`` sends 50,000 and hangs up.
     """
 
     always = "ok"
@@ -83,7 +83,7 @@ class Host:
 
 @dataclass
 class Shelf:
-    """A source that writes its content, or fails where it has none."""
+    """A source that writes its content, or fails if it has none."""
 
     content: bytes | None
     name: str = "the shelf"
@@ -99,12 +99,12 @@ class Shelf:
 
 
 def archive(url: str, **changes: float) -> OfficialArchive:
-    """The official archive at ``url``, without pauses."""
+    """Return the official archive at ``url``, without pauses."""
     return OfficialArchive(url=url, **{"pause_s": 0, **changes})  # type: ignore[arg-type]
 
 
 def lay_part(root: Path, content: bytes) -> Path:
-    """Plant what a killed fetch leaves."""
+    """Plant the partial file of a killed fetch."""
     part = root / "cifar10" / "download" / f"{cifar10.ARCHIVE}.part"
     part.parent.mkdir(parents=True)
     part.write_bytes(content)
@@ -112,7 +112,7 @@ def lay_part(root: Path, content: bytes) -> Path:
 
 
 def assert_complete(root: Path, arrays: dict[str, np.ndarray]) -> None:
-    """The arrays are there, and nothing of the fetch is left but its lock."""
+    """Check that the arrays exist and that only the lock is left of the fetch."""
     for name, array in arrays.items():
         np.testing.assert_array_equal(np.load(root / "cifar10" / f"{name}.npy"), array)
     left = {path.name for path in (root / "cifar10").iterdir()} - {".fetch.lock"}

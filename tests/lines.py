@@ -11,7 +11,7 @@ from repro.runtime.log import LOGGER, Lines
 
 @contextlib.contextmanager
 def logged() -> Iterator[list[str]]:
-    """Collect the lines that are logged within."""
+    """Collect the lines that are logged in the context."""
     lines: list[str] = []
     handler, level = Lines(lines.append), LOGGER.level
     LOGGER.addHandler(handler)

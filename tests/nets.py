@@ -21,7 +21,7 @@ def net_config(**changes: Any) -> ModelConfig:
 
 
 def trained_net(depth: int = 14, shortcut: str = "A", name: str = "cifar_resnet", **changes: Any) -> BlockNet:
-    """A net whose batch norms have statistics, scales and shifts of their own, as a trained one's do."""
+    """Build a net whose batch norms have random statistics, scales and shifts, as after training."""
     config = net_config(name=name, depth=depth, shortcut=shortcut, **changes)
     model = build_model(config, 10, generator_for(0, "init"))
     generator = torch.Generator().manual_seed(1)

@@ -1,4 +1,4 @@
-"""Small folders of images for the tests, laid out as ImageNet and Tiny ImageNet are, and files that are odd."""
+"""Small folders of images in the layouts of ImageNet and Tiny ImageNet, and odd files."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ CLASSES = ("n01440764", "n01443537", "n02105855")
 
 
 def config(name: str = "imagenet", **changes: object) -> DataConfig:
-    """Small crops of a folder that is not the whole set."""
+    """Return a configuration for small crops of a folder with a part of the set."""
     photos = {"pad": 0, "resize": (36, 48), "eval_resize": 40, "colour": "pca", "partial": True}
     return tiny_cifar10.config(name, **{**photos, **changes})
 
 
 def picture(seed: int, height: int | None = None, width: int | None = None) -> Image.Image:
-    """A smooth picture, of a size of its own unless told; colours go together, as in real images."""
+    """Draw a smooth picture, by default of random size; its colours correlate, as in real images."""
     random = np.random.default_rng(seed)
     height = height or int(random.integers(40, 80))
     width = width or int(random.integers(40, 80))
@@ -44,11 +44,12 @@ def make_train(folder: Path, below: str, classes: tuple[str, ...], count: int) -
 def make_imagenet(
     folder: Path, train: int = 6, val: int = 2, flat: bool = False, classes: tuple[str, ...] = CLASSES
 ) -> Path:
-    """``train/<class>/*.JPEG``, and ``val`` likewise, or ``flat`` with ``val/labels.txt``; so many of each class."""
+    """Write ``train/<class>/*.JPEG`` and ``val`` likewise, or ``flat`` with ``val/labels.txt``: so many images per
+    class."""
     make_train(folder, ".", classes, train)
     lines = []
     for i in range(val * len(classes)):
-        # One class after the other, so that the order of the names is not that of the labels.
+        # Classes alternate, so that the order of the names is not that of the labels.
         wnid = classes[i % len(classes)]
         name = f"ILSVRC2012_val_{i + 1:08d}.JPEG"
         write(folder / "val" / ("." if flat else wnid) / name, 500_000 + i)
@@ -59,7 +60,7 @@ def make_imagenet(
 
 
 def make_tiny(folder: Path, train: int = 6, val: int = 2, classes: tuple[str, ...] = CLASSES) -> Path:
-    """``train/<class>/images/*.JPEG``, ``val/images`` with ``val_annotations.txt``."""
+    """Write ``train/<class>/images/*.JPEG``, and ``val/images`` with ``val_annotations.txt``."""
     make_train(folder, "images", classes, train)
     lines = []
     for i in range(val * len(classes)):
@@ -72,7 +73,7 @@ def make_tiny(folder: Path, train: int = 6, val: int = 2, classes: tuple[str, ..
 
 
 def truncate(path: Path) -> Path:
-    """Only the first half of the file is left."""
+    """Keep only the first half of a file."""
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
     return path

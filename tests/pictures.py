@@ -1,4 +1,4 @@
-"""Folders of small photographs for the tests of views: noise in the colour of its class, of several shapes."""
+"""Folders of small images: noise around the colour of the class, in several shapes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SHAPES = ((40, 56), (64, 48), (40, 56), (52, 52))
 
 
 def draw(path: Path, label: int, number: int, shape: tuple[int, int] | None = None) -> None:
-    """One JPEG, the same for the same label and number."""
+    """Draw a JPEG, always the same for a label and number."""
     height, width = shape or SHAPES[number % len(SHAPES)]
     random = np.random.default_rng([label, number])
     pixels = random.integers(0, 120, (height, width, 3))
@@ -22,7 +22,7 @@ def draw(path: Path, label: int, number: int, shape: tuple[int, int] | None = No
 
 
 def folder(root: Path, num_classes: int = 3, train: int = 4, val: int = 3) -> Path:
-    """``train`` and ``val`` images of each class."""
+    """Write ``train`` and ``val`` images of each class."""
     for label in range(num_classes):
         for number in range(train):
             draw(root / "train" / f"n{label:08}" / f"{number}.JPEG", label, number)

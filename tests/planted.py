@@ -1,4 +1,4 @@
-"""Records as a finished run leaves them, without training: for the tests of what reads records."""
+"""Records as finished runs write them, without training."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from repro.results.scales import own_recipe
 def scale_science(
     scale: str, data: str = "cifar10", exp: str = "", recipe_name: str = "cifar10_recipe"
 ) -> dict[str, Any]:
-    """The flat science fields in which a scale's own recipe departs from the paper's."""
+    """Return the flat science fields in which the recipe of a scale differs from the paper's."""
     recipe = load_recipe(recipe_name).fields
     own = own_recipe(recipe, scale, data, exp)
     return {key: value for key, value in own.items() if key in recipe and value != recipe[key]}
@@ -50,7 +50,7 @@ PRESENT = present_version(load_recipe("cifar10_recipe").fields)
 def planted_config(
     depth: int, shortcut: str = "A", seed: int = 0, scale: str = "paper", exp: str = "cifar_depth_sweep", **science: Any
 ) -> RunConfig:
-    """The run of the paper's CIFAR-10 recipe with the flat ``science`` fields on top."""
+    """Return the run of the paper's CIFAR-10 recipe with the flat ``science`` fields on top."""
     flat = {**load_recipe("cifar10_recipe").fields, "model.depth": depth, "model.shortcut": shortcut, **science}
     values: dict[str, Any] = {"exp": exp, "scale": scale, **Science.from_flat(flat, seed).to_dict()}
     values["execution"] = {
@@ -88,11 +88,11 @@ def plant(
     finished: str = "2026-01-01T00:00:00+00:00",
     **provenance: Any,
 ) -> Path:
-    """Writes the record and the curve of a run under ``root`` and returns its folder.
+    """Write the record and the curve of a run under ``root`` and return its folder.
 
     Args:
         error: Final test error in percent, a whole number of 10,000 images.
-        best: Error of the best epoch; a little below ``error`` by default.
+        best: Error of the best epoch; by default slightly below ``error``.
         science: Flat science fields on top of the paper's recipe, as in ``{"optim.lr": 0.2}``.
     """
     config = planted_config(depth, shortcut, seed, scale, exp, **(science or {}))
@@ -143,7 +143,7 @@ def plant(
 
 
 def edit(folder: Path, *path: str, value: Any) -> None:
-    """Overwrites one value of a planted record: ``edit(folder, "result", "final", "errors", value=3)``."""
+    """Overwrite one value of a planted record: ``edit(folder, "result", "final", "errors", value=3)``."""
     file = folder / "record.json"
     record = json.loads(file.read_text(encoding="utf-8"))
     part = record
@@ -154,7 +154,7 @@ def edit(folder: Path, *path: str, value: Any) -> None:
 
 
 def write_curve(file: Path, config: RunConfig, train_error: float, error: float) -> None:
-    """A curve of the shape that the paper's have: a fast fall, then a drop and less noise at each milestone."""
+    """Write a curve of the usual shape: a fast fall, then a drop and less noise at each milestone."""
     noise = random.Random(config.seed * 10007 + config.model.depth)
     steps, milestones = config.optim.steps, config.optim.milestones
     every = min(391, max(1, steps // 10))

@@ -1,4 +1,4 @@
-"""Records of the groups that claims compare, with the values that the paper's claims need, without training."""
+"""Records of all groups of claims, with values at which the claims hold, without training."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from repro.report.claims.verdicts import Verdict, check
 from repro.results.read import read_records
 from tests.planted import edit, plant
 
-# Error at the end and training error, in percent, and the mean response of a layer where Figure 7 shows it. Errors that
-# the paper prints come from its tables; those here are ours, since it only draws them.
+# Final error, training error (in percent) and, where Figure 7 shows it, the mean response of a layer. Errors that the
+# paper prints come from its tables; these are for errors that it only draws.
 CIFAR: dict[str, tuple[float | None, float, float | None]] = {
     "plain20": (9.0, 3.0, 1.6),
     "plain32": (9.5, 4.0, None),
@@ -38,7 +38,8 @@ CIFAR: dict[str, tuple[float | None, float, float | None]] = {
     "flow56": (12.5, 8.0, None),
     "constructed56": (9.2, 3.2, None),
 }
-# 10-crop and multi-scale top-1 and top-5 errors where the paper prints none, and training error, which it never prints.
+# 10-crop and multi-scale top-1 and top-5 errors that the paper does not print, and training error, which it never
+# prints.
 IMAGENET: dict[str, tuple[tuple[float, float] | None, tuple[float, float] | None, float]] = {
     "plain18": ((27.94, 9.7), (25.4, 8.0), 34.0),
     "plain34": (None, (26.0, 8.3), 36.0),
@@ -53,11 +54,11 @@ IMAGENET: dict[str, tuple[tuple[float, float] | None, tuple[float, float] | None
     "resnet152": (None, None, 19.0),
 }
 SPREAD = (-0.1, 0.1, 0.0, -0.05, 0.05)
-"""What a seed adds, times ``noise``."""
+"""The effect of each seed, times ``noise``."""
 
 
 def plant_paper(root: Path) -> None:
-    """Every group with all the seeds it needs, at the paper's values, with which every claim holds."""
+    """Plant every group with all the seeds that it needs, at the paper's values, where all claims hold."""
     for name, group in groups().items():
         for seed in range(group.seeds):
             plant_group(root, name, seed)
@@ -74,7 +75,7 @@ def groups() -> Mapping[str, Group]:
 
 @functools.cache
 def printed(table: int, metric: str, depth: int, shortcut: str) -> float:
-    """What the paper's table prints for a net: the mean where it tells of several runs."""
+    """Return the value in the paper's table for a net: the mean if the table has several runs."""
     net = {"model.depth": depth, "model.shortcut": shortcut}
     (row,) = [row for row in load_table(table).rows if row.run is not None and net.items() <= dict(row.run).items()]
     value = row.paper[metric]
@@ -91,7 +92,7 @@ def recipe(name: str) -> Mapping[str, Any]:
 
 
 def plant_group(root: Path, name: str, seed: int, *, noise: float = 1.0, shift: float = 0.0, **more: Any) -> Path:
-    """One seed of the group ``name``; ``shift`` is added to its errors, ``more`` goes to ``plant``."""
+    """Plant one seed of the group ``name``; ``shift`` is added to its errors, ``more`` is passed to ``plant``."""
     group = groups()[name]
     science = {**recipe(group.recipe), **group.run, **more.pop("science", {})}
     depth, shortcut = science.pop("model.depth"), science.pop("model.shortcut")
@@ -106,7 +107,7 @@ def plant_group(root: Path, name: str, seed: int, *, noise: float = 1.0, shift: 
         top1 = views["10crop"][0]
     trained = max(0.0, train + shift + (off / 10 if train < 1 else off))
     error = round(top1 + shift + off, 2)
-    with mock.patch("tests.planted.write_curve"):  # the curve written below takes its place
+    with mock.patch("tests.planted.write_curve"):  # the curve written below replaces it
         folder = plant(root, depth, shortcut, seed, error, train_error=trained, science=science, **more)
     fall = 20 if name in ("warm110", "resnet110", "resnet18a") else 40
     delay = 4 if name == "cold110" else 0
@@ -114,7 +115,7 @@ def plant_group(root: Path, name: str, seed: int, *, noise: float = 1.0, shift: 
     if name in CIFAR:
         _plant_measures(folder, name, response, off)
     else:
-        # Top-5 errors are smaller, and so is what a seed adds to them.
+        # Top-5 errors are smaller, and so is the effect of a seed on them.
         plant_views(folder, {view: (one + shift + off, five + shift + off / 2) for view, (one, five) in views.items()})
     return folder
 
@@ -149,7 +150,7 @@ def _plant_measures(folder: Path, name: str, response: float | None, off: float)
 
 
 def plant_views(folder: Path, views: Mapping[str, tuple[float, float]]) -> None:
-    """Writes the top-1 and top-5 error in percent of each view into a planted record."""
+    """Write the top-1 and top-5 error in percent of each view into a planted record."""
     tested = []
     for name, (first, second) in views.items():
         errors = {"errors": round(first * 500), "top5_errors": round(second * 500)}
@@ -159,27 +160,27 @@ def plant_views(folder: Path, views: Mapping[str, tuple[float, float]]) -> None:
 
 
 def verdicts(*roots: Path) -> dict[str, Any]:
-    """The verdicts on all claims, by their ids, from the records under ``roots``."""
+    """Return the verdicts on all claims by id, from the records under ``roots``."""
     return {verdict.claim.id: verdict for verdict in check(read_records(roots)).verdicts}
 
 
 def finding(verdict: Verdict, name: str) -> Any:
-    """The finding on the comparison ``name``."""
+    """Return the finding on the comparison ``name``."""
     return next(found for found in verdict.judgement.findings if found.comparison.name == name)
 
 
 def plant_seeds(root: Path, *groups: str, seeds: int = 5, **how: Any) -> Path:
-    """All ``seeds`` of the groups; returns the folder of the last."""
+    """Plant all ``seeds`` of the groups; return the folder of the last."""
     return [plant_group(root, name, seed, **how) for name in groups for seed in range(seeds)][-1]
 
 
 def asked(id: str, name: str) -> Any:
-    """The comparison ``name`` of a claim."""
+    """Return the comparison ``name`` of a claim."""
     return next(c for c in claims().claim(id).comparisons if c.name == name)
 
 
 def outcome_of(c: Comparison, *values: Sequence[float]) -> Any:
-    """The outcome of ``c`` with these values a seed in its groups, without records."""
+    """Return the outcome of ``c`` for these values per seed in its groups, without records."""
     filled = [
         Seeds(groups()[name], len(v), tuple(range(len(v))), values=tuple(v))
         for name, v in zip(c.groups, values, strict=True)

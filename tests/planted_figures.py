@@ -1,4 +1,4 @@
-"""Records for figures beyond CIFAR curves: responses of layers, gradient flow, constructed nets, ImageNet runs."""
+"""Records for figures of layer responses, gradient flow, constructed nets and ImageNet runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PLAIN, RESIDUAL = "none", "A"
 
 
 def plant_responses(root: Path, depth: int, shortcut: str, seed: int = 0, **more: Any) -> Path:
-    """A CIFAR run with the responses of its 3x3 layers: larger in plain nets, smaller in deeper residual ones."""
+    """Plant a CIFAR run with responses of its 3x3 layers: larger in plain nets, smaller in deeper residual nets."""
     folder = plant(root, depth, shortcut, seed, **more)
     noise = random.Random(f"{depth}{shortcut}{seed}")
     size = 1.6 if shortcut == PLAIN else 5 / depth**0.5
@@ -27,7 +27,7 @@ def plant_responses(root: Path, depth: int, shortcut: str, seed: int = 0, **more
 
 
 def plant_flow(root: Path, depth: int = 56, shortcut: str = PLAIN, seed: int = 0, **more: Any) -> Path:
-    """A run with its signals and gradients at five evaluations."""
+    """Plant a run with signals and gradients at five evaluations."""
     science = {"eval.gradient_flow": True, **more.pop("science", {})}
     folder = plant(root, depth, shortcut, seed, science=science, **more)
     steps = json.loads((folder / "record.json").read_text(encoding="utf-8"))["steps"]
@@ -53,7 +53,7 @@ def plant_flow(root: Path, depth: int = 56, shortcut: str = PLAIN, seed: int = 0
 
 
 def plant_constructed(root: Path, seed: int = 0, error: float = 9.0, **more: Any) -> Path:
-    """A plain-56 that began as a plain-20 with a test error of 9.1 % and, on training batches, of 1.5 %."""
+    """Plant a plain-56 that started as a plain-20 with 9.1 % test error and 1.5 % on training batches."""
     science = {"model.constructed_from": 20, **more.pop("science", {})}
     folder = plant(root, 56, PLAIN, seed, error, science=science, **more)
     begun = {
@@ -69,7 +69,7 @@ def plant_constructed(root: Path, seed: int = 0, error: float = 9.0, **more: Any
 
 
 def plant_imagenet(root: Path, depth: int, shortcut: str, seed: int = 0, error: float = 28.0, **more: Any) -> Path:
-    """A run of the paper's ImageNet recipe; ``science`` on top of it."""
+    """Plant a run of the paper's ImageNet recipe with ``science`` on top."""
     science = {**load_recipe("imagenet_recipe").fields, **more.pop("science", {})}
     return plant(root, depth, shortcut, seed, error, train_error=error + 3, science=science, **more)
 

@@ -1,4 +1,4 @@
-"""Records of ImageNet nets as a finished run leaves them, and ensembles of them, without training."""
+"""Records of ImageNet nets and their ensembles, without training."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def plant_imagenet(
     scale: str = "paper",
     science: dict[str, Any] | None = None,
 ) -> Path:
-    """Writes the record of a run of the paper's ImageNet recipe with the flat ``science`` fields on top.
+    """Write the record of a run of the paper's ImageNet recipe with the flat ``science`` fields on top.
 
     Args:
         error: Final top-1 error of one centre crop in percent; the top-5 error is a third of it.
-        views: Top-1 and top-5 error in percent of each view that was tested.
+        views: Top-1 and top-5 error in percent of each tested view.
     """
     fields = {**load_recipe("imagenet_recipe").fields, **(science or {})}
     folder = plant(root, depth, shortcut, seed, error, scale=scale, exp="imagenet_depth", science=fields)
@@ -46,7 +46,7 @@ def plant_imagenet(
 
 
 def counts(top1: float, top5: float, images: int) -> dict[str, float]:
-    """Errors of two percentages among ``images``, and the percentages that these come to."""
+    """Convert two percentages to counts among ``images``, and back to the percentages of these counts."""
     errors, top5_errors = round(top1 * images / 100), round(top5 * images / 100)
     return {
         "errors": errors,
@@ -66,7 +66,7 @@ def plant_ensemble(
     data: str = "imagenet",
     view: str = "multiscale",
 ) -> Ensemble:
-    """Writes an ensemble of the planted ``runs``, tested on ``images`` of the validation set of ``data``."""
+    """Write an ensemble of the planted ``runs``, tested on ``images`` of the validation set of ``data``."""
     records = [read_record(folder / "record.json") for folder in runs]
     errors = counts(3 * top5, top5, images)
     members = tuple(

@@ -1,4 +1,4 @@
-"""Several ranks on this machine for the tests: forked from a process that has imported torch already."""
+"""Several ranks on this machine, forked from a process that has already imported torch."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 SECONDS = 120.0
-"""After which ranks that wait for each other are given up."""
+"""Time after which ranks that wait for each other are killed."""
 
 
 def on_ranks(num_ranks: int, task: Callable[..., Any], *arguments: object) -> list[Any]:
-    """What ``task(*arguments)`` returns on each rank of a process group; a function of a module, run in processes of
-    its own with one thread."""
+    """Return the result of ``task(*arguments)`` on each rank of a process group.
+
+    The task must be a module's function; each rank is a process with one thread.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__, "repro.engine.run", "repro.config.compose", task.__module__])
     port = free_port()
@@ -63,7 +65,7 @@ def _rank(
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     try:
         with distributed.joined("cpu") if num_ranks > 1 else contextlib.nullcontext():
-            # Pickled as a whole: torch would send tensors as handles of a process that is gone by then.
+            # The whole result is pickled, because torch would send tensors as handles of a process that ends.
             value = pickle.dumps(task(*arguments))
         pipe.send(("", value))
     except BaseException:
@@ -72,7 +74,7 @@ def _rank(
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nobody listens on."""
+    """Return a free port of the loopback interface."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]

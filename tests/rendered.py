@@ -1,4 +1,4 @@
-"""What is rendered from planted records, with a short Table 1: building all its nets takes seconds."""
+"""Output rendered from planted records, with a short Table 1, since building all its nets takes seconds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.planted import DEMO, plant
 
 @contextmanager
 def short_table_1() -> Iterator[None]:
-    """Table 1 with its first net and the references."""
+    """Return Table 1 with only its first net and the references."""
 
     def first_and_references(number: int) -> PaperTable:
         paper = load_table(number)
@@ -28,7 +28,7 @@ def short_table_1() -> Iterator[None]:
 
 
 def plant_some(results: Path) -> Path:
-    """Two nets of five seeds and one of one at the paper's budget, and two proxies; returns the folder of the runs."""
+    """Plant two nets with five seeds and one with one at the paper's budget, and two proxies; return their folder."""
     runs = results / "runs"
     for seed in range(5):
         plant(runs, 20, "A", seed, 8.6 + seed / 20, train_error=0.4)

@@ -1,4 +1,4 @@
-"""Small runs for the tests: composed from conf/ as a user would, at smoke scale; how they are stopped and compared."""
+"""Small runs at smoke scale, ways to stop them, and comparisons of their weights."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from repro.runtime.stop import Stopper
 
 
 def configs(folder: Path, *words: str) -> list[RunConfig]:
-    """The runs of ``words`` at smoke scale on synthetic data, with all paths inside ``folder``."""
+    """Compose the runs of ``words`` at smoke scale on synthetic data, with all paths inside ``folder``."""
     given = {word.partition("=")[0] for word in words}
     defaults = {
         "data": "synthetic",
@@ -38,7 +38,7 @@ def config(folder: Path, *words: str) -> RunConfig:
 
 
 def photo_config(folder: Path, *words: str) -> RunConfig:
-    """A small net on small crops of the photographs in the data folder."""
+    """Compose a run of a small net on small crops of the ImageNet images in the data folder."""
     given = {word.partition("=")[0] for word in words}
     defaults = (
         *("model=imagenet_resnet", "model.depth=18", "optim=imagenet_sgd", "eval=imagenet", "eval.scales=[32,48]"),
@@ -50,7 +50,7 @@ def photo_config(folder: Path, *words: str) -> RunConfig:
 
 @contextlib.contextmanager
 def full_disk(left: int = 100) -> Iterator[None]:
-    """Lets no file of this process grow beyond so many bytes, as where a disk is full."""
+    """Limit the size of files that this process writes, as on a full disk."""
     before, limits = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (left, limits[1]))
     try:
@@ -61,7 +61,7 @@ def full_disk(left: int = 100) -> Iterator[None]:
 
 
 class StopAfter(Stopper):
-    """Asks to stop when it was asked so many times; never for None."""
+    """Asks to stop after so many checks; never if ``times`` is None."""
 
     def __init__(self, times: int | None) -> None:
         super().__init__(None)

@@ -1,4 +1,4 @@
-"""The scripts of tests/gpu: what would break without a word where there is no GPU."""
+"""The scripts of tests/gpu, as far as they run without a GPU."""
 
 from __future__ import annotations
 

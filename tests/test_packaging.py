@@ -1,4 +1,4 @@
-"""The wheel carries the code, the configuration, the paper's data and the published results, and nothing else."""
+"""The wheel: code, configuration, the paper's data and the published results, and nothing else."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def pins() -> dict[str, Requirement]:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the project with one published run, one run at work and downloaded data."""
+    """Copy the project, with one published run, one unfinished run and downloaded data."""
     source = tmp_path_factory.mktemp("source")
     for name in FILES:
         shutil.copy(ROOT / name, source / name)
@@ -57,7 +57,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The built wheel, unpacked."""
+    """Build the wheel and unpack it."""
     pytest.importorskip("hatchling")
     out = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(out)]

@@ -1,4 +1,4 @@
-"""A tiny stand-in for CIFAR-10 with digests of its own, as stored arrays and as every raw copy that there is."""
+"""A tiny stand-in for CIFAR-10 with its own digests, as stored arrays and as all raw copies."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def tiny_arrays(seed: int = 0) -> dict[str, np.ndarray]:
 
 
 def pickled_by_python_2(images: np.ndarray, labels: list[int]) -> bytes:
-    """A batch as the official archive has it: protocol 2, byte strings, an old form of dtype."""
+    """Pickle a batch as in the official archive: protocol 2, byte strings, an old form of dtype."""
 
     def word(text: bytes) -> bytes:
         return b"U" + bytes([len(text)]) + text
@@ -65,7 +65,7 @@ def tarball(directory: str, files: dict[str, bytes]) -> bytes:
             member = tarfile.TarInfo(f"{directory}/{name}")
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
-    return gzip.compress(buffer.getvalue(), mtime=0)  # without the time, so that its md5 is always the same
+    return gzip.compress(buffer.getvalue(), mtime=0)  # without the time, so that the md5 is always the same
 
 
 def official_archive(arrays: dict[str, np.ndarray]) -> bytes:
@@ -108,7 +108,7 @@ Writer = Callable[[Path, dict[str, np.ndarray]], Path]
 
 
 def use_tiny(patch: pytest.MonkeyPatch) -> dict[str, np.ndarray]:
-    """Makes the tiny arrays the ones whose digests are known, in this process."""
+    """Make the digests of the tiny arrays the known ones, in this process."""
     arrays = tiny_arrays()
     digests = {name: hashlib.sha256(array.tobytes()).hexdigest() for name, array in arrays.items()}
     patch.setattr(cifar10, "ARRAYS", {name: cifar10.ArraySpec(TINY[name], digests[name]) for name in TINY})

@@ -26,10 +26,7 @@ SAMPLE = 256
 
 @functools.cache
 def sample(data: DataConfig, root: Path) -> Dataset:
-    """Take some of the training images below ``root``; ``skipped`` names those among them that cannot be read.
-
-    The statistics are made up, for no speed depends on them: those of a run need a pass over all images.
-    """
+    """Take some of the training images below ``root``; ``skipped`` names those among them that cannot be read."""
     train, _ = folders.find(data, root)
     sizes, skipped = np.zeros((len(train), 2), np.int64), []
     for position in folders.evenly(train.labels, SAMPLE):
@@ -41,6 +38,7 @@ def sample(data: DataConfig, root: Path) -> Dataset:
     split = folders.readable(train, sizes)
     if not len(split):
         raise InputError(f"none of {folders.plural(len(skipped), 'image', 'images')} in {train.root} can be read")
+    # Made-up statistics, for no speed depends on them: those of a run need a pass over all images.
     middle = np.full((3, data.image_size, data.image_size), 0.5)
     stats = PhotoStats(middle, middle[:, 0, 0], np.eye(3) / 16, np.full(3, 1 / 16), np.eye(3))
     return Dataset(data.name, split, split, len(split.classes), {}, stats, tuple(skipped))

@@ -157,15 +157,12 @@ def case(config: RunConfig, seconds: float) -> dict[str, Any]:
 
 
 def pairs(config: RunConfig, seconds: float) -> dict[str, Any]:
-    """Time our net in turns with the same one as others train it, on the same batch size and data, both warm.
-
-    Small images: our loop beside the textbook loop, whose workers stand still while ours is timed. ImageNet images:
-    our step beside torchvision's, on a batch that is held.
-    """
+    """Time our net in turns with the same one as others train it, on the same batch size and data, both warm."""
     dataset = data_of(config.data, config.paths.data)
     rig = Rig(config, dataset)
     rig.steps(1 + rig.warmup)
     photos = config.data.photos
+    # ImageNet images: our step beside torchvision's, on a held batch. Else our loop beside the textbook loop.
     other = (TorchvisionNet if photos else Textbook)(rig.net.config, dataset, rig.feed)
     with closing(other):
         other.run(1 + rig.warmup)

@@ -18,7 +18,7 @@ from repro.bench.timing import timed
 from repro.config.run import RunConfig
 from repro.data import Dataset, Split
 from repro.data.augment import generator_for
-from repro.data.batches import Feed
+from repro.data.feed import Feed
 from repro.models import build_model
 from repro.runtime.device import autocast, num_processors
 

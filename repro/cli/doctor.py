@@ -57,7 +57,7 @@ def devices() -> dict[str, str]:
     except Exception as error:
         failed = f"cannot be imported{MARK}{type(error).__name__}: {first_line(error)}"
         return {"processor": processor(platform.processor()), "torch": failed}
-    from repro.engine.step import lacking_for_triton
+    from repro.engine.compiled import lacking_for_triton
     from repro.runtime.nvidia_mps import CONTROL
 
     names = [device_name(torch.device("cuda", i)) for i in range(torch.cuda.device_count())]

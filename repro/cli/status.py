@@ -139,7 +139,7 @@ def _unfinished(folder: Path, steps: int) -> RunStatus:
         odd = first_line(problem)
     state, note = "interrupted", ""
     if is_held(folder):
-        state, note = "running", str(owner(folder) or "")
+        state, note = "running", owner(folder)
     elif (folder / FAILURE).exists():
         lines = (folder / FAILURE).read_text(encoding="utf-8", errors="replace").splitlines()
         state, note = "failed", lines[-1] if lines else ""

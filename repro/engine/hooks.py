@@ -1,4 +1,4 @@
-"""The loop's callbacks: progress, TensorBoard, checkpoints, the request to stop."""
+"""Callbacks of the training loop."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from repro.runtime.provenance import curve_csv, write_atomically
 from repro.runtime.stop import Stopper
 
 STATUS_SECONDS = 2.0
-"""Between two writings of a run's progress file."""
+"""Time between two updates of a run's progress file."""
 
 SHOWN_IMAGES = 128
-"""Behind the histograms of layer responses."""
+"""Images whose layer responses are shown as histograms."""
 
 
 class RankHooks(Hooks):
-    """Callbacks of every rank. It keeps in step with the first, which alone writes."""
+    """Callbacks of every rank: they evaluate together, and only the first rank writes."""
 
     def __init__(self, net: Prepared, stopper: Stopper) -> None:
         self.net, self.stopper = net, stopper
@@ -63,7 +63,7 @@ class RankHooks(Hooks):
         pass
 
     def _measure_flow(self) -> None:
-        """Keep signals and gradients of the batch of the step to come, where ``eval.gradient_flow`` asks for them."""
+        """Record signals and gradients of the next batch if ``eval.gradient_flow`` is set."""
         net = self.net
         if net.config.eval.gradient_flow:
             layers = measure_flow(net.model, *net.feed.batch(net.state.step), net.config.optim.precision)
@@ -77,7 +77,7 @@ class RankHooks(Hooks):
 
 
 class FirstRankHooks(RankHooks):
-    """Callbacks of the first rank, which writes all that a run leaves."""
+    """Callbacks of the first rank, which writes all files of the run."""
 
     def __init__(self, net: Prepared, stopper: Stopper) -> None:
         super().__init__(net, stopper)
@@ -98,7 +98,7 @@ class FirstRankHooks(RankHooks):
             self.events.logged(state.step, seen, lr, told.images_per_second)
         if time.monotonic() - self._told >= STATUS_SECONDS:
             self._told = time.monotonic()
-            # Only a status: a full disk ends the run at its next checkpoint, which says so.
+            # A full disk ends the run at its next checkpoint, with a message; the status alone is not worth it.
             with contextlib.suppress(RunError):
                 write_progress(self.folder, told)
 
@@ -110,7 +110,7 @@ class FirstRankHooks(RankHooks):
             self.events.evaluated(row.step, row.train, row.eval)
 
     def end(self) -> None:
-        """Show the layers' responses to some of the evaluated images as histograms (Fig. 7)."""
+        """Write histograms of the layers' responses to some images of the evaluated split (Fig. 7)."""
         net = self.net
         batch, _ = next(iter(net.images.batches(SHOWN_IMAGES)))
         with (
@@ -122,7 +122,7 @@ class FirstRankHooks(RankHooks):
 
     def close(self) -> None:
         self.progress.close()
-        # What cannot be written any more must not hide why the run ended.
+        # An error here must not hide why the run ended.
         with contextlib.suppress(OSError):
             self.events.close()
 
@@ -142,11 +142,7 @@ def hooks_of(net: Prepared, stopper: Stopper) -> RankHooks:
 
 @contextlib.contextmanager
 def charts_of(folder: Path) -> Iterator[None]:
-    """Name the folder of charts that cannot be written.
-
-    Raises:
-        AloneError: TensorBoard's file in ``folder`` cannot be written (a full disk). Only the first rank has one.
-    """
+    """Raise ``AloneError`` if TensorBoard's file in ``folder`` cannot be written: only the first rank has one."""
     try:
         yield
     except OSError as error:
@@ -154,7 +150,8 @@ def charts_of(folder: Path) -> Iterator[None]:
 
 
 def payload(net: Prepared) -> dict[str, Any]:
-    """Return a checkpoint. No generator is in it: a step's batch is a function of the seed and the step."""
+    """Return the content of a checkpoint."""
+    # No random state is needed: the batch of a step is a function of the seed and the step.
     return {
         "model": net.model.state_dict(),
         "optimizer": net.optimizer.state_dict(),

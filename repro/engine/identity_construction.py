@@ -1,7 +1,7 @@
 """The construction of section 1: added layers are identities.
 
-By it a deeper net need have no higher training error than a shallower one. ``model.constructed_from`` begins a run so;
-whether the optimizer keeps what it is given is what the run shows.
+It shows that a deeper net can have the training error of a shallower one. A run with ``model.constructed_from`` starts
+from it, and shows whether the optimizer keeps this error.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from repro.config.run import RunConfig
-from repro.data.batches import Feed
+from repro.data.feed import Feed
 from repro.engine.prepared import Prepared
 from repro.evaluation.layer_statistics import Moments, left_as_it_was, moments, over_ranks, var_mean
 from repro.evaluation.predict import predict
@@ -27,19 +27,19 @@ from repro.runtime.device import memory_format
 from repro.runtime.provenance import read_json, write_json
 
 STATISTICS_BATCHES = 20
-"""Training batches, the run's first, that give the added layers their size (deviation D22)."""
+"""First training batches of the run, whose activations set the added batch norms (deviation D22)."""
 
 COMPARED_BATCHES = 10
-"""Training batches after those, on which both nets are compared in training mode."""
+"""Training batches after those on which both nets are compared in training mode."""
 
 REPORT = "construction.json"
 
 Batch = tuple[Tensor, Tensor]
-"""Augmented images (B, 3, H, W) and their labels (B,), this rank's part."""
+"""This rank's augmented images (B, 3, H, W) and labels (B,)."""
 
 
 def shallow_config(config: RunConfig) -> RunConfig:
-    """Return the run of the shallow net, with the same science but for the depth, in a folder inside this run's."""
+    """Return the run of the shallow net, with the same science except for the depth, in a folder inside this run's."""
     depth = config.model.constructed_from
     assert depth is not None
     model = dataclasses.replace(config.model, depth=depth, constructed_from=None)
@@ -48,16 +48,16 @@ def shallow_config(config: RunConfig) -> RunConfig:
 
 
 def begin_constructed(net: Prepared, train: Callable[[RunConfig], object | None]) -> dict[str, Any] | None:
-    """Make ``net``, initialized as usual, the construction from its shallow net, in place.
+    """Turn ``net`` into the construction from its shallow net, in place.
 
-    A shallow run that is finished in ``paths.work`` is used; without one it is trained inside this run's folder.
-    The comparison is kept there too, for a run that is interrupted later.
+    A finished shallow run in ``paths.work`` is used; otherwise one is trained inside this run's folder. The comparison
+    of both nets is stored there, in case the run is interrupted later.
 
     Args:
-        train: Trains a run to its record; None where it was asked to stop.
+        train: Trains a run and returns its record, or None if it was stopped.
 
     Returns:
-        The comparison of both nets before the first step (``Construction``), or None where it was stopped.
+        The comparison of both nets before the first step (``Construction``), or None if training was stopped.
 
     Raises:
         RunError: The shallow net cannot be trained or read.
@@ -83,14 +83,14 @@ def begin_constructed(net: Prepared, train: Callable[[RunConfig], object | None]
 
 
 def kept_report(config: RunConfig) -> dict[str, Any]:
-    """Read what ``begin_constructed`` found, the same on all ranks."""
+    """Read the comparison that ``begin_constructed`` stored, on all ranks."""
     return distributed.shared(
         distributed.agreed(lambda: read_json(config.work_dir / REPORT) if distributed.is_first() else {})
     )
 
 
 def shallow_run(config: RunConfig, train: Callable[[RunConfig], object | None]) -> Path | None:
-    """Return the folder of the finished shallow run, trained where there is none; None where it was stopped."""
+    """Return the folder of the shallow run, which is trained if it is not finished; None if training was stopped."""
     shallow = shallow_config(config)
     elsewhere = config.paths.work / shallow.run_id
     found = distributed.agreed(lambda: [is_finished(f, shallow) for f in (elsewhere, shallow.work_dir)])
@@ -101,7 +101,7 @@ def shallow_run(config: RunConfig, train: Callable[[RunConfig], object | None]) 
 
 
 def is_finished(folder: Path, config: RunConfig) -> bool:
-    """Return whether ``folder`` holds the record and the last weights of the run ``config``."""
+    """Return whether ``folder`` contains the record and the final weights of the run ``config``."""
     record = folder / "record.json"
     there = record.is_file() and (folder / checkpoint.FINAL).is_file()
     return there and read_json(record).get("fingerprint") == config.fingerprint
@@ -113,22 +113,22 @@ def batches(feed: Feed, steps: Iterable[int]) -> Iterable[Batch]:
 
 
 def construct(deep: BlockNet, shallow: BlockNet, batches: Iterable[Batch], precision: str) -> None:
-    """Copy ``shallow`` into ``deep``, a net of the same family: the first blocks of each stage are the shallow net's,
-    those behind them become the identity. ``shallow`` is left as it was.
+    """Copy ``shallow`` into ``deep``, a net of the same family; ``shallow`` is left unchanged.
 
-    Plain: 3x3 kernels that copy, and batch norms that give back what comes in, exactly in evaluation mode and nearly
-    in training mode. What comes in is a nonlinearity's output, which the next ones do not change. Residual: a last
-    batch norm whose weight and bias are zero, so that the residual function is.
+    The first blocks of each stage become those of the shallow net, and the blocks after them the identity. In a plain
+    net their 3x3 kernels copy, and their batch norms return their input: exactly in evaluation mode, approximately in
+    training mode. The input is the output of a ReLU, so that further ReLUs do not change it. In a residual net the
+    weight and the bias of the last batch norm are zero, and with them the residual function.
 
     Args:
         batches: Training batches whose activations give those batch norms mean and variance (deviation D22).
 
     Raises:
-        ValueError: The nets are not of one family.
+        ValueError: The nets are of different families.
     """
     found = deep.load_state_dict(shallow.state_dict(), strict=False)
     if found.unexpected_keys:
-        raise ValueError(f"the deep net has no {found.unexpected_keys[0]}: it is of another family")
+        raise ValueError(f"the deep net is of another family: it has no {found.unexpected_keys[0]}")
     sizes = stage_outputs(shallow, batches, precision)
     for stage, copied, size in zip(deep.stages, shallow.stages, sizes, strict=True):
         assert isinstance(stage, nn.Sequential) and isinstance(copied, nn.Sequential)
@@ -138,7 +138,7 @@ def construct(deep: BlockNet, shallow: BlockNet, batches: Iterable[Batch], preci
 
 
 def stage_outputs(model: BlockNet, batches: Iterable[Batch], precision: str) -> list[Moments]:
-    """Measure each stage's mean and variance by channel, in training mode over the batches of all ranks."""
+    """Measure mean and variance of each stage's output by channel, in training mode, over the batches of all ranks."""
     found: list[Moments | None] = [None] * len(model.stages)
 
     def hook_of(stage: int) -> Callable[[nn.Module, object, Tensor], None]:
@@ -161,13 +161,15 @@ def stage_outputs(model: BlockNet, batches: Iterable[Batch], precision: str) -> 
 
 @torch.no_grad()
 def make_identity(block: BasicBlock, size: Moments) -> None:
-    """Make a block that keeps the number of channels the identity on activations that are not negative, whose
-    channels have mean and variance ``size``."""
+    """Make a block the identity on nonnegative activations whose channels have mean and variance ``size``.
+
+    The block must have as many output channels as input channels.
+    """
     if block.shortcut is not None:
         assert isinstance(block.bn2, nn.BatchNorm2d)
         block.bn2.weight.zero_()
         block.bn2.bias.zero_()
-        if isinstance(block.shortcut, nn.Sequential):  # option C projects here too
+        if isinstance(block.shortcut, nn.Sequential):  # option C projects in every block
             projection, norm = block.shortcut
             copy_through(projection, norm, size)
         return
@@ -178,24 +180,25 @@ def make_identity(block: BasicBlock, size: Moments) -> None:
 def copy_through(conv: nn.Module, norm: nn.Module, size: Moments) -> None:
     """Make the kernel of a convolution the identity, and let a batch norm undo its own normalization.
 
-    A channel that never changes (variance 0) is no exception: what is undone is divided by the epsilon alone.
+    This includes constant channels (variance 0), whose normalization divides by the epsilon alone.
     """
     assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
     assert norm.running_mean is not None and norm.running_var is not None
     nn.init.dirac_(conv.weight)
     norm.running_mean.copy_(size.mean)
     norm.running_var.copy_(size.var)
-    # Of the variance as it is stored, rounded, so that evaluation divides by the same.
+    # The stored, rounded variance is used, because evaluation divides by it.
     norm.weight.copy_((norm.running_var.cpu().double() + norm.eps).sqrt())
     norm.bias.copy_(norm.running_mean)
 
 
 def compare(net: Prepared, shallow: BlockNet, batches: Iterable[Batch]) -> dict[str, Any]:
-    """Count errors of both nets over the evaluated split, and over ``batches`` in training mode, in percent.
+    """Count errors of both nets over the evaluated split, and over ``batches`` in training mode (in percent).
+
+    The nets are left unchanged.
 
     Returns:
-        The fields of ``Construction`` but ``from_run``, and ``changed``, the images that both predict
-        differently. Nothing of the nets is changed.
+        The fields of ``Construction`` except ``from_run``; ``changed`` counts images that the nets predict differently.
     """
     deep, precision = net.model, net.config.optim.precision
     nets = (shallow, deep)
@@ -209,7 +212,7 @@ def compare(net: Prepared, shallow: BlockNet, batches: Iterable[Batch]) -> dict[
             changed += int((logits[0].argmax(1) != logits[1].argmax(1)).sum())
             gap = max(gap, float((logits[0].float() - logits[1].float()).abs().max()))
     shallow_errors, deep_errors, changed_total = map(int, distributed.total([*errors, changed]))
-    # Each rank's gap in a place of its own: the ranks can only add.
+    # Ranks can only add, so each rank puts its gap into a place of its own.
     gaps = distributed.total([gap if rank == distributed.rank() else 0.0 for rank in range(distributed.size())])
     kept = list(batches)
     shallow_batch_error, deep_batch_error = (training_error(each, kept, precision) for each in nets)
@@ -225,7 +228,7 @@ def compare(net: Prepared, shallow: BlockNet, batches: Iterable[Batch]) -> dict[
 
 
 def training_error(model: BlockNet, batches: list[Batch], precision: str) -> float:
-    """Return the percent of errors over training batches in training mode, of all ranks."""
+    """Return the error in percent over the training batches of all ranks, in training mode."""
     logits = training_logits(model, batches, precision)
     wrong = sum(count_errors(found, labels) for found, (_, labels) in zip(logits, batches, strict=True))
     errors, seen = distributed.total([wrong, sum(len(labels) for _, labels in batches)])
@@ -233,8 +236,8 @@ def training_error(model: BlockNet, batches: list[Batch], precision: str) -> flo
 
 
 def training_logits(model: BlockNet, batches: Iterable[Batch], precision: str) -> list[Tensor]:
-    """Predict training batches in training mode; running statistics stay as they are."""
-    # Not inference_mode: what a feed keeps of these batches is used in training later.
+    """Predict training batches in training mode; running statistics are left unchanged."""
+    # Not inference_mode, because the feed reuses tensors of these batches in training.
     with left_as_it_was(model, training=True), torch.no_grad():
         return [forward(model, images, precision) for images, _ in batches]
 

@@ -16,16 +16,16 @@ from repro.errors import RunError
 from repro.evaluation.counts import Counts
 
 UNKNOWN = 0
-"""A step that was not looked for."""
+"""The step of an event that older code did not look for."""
 
 
 class NotFiniteError(RunError):
-    """A loss is infinite or not a number: the weights are of no more use."""
+    """A loss is infinite or not a number, so the weights cannot be used any more."""
 
 
 @dataclass(frozen=True)
 class CurveRow:
-    """One evaluation: ``train`` counts the augmented batches since the row before (deviation D25), ``eval`` the
+    """One evaluation: ``train`` counts the augmented batches since the previous row (deviation D25), ``eval`` the
     evaluated split."""
 
     step: int
@@ -37,7 +37,7 @@ class CurveRow:
 
 @dataclass
 class TrainState:
-    """All that the loop knows besides weights and optimizer; a checkpoint keeps it."""
+    """The state of the loop besides weights and optimizer; checkpoints contain it."""
 
     step: int = 0
     warmup_end: int | None = 0
@@ -47,12 +47,12 @@ class TrainState:
     train_seconds: float = 0.0
     eval_seconds: float = 0.0
     flow: list[dict[str, Any]] = field(default_factory=list)
-    """Signals and gradients layer by layer, an entry an evaluation, where ``eval.gradient_flow`` asks for them."""
+    """Signals and gradients of all layers at each evaluation, if ``eval.gradient_flow`` is set."""
     parts: list[dict[str, Any]] = field(default_factory=list)
-    """By which code, when and on what each process went on whose steps are in the weights."""
+    """The code, start time and device of each process that trained some of the steps."""
     below_80_step: int | None = None
-    """The end of the first window of steps with a training error below 80 %; None before, ``UNKNOWN`` where older code
-    may have passed it without looking."""
+    """The end of the first window of steps with a training error below 80 %; None before that, and ``UNKNOWN`` if older
+    code may have passed it unnoticed."""
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -64,31 +64,31 @@ class TrainState:
             for row in values["curve"]
         ]
         counts = {name: Counts(**values[name]) for name in ("warmup_seen", "window")}
-        # Older checkpoints looked for it in an until_80 warm-up alone, which ended there.
+        # Older code looked for it only during an until_80 warm-up, which ends at that step.
         before = {"below_80_step": None if values["warmup_end"] is None else UNKNOWN}
         return cls(**{**before, **values, **counts, "curve": rows})
 
 
 class Hooks:
-    """Callbacks of the loop. These do nothing; those of a run are in ``repro.engine.hooks``."""
+    """Callbacks of the loop that do nothing; ``repro.engine.hooks`` has those of a run."""
 
     def logged(self, state: TrainState, seen: Counts, lr: float) -> None:
-        """Take the counts of some steps, read at once, and the learning rate."""
+        """Receive the counts of the steps since the last call, and the learning rate."""
 
     def evaluate(self) -> Counts:
         return Counts()
 
     def evaluated(self, state: TrainState) -> None:
-        """Take the new row of the curve, on all ranks."""
+        """Receive the new row of the curve, ``state.curve[-1]``; all ranks call this."""
 
     def save_is_due(self) -> bool:
         return False
 
     def save(self, state: TrainState) -> None:
-        """Save what the run needs to resume."""
+        """Save a checkpoint."""
 
     def stop(self) -> bool:
-        """Return whether the run is asked to save and end before its last step."""
+        """Return whether the run shall save and end before its last step."""
         return False
 
 
@@ -100,10 +100,7 @@ def train(
     epoch_images: int,
     hooks: Hooks,
 ) -> bool:
-    """Train from ``state`` to the last step; return False where it was asked to stop before.
-
-    Args:
-        epoch_images: Images in an epoch.
+    """Train from ``state`` to the last step; return False if the run was stopped before.
 
     Raises:
         NotFiniteError: A loss is not finite.
@@ -146,7 +143,7 @@ def train(
 
 
 def is_eval_step(step: int, config: EvalConfig, optim: OptimConfig, epoch_images: int) -> bool:
-    """Return whether the net is evaluated after ``step`` steps: where an epoch ends within a step, and at the end."""
+    """Return whether the net is evaluated after ``step`` steps: usually at the end of each epoch and of the run."""
     if step == optim.steps:
         return True
     if config.every_steps is not None:
@@ -155,7 +152,8 @@ def is_eval_step(step: int, config: EvalConfig, optim: OptimConfig, epoch_images
 
 
 def is_read_step(state: TrainState, log_steps: int) -> bool:
-    """Return whether the host reads the device's counts: until the error is below 80 %, also after each window."""
+    """Return whether the host reads the counts of the device after this step."""
+    # Until the error is below 80 %, each window of steps is read by itself.
     watching = state.below_80_step is None and state.step % WARMUP_CHECK_STEPS == 0
     return watching or state.step % log_steps == 0
 
@@ -164,7 +162,7 @@ def count(results: list[StepResult], step: int, batch_size: int, lr: float) -> C
     """Add up the results of the steps that end at ``step``.
 
     Raises:
-        NotFiniteError: A loss is not finite, with the step that it is of.
+        NotFiniteError: A loss is not finite; the message names its step.
     """
     total = Counts()
     for offset, result in enumerate(results):
@@ -176,7 +174,7 @@ def count(results: list[StepResult], step: int, batch_size: int, lr: float) -> C
 
 
 def watch_error(state: TrainState, seen: Counts) -> None:
-    """Note when the training error of a window of steps is first below 80 %, which ends an ``until_80`` warm-up
+    """Record the first window of steps with a training error below 80 %, which ends an ``until_80`` warm-up
     (section 4.2, deviation D9)."""
     if state.below_80_step is not None:
         return

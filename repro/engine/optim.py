@@ -1,4 +1,4 @@
-"""SGD and its learning rate, a function of the step."""
+"""SGD and its learning rate."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from torch import Tensor, nn
 from repro.config.run import ModelConfig, OptimConfig
 
 WARMUP_DEPTH = 110
-"""Residual nets from this depth on warm up (section 4.2 says so of 110 layers; deviation D9)."""
+"""The smallest depth at which residual nets warm up (section 4.2: 110 layers; deviation D9)."""
 
 WARMUP_CHECK_STEPS = 50
-"""The training error is held against ``WARMUP_ERROR`` over this many steps at a time."""
+"""Steps in a window whose training error is compared with ``WARMUP_ERROR``."""
 
 WARMUP_ERROR = 80.0
-"""Percent; below it ``until_80`` ends the warm-up (section 4.2)."""
+"""Training error in percent below which ``until_80`` ends the warm-up (section 4.2)."""
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.SGD:
-    """Build SGD in one fused kernel; ``decay_scope`` names what decays (deviation D2).
+    """Build SGD in one fused kernel; ``decay_scope`` selects the parameters that decay (deviation D2).
 
-    Learning rate and momentum buffers are tensors that stay where they are, so that a CUDA graph can hold them. A
-    buffer of zeros is what torch's first step amounts to: v = g.
+    Learning rate and momentum buffers are tensors that are never replaced, so that a CUDA graph can refer to them.
+    Buffers start at zero, which gives the same first step as torch's own start: v = g.
     """
-    # Kernels of convolutions have four dimensions, the fully connected matrix two, all else one.
+    # Convolutions have four dimensions, the fully connected weights two, and all other parameters one.
     least = 4 if config.decay_scope == "convolutions" else 2
     weights = [p for p in model.parameters() if p.ndim >= least]
     others = [p for p in model.parameters() if p.ndim < least]
@@ -44,56 +44,56 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.SGD:
 
 
 def rate_tensor(lr: float, device: torch.device) -> Tensor:
-    """Return a learning rate as fused SGD reads it: single precision on accelerators, whose kernels have no other."""
+    """Return a learning rate as a tensor, in the precision that the fused kernel of the device reads."""
     return torch.tensor(lr, dtype=torch.float64 if device.type == "cpu" else torch.float32, device=device)
 
 
 def load_optimizer(optimizer: torch.optim.SGD, stored: dict[str, Any]) -> None:
-    """Restore a state dict, whichever device it was saved on."""
+    """Restore a state dict that may have been saved on another device."""
     optimizer.load_state_dict(stored)
     for group in optimizer.param_groups:
         group["lr"] = rate_tensor(float(group["lr"]), group["params"][0].device)
         for p in group["params"]:
-            # In the layout of the weights, which is another one on MPS: the fused kernel goes through the memory of
-            # both side by side.
+            # The fused kernel walks through weights and buffers side by side, so they need the same memory layout,
+            # which depends on the device.
             if (buffer := optimizer.state[p].get("momentum_buffer")) is not None:
                 optimizer.state[p]["momentum_buffer"] = torch.empty_like(p).copy_(buffer)
 
 
 def warmup_kind(optim: OptimConfig, model: ModelConfig) -> str:
-    """Return ``none``, ``fixed`` or ``until_80``; ``auto`` is ``fixed`` for residual nets of 110 layers and more."""
+    """Return ``none``, ``fixed`` or ``until_80``; ``auto`` means ``fixed`` for residual nets of 110 layers and more."""
     if optim.warmup != "auto":
         return optim.warmup
     return "fixed" if model.shortcut != "none" and model.depth >= WARMUP_DEPTH else "none"
 
 
 def first_warmup_end(optim: OptimConfig, model: ModelConfig) -> int | None:
-    """Return the step at which the warm-up ends, known from the start unless the training error decides it (None)."""
+    """Return the step at which the warm-up ends; None if the training error decides it."""
     return {"none": 0, "fixed": optim.warmup_steps, "until_80": None}[warmup_kind(optim, model)]
 
 
 def lr_at(optim: OptimConfig, step: int, warmup_end: int | None, plateaus: int = 0) -> float:
-    """Return the learning rate of ``step``, counted from 0; the warm-up counts within the schedule.
+    """Return the learning rate of ``step``, counted from 0; warm-up steps count towards the milestones.
 
     Args:
-        warmup_end: The first step after the warm-up; None while it has not been decided yet.
-        plateaus: How often the error has stopped falling, as ``count_plateaus`` does; read by that schedule only.
+        warmup_end: The first step after the warm-up; None if it is not known yet.
+        plateaus: The number of plateaus so far (``count_plateaus``), for ``optim.schedule=plateau``.
     """
     if warmup_end is None or step < warmup_end:
         return optim.warmup_lr
     passed = sum(step >= milestone for milestone in optim.milestones)
-    # Dividing, not multiplying by 0.1, gives the decimal values that the paper prints.
+    # Division gives exactly the decimal values that the paper prints; multiplication by 0.1 would not.
     return optim.lr / optim.decay_factor ** (plateaus if optim.schedule == "plateau" else passed)
 
 
 def count_plateaus(optim: OptimConfig, errors: Sequence[float]) -> int:
     """Count how often the training error has stopped falling (section 3.4: "when the error plateaus", deviation D18).
 
-    It has where ``plateau_evals`` evaluations in a row were no better than the best one since the drop before; at most
-    ``plateau_drops`` are counted.
+    A plateau is a row of ``plateau_evals`` evaluations, none of them better than the best one since the last drop. At
+    most ``plateau_drops`` are counted.
 
     Args:
-        errors: The running training error at every evaluation so far. Never the test error, which chooses nothing.
+        errors: The running training error at every evaluation so far; never the test error, which must choose nothing.
     """
     drops, best, worse = 0, math.inf, 0
     for error in errors:
@@ -104,10 +104,10 @@ def count_plateaus(optim: OptimConfig, errors: Sequence[float]) -> int:
 
 
 def set_lr(optimizer: torch.optim.SGD, lr: float, momentum_form: str) -> None:
-    """Set the learning rate of the next steps. It waits for the device: call it where the rate changes only.
+    """Set the learning rate of the next steps. This waits for the device, so call it only when the rate changes.
 
     PyTorch keeps v = m*v + g and moves by lr*v; Caffe, which the authors used, keeps v = m*v + lr*g and moves by v.
-    They differ only where the rate changes: Caffe's buffer keeps the size of the old steps (deviation D5).
+    They differ only after a change of the rate, because Caffe's buffer keeps the size of the old steps (deviation D5).
     """
     for group in optimizer.param_groups:
         before, after = float(group["lr"]), float(rate_tensor(lr, group["lr"].device))

@@ -1,4 +1,4 @@
-"""A run's net with all that trains and tests it."""
+"""A net with its data and its optimizer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import torch
 from repro.config.run import RunConfig
 from repro.data import Dataset
 from repro.data.augment import generator_for
-from repro.data.batches import Feed, Images, eval_images, train_feed
+from repro.data.batches import Images, eval_images, train_feed
+from repro.data.feed import Feed
 from repro.engine.compiled import keep_compiled
 from repro.engine.loop import TrainState
 from repro.engine.optim import build_optimizer, first_warmup_end
@@ -21,22 +22,22 @@ from repro.runtime.device import memory_format, set_up, setting
 
 @dataclass
 class Prepared:
-    """A net with all that trains it; new until ``repro.engine.resume.restore`` fills it from a checkpoint."""
+    """A run's net, optimizer and data: new, or filled from a checkpoint by ``repro.engine.resume.restore``."""
 
     config: RunConfig
     dataset: Dataset
     device: torch.device
     mode: str
-    """The way a step is executed (``repro.engine.step.step_modes``)."""
+    """The mode in which a step is executed (``repro.engine.step.step_modes``)."""
     model: BlockNet
     optimizer: torch.optim.SGD
     feed: Feed
     images: Images
-    """The split that it is evaluated on."""
+    """The images for evaluation."""
     made_on: dict[str, str]
     state: TrainState
     resumed: int | None = None
-    """The step that it resumes from; None for a new run."""
+    """The step from which the run resumes; None for a new run."""
 
 
 def prepare(config: RunConfig, dataset: Dataset) -> Prepared:

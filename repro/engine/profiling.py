@@ -1,4 +1,4 @@
-"""A trace of some steps, and their largest kernels."""
+"""A profiler trace of some training steps."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from repro.errors import AloneError
 log = logging.getLogger(__name__)
 
 WARMUP_STEPS = 10
-"""Steps before the trace, which compile, record graphs and choose kernels."""
+"""Steps before the trace, in which code is compiled, graphs are recorded and kernels are chosen."""
 
 TRACED_STEPS = 20
 SHOWN = 10
 
 
 class ProfiledStep:
-    """Passes steps on to ``step``; traces ``TRACED_STEPS`` of them once, into ``folder``."""
+    """Executes steps with ``step``, and writes a trace of ``TRACED_STEPS`` of them into ``folder`` once."""
 
     def __init__(self, step: Step, folder: Path, device: torch.device, steps: int) -> None:
         self.step, self.path, self.device = step, folder / "trace.json.gz", device
@@ -64,9 +64,7 @@ class ProfiledStep:
         except (OSError, RuntimeError) as error:
             raise AloneError(f"the trace {self.path} cannot be written ({error})") from error
         steps = self._last - self._first
-        log.info(
-            f"{steps} steps took {1000 * seconds / steps:.3f} ms each while traced; the largest kernels of a step:"
-        )
+        log.info(f"{steps} traced steps took {1000 * seconds / steps:.3f} ms each; the largest kernels of a step:")
         log.info(largest(self._profile, self.device, steps))
         if self.device.type == "cuda":
             log.info(f"the host was busy for {100 * self._host_seconds / seconds:.1f} % of the time")
@@ -74,12 +72,12 @@ class ProfiledStep:
 
 
 def largest(found: profile, device: torch.device, steps: int) -> str:
-    """Return a table of the kernels (on the CPU: operations) with the most time of their own, per step."""
+    """Return a table of the kernels (on a CPU: operations) that take the most time in a step."""
     cuda = device.type == "cuda"
     times = {
         event.key: ((event.self_device_time_total if cuda else event.self_cpu_time_total) / 1000, event.count)
         for event in found.key_averages()
-        # Operations have the time of their kernels too: of both together everything would count twice.
+        # The time of an operation includes its kernels, so counting both would count everything twice.
         if event.device_type == (DeviceType.CUDA if cuda else DeviceType.CPU) and not event.is_user_annotation
     }
     total = sum(ms for ms, _ in times.values()) or 1.0

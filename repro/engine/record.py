@@ -1,4 +1,4 @@
-"""A finished run, measured and recorded."""
+"""The record of a run, from its final net."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ from repro.runtime.provenance import command, environment, now
 
 
 def evaluator_of(net: Prepared, images: Images) -> Evaluator:
-    """Return the exact evaluation of a run's net on ``images``."""
+    """Build the evaluation of a run's net on ``images``."""
     batch_size, precision = net.config.execution.eval_batch_size, net.config.optim.precision
     top5 = net.dataset.num_classes >= TOP5_CLASSES
     return Evaluator(net.model, images, net.feed.stats, batch_size, precision, net.mode, top5)
 
 
 def make_record(net: Prepared, final: Counts, begun: Mapping[str, Any] | None = None) -> Record:
-    """Measure the final net and tell how it was made; every rank measures its part.
+    """Measure the final net and describe how it was trained; every rank measures its part.
 
     Args:
-        final: Its evaluation.
-        begun: How a net that began as a trained shallow one compared with it (``Construction``).
+        final: The evaluation of the final net.
+        begun: The comparison of a constructed net with its shallow net (``Construction``).
     """
     config, state = net.config, net.state
     size = measure(config.model, config.data.image_size, net.dataset.num_classes)
@@ -84,7 +84,7 @@ def make_record(net: Prepared, final: Counts, begun: Mapping[str, Any] | None = 
 
 
 def make_result(net: Prepared, final: Counts, trained: Counts | None, views: Sequence[Mapping[str, Any]]) -> Result:
-    """Return all errors; the best epoch and the running training error come from the curve."""
+    """Collect all errors; the best epoch and the running training error come from the curve."""
     tested, train, curve = net.dataset.eval.name, net.dataset.train.name, net.state.curve
     last, before = curve[-1], curve[-2].step if len(curve) > 1 else 0
     best = min(curve, key=lambda row: (row.eval.errors, row.step))
@@ -98,7 +98,7 @@ def make_result(net: Prepared, final: Counts, trained: Counts | None, views: Seq
 
 
 def counted(counts: Counts, split: str) -> dict[str, Any]:
-    """Return the errors as records name them; top-5 errors only where they were counted."""
+    """Return the errors under the names of a record, with top-5 errors if they were counted."""
     values: dict[str, Any] = {
         "split": split,
         "errors": counts.errors,
@@ -112,20 +112,20 @@ def counted(counts: Counts, split: str) -> dict[str, Any]:
 
 
 def part(step: int, started: str, made_on: Mapping[str, str]) -> dict[str, Any]:
-    """Describe a process that trains a run from ``step`` on: a run may be made by several."""
+    """Describe one of the processes that train a run, which starts at ``step``."""
     code = environment()
     return {"from_step": step, "started": started, "commit": code["commit"], "dirty": code["dirty"], **made_on}
 
 
 def any_dirty(trees: Sequence[bool | None]) -> bool | None:
-    """Tell whether any of the trees had uncommitted changes; None where that is not known of all."""
+    """Return whether any tree had uncommitted changes; None if that is unknown."""
     return True if True in trees else None if None in trees else False
 
 
 def make_provenance(net: Prepared, construction: Construction | None) -> Provenance:
-    """Tell how the run was carried out, and all that repeats it. The code is clean where that of all its parts was."""
+    """Describe the code, the command and the machine behind the run."""
     parts, cuda = net.state.parts, net.device.type == "cuda"
-    # A checkpoint of older code tells nothing of the steps before the first part.
+    # The code is clean only if it was in all parts, and checkpoints of older code do not describe their first steps.
     trees = [*([None] if parts[0]["from_step"] else []), *(part["dirty"] for part in parts)]
     trees += [] if construction is None else [construction.from_dirty]
     return Provenance(

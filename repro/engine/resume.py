@@ -16,11 +16,11 @@ log = logging.getLogger(__name__)
 
 
 def claim_folder(config: RunConfig) -> None:
-    """Make the run's folder, or check that the one that is there is this run's.
+    """Make the folder of the run, or check that the existing one belongs to it.
 
     Raises:
-        InputError: Its stored fingerprint differs from its name.
-        RunError: It cannot be written.
+        InputError: The folder belongs to another run.
+        RunError: The folder cannot be written.
     """
     stored = config.work_dir / "config.json"
     if stored.exists():
@@ -35,22 +35,18 @@ def claim_folder(config: RunConfig) -> None:
 
 
 def check_folder(config: RunConfig) -> None:
-    """Refuse a folder whose stored fingerprint is not the run's.
-
-    Raises:
-        InputError: The run's folder exists and holds another run.
-    """
+    """Raise ``InputError`` if the folder of the run contains another run."""
     for name in ("config.json", "record.json"):
         path = config.work_dir / name
         if path.exists() and (stored := read_json(path).get("fingerprint")) != config.fingerprint:
             raise InputError(
-                f"the folder {config.work_dir} holds another run: its {name} has the fingerprint {stored}, "
-                f"its name says {config.fingerprint[:8]}; move the folder away to train this run anew"
+                f"the folder {config.work_dir} holds another run: its {name} has the fingerprint {stored}, but its "
+                f"name has {config.fingerprint[:8]}; move the folder away to train this run"
             )
 
 
 def restore(net: Prepared) -> None:
-    """Fill a run's net, optimizer and state from its last checkpoint, on all ranks alike, where there is one."""
+    """Fill a run's net, optimizer and state from its last checkpoint, if there is one, on all ranks."""
     if distributed.is_first():
         load_last(net)
     rates = [group["lr"] for group in net.optimizer.param_groups]
@@ -60,7 +56,7 @@ def restore(net: Prepared) -> None:
 
 
 def load_last(net: Prepared) -> None:
-    """Fill ``net`` from the newest checkpoint that can be read, where there is one."""
+    """Fill ``net`` from the newest readable checkpoint, if there is one."""
     config = net.config
     found = checkpoint.load_latest(config.work_dir)
     if found is None:
@@ -74,18 +70,18 @@ def load_last(net: Prepared) -> None:
     net.resumed = state.step
     log.info(f"  resumes at step {state.step:,} from {path.name}")
     if state.parts and (then := state.parts[-1]["commit"]) != (here := environment()["commit"]):
-        log.info(f"  the steps before were made by commit {then[:7]}, those to come by {here[:7]}")
+        log.info(f"  the previous steps were trained by commit {then[:7]}, the next ones by {here[:7]}")
     if config.scale == "paper" and any(part["dirty"] is not False for part in state.parts):
         log.info(
-            "  steps before were made from a tree with uncommitted changes or an unknown one: this run will not count "
-            f"as measured; move {config.work_dir} away to train one that does"
+            "  some previous steps were trained with uncommitted changes, or by unknown code, so this run will not "
+            f"count as measured; move {config.work_dir} away to train it again"
         )
-    before = {"ranks": "1"} | stored["setting"]  # which older checkpoints do not say
+    before = {"ranks": "1"} | stored["setting"]  # older checkpoints do not store the number of ranks
     changes = [
         f"{name} {before.get(name)} → {value}" for name, value in net.made_on.items() if before.get(name) != value
     ]
     if changes:
-        log.info(f"  made under another setting ({', '.join(changes)}): equal up to rounding, not to the last bit")
+        log.info(f"  the setting has changed ({', '.join(changes)}): results agree up to rounding, not to the last bit")
 
 
 def last_good(config: RunConfig) -> str:

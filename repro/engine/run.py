@@ -23,20 +23,20 @@ from repro.runtime.stop import Stopper
 
 
 def run(config: RunConfig, dataset: Dataset, stopper: Stopper) -> Record | None:
-    """Train, evaluate and record one run; resume from its last checkpoint where there is one.
+    """Train, evaluate and record one run, from its last checkpoint if there is one.
 
-    Every rank of the run calls it alike; the first alone reads and writes the run's folder.
+    Every rank of the run calls this; only the first rank reads and writes the folder of the run.
 
     Returns:
-        The record, or None where the run was asked to stop and saved itself.
+        The record, or None if the run was stopped and saved a checkpoint.
 
     Raises:
-        InputError: The run's folder holds something else.
-        RunError: The loss is not finite, or something cannot be written.
+        InputError: The folder of the run holds another run.
+        RunError: The loss is not finite, or a file cannot be written.
     """
     started = now()
     if distributed.size() != config.execution.num_ranks:
-        raise InputError(f"{config.run_id} is a run of {config.execution.num_ranks} processes: torchrun starts them")
+        raise InputError(f"{config.run_id} needs {config.execution.num_ranks} processes, started by torchrun")
     distributed.on_first(lambda: claim_folder(config))
     net = prepare(config, dataset)
     restore(net)
@@ -75,7 +75,7 @@ def run(config: RunConfig, dataset: Dataset, stopper: Stopper) -> Record | None:
 
 
 def step_of(net: Prepared) -> Step:
-    """Build the step of a run, traced where ``execution.profile`` asks for it."""
+    """Build the step of a run; ``execution.profile`` traces it."""
     config = net.config
     more = config.optim.precision, config.execution.log_steps, config.execution.micro_batch
     step = build_step(net.mode, net.model, net.optimizer, net.feed, *more)

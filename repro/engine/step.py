@@ -1,7 +1,7 @@
-"""One training step, executed in one of several ways.
+"""One training step, executed in one of several modes.
 
-Whatever the mode, a step is the same operations on tensors that stay in place: what its batch is made of is copied in,
-losses and error counts are kept on the device and read once in a while, so that the host never waits in between.
+In every mode a step is the same sequence of operations on tensors that stay in place; the inputs of its batch are
+copied into them. Losses and error counts stay on the device and are read only now and then: the host does not wait.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from repro.config.run import RunConfig
-from repro.data.batches import Feed
+from repro.data.feed import Feed
 from repro.engine.compiled import compile_blocks, lacking_for_triton
 from repro.errors import InputError
 from repro.evaluation.layer_statistics import left_as_it_was
@@ -31,14 +31,14 @@ from repro.runtime.cuda_graphs import record_graph
 
 @dataclass(frozen=True)
 class StepResult:
-    """One step's mean loss and wrong answers on its augmented batch, whole, whatever the number of ranks."""
+    """Mean loss and wrong predictions of one step on its whole augmented batch, over all ranks."""
 
     loss: float
     errors: int
 
 
 class Step(Protocol):
-    """A step as the loop sees it, whichever way it is executed."""
+    """A training step, in any mode."""
 
     def run(self, step: int) -> None:
         """Train on the batch of ``step``, counted from 0, at the learning rate that the optimizer holds."""
@@ -48,22 +48,18 @@ class Step(Protocol):
 
 
 def step_modes(device: torch.device) -> tuple[str, ...]:
-    """Return the modes that ``device`` can run, the simplest first."""
+    """Return the modes that ``device`` supports, the simplest first."""
     if device.type == "cuda":
         return ("eager", "graph", "compile")
     return ("eager", "compile") if device.type == "cpu" else ("eager",)
 
 
 GRAPH_BYTES = 25 * 2**20
-"""Bytes of gradients that several devices average in a step, from which on ``auto`` is no graph."""
+"""Bytes of gradients averaged over devices from which ``auto`` uses no graph."""
 
 
 def step_mode(config: RunConfig, device: torch.device) -> str:
-    """Return the mode in which a run's steps are executed on ``device``.
-
-    Raises:
-        InputError: As ``pick_step`` does.
-    """
+    """Return the mode of a run's steps on ``device``; raises as ``pick_step`` does."""
     if config.model.is_random:
         return pick_random_step(config.execution.step, device)
     if config.execution.num_ranks == 1:
@@ -73,25 +69,25 @@ def step_mode(config: RunConfig, device: torch.device) -> str:
 
 
 def pick_step(mode: str, device: torch.device, averaged_bytes: int = 0) -> str:
-    """Return the mode that ``execution.step`` names.
+    """Return the mode for a value of ``execution.step``.
 
-    ``auto`` is a graph on CUDA, where launching small kernels one by one takes longer than running them, unless devices
-    average so many gradients that doing it during the backward pass gains more. Elsewhere it is eager: on a CPU
+    On CUDA ``auto`` is a graph, because launching small kernels one by one takes longer than running them. It is eager
+    where devices average so many gradients that overlapping this with the backward pass gains more, and on a CPU, where
     compiled blocks are slower (docs/performance.md).
 
     Raises:
-        InputError: The device cannot run it, or nothing that compiles is there.
+        InputError: The device does not support the mode, or a compiler is missing.
     """
     if mode == "auto":
         return "graph" if device.type == "cuda" and averaged_bytes < GRAPH_BYTES else "eager"
     if mode not in step_modes(device):
         kinds = " or ".join(step_modes(device))
-        raise InputError(f"execution.step={mode} cannot run on device={device.type}; it can be {kinds}, or auto")
+        raise InputError(f"execution.step={mode} cannot run on device={device.type}: use {kinds} or auto")
     compilers = ("c++", "g++", "clang++", "cl")
     if mode == "compile" and not any(map(shutil.which, compilers)):
-        raise InputError("execution.step=compile needs a C++ compiler such as g++ on the PATH; auto does without")
+        raise InputError("execution.step=compile needs a C++ compiler such as g++ on the PATH; auto needs none")
     if mode == "compile" and device.type == "cuda" and (lacking := lacking_for_triton()):
-        raise InputError(f"execution.step=compile on a GPU needs {lacking}; auto does without")
+        raise InputError(f"execution.step=compile on a GPU needs {lacking}; auto needs none")
     return mode
 
 
@@ -124,9 +120,9 @@ def build_step(
     """Build the step in a mode of ``step_modes``.
 
     Args:
-        window: Steps between two reads, at most.
-        micro_batch: Images of one forward and backward pass, whole groups of batch norm, of which the rank's part of a
-            batch is a multiple; None is all of that part.
+        window: The most steps between two reads.
+        micro_batch: Images of one forward and backward pass: a multiple of the batch-norm group that divides the rank's
+            part of a batch; None means the whole part.
     """
     if mode == "compile":
         compile_blocks(model)
@@ -138,7 +134,7 @@ def build_step(
 
 
 class EagerStep:
-    """Forward, backward and update, operation by operation."""
+    """A step executed operation by operation."""
 
     def __init__(
         self,
@@ -196,13 +192,13 @@ class EagerStep:
         self._step()
 
     def _settle(self, wrapped: distributed.DataParallel) -> None:
-        """Let the wrapper arrange its buckets, in new and in resumed runs, on a batch that changes nothing."""
+        """Let DDP arrange its buckets on a batch that leaves the net unchanged, in new and in resumed runs alike."""
         images, labels = (t[: self.micro_batch] for t in self.augment(self._fed))
         with left_as_it_was(self.model, training=True):
             wrapped.settle(lambda: self._pass(images, labels))
 
     def _step(self) -> None:
-        """Compute all of a step, on the device alone."""
+        """Compute a whole step on the device."""
         images, labels = self.augment(self._fed)
         self.optimizer.zero_grad(set_to_none=True)
         if self.micro_batch < len(images):
@@ -218,17 +214,15 @@ class EagerStep:
         self._keep(loss, errors)
 
     def _accumulate(self, images: Sequence[Tensor], labels: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Train on the pieces of a batch, one after the other; return what ``_pass`` does of them all.
-
-        The running statistics of each piece start from those before the step, and their mean is what is left: as one
-        pass leaves them, in which batch norm takes the mean over its groups.
-        """
+        """Add the gradients of a batch piece by piece; return the same as ``_pass`` on the whole batch."""
+        # Each piece updates the running statistics from before the step, and the mean of the results is kept: a single
+        # pass gives the same, because batch norm takes the mean over its groups.
         before = [statistic.clone() for statistic in self._statistics]
         sums = [torch.zeros_like(statistic) for statistic in self._statistics]
         results = []
         for number, piece in enumerate(zip(images, labels, strict=True), 1):
             is_last = number == len(images)
-            # Ranks average the sum of the gradients, once.
+            # Ranks average the gradients only once, after the last piece.
             quiet = contextlib.nullcontext() if is_last or self._wrapped is None else self._wrapped.no_sync()
             with quiet:
                 results.append(self._pass(*piece, number - 1, len(images)))
@@ -243,7 +237,7 @@ class EagerStep:
         """Add the gradients of a batch, or of one of its equal pieces.
 
         Returns:
-            Its part of the mean loss, and the number of wrong predictions.
+            Its part of the batch's mean loss, and its number of wrong predictions.
         """
         with self._drawing(piece * len(images)):
             logits = forward(self.model if self._wrapped is None else self._wrapped, images, self.precision)
@@ -261,16 +255,14 @@ class EagerStep:
         return self.model.drawing(Draw(self.model.seed, self._number, place, part_size * distributed.size()))
 
     def _average(self) -> None:
-        """Make of each rank's part the gradients of the whole batch and the statistics of all its groups.
-
-        As statistics are the same on all ranks after every step, evaluating or saving at another time changes no bit of
-        them. Gradients have been averaged during the backward pass.
-        """
+        """Average the running statistics over all ranks; DDP has already averaged the gradients."""
+        # With the same statistics on all ranks after every step, the time of an evaluation or a checkpoint changes
+        # nothing.
         if self._mean is not None:
             torch._foreach_copy_(self._statistics, self._mean(self._statistics))
 
     def _keep(self, loss: Tensor, errors: Tensor) -> None:
-        # Not an indexed write: its deterministic form on CUDA sorts.
+        # An indexed write would be slower: its deterministic form on CUDA sorts.
         here = self._positions == self._position
         torch.where(here, loss, self._losses, out=self._losses)
         torch.where(here, errors, self._errors, out=self._errors)
@@ -278,16 +270,16 @@ class EagerStep:
 
 
 class GraphStep(EagerStep):
-    """The whole step as one CUDA graph, from the augmentation to the update: one launch instead of hundreds."""
+    """A step recorded as one CUDA graph, from the augmentation to the update: one launch instead of hundreds."""
 
     _graph: torch.cuda.CUDAGraph | None = None
 
     def _join_ranks(self) -> None:
-        # One collective for everything, since torch's wrapper wants eleven steps before it can be recorded.
+        # One collective averages everything: DDP could be recorded only after eleven steps.
         self._mean = distributed.Mean(self._parameters + self._statistics)
 
     def _average(self) -> None:
-        """Average gradients too; a parameter that took no part on this rank adds zeros."""
+        """Average gradients and statistics; a parameter that this rank did not use adds zeros."""
         if self._mean is None:
             return
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in self._parameters]
@@ -302,7 +294,7 @@ class GraphStep(EagerStep):
         self._graph.replay()
 
     def _record(self) -> torch.cuda.CUDAGraph:
-        """Record a step; warming up for it leaves weights, statistics and counts as they were."""
+        """Record a step; the warm-up for it leaves weights, statistics and counts unchanged."""
         changed = [*self.model.parameters(), *self.model.buffers(), self._losses, self._errors, self._position]
         changed += [value for state in self.optimizer.state.values() for value in state.values()]
         before = [t.detach().clone() for t in changed]
@@ -311,7 +303,7 @@ class GraphStep(EagerStep):
             with torch.no_grad():
                 for tensor, value in zip(changed, before, strict=True):
                     tensor.copy_(value)
-            # A graph that finds gradients adds to them; without any it makes its own.
+            # Without gradients the graph allocates its own; otherwise it would add to the existing ones.
             self.optimizer.zero_grad(set_to_none=True)
 
         return record_graph(self._step, undo)[0]

@@ -1,4 +1,4 @@
-"""TensorBoard events of a run, in the run's own folder."""
+"""TensorBoard events of a run."""
 
 from __future__ import annotations
 
@@ -24,32 +24,32 @@ CHARTS: dict[str, dict[str, list[Any]]] = {
         "std of the 3x3 layers' responses, against layer": ["Multiline", ["^response_std$"]],
     },
 }
-"""Every chart has all runs as lines. The same in each run: TensorBoard merges the layouts of runs by their titles.
-``repro.report.tensorboard`` writes what the second row shows."""
+"""Charts with one line for each run; TensorBoard merges the equal layouts of all runs. ``repro.report.tensorboard``
+writes the values of the second row."""
 
 GRID = 8
 GRID_PIXELS = 900
 BINS = 64
 HISTOGRAM_VALUES = 2**17
-"""Responses of a layer that are counted: more would not be seen in a histogram and take seconds a net."""
+"""Responses of a layer in a histogram: more would not change it visibly, but take seconds for each net."""
 
 
 class Events:
     """Error, loss, learning rate and speed over steps.
 
     Args:
-        step: The step that a resumed run continues from.
-        split: The split that the run is evaluated on.
+        step: The step from which the run resumes, or 0.
+        split: The split for evaluation.
     """
 
     def __init__(self, folder: Path, step: int, split: str) -> None:
         self.split = split
-        # Events of a killed run after its last checkpoint are purged: they are written again.
+        # A killed run may have written events after its last checkpoint; they are removed and written again.
         self.writer = SummaryWriter(str(folder), purge_step=step + 1, max_queue=1000)
         self.writer.add_custom_scalars(CHARTS)
 
     def images(self, batch: Tensor, stats: PixelStats) -> None:
-        """Show the first images of a batch (N, 3, H, W), augmented and normalized with ``stats``, in their colours."""
+        """Show the first images of a batch (N, 3, H, W) that was augmented and normalized with ``stats``."""
         self.writer.add_image("augmented/first_batch", grid(batch, stats), 0)
 
     def logged(self, step: int, seen: Counts, lr: float, images_per_second: float) -> None:
@@ -59,16 +59,13 @@ class Events:
             self.writer.add_scalar("speed/images_per_second", images_per_second, step)
 
     def evaluated(self, step: int, train: Counts, evaluated: Counts) -> None:
-        """Add the errors of an evaluation, and those of training since the one before, as the paper's dashed curves."""
+        """Add the errors of an evaluation and the training errors since the previous one."""
         self.writer.add_scalar("error/train", train.top1_error, step)
         self.writer.add_scalar(f"error/{self.split}", evaluated.top1_error, step)
         self.writer.add_scalar(f"loss/{self.split}", evaluated.loss, step)
 
     def responses(self, step: int) -> Callable[[str, Tensor], None]:
-        """Return a function that ``layer_statistics.watched`` calls with a layer's name and its responses to a batch.
-
-        It keeps a histogram of each layer's (Fig. 7 has their deviation alone).
-        """
+        """Return a callback for ``layer_statistics.watched`` that adds a histogram of each layer's responses."""
         numbers = itertools.count(1)
 
         def take(layer: str, values: Tensor) -> None:
@@ -85,7 +82,7 @@ class Events:
 
 
 def grid(batch: Tensor, stats: PixelStats) -> Tensor:
-    """Lay the first images of a normalized batch (N, 3, H, W) side by side, uint8 (3, …, …); small ones enlarged."""
+    """Arrange the first images of a normalized batch (N, 3, H, W) in a grid, uint8 (3, …, …); enlarge small ones."""
     side = min(GRID, max(1, GRID_PIXELS // batch.shape[-1]), max(1, int(len(batch) ** 0.5)))
     pixels = batch[: side * side].detach().float() * stats.std + stats.mean
     pixels = (pixels * 255).round().clamp(0, 255).byte().cpu()

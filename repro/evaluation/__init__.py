@@ -1,1 +1,1 @@
-"""Exact evaluation of nets: errors, views, responses."""
+"""Evaluation of trained nets."""

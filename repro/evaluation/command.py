@@ -29,9 +29,9 @@ from repro.runtime.provenance import commit, now, write_json
 log = logging.getLogger(__name__)
 
 SUFFIXES = (".pt", ".pth", ".th", ".tar", ".ckpt", ".bin", ".pkl", ".safetensors")
-"""Endings of files of weights, with which no run id ends."""
+"""File name endings of weights; no run id ends like this."""
 SETTINGS = ("paths.", "execution", "device=")
-"""All that may be set for a finished run: its science stands in its record."""
+"""Settings allowed for a finished run; its record has the others."""
 
 
 def evaluate(
@@ -47,23 +47,22 @@ def evaluate(
 
     Args:
         words: Run ids, and settings as ``key=value``.
-        views: Of ``VIEWS``; empty for those that the run itself was tested on (an ensemble: ``multiscale``).
+        views: Some of ``VIEWS``; by default those of the run's own test, and ``multiscale`` for an ensemble.
         ensemble: Whether to average the runs.
-        weights: A file of weights in the place of runs; the settings say of which net.
-        pixels: Statistics that ``weights`` was trained with; empty for those that belong to the origin of the weights,
-            or else our own.
-        json: Where to write the errors.
+        weights: A file of weights to test instead of runs; the settings describe its net.
+        pixels: The pixel statistics of ``weights``; by default those of their origin if it is known, else our own.
+        json: A file to which the errors are written.
 
     Raises:
-        InputError: The words do not fit together, or what they name does not exist or is invalid.
-        RunError: A net gives scores that are not finite, or something cannot be written.
+        InputError: The words do not fit together, or a run or file does not exist or is invalid.
+        RunError: A score is not finite, or a file cannot be written.
     """
     run_ids = [word for word in words if not is_setting(word)]
     settings = [word for word in words if is_setting(word)]
     for view in views:
         require(view in VIEWS, f"unknown view {view!r}: {nearest(view, VIEWS)}")
     writable = json is None or json.absolute().parent.is_dir()
-    require(writable, f"--json {json} cannot be written: its folder is not there")
+    require(writable, f"--json {json} cannot be written: its folder does not exist")
     ensembles: list[Ensemble] = []
     if weights is not None:
         check_foreign(run_ids, ensemble, pixels)
@@ -71,7 +70,8 @@ def evaluate(
     else:
         check_runs(run_ids, settings, ensemble, pixels)
         testing = NetTester(plan(settings).runs[0])
-        records = [record_of(run_id, testing.base) for run_id in run_ids]  # all, before hours go into the first
+        # All records are read before the first test, which may take hours.
+        records = [record_of(run_id, testing.base) for run_id in run_ids]
         if ensemble:
             rows, ensembles = averaged(testing, records, views)
         else:
@@ -80,7 +80,7 @@ def evaluate(
         log.info(f"wrote {write_ensemble(testing.base.paths.work, one)}")
     log.info("\n" + table(rows, ensembles))
     if any(row.equal is False for row in rows):
-        log.info("\nAnother device, precision or version of torch rounds otherwise, which can move a few errors.")
+        log.info("\nAnother device, precision or version of torch rounds differently, which can change a few errors.")
     if json is not None:
         measured = {
             "results": [row.values() for row in rows],
@@ -95,38 +95,38 @@ def evaluate(
 
 
 def check_foreign(run_ids: Sequence[str], ensemble: bool, pixels: Pixels) -> None:
-    """Refuse words that do not fit ``--weights``."""
-    require(not run_ids, f"--weights is tested in the place of runs, so that {', '.join(run_ids)} cannot be named")
-    require(not ensemble, "--ensemble is of finished runs, not of --weights")
+    """Raise ``InputError`` if arguments do not fit ``--weights``."""
+    require(not run_ids, f"--weights is tested instead of runs: leave out {', '.join(run_ids)}")
+    require(not ensemble, "--ensemble averages finished runs: leave out --weights")
     require(bool(pixels.mean) or not pixels.std, "--std needs --mean")
 
 
 def check_runs(run_ids: Sequence[str], settings: Sequence[str], ensemble: bool, pixels: Pixels) -> None:
-    """Refuse words that do not fit finished runs."""
+    """Raise ``InputError`` if arguments do not fit finished runs."""
     file = next((word for word in run_ids if word.endswith(SUFFIXES) or Path(word).is_file()), None)
     require(file is None, f"{file} is a file, not a finished run: name it with --weights {file}")
     require(pixels == OUR_OWN, "--mean, --std and --resize are for --weights: a run is tested as it was trained")
     if ensemble:
         require(len(run_ids) > 1, "an ensemble needs two runs or more")
         twice = next((run_id for run_id in run_ids if run_ids.count(run_id) > 1), None)
-        require(twice is None, f"{twice} is named twice: an ensemble is of different runs")
+        require(twice is None, f"{twice} is named twice: an ensemble needs different runs")
     require(bool(run_ids), "name finished runs (`repro status` lists them), or a file with --weights")
     for word in settings:
         known = word.startswith(SETTINGS)
-        require(known, f"{word!r} cannot be set: a finished run is tested as its record says, or name --weights")
+        require(known, f"{word!r} cannot be set for a finished run: leave it out, its record has the settings")
 
 
 def test_file(
     file: Path, settings: Sequence[str], views: Sequence[str], pixels: Pixels
 ) -> tuple[NetTester, list[Tested]]:
-    """Test the net of a file on each of ``views``; first say what was recognized and done."""
+    """Test the net of a file on ``views``, and report how the file was read."""
     found = read_weights(file)
     for note in found.notes:
         log.info(f"{file.name}: {note}")
     trained, stats, recognized = foreign_net(file, found, settings, pixels)
     testing, net = NetTester(trained.config), trained.weights
     log.info(recognized)
-    # Before the images are read, which may take minutes.
+    # The weights are checked before the images are read, which may take minutes.
     trained.check(len(net["fc.weight"]) if "fc.weight" in net else trained.config.data.num_classes)
     return testing, testing.test(trained, views or ("1crop",), stats)
 
@@ -134,10 +134,10 @@ def test_file(
 def averaged(
     testing: NetTester, records: Sequence[Record], views: Sequence[str]
 ) -> tuple[list[Tested], list[Ensemble]]:
-    """Average the runs on each of ``views``; return the errors of the members too."""
+    """Average the runs on ``views``; return the errors of the members and the ensembles."""
     rows: list[Tested] = []
     ensembles = []
-    # The paper's ensemble is multi-scale; images in memory have a single view.
+    # The paper tests its ensemble at several scales; CIFAR images have a single view.
     for view in views or ("multiscale" if records[0].science.data.photos else "1crop",):
         members = [(record, testing.predictions_of(record, view)) for record in records]
         ensembles.append(make_ensemble(members))
@@ -146,7 +146,7 @@ def averaged(
 
 
 def table(rows: Sequence[Tested], ensembles: Sequence[Ensemble]) -> str:
-    """Show errors in percent of every net and view, ensembles below their members."""
+    """Format the errors of every net and view, with ensembles below their members."""
     named: list[tuple[str, str, Counts | Ensemble, str]]
     named = [(row.name, row.view, row.counts, verdict(row)) for row in rows]
     named += [(f"ensemble of {len(one.members)}", one.members[0].view, one, "") for one in ensembles]

@@ -1,4 +1,4 @@
-"""Errors as whole counts, divided once at the end."""
+"""Counts of errors."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Counts:
-    """Wrong predictions among ``images`` and the sum of their losses; top-5 errors where they were counted.
+    """Wrong predictions among ``images``, the sum of the losses, and the top-5 errors if they were counted.
 
-    Nothing is averaged over batches of different size.
+    Counts of batches of any size add up exactly, and are divided only once.
     """
 
     errors: int = 0
@@ -19,7 +19,7 @@ class Counts:
     top5_errors: int | None = None
 
     def __add__(self, other: Counts) -> Counts:
-        """Add both up, without the top-5 errors, which only whole evaluations count."""
+        """Return the sum, without top-5 errors, which are counted in whole evaluations only."""
         return Counts(self.errors + other.errors, self.images + other.images, self.loss_sum + other.loss_sum)
 
     @property
@@ -29,7 +29,7 @@ class Counts:
 
     @property
     def top5_error(self) -> float | None:
-        """Percent; None where they were not counted."""
+        """Percent; None if they were not counted."""
         return None if self.top5_errors is None else 100.0 * self.top5_errors / self.images
 
     @property
@@ -37,6 +37,6 @@ class Counts:
         return self.loss_sum / self.images
 
     def values(self) -> dict[str, Any]:
-        """Return errors and images as records name them, in percent too."""
+        """Return errors and images, as counts and in percent, under the names of a record."""
         names = ("errors", "images", "top1_error", "top5_errors", "top5_error")
         return {name: getattr(self, name) for name in names}

@@ -1,4 +1,4 @@
-"""Ensembles: averaged softmax scores of several runs (paper, Table 5)."""
+"""Ensembles: averaged scores of several runs (Table 5)."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from repro.runtime.provenance import commit, now, write_json
 
 
 def mean_scores(members: Sequence[Predictions]) -> np.ndarray:
-    """Average the members' scores: float64 (N, classes). No net and no GPU is needed.
+    """Average the scores of the members: float64 (N, classes).
 
     Raises:
-        InputError: There are fewer than two, or they are not of the same images and classes.
+        InputError: There are fewer than two members, or their images or classes differ.
     """
     if len(members) < 2:
         raise InputError("an ensemble needs two runs or more")
@@ -28,7 +28,7 @@ def mean_scores(members: Sequence[Predictions]) -> np.ndarray:
         pair = f"{first.made.run_id} and {member.made.run_id} cannot be averaged"
         if member.scores.shape[1] != first.scores.shape[1]:
             classes = f"{first.scores.shape[1]} and {member.scores.shape[1]}"
-            raise InputError(f"{pair}: their nets tell {classes} classes apart")
+            raise InputError(f"{pair}: their nets have {classes} classes")
         sets = [(p.made.data, p.made.split, p.made.images, len(p.labels)) for p in (first, member)]
         if sets[0] != sets[1] or not np.array_equal(first.labels, member.labels):
             tested = " and ".join(f"{images:,} of {data} {split}" for data, split, _, images in sets)
@@ -40,7 +40,7 @@ def mean_scores(members: Sequence[Predictions]) -> np.ndarray:
 
 
 def make_ensemble(tested: Sequence[tuple[Record, Predictions]]) -> Ensemble:
-    """Average finished runs, each with its own predictions.
+    """Average the predictions of finished runs.
 
     Raises:
         InputError: They cannot be averaged.
@@ -76,7 +76,7 @@ def write_ensemble(work: Path, ensemble: Ensemble) -> Path:
     """Write ``<work>/ensembles/<id>/ensemble.json`` and return its path.
 
     Raises:
-        RunError: It cannot be written.
+        RunError: The file cannot be written.
     """
     file = work / FOLDER / ensemble.ensemble_id / FILE
     try:

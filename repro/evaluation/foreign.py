@@ -1,4 +1,4 @@
-"""Nets from others' files of weights, recognized by their names."""
+"""Nets of other projects, recognized by their weights' names."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from repro.evaluation.weight_files import WeightsFile
 from repro.models.foreign_weights import from_akamaster, from_torchvision
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
-"""Mean of ImageNet's pixels, as torchvision's training scripts subtract it."""
+"""Mean and deviation of ImageNet's pixels in torchvision's training scripts."""
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
 class Pixels:
-    """Mean and deviation of each channel for pixels in [0, 1], and the shorter side for crops, as a net was trained.
+    """The preprocessing of a net: mean and deviation of each channel for pixels in [0, 1], shorter side for crops.
 
-    A field is empty where it is not known.
+    A field is empty if it is unknown.
     """
 
     mean: tuple[float, ...] = ()
@@ -43,9 +43,9 @@ class Origin:
     """The scripts that wrote weights.
 
     Args:
-        name: For the user.
-        to_ours: Gives the weights under our names.
-        settings: Of the net that the weights fit, where they are not our defaults.
+        name: A description for the user.
+        to_ours: Renames the weights to our names.
+        settings: Settings of the net that differ from our defaults.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Origin:
 
 
 def origin_of(weights: Mapping[str, Tensor]) -> Origin:
-    """Recognize weights by their names; unknown names are left as they are."""
+    """Recognize weights by their names."""
 
     def has(*parts: str) -> bool:
         return any(part in name for name in weights for part in parts)
@@ -63,16 +63,16 @@ def origin_of(weights: Mapping[str, Tensor]) -> Origin:
     if has("stages."):
         return Origin("this project's own names", dict)
     if has("layer3.") and has("linear.") and not has("layer4."):
-        # Its pixels are normalized with the statistics of ImageNet, though they are CIFAR-10's (its trainer.py).
+        # Its trainer.py normalizes CIFAR-10 images with the statistics of ImageNet.
         settings = {"model.shortcut": "B"} if has("shortcut.") else {"model.option_a": "both_sides"}
         name = "the CIFAR-10 nets of akamaster/pytorch_resnet_cifar10"
         return Origin(name, from_akamaster, settings, Pixels(IMAGENET_MEAN, IMAGENET_STD))
     if has("layer4."):
-        # Its nets are those of Table 1 but for these two (deviation D16).
+        # Its nets differ from those of Table 1 only in these two settings (deviation D16).
         settings = {"model.shortcut": "B", "model.stride_in": "3x3"}
         return Origin("torchvision's ImageNet nets", from_torchvision, settings, Pixels(IMAGENET_MEAN, IMAGENET_STD))
     if has("layer3."):
-        # Many repositories name CIFAR nets so, each with pixels and places of zero channels of its own.
+        # Many repositories use these names for CIFAR nets, with different pixels and places of zero channels.
         settings = {"model.shortcut": "B"} if has("downsample.") else {}
         name = "a net of three stages with torchvision's names, of an unknown script"
         return Origin(name, from_torchvision, settings)
@@ -82,13 +82,13 @@ def origin_of(weights: Mapping[str, Tensor]) -> Origin:
 def foreign_net(
     file: Path, found: WeightsFile, words: Sequence[str], given: Pixels
 ) -> tuple[Trained, PixelStats | None, str]:
-    """Return the net that ``words`` describe with the weights of a file, the statistics of its pixels, and a sentence.
+    """Return the net of a file, which ``words`` describe, the statistics of its pixels, and a sentence on both.
 
-    The statistics are those ``given``, or else those of the origin; None where neither is known, for our own. They are
-    broadcastable to (3, H, W). The sentence says what was recognized and what is done to the pixels.
+    The statistics, broadcastable to (3, H, W), are those ``given``, or else those of the origin. They are None if
+    neither is known; then those of our training images are used.
 
     Raises:
-        InputError: The words are not of one such net, or the statistics are not of pixels in [0, 1].
+        InputError: The words do not describe one such net, or the statistics are not those of pixels in [0, 1].
     """
     origin = origin_of(found.weights)
     config, implied = _config(words, given, origin)
@@ -98,14 +98,14 @@ def foreign_net(
 
 
 def _config(words: Sequence[str], given: Pixels, origin: Origin) -> tuple[RunConfig, str]:
-    """Compose the one run that the words describe; return it with the words that ``origin`` added."""
+    """Compose the run that the words describe; return it and the words added for ``origin``."""
     named = {word.partition("=")[0] for word in words}
     implied = {key: value for key, value in origin.settings.items() if key not in named}
     if "model.shortcut" in named:
         implied.pop("model.option_a", None)
     added = [f"{key}={value}" for key, value in implied.items()]
     runs = plan([*words, *added]).runs
-    require(len(runs) == 1, f"--weights is one net, but the settings describe {len(runs)}")
+    require(len(runs) == 1, f"--weights has one net, but the settings describe {len(runs)}")
     config = runs[0]
     if given.resize is not None:
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, eval_resize=given.resize))
@@ -126,6 +126,6 @@ def _pixel_stats(config: RunConfig, given: Pixels, origin: Origin) -> tuple[Pixe
         of = "mean image" if data.mean == "per_pixel" else "mean colour"
         return None, f"{size}, {of} and {deviation} of our training images; --mean and --std set others"
     sound = len(mean) == len(std) == 3 and all(0 <= m <= 1 for m in mean) and all(s > 0 for s in std)
-    require(sound, "--mean and --std are three numbers each, for pixels from 0 to 1, as in --mean 0.485,0.456,0.406")
+    require(sound, "--mean and --std need three numbers each, for pixels from 0 to 1, as in --mean 0.485,0.456,0.406")
     stats = PixelStats(*(torch.tensor(values).view(3, 1, 1) for values in (mean, std)))
     return stats, f"{size}, mean {','.join(map(str, mean))}, deviation {','.join(map(str, std))}, {whose}"

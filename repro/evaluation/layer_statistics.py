@@ -23,22 +23,22 @@ def layer_responses(
 ) -> list[dict[str, str | float | None]]:
     """Measure the standard deviation of every 3x3 layer's output after batch norm, before nonlinearity or addition.
 
-    In evaluation mode over all of ``images``: one figure a layer, over images, positions and channels together (Fig. 7,
-    deviation D21). Each rank takes its part and all know the result; the net is left as it was.
+    It is taken over all images, positions and channels together, in evaluation mode (Fig. 7, deviation D21). Each rank
+    measures its part of ``images``, and all ranks return the same result. The net is left unchanged.
 
     Returns:
-        ``{"layer": name, "std": value}`` in the order of computation; None where the responses overflow.
+        ``{"layer": name, "std": value}`` in the order of computation; the value is None if the responses overflow.
     """
     found: dict[str, Moments] = {}
     with left_as_it_was(model, training=False), torch.inference_mode():
         for batch, _ in images.batches(batch_size):
-            if not len(batch):  # a rank without an image
+            if not len(batch):  # this rank has no images
                 continue
             with layer_moments(model) as parts:
                 predict(model, batch, stats, precision)
             for name, part in parts.items():
                 found[name] = found.get(name, NOTHING) + part
-    # A rank without an image has seen no layer.
+    # A rank without images has seen no layer.
     names = distributed.shared(list(found))
     whole = over_ranks({name: found.get(name, NOTHING) for name in names})
     deviations = {name: float(part.std) for name, part in whole.items()}
@@ -46,27 +46,27 @@ def layer_responses(
 
 
 def measure_flow(model: nn.Module, images: Tensor, labels: Tensor, precision: str) -> list[dict[str, str | float]]:
-    """Measure signals and gradients of the 3x3 layers as a training step would find them; nothing is changed.
+    """Measure signals and gradients of the 3x3 layers in a training step, without changing anything.
 
     ``forward_std`` is the standard deviation of the layer's output after batch norm, before nonlinearity or addition,
-    over the whole batch. ``activation_gradient_norm`` is the L2 norm of the gradient of the mean loss by that output:
-    the signal that comes back. ``gradient_norm`` is that of the gradient by the layer's weights, without weight decay.
-    The two differ by more than the input: behind a batch norm the scale of the weights changes nothing, so that weights
-    ten times as large have a tenth of the gradient while the signal is the same.
+    over the whole batch. ``activation_gradient_norm`` is the L2 norm of the gradient of the mean loss with respect to
+    this output: the backward signal. ``gradient_norm`` is the norm of the gradient with respect to the layer's weights,
+    without weight decay. It says less about the signal: batch norm makes the scale of the weights irrelevant, so that
+    weights ten times as large have a tenth of the gradient with the same signal.
 
     Args:
-        images: This rank's part of an augmented batch, (B, 3, H, W); all ranks must call alike.
+        images: This rank's part of an augmented batch, (B, 3, H, W); all ranks must call this.
         labels: (B,)
 
     Returns:
-        ``{"layer", "forward_std", "gradient_norm", "activation_gradient_norm"}`` in the order of computation, of the
-        whole batch and the same on all ranks.
+        ``{"layer", "forward_std", "gradient_norm", "activation_gradient_norm"}`` of the whole batch in the order of
+        computation, the same on all ranks.
     """
     dtype = next(model.parameters()).dtype
     squares: dict[str, Tensor] = {}
 
     def follow(layer: str, output: Tensor) -> None:
-        # It stays with this value where the output is written over afterwards.
+        # The hook stays with this value even if the output is then overwritten in place.
         def came_back(gradient: Tensor) -> None:
             squares[layer] = gradient.to(dtype).square().sum()
 
@@ -76,11 +76,11 @@ def measure_flow(model: nn.Module, images: Tensor, labels: Tensor, precision: st
         with layer_moments(model) as parts, watched(model, follow):
             logits = forward(model, images, precision)
         loss = F.cross_entropy(logits.to(dtype), labels)
-        # Returned, not stored: the gradients of the last step stay where they are.
+        # autograd.grad leaves the stored gradients of the last step alone.
         gradients = list(torch.autograd.grad(loss, [model.get_parameter(f"{layer}.weight") for layer in parts]))
     distributed.average(gradients)
     norms = torch.stack([gradient.norm() for gradient in gradients]).tolist()
-    # The mean over the whole batch is a rank's mean divided by their number.
+    # The loss of the whole batch is the mean of the ranks' losses.
     sums = distributed.total(torch.stack([squares[layer] for layer in parts]).tolist())
     returned = [math.sqrt(total) / distributed.size() for total in sums]
     return [
@@ -91,10 +91,10 @@ def measure_flow(model: nn.Module, images: Tensor, labels: Tensor, precision: st
 
 @dataclass(frozen=True)
 class Moments:
-    """Mean and sum of squared deviations of ``count`` values, float64 on the host; a row of several at once.
+    """Mean and sum of squared deviations of ``count`` values, as float64 on the host; tensors hold several at once.
 
-    Parts are added by the means' difference (Chan, Golub, LeVeque 1979): the mean of squares less the square of the
-    mean would lose all digits where the mean is large.
+    Sums use the difference of the means (Chan, Golub, LeVeque 1979): with a large mean, the mean of squares minus the
+    square of the mean would lose all digits.
     """
 
     count: int
@@ -111,7 +111,7 @@ class Moments:
 
     @property
     def var(self) -> Tensor:
-        """Variance with n, as batch norm takes it."""
+        """Variance with denominator n, as in batch norm."""
         return self.squares / self.count
 
     @property
@@ -123,13 +123,13 @@ NOTHING = Moments(0, torch.zeros((), dtype=torch.float64), torch.zeros((), dtype
 
 
 def var_mean(values: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """Return variance (with n) and mean over ``dims``, (2, …), in single precision or wider, on the same device."""
+    """Return variance (denominator n) and mean over ``dims`` as (2, …), in single precision or wider."""
     wide = values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
     return torch.stack(torch.var_mean(wide, dims, correction=0))
 
 
 def moments(taken: Tensor, count: int) -> Moments:
-    """Return the moments of a result of ``var_mean`` over ``count`` values each."""
+    """Convert a result of ``var_mean`` over ``count`` values to moments."""
     var, mean = taken.cpu().double()
     return Moments(count, mean, var * count)
 
@@ -154,9 +154,9 @@ def _total(rows: dict[str, Tensor]) -> dict[str, Tensor]:
 
 @contextlib.contextmanager
 def layer_moments(model: nn.Module) -> Iterator[dict[str, Moments]]:
-    """Take the moments of every 3x3 layer's output, as ``watched`` sees it, of the one forward pass within.
+    """Measure the moments of every 3x3 layer's output, as in ``watched``, in the one forward pass inside the context.
 
-    They are over images, positions and channels together, and filled in at the end.
+    They are taken over images, positions and channels together. The dictionary is filled at the end.
     """
     taken: dict[str, Tensor] = {}
     counts: dict[str, int] = {}
@@ -174,10 +174,10 @@ def layer_moments(model: nn.Module) -> Iterator[dict[str, Moments]]:
 
 @contextlib.contextmanager
 def watched(model: nn.Module, take: Callable[[str, Tensor], None]) -> Iterator[None]:
-    """Give ``take`` each 3x3 layer's name and its output after batch norm, before nonlinearity or addition (Fig. 7).
+    """Call ``take`` with the name and the output of each 3x3 layer, after batch norm, before nonlinearity or addition.
 
-    In the order of computation, in every forward pass within. The tensor is written over right after: ``take`` must
-    take what it needs at once.
+    It is called in the order of computation, in every forward pass inside the context, and must not keep the tensor,
+    which the next operation overwrites.
     """
     waiting: list[str] = []
 
@@ -207,10 +207,8 @@ def watched(model: nn.Module, take: Callable[[str, Tensor], None]) -> Iterator[N
 
 @contextlib.contextmanager
 def uncompiled(model: nn.Module) -> Iterator[None]:
-    """Run compiled blocks operation by operation: compiled code knows nothing of hooks set later.
-
-    ``torch.compiler.set_stance`` would do so for all runs that share the process.
-    """
+    """Run compiled blocks operation by operation, because compiled code ignores hooks that are set later."""
+    # torch.compiler.set_stance would affect all runs that share the process.
     compiled = {m: m._compiled_call_impl for m in model.modules() if m._compiled_call_impl is not None}
     for module in compiled:
         module._compiled_call_impl = None
@@ -223,7 +221,7 @@ def uncompiled(model: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def left_as_it_was(model: nn.Module, *, training: bool) -> Iterator[None]:
-    """Put the net into training or evaluation mode; then restore its mode and running statistics, to the bit."""
+    """Put the net into training or evaluation mode; restore its mode and its running statistics at the end."""
     modes = {module: module.training for module in model.modules()}
     before = [b.detach().clone() for b in model.buffers()]
     model.train(training)

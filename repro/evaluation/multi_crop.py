@@ -1,4 +1,4 @@
-"""Several views of every ImageNet image (paper, section 3.4)."""
+"""Tests on several views of ImageNet images (section 3.4)."""
 
 from __future__ import annotations
 
@@ -29,59 +29,59 @@ VIEWS = ("1crop", "10crop", "multiscale")
 
 
 @dataclass(frozen=True)
-class Photographs:
-    """Images to test on, with the means that are subtracted from them."""
+class EvaluatedImages:
+    """Images for a test, with the statistics that normalize them."""
 
     images: PhotoImages
     crop_stats: PixelStats
-    """For crops: the mean image, as in training."""
+    """For crops, with the mean image as in training."""
     whole_stats: PixelStats
-    """For whole images: the channel mean."""
+    """For whole images, with the channel mean."""
 
 
-def photographs(
+def evaluated_images(
     dataset: Dataset, config: RunConfig, device: torch.device, stats: PixelStats | None = None
-) -> Photographs:
-    """Return the images that a run is evaluated on, with ``stats`` or else those of its training images."""
+) -> EvaluatedImages:
+    """Return the images that a run is evaluated on, with ``stats``, by default those of its training images."""
     images = eval_images(dataset, config, device)
     assert isinstance(images, PhotoImages)
     if stats is not None:
-        return Photographs(images, stats, stats)
+        return EvaluatedImages(images, stats, stats)
     assert dataset.photo_stats is not None
     crop_stats, whole_stats = (
         pixel_stats(dataset.photo_stats, mean, config.data.std, device) for mean in (config.data.mean, "per_channel")
     )
-    return Photographs(images, crop_stats, whole_stats)
+    return EvaluatedImages(images, crop_stats, whole_stats)
 
 
 class MultiView:
-    """Tests a net on a view of every image; each rank calls it alike and takes its part of the images.
+    """Tests a net on a view of every image; all ranks call this, and each tests its part of the images.
 
-    The net stays in its mode, training or evaluation.
+    The net keeps its mode (training or evaluation).
     """
 
-    def __init__(self, model: BlockNet, photographs: Photographs, config: RunConfig, device: torch.device) -> None:
-        self.model, self.photographs, self.config, self.device = model, photographs, config, device
+    def __init__(self, model: BlockNet, evaluated: EvaluatedImages, config: RunConfig, device: torch.device) -> None:
+        self.model, self.evaluated, self.config, self.device = model, evaluated, config, device
         self.size, self.precision = config.data.image_size, config.optim.precision
-        # Pixels of a batch of the usual evaluation bound those of one here.
+        # A batch has at most as many pixels as in the usual evaluation.
         self.batch_pixels = config.execution.eval_batch_size * self.size**2
 
     def __call__(self, view: str) -> Predictions:
-        """Score all images on ``view``; the same on all ranks.
+        """Score all images on ``view``, with the same result on all ranks.
 
         Raises:
-            RunError: A score is not finite, or an image was not counted once.
+            RunError: A score is not finite, or an image was not scored exactly once.
         """
         with evaluating(self.model):
             part = self.multiscale() if view == "multiscale" else self.crops(view)
-        whole, split = gathered(part, self.photographs.images.num_images), self.photographs.images.split
+        whole, split = gathered(part, self.evaluated.images.num_images), self.evaluated.images.split
         images = digest_of_images(split.files, split.labels)
         made = made_of(self.config, self.model.state_dict(), view, split.name, images)
         return Predictions(made, whole.scores, whole.labels)
 
     def crops(self, view: str) -> Scored:
-        """Score ``10crop``, or ``1crop``: the centre alone."""
-        stats, precision = self.photographs.crop_stats, self.precision
+        """Score the ten crops of ``10crop``, or the centre crop of ``1crop``."""
+        stats, precision = self.evaluated.crop_stats, self.precision
         num_crops = 10 if view == "10crop" else 1
         shorter_side = self.config.data.eval_resize or self.size
 
@@ -94,30 +94,30 @@ class MultiView:
         return self.scored(shorter_side, score, self.batch_pixels // num_crops)
 
     def multiscale(self) -> Scored:
-        """Score whole images fully convolutionally, at every scale, with their flips (deviation D19)."""
+        """Score whole images fully convolutionally at all scales, with flips (deviation D19)."""
         model, flip = FullyConvolutional(self.model, training_map(self.model, self.size)), self.config.eval.flip_scales
 
         def score(images: Tensor) -> Tensor:
-            return dense_scores(model, normalize(images, self.photographs.whole_stats), self.precision, flip)
+            return dense_scores(model, normalize(images, self.evaluated.whole_stats), self.precision, flip)
 
         return mean_of([self.scored(scale, score, self.batch_pixels) for scale in self.config.eval.scales])
 
     def scored(self, shorter_side: int, score: Score, batch_pixels: int) -> Scored:
-        images = self.photographs.images
+        images = self.evaluated.images
         photos = images.whole(shorter_side, by_shape(images, shorter_side))
         return scored(photos, lambda batch: score(batch.to(self.device)), self.model.fc.out_features, batch_pixels)
 
 
 def test_views(model: BlockNet, dataset: Dataset, config: RunConfig, device: torch.device) -> list[dict[str, Any]]:
-    """Test a trained net on the views of ``config.eval.views`` and keep the scores in the run's folder.
+    """Test a trained net on ``config.eval.views`` and store the scores in the folder of the run.
 
     Returns:
-        One entry a view, as ``results.read.ViewResult`` reads it, the same on all ranks.
+        The fields of a ``ViewResult`` for each view, the same on all ranks.
 
     Raises:
-        RunError: A score is not finite, an image was not counted once, or the scores cannot be written.
+        RunError: A score is not finite, an image was not scored exactly once, or the scores cannot be written.
     """
-    test = MultiView(model, photographs(dataset, config, device), config, device)
+    test = MultiView(model, evaluated_images(dataset, config, device), config, device)
     entries = []
     for view in config.eval.views:
         scores = test(view)
@@ -128,7 +128,7 @@ def test_views(model: BlockNet, dataset: Dataset, config: RunConfig, device: tor
 
 
 def by_shape(images: PhotoImages, shorter_side: int) -> list[int] | None:
-    """Order this rank's positions by the shape of their resized images; None where sizes are unknown."""
+    """Order this rank's positions by the shape of their resized images; None if the sizes are unknown."""
     if images.split.sizes is None:
         return None
     sizes = images.split.sizes[images.positions].astype(np.int64)
@@ -139,7 +139,8 @@ def by_shape(images: PhotoImages, shorter_side: int) -> list[int] | None:
 
 @contextlib.contextmanager
 def evaluating(model: BlockNet) -> Iterator[None]:
-    """Put the net into evaluation mode, without what pays off only for batches of one size; then back."""
+    """Put the net into evaluation mode, and restore its mode at the end."""
+    # Batches differ in size, so searching for the fastest kernel and compiled blocks would not pay off.
     was_training, searches = model.training, torch.backends.cudnn.benchmark
     model.eval()
     torch.backends.cudnn.benchmark = False

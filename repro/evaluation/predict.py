@@ -13,12 +13,12 @@ from repro.models.forward import forward
 
 
 def predict(model: nn.Module, pixels: Tensor, stats: PixelStats, precision: str) -> Tensor:
-    """Run a net on uint8 pixels (N, 3, H, W), normalized with ``stats``; outputs as ``forward`` returns them."""
+    """Normalize uint8 pixels (N, 3, H, W) with ``stats`` and run a net on them, as ``forward`` does."""
     return forward(model, normalize(pixels, stats), precision)
 
 
 # --- several views of an image (paper, section 3.4) ---------------------------------------------------------------
-# What is averaged is always softmax scores: averaged logits would rank classes differently.
+# Softmax scores are averaged, never logits, which would rank classes differently.
 
 
 def ten_crops(image: Tensor, size: int) -> Tensor:
@@ -47,10 +47,10 @@ def crop_scores(model: BlockNet, crops: Tensor, stats: PixelStats, precision: st
 
 
 class FullyConvolutional(nn.Module):
-    """A net that gives logits (N, h, w, classes) at every position of images of any size (deviation D19).
+    """A net that computes logits (N, h, w, classes) at every position of images of any size (deviation D19).
 
-    At a position the fully connected layer sees what it saw in training: the mean over ``window`` x ``window`` of the
-    last map (``training_map``). Where the map is smaller than the window, the window is the map.
+    As in training, the input of the fully connected layer is the mean over ``window`` x ``window`` values of the last
+    map (``training_map``). A smaller map is averaged as a whole.
     """
 
     def __init__(self, model: BlockNet, window: int) -> None:
@@ -65,12 +65,12 @@ class FullyConvolutional(nn.Module):
 
 
 def dense_scores(model: FullyConvolutional, images: Tensor, precision: str, flip: bool = False) -> Tensor:
-    """Average the softmax scores over all positions, and over the flip: normalized (N, 3, H, W) to (N, classes)."""
+    """Average the softmax scores over all positions (and flips): normalized (N, 3, H, W) to (N, classes)."""
     scores = forward(model, images, precision).float().softmax(-1).mean((1, 2))
     return (scores + dense_scores(model, images.flip(-1), precision)) / 2 if flip else scores
 
 
 def training_map(model: BlockNet, image_size: int) -> int:
-    """Return the side of the last map on images of the training size: 7 for the nets of Table 1 at 224."""
+    """Return the side of the last map for images of the training size: 7 for the nets of Table 1 at 224."""
     weight = model.fc.weight
     return model.features(torch.zeros(1, 3, image_size, image_size, device=weight.device, dtype=weight.dtype)).shape[-1]

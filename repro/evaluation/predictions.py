@@ -1,4 +1,4 @@
-"""Scores of a net on every image, kept on disk."""
+"""Files with the scores of a net on every image."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from repro.runtime.files import replacing
 
 SCHEMA = 1
 FOLDER = "predictions"
-"""In the folder of a run: one file a view."""
+"""A folder in the folder of a run, with one file for each view."""
 
 
 @dataclass(frozen=True)
 class Made:
-    """The net, the images and the view that scores were made of.
+    """The net, the images and the view behind scores.
 
-    ``weights`` and ``images`` are SHA-256 digests: of all values of the net, and of the names and labels of the
-    images in their order. ``settings`` are those of the view: lengths of the shorter side, crop size, flips.
+    ``weights`` and ``images`` are SHA-256 digests: of all values of the net, and of the names and labels of the images
+    in their order. ``settings`` are those of the view: lengths of the shorter side, crop size, flips.
     """
 
     run_id: str
@@ -46,7 +46,7 @@ class Made:
 
 @dataclass(frozen=True)
 class Predictions:
-    """float32 softmax scores (N, classes) and int64 labels (N,) of all images of a split, in the split's order."""
+    """float32 softmax scores (N, classes) and int64 labels (N,) of all images of a split, in its order."""
 
     made: Made
     scores: np.ndarray
@@ -58,9 +58,9 @@ class Predictions:
 
 
 def count_errors(scores: np.ndarray, labels: np.ndarray) -> Counts:
-    """Count the images whose label is not the best, and not among the five best, of ``scores`` (N, classes).
+    """Count the images whose label has not the best score, and not one of the five best, in ``scores`` (N, classes).
 
-    Of equal scores the first class counts as the better one. With no more than five classes no top-5 error is possible.
+    Equal scores rank in the order of their classes. With at most five classes there are no top-5 errors.
     """
     own = scores[np.arange(len(labels)), labels][:, None]
     before = np.arange(scores.shape[1])[None, :] < labels[:, None]
@@ -69,7 +69,7 @@ def count_errors(scores: np.ndarray, labels: np.ndarray) -> Counts:
 
 
 def made_of(config: RunConfig, weights: Mapping[str, Any], view: str, split: str, images: str) -> Made:
-    """Describe the scores of the net ``weights`` on the images with the digest ``images``, for who reads them."""
+    """Describe the scores of a net on the images with the digest ``images``."""
     settings: dict[str, Any] = {"image_size": config.data.image_size, "precision": config.optim.precision}
     if view == "multiscale":
         settings |= {"scales": list(config.eval.scales), "flip_scales": config.eval.flip_scales}
@@ -81,20 +81,21 @@ def made_of(config: RunConfig, weights: Mapping[str, Any], view: str, split: str
 
 
 def digest_of_images(names: Sequence[str], labels: np.ndarray) -> str:
-    """Return the SHA-256 over the names of images and their labels, in their order."""
+    """Return the SHA-256 digest of the names and labels of images, in their order."""
     found = hashlib.sha256()
     for name, label in zip(names, labels.tolist(), strict=True):
-        found.update(f"{name}\0{label}\n".encode("utf-8", "surrogateescape"))  # a name may be no text
+        # File names may not be valid UTF-8.
+        found.update(f"{name}\0{label}\n".encode("utf-8", "surrogateescape"))
     return found.hexdigest()
 
 
 def path_of(work_dir: Path, view: str) -> Path:
-    """Return the path at which a run keeps its scores of a view."""
+    """Return the path of a run's scores on a view."""
     return work_dir / FOLDER / f"{view}.npz"
 
 
 def write(path: Path, predictions: Predictions) -> None:
-    """Write scores so that a reader sees the old file or the new one, whole.
+    """Write scores, replacing an existing file atomically.
 
     Raises:
         RunError: They cannot be written.
@@ -114,10 +115,10 @@ def write(path: Path, predictions: Predictions) -> None:
 
 
 def read(path: Path) -> Predictions:
-    """Read kept scores, checked.
+    """Read and check stored scores.
 
     Raises:
-        InputError: The file cannot be read or is invalid; the sentence says why.
+        InputError: The file cannot be read or is invalid.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -137,8 +138,8 @@ def read(path: Path) -> Predictions:
 
 def _check(scores: np.ndarray, labels: np.ndarray) -> None:
     require(scores.ndim == 2 and scores.dtype == np.float32, "scores are not float32 (images, classes)")
-    require(labels.shape == scores.shape[:1] and labels.dtype == np.int64, "labels are not one int64 an image")
-    require(len(labels) > 0, "they hold no image")
+    require(labels.shape == scores.shape[:1] and labels.dtype == np.int64, "labels are not one int64 per image")
+    require(len(labels) > 0, "they have no images")
     require(bool((labels >= 0).all() and (labels < scores.shape[1]).all()), "a label is not one of the classes")
     require(bool(np.isfinite(scores).all()), "a score is not finite")
     require(bool((np.abs(scores.sum(1) - 1) < 1e-2).all()), "the scores of an image do not add up to 1")

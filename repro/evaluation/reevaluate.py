@@ -1,4 +1,4 @@
-"""Trained nets tested again, beside their records."""
+"""New tests of trained nets, beside their records."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from repro.data.in_memory import to_device
 from repro.errors import InputError
 from repro.evaluation import predictions
 from repro.evaluation.counts import Counts
-from repro.evaluation.multi_crop import MultiView, evaluating, photographs
+from repro.evaluation.multi_crop import MultiView, evaluated_images, evaluating
 from repro.evaluation.predict import predict
 from repro.evaluation.predictions import Predictions, made_of
 from repro.evaluation.single_crop import TOP5_CLASSES, Evaluator
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Tested:
-    """The errors of a net on a view; ``recorded`` are those that its record has of the view, top-1 and top-5."""
+    """The errors of a net on a view; ``recorded`` are the top-1 and top-5 errors in its record."""
 
     name: str
     view: str
@@ -46,7 +46,7 @@ class Tested:
 
     @property
     def equal(self) -> bool | None:
-        """True where the errors are those of the record; None where it has none of this view."""
+        """True if the errors equal those in the record; None if the record has none for this view."""
         top1, top5 = self.recorded
         return None if top1 is None else top1 == self.counts.errors and top5 in (None, self.counts.top5_errors)
 
@@ -57,7 +57,7 @@ class Tested:
 
 
 def beside_record(name: str, view: str, split: str, counts: Counts, record: Record | None) -> Tested:
-    """Put the errors of a net beside those that its record has of the view."""
+    """Put the errors of a net beside those in its record."""
     recorded = None
     if record is not None:
         recorded = record.result.final if view == "1crop" else view_of(record, view)
@@ -68,31 +68,31 @@ class NetTester:
     """Tests nets one after the other, with the device and the folders of ``base``.
 
     Raises:
-        InputError: It asks for several devices, or for one that does not exist.
+        InputError: ``base`` asks for several devices, or for a device that does not exist.
     """
 
     def __init__(self, base: RunConfig) -> None:
-        require(base.execution.engine == "local", "nets are evaluated again on this machine: leave out execution=slurm")
+        require(base.execution.engine == "local", "repro evaluate runs on this machine: leave out execution=slurm")
         step_by_step = base.execution.step in ("auto", "eager")
-        require(step_by_step, "nets are evaluated again operation by operation: leave out execution.step")
-        require(base.execution.num_ranks == 1, "nets are evaluated again on one device: execution.devices must be 1")
+        require(step_by_step, "repro evaluate trains nothing: leave out execution.step")
+        require(base.execution.num_ranks == 1, "repro evaluate uses one device: execution.devices must be 1")
         self.base = base
         self.device = set_up(base.execution, base.optim.precision)
         self._datasets: dict[DataConfig, Dataset] = {}
 
     def test_run(self, record: Record, views: Sequence[str]) -> list[Tested]:
-        """Test a finished run on ``views``, or else on those of its own test."""
+        """Test a finished run on ``views``, by default those of its own test."""
         trained = from_run(record, self.base)
         rows = self.test(trained, views or ("1crop", *trained.config.eval.views))
         recorded = record.provenance.data_digests or {}
         here = self._dataset(trained.config).digests
         if other := [name for name, digest in here.items() if recorded.get(name, digest) != digest]:
-            names = ", ".join(other)  # then errors may differ
-            log.info(f"{trained.name} was trained and tested on other images than those here: {names} differ")
+            names = ", ".join(other)
+            log.info(f"{trained.name} was trained and tested on other images, so errors may differ: {names}")
         return rows
 
     def test(self, trained: Trained, views: Sequence[str], stats: PixelStats | None = None) -> list[Tested]:
-        """Test a net on each of ``views``, with ``stats`` or else those of its training images."""
+        """Test a net on ``views``, with ``stats``, by default those of its training images."""
         config, record = trained.config, trained.record
         if stats is not None:
             stats = PixelStats(stats.mean.to(self.device), stats.std.to(self.device))
@@ -116,17 +116,17 @@ class NetTester:
         return rows
 
     def predictions_of(self, record: Record, view: str) -> Predictions:
-        """Return the scores of a finished run: those that are kept, or made and kept now.
+        """Return the stored scores of a finished run, or compute and store them.
 
         Raises:
-            InputError: Its weights do not exist, or what is kept is not its own.
+            InputError: The weights do not exist, or the stored scores are those of another run.
         """
         run_id = record.run_id
         path = predictions.path_of(self.base.paths.work / run_id, view)
         if path.exists():
             found = predictions.read(path)
             if (found.made.run_id, found.made.fingerprint, found.made.view) != (run_id, record.fingerprint, view):
-                raise InputError(f"{path} holds {found.made.view} of {found.made.run_id}: move it away")
+                raise InputError(f"{path} has {found.made.view} of {found.made.run_id}: move the file away")
             return found
         trained = from_run(record, self.base)
         dataset = self._dataset(trained.config)
@@ -136,11 +136,11 @@ class NetTester:
         return scores
 
     def _single_view(self, trained: Trained, model: BlockNet, dataset: Dataset, stats: PixelStats | None) -> Counts:
-        """Count errors by the code of a run's own evaluation: on the image as it is, or on its centre crop."""
+        """Count errors as a run's own evaluation does: on whole CIFAR images, on centre crops of ImageNet images."""
         config, record = trained.config, trained.record
         images = eval_images(dataset, config, self.device)
         stats = stats or self._stats(dataset, config)
-        # As the run counted.
+        # Top-5 errors are counted if the run counted them.
         top5 = record.result.final.top5_errors is not None if record else dataset.num_classes >= TOP5_CLASSES
         return Evaluator(model, images, stats, config.execution.eval_batch_size, config.optim.precision, top5=top5)()
 
@@ -149,21 +149,21 @@ class NetTester:
     ) -> Predictions:
         config, record = trained.config, trained.record
         if isinstance(dataset.eval, PhotoSplit):
-            scores = MultiView(model, photographs(dataset, config, self.device, stats), config, self.device)(view)
+            scores = MultiView(model, evaluated_images(dataset, config, self.device, stats), config, self.device)(view)
         elif view == "1crop":
             scores = self._whole_images(model, dataset.eval, config, stats or self._stats(dataset, config))
         else:
             raise InputError(
-                f"{view} is for ImageNet images: {trained.name} is tested on {dataset.name}, in a single view"
+                f"{view} is for ImageNet images: {trained.name} is tested on {dataset.name}, with a single view"
             )
         if record is None:
             return scores
-        # The record's own, whatever the numerics version of this code.
+        # The current code may have another numerics version, and with it another fingerprint.
         made = dataclasses.replace(scores.made, run_id=record.run_id, fingerprint=record.fingerprint)
         return dataclasses.replace(scores, made=made)
 
     def _whole_images(self, model: BlockNet, split: Split, config: RunConfig, stats: PixelStats) -> Predictions:
-        """Score images in memory, as they are (paper, section 4.2)."""
+        """Score whole CIFAR images (paper, section 4.2)."""
         images, labels = to_device(split, self.device)
         with evaluating(model):
             batches = images.split(config.execution.eval_batch_size)
@@ -182,19 +182,19 @@ class NetTester:
         return self._datasets[config.data]
 
     def _stats(self, dataset: Dataset, config: RunConfig) -> PixelStats:
-        """Return mean and deviation of the training images, as in training."""
+        """Return the pixel statistics of the training images."""
         if isinstance(dataset.train, PhotoSplit):
-            return photographs(dataset, config, self.device).crop_stats
+            return evaluated_images(dataset, config, self.device).crop_stats
         return pixel_stats(to_device(dataset.train, self.device)[0], config.data.mean, config.data.std)
 
 
 def keep(scores: Predictions, config: RunConfig) -> None:
-    """Write the scores of a run into its work folder, unless equal ones are there: those of the run itself stay."""
+    """Write the scores of a run into its work folder, unless it already has scores of the same net and images."""
     path = predictions.path_of(config.paths.work / scores.made.run_id, scores.made.view)
     if path.exists():
         try:
             if predictions.read(path).made == scores.made:
                 return
         except InputError:
-            pass  # damaged: written anew
+            pass  # a damaged file is replaced
     predictions.write(path, scores)

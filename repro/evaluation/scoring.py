@@ -1,4 +1,4 @@
-"""Scores of images of many sizes, over all ranks."""
+"""Scores of images of different sizes, over all ranks."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from repro.errors import RunError
 from repro.runtime import distributed
 
 WAITING = 8
-"""Batches' worth of pixels that may wait for more images of their size."""
+"""The most pixels, in batches, that wait for more images of their size."""
 ROWS = 250
-"""Images of a rank whose scores travel at once."""
+"""Images of each rank whose scores are gathered at once."""
 
 Photo = tuple[int, Tensor, int]
 """Position in the split, uint8 pixels (3, H, W) and label."""
 Score = Callable[[Tensor], Tensor]
-"""From uint8 images (N, 3, H, W) of one size to softmax scores (N, classes)."""
+"""Computes softmax scores (N, classes) of uint8 images (N, 3, H, W) of one size."""
 
 
 @dataclass(frozen=True)
 class Scored:
-    """float32 softmax scores (n, classes) and labels (n,) of some images of a split, by rising ``positions`` (n,)."""
+    """float32 softmax scores (n, classes) and labels (n,) of some images of a split, sorted by ``positions`` (n,)."""
 
     positions: np.ndarray
     labels: np.ndarray
@@ -38,7 +38,7 @@ class Scored:
 
 
 def scored(photos: Iterable[Photo], score: Score, num_classes: int, batch_pixels: int) -> Scored:
-    """Score images in batches of one size and of at most about ``batch_pixels`` pixels."""
+    """Score images in batches of one image size with at most about ``batch_pixels`` pixels."""
     positions: list[int] = []
     labels: list[int] = []
     rows = [torch.empty(0, num_classes)]
@@ -50,9 +50,9 @@ def scored(photos: Iterable[Photo], score: Score, num_classes: int, batch_pixels
 
 
 def batches_of_one_size(photos: Iterable[Photo], batch_pixels: int) -> Iterator[list[Photo]]:
-    """Group images of equal height and width: as many as have ``batch_pixels`` pixels, at least one.
+    """Group images of the same size into batches of at most ``batch_pixels`` pixels, or of one image.
 
-    Where too many wait for others of their size, the group that has waited longest is given out as it is.
+    If too many images wait for others of their size, the group that has waited longest is yielded as it is.
     """
     waiting: dict[torch.Size, list[Photo]] = {}
 
@@ -71,28 +71,28 @@ def batches_of_one_size(photos: Iterable[Photo], batch_pixels: int) -> Iterator[
 
 
 def mean_of(parts: Sequence[Scored]) -> Scored:
-    """Average the scores that the same images got at several scales.
+    """Average the scores of the same images at several scales.
 
     Raises:
-        RunError: They are not the same images.
+        RunError: The images differ.
     """
     first = parts[0]
     if not all(np.array_equal(part.positions, first.positions) for part in parts):
-        raise RunError("some images were read at one scale and not at another: their files changed meanwhile")
+        raise RunError("some images were read at one scale and not at another: their files have changed meanwhile")
     total = sum((part.scores for part in parts[1:]), first.scores)
     return Scored(first.positions, first.labels, total / np.float32(len(parts)))
 
 
 def gathered(part: Scored, num_images: int) -> Scored:
-    """Join the parts of all ranks, on all ranks.
+    """Gather the parts of all ranks on all ranks.
 
     Raises:
-        RunError: They are not ``num_images`` different images, or a score is not finite.
+        RunError: The parts do not have ``num_images`` different images, or a score is not finite.
     """
     if distributed.size() > 1:
         group = distributed.neighbours(distributed.size())
         longest = int(distributed.gather(torch.tensor(len(part.labels)), group).max())
-        # A piece at a time, of equal length everywhere: what is beyond the end of a part has the position -1.
+        # Pieces have the same length on all ranks; rows beyond the end of a rank's part have the position -1.
         pieces = [_gathered_rows(part, start, min(ROWS, longest - start)) for start in range(0, longest, ROWS)]
         part = Scored.of(*(np.concatenate(column) for column in zip(*pieces, strict=True)))
     images = len(part.labels)

@@ -1,4 +1,4 @@
-"""Exact evaluation on a single view of every image."""
+"""Evaluation on a single view of every image."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from repro.runtime import distributed
 from repro.runtime.cuda_graphs import record_graph
 
 Results = list[Tensor]
-"""A batch's sum of losses, its top-1 errors and, where they are counted, its top-5 errors."""
+"""Sum of losses, top-1 errors and (optionally) top-5 errors of a batch."""
 TOP5_CLASSES = 100
-"""From so many classes on the paper reports top-5 errors too (section 4.1); with ten they say nothing."""
+"""The fewest classes for which top-5 errors are counted: the paper reports them for ImageNet (section 4.1)."""
 
 
 class Evaluator:
-    """Counts errors (``top5``: top-5 errors too) and the loss over the images of a split (paper, section 4.2).
+    """Counts errors, with ``top5`` also top-5 errors, and the loss over the images of a split (paper, section 4.2).
 
-    Each rank counts its own part, and all know the sum. The net stays in its mode, training or evaluation.
+    Each rank counts its part, and all ranks get the sum. The net keeps its mode (training or evaluation).
     """
 
     def __init__(
@@ -48,16 +48,16 @@ class Evaluator:
         was_training = self.model.training
         self.model.eval()
         with torch.inference_mode():
-            # One transfer at the end; losses are summed in double precision on the host.
+            # Results are copied to the host once, at the end, where losses are summed in double precision.
             results = [self._count(*batch) for batch in self.images.batches(self.batch_size)]
             columns = [torch.stack(column).tolist() for column in zip(*results, strict=True)]
-        columns = columns or [[0]] * (2 + self.top5)  # a rank without an image
+        columns = columns or [[0]] * (2 + self.top5)  # a rank may have no images
         self.model.train(was_training)
         loss, errors, *top5 = distributed.total([sum(column) for column in columns])
         return Counts(int(errors), self.images.num_images, loss, int(top5[0]) if top5 else None)
 
     def _count(self, images: Tensor, labels: Tensor) -> Results:
-        """Count a batch; a full one goes through a CUDA graph where there is one."""
+        """Count a batch, with a CUDA graph if the batch is full and the mode allows it."""
         if not self._wants_graph or len(images) < self.batch_size:
             return self._forward(images, labels)
         if self._graph is None:
@@ -75,7 +75,7 @@ class Evaluator:
 
 
 class _BatchGraph:
-    """A function of one batch as a CUDA graph, over copies of its arguments."""
+    """A CUDA graph of a function of one batch."""
 
     def __init__(self, forward: Callable[[Tensor, Tensor], Results], images: Tensor, labels: Tensor) -> None:
         self._images, self._labels = images.clone(), labels.clone()
@@ -93,12 +93,12 @@ def recompute_batch_norm(
 ) -> None:
     """Replace the running statistics by plain averages over training batches, in the precision of training.
 
-    The authors' ImageNet release did so after training (deviation D4). Each rank takes its own part of a batch.
+    The authors' ImageNet release did so after training (deviation D4). Each rank uses its part of a batch.
     """
     layers = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
     momenta = [layer.momentum for layer in layers]
     model.train()
-    # Compiled blocks would be compiled anew for each momentum.
+    # Compiled blocks would be compiled again for each momentum.
     with torch.no_grad(), uncompiled(model):
         for step in range(num_batches):
             for layer in layers:

@@ -1,4 +1,4 @@
-"""Trained nets: of finished runs, published, or from files."""
+"""Trained nets of finished runs and of files."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from repro.runtime import checkpoint
 from repro.runtime.device import memory_format
 
 PUBLISHED_WEIGHTS = "weights.pt"
-"""Beside a published record: a checkpoint, or the state dict of the net alone."""
+"""The net beside a published record: a checkpoint or a state dict."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A net's configuration and weights; ``record`` is None for those of a file."""
+    """The configuration and the weights of a net; ``record`` is None for a net from a file."""
 
     name: str
     config: RunConfig
@@ -37,30 +37,30 @@ class Trained:
         """Build the net on ``device``, in evaluation mode.
 
         Raises:
-            InputError: The weights are not those of such a net.
+            InputError: The weights do not fit the net.
         """
         self.check(num_classes)
         model = build_model(self.config.model, num_classes)
-        model.load_state_dict(dict(self.weights), strict=False)  # what may be missing has been looked at
+        model.load_state_dict(dict(self.weights), strict=False)  # only counters of batches may be missing
         model.to(device, memory_format=memory_format(device))  # type: ignore[call-overload]
         return model.eval()
 
     def check(self, num_classes: int) -> None:
-        """Compare names and shapes with those of the net, without building it.
+        """Check that the names and shapes of the weights fit the net.
 
         Raises:
-            InputError: The weights are not those of such a net.
+            InputError: They do not fit.
         """
         with torch.device("meta"):
             wanted = build_model(self.config.model, num_classes).state_dict()
         if reason := misfit(wanted, self.weights):
             label = self.config.model.label
-            raise InputError(f"{self.name} does not hold a {label} of {num_classes} classes: {reason}")
+            raise InputError(f"{self.name} does not contain a {label} with {num_classes} classes: {reason}")
 
 
 def misfit(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
-    """Name the first parts of ``found`` that do not fit a net with the parts ``wanted``; empty where all fit."""
-    counters = {name for name in wanted if name.endswith("num_batches_tracked")}  # which nothing reads
+    """Describe the first weights in ``found`` that do not fit a net with the weights ``wanted``; empty if all fit."""
+    counters = {name for name in wanted if name.endswith("num_batches_tracked")}  # nothing reads them
     missing = [name for name in wanted if name not in found and name not in counters]
     surplus = [name for name in found if name not in wanted]
     other = [
@@ -69,7 +69,7 @@ def misfit(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
         if name in found and found[name].shape != wanted[name].shape
     ]
     reasons = [f"it lacks {listed(missing)}"] if missing else []
-    reasons += [f"it has {listed(surplus)} too many"] if surplus else []
+    reasons += [f"the net has no {listed(surplus)}"] if surplus else []
     reasons += [f"it has {listed(other)}"] if other else []
     return "; ".join(reasons)
 
@@ -79,9 +79,9 @@ def sizes(tensor: Tensor) -> str:
 
 
 def from_run(record: Record, base: RunConfig) -> Trained:
-    """Load the net of a finished run, with the execution and the folders of ``base``.
+    """Load the net of a finished run, with the execution settings and the folders of ``base``.
 
-    Its weights are ``final.pt`` in the work folder, or ``weights.pt`` beside a published record.
+    The weights are ``final.pt`` in the work folder, or ``weights.pt`` beside a published record.
 
     Raises:
         InputError: The weights do not exist.
@@ -96,8 +96,8 @@ def from_run(record: Record, base: RunConfig) -> Trained:
         weights = read_weights(published).weights
     else:
         raise InputError(
-            f"the weights of {run_id} are not there: neither {final} nor {published} exists; "
-            "its record has the command that trains it again, and `repro publish --weights` would have kept them"
+            f"the weights of {run_id} are missing: neither {final} nor {published} exists; train the run again with "
+            "the command in its record (`repro publish --weights` would have kept them)"
         )
     config = dataclasses.replace(
         base,
@@ -116,7 +116,7 @@ def record_of(run_id: str, base: RunConfig) -> Record:
     """Read the record of a finished run: the one in the work folder, or else the published one.
 
     Raises:
-        InputError: There is no such finished run, or its record is invalid.
+        InputError: The run is not finished, or its record is invalid.
     """
     return find_record(run_id, (base.paths.work, base.paths.results / "runs"))
 
@@ -125,11 +125,10 @@ def record_of(run_id: str, base: RunConfig) -> Record:
 
 
 def plan_weights(run_ids: Sequence[str], work: Path, results: Path, *, replace: bool = False) -> list[str]:
-    """Find the runs whose final nets are not published yet as they are.
+    """Return the runs whose final nets are not published yet.
 
     Raises:
-        InputError: A final checkpoint does not exist, or another net of the run is published and ``replace`` does not
-            allow to overwrite it.
+        InputError: A final checkpoint does not exist, or another net of the run is published and ``replace`` is false.
         RunError: A final checkpoint is damaged.
     """
     new = []
@@ -139,17 +138,17 @@ def plan_weights(run_ids: Sequence[str], work: Path, results: Path, *, replace: 
             continue
         if path.exists() and not replace:
             raise InputError(
-                f"{path} holds another net than {work / run_id}; `repro publish --weights --replace` overwrites it"
+                f"{path} is not the net of {work / run_id}; `repro publish --weights --replace` overwrites it"
             )
         new.append(run_id)
     return new
 
 
 def publish_weights(run_id: str, work: Path, results: Path) -> Path:
-    """Write the final net of a run beside its published record, without the state that only resuming needs.
+    """Write the final net of a run beside its published record, without the rest of the checkpoint.
 
     Raises:
-        InputError: Its final checkpoint does not exist.
+        InputError: The final checkpoint does not exist.
         RunError: The checkpoint is damaged, or the file cannot be written.
     """
     path = results / "runs" / run_id / PUBLISHED_WEIGHTS
@@ -158,12 +157,12 @@ def publish_weights(run_id: str, work: Path, results: Path) -> Path:
 
 
 def is_net(path: Path, weights: Mapping[str, Tensor]) -> bool:
-    """Tell whether a file holds just these weights, to the bit."""
+    """Return whether a file has exactly these weights."""
     try:
         published = read_weights(path).weights
     except InputError:
         return False
-    # Counters of batches, which torch keeps and nothing reads, are not read back.
+    # Integers are torch's counters of batches, which ``read_weights`` leaves out.
     mine = {name: value for name, value in weights.items() if value.is_floating_point()}
     return checkpoint.digest(published) == checkpoint.digest(mine)
 
@@ -172,6 +171,6 @@ def final_net(run_id: str, work: Path) -> dict[str, Tensor]:
     """Load the weights of a finished run."""
     final = work / run_id / checkpoint.FINAL
     if not final.is_file():
-        raise InputError(f"the weights of {run_id} cannot be published: {final} is not there")
+        raise InputError(f"the weights of {run_id} cannot be published: {final} does not exist")
     weights: dict[str, Tensor] = checkpoint.load(final)["model"]
     return weights

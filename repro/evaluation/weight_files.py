@@ -1,4 +1,4 @@
-"""Files of weights, read without running anything."""
+"""Files of weights, read without running their code."""
 
 from __future__ import annotations
 
@@ -20,37 +20,37 @@ from repro.errors import InputError
 from repro.runtime import checkpoint
 
 PLAIN = ("state_dict", "model_state_dict", "model", "net", "network", "module", "params")
-"""Keys under which scripts keep the weights of a net."""
+"""Keys under which scripts save the weights of a net."""
 AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema", "params_ema")
-"""Keys under which they keep a moving average of them."""
+"""Keys under which scripts save a moving average of the weights."""
 WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
-"""Parts of names that torch's wrappers add, anywhere."""
+"""Parts that torch's wrappers add to names."""
 COUNTERS = ("num_batches_tracked", "n_averaged")
-"""Numbers of updates, which no net of ours reads."""
+"""Numbers of updates, which our nets do not read."""
 
 PLAIN_TYPES = ("_codecs", "argparse", "collections", "copyreg", "datetime", "decimal", "enum", "pathlib", "uuid")
-"""Modules of the standard library that hold types of values; all else of it may do something."""
+"""Modules of the standard library with harmless types; functions of other modules may do anything."""
 
 ARCHIVE = b"PK\x03\x04"
 COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf")
 WEB_PAGE = (b"<!doctype", b"<html", b"<head", b"<?xml")
 LFS_POINTER = b"version https://git-lfs"
 NUM_PICKLES = 4
-"""Pickles of a file from before torch 1.6, up to the one with the weights' names."""
+"""Pickles at the start of a file from before torch 1.6; the last one has the names of the weights."""
 NAMED = 3
-"""Wrong parts of a net, or keys of a file, that a message names."""
+"""The most names in a message."""
 
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """The float32 values of a net by their names, and one sentence on each thing that was done to get them."""
+    """The float32 weights of a net by name, and a sentence on each conversion."""
 
     weights: dict[str, Tensor]
     notes: tuple[str, ...]
 
 
 class StandIn:
-    """Object of a type that is not loaded: it takes whatever the file gives it and does nothing."""
+    """A harmless replacement for objects of a type that is not loaded."""
 
     of = ""
 
@@ -65,10 +65,10 @@ class StandIn:
 
 
 def read_weights(path: Path) -> WeightsFile:
-    """Read the weights of a net from a file of torch or safetensors. Nothing that the file holds is run.
+    """Read the weights of a net from a file of torch or safetensors, without running code in the file.
 
     Raises:
-        InputError: It is another kind of file, damaged, or does not hold the finite, floating-point weights of a net.
+        InputError: The file is of another kind, is damaged, or has no finite floating-point weights of a net.
     """
     try:
         with path.open("rb") as file:
@@ -82,17 +82,17 @@ def read_weights(path: Path) -> WeightsFile:
         payload = read_safetensors(path) if is_safetensors(head) else read_torch(path, head.startswith(ARCHIVE))
     except InputError:
         raise
-    except Exception as error:  # a file of another kind surfaces as many kinds of error
+    except Exception as error:  # files of other kinds cause errors of many types
         if damaged:
             raise InputError(damage(path, [damaged])) from None
-        # torch's own words advise to run what the file holds.
+        # torch's own message would advise to run code in the file.
         raise InputError(
-            f"{path} is not a file of weights alone that torch or safetensors wrote ({type(error).__name__}); "
-            "a file of model.state_dict() is"
+            f"{path} is not a file of weights alone, written by torch or safetensors ({type(error).__name__}): save "
+            "model.state_dict() of the net"
         ) from None
     digest = payload.pop(checkpoint.DIGEST, None) if isinstance(payload, dict) else None
     if digest is not None and digest != checkpoint.digest(payload):
-        raise InputError(f"the weights {path} are damaged: their values do not have the digest that they carry")
+        raise InputError(f"the weights {path} are damaged: their values do not match the stored digest")
     found, notes = chosen(path, payload)
     if damaged:
         raise InputError(damage(path, unlike_their_checksum(path, found) or [damaged]))
@@ -102,14 +102,14 @@ def read_weights(path: Path) -> WeightsFile:
 
 
 def other_kind(head: bytes) -> str:
-    """Say which kind of file begins so and what to do about it; empty for what may be weights."""
+    """Describe a file that begins with ``head`` and cannot be weights, with a remedy; empty for other files."""
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
     if not head:
         return "empty: copy or download it again"
     if text.lower().startswith(WEB_PAGE):
-        return "a web page, saved in the place of the weights: download the file that the page leads to"
+        return "a web page instead of weights: download the file that the page links to"
     if head.startswith(LFS_POINTER):
-        return "a Git LFS pointer to the weights: `git lfs pull` in its repository brings the weights themselves"
+        return "a Git LFS pointer to the weights: `git lfs pull` in its repository downloads the weights"
     if head.startswith(COMPRESSED):
         return "compressed: unpack it first (gunzip, or tar xf for a tar archive), then name the file inside"
     try:
@@ -117,27 +117,27 @@ def other_kind(head: bytes) -> str:
     except UnicodeDecodeError:
         return ""
     if all(c.isprintable() or c.isspace() for c in start):
-        return f"a text, not weights; it begins {start.strip()[:40]!r}"
+        return f"a text file, not weights: it begins with {start.strip()[:40]!r}"
     return ""
 
 
 def check_archive(path: Path) -> str | None:
-    """Return the first record of a zip archive whose checksum does not hold: torch does not look at them."""
+    """Return the first entry of a zip archive with a wrong checksum, because torch does not compare checksums."""
     try:
         archive = zipfile.ZipFile(path)
     except zipfile.BadZipFile:
-        raise InputError(f"{path} is cut off: its end is missing; copy or download it again") from None
+        raise InputError(f"{path} is incomplete: its end is missing; copy or download it again") from None
     with archive:
         names = archive.namelist()
         if any(name.endswith("/constants.pkl") for name in names):
-            raise InputError(f"{path} is TorchScript, a program with weights: save model.state_dict() of it instead")
+            raise InputError(f"{path} is TorchScript, a program with weights: save its model.state_dict() instead")
         if not any(name.endswith("/data.pkl") for name in names):
             raise InputError(f"{path} is a zip archive of other files ({listed(names)}): unpack it first")
         if not any(entry.CRC for entry in archive.infolist()):
-            return None  # torch.serialization.set_crc32_options(False) writes none
+            return None  # torch.serialization.set_crc32_options(False) omits checksums
         try:
             damaged = archive.testzip()
-        except (zlib.error, EOFError):  # compressed by another program
+        except (zlib.error, EOFError):  # the archive was compressed by another program
             damaged = names[0]
     if damaged is not None and damaged.endswith("/data.pkl"):  # the list of tensors
         raise InputError(damage(path, [damaged]))
@@ -145,7 +145,7 @@ def check_archive(path: Path) -> str | None:
 
 
 def unlike_their_checksum(path: Path, weights: Mapping[str, Tensor]) -> list[str]:
-    """Return the names of tensors whose bytes have none of the checksums that the archive lists."""
+    """Return the names of tensors whose checksum is not one of those in the archive."""
     with zipfile.ZipFile(path) as archive:
         checksums = {entry.CRC for entry in archive.infolist()}
 
@@ -157,11 +157,11 @@ def unlike_their_checksum(path: Path, weights: Mapping[str, Tensor]) -> list[str
 
 
 def damage(path: Path, parts: Sequence[str]) -> str:
-    return f"{path} is damaged: the checksum of {listed(parts)} does not hold; copy or download it again"
+    return f"{path} is damaged: the checksum of {listed(parts)} is wrong; copy or download it again"
 
 
 def is_safetensors(head: bytes) -> bool:
-    """Tell a file of safetensors by its start: the length of a header, which is a JSON object."""
+    """Return whether a file begins like safetensors: with the length of a header, then its JSON object."""
     return head[8:9] == b"{"
 
 
@@ -173,33 +173,33 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def read_torch(path: Path, archive: bool) -> Any:
-    """Read a file that torch saved. Types that torch does not know are not loaded: ``StandIn`` takes their place."""
+    """Read a file that torch saved; ``StandIn`` replaces types that torch does not know."""
     names = set(torch.serialization.get_unsafe_globals_in_checkpoint(path) if archive else globals_in(path))
     if found := sorted(name for name in names if may_act(name)):
         raise InputError(
-            f"{path} is not a file of weights alone: it would call {listed(found)}, which is not done; ask its author "
-            "for a file of model.state_dict()"
+            f"{path} is not a file of weights alone: reading it would call {listed(found)}; ask its author for a file "
+            "of model.state_dict()"
         )
-    # torch looks first among the types that it knows itself.
+    # Types that torch itself knows take precedence.
     stand_ins = [(type("StandIn", (StandIn,), {"of": name}), name) for name in names]
     with torch.serialization.safe_globals(stand_ins):  # type: ignore[arg-type]
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def globals_in(path: Path) -> Iterator[str]:
-    """Yield the full name of each type or function that a file from before torch 1.6 refers to, without loading it."""
+    """Yield the full names of the types and functions to which a file from before torch 1.6 refers."""
     with path.open("rb") as file:
-        for _ in range(NUM_PICKLES):  # one after the other
+        for _ in range(NUM_PICKLES):
             for operation, argument, _ in pickletools.genops(file):
                 if operation.name == "GLOBAL":
                     module, _, name = str(argument).partition(" ")
-                    # Such files name what they refer to as Python 2 did.
+                    # Such files use the names of Python 2.
                     module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
                     yield f"{module}.{name}"
 
 
 def may_act(name: str) -> bool:
-    """Tell functions that a harmful file would call from types of values, by their full names."""
+    """Return whether a name may refer to a function with side effects, which a harmful file would call."""
     top, _, rest = name.partition(".")
     if top == "builtins":
         return not isinstance(getattr(builtins, rest, None), type)
@@ -207,17 +207,17 @@ def may_act(name: str) -> bool:
 
 
 def chosen(path: Path, payload: Any) -> tuple[dict[str, Tensor], list[str]]:
-    """Find the weights of a net in the content of a file; plain ones are preferred to averages."""
+    """Find the weights of a net in the content of a file, plain weights rather than averages."""
     found = dict(candidates(payload))
     if not found:
-        raise InputError(f"{path} does not hold the weights of a net by their names: {contents(payload)}")
+        raise InputError(f"{path} does not contain the weights of a net by name: {contents(payload)}")
     key, *others = found
-    beside = f"; beside them lie {listed([repr(other) for other in others])}, which are not" if others else ""
-    return found[key], [f"the weights under {key!r} are taken{beside}"] if key else []
+    beside = f" and not those under {listed([repr(other) for other in others])}" if others else ""
+    return found[key], [f"the weights under {key!r} are used{beside}"] if key else []
 
 
 def candidates(payload: Any) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Yield the weights in the content of a file, with the keys that lead to them, the ones to prefer first."""
+    """Yield the weights in the content of a file and the keys that lead to them, preferred weights first."""
     if not isinstance(payload, dict) or not payload:
         return
     if all(isinstance(name, str) and isinstance(value, Tensor) for name, value in payload.items()):
@@ -229,17 +229,17 @@ def candidates(payload: Any) -> Iterator[tuple[str, dict[str, Tensor]]]:
 
 
 def contents(payload: Any) -> str:
-    """Describe a file that holds no weights."""
+    """Describe the content of a file without weights."""
     if isinstance(payload, StandIn):
-        return f"it holds a whole {payload.of}, which would have to be run; save its state_dict() instead"
+        return f"it contains an object of type {payload.of}, whose code is not run; save its state_dict() instead"
     if not isinstance(payload, dict):
-        return f"it holds a {type(payload).__name__}"
+        return f"it contains a {type(payload).__name__}"
     odd = [f"{key!r} ({value.of})" if isinstance(value, StandIn) else repr(key) for key, value in payload.items()]
-    return f"it holds {listed(odd, 10)}" if odd else "it holds nothing"
+    return f"it contains {listed(odd, 10)}" if odd else "it is empty"
 
 
 def without_prefix(weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    """Take off the parts of names that wrappers add, and the counters."""
+    """Remove wrappers' parts of names, a prefix that all names share, and counters."""
     kept = {name: value for name, value in weights.items() if name.rpartition(".")[2] not in COUNTERS}
     names = [[part for part in name.split(".") if part not in WRAPPERS] for name in kept]
     wrapped = any(part in WRAPPERS for name in kept for part in name.split("."))
@@ -247,19 +247,19 @@ def without_prefix(weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], li
     while names and all(len(name) > 2 and name[0] == names[0][0] for name in names):
         prefix += names[0][0] + "."
         names = [name[1:] for name in names]
-    notes = [f"all names begin with {prefix}, which is taken off"] if prefix else []
-    notes += ["parts of names that torch's wrappers add are taken off"] if wrapped else []
+    notes = [f"the prefix {prefix} of all names is removed"] if prefix else []
+    notes += ["parts of names from torch's wrappers are removed"] if wrapped else []
     return dict(zip(map(".".join, names), kept.values(), strict=True)), notes
 
 
 def as_float32(path: Path, weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    """Convert to the precision of our nets."""
+    """Convert weights to float32, the precision of our nets."""
     converted, precisions = {}, set()
     for name, value in weights.items():
         dense = value.layout == torch.strided and not value.is_meta and not value.is_quantized
         if not dense or not value.is_floating_point():
             kind = str(value.dtype if dense else value.layout).removeprefix("torch.")
-            raise InputError(f"{path} cannot be tested: {name} holds {kind} values, not floating-point numbers")
+            raise InputError(f"{path} cannot be tested: {name} has {kind} values, not floating-point numbers")
         converted[name] = value.detach().float()
         if value.dtype != torch.float32:
             precisions.add(str(value.dtype).removeprefix("torch."))

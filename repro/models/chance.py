@@ -41,7 +41,8 @@ class Dropout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.draw is None or not self.probability:
             return x
-        return x * kept_values(x, self.probability, self.draw, self.number)
+        kept: Tensor = kept_values(x, self.probability, self.draw, self.number)
+        return x * kept
 
 
 def kept_values(x: Tensor, probability: float, draw: Draw, number: int) -> Tensor:

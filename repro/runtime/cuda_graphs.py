@@ -51,10 +51,7 @@ def record_graph(function: Callable[[], T], undo: Callable[[], None] = lambda: N
 
 @contextlib.contextmanager
 def no_collection() -> Iterator[None]:
-    """Keep garbage collection off, after a last one before.
-
-    Graphs of earlier runs may be part of reference cycles. Collecting them destroys them, which spoils a recording.
-    """
+    """Keep garbage collection off, after a last one before: destroying an earlier run's graph spoils a recording."""
     was_on = gc.isenabled()
     gc.collect()
     gc.disable()

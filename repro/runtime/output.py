@@ -32,8 +32,7 @@ class Outlet(io.RawIOBase):
         return True
 
     def fileno(self) -> int:
-        number: int = self._raw.fileno()
-        return number
+        return int(self._raw.fileno())
 
     def isatty(self) -> bool:
         return bool(self._raw.isatty())
@@ -54,10 +53,8 @@ class Outlet(io.RawIOBase):
 
 
 def steady() -> list[Outlet]:
-    """Make standard output and error steady: neither a character nor a reader that leaves ends this process.
-
-    Returns the outlets of the streams that were changed. Streams that somebody else has put in their place stay.
-    """
+    """Make standard output and error steady, and return them: no character and no reader that leaves ends this
+    process."""
     codecs.register_error(ERRORS, plain)
     open_what_is_closed()
     outlets = []
@@ -68,14 +65,8 @@ def steady() -> list[Outlet]:
         outlet = Outlet(getattr(stream.buffer, "raw", stream.buffer))
         outlets.append(outlet)
         buffer: Any = outlet if stream.write_through else io.BufferedWriter(outlet)
-        lasting = io.TextIOWrapper(
-            buffer,
-            encoding=stream.encoding,
-            errors=ERRORS,
-            line_buffering=stream.line_buffering,
-            write_through=stream.write_through,
-        )
-        setattr(sys, name, lasting)
+        kept = {"line_buffering": stream.line_buffering, "write_through": stream.write_through}
+        setattr(sys, name, io.TextIOWrapper(buffer, encoding=stream.encoding, errors=ERRORS, **kept))
     return outlets
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable
-from types import FrameType, TracebackType
+from types import FrameType
 
 LATER = 75
 """Exit code where the same command is to be given again: ``execution.max_minutes`` ended it, or others train."""
@@ -28,9 +28,7 @@ class Stopper:
         self._handlers = {s: signal.signal(s, self._request) for s in SIGNALS}
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *failure: object) -> None:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
 

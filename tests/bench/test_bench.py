@@ -1,6 +1,6 @@
-"""`repro bench`: all that is measured is there and counted right, and a failure or the end of the time costs one part.
+"""`repro bench`: complete and correct measurements, with failures and the end of the time costing one part each.
 
-Nothing here says how fast anything is.
+No test asserts a speed.
 """
 
 from __future__ import annotations
@@ -273,7 +273,7 @@ def test_textbook_batches_have_mean_zero_and_deviation_one_on_pixels_like_cifars
 
 @pytest.mark.parametrize(("older", "newer"), [("high", "tf32"), ("highest", "ieee")])
 def test_the_textbook_sets_both_flags_of_a_products_precision_and_puts_them_back(older: str, newer: str) -> None:
-    """torch refuses every product of a GPU where the two differ, and to tell ``allow_tf32``."""
+    """If the two flags differ, torch refuses all products on a GPU and cannot report ``allow_tf32``."""
     matmul = torch.backends.cuda.matmul
     before = torch.get_float32_matmul_precision(), matmul.fp32_precision
     try:
@@ -309,7 +309,7 @@ def test_textbook_workers_stand_still_between_windows_and_end(tmp_path: Path) ->
 
 
 def wait_for_state(pid: int, wanted: str) -> bool:
-    """Return whether a process comes to a state of /proc within seconds; the empty one is its end."""
+    """Return whether a process reaches a state of /proc within seconds; the empty state is its end."""
     end = time.monotonic() + 20
     while time.monotonic() < end:
         try:

@@ -1,6 +1,6 @@
-"""`repro bench data=imagenet`: all that is measured is there and counted right.
+"""`repro bench data=imagenet`: complete and correct measurements.
 
-Nothing here says how fast anything is.
+No test asserts a speed.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def test_describing_reads_no_more_than_the_sample(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def document(tmp_path_factory: pytest.TempPathFactory) -> Document:
-    """Measure what a quick bench does, in this process."""
+    """Run the measurements of a quick bench in this process."""
     folder = make_imagenet(tmp_path_factory.mktemp("bench") / "photos", train=4, val=1)
     truncate(folder / "train" / CLASSES[0] / f"{CLASSES[0]}_0.JPEG")
     flags = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark

@@ -1,4 +1,4 @@
-"""The command line as a user meets it: help, answers, exit codes, bad input."""
+"""The command line: help, output, exit codes, invalid input."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ def test_show_and_dry_run_train_nothing(tmp_path: Path, capsys: pytest.CaptureFi
         assert text in shown
     assert main(["run", "--dry-run", "model.depth=20,56", "execution.threads=1", "device=cpu"]) == 0
     assert capsys.readouterr().out == shown
-    # Libraries may keep their caches there from when they are first imported.
+    # Libraries may choose their cache folders when they are first imported.
     assert {path.name for path in (tmp_path / "work").glob("*")} <= {"cache"}
 
 
@@ -256,7 +256,7 @@ def test_words_may_stand_before_and_after_options(given: list[str], together: li
 
 
 def test_options_with_a_value_are_all_known() -> None:
-    """Else their value could be taken for a setting."""
+    """Otherwise their value could be taken for a setting."""
     commands = next(a for a in parser()._actions if isinstance(a, argparse._SubParsersAction))
     actions = [action for sub in commands.choices.values() for action in sub._actions]
     found = {

@@ -1,4 +1,4 @@
-"""Evaluation against a written-out loop, and recomputed batch-norm statistics."""
+"""Evaluation compared with a written-out loop, and recomputed batch-norm statistics."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_recomputed_statistics_are_plain_averages_over_the_batches() -> None:
 
 @pytest.mark.parametrize("batch_size", [7, 101])
 def test_a_graph_gives_every_batch_its_own_counts(batch_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a recording that is only pretended: its results lie in the same memory at every replay."""
+    """With a fake recording, whose results share their memory in all replays."""
 
     def record(function: Any) -> tuple[Any, list[torch.Tensor]]:
         results = function()

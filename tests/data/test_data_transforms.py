@@ -23,7 +23,7 @@ def images(count: int, size: int = 8, seed: int = 0) -> torch.Tensor:
 
 
 def by_hand(image: np.ndarray, mean: np.ndarray, top: int, left: int, flip: bool, pad: int, order: str) -> np.ndarray:
-    """Section 4.2 written out for one image (3, H, W)."""
+    """Augment one image (3, H, W) as in section 4.2, written out."""
     size = image.shape[-1]
     pixels = image.astype(np.float32) / np.float32(255)
     if order == "after_mean":
@@ -96,7 +96,7 @@ def test_an_epoch_is_a_permutation_and_a_function_of_seed_and_epoch(count: int, 
 @pytest.mark.parametrize("mean", ["per_pixel", "per_channel"])
 @pytest.mark.parametrize("std", ["none", "per_channel"])
 def test_pixel_statistics_agree_with_numpy(mean: str, std: str) -> None:
-    batch = torch.cat([images(50)] * 121)  # more than are added up at a time
+    batch = torch.cat([images(50)] * 121)  # more than are summed at a time
     stats = pixel_stats(batch, mean, std)
     x = batch.double().numpy() / 255
     expected = x.mean(0) if mean == "per_pixel" else x.mean((0, 2, 3)).reshape(3, 1, 1)
@@ -119,7 +119,7 @@ def stream(count: int, batch_size: int, seed: int = 0) -> MemoryFeed:
 @settings(max_examples=30, deadline=None)
 @given(count=st.integers(1, 40), batch_size=st.integers(1, 50), steps=st.integers(1, 12))
 def test_steps_take_the_concatenated_permutations(count: int, batch_size: int, steps: int) -> None:
-    """No batch is short and no image is dropped, whatever the sizes."""
+    """For all sizes, no batch is short and no image is dropped."""
     whole = stream(count, batch_size)
     seen = torch.cat([whole.load(step)[0][0] for step in range(steps)])
     epochs = [draw_epoch(count, 1, True, 0, epoch).order for epoch in range(steps * batch_size // count + 1)]

@@ -1,4 +1,4 @@
-"""A shallow net, copied, and blocks behind it that are the identity: exactly in evaluation mode, nearly in training."""
+"""Constructed nets: a copied shallow net plus identity blocks, exact in evaluation and approximate in training."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ WORDS = ("model.constructed_from=8", "optim.batch_size=32", "data.train_images=3
 
 
 class Toy:
-    """A shallow net, trained for some steps, and a deep one as it is initialized."""
+    """A shallow net trained for some steps, and a deep net with its initial weights."""
 
     def __init__(self, folder: Path, *words: str, depth: int = 14, steps: int = 20) -> None:
         self.config: RunConfig = config(folder, f"model.depth={depth}", *WORDS, *words)
@@ -182,7 +182,7 @@ def test_the_shallow_run_is_the_same_science_but_for_its_depth(tmp_path: Path) -
 
 
 def leave_shallow(toy: Toy, run: RunConfig, *, fingerprint: str | None = None) -> None:
-    """What a finished run of the toy's shallow net leaves in its folder."""
+    """Write the files that a finished run of the toy's shallow net leaves in its folder."""
     run.work_dir.mkdir(parents=True)
     checkpoint.save(run.work_dir / checkpoint.FINAL, {"model": toy.shallow.state_dict()})
     record = {"fingerprint": fingerprint or run.fingerprint}

@@ -1,4 +1,4 @@
-"""What a run writes for TensorBoard: charts of all runs together, its first images, its layers' responses."""
+"""TensorBoard events of a run: charts of all runs, first images, layer responses."""
 
 from __future__ import annotations
 

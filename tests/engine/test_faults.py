@@ -1,7 +1,7 @@
-"""Killed anywhere, started again with the same command, a sweep ends with the same bits.
+"""A sweep killed at any moment and restarted with the same command ends with the same bits.
 
-``make test-faults`` does fifty kills (``REPRO_FAULTS=50``), and damages a sweep's checkpoints and fills its disk. The
-ordinary tests of the pool, of runs and of torchrun kill too, once each.
+``make test-faults`` kills fifty times (``REPRO_FAULTS=50``), damages the checkpoints of a sweep and fills its disk. The
+ordinary tests of the pool, of runs and of torchrun kill once each.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(not KILLS, reason="takes minu
 
 TRAINING = (
     *("data=synthetic", "scale=smoke", "device=cpu", "model.depth=8", "seed=0,1", "optim.steps=60"),
-    # A checkpoint after every step, so that many kills meet one that is being written.
+    # With a checkpoint after every step, many kills hit the writing of one.
     *("eval.every_steps=5", "execution.threads=1", "execution.log_steps=1", "execution.checkpoint_seconds=0"),
 )
 
 SIGNALS = [signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGTERM]
-"""Drawn from: three of four kills give the run no time to save."""
+"""Signals to draw from: three of four give the run no time to save."""
 
 
 def start(work: Path, *words: str, **options: Any) -> subprocess.Popen[str]:
@@ -41,7 +41,7 @@ def start(work: Path, *words: str, **options: Any) -> subprocess.Popen[str]:
 
 
 def children(pid: int) -> list[int]:
-    """Processes that ``pid`` started."""
+    """List the processes that ``pid`` started."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
@@ -52,7 +52,7 @@ def children(pid: int) -> list[int]:
 
 
 def commands_naming(text: str) -> list[int]:
-    """Processes whose command line has ``text`` in it."""
+    """List the processes whose command line contains ``text``."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
@@ -73,7 +73,7 @@ def final(work: Path) -> dict[str, Any]:
 
 
 def assert_same(found: Path, expected: Path) -> None:
-    """The same runs, with the same weights, momentum and curves, to the last bit."""
+    """Compare weights, momentum and curves of all runs, to the last bit."""
     one, two = final(found), final(expected)
     assert one.keys() == two.keys()
     for run in two:
@@ -87,7 +87,7 @@ def assert_same(found: Path, expected: Path) -> None:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
-    """The work folder of the sweep left in peace, and the seconds that it took."""
+    """Train the sweep without kills; return its work folder and the seconds that it took."""
     work = tmp_path_factory.mktemp("undisturbed") / "work"
     began = time.monotonic()
     finish(work)
@@ -104,7 +104,7 @@ def test_kills_at_random_moments(undisturbed: tuple[Path, float], tmp_path: Path
     while kills < share:
         runs += 1
         work = tmp_path / f"work{runs}"
-        # Several in a row on one sweep, each at some moment from the imports to the last step.
+        # Kill the sweep several times in a row, each time at some moment from the imports to the last step.
         for _ in range(min(draw.choice([1, 2, 4]), share - kills)):
             process = start(work, f"execution.parallel={parallel}")
             time.sleep(draw.uniform(0.4, 1.1) * seconds)
@@ -123,7 +123,7 @@ def test_kills_at_random_moments(undisturbed: tuple[Path, float], tmp_path: Path
 
 
 def test_no_room_for_a_checkpoint(undisturbed: tuple[Path, float], tmp_path: Path) -> None:
-    """A limit on the size of files stands in for a full disk: the kernel answers a write in the same way."""
+    """A limit on the size of files stands in for a full disk: writing fails in the same way."""
     work = tmp_path / "work"
     stopped = start(work, "execution.max_minutes=0.0001")
     stopped.communicate(timeout=120)

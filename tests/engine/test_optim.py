@@ -81,7 +81,7 @@ def test_weight_decay_falls_on_weights_only_unless_told(scope: str, decayed: int
 
 @pytest.mark.parametrize("form", ["torch", "caffe"])
 def test_momentum_forms_written_out(form: str) -> None:
-    """v = m v + g, p -= lr v (torch) against v = m v + lr g, p -= v (caffe), over changes of the learning rate."""
+    """Compare v = m v + g, p -= lr v (torch) with v = m v + lr g, p -= v (caffe) over changes of the learning rate."""
     config = run("optim.decay_scope=all", f"optim.momentum_form={form}").optim
     model = nn.Linear(3, 2).double()
     nn.init.normal_(model.weight, generator=generator_for(0))
@@ -101,7 +101,7 @@ def test_momentum_forms_written_out(form: str) -> None:
 
 
 def test_the_momentum_of_another_layout_goes_on_as_it_was() -> None:
-    """A checkpoint of a device whose nets are laid out otherwise: the fused kernel reads both memories side by side."""
+    """The checkpoint comes from a device with another layout, but the fused kernel reads both memories side by side."""
     torch.manual_seed(0)
     images = torch.randn(4, 3, 8, 8)
     weights: list[torch.Tensor] = []
@@ -130,7 +130,7 @@ def test_a_plateau_is_counted_once_and_only_where_nothing_was_better():
     assert count_plateaus(plan, [50, 40, 30, 20]) == 0
     assert count_plateaus(plan, [50, 40, 40, 41]) == 0, "two evaluations without a better one are not three"
     assert count_plateaus(plan, [50, 40, 40, 41, 40]) == 1
-    # Behind a drop the count begins anew, and the error that was best before is forgotten.
+    # After a drop the count starts again, and the previous best error is forgotten.
     assert count_plateaus(plan, [50, 40, 40, 41, 40, 45, 44, 46]) == 1
     assert count_plateaus(plan, [50, 40, 40, 41, 40, 45, 44, 46, 44, 47]) == 2
     assert count_plateaus(plan, [50] * 100) == 2, "no more than plateau_drops"

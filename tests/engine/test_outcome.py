@@ -1,4 +1,4 @@
-"""The numbers of a record: the final iterate, the best epoch, the last window, and the time."""
+"""The numbers of a record: final weights, best epoch, last window, time."""
 
 from __future__ import annotations
 

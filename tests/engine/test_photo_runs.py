@@ -1,4 +1,4 @@
-"""ImageNet images from end to end: the sweep of Table 2 as a user runs it, and a run that is interrupted."""
+"""ImageNet images from end to end: the sweep of Table 2, and an interrupted run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Eager, compiled and captured steps are the same training: to the last bit, to float64 rounding, to fp32 rounding."""
+"""Eager, compiled and recorded steps train equally: to the bit, or up to float64 or float32 rounding."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_single_steps_in_float32_agree_from_the_same_state(tmp_path: Path, devic
 @pytest.mark.parametrize(("device", "mode"), OTHER_MODES)
 def test_20_steps_in_float32_at_a_small_rate_agree(tmp_path: Path, device: str, mode: str) -> None:
     eager, other = Training(tmp_path, device, "eager"), Training(tmp_path, device, mode)
-    # Roundings grow from step to step, in torch 2.11 to 4e-4, in 2.15 to less than 1e-4.
+    # Rounding errors grow from step to step, to 4e-4 in torch 2.11 and to less than 1e-4 in 2.15.
     assert losses(other.train(20, lr=0.001)) == pytest.approx(losses(eager.train(20, lr=0.001)), rel=1e-3)
 
 
@@ -111,7 +111,7 @@ def test_recomputed_activations_change_no_bit(tmp_path: Path, words: tuple[str, 
 def test_pieces_of_a_batch_train_as_the_whole_of_it(
     tmp_path: Path, micro_batch: int, words: tuple[str, ...], dtype: torch.dtype, rtol: float
 ) -> None:
-    """Up to the order in which gradients, losses and running statistics are added."""
+    """They agree up to the order in which gradients, losses and running statistics are added."""
     words = ("model.depth=8", "model.bn_group_size=4", "execution.threads=1", *words)
     whole = Training(tmp_path, "cpu", "eager", *words, dtype=dtype)
     pieces = Training(tmp_path, "cpu", "eager", f"execution.micro_batch={micro_batch}", *words, dtype=dtype)
@@ -134,7 +134,7 @@ def test_pieces_keep_less_for_the_backward_pass(tmp_path: Path) -> None:
 
 
 def saved_bytes(training: Training, images: torch.Tensor | None = None) -> int:
-    """What the forward pass keeps for the backward pass, each piece of memory once."""
+    """Count the bytes that the forward pass keeps for the backward pass, each piece of memory once."""
     kept: dict[int, int] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -182,7 +182,7 @@ def test_the_modes_of_a_device() -> None:
     assert pick_step("auto", mps) == "eager"
     assert [pick_step("auto", cuda, size * 2**20) for size in (1, 97)] == ["graph", "eager"]
     assert step_modes(cpu)[0] == "eager"
-    with pytest.raises(InputError, match=r"execution.step=graph cannot run on device=cpu; it can be eager or compile"):
+    with pytest.raises(InputError, match=r"execution\.step=graph .*device=cpu: .*eager or compile"):
         pick_step("graph", cpu)
 
 
@@ -197,7 +197,7 @@ def test_compiling_on_a_gpu_needs_what_triton_is_built_with(monkeypatch: pytest.
     cuda = torch.device("cuda")
     monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
     monkeypatch.setattr("sysconfig.get_path", lambda name, scheme: str(tmp_path))
-    with pytest.raises(InputError, match=r"needs Python's headers, .*Python\.h; auto does without"):
+    with pytest.raises(InputError, match=r"execution\.step=compile .*Python\.h"):
         pick_step("compile", cuda)
     (tmp_path / "Python.h").touch()
     assert pick_step("compile", cuda) == "compile"

@@ -1,4 +1,4 @@
-"""The loop's decisions: when to evaluate, when the warm-up ends, and what a loss that is not finite does."""
+"""Decisions of the loop: when to evaluate, when the warm-up ends, and losses that are not finite."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_the_state_survives_a_checkpoint() -> None:
 
 
 class Steady:
-    """A step whose every batch has the same errors; notes the rate of each and calls ``taken``."""
+    """A step with the same errors in all batches; it notes the rate of each step and calls ``taken``."""
 
     def __init__(self, optimizer: torch.optim.SGD, taken: Callable[[], None] = lambda: None) -> None:
         self.optimizer, self.taken = optimizer, taken
@@ -113,7 +113,7 @@ class Steady:
 
 
 class Evaluating(Hooks):
-    """Callbacks that evaluate by a function, and save after every reading where they are told how."""
+    """Callbacks that evaluate with a function and, if given one, save after every read."""
 
     def __init__(self, evaluate: Callable[[], Counts], save: Callable[[], None] | None = None) -> None:
         self._evaluate, self._save = evaluate, save
@@ -130,7 +130,7 @@ class Evaluating(Hooks):
 
 
 def test_the_training_error_alone_decides_about_a_plateau() -> None:
-    """The test error falls all the time: it chooses nothing."""
+    """The test error falls all the time, but it must choose nothing."""
     words = ("optim.schedule=plateau", "optim.plateau_evals=2", "optim.lr=0.1", "optim.milestones=[]")
     run = config(Path("unused"), *words, "optim.steps=7", "eval.every_steps=1")
     optimizer = build_optimizer(nn.Linear(2, 2), run.optim)

@@ -1,4 +1,4 @@
-"""Views of an image and the scores of a net on them: against torchvision and written-out loops, and over ranks."""
+"""Scores on views of images, compared with torchvision and with written-out loops, and over ranks."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ from tests.runs import photo_config
 
 
 def a_net(of: RunConfig, num_classes: int) -> BlockNet:
-    """A net whose batch norms and outputs are far from their start, so that scores differ between classes."""
+    """Build a net whose batch norms and outputs are far from their initial values, so that scores differ between
+    classes."""
     net = build_model(of.model, num_classes, generator_for("net"))
     net.train()
     with torch.no_grad():
@@ -73,7 +74,7 @@ def test_ten_crops_are_corners_and_centre_and_those_of_the_mirror_image() -> Non
 
 
 def test_scores_are_averaged_after_the_softmax(tmp_path: Path) -> None:
-    """One crop is sure of class 0, nine lean to class 1: logits and scores disagree about the mean."""
+    """One crop is sure of class 0 and nine lean to class 1, so that mean logits and mean scores disagree."""
 
     class Fixed(BlockNet):
         def __init__(self) -> None:
@@ -115,7 +116,7 @@ def test_dense_scores_are_the_mean_over_every_window(tmp_path: Path) -> None:
             for left in range(4)
         ]
         torch.testing.assert_close(dense_scores(dense, image, "fp32")[0], torch.stack(windows).mean(0))
-        # A map that is smaller than the window is the window.
+        # A map smaller than the window is averaged as a whole.
         torch.testing.assert_close(dense_scores(FullyConvolutional(net, 9), image, "fp32"), net(image).softmax(1))
         mirrored = (dense_scores(dense, image, "fp32") + dense_scores(dense, image.flip(-1), "fp32")) / 2
         torch.testing.assert_close(dense_scores(dense, image, "fp32", flip=True), mirrored)
@@ -157,7 +158,7 @@ def test_views_of_a_split_are_those_of_a_written_out_loop(photos: tuple[RunConfi
             whole = pixels_of(at[side], mean_colour)[None]
             for image in (whole, whole.flip(-1)):
                 with torch.no_grad():
-                    maps = net.features(image)[0].flatten(1)  # the training map is 1x1: every pixel is a position
+                    maps = net.features(image)[0].flatten(1)  # the training map is 1x1, so every pixel is a position
                     scales.append(net.fc(maps.T).softmax(1).mean(0))
         rows["multiscale"].append(torch.stack(scales).mean(0))
     for entry in entries:
@@ -212,7 +213,7 @@ def test_mirror_images_are_left_out_where_they_are_not_wanted(photos: tuple[RunC
 def test_the_size_of_batches_changes_nothing_but_rounding(photos: tuple[RunConfig, Dataset, BlockNet]) -> None:
     of, dataset, net = photos
     small = dataclasses.replace(of, execution=dataclasses.replace(of.execution, eval_batch_size=1))
-    images = multi_crop.photographs(dataset, of, torch.device("cpu"))
+    images = multi_crop.evaluated_images(dataset, of, torch.device("cpu"))
     for view in multi_crop.VIEWS:
         one, other = (multi_crop.MultiView(net, images, c, torch.device("cpu"))(view) for c in (of, small))
         np.testing.assert_allclose(one.scores, other.scores, atol=1e-5)
@@ -226,7 +227,7 @@ def test_photographs_of_one_shape_go_together_in_bounded_batches() -> None:
 
 
 def test_few_pixels_wait_for_others_of_their_shape() -> None:
-    """A thousand photographs of a thousand shapes must not all be held at once."""
+    """A thousand images of a thousand shapes must not all be held at once."""
     taken = 0
 
     def photos():
@@ -264,7 +265,7 @@ def test_an_image_that_came_twice_is_an_error() -> None:
 
 
 class SmallNet(BlockNet):
-    """A convolution and an output: what counts here is the counting."""
+    """A convolution and an output layer, to test counting alone."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
@@ -278,11 +279,11 @@ class SmallNet(BlockNet):
 
 
 def on_this_rank(root: str) -> tuple[list[dict[str, Any]], list[int]]:
-    """The entries, and the positions of the images that this rank has."""
+    """Return the entries of all views, and the positions of this rank's images."""
     of = photo_config(Path(root), f"paths.work={root}/work{distributed.size()}")
     dataset = load(of.data, of.paths.data, may_fetch=False, workers=0, cache=Path(root) / "cache")
     net = SmallNet(dataset.num_classes)
-    images = multi_crop.photographs(dataset, of, torch.device("cpu")).images
+    images = multi_crop.evaluated_images(dataset, of, torch.device("cpu")).images
     return multi_crop.test_views(net, dataset, of, torch.device("cpu")), images.positions.tolist()
 
 

@@ -1,4 +1,4 @@
-"""The forward pass that training and every evaluation share: its layout, type and arithmetic."""
+"""The forward pass shared by training and evaluation: layout, type, arithmetic."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STATS = PixelStats(torch.full((3, 1, 1), 0.4), torch.full((3, 1, 1), 0.25))
 
 
 class Given(nn.Module):
-    """Keeps the images that it is given, before its convolution."""
+    """A convolution that keeps its input."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ def test_logits_come_in_the_type_of_the_arithmetic(precision: str, dtype: torch.
 
 
 def test_a_fully_convolutional_net_computes_in_the_same_arithmetic() -> None:
-    """In bfloat16 the whole net, the layer behind the pooling included."""
+    """The whole net computes in bfloat16, including the layer after the pooling."""
     net = trained_net(8).eval()
     images = torch.randn(2, 3, 40, 36, generator=generator_for("images"))
     dense = FullyConvolutional(net, 8)

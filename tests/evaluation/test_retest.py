@@ -1,4 +1,4 @@
-"""``repro evaluate``: finished runs against their records, weights of others, ensembles, and what is refused."""
+"""``repro evaluate``: finished runs beside their records, weights of other projects, ensembles, invalid requests."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def settings(of: RunConfig) -> tuple[str, ...]:
 
 
 def asked(of: RunConfig, *words: str, **options) -> str:
-    """What ``repro evaluate`` says."""
+    """Return the output of ``repro evaluate``."""
     with logged() as said:
         pixels = Pixels(*(options.pop(name, empty) for name, empty in (("mean", ()), ("std", ()), ("resize", None))))
         assert evaluate((*words, *settings(of)), pixels=pixels, **options) == 0
@@ -64,7 +64,7 @@ def cifar(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> list[RunConfig]:
-    """Two runs on the same photographs."""
+    """Return two runs on the same ImageNet images."""
     root = tmp_path_factory.mktemp("photos")
     folder(root / "data")
     return [finish(photo_config(root, f"seed={seed}", *SHORT)) for seed in (0, 1)]
@@ -96,7 +96,7 @@ def test_other_images_than_those_of_the_record_are_named(cifar: RunConfig, tmp_p
     shutil.copytree(cifar.work_dir, work / cifar.run_id)
     edit(work / cifar.run_id, "provenance", "data_digests", "test_images", value="0" * 64)
     elsewhere = dataclasses.replace(cifar, paths=dataclasses.replace(cifar.paths, work=work))
-    assert "other images than those here: test_images differ" in asked(elsewhere, cifar.run_id)
+    assert "other images, so errors may differ: test_images" in asked(elsewhere, cifar.run_id)
 
 
 def test_a_published_run_is_evaluated_from_the_weights_beside_its_record(cifar: RunConfig, tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_a_published_run_is_evaluated_from_the_weights_beside_its_record(cifar: 
     (folder,) = publish(plan_publication([cifar.run_id], cifar.paths.work, results), results)
     paths = dataclasses.replace(cifar.paths, work=tmp_path / "work", results=results)
     elsewhere = dataclasses.replace(cifar, paths=paths)
-    with pytest.raises(InputError, match=r"weights of .* are not there: neither .*final\.pt nor .*weights\.pt"):
+    with pytest.raises(InputError, match=r"weights of .*final\.pt.*weights\.pt"):
         asked(elsewhere, cifar.run_id)
     file = publish_weights(cifar.run_id, cifar.paths.work, results)
     assert file.parent == folder
@@ -127,11 +127,11 @@ def test_published_weights_that_were_damaged_are_refused(cifar: RunConfig, tmp_p
 
 
 def test_weights_are_published_only_of_a_run_that_still_has_them(cifar: RunConfig, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"the weights of .* cannot be published: .*final\.pt is not there"):
+    with pytest.raises(InputError, match=r"the weights of .* cannot be published: .*final\.pt"):
         publish_weights(cifar.run_id, tmp_path / "work", tmp_path / "results")
 
 
-def test_photographs_are_tested_on_all_views_of_their_run(photos: list[RunConfig], tmp_path: Path) -> None:
+def test_imagenet_images_are_tested_on_all_views_of_their_run(photos: list[RunConfig], tmp_path: Path) -> None:
     one = photos[0]
     asked(one, one.run_id, json=tmp_path / "out.json")
     rows = json.loads((tmp_path / "out.json").read_text())["results"]
@@ -148,7 +148,7 @@ def test_the_scores_of_the_run_itself_stay(photos: list[RunConfig]) -> None:
     one = photos[0]
     path = predictions.path_of(one.work_dir, "10crop")
     first = predictions.read(path)
-    # As another device would have rounded.
+    # The errors that another device's rounding could give.
     predictions.write(path, dataclasses.replace(first, scores=np.full_like(first.scores, 1 / 3)))
     before = path.read_bytes()
     asked(one, one.run_id, views=("10crop",))
@@ -190,7 +190,7 @@ def test_an_ensemble_needs_no_weights_where_scores_are_kept(photos: list[RunConf
     ids = [of.run_id for of in photos]
     asked(elsewhere, *ids, ensemble=True, views=("10crop",))
     assert len(read_ensembles([work]).ensembles) == 1
-    with pytest.raises(InputError, match=r"weights of .* are not there"):
+    with pytest.raises(InputError, match=r"weights of .*final\.pt"):
         asked(elsewhere, *ids, ensemble=True, views=("1crop",))
 
 
@@ -201,7 +201,7 @@ def test_scores_of_another_run_are_refused(photos: list[RunConfig], tmp_path: Pa
         shutil.copytree(of.work_dir, work / of.run_id)
     shutil.copy(two.work_dir / "predictions/10crop.npz", work / one.run_id / "predictions")
     elsewhere = dataclasses.replace(one, paths=dataclasses.replace(one.paths, work=work))
-    with pytest.raises(InputError, match=f"holds 10crop of {two.run_id}"):
+    with pytest.raises(InputError, match=f"10crop of {two.run_id}"):
         asked(elsewhere, one.run_id, two.run_id, ensemble=True, views=("10crop",))
 
 
@@ -210,7 +210,7 @@ def test_runs_of_other_data_make_no_ensemble(photos: list[RunConfig], cifar: Run
     for of in (photos[0], cifar):
         shutil.copytree(of.work_dir, work / of.run_id)
     elsewhere = dataclasses.replace(photos[0], paths=dataclasses.replace(photos[0].paths, work=work))
-    with pytest.raises(InputError, match="their nets tell 3 and 10 classes apart"):
+    with pytest.raises(InputError, match="3 and 10 classes"):
         asked(elsewhere, photos[0].run_id, cifar.run_id, ensemble=True, views=("1crop",))
     with pytest.raises(InputError, match="10crop is for ImageNet images"):
         asked(elsewhere, photos[0].run_id, cifar.run_id, ensemble=True, views=("10crop",))
@@ -247,7 +247,7 @@ def test_an_ensemble_of_published_runs_is_published(photos: list[RunConfig], tmp
         (("surprise",), 1, "unknown key 'surprise'"),
     ],
 )
-def test_a_record_of_an_ensemble_that_does_not_hold_together_is_left_out(
+def test_an_invalid_record_of_an_ensemble_is_left_out(
     photos: list[RunConfig], tmp_path: Path, path: tuple[str | int, ...], value: object, message: str
 ) -> None:
     asked(photos[0], *(of.run_id for of in photos), ensemble=True)
@@ -270,7 +270,7 @@ def test_a_record_of_an_ensemble_that_does_not_hold_together_is_left_out(
 
 
 def foreign(root: Path, names: str = "ours") -> tuple[RunConfig, Path]:
-    """A configuration of ResNet-18 B on photographs, and a file of its weights."""
+    """Return a configuration of ResNet-18 B on ImageNet images, and a file of its weights."""
     folder(root / "data")
     shutil.rmtree(root / "data" / "train")
     of = photo_config(root, "model.shortcut=B", "model.stride_in=3x3")
@@ -289,7 +289,7 @@ MEAN = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225), "resize": 3
 
 
 def test_torchvisions_weights_get_what_torchvision_gets(tmp_path: Path) -> None:
-    """The folder has no training images: the mean that the weights come with is enough."""
+    """The folder has no training images: the mean that belongs to the weights suffices."""
     of, file = foreign(tmp_path, "torchvision")
     said = asked(of, *WORDS, weights=file, views=("1crop", "10crop"), json=tmp_path / "out.json", **MEAN)
     assert "model.shortcut=B model.stride_in=3x3" in said
@@ -325,10 +325,10 @@ def test_our_own_weights_in_a_file_are_evaluated(tmp_path: Path) -> None:
 
 def test_weights_of_another_net_are_refused_by_name(tmp_path: Path) -> None:
     of, file = foreign(tmp_path, "torchvision")
-    with pytest.raises(InputError, match=r"does not hold a ResNet-34 .* lacks stages\.0\.2\.conv1\.weight"):
+    with pytest.raises(InputError, match=r"ResNet-34 .* lacks stages\.0\.2\.conv1\.weight"):
         asked(of, *(w for w in WORDS if w != "model.depth=18"), "model.depth=34", weights=file, **MEAN)
     shutil.rmtree(tmp_path / "data" / "val" / "n00000002")
-    with pytest.raises(InputError, match=r"of 2 classes: it has fc\.weight of 3x512 instead of 2x512, fc\.bias"):
+    with pytest.raises(InputError, match=r"2 classes: .*fc\.weight of 3x512 instead of 2x512, fc\.bias"):
         asked(of, *WORDS, weights=file, **MEAN)
 
 
@@ -340,11 +340,11 @@ class Unwanted:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"fc.weight": Unwanted()}, r"not a file of weights alone: it would call (builtins\.)?print"),
+        ({"fc.weight": Unwanted()}, r"not a file of weights alone: .* call (builtins\.)?print"),
         ({"state_dict": {"fc.weight": torch.zeros(1)}, "extra": Unwanted()}, "not a file of weights alone"),
-        ([torch.zeros(1)], "does not hold the weights of a net"),
-        ({}, "does not hold the weights of a net"),
-        ({"epoch": 3, "optimizer": {}}, "does not hold the weights of a net .* it holds 'epoch', 'optimizer'"),
+        ([torch.zeros(1)], "the weights of a net"),
+        ({}, "the weights of a net"),
+        ({"epoch": 3, "optimizer": {}}, "the weights of a net .* 'epoch', 'optimizer'"),
     ],
 )
 def test_a_file_of_something_else_is_refused(
@@ -390,12 +390,12 @@ def test_a_folder_without_validation_images_is_refused(tmp_path: Path) -> None:
         (("run",), {"views": ("11crop",)}, "unknown view '11crop': did you mean '1crop'"),
         (("run",), {"mean": (0.5, 0.5, 0.5)}, "are for --weights"),
         (("run",), {"resize": 256}, "are for --weights"),
-        (("run",), {"weights": Path("w.pth")}, "run cannot be named"),
-        ((), {"weights": Path("w.pth"), "ensemble": True}, "--ensemble is of finished runs"),
+        (("run",), {"weights": Path("w.pth")}, "--weights .* run"),
+        ((), {"weights": Path("w.pth"), "ensemble": True}, "--ensemble .* --weights"),
         ((), {"weights": Path("w.pth"), "std": (1.0, 1.0, 1.0)}, "--std needs --mean"),
         ((), {"weights": Path("w.pth")}, "weights w.pth cannot be read"),
         (("r20.pt",), {}, r"r20\.pt is a file, not a finished run: name it with --weights r20\.pt"),
-        (("run", "execution=ddp", "execution.devices=2"), {}, "on one device"),
+        (("run", "execution=ddp", "execution.devices=2"), {}, "execution.devices must be 1"),
     ],
 )
 def test_requests_that_do_not_fit_together_are_refused(tmp_path: Path, words, options, message: str) -> None:
@@ -406,7 +406,7 @@ def test_requests_that_do_not_fit_together_are_refused(tmp_path: Path, words, op
 @pytest.mark.parametrize("mean", [(0.5,), (0.5, 0.5, 128.0)])
 def test_a_mean_that_is_none_is_refused(tmp_path: Path, mean: tuple[float, ...]) -> None:
     of, file = foreign(tmp_path)
-    with pytest.raises(InputError, match="three numbers each"):
+    with pytest.raises(InputError, match=r"--mean 0\.485,0\.456,0\.406"):
         asked(of, *WORDS, "model.shortcut=B", weights=file, mean=mean)
 
 
@@ -419,10 +419,10 @@ def test_a_run_twice_is_no_ensemble(photos: list[RunConfig]) -> None:
     with logged() as said, pytest.raises(InputError, match="'typo' is not a finished run"):
         evaluate((run_id, "typo", *settings(photos[0])))
     assert not said, "nothing was tested before"
-    for word, sentence in (("execution=slurm", "on this machine"), ("execution.step=compile", "leave out")):
+    for word, sentence in (("execution=slurm", "execution=slurm"), ("execution.step=compile", "execution.step")):
         with pytest.raises(InputError, match=sentence):
             asked(photos[0], run_id, word)
-    with pytest.raises(InputError, match="its folder is not there"):
+    with pytest.raises(InputError, match=r"--json /nowhere/out\.json"):
         asked(photos[0], run_id, json=Path("/nowhere/out.json"))
 
 
@@ -442,7 +442,7 @@ def test_weights_are_added_to_an_equal_published_run_and_another_net_is_not_repl
     other["fc.bias"][0] += 1
     torch.save(other, file)
     assert main(["publish", "--weights"]) == 2
-    assert f"{file} holds another net" in capsys.readouterr().err
+    assert f"{file} is not the net of" in capsys.readouterr().err
     assert main(["publish", "--weights", "--replace"]) == 0 and file.read_bytes() == stored
     (tmp_path / "work" / cifar.run_id / "final.pt").unlink()
     shutil.rmtree(file.parent)

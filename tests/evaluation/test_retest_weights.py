@@ -1,4 +1,4 @@
-"""Files of weights as others' scripts write them: what is read, and what is refused; nothing is run."""
+"""Files of weights from other projects: what is read, what is refused, and that no code in them runs."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def refusal(path: Path) -> str:
 
 
 def theirs(net: BlockNet) -> dict[str, torch.Tensor]:
-    """The weights of a net of ours under the names of akamaster's."""
+    """Rename the weights of one of our nets to akamaster's names."""
     names = {name: name.replace("fc.", "linear.") for name in net.state_dict()}
     for stage in range(3):
         names = {name: other.replace(f"stages.{stage}.", f"layer{stage + 1}.") for name, other in names.items()}
@@ -83,7 +83,7 @@ def test_any_usual_nesting_and_prefix_is_read(
 def test_harmless_objects_beside_the_weights_do_not_matter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, legacy: bool
 ) -> None:
-    # A module that is not there where the weights are read.
+    # This module does not exist where the weights are read.
     module = types.ModuleType("their_project")
     module.Recipe = type("Recipe", (), {"__module__": "their_project"})  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "their_project", module)
@@ -100,7 +100,7 @@ def test_harmless_objects_beside_the_weights_do_not_matter(
 
 
 def test_a_whole_net_is_named_and_not_run(tmp_path: Path) -> None:
-    assert "it holds a whole repro.models.resnet.CifarResNet" in refusal(saved(tmp_path, NET))
+    assert "repro.models.resnet.CifarResNet" in refusal(saved(tmp_path, NET))
     assert "'net' (repro.models.resnet.CifarResNet)" in refusal(saved(tmp_path, {"net": NET, "epoch": 1}))
 
 
@@ -142,9 +142,9 @@ def test_other_precisions_are_converted(tmp_path: Path, precision: torch.dtype) 
     [
         (torch.full((64, 64, 3, 3), float("nan")), "36864 of 36864 values .* are not finite"),
         (torch.full((64, 64, 3, 3), 1e300, dtype=torch.float64), "are not finite"),
-        (torch.zeros(64, 64, 3, 3, dtype=torch.int8), "holds int8 values"),
-        (torch.zeros(64, 64, 3, 3, dtype=torch.complex64), "holds complex64 values"),
-        (torch.zeros(64, 64, 3, 3).to_sparse(), "holds sparse_coo values"),
+        (torch.zeros(64, 64, 3, 3, dtype=torch.int8), "int8"),
+        (torch.zeros(64, 64, 3, 3, dtype=torch.complex64), "complex64"),
+        (torch.zeros(64, 64, 3, 3).to_sparse(), "sparse_coo"),
     ],
 )
 def test_weights_that_cannot_be_right_are_refused_by_name(tmp_path: Path, value: torch.Tensor, why: str) -> None:
@@ -161,9 +161,9 @@ def test_a_flipped_bit_is_found_and_its_tensor_named(tmp_path: Path) -> None:
     content[content.index(part) + 5] ^= 1
     path.write_bytes(content)
     assert torch.load(path, weights_only=True), "torch itself does not see it"
-    assert "the checksum of stages.1.0.conv1.weight does not hold" in refusal(path)
+    assert "checksum of stages.1.0.conv1.weight" in refusal(path)
     path.write_bytes(content[: len(content) // 2])
-    assert "is cut off" in refusal(path)
+    assert "its end is missing" in refusal(path)
 
 
 def test_an_archive_without_checksums_is_read(tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def zipped(*names: str) -> bytes:
         (b"\xef\xbb\xbf<HTML>", "is a web page"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "is a Git LFS pointer"),
         (gzip.compress(b"weights", mtime=0), "is compressed"),
-        (b'{"message": "Not Found"}', "is a text, not weights; it begins"),
+        (b'{"message": "Not Found"}', "is a text.*Not Found"),
         (zipped("net/data.pkl", "net/constants.pkl"), "is TorchScript"),
         (zipped("a/resnet20.pth", "b/resnet32.pth"), r"is a zip archive of other files \(a/resnet20.pth"),
         (struct.pack("<Q", 1 << 40) + b"{", "is not a file of weights alone"),
@@ -234,7 +234,7 @@ def evaluated(folder: Path, file: Path, *words: str, **options: Any) -> tuple[st
 
 
 def test_public_cifar_weights_are_tested_as_their_own_scripts_do(tmp_path: Path) -> None:
-    """Against the same net, computed here: its place of zero channels, its pixels."""
+    """Compared with the same net, computed here with its place of zero channels and its pixel statistics."""
     from repro.data import load_synthetic
     from tests.runs import config
 
@@ -258,5 +258,5 @@ def test_public_cifar_weights_are_tested_as_their_own_scripts_do(tmp_path: Path)
 def test_the_pixels_of_unknown_weights_are_said(tmp_path: Path) -> None:
     said, _ = evaluated(tmp_path, saved(tmp_path, WEIGHTS), "model.depth=8")
     assert "mean image and no deviation of our training images; --mean and --std" in said
-    with pytest.raises(InputError, match=r"ResNet-14 of 10 classes: it lacks stages\.0\.1"):
+    with pytest.raises(InputError, match=r"ResNet-14 .*10 classes: .*stages\.0\.1"):
         evaluated(tmp_path, saved(tmp_path, WEIGHTS), "model.depth=14")

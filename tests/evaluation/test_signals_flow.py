@@ -1,4 +1,4 @@
-"""Signals and gradients of a batch against a written-out step, and a measurement that leaves no trace."""
+"""Signals and gradients of a batch, compared with a written-out step; measuring changes nothing."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_the_signal_that_comes_back_is_by_the_value_that_is_written_over(shortcu
         def keep(_: object, __: object, output: Tensor) -> Tensor:
             output.retain_grad()
             kept[layer] = output
-            return output.clone()  # what is written over
+            return output.clone()  # these are overwritten
 
         return keep
 
@@ -83,7 +83,7 @@ def test_larger_weights_have_smaller_gradients_for_the_same_signal() -> None:
 
 
 def test_the_sum_of_a_residual_block_is_not_its_layer() -> None:
-    """Batch norm at scale 1 and shift 0 gives a deviation of 1 in training mode, the addition another."""
+    """Batch norm with scale 1 and shift 0 gives a deviation of 1 in training mode; the addition gives another."""
     model = build_model(net_config(depth=14, bn_group_size=16), 10, generator_for(0, "init"))
     entries = measure_flow(model, *batch(), "fp32")
     assert [entry["forward_std"] for entry in entries] == pytest.approx([1.0] * len(entries), rel=1e-3)

@@ -1,4 +1,4 @@
-"""Layer responses against a written-out loop over the net's own layers, and moments that are added up part by part."""
+"""Layer responses compared with a written-out loop, and moments added up part by part."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def all_pixels(images: MemoryImages) -> Tensor:
 
 
 def written_out(model: BlockNet, images: Tensor) -> Iterator[tuple[str, float]]:
-    """A CIFAR net's forward pass in evaluation mode, written out."""
+    """Compute a CIFAR net's forward pass in evaluation mode, written out."""
     model.eval()
     layers = dict(model.named_modules())
     y = layers["bn1"](layers["conv1"](normalize(images, STATS)))

@@ -1,6 +1,6 @@
-"""CIFAR-10 as lossless WebP pictures, in parts of about equal size.
+"""CIFAR-10 as lossless WebP pictures, in parts of similar size.
 
-A picture is a stack of images, 32 pixels wide. The labels travel with the last part.
+A picture is a stack of images, 32 pixels wide. The labels are in the last part.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from repro.data.cifar import arrays as cifar10
 
 SPLITS = ("train", "test")
 IMAGES_IN_PICTURE = 511
-"""With 32 rows an image, the most that WebP's 16,383 rows hold."""
+"""The most images of 32 rows in the 16,383 rows of a WebP picture."""
 
 
 def pack(source: Path, parts: Sequence[Path], images_in_picture: int = IMAGES_IN_PICTURE) -> None:
-    """Write the four arrays in the folder ``source`` into the folders ``parts``, which need not exist."""
+    """Write the four arrays in the folder ``source`` into the folders ``parts``, which are created if needed."""
     pictures = []
     for split in SPLITS:
         images = np.load(source / f"{split}_images.npy", mmap_mode="r")

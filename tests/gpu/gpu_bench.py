@@ -1,6 +1,6 @@
 """Several runs at once on one GPU, in threads and in processes under MPS.
 
-Everything else of a bench is `repro bench`, which starts no MPS.
+`repro bench` measures everything else, but starts no MPS.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def main(json_file: str, minutes: str, *words: str) -> int:
 
 
 def packed_parts(choice: Choice, device: dict[str, Any]) -> list[Part]:
-    """List what is measured, the most important first."""
+    """List the measurements, the most important first."""
     config = in_modes(choice.configs[0], device)[0]
     counts, scale = ((1, 2), 0.1) if os.environ.get("GPU_REHEARSAL") else ((1, 2, 4), 1.0)
     few = (counts[0], counts[-1])
@@ -39,7 +39,7 @@ def packed_parts(choice: Choice, device: dict[str, Any]) -> list[Part]:
 
 
 def measure_packed(worker: Worker, part: Part, deadline: float) -> dict[str, Any]:
-    """Measure ``part``; processes have an MPS daemon of their own where one can be started."""
+    """Measure ``part``; processes get their own MPS daemon if one can be started."""
     if part.kind != "processes":
         return measure(worker, part, deadline)
     with tempfile.TemporaryDirectory() as folder, mps(Path(folder)) as settings:
@@ -47,7 +47,7 @@ def measure_packed(worker: Worker, part: Part, deadline: float) -> dict[str, Any
 
 
 def processes(part: Part, deadline: float, environment: dict[str, str]) -> dict[str, Any]:
-    """Time several runs at once in processes of their own."""
+    """Time several runs at once in separate processes."""
     counts = part.options["counts"]
     members: list[Worker] = []
     rows = []

@@ -1,4 +1,4 @@
-"""The all-reduce of the gradients inside a CUDA graph, with one rank."""
+"""The all-reduce of the gradients in a CUDA graph, with one rank."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ALONE |= {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1", "NCCL_NVLS_ENABLE": "0"}
 
 
 def averages(device: str) -> bool:
-    """Return whether the means over one rank are the values, on a GPU those that a replay of the graph sees."""
+    """Return whether the means over one rank equal the values; on a GPU those of a replay of the graph."""
     tensors = [torch.randn(64, 64, device=device) for _ in range(50)]
     mean = Mean(tensors)
     if device == "cpu":

@@ -1,4 +1,4 @@
-"""The runs of a work folder in a few tar files, those of most worth first."""
+"""The runs of a work folder in a few tar files, most important runs first."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from repro.engine.identity_construction import REPORT
 from repro.runtime.checkpoint import FINAL, checkpoints
 
 LARGEST = 15 * 2**20
-"""Bytes of an archive."""
+"""Bytes in an archive."""
 EVIDENCE = ("config.json", "record.json", "curve.csv", REPORT)
 HEADER = 1024
-"""Bytes that a tar file takes for a member, at the most: its header, and what fills its last block."""
+"""The most bytes that a tar file adds to a member: its header and the rest of its last block."""
 CLOSING = 10240
-"""Bytes that a tar file ends with, at the most."""
+"""The most bytes at the end of a tar file."""
 
 
 def worth(run: Path, path: Path) -> int | None:
-    """Rank a file of the folder ``run``, the most important 0; None for one that stays behind.
+    """Rank a file of the folder ``run``, the most important 0; None for a file that is not packed.
 
-    A finished run gives its record, weights and charts. An unfinished one gives its newest checkpoint, to resume from.
+    A finished run has its record, weights and charts packed, an unfinished one its newest checkpoint, to resume from.
     """
     finished = (run / "record.json").is_file()
     if path.name == FINAL:
@@ -38,7 +38,7 @@ def worth(run: Path, path: Path) -> int | None:
 
 
 def ranked(work: Path) -> list[Path]:
-    """List the files of all runs in ``work`` that are worth packing, the most important first."""
+    """List the files of all runs in ``work`` to be packed, the most important first."""
     found = []
     for run in sorted(config.parent for config in work.glob("*/config.json")):
         for path in sorted(run.rglob("*")):
@@ -52,7 +52,7 @@ def ranked(work: Path) -> list[Path]:
 
 
 def pack(work: Path, out: Path, archives: int, largest: int = LARGEST) -> list[Path]:
-    """Pack the runs in ``work`` into at most ``archives`` tar files in ``out``; return what found no place."""
+    """Pack the runs in ``work`` into at most ``archives`` tar files in ``out``; return the files without a place."""
     places: list[list[Path]] = [[] for _ in range(archives)]
     sizes = [CLOSING] * archives
     left = []
@@ -71,7 +71,7 @@ def pack(work: Path, out: Path, archives: int, largest: int = LARGEST) -> list[P
 
 
 def write(archive: Path, work: Path, paths: Sequence[Path]) -> None:
-    """Write files of ``work`` into a tar file, under their names in that folder."""
+    """Write files of ``work`` into a tar file, under their paths in that folder."""
     with tarfile.open(archive, "w", format=tarfile.GNU_FORMAT) as tar:
         for path in paths:
             tar.add(path, str(path.relative_to(work)))

@@ -1,4 +1,4 @@
-"""Estimates follow the counted multiply-adds; a measurement is the fastest of several windows and is not kept."""
+"""Estimates from counted multiply-adds and measured speeds, which are the fastest of several windows."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_launching_blocks_costs_where_data_is_small(tmp_path: Path) -> None:
 
 @pytest.fixture
 def measured_anew() -> Iterator[None]:
-    """As in a process of its own."""
+    """Forget measured speeds, as in a new process."""
     measure_speed.cache_clear()
     yield
     measure_speed.cache_clear()
@@ -62,7 +62,7 @@ def test_what_was_measured_on_a_busy_machine_is_not_taken_by_the_next_command(
 
 
 def test_the_fastest_window_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Other programs slow most of the windows down: those of one pass all but the second, of the other all but one."""
+    """Other programs slow down most windows: all but the second of one pass, all but one of the other."""
     clock = [0.0]
     monkeypatch.setattr("repro.launch.cost.time.perf_counter", lambda: clock[0])
 

@@ -1,4 +1,4 @@
-"""Carrying out a plan: what is done is skipped, what fails does not spread, what is wrong is said before."""
+"""Executing a plan: finished runs are skipped, failures do not spread, invalid plans do not start."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_published_records_are_read_like_the_others(tmp_path: Path) -> None:
 def test_after_a_fault_of_the_process_the_rest_goes_on_in_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: list[str]
 ) -> None:
-    """A device's error spoils all that follows in its process: what this one trains would fail like the first."""
+    """After a device error all later runs in the same process would fail too."""
     runs = configs(tmp_path, "seed=0,1,2", *SMALL, "optim.steps=2", "optim.milestones=[]")
     real = attempt
 

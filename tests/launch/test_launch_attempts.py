@@ -1,4 +1,4 @@
-"""What goes wrong with one run, as one sentence and a file in its folder."""
+"""The failure of one run, as one sentence and a file in its folder."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_an_error_is_a_reason_and_only_a_fault_spoils_the_process(
 
 
 def test_a_run_on_several_devices_takes_its_own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first rank does: the launcher must leave it free."""
+    """The first rank takes the lock, so the launcher must leave it free."""
     run = config(tmp_path, "execution=ddp", "model.bn_group_size=8")
 
     def train(*_: object) -> Outcome:

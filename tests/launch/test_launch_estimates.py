@@ -1,4 +1,4 @@
-"""The order of runs at the same time, and what is said of their progress."""
+"""The order of parallel runs, and the report of their progress."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_the_longest_run_comes_first_within_its_line(tmp_path: Path) -> None:
 def test_all_of_the_papers_runs_start_in_the_order_of_their_worth(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By way of the command: what the plan says of its lines must come to the queue."""
+    """Started by the command, because the queue needs the plan's order of lines."""
     queued: list[RunConfig] = []
 
     def train(pool: Pool, waiting: Sequence[RunConfig], stopper: object) -> None:
@@ -75,7 +75,7 @@ def test_each_run_and_the_whole_plan_have_a_line(tmp_path: Path, told: list[str]
     progress = PlanProgress("lines", dict.fromkeys([run.run_id for run in runs], 10.0), 2)
     tell(runs[1], step=2, seconds_left=60.0)
     progress.look(runs[1:3], runs[3:])
-    # Run 1 takes eight times its estimate: so will the others. Half of 60 + 80 + 80 s is less than 2 after another.
+    # Run 1 takes eight times its estimate, and so will the others. Half of 60 + 80 + 80 s is less than 2 in sequence.
     assert told == [
         "  ResNet-20 s1: step 2 of 8, 1,234 images/s, train error 80.00 %, 1 min 00 s left",
         "  ResNet-20 s2: starting",

@@ -1,4 +1,4 @@
-"""Several runs at the same time: the same bits as one after the other, whoever is killed on the way."""
+"""Several runs at once: the same bits as in sequence, whichever process is killed."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ TRAINING = {
     "optim.steps": "40",
     "optim.milestones": "[]",
     "eval.every_steps": "20",
-    # A checkpoint after every step, so that whoever kills finds one.
+    # With a checkpoint after every step, every kill finds one.
     "execution.log_steps": "1",
     "execution.checkpoint_seconds": "0",
 }
@@ -52,7 +52,7 @@ SEEDS = "seed=0,1,2,3"
 
 
 def training(*words: str) -> list[str]:
-    """``words``, and what they leave open."""
+    """Return the settings ``words``, with defaults for the others."""
     given = {word.partition("=")[0] for word in words}
     return [*words, *(f"{key}={value}" for key, value in TRAINING.items() if key not in given)]
 
@@ -66,7 +66,7 @@ def go(runs: list[RunConfig]) -> Result:
 
 
 def start(folder: Path, *words: str) -> subprocess.Popen[str]:
-    """`repro run` in a process of its own, on the runs of ``plan``."""
+    """Start `repro run` as a process, on the runs of ``plan``."""
     smoke = ["data=synthetic", "scale=smoke", "execution.threads=1", "device=cpu"]
     paths = [f"paths.{name}={folder / name}" for name in ("work", "data", "results")]
     command = [sys.executable, "-m", "repro", "run", *smoke, *training(*words), *paths]
@@ -97,7 +97,7 @@ def wait_for(condition: Callable[[], object], seconds: float = 300) -> None:
 
 @contextlib.contextmanager
 def killer(run: RunConfig, times: int) -> Iterator[None]:
-    """Kills the process that trains ``run``, each time after it has saved a step."""
+    """Kills the process that trains ``run`` each time it has saved a step."""
 
     def kill() -> None:
         before: set[object] = {None}
@@ -116,7 +116,7 @@ def killer(run: RunConfig, times: int) -> Iterator[None]:
 
 
 def workers(folder: Path) -> set[int]:
-    """The living worker processes of the runs in ``folder``."""
+    """List the living worker processes of the runs in ``folder``."""
     found = set()
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
@@ -132,7 +132,7 @@ def fake_slots(monkeypatch: pytest.MonkeyPatch, *slots: Slot) -> None:
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> list[RunConfig]:
-    """The runs, trained one after the other in this process."""
+    """Train the runs one after the other in this process."""
     runs = plan(tmp_path_factory.mktemp("alone"), SEEDS)
     assert go(runs).exit_code == 0
     return runs
@@ -142,7 +142,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> list[RunConfig]:
 def test_at_once_gives_the_bits_of_one_after_the_other(
     alone: list[RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int, told: list[str]
 ) -> None:
-    """In two processes, and in two threads of one."""
+    """In two processes, and in two threads of one process."""
     monkeypatch.setenv(COMMAND, "repro run seed=0,1,2,3")
     if width == 2:
         fake_slots(monkeypatch, Slot(width=2))
@@ -185,7 +185,7 @@ def test_runs_that_share_a_gpu_each_have_the_bits_of_one_alone(how: str, monkeyp
 def test_a_failing_run_and_a_killed_worker_hurt_nobody_else(
     alone: list[RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: list[str]
 ) -> None:
-    """Not even those that share their process."""
+    """Not even runs in the same process."""
     fake_slots(monkeypatch, Slot(width=2))
     runs = plan(tmp_path, "seed=0,1", AT_ONCE)
     (bad,) = plan(tmp_path, "optim.lr=1e30", AT_ONCE)
@@ -232,7 +232,7 @@ def test_a_worker_sees_the_gpu_of_its_slot_alone(tmp_path: Path, monkeypatch: py
 
 
 def test_a_worker_sees_to_its_signals_and_its_output_before_it_imports_torch() -> None:
-    """What a library prints while it is imported must not stand among the messages."""
+    """The output of a library during its import must not get among the messages."""
     code = "import sys, repro.launch.worker; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
@@ -264,7 +264,7 @@ def test_a_line_is_told_with_the_run_of_its_thread(tmp_path: Path, monkeypatch: 
 
 
 def test_a_thread_keeps_its_stream_for_all_its_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """torch hands out 32 streams in turns: one for every run would in the end be that of a neighbour."""
+    """torch hands out 32 streams in turns, so one stream per run would soon be shared with another thread."""
     made: list[object] = []
 
     def stream() -> object:
@@ -292,7 +292,7 @@ def test_a_thread_keeps_its_stream_for_all_its_runs(tmp_path: Path, monkeypatch:
 
 
 def test_who_shares_a_process(tmp_path: Path) -> None:
-    """Precision, determinism and threads are settings of a whole process: mixing them would move numbers."""
+    """Precision, determinism and threads are settings of a whole process, so mixing them would change numbers."""
     words = ["seed=0", "model.depth=14", "optim.precision=bf16", "execution.threads=2", "execution.step=compile"]
     words.append("execution.deterministic=false")
     one, like, *others = (plan(tmp_path, word)[0] for word in words)
@@ -364,7 +364,7 @@ def test_sigterm_saves_all_and_the_same_command_goes_on(
 
 
 def test_a_second_signal_ends_at_once_and_leaves_no_child(tmp_path: Path) -> None:
-    # No reading of results before the last step: a worker that is asked to stop would take long.
+    # Results are not read before the last step, so a worker that is asked to stop takes long.
     words = ("optim.steps=100000", "execution.log_steps=100000", "eval.every_steps=100000")
     runs = plan(tmp_path, *words, "seed=0,1")
     process = start(tmp_path, *words, "seed=0,1", AT_ONCE)
@@ -397,7 +397,7 @@ def test_two_launchers_at_once_train_each_run_once(alone: list[RunConfig], tmp_p
     runs = plan(tmp_path, SEEDS)
     processes = [start(tmp_path, SEEDS), start(tmp_path, SEEDS)]
     said = [process.communicate(timeout=300)[0] for process in processes]
-    # Whoever has nothing left to start ends with LATER while the other still trains its last run.
+    # The command without runs left to start ends with LATER while the other still trains its last run.
     codes = [process.returncode for process in processes]
     assert 0 in codes and set(codes) <= {0, LATER}, said
     assert_same(runs, alone)

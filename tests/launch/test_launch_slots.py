@@ -1,4 +1,4 @@
-"""Slots of runs at the same time, on GPUs that are only pretended here."""
+"""Slots of parallel runs, on fake GPUs."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_runs_that_share_a_gpu_get_processes_where_mps_starts_and_threads_elsewh
         assert Path(pipe).is_dir() and Path(pipe).parent == some[0].paths.work
     assert log.read_text().splitlines() == [f"-d {pipe}", f"client {pipe}", f"quit {pipe}"]
     assert not Path(pipe).exists()
-    # The daemon starts and its server does not, as in some containers: no client gets a GPU.
+    # The daemon starts but its server does not, as in some containers, so no client gets a GPU.
     monkeypatch.setattr("repro.runtime.nvidia_mps.CLIENT", f"{client}; raise SystemExit(1)")
     with shared_gpus(slots, some) as found:
         assert found == (slots, {})
@@ -102,7 +102,7 @@ def test_small_nets_share_a_gpu_as_far_as_its_memory_goes(tmp_path: Path) -> Non
 def test_a_plan_that_goes_on_gives_its_last_runs_the_threads_of_the_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Threads move the last bits: one run that is left of four must not have all processors for itself."""
+    """Threads change the last bits, so the last run of four must not get all processors."""
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)))
     monkeypatch.setattr(plan, "is_done", lambda config: config.seed < 3)
     monkeypatch.setattr(plan, "check", lambda configs: None)

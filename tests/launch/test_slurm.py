@@ -1,6 +1,6 @@
-"""A real Slurm of two nodes on this machine: whatever befalls its jobs, the runs end as a local sweep's do.
+"""Sweeps on a real Slurm of two nodes on this machine: they end like a local sweep whatever happens to their jobs.
 
-make test-slurm          needs Debian's slurm-wlm and munge; takes minutes
+``make test-slurm`` needs Debian's slurm-wlm and munge, and takes minutes.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
 SCRIPTS = Path(__file__).parents[1] / "slurm"
 PATIENCE = 300.0
-"""Seconds: for what a loaded machine does some time, never a measure of speed."""
+"""Seconds until a test gives up on a loaded machine; never a measure of speed."""
 
 
 @dataclass
 class Cluster:
-    """Slurm's daemons and the environment that reaches them."""
+    """Slurm's daemons and the environment to reach them."""
 
     folder: Path
     environment: dict[str, str]
@@ -45,7 +45,7 @@ class Cluster:
         return subprocess.run(words, env=self.environment, capture_output=True, text=True, check=True).stdout
 
     def restarts(self, job_id: str) -> int:
-        """How often Slurm has put the job back into the queue."""
+        """Return how often Slurm has put the job back into the queue."""
         (word,) = [w for w in self.call("scontrol", "show", "job", "-o", job_id).split() if w.startswith("Restarts=")]
         return int(word.partition("=")[2])
 
@@ -53,14 +53,14 @@ class Cluster:
         subprocess.run(["slurmd", "-N", node, "-f", str(self.conf)], env=self.environment, check=True)
 
     def processes(self, **wanted: str) -> list[int]:
-        """The processes of this cluster's jobs that have these words in their environment."""
+        """List the processes of this cluster's jobs whose environment contains these words."""
         words = {f"{name}={value}".encode() for name, value in (wanted | {"SLURM_CONF": str(self.conf)}).items()}
         return [
             int(p.parent.name) for p in Path("/proc").glob("[0-9]*/environ") if words <= set(content(p).split(b"\0"))
         ]
 
     def lose_node(self, node: str) -> None:
-        """As if the machine had lost power: its daemon and all that runs on it are gone at once."""
+        """Kill the daemon of a node and all its processes, as if its power had failed."""
         os.kill(int((self.folder / "run" / f"slurmd.{node}.pid").read_text()), signal.SIGKILL)
         for pid in self.processes(SLURMD_NODENAME=node):
             parent = int(content(Path(f"/proc/{pid}/stat")).rpartition(b")")[2].split()[1])
@@ -70,7 +70,7 @@ class Cluster:
 
 
 def content(path: Path) -> bytes:
-    """Of a file that may go away at any moment."""
+    """Read a file that may disappear at any moment."""
     try:
         return path.read_bytes()
     except OSError:
@@ -84,7 +84,7 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
     if missing := [name for name in ("munged", "slurmctld", "slurmd") if shutil.which(name, path=path) is None]:
         pytest.skip(f"Slurm is not installed ({', '.join(missing)}): apt-get install slurm-wlm munge")
-    # Not pytest's own folder: the path of a socket may have 107 characters.
+    # pytest's own folder would be too long: the path of a socket may have 107 characters.
     folder = Path(tempfile.mkdtemp(prefix="slurm-"))
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("REPRO_", "SLURM_"))}
     environment |= {"PATH": path, "SLURM_CONF": str(folder / "slurm.conf"), "OMP_NUM_THREADS": "1"}
@@ -101,7 +101,7 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
 
 
 def free_ports(count: int) -> int:
-    """The first of so many neighbouring ports that nobody listens on."""
+    """Return the first of several neighbouring free ports."""
     for first in range(16810, 20000, count):
         sockets = []
         try:
@@ -118,7 +118,7 @@ def free_ports(count: int) -> int:
 
 
 def command(folder: Path, *words: str, steps: int) -> list[str]:
-    """``repro run`` of small runs with all paths in ``folder``."""
+    """Return a ``repro run`` of small runs with all paths in ``folder``."""
     settings = {
         "data": "synthetic",
         "scale": "smoke",
@@ -140,7 +140,7 @@ def on_slurm(**settings: object) -> list[str]:
 
 
 def wait_for(what: Callable[[], Any], text: str) -> Any:
-    """What ``what`` gives once it is true."""
+    """Return the first true result of ``what``."""
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         if value := what():
@@ -150,7 +150,7 @@ def wait_for(what: Callable[[], Any], text: str) -> Any:
 
 
 def step_of(folder: Path) -> int:
-    """The step that a run has reached."""
+    """Return the step that a run has reached."""
     try:
         return int(json.loads((folder / "progress.json").read_text())["step"])
     except (OSError, ValueError, KeyError):
@@ -158,7 +158,7 @@ def step_of(folder: Path) -> int:
 
 
 def job_of(cluster: Cluster, work: Path, run_id: str) -> tuple[str, str]:
-    """Id and node of the running job that holds a run; empty words where there is none."""
+    """Return id and node of the running job that has a run; empty texts if there is none."""
     for path in work.glob("slurm/*/submission.json"):
         for shard, run_ids in enumerate(json.loads(path.read_text())["shards"]):
             if run_id in run_ids:
@@ -171,7 +171,7 @@ def job_of(cluster: Cluster, work: Path, run_id: str) -> tuple[str, str]:
 
 
 def run_ids(words: list[str]) -> list[str]:
-    """The runs of a command, by seed."""
+    """List the runs of a command, by seed."""
     from repro.config.compose import plan
 
     return [config.run_id for config in plan(words[4:]).runs]
@@ -183,7 +183,7 @@ def single_run_id(words: list[str]) -> str:
 
 
 def assert_same(one: Path, other: Path) -> None:
-    """Weights, error counts and curves of two runs, to the last bit."""
+    """Compare weights, error counts and curves of two runs, to the last bit."""
     weights = [torch.load(folder / "final.pt", weights_only=True)["model"] for folder in (one, other)]
     assert weights[0].keys() == weights[1].keys()
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
@@ -195,13 +195,13 @@ def assert_same(one: Path, other: Path) -> None:
 def test_a_sweep_through_requeue_time_limit_and_a_lost_node_ends_as_a_local_one(cluster: Cluster) -> None:
     steps, sweep = 900, "seed=0,1,2,3,4,5"
     local, remote = cluster.folder / "local", cluster.folder / "on slurm"
-    # A job takes a whole node, so there are two at a time.
+    # A job takes a whole node, so two jobs run at a time.
     words = command(remote, sweep, *on_slurm(time=10, grace_seconds=30, cpus=4), steps=steps)
     ids, work = run_ids(words), remote / "work"
     touched: list[str] = []
 
     def job_that_trains() -> tuple[str, str] | None:
-        """Job and node of another run that has something to lose and something to do."""
+        """Return job and node of another run that has saved something and has steps left."""
         for run_id in ids:
             if run_id not in touched and 50 < step_of(work / run_id) < steps - 200:
                 job_id, node = job_of(cluster, work, run_id)
@@ -214,7 +214,7 @@ def test_a_sweep_through_requeue_time_limit_and_a_lost_node_ends_as_a_local_one(
     with collected.open("w") as said:
         collector = subprocess.Popen(words, env=cluster.environment, stdout=said, stderr=subprocess.STDOUT)
     try:
-        # Standing still, the first run lasts until its limit on any machine; Slurm wakes it when it tells it so.
+        # Suspended, the first run lasts until its limit on any machine; Slurm wakes it when it signals it.
         limited, _ = wait_for(job_that_trains, "a run trains")
         array, _, task = limited.partition("_")
         for pid in cluster.processes(SLURM_ARRAY_JOB_ID=array, SLURM_ARRAY_TASK_ID=task):
@@ -255,7 +255,7 @@ def test_a_run_on_two_nodes_is_told_to_save_and_ends_as_on_two_devices_here(clus
     wait_for(lambda: step_of(folder) > 20, "the run trains")
     job_id, nodes = job_of(cluster, remote / "work", run_id)
     assert nodes == "n[1-2]"
-    # As Slurm does before the time limit.
+    # Slurm does the same before the time limit.
     cluster.call("scancel", "--batch", "--signal=USR2", job_id)
     said, _ = collector.communicate(timeout=PATIENCE)
     assert collector.returncode == 0, said
@@ -304,7 +304,7 @@ def test_a_job_that_would_start_on_another_commit_refuses(cluster: Cluster) -> N
     words = command(folder, "seed=0", *on_slurm(), steps=8)
     cluster.call("scontrol", "update", "partition=main", "state=down")
     try:
-        # A job gets the environment of the command that submitted it.
+        # A job inherits the environment of the command that submitted it.
         environment = cluster.environment | {"REPRO_COMMIT": "0" * 40}
         collector = subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, text=True)
         path = wait_for(lambda: next((folder / "work").glob("slurm/*/*_submitted.pkl"), None), "it is submitted")

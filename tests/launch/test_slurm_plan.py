@@ -1,4 +1,4 @@
-"""What needs no Slurm to test: the packing of runs, what sbatch is asked for, and how the queue's answers are read."""
+"""Slurm jobs without Slurm: packing of runs, options of sbatch, states of the queue."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_settings_that_contradict_each_other(tmp_path: Path) -> None:
     ],
 )
 def test_a_job_trains_on_what_it_asked_for(tmp_path: Path, words: tuple[str, ...], device: str) -> None:
-    """A node whose GPU does not work is an error, not a run on the CPU that takes for ever."""
+    """A node whose GPU does not work is an error, not a reason to train slowly on its CPU."""
     (config,) = configs(tmp_path, "execution=slurm", "device=auto", *(f"execution.slurm.{word}" for word in words))
     inside = for_job(config)
     assert (inside.execution.device, inside.execution.engine, inside.execution.slurm) == (device, "local", None)
@@ -273,7 +273,7 @@ State = str | Callable[[], object]
 
 
 class Queue:
-    """Slurm as the collector sees it: a list of states that a job goes through, one a look."""
+    """A fake queue for the collector: a job goes through a list of states, one at each look."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *states: Sequence[State]) -> None:
         self.plans, self.submissions = list(map(list, states)), list[Submission]()
@@ -292,7 +292,7 @@ class Queue:
         return self.submissions[-1:]
 
     def look(self) -> list[Job]:
-        """The job of each submission, in its next state; in its last one from then on."""
+        """Return each submission's job in its next state, and later in its last one."""
         found = []
         for number, (one, plan) in enumerate(zip(self.submissions, self.plans, strict=False)):
             state = plan.pop(0) if len(plan) > 1 else plan[0]
@@ -438,7 +438,7 @@ def test_a_queue_that_does_not_answer_is_asked_again(
 
 
 def test_ctrl_c_leaves_the_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: list[str]) -> None:
-    def interrupt() -> None:  # no signal: a shell lets its background processes ignore SIGINT
+    def interrupt() -> None:  # without its own signal: a shell lets background processes ignore SIGINT
         raise KeyboardInterrupt
 
     runs = configs(tmp_path, *ON_SLURM)
@@ -450,7 +450,7 @@ def test_ctrl_c_leaves_the_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 
 @pytest.fixture
 def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ShardJob:
-    """A job of two runs, in whose place nothing is trained yet."""
+    """Return a job of two runs that have not started training."""
     runs = configs(tmp_path, "seed=0,1", *ON_SLURM)
     folder = tmp_path / "work" / jobs.FOLDER / "repro-1"
     folder.mkdir(parents=True)
@@ -476,7 +476,7 @@ def handlers_as_before() -> Any:
 
 
 def start(job: ShardJob) -> tuple[int, dict[str, Any]]:
-    """The exit code of a job and what it said when it ended."""
+    """Return the exit code of a job and its last output."""
     with pytest.raises(SystemExit) as ended:
         job()
     path = job.folder / "outcome_0.json"
@@ -484,7 +484,7 @@ def start(job: ShardJob) -> tuple[int, dict[str, Any]]:
 
 
 def training(monkeypatch: pytest.MonkeyPatch, *results: Result | signal.Signals) -> list[list[str]]:
-    """Puts something quick in place of the training; returns the runs of each call."""
+    """Replace training by something quick; return the runs of each call."""
     calls, left = list[list[str]](), list(results)
 
     def launch(runs: list[RunConfig], *rest: object) -> Result:
@@ -500,7 +500,7 @@ def training(monkeypatch: pytest.MonkeyPatch, *results: Result | signal.Signals)
 
 
 def answering(monkeypatch: pytest.MonkeyPatch, state: str) -> list[tuple[str, ...]]:
-    """Lets Slurm say this of the job; returns what it is asked."""
+    """Let Slurm report this state of the job; return the list of its questions."""
     asked: list[tuple[str, ...]] = []
 
     def call(*words: str) -> str:
@@ -566,7 +566,7 @@ def test_a_job_that_is_asked_to_end_goes_back_into_the_queue(
 
 @pytest.mark.parametrize("state", ["COMPLETING", "PENDING", ""])
 def test_a_job_that_slurm_ends_is_not_queued_again(job: ShardJob, monkeypatch: pytest.MonkeyPatch, state: str) -> None:
-    """It was cancelled, or preemption queues it again: Slurm has decided."""
+    """It was cancelled, or Slurm queues it again after preemption."""
     training(monkeypatch, Result(exit_code=143))
     asked = answering(monkeypatch, state)
     start(job)

@@ -1,4 +1,4 @@
-"""Estimates come from finished runs like the one to come, and say so; only where there are none from a measurement."""
+"""Estimates from finished similar runs, or from a measurement if there are none."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.runs import config, configs
 
 MEASURED = Speed(1e9, 1e-3)
 IMAGES = 64_000 * 128
-"""A run of the paper trains on so many."""
+"""Images in the training of a run of the paper."""
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +33,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def finish(work: Path, images_per_second: float, depth: int = 20, seed: int = 0, **execution: Any) -> str:
-    """Plants the record of a run that this device finished; returns its id."""
+    """Plant the record of a run that this device finished; return its id."""
     where: dict[str, Any] = {"device": device_name(torch.device("cpu")), "precision": "fp32", "cuda": None}
     folder = plant(work, depth, seed=seed, **where)
     edit(folder, "execution", value={"device": "cpu", "threads": 1, "world_size": 1, "step": "eager", **execution})
@@ -55,7 +55,7 @@ def test_a_finished_run_of_the_same_net_tells_the_time(tmp_path: Path) -> None:
     run = paper(tmp_path, 20)
     (known,) = speeds_of([run])
     assert known.runs == (run_id,)
-    evaluated = (64_000 / 390.625 + 1) * 10_000 + 50_000  # forward alone: a third of a training image's time
+    evaluated = (64_000 / 390.625 + 1) * 10_000 + 50_000  # forward only: a third of the time of a training image
     assert seconds(run, known) == pytest.approx((IMAGES + evaluated / 3) / 1000.0)
 
 

@@ -1,4 +1,4 @@
-"""torchrun and its workers, killed in the middle: the run ends with the bits of the undisturbed one, nobody is left."""
+"""torchrun and its workers, killed during training: the run ends with the same bits and leaves no process."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from repro.config.run import RunConfig
 from repro.errors import AloneError, InputError
 from repro.launch import torchrun
 from repro.launch.outcome import Outcome
-from repro.launch.torchrun_worker import Request, Work, main, train_run
+from repro.launch.torchrun_worker import Request, main, read, train_run
 from repro.runtime import checkpoint
 from repro.runtime.lock import hold, is_held
 from repro.runtime.log import print_line, send_to
@@ -43,7 +43,7 @@ SECONDS = 120.0
 
 
 def processes(folder: Path) -> dict[int, str]:
-    """The command lines of the living processes that name ``folder``, by process id."""
+    """Return the command lines of the living processes that name ``folder``, by process id."""
     found = {}
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
@@ -54,7 +54,7 @@ def processes(folder: Path) -> dict[int, str]:
 
 
 def worker(folder: Path, rank: int) -> int | None:
-    """The process id of a rank."""
+    """Return the process id of a rank."""
     for pid, line in processes(folder).items():
         with contextlib.suppress(OSError):
             environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
@@ -77,7 +77,7 @@ def last_step(of: RunConfig) -> int:
 
 @contextlib.contextmanager
 def killed_at(of: RunConfig, step: int, rank: int) -> Iterator[list[int]]:
-    """Kills a rank once ``step`` is saved; gives the process ids that were killed."""
+    """Kill a rank once ``step`` is saved; yield the process ids that were killed."""
     killed: list[int] = []
 
     def kill() -> None:
@@ -104,7 +104,7 @@ class StopAt(Stopper):
 
 
 def assert_same(one: RunConfig, two: RunConfig) -> None:
-    """The bits of weights, momentum, statistics and curve, and TensorBoard's steps without a double or a gap."""
+    """Compare weights, momentum, statistics and curve to the bit; TensorBoard's steps have no duplicates or gaps."""
     stored = [checkpoint.load(of.work_dir / checkpoint.FINAL) for of in (one, two)]
     assert all(torch.equal(stored[1]["model"][name], tensor) for name, tensor in stored[0]["model"].items())
     momenta = [s["optimizer"]["state"] for s in stored]
@@ -154,7 +154,7 @@ def test_a_killed_worker_a_killed_launcher_and_a_stop_end_with_the_undisturbed_b
 
 @pytest.mark.slow
 def test_two_agents_with_a_killed_worker_end_with_the_undisturbed_bits(tmp_path: Path) -> None:
-    """By the very command that is printed for several machines."""
+    """The test starts the command that is printed for several machines."""
     words = (*WORDS, "execution.nodes=2", "execution.devices=1")
     whole, broken = (config(tmp_path / name, *words) for name in ("whole", "broken"))
     assert on_ranks(2, undisturbed, tmp_path / "whole", "execution.nodes=2", "execution.devices=1") == ["done"] * 2
@@ -231,7 +231,7 @@ def test_several_devices_of_one_machine_need_no_name_service(tmp_path: Path) -> 
 
 
 def endings(folder: Path) -> dict[str, Outcome]:
-    """Return how a worker's run ends, by what is in its way."""
+    """Return how a worker's run ends with each obstacle."""
     from repro.runtime import distributed
 
     found = {}
@@ -243,7 +243,7 @@ def endings(folder: Path) -> dict[str, Outcome]:
                 of.work_dir.mkdir(parents=True)
                 if name == "refused":
                     write_json(of.work_dir / "config.json", {"fingerprint": "0" * 16})
-                if name == "failed":  # a folder in the place of a file cannot be written
+                if name == "failed":  # a folder in place of the file makes writing fail
                     (of.work_dir / "curve.csv").mkdir()
                 if name == "elsewhere":
                     stack.enter_context(hold(of.work_dir))
@@ -328,11 +328,10 @@ def test_what_only_one_rank_knows_ends_its_process(tmp_path: Path, monkeypatch: 
 def test_a_job_goes_to_its_workers_whole_and_a_stop_reaches_them(tmp_path: Path) -> None:
     one = config(tmp_path, *WORDS, "execution.progress=bar")
     write_json(tmp_path / torchrun.JOB, {"config": torchrun.as_values(one)})
-    work = Work.read([str(tmp_path / torchrun.JOB)])
-    (found,) = work.configs
+    (found,), folder = read([str(tmp_path / torchrun.JOB)])
     assert (found.run_id, found.paths) == (one.run_id, one.paths)
     assert found.execution.progress == "lines", "a worker has no terminal"
-    request = Request(work)
+    request = Request(folder, None)
     assert not request.asked()
     (tmp_path / torchrun.STOP).touch()
     assert request.asked()
@@ -359,10 +358,10 @@ def test_several_nodes_are_reached_through_their_slurm_job(
 
 def test_words_are_composed_as_repro_run_would(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(COMMAND, "")
-    work = Work.read(["data=synthetic", "seed=0,1", "execution=ddp", f"paths.work={tmp_path}"])
-    assert [c.seed for c in work.configs] == [0, 1]
+    configs, folder = read(["data=synthetic", "seed=0,1", "execution=ddp", f"paths.work={tmp_path}"])
+    assert [c.seed for c in configs] == [0, 1]
     assert command() == "repro run data=synthetic seed=0,1"
-    assert work.folder is None
+    assert folder is None
 
 
 def test_lines_come_whole_and_the_last_without_its_end(told: list[str]) -> None:

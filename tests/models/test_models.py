@@ -99,10 +99,10 @@ def test_option_a_subsamples_as_slices_do_and_keeps_the_layout(
 
 
 def zeros_at_the_end(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The weights of a CIFAR net whose option A pads on both sides, with its channels permuted as if at the end."""
+    """Permute the channels of a CIFAR net whose option A pads on both sides, as if it padded at the end."""
     order, converted = torch.arange(16), {}
     for name, value in state.items():
-        if ".0.conv2." in name and len(value) > len(order):  # the end of a block that widens
+        if ".0.conv2." in name and len(value) > len(order):  # the end of a block that adds channels
             middle = torch.arange(len(value)).roll(-len(value) // 4)[: len(order)]
             zeros = torch.tensor([channel for channel in range(len(value)) if channel not in middle])
             order = torch.cat([middle[order], zeros])
@@ -118,7 +118,7 @@ def zeros_at_the_end(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("depth", [8, 20])
 def test_the_places_of_option_as_zeros_differ_by_a_permutation_of_channels(depth: int) -> None:
-    """Deviation D24: the same net up to rounding, so that training cannot tell; trained weights fit one place only."""
+    """Deviation D24: both are the same net up to rounding, so they train alike, but trained weights fit only one."""
     theirs = trained_net(depth, option_a="both_sides").double().eval()
     ours = trained_net(depth).double().eval()
     images = torch.randn(4, 3, 16, 16, dtype=torch.float64)

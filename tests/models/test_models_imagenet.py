@@ -1,4 +1,4 @@
-"""The ImageNet nets: Table 1, shortcut options, where a bottleneck takes its stride, and torchvision's weights."""
+"""ImageNet nets: Table 1, shortcut options, the stride of bottlenecks, torchvision's weights."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def test_a_bottleneck_adds_its_input_before_the_last_relu() -> None:
 
 
 def torchvisions(depth: int) -> Any:
-    """Their net with weights and running statistics at random."""
+    """Return a net of torchvision with random weights and running statistics."""
     model = getattr(torchvision.models, f"resnet{depth}")(num_classes=10)
     generator = generator_for(depth, "init")
     for module in model.modules():
@@ -256,7 +256,7 @@ def test_recomputed_activations_give_the_same_gradients(depth: int) -> None:
 
 
 def test_pooling_without_a_border_is_caffes():
-    """Deviation D28: windows begin at the first pixel, and the last one may hang over."""
+    """Deviation D28: windows start at the first pixel, and the last one may extend beyond the map."""
     usual, theirs = net(depth=18).eval(), net(depth=18, pool_padding=0).eval()
     assert all(torch.equal(a, b) for a, b in zip(usual.parameters(), theirs.parameters(), strict=True))
     image = torch.randn(1, 3, 48, 48, generator=generator_for("image"))

@@ -41,7 +41,7 @@ def test_1001_layers_have_a_tenth_of_a_million_more_parameters_than_is_printed()
     with torch.device("meta"):
         model = build_model(net_config(**BOTTLENECK, depth=1001, order="full"), 10)
     assert sum(p.numel() for p in model.parameters()) == 10_327_706
-    assert [len(stage) for stage in model.stages] == [111, 111, 111]
+    assert [len(list(stage.children())) for stage in model.stages] == [111, 111, 111]
 
 
 def of_two_layers(order: str, is_first: bool, shortcut: str = "B", out_channels: int = 6) -> Any:

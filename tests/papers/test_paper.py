@@ -1,4 +1,4 @@
-"""The paper as data: every number of Table 6, strict files, recipes that name every science field."""
+"""The paper as data: every number of Table 6, invalid files, recipes that name every science field."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.planted import planted_config
 
 @pytest.fixture
 def experiments(tmp_path, monkeypatch):
-    """A copy of the data that a test may damage."""
+    """Return a copy of the data that a test may damage."""
     folder = tmp_path / "experiments" / "resnet"
     shutil.copytree(shared_dir("experiments"), folder.parent)
     monkeypatch.setenv("REPRO_SHARE", str(tmp_path))
@@ -82,7 +82,7 @@ def test_figure_1_shows_training_left_and_test_right():
 
 @pytest.mark.parametrize("name", ["cifar10_recipe", "imagenet_recipe"])
 def test_the_recipe_names_every_science_field_but_those_of_the_row(name):
-    """And those that came later, at whose defaults a run is what it was before them."""
+    """Fields added later are at their defaults, which keep the behaviour before them."""
     groups = {"model": ModelConfig, "data": DataConfig, "optim": OptimConfig, "eval": EvalConfig}
     fields = {f"{group}.{f.name}" for group, kind in groups.items() for f in dataclasses.fields(kind)}
     named = set(load_recipe(name).fields)
@@ -98,7 +98,7 @@ def test_the_recipe_is_the_papers():
 
 
 def test_the_recipe_for_imagenet_is_the_papers():
-    """Section 3.4, and what the authors' release says of it."""
+    """From section 3.4 and the authors' release."""
     stated, chosen = load_recipe("imagenet_recipe").stated, load_recipe("imagenet_recipe").chosen
     assert (stated["optim.lr"], stated["optim.batch_size"], stated["optim.decay_factor"]) == (0.1, 256, 10)
     assert (stated["optim.momentum"], stated["optim.weight_decay"]) == (0.9, 1e-4)

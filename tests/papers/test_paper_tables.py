@@ -1,4 +1,4 @@
-"""The published tables as data: complete, at one with what the paper's text says of them, and each row can be run."""
+"""The published tables as data: complete, consistent with the paper's text, and each row can be run."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SUMS = {
     (14, "val_error"): 65.8,
     (14, "test_error"): 90.9,
 }
-"""The columns of the paper added up: a second statement of every value that no arithmetic of its text holds."""
+"""Sums of the paper's columns, which check every value that the text does not mention."""
 
 
 def column(number: int, metric: str) -> list[float | None]:
@@ -78,7 +78,7 @@ def test_a_value_that_stands_in_two_tables_is_the_same() -> None:
 
 
 def test_the_order_that_the_text_claims() -> None:
-    """Section 4.1: all options far better than plain; a single ResNet-152 better than every ensemble before."""
+    """Section 4.1: all options are much better than plain, and a single ResNet-152 beats all previous ensembles."""
     options = [value(3, f"ResNet-34 {option}") for option in "ABC"]
     deeper = [value(3, f"ResNet-{depth}") for depth in (50, 101, 152)]
     assert [value(3, "plain-34"), *options, *deeper] == sorted([value(3, "plain-34"), *options, *deeper], reverse=True)
@@ -90,7 +90,7 @@ def test_the_order_that_the_text_claims() -> None:
 
 @pytest.mark.parametrize("number", [10, 11])
 def test_the_mean_of_twenty_classes_is_the_printed_one(number: int) -> None:
-    """To a rounding of each class and one of the mean."""
+    """The tolerance is the rounding of each class and of the mean."""
     for row in load_table(number).rows:
         classes = [published.headline for metric, published in row.paper.items() if metric != "mAP"]
         assert len(classes) == 20
@@ -119,7 +119,7 @@ def plans() -> dict[str, list[RunConfig]]:
 
 @pytest.mark.parametrize(("number", "row"), RUNNABLE, ids=[f"{n}-{row.label}" for n, row in RUNNABLE])
 def test_the_experiment_of_a_row_holds_the_run_that_fills_it(number, row, plans) -> None:
-    """By the recipe in all: what conf/ trains would stand under Measured."""
+    """In all settings of the recipe, so that the run would appear under Measured."""
     table = load_table(number)
     wanted = {**later_defaults(), **load_recipe(table.recipe).fields, **row.run}
     found = [run for run in plans[row.experiment] if run.science.flat() == wanted]

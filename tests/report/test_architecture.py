@@ -1,4 +1,4 @@
-"""Table 1 from the models: the paper's layers and costs, counted, and the three formats of them."""
+"""Table 1 counted on the models: layers and costs of the paper, in three formats."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_the_layers_are_those_of_the_paper(lines: list[Line]) -> None:
 
 
 def test_the_counts_come_to_the_printed_flops(lines: list[Line]) -> None:
-    """Within 0.05 of the printed value, but for 50 layers, whose 3.858 the paper cuts off."""
+    """Within 0.05 of the printed value, except for 50 layers: the paper truncates 3.858."""
     off = {
         line.row.label: line.nets[0].gflops
         for line in lines

@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a whole sweep: errors against depth, settings and final errors, served for real."""
+"""TensorBoard of a whole sweep: errors against depth, settings and final errors, on a real server."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_tensorboard_shows_the_charts_and_the_table(tmp_path):
         with urllib.request.urlopen(request, timeout=20) as answer:
             return json.load(answer)
 
-    # It answers before it has read all.
+    # The server answers before it has read everything.
     for _ in range(100):
         runs = ask("custom_scalars/layout"), ask("hparams/experiment", {"experimentName": "", "includeMetrics": True})
         if all(runs):
@@ -144,7 +144,9 @@ def test_serving_writes_first_and_names_the_address_of_the_charts(tmp_path, monk
         def wait(self):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(tensorboard, "threading", SimpleNamespace(Event=Forever))  # not for the writers' threads
+    monkeypatch.setattr(
+        tensorboard, "threading", SimpleNamespace(Event=Forever)
+    )  # not waiting for the writers' threads
     monkeypatch.setattr(tensorboard, "launch", lambda work, options: "http://localhost:6006/")
     with pytest.raises(InputError, match="no runs in"):
         serve(tmp_path, [])
@@ -168,7 +170,7 @@ def test_a_folder_that_cannot_be_written_is_shown_with_the_users_options(tmp_pat
     sweep(tmp_path)
     for folder in list(tmp_path.iterdir()):
         (folder / "config.json").write_text("{}", encoding="utf-8")
-    (tmp_path / FOLDER).touch()  # a file in the place of the folder of charts
+    (tmp_path / FOLDER).touch()  # a file in place of the folder of charts
     options = ["--port", "6007", "--bind_all"]
     assert main(["tensorboard", f"paths.work={tmp_path}", *options]) == 130
     assert main(["tensorboard", *options, f"paths.work={tmp_path}"]) == 130

@@ -1,4 +1,4 @@
-"""Open choices: which runs belong to which, and what a turned difference is."""
+"""Open choices: which runs belong together, and when a difference is reversed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Claims: the file, each verdict from planted records, what is left out and named, and what one record moves."""
+"""Claims: the file, verdicts on planted records, records that are left out, and the effect of one record."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ COUNTED = {"no_extra_params", "flops_152_vs_vgg", "flops_34_vs_vgg19"}
 
 @pytest.fixture(scope="module")
 def paper(tmp_path_factory):
-    """Every group with the paper's values, published."""
+    """Plant every group with the paper's values, published."""
     root = tmp_path_factory.mktemp("paper") / "runs"
     plant_paper(root)
     return root

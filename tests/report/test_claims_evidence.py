@@ -1,4 +1,4 @@
-"""The evidence of a comparison: exactly the seeds set beforehand, one numerics version, devices that differ named."""
+"""The evidence of a comparison: fixed seeds, one numerics version, and a note on different devices."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def verdict(root, id="degradation_cifar"):
 
 
 def evidence(root, id="degradation_cifar", part=0):
-    """The groups of a comparison, and the notes on what was left out."""
+    """Return the groups of a comparison, and the notes on records that were left out."""
     return gather(CLAIMS, CLAIMS.claim(id).comparisons[part], read_records([root]).records)
 
 
 def plant(root, *groups, seeds=range(5), **how):
-    """The ``seeds`` of the groups; returns the folder of the last."""
+    """Plant the ``seeds`` of the groups; return the folder of the last."""
     return [plant_group(root, name, seed, **how) for name in groups for seed in seeds][-1]
 
 
@@ -94,7 +94,7 @@ def test_a_failed_seed_is_named_and_stays_missing(tmp_path):
         (folder / "failure.txt").write_text("the loss is not finite after step 120", encoding="utf-8")
         record.unlink()
     problems = absent(CLAIMS, read_records([runs, work]).records, [runs, work], None)
-    (named,) = problems  # seed 5 is no counted one
+    (named,) = problems  # seed 5 does not count
     assert named.name == f"work/{bad.name}" and not named.breaks
     assert named.reason == "seed 3 of plain-56 failed and stays missing: the loss is not finite after step 120"
     text, code = answer(read_records([runs, work]), "degradation_cifar", folders=[runs, work])
@@ -116,7 +116,7 @@ def test_a_record_that_was_committed_and_deleted_is_named(tmp_path):
     shutil.rmtree(gone)
     for committed in (False, True):
         if committed:
-            # A similar record in the same commit does not make a rename of it.
+            # A similar record in the same commit is not a rename.
             plant(runs, "plain56", seeds=[5])
             git("add", "-A")
             git("commit", "-qm", "another")
@@ -164,12 +164,12 @@ def test_a_claim_rests_on_one_version_in_all_its_parts(tmp_path):
     for part in (0, 1):
         found = evidence(tmp_path, "not_overfitting", part)
         assert {record.numerics_version for group in found.groups for record in group.records} == {OLD}
-    # The other claim has all its parts in the newer version.
+    # All parts of the other claim have the newer version.
     assert {r.numerics_version for g in evidence(tmp_path).groups for r in g.records} == {PRESENT}
 
 
 def test_a_version_that_moved_some_runs_only_is_the_same_code_for_the_others(tmp_path):
-    """The ImageNet runs take their statistics in groups and moved with version 3, the CIFAR-10 runs did not."""
+    """Version 3 changed the ImageNet runs, whose statistics are taken in groups, but not the CIFAR-10 runs."""
     cifar, imagenet = ("plain20", "plain56"), ("plain18", "plain34")
     plant(tmp_path, *cifar)
     plant(tmp_path, *imagenet, seeds=range(3), numerics_version=2)

@@ -1,4 +1,4 @@
-"""The claims' file: what is in it, and each way in which it does not fit."""
+"""The file of claims: its content, and all ways in which it can be invalid."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DETECTION = {
 }
 TOLD = {"identity_not_optimal", "not_sota_focus"}
 ADDED = {"depth_reversal_cifar", "depth_reversal_imagenet", "resnet_below_plain_cifar"}
-"""Claims beside the 41 that the paper's text lists: what these amount to together."""
+"""Claims besides the 41 in the paper's text: their combination."""
 UNDECIDABLE = {*DETECTION, "loc_gain", "ensemble_win", *TOLD}
 
 
@@ -93,7 +93,7 @@ TABLES = {"10crop": 3, "multiscale": 4, "top1": 6}
 
 
 def printed(c, name):
-    """The paper's error of a group, as its tables print it; Table 2 alone has the nets of 18 layers."""
+    """Return the paper's error of a group from its tables; only Table 2 has the nets of 18 layers."""
     run = dict(load_claims().groups[name].run)
     view, _, metric = c.metric.rpartition("_top")
     for number in (TABLES[view or "top1"], 2):

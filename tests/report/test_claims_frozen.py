@@ -1,4 +1,4 @@
-"""The frozen rules of the claims: what moves the digest, what does not, and an amendment from edit to freeze."""
+"""The frozen rules of the claims: what changes the digest, and an amendment from edit to freeze."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ENTRY = "\n## 2026-12-01: a margin\n\nIt was wider than the effect.\n"
 
 @pytest.fixture
 def experiments(tmp_path, monkeypatch):
-    """A copy of experiments/ whose rules are frozen."""
+    """Return a copy of experiments/ with frozen rules."""
     folder = tmp_path / "experiments" / "resnet"
     shutil.copytree(shared_dir("experiments"), folder.parent)
     monkeypatch.setenv("REPRO_SHARE", str(tmp_path))

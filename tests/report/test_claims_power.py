@@ -1,4 +1,4 @@
-"""The power of the claims before there is a run, beside simulated runs."""
+"""The power of the claims before there are runs, compared with simulated runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rules of the claims: planted records on which an earlier rule gave a wrong verdict, one test a rule."""
+"""Rules of the claims: planted records on which an earlier rule gave a wrong verdict, one test per rule."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def test_other_errors_on_test_images_are_shown_beside_the_construction(tmp_path)
 
 
 def flow_of(norms, stds=(0.9,) * 9):
-    """Nine layers, three a stage, with these norms of the gradients that come back."""
+    """Return nine layers, three per stage, whose backward gradients have these norms."""
     return [
         {
             "layer": f"stages.{i // 3}.0.conv{i % 3}",
@@ -173,14 +173,14 @@ def test_signals_are_read_where_they_are_weakest(tmp_path):
     (record,) = read_records([tmp_path]).records
     forward, gradients = CLAIMS.claim("not_vanishing").comparisons
     assert value_of(record, forward)[0] == 0.05
-    # Mean of -3 and -5 less that of -1 and -1: two of nine layers are a quarter. The last have a quarter of the outputs
-    # of the first, so that the same norm is twice the root mean square.
+    # The mean of -3 and -5 minus that of -1 and -1: two of nine layers are a quarter. The last layers have a quarter of
+    # the outputs of the first, so that the same norm is twice the root mean square.
     assert value_of(record, gradients)[0] == pytest.approx(-3 - numpy.log10(2))
 
 
 def test_gradients_are_compared_by_their_size_at_one_output(tmp_path):
     for seed in range(3):
-        norm = 10 ** (-0.8 + seed / 100)  # with as many outputs in all layers it would be above the limit of a tenth
+        norm = 10 ** (-0.8 + seed / 100)  # with as many outputs in all layers it would exceed the limit of a tenth
         layers = flow_of([norm] * 3 + [1.0] * 6)
         edit(plant_group(tmp_path, "flow56", seed), "flow", value=[{"step": 64000, "layers": layers}])
     found = verdicts(tmp_path)["not_vanishing"]
@@ -211,7 +211,7 @@ def test_seeds_that_agree_to_the_last_count_are_known_to_one_count(tmp_path):
 
 def test_an_effect_that_is_not_there_refutes(tmp_path):
     plant_seeds(tmp_path, "plain20")
-    plant_seeds(tmp_path, "plain56", shift=-3.5)  # test errors are the same, training errors all but
+    plant_seeds(tmp_path, "plain56", shift=-3.5)  # test errors are the same, training errors almost
     found = verdicts(tmp_path)["degradation_cifar"]
     part = finding(found, "test error")
     assert part.outcome.difference == pytest.approx(0)
@@ -241,8 +241,8 @@ def plant_pair(root, depth, error, train, spread):
 
 @pytest.mark.parametrize(("gap", "status"), [(3.5, "holds"), (-3.5, "inconclusive")])
 def test_that_all_parts_hold_needs_no_correction_and_that_one_fails_does(tmp_path, monkeypatch, gap, status):
-    # Either part has p = 0.03: rarer together, but one of two reversed is no surprise. Without a smallest effect, since
-    # what is absent refutes by itself.
+    # Each part has p = 0.03: together that is rarer, but one reversed part of two is no surprise. There is no smallest
+    # effect, since an absent effect refutes by itself.
     plant_pair(tmp_path, 20, 30.0, 30.0, 27)
     plant_pair(tmp_path, 56, 30.0 + gap, 30.0 + abs(gap), 27)
     monkeypatch.setattr("repro.papers.claims.Claims.smallest", lambda claims, c: 0.0)

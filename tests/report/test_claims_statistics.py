@@ -1,4 +1,4 @@
-"""The statistics of the claims: beside scipy's own tests, written-out formulas and published examples."""
+"""Statistics of the claims, compared with scipy's tests, written-out formulas and published examples."""
 
 from __future__ import annotations
 

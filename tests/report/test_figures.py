@@ -1,5 +1,4 @@
-"""The figures from planted records: the paper's axes and lines, what was not run, proxies that say so; the same as
-numbers, words and SVG for a page."""
+"""Figures from planted records: the paper's axes and lines, missing runs, marked proxies; and their numbers and SVG."""
 
 from __future__ import annotations
 
@@ -32,7 +31,7 @@ def draw(name, folder, reading, scale="paper"):
 
 
 def drawn_lines(ax):
-    """The lines of an axes that hold points (the legend's own hold none)."""
+    """Return the lines of an axes that have points (those of the legend have none)."""
     return [line for line in ax.lines if len(line.get_xdata())]
 
 
@@ -223,7 +222,7 @@ def test_figure_7_shows_every_layer_in_order_and_sorted(tmp_path):
     assert plain.get_ydata() == pytest.approx(means)
     ordered = drawn_lines(bottom)[1].get_ydata()
     assert all(above >= below for above, below in pairwise(ordered))
-    # Each seed is sorted by itself, then averaged: the mean of the largest, not the largest mean.
+    # Each seed is sorted by itself and then averaged: the mean of the largest, not the largest mean.
     largest = np.mean(
         [max(layer.std or 0.0 for layer in r.responses) for r in reading.records if r.label == "ResNet-110"]
     )
@@ -281,7 +280,7 @@ def test_a_constructed_net_is_marked_where_it_started(tmp_path):
 
 
 def test_what_asks_another_question_never_stands_in_for_a_plain_run(tmp_path):
-    """A constructed net, or one with its gradient flow measured, is a proxy of the same depth and scale."""
+    """Constructed nets and runs with recorded gradient flow are proxies of the same depth and scale."""
     for seed in range(2):
         plant_constructed(tmp_path, seed, scale="demo", science=DEMO, error=40.0)
         plant_flow(tmp_path, 56, seed=seed, scale="demo", science=DEMO, error=50.0)
@@ -305,7 +304,7 @@ def test_warm_up_is_told_apart_and_shown_from_its_first_steps(tmp_path):
 
 
 def test_a_plot_keeps_the_records_of_each_line(tmp_path):
-    """One that was chosen and cannot be drawn is not among them."""
+    """A record that was selected but cannot be drawn is not among them."""
     for seed in range(2):
         plant(tmp_path, 20, "none", seed=seed)
     without = plant(tmp_path, 56, "none")

@@ -1,4 +1,4 @@
-"""Everything that is generated: written anew from records, and checked against them; one record moves only its rows."""
+"""Generated files: rendered from records and compared with them; one record changes only its rows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ README = "# Title\n\nBefore.\n\n<!-- repro:begin table6 -->\nold\n<!-- repro:end
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A checkout with everything rendered: its folder."""
+    """Render everything into a checkout; return its folder."""
     root = tmp_path_factory.mktemp("checkout")
     plant_some(root / "results")
     (root / "docs").mkdir()

@@ -1,4 +1,4 @@
-"""The page: sound HTML that needs nothing else, every number leading to its run and back, nothing but the records."""
+"""The report page: valid HTML without external files, links between numbers and runs, only values of records."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SPITEFUL = "<script>alert(1)</script>\"'&`x`"
 
 
 class Page(HTMLParser):
-    """Elements as they open, with their attributes and the text inside; complains of what is not balanced."""
+    """Collects elements as they open, with attributes and text; reports unbalanced ones."""
 
     def __init__(self, html):
         super().__init__(convert_charrefs=True)
@@ -220,7 +220,7 @@ def test_the_command_of_a_run_makes_that_run(results):
     for record, command in zip(runs, commands, strict=True):
         assert command is not None
         (made,) = plan(shlex.split(command)[2:]).runs
-        # What was planted at another size than scale=demo is named in full.
+        # Runs planted with other settings than scale=demo are named in full.
         assert made.run_id == record.run_id
     assert (
         repeat(next(r for r in runs if r.key == "cifar10-plain20"))
@@ -303,7 +303,7 @@ def test_one_sentence_counts_the_verdicts():
 
 
 def test_no_id_of_the_published_page_stands_there_twice():
-    """Its pictures have ticks that come only as they are drawn."""
+    """Its pictures have ticks that exist only once they are drawn."""
     page = (shared_dir("results") / "report.html").read_text(encoding="utf-8")
     ids = re.findall(r'\bid="([^"]+)"', page)
     assert len(ids) > 1000 and len(ids) == len(set(ids))

@@ -1,4 +1,4 @@
-"""What is printed of finished runs: unlike runs are told apart, and only the paper's recipe stands beside the paper."""
+"""The summary of finished runs: different runs are kept apart, and only the paper's recipe is beside the paper."""
 
 from __future__ import annotations
 

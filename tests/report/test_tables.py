@@ -1,4 +1,4 @@
-"""Tables with planted records: like beside like, proxies and ensembles apart, three formats that read back."""
+"""Tables of planted records: like compared with like, separate proxies and ensembles, three readable formats."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def build(*roots, number=6, protocol="paper"):
 
 
 def parsed(text):
-    """A Markdown table as a list of {header: cell}, and the text below it."""
+    """Parse a Markdown table into a list of {header: cell}, and the text below it."""
     rows = [[c.strip() for c in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
     header, _, *body = rows
     return [dict(zip(header, row, strict=True)) for row in body], text.split("\n\n")[-1]
@@ -262,7 +262,7 @@ def test_a_table_needs_neither_torch_nor_pandas_nor_matplotlib():
 
 
 def records(root, **kinds):
-    """ResNet-34 B, ResNet-50 and what else is asked for, with both views, in a folder."""
+    """Plant ResNet-34 B, ResNet-50 and other given nets, with both views, in a folder."""
     for depth, error in ((34, 24.6), (50, 22.9)):
         views = {"10crop": (error, error / 3), "multiscale": (error - 2.5, error / 4)}
         plant_imagenet(root, depth, "B", error=error + 2, views=views, **kinds)

@@ -1,4 +1,4 @@
-"""The CSV of all runs: documented columns, one row a run or an evaluation, and values that read back."""
+"""The CSV of all runs: documented columns, one row per run or evaluation, and values that read back."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.runs import full_disk
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
 COLUMNS = (Path(__file__).resolve().parent / "export_columns.txt").read_text(encoding="utf-8").split()
-"""Published: programs read them by name and place."""
+"""Published column names: programs read them by name and place."""
 
 
 def back(frame):

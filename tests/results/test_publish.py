@@ -1,4 +1,4 @@
-"""What is published: checked before anything is written, equal runs left as they are, no result replaced unasked."""
+"""Publishing: checked before anything is written; equal runs are left alone, and no result is replaced unasked."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
-    """The one sentence with which `repro publish` ends."""
+    """Return the one sentence with which `repro publish` ends."""
     assert main(["publish", *words]) == 2
     said = capsys.readouterr()
     assert said.out == "" and said.err.count("\n") == 1

@@ -1,4 +1,4 @@
-"""Records: what is read, what is refused and why, and which runs may be averaged."""
+"""Records: valid and invalid ones, and runs that may be averaged."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ ROWS = [None, NET, {"model.depth": 56, "model.shortcut": "A"}]
 
 
 def summary_of(records, **how):
-    """The summary of records that are there."""
+    """Return the summary of existing records."""
     summary = summarize(records, **how)
     assert summary is not None
     return summary
 
 
 def reason(root):
-    """Why the one folder under ``root`` is left out."""
+    """Return the reason why the one folder under ``root`` is left out."""
     reading = read_records([root])
     assert reading.records == ()
     (left,) = reading.left_out
@@ -220,7 +220,7 @@ def test_a_column_holds_one_recipe_over_all_its_rows(tmp_path):
 
 
 def test_other_data_are_named_and_stand_in_where_the_papers_are_not_there(tmp_path):
-    """`make demo` continues with the built-in images where CIFAR-10 cannot be had."""
+    """`make demo` uses the built-in images if CIFAR-10 cannot be downloaded."""
     plant(tmp_path, error=60.0, scale="demo", science=scale_science("demo", "synthetic"))
     plant(tmp_path, error=70.0, scale="demo", science={**scale_science("demo", "synthetic"), "optim.nesterov": True})
     records = read_records([tmp_path]).records

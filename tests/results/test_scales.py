@@ -1,4 +1,4 @@
-"""What a scale makes of a recipe, read without Hydra: the same as Hydra composes."""
+"""The recipe of a scale, read without Hydra: the same as Hydra composes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_the_own_recipe_of_a_scale_is_what_hydra_composes(recipe: str, scale: st
     words = [f"scale={scale}", f"data={data}", *(IMAGENET if recipe == "imagenet_recipe" else ())]
     run = plan([*words, *([f"exp={exp}"] if exp else [])]).runs[0]
     composed = run.science.flat()
-    rows = {"model.depth", "model.shortcut", *({"optim.warmup"} if exp else ())}  # which a row or the sweep sets
+    rows = {"model.depth", "model.shortcut", *({"optim.warmup"} if exp else ())}  # set by a row or by the sweep
     assert {key: value for key, value in own.items() if key not in rows} == {
         key: value for key, value in composed.items() if key not in rows
     }

@@ -1,4 +1,4 @@
-"""Checkpoints are whole or not there; two are kept; a damaged one is named and the one before it is used."""
+"""Checkpoints: written atomically, two kept, and a damaged one replaced by the previous one."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_flipped_bit_is_refused_or_changes_nothing(where: float, bit: int) -> 
 
 
 def test_a_flipped_bit_of_a_weight_is_seen(tmp_path: Path) -> None:
-    """PyTorch itself loads it."""
+    """PyTorch itself loads the file."""
     path = checkpoint.step_path(tmp_path, 5)
     checkpoint.save(path, {"model": {"w": torch.full((64,), 3.0)}})
     content = bytearray(path.read_bytes())

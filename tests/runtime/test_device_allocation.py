@@ -1,4 +1,4 @@
-"""Freed memory stays with the process, so that the next step does not wait for the system to clear it again."""
+"""Freed memory stays with the process, so that the next step need not wait for the system to clear it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ print(faults(10))
 
 @pytest.mark.skipif(sys.platform != "linux", reason="page faults of glibc")
 def test_the_memory_of_a_step_is_cleared_once_and_not_at_every_step() -> None:
-    """In a fresh process: what was set for one cannot be taken back for the tests after this one."""
+    """In a new process, because the setting cannot be undone for later tests."""
     done = subprocess.run([sys.executable, "-c", CHURN], capture_output=True, text=True, check=True)
     before, after = (int(word) for word in done.stdout.split())
     assert before > 10 * max(after, 1000)

@@ -1,4 +1,4 @@
-"""Garbage collection stays off while a CUDA graph is recorded; the recording itself is only pretended here."""
+"""Garbage collection is off while a CUDA graph is recorded (with a fake recording)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from repro.runtime.cuda_graphs import WARMUP_CALLS, no_collection, record_graph
 
 
 class Cycle:
-    """Garbage that only a collection finds, as graphs that compiled code refers to."""
+    """Garbage that only a collection finds, like graphs referred to by compiled code."""
 
     def __init__(self) -> None:
         self.itself = self
@@ -29,7 +29,7 @@ def collection_as_it_was() -> Iterator[None]:
 
 @pytest.fixture
 def recording(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Pretends a CUDA device; the list says after each recording whether collection was on at its start."""
+    """Fake a CUDA device; the list says after each recording whether collection was on at its start."""
     seen: list[bool] = []
 
     @contextlib.contextmanager

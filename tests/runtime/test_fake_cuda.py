@@ -1,4 +1,4 @@
-"""Steps and evaluations of every family of nets on CUDA, as far as they can be seen without a GPU."""
+"""Steps and evaluations of all families of nets on fake CUDA tensors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Threads sleep soon at a barrier where the machine is busy, unless the user has set something else."""
+"""Threads soon sleep at a barrier on a busy machine, unless the user has set something else."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from repro.runtime.openmp import BOUNDED, SETTINGS, bound_spinning, others_run, 
 
 ENTRIES = (
     "repro.cli.main",
+    "repro.launch.process",
     "repro.launch.worker",
     "repro.launch.torchrun_worker",
     "repro.launch.slurm.job",
@@ -38,7 +39,7 @@ import torch
 
 
 def run_python(code: str, *arguments: str, **variables: str) -> str:
-    """Run ``code`` in a process whose user has set nothing but ``variables``; return what it prints."""
+    """Run ``code`` in a process where the user has set only ``variables``; return its output."""
     clean = {name: value for name, value in os.environ.items() if name not in SETTINGS}
     command = [sys.executable, "-c", code, *arguments]
     done = subprocess.run(command, env=clean | variables, capture_output=True, text=True, check=True)

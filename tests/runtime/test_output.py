@@ -1,4 +1,4 @@
-"""Output that nobody takes: readers that leave, full devices, closed streams, characters that cannot be shown."""
+"""Output that cannot be written: readers that close, full disks, closed streams, unencodable characters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Progress of one run: the same text beside a bar and on a line."""
+"""Progress of one run: the same text in a bar and on a line."""
 
 from __future__ import annotations
 

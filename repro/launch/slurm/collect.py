@@ -40,10 +40,7 @@ def launch(
     *,
     detach: bool = False,
 ) -> Result:
-    """Train what is missing on Slurm, as ``repro.launch.plan.launch`` does here; ``detach`` only submits it.
-
-    Raises InputError, before anything is submitted. Raises RunError: Slurm does not take the jobs.
-    """
+    """Train what is missing on Slurm, as ``repro.launch.plan.launch`` does here; ``detach`` only submits it."""
     check(configs)
     collector = Collector(configs, finished, line_of or {})
     collector.start()
@@ -175,8 +172,8 @@ class Collector:
         states = Counter(self.last[run_id].state.lower() for run_id in self.waiting)
         steps = sum(config.optim.steps for config in self.configs)
         trained = sum(map(step_of, self.configs))
-        parts = [f"{done} of {total} done", *(f"{count} {state}" for state, count in sorted(states.items()))]
-        return ", ".join([*parts, f"{100 * trained // steps} % of all steps"])
+        in_states = [f"{count} {state}" for state, count in sorted(states.items())]
+        return ", ".join([f"{done} of {total} done", *in_states, f"{100 * trained // steps} % of all steps"])
 
     def tell(self, text: str) -> None:
         """Log a line that is news."""

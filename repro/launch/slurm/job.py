@@ -139,13 +139,11 @@ def saved(configs: list[RunConfig]) -> list[list[str]]:
 
 
 def go_on_later() -> bool:
-    """Put the job back into the queue, unless Slurm has decided already; return whether that is settled.
-
-    Asking again for a job that was cancelled, or that preemption puts back, would undo a cancellation.
-    """
+    """Put the job back into the queue, unless Slurm has decided already; return whether that is settled."""
     job_id = os.environ["SLURM_JOB_ID"]
     for wait in (1.0, 5.0, 20.0):
         try:
+            # Else it was cancelled, or preemption puts it back: to ask again would undo a cancellation.
             if call("squeue", "-h", "-j", job_id, "-o", "%T").strip() in STILL_OURS:
                 log.info("stopped: the job goes back into the queue and later resumes from what is saved")
                 call("scontrol", "requeue", job_id)

@@ -94,7 +94,7 @@ def proxy_notes(selection: Selection, recipe: Mapping[str, object], view: str) -
     return notes + [f"Proxy {selection.scale}: {note}." for note in selection.notes]
 
 
-def smaller_notes(number: int, scales: Sequence[str]) -> list[str]:
+def smaller_notes(number: int | str, scales: Sequence[str]) -> list[str]:
     """Name the scales some of whose proxies a larger budget takes the place of, and the command that shows them."""
     return [f"Also run at scale={scale}: `repro table {number} --scale {scale}`." for scale in scales]
 
