@@ -130,7 +130,7 @@ class Check:
 
 
 def check(reading: Reading, published: Path | None = None, folders: Sequence[Path] = ()) -> Check:
-    """Judge every claim of ``experiments/claims.toml``.
+    """Judge every claim of ``experiments/resnet/claims.toml``.
 
     Args:
         published: The folder of committed records, which must be without fault; None where all of them are.

@@ -14,7 +14,7 @@ from repro.config.compose import choices, plan
 from repro.config.paths import shared_dir
 from repro.config.run import RunConfig
 from repro.errors import InputError
-from repro.papers import Recipe, load_recipe
+from repro.papers import FIRST, Recipe, later_papers, load_recipe
 from repro.report.html.charts import chart
 from repro.results.read import read_curve
 from repro.results.record import Evaluation, Provenance, Record, RunningError
@@ -44,13 +44,18 @@ def by_net(records: Sequence[Record]) -> list[list[Record]]:
 
 @functools.cache
 def recipes() -> list[Recipe]:
-    """Load the paper's recipes."""
-    return [load_recipe(file.stem) for file in sorted(shared_dir("experiments").glob("*_recipe.toml"))]
+    """Load the recipes of all papers."""
+    names = sorted(file.stem for file in (shared_dir("experiments") / FIRST).glob("*_recipe.toml"))
+    for paper in later_papers():
+        names += [f"{paper}/{file.stem}" for file in (shared_dir("experiments") / paper).glob("*_recipe.toml")]
+    return [load_recipe(name) for name in names]
 
 
 def group_anchor(record: Record) -> str:
     """Return an anchor that all seeds of one recipe and numerics version share, whichever of them exist."""
-    text = json.dumps([record.scale, record.numerics_version, record.science.flat()], sort_keys=True)
+    # Without fields at their default: one that is added later moves no anchor.
+    science = {key: value for key, value in record.science.to_dict().items() if key != "seed"}
+    text = json.dumps([record.scale, record.numerics_version, science], sort_keys=True)
     return f"net-{record.key}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
