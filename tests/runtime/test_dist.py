@@ -490,7 +490,7 @@ def test_going_on_with_another_number_of_ranks_says_that_bits_differ(
 
 
 def test_one_process_does_not_pass_for_several(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="a run of 2 processes"):
+    with pytest.raises(InputError, match="2 processes"):
         go(config(tmp_path, "execution=ddp"), None)
 
 
