@@ -19,8 +19,11 @@ class AloneError(RunError):
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Return a clause that names the closest known word, or lists all of them if none is close."""
+    """Return a clause that names the closest known word, those that contain ``word``, or all if none is close."""
     names = sorted(known)
+    containing = [name for name in names if word and word in name]
+    if 1 < len(containing) <= 4:
+        return f"did you mean {', '.join(map(repr, containing[:-1]))} or {containing[-1]!r}?"
     close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
     if close:
         return f"did you mean {close[0]!r}?"

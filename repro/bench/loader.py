@@ -20,16 +20,12 @@ from repro.data.imagenet.workers import AHEAD, CHUNK
 from repro.errors import InputError
 from repro.runtime.device import num_threads, num_workers, set_up
 
-SAMPLE = 256
-"""Images at most, evenly from all classes. They are read again and again, so that no disk is measured."""
+SAMPLE = 256  # images at most, from all classes, read again and again: no disk is measured
 
 
 @functools.cache
 def sample(data: DataConfig, root: Path) -> Dataset:
-    """Take some of the training images below ``root``; ``skipped`` names those among them that cannot be read.
-
-    The statistics are made up, for no speed depends on them: those of a run need a pass over all images.
-    """
+    """Take some of the training images below ``root``; ``skipped`` names those among them that cannot be read."""
     train, _ = folders.find(data, root)
     sizes, skipped = np.zeros((len(train), 2), np.int64), []
     for position in folders.evenly(train.labels, SAMPLE):
@@ -41,6 +37,7 @@ def sample(data: DataConfig, root: Path) -> Dataset:
     split = folders.readable(train, sizes)
     if not len(split):
         raise InputError(f"none of {folders.plural(len(skipped), 'image', 'images')} in {train.root} can be read")
+    # Made-up statistics, for no speed depends on them: those of a run need a pass over all images.
     middle = np.full((3, data.image_size, data.image_size), 0.5)
     stats = PhotoStats(middle, middle[:, 0, 0], np.eye(3) / 16, np.full(3, 1 / 16), np.eye(3))
     return Dataset(data.name, split, split, len(split.classes), {}, stats, tuple(skipped))

@@ -28,8 +28,7 @@ from repro.engine.step import build_step, pick_step, step_modes
 from repro.runtime.device import arithmetic, device_name, num_threads, set_up, wait
 from repro.runtime.openmp import spin_settings
 
-LEARNING_RATE = 0.01
-"""The learning rate of all timed steps: no speed depends on it, and no net of any depth diverges at it."""
+LEARNING_RATE = 0.01  # no speed depends on it, and no net of any depth diverges at it
 
 
 def describe(config: RunConfig, steps: Sequence[str] = ()) -> dict[str, Any]:
@@ -85,8 +84,7 @@ class Rig:
         self.window = config.execution.log_steps
         more = config.optim.precision, self.window, config.execution.micro_batch
         self.step = build_step(net.mode, net.model, net.optimizer, self.feed, *more)
-        self.warmup = 20 if self.device.type == "cuda" else 2
-        """Steps after the first in which libraries still choose algorithms and take memory."""
+        self.warmup = 20 if self.device.type == "cuda" else 2  # libraries choose algorithms
         # For runs at once in threads: on the default stream they would take turns.
         self.stream = torch.cuda.Stream() if self.device.type == "cuda" else None
         self.identity = {
@@ -157,15 +155,12 @@ def case(config: RunConfig, seconds: float) -> dict[str, Any]:
 
 
 def pairs(config: RunConfig, seconds: float) -> dict[str, Any]:
-    """Time our net in turns with the same one as others train it, on the same batch size and data, both warm.
-
-    Small images: our loop beside the textbook loop, whose workers stand still while ours is timed. ImageNet images:
-    our step beside torchvision's, on a batch that is held.
-    """
+    """Time our net in turns with the same one as others train it, on the same batch size and data, both warm."""
     dataset = data_of(config.data, config.paths.data)
     rig = Rig(config, dataset)
     rig.steps(1 + rig.warmup)
     photos = config.data.photos
+    # ImageNet images: our step beside torchvision's, on a held batch. Else our loop beside the textbook loop.
     other = (TorchvisionNet if photos else Textbook)(rig.net.config, dataset, rig.feed)
     with closing(other):
         other.run(1 + rig.warmup)

@@ -16,8 +16,7 @@ from repro.runtime.device import set_up
 
 PRECISIONS = ("fp32", "tf32", "bf16")
 
-OPERATIONS = 6
-"""For a multiply-add of the forward pass: two, then and for the gradients of the input and of the weights."""
+OPERATIONS = 6  # for a multiply-add: two forward, then for the gradients of input and weights
 
 CONV_PASSES = 6
 """Times that a convolution's output must pass the memory in a step, if everything between two convolutions is fused
@@ -33,10 +32,7 @@ once more."""
 
 @cache
 def work_of(config: ModelConfig, image_size: int, num_classes: int, arithmetic: str) -> tuple[int, int]:
-    """Count the least operations and bytes of activation traffic of a training step, for one image.
-
-    Weights, which a batch shares, and the image itself are left out of the traffic.
-    """
+    """Count the least operations and bytes of activation traffic of a training step, for one image, without weights."""
     macs = measure(config, image_size, num_classes).macs
     with torch.device("meta"):
         model = build_model(config, num_classes).eval()
@@ -63,10 +59,7 @@ def passed_values(model: nn.Module, image: Tensor) -> int:
 
 
 def ceilings(config: RunConfig, seconds: float) -> dict[str, Any]:
-    """Measure bytes/s of a large copy, read and written, and FLOP/s of a large matrix product in each precision.
-
-    A precision that the device has no arithmetic for (TF32 on a CPU) is measured in what it uses instead.
-    """
+    """Measure bytes/s of a large copy, read and written, and FLOP/s of a large matrix product in each precision."""
     device = set_up(config.execution, "fp32")
     copied, size = (2**31, 8192) if device.type == "cuda" else (2**27, 1024)  # bytes beyond every cache; rows
 
@@ -77,7 +70,7 @@ def ceilings(config: RunConfig, seconds: float) -> dict[str, Any]:
     source = torch.ones(copied, dtype=torch.uint8, device=device)
     copies, flops = 2 * copied * per_second(partial(torch.empty_like(source).copy_, source)), {}
     for precision in PRECISIONS:
-        set_up(config.execution, precision)
+        set_up(config.execution, precision)  # one that the device lacks (TF32 on a CPU) is measured in what it uses
         matrix = torch.randn(size, size, device=device).to(torch.bfloat16 if precision == "bf16" else torch.float32)
         flops[precision] = 2 * size**3 * per_second(partial(torch.matmul, matrix, matrix))
     return {"copy_bytes_per_second": copies, "flops_per_second": flops}

@@ -45,15 +45,13 @@ def repeat(action: Action, seconds: float) -> dict[str, Any]:
 
 
 def alternate(ours: Action, theirs: Action, seconds: float, probe: int) -> dict[str, Any]:
-    """Time two actions in turns, in windows of equal counts that fill about ``seconds``; both do ``probe`` first.
-
-    Every other pair of windows begins with ``theirs``. The ratio says how many times as fast ours is.
-    """
+    """Time two actions in turns, in windows of equal counts that fill about ``seconds``; both do ``probe`` first."""
     count = max(1, int(seconds / ROUNDS / (ours(probe) + theirs(probe)) * probe))
     times: tuple[list[float], list[float]] = ([], [])
     for pair in range(ROUNDS):
         if pair > 1 and sum(map(sum, times)) > OVERTIME * seconds:
             break
+        # Every other pair of windows begins with ``theirs``.
         turns = [(ours, times[0]), (theirs, times[1])]
         for action, seen in turns if pair % 2 == 0 else reversed(turns):
             seen.append(action(count))

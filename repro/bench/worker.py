@@ -107,10 +107,8 @@ def measure(worker: Worker, part: Part, deadline: float) -> dict[str, Any]:
 
 
 def spin(part: Part, deadline: float) -> dict[str, Any]:
-    """Time a step whose threads spin for a bounded time, and one with OpenMP's default, in turns.
-
-    Both are timed alone, then while another process uses a processor.
-    """
+    """Time, alone and beside a busy process, a step whose threads spin for a bounded time and one with OpenMP's
+    default."""
     rows = []
     with Worker(BOUNDED) as bounded, Worker(UNBOUNDED) as default, Worker() as other:
         identity, _ = ask([bounded, default], deadline, "keep", part.config)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from repro.papers import figure_names, load_figure, load_table, table_numbers
+from repro.papers import figure_names, later_papers, later_tables, load_figure, load_table, table_numbers
 
 if TYPE_CHECKING:
     from repro.report.figures.numbers import Plot
@@ -13,6 +13,11 @@ if TYPE_CHECKING:
 
 def print_tables() -> None:
     print_list("tables (repro table N)", {str(n): load_table(n).title for n in table_numbers()})
+    for name, paper in later_papers().items():
+        own = [key for key in later_tables() if key.startswith(f"{name}/")]
+        if own:
+            heading = f"tables of {paper.title}, arXiv:{paper.arxiv}"
+            print_list(heading, {key: load_table(key).title for key in own})
 
 
 def print_figures() -> None:

@@ -131,7 +131,7 @@ def _done(folder: Path, steps: int) -> RunStatus:
 
 
 def _unfinished(folder: Path, steps: int) -> RunStatus:
-    """Describe a run that has no record. Its state does not hang on ``progress.json``, which is only a report."""
+    """Describe a run without a record; its state does not depend on ``progress.json``, which is only a report."""
     odd, told = "", None
     try:
         told = read_progress(folder)
@@ -139,7 +139,7 @@ def _unfinished(folder: Path, steps: int) -> RunStatus:
         odd = first_line(problem)
     state, note = "interrupted", ""
     if is_held(folder):
-        state, note = "running", str(owner(folder) or "")
+        state, note = "running", owner(folder)
     elif (folder / FAILURE).exists():
         lines = (folder / FAILURE).read_text(encoding="utf-8", errors="replace").splitlines()
         state, note = "failed", lines[-1] if lines else ""

@@ -30,6 +30,14 @@ from repro.errors import InputError, nearest, nearest_key
 
 MOST_VALUES = 10_000
 """The most values that one word may sweep over: a range may have no end."""
+EPOCH_IMAGES = {
+    "cifar10": 50_000,
+    "cifar100": 50_000,
+    "synthetic": 5000,
+    "imagenet": 1_281_167,
+    "tiny_imagenet": 100_000,
+}
+"""Training images of the whole sets."""
 GROUPS = ("model", "data", "optim", "eval", "execution", "exp", "scale")
 
 
@@ -137,6 +145,20 @@ def parse(word: str) -> Override:
     if values > MOST_VALUES:
         raise InputError(f"{word!r} sweeps over more than {MOST_VALUES:,} values")
     return override
+
+
+def steps_of_epochs(epochs: float, *, _root_: DictConfig) -> int:
+    """Return the steps of so many epochs, rounded: the schedules in epochs in conf/ read ``${epochs:200}``.
+
+    An epoch is the training images of the run, without those that ``data.split`` holds out.
+    """
+    data, batch_size = _root_.data, int(_root_.optim.batch_size)
+    images: int = data.train_images or EPOCH_IMAGES[data.name]
+    held_out = images // 10 if data.split != "train" else 0
+    return max(1, round(epochs * (images - held_out) / batch_size))
+
+
+OmegaConf.register_new_resolver("epochs", steps_of_epochs, replace=True)
 
 
 class Settings:

@@ -16,6 +16,8 @@ class Family:
     """The name of its nets, as in ``ResNet-20``."""
     timed: tuple[int, tuple[tuple[int, int], ...]]
     """Batch size, and filters and map size of each stage, for measuring its speed."""
+    recipe: str = "cifar10_recipe"
+    """The paper's recipe of training it, in experiments/."""
     photos: bool = False
     """True for nets on ImageNet images, false for nets on CIFAR images."""
     depths: tuple[int, ...] = ()
@@ -31,15 +33,22 @@ FAMILIES = {
     "imagenet_resnet": Family(
         "ResNet",
         (8, ((64, 56), (128, 28), (256, 14), (512, 7))),
+        recipe="imagenet_recipe",
         photos=True,
         depths=(*IMAGENET_DEPTHS, 200),
         settings=frozenset({"pool_padding", "order", "width"}),
     ),
-    "preact_resnet": Family("PreResNet", (128, ((16, 32), (32, 16), (64, 8))), settings=frozenset({"block", "order"})),
+    "preact_resnet": Family(
+        "PreResNet",
+        (128, ((16, 32), (32, 16), (64, 8))),
+        recipe="identity_mappings/cifar10_recipe",
+        settings=frozenset({"block", "order"}),
+    ),
     # The depth of wide nets includes the first convolution and the three projections, not the fully connected layer.
     "wide_resnet": Family(
         "WRN",
         (32, ((64, 32), (128, 16), (256, 8))),
+        recipe="wide_resnet/cifar_recipe",
         other_layers=4,
         settings=frozenset({"kernels", "width", "dropout"}),
     ),

@@ -21,6 +21,21 @@ ORDER_NAMES = {
 }
 """The paper's names of the orders that are neither the original nor full pre-activation."""
 
+NET_FIELDS = (
+    *(
+        "block",
+        "order",
+        "shortcut_scale",
+        "residual_scale",
+        "gate",
+        "gate_bias",
+        "shortcut_dropout",
+        "width",
+        "kernels",
+    ),
+    *("dropout", "survival", "survival_last"),
+)
+"""Settings of later papers that make another net, which stands in no row that does not name it."""
 ON_SHORTCUTS = ("shortcut_scale", "residual_scale", "gate", "shortcut_dropout", "survival")
 """Settings that change the addition of a block to its shortcut."""
 
@@ -32,7 +47,7 @@ class ModelConfig:
     The defaults of fields that were added later give the first paper's nets.
     """
 
-    name: Annotated[str, OneOf(FAMILIES), "family of nets, as in `cifar_resnet`"]
+    name: Annotated[str, "family of nets, as in `cifar_resnet`", OneOf(FAMILIES)]
     depth: Annotated[int, "layers with weights, as in the net's name"]
     shortcut: Annotated[Literal["A", "B", "C", "none"], "option `A`, `B` or `C`, or `none` for the plain net"]
     shortcut_subsample: Annotated[Literal["stride", "avg_pool"], "how option A halves a map (D8)"]
@@ -105,8 +120,8 @@ class ModelConfig:
             self.block: self.name == "preact_resnet" and self.block != usual_block,
             ORDER_NAMES.get(self.order, ""): self.order in ORDER_NAMES,
             f"B({','.join(map(str, self.kernels))})": self.kernels != (3, 3),
-            f"scaled {self.shortcut_scale:g}+{self.residual_scale:g}": self.shortcut_scale != 1
-            or self.residual_scale != 1,
+            f"shortcut {self.shortcut_scale:g}": self.shortcut_scale != 1,
+            f"residual {self.residual_scale:g}": self.residual_scale != 1,
             f"{self.gate.replace('_', '-')} gate {self.gate_bias:g}": self.gate != "none",
             f"shortcut dropout {self.shortcut_dropout:g}": self.shortcut_dropout > 0,
             f"dropout {self.dropout:g}": self.dropout > 0,
@@ -116,6 +131,7 @@ class ModelConfig:
         return [word for word, applies in words.items() if applies]
 
     def validate(self) -> None:
+        require(len(self.kernels) > 0, "model.kernels=[] must name at least one layer, as in model.kernels=[3,3]")
         self._validate_depth()
         changed = {f.name for f in dataclasses.fields(self) if getattr(self, f.name) != f.default}
         for name in sorted(changed & frozenset().union(*(family.settings for family in FAMILIES.values()))):
@@ -137,7 +153,6 @@ class ModelConfig:
             value = f"model.{name}={_shown(getattr(self, name))}"
             require(self.shortcut != "none", f"{value} is for residual nets: model.shortcut=none has no shortcuts")
             require(origin is None, f"{value} is not for model.constructed_from={origin}: leave one of them out")
-        require(len(self.kernels) > 0, "model.kernels=[] must name at least one layer, as in model.kernels=[3,3]")
 
     def _validate_depth(self) -> None:
         family, period = FAMILIES[self.name], 3 * self.block_layers
@@ -146,7 +161,7 @@ class ModelConfig:
             require(self.depth in family.depths, f"model.depth={self.depth} is not a depth of Table 1: {known}")
             return
         least = period + family.other_layers
-        below = max(least, self.depth - (self.depth - family.other_layers) % period) if period else 0
+        below = max(least, self.depth - (self.depth - family.other_layers) % period)
         require(
             self.depth >= least and (self.depth - family.other_layers) % period == 0,
             f"model.depth={self.depth} is not a CIFAR depth: it must be {period}n+{family.other_layers} "

@@ -25,7 +25,10 @@ class DataConfig:
     """The images for training and testing, and their augmentation (paper, sections 3.4 and 4.2)."""
 
     name: Annotated[Literal["cifar10", "synthetic", "imagenet", "tiny_imagenet"], "the data set"]
-    split: Annotated[Literal["train", "train45k"], "`train`, or `train45k` where 5,000 images are held out (D7)"]
+    split: Annotated[
+        Literal["train", "train45k", "train45k_test"],
+        "`train`, or `train45k` where 5,000 images are held out (D7); `train45k_test` is tested on the test set (D37)",
+    ]
     image_size: Annotated[int, "side of a training image or crop, in pixels"]
     train_images: Annotated[int | None, "number of training images; empty means all", POSITIVE]
     test_images: Annotated[int | None, "number of test images; empty means all", POSITIVE]
@@ -59,7 +62,7 @@ class DataConfig:
         """The split for evaluation: ImageNet's validation set, the test set, or the images held out by ``train45k``."""
         if self.photos:
             return "val"
-        return "test" if self.split == "train" else "val5k"
+        return "val5k" if self.split == "train45k" else "test"
 
     def validate(self) -> None:
         if self.photos:

@@ -12,6 +12,7 @@ from repro.config.paths import resolve_paths
 from repro.config.run import DataConfig, RunConfig
 from repro.errors import InputError
 
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 NUM_CLASSES = 10  # classes of CIFAR-10 and of synthetic images; ImageNet images have as many as folders
 
 
@@ -95,6 +96,13 @@ class Dataset:
     skipped: tuple[str, ...] = ()
 
 
+def class_names(dataset: Dataset) -> tuple[str, ...]:
+    """Return the names of the classes by label: CIFAR-10's own, or the folders of ImageNet images."""
+    if isinstance(dataset.train, PhotoSplit):
+        return dataset.train.classes
+    return CIFAR10_CLASSES if dataset.name == "cifar10" else tuple(map(str, range(dataset.num_classes)))
+
+
 def load_for(config: RunConfig, *, may_fetch: bool = True) -> Dataset:
     """Load the data of a run. Only the default data folder is ever filled: one that the user names is only read."""
     root, cache = config.paths.data, config.paths.work / "cache"
@@ -130,10 +138,8 @@ def load_cifar10(data: DataConfig, root: Path, *, may_fetch: bool) -> Dataset:
         fetch_cifar10(root)
     arrays, digests = open_arrays(root)
     train = Split("train", arrays["train_images"], arrays["train_labels"].astype(np.int64))
-    if data.split == "train45k":
-        train, evaluated = hold_out(train)
-    else:
-        evaluated = Split("test", arrays["test_images"], arrays["test_labels"].astype(np.int64))
+    evaluated = Split("test", arrays["test_images"], arrays["test_labels"].astype(np.int64))
+    train, evaluated = divided(train, evaluated, data.split)
     train = shrink(take_first(train, data.train_images, "data.train_images"), data.image_size)
     evaluated = shrink(take_first(evaluated, data.test_images, "data.test_images"), data.image_size)
     return Dataset(data.name, train, evaluated, NUM_CLASSES, digests)
@@ -149,8 +155,7 @@ def load_synthetic(data: DataConfig) -> Dataset:
     digests: dict[str, str] = {}
     for split in (train, test):
         digests |= {f"{split.name}_images": digest_of(split.images), f"{split.name}_labels": digest_of(split.labels)}
-    if data.split == "train45k":
-        train, test = hold_out(train)
+    train, test = divided(train, test, data.split)
     return Dataset(data.name, train, test, NUM_CLASSES, digests)
 
 
@@ -176,6 +181,14 @@ def load_photos(
     val = folders.take(val, data.test_images, "data.test_images")
     stats = None if only_val else found.stats()
     return Dataset(data.name, train, val, len(val.classes), digests, stats, tuple(found.unreadable))
+
+
+def divided(train: Split, test: Split, split: str) -> tuple[Split, Split]:
+    """Return what is trained and evaluated on, of ``data.split`` (deviations D7 and D37)."""
+    if split == "train":
+        return train, test
+    kept, held_out = hold_out(train)
+    return kept, held_out if split == "train45k" else test
 
 
 def hold_out(train: Split) -> tuple[Split, Split]:

@@ -1,7 +1,7 @@
 """The cost of a run: multiply-adds over the device's speed."""
 
-import math
 import time
+import timeit
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -18,7 +18,7 @@ from repro.runtime.log import notice
 
 BACKWARD = 2  # backward passes cost two forward passes: the gradients of the inputs and of the weights
 WINDOWS = 5
-WINDOW_PASSES = 2
+PASSES = 2
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,7 @@ class Speed:
 
     macs_per_second: float
     block_seconds: float  # one block's forward and backward pass on next to no data: launching it
-    runs: tuple[str, ...] = ()
-    """Ids of the finished runs that it comes from; none where it was measured now."""
+    runs: tuple[str, ...] = ()  # ids of the finished runs that it comes from, if any
 
 
 @dataclass(frozen=True)
@@ -37,15 +36,12 @@ class Estimate:
     steps: int
     macs: float  # multiply-adds of the whole run, forward and backward, evaluations included
     seconds: float
-    memory: int
-    """Bytes on each device at the height of a step: activations, weights, gradients, momentum. Libraries take more."""
+    memory: int  # bytes on each device at the height of a step; libraries take more
 
 
 def estimate(config: RunConfig, speed: Speed, train_images: int, eval_images: int) -> Estimate:
-    """Estimate steps, multiply-adds, time and memory of a run, evaluations included.
-
-    ``train_images`` and ``eval_images``: images in an epoch, and of the split that the run is evaluated on.
-    """
+    """Estimate steps, multiply-adds, time and memory of a run with so many images in an epoch and in the evaluated
+    split."""
     size = measure(config.model, config.data.image_size, config.data.num_classes)
     optim = config.optim
     evaluations = optim.steps / (config.eval.every_steps or max(train_images / optim.batch_size, 1)) + 1
@@ -67,10 +63,8 @@ def memory(config: RunConfig, size: Size) -> int:
 
 
 def calibrate(config: RunConfig) -> Speed:
-    """Measure the speed of this device, once in a process; takes about a second.
-
-    It is not kept for later ones: what was measured beside other programs would be wrong without them.
-    """
+    """Measure the speed of this device, once in a process; takes about a second."""
+    # Not kept for later processes: what was measured beside other programs would be wrong without them.
     device = set_up(config.execution, config.optim.precision)
     speed = measure_speed(device, num_threads(config.execution), config.model.name, config.optim.precision)
     # One CUDA graph launches a whole step: what single launches cost does not count there (repro.engine.step).
@@ -97,14 +91,8 @@ def fastest(passes: Sequence[Callable[[], None]]) -> list[float]:
 
     The windows of one pass lie apart, so that a busy moment is not in all.
     """
-    best = [math.inf] * len(passes)
-    for _ in range(WINDOWS):
-        for number, run in enumerate(passes):
-            start = time.perf_counter()
-            for _ in range(WINDOW_PASSES):
-                run()
-            best[number] = min(best[number], (time.perf_counter() - start) / WINDOW_PASSES)
-    return best
+    windows = [[timeit.timeit(run, number=PASSES, timer=time.perf_counter) for run in passes] for _ in range(WINDOWS)]
+    return [min(seconds) / PASSES for seconds in zip(*windows, strict=True)]
 
 
 def block_pass(shape: tuple[int, int, int], device: torch.device, precision: str) -> Callable[[], None]:

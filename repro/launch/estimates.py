@@ -21,11 +21,8 @@ def seconds_of(configs: Sequence[RunConfig], datasets: Mapping[DataConfig, Datas
 def longest_first(
     configs: Sequence[RunConfig], seconds: Mapping[str, float], line_of: Mapping[str, int]
 ) -> list[RunConfig]:
-    """Sort runs by the plan's lines, and the longest first within a line: starting last it would have the machine to
-    itself.
-
-    Lines keep their order, because a plan that is interrupted must have made what its first lines ask for.
-    """
+    """Sort runs by the plan's lines, and within a line the longest first: it would else train alone at the end."""
+    # Lines keep their order: a plan that is interrupted must have made what its first lines ask for.
     return sorted(configs, key=lambda config: (line_of.get(config.run_id, 0), -seconds[config.run_id]))
 
 
@@ -61,14 +58,11 @@ class PlanProgress:
         share = {run_id: t.step / max(t.steps, 1) if t else 0.0 for run_id, t in told.items()}
         left_of = {run_id: 1 - done for run_id, done in share.items()} | {c.run_id: 1.0 for c in waiting}
         done = sum(seconds * (1 - left_of.get(run_id, 0.0)) for run_id, seconds in self._seconds.items())
-        texts = {run_id: t.text() if t else "starting" for run_id, t in told.items()}
-        ended, planned = len(self._seconds) - len(left_of), len(self._seconds)
-        left = duration(self._seconds_left(told, waiting))
-        lines = [f"{name_of(c)}: {texts[c.run_id]}" for c in running]
-        lines.append(f"{ended} of {planned} runs ended, about {left} left for all")
+        ended, left = len(self._seconds) - len(left_of), duration(self._seconds_left(told, waiting))
+        lines = [f"{name_of(c)}: {t.text() if t else 'starting'}" for c, t in zip(running, told.values(), strict=True)]
+        lines.append(f"{ended} of {len(self._seconds)} runs ended, about {left} left for all")
         nets = [f"{name_of(c)} {share[c.run_id]:.0%}" for c in running]
-        parts = [f"{ended} of {planned} runs", f"plan {left}", *nets]
-        self._display.show(done, parts, lines)
+        self._display.show(done, [f"{ended} of {len(self._seconds)} runs", f"plan {left}", *nets], lines)
 
     def _seconds_left(self, told: Mapping[str, Told | None], waiting: Sequence[RunConfig]) -> float:
         """Return the time left by the estimates, corrected by how much slower the runs so far have been."""

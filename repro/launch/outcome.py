@@ -16,8 +16,7 @@ class Outcome:
     state: Literal["done", "stopped", "elsewhere", "failed"]
     """``stopped`` was asked to stop and has saved itself; ``elsewhere`` is trained by another process."""
     reason: str = ""
-    sound: bool = True
-    """False after an error that nobody foresaw: the process must not train another run."""
+    sound: bool = True  # False after an unforeseen error: its process must train no other run
 
 
 def is_done(config: RunConfig) -> bool:

@@ -33,8 +33,7 @@ log = logging.getLogger(__name__)
 class Result:
     """The end of a plan."""
 
-    finished: list[RunConfig] = field(default_factory=list)
-    """All runs of the plan that have a record, those of earlier commands included."""
+    finished: list[RunConfig] = field(default_factory=list)  # all that have a record, also of earlier commands
     failed: dict[str, str] = field(default_factory=dict)  # reasons by run id
     elsewhere: list[str] = field(default_factory=list)  # runs that another process is training
     exit_code: int = 0

@@ -37,7 +37,8 @@ class Worker:
         """Return whether the run can start here now; ``alone``: without neighbours in its process."""
         if self._closing or len(self.runs) >= self.slot.width:
             return False
-        return not self.runs or not (alone or self._alone or any(differ(config, r) for r in self.runs.values()))
+        fits = all(shared_settings(config) == shared_settings(run) for run in self.runs.values())
+        return not self.runs or (fits and not alone and not self._alone)
 
     def give(self, config: RunConfig, alone: bool) -> None:
         if self.process is None:
@@ -64,14 +65,10 @@ class Worker:
         return how, left
 
 
-def differ(one: RunConfig, other: RunConfig) -> bool:
-    """Return whether two runs cannot share a process: threads, precision and determinism are settings of all of it."""
-
-    def setting(config: RunConfig) -> tuple[object, ...]:
-        execution = config.execution
-        return config.optim.precision, execution.device, execution.threads, execution.deterministic, execution.step
-
-    return setting(one) != setting(other)
+def shared_settings(config: RunConfig) -> tuple[object, ...]:
+    """Return what all runs of a process share: threads, precision and determinism are settings of all of it."""
+    execution = config.execution
+    return config.optim.precision, execution.device, execution.threads, execution.deterministic, execution.step
 
 
 class Pool:
@@ -92,8 +89,7 @@ class Pool:
         self._workers = [Worker(slot, environment, self._events) for slot in slots]
         self._ended, self._look = ended, look
         self._queue: list[RunConfig] = []
-        self._lost: set[str] = set()
-        """Runs whose process was killed once: tried again, without neighbours, as one of them may be the reason."""
+        self._lost: set[str] = set()  # killed once: tried again alone, as one of them may be the reason
         self._begun: set[str] = set()
         self._planned = 0
 

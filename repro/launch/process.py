@@ -36,7 +36,7 @@ class Process:
         threading.Thread(target=listen, args=(messages, receive), daemon=True).start()
 
     def send(self, request: object) -> None:
-        with contextlib.suppress(OSError):  # it is gone: the end of its messages says so
+        with contextlib.suppress(OSError):  # it has ended, as the end of its messages shows
             pickle.dump(request, self._requests)
             self._requests.flush()
 
@@ -80,7 +80,7 @@ def teller() -> Callable[[object], None]:
     lock = threading.Lock()
 
     def tell(message: object) -> None:
-        with lock, contextlib.suppress(OSError):  # nobody listens any more: the requests end too
+        with lock, contextlib.suppress(OSError):  # the process that asks is gone: the requests end too
             pickle.dump(message, out)
             out.flush()
 

@@ -44,10 +44,11 @@ def slots_for(configs: Sequence[RunConfig]) -> list[Slot]:
         at_once = min(1 if parallel == "auto" else parallel, len(configs))
         return [Slot()] * at_once if at_once > 1 else []
     gpus = visible_gpus()
-    share = execution.runs_per_gpu
-    if share == "auto":
+    if execution.runs_per_gpu == "auto":
         free = min(torch.cuda.mem_get_info(number)[0] for number in range(len(gpus)))
         share = min(share_of(config, free) for config in configs)
+    else:
+        share = execution.runs_per_gpu
     most = len(gpus) * share
     if parallel != "auto" and parallel > most:
         raise InputError(
@@ -91,11 +92,9 @@ def share_processors(configs: Sequence[RunConfig], slots: Sequence[Slot]) -> lis
 
 @contextlib.contextmanager
 def shared_gpus(slots: Sequence[Slot], configs: Sequence[RunConfig]) -> Iterator[tuple[list[Slot], dict[str, str]]]:
-    """Give the slots, and the environment of their workers, while they may be used.
-
-    Runs that share a GPU get a process each where MPS can be started: then neither Python's lock nor a crash of one
-    holds up the others. Where it cannot, processes would take turns on the GPU: one process with streams is faster.
-    """
+    """Give the slots, and the environment of their workers, while they may be used."""
+    # Runs that share a GPU get a process each where MPS starts: then neither Python's lock nor a crash of one holds up
+    # the others. Without it processes would take turns on the GPU: one process with streams is faster.
     some_share = any(slot.gpu is not None and slot.width > 1 for slot in slots)
     with mps(configs[0].paths.work) if some_share else contextlib.nullcontext() as environment:
         if environment is None:

@@ -1,4 +1,4 @@
-"""One run on several devices, under torchrun.
+"""A run on several devices, under torchrun.
 
 Three kinds of process: the launcher (``train``), torchrun's agent (``main``), and its workers
 (``repro.launch.torchrun_worker``), one a device. The agent dies with the launcher and the workers with the agent,
@@ -43,10 +43,7 @@ AGENT_KILLS_SECONDS = 30  # after which torchrun's agent kills what does not end
 
 
 def train(config: RunConfig, stopper: Stopper) -> Outcome:
-    """Train one run under torchrun, on this machine or on the nodes of the Slurm job that this process is in.
-
-    The first rank holds the run's lock while it trains: the caller must not.
-    """
+    """Train one run under torchrun, here or on the nodes of this Slurm job; its first rank takes the run's lock."""
     check(config.execution)
     try:
         config.work_dir.mkdir(parents=True, exist_ok=True)
@@ -124,7 +121,7 @@ STORE = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
 
 
 def elastic(execution: ExecutionConfig) -> list[str]:
-    """Return torchrun's words for who is started, and how often again."""
+    """Return torchrun's arguments for the module to start and the number of restarts."""
     return [f"--max-restarts={execution.restarts}", "--monitor-interval=0.1", "-m", "repro.launch.torchrun_worker"]
 
 
@@ -147,7 +144,7 @@ def outcome_of(config: RunConfig, folder: Path, code: int) -> Outcome:
 
 
 def instructions(execution: ExecutionConfig, words: Sequence[str]) -> str:
-    """Say how to train the runs of ``words`` on several machines: torchrun's command for each."""
+    """Return instructions to train the runs of ``words`` on several machines: torchrun's command for each."""
     store = " ".join(f"{name}={value}" for name, value in STORE.items())
     torchrun = [
         *("torchrun", f"--nnodes={execution.nodes}", f"--nproc-per-node={execution.devices}"),
@@ -183,10 +180,8 @@ def main(words: Sequence[str]) -> int:
 
 
 def first_failure(failures: Mapping[int, Any]) -> tuple[int, Any]:
-    """Return the rank that failed of itself, with torchrun's word of it: the others fail because one is gone.
-
-    One that was killed comes first, unless the agent did it: SIGTERM at once, SIGKILL half a minute later.
-    """
+    """Return the rank that failed of itself, with torchrun's word of it: the others fail because one is gone."""
+    # One that was killed comes first, unless the agent did it: SIGTERM at once, SIGKILL half a minute later.
     late = min(failure.timestamp for failure in failures.values()) + AGENT_KILLS_SECONDS / 2
     codes = {rank: failure.exitcode for rank, failure in failures.items() if failure.timestamp < late}
     killed = {rank: failures[rank] for rank, code in codes.items() if code < 0 and code != -signal.SIGTERM}

@@ -4,8 +4,6 @@
 run by run; with a job's file, which ``repro.launch.torchrun`` writes, one run.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import functools
@@ -15,7 +13,6 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from repro.config.arguments import command_line
@@ -33,31 +30,22 @@ from repro.runtime.stop import Stopper
 log = logging.getLogger("repro.launch.torchrun_worker")  # not __name__: torchrun starts it as __main__
 
 
-@dataclass(frozen=True)
-class Work:
-    """The runs to train, one after the other."""
+def read(words: Sequence[str]) -> tuple[list[RunConfig], Path | None]:
+    """Read the runs to train: from a job's file, with its folder, or from settings as `repro run` takes them."""
+    if len(words) == 1 and Path(words[0]).name == JOB:
+        return [RunConfig.from_dict(read_json(Path(words[0]))["config"])], Path(words[0]).parent
+    from repro.config.compose import plan
 
-    configs: list[RunConfig]
-    folder: Path | None
-    """The folder where the launcher on this machine leaves its request to stop and reads the outcome."""
-
-    @classmethod
-    def read(cls, words: Sequence[str]) -> Work:
-        """Read a job's file, or settings as `repro run` takes them."""
-        if len(words) == 1 and Path(words[0]).name == JOB:
-            return cls([RunConfig.from_dict(read_json(Path(words[0]))["config"])], Path(words[0]).parent)
-        from repro.config.compose import plan
-
-        set_command(command_line(words))
-        return cls(plan(list(words)).runs, None)
+    set_command(command_line(words))
+    return plan(list(words)).runs, None
 
 
 class Request(Stopper):
-    """Signals to this process, and the file that the launcher makes."""
+    """Signals to this process, and the file that the launcher makes in ``folder``."""
 
-    def __init__(self, work: Work) -> None:
-        super().__init__(None if work.folder else work.configs[0].execution.max_minutes)
-        self._path = work.folder / STOP if work.folder else None
+    def __init__(self, folder: Path | None, max_minutes: float | None) -> None:
+        super().__init__(None if folder else max_minutes)
+        self._path = folder / STOP if folder else None
 
     def asked(self) -> bool:
         return super().asked() or (self._path is not None and self._path.exists())
@@ -88,22 +76,19 @@ def main(words: Sequence[str]) -> int:
 
 
 def unsuccessful() -> int:
-    """Return the exit code of a rank whose runs did not all end well, and see to it that torchrun ends with 1.
-
-    Were it this rank's, torchrun would start all ranks again: it is asked to end instead.
-    """
+    """Return the exit code of a rank whose runs did not all end well, and see to it that torchrun ends with 1."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:  # srun or mpirun has started the ranks
         return 1
     if os.environ["LOCAL_RANK"] == "0":
-        os.kill(os.getppid(), signal.SIGTERM)
+        os.kill(os.getppid(), signal.SIGTERM)  # were the code this rank's, torchrun would start all ranks again
     return 0
 
 
 def work_together(words: Sequence[str]) -> bool:
     """Train the runs; return whether the user's torchrun can end with 0: where a launcher asks, its files tell."""
-    work = Work.read(words)
+    configs, folder = read(words)
     there = int(os.environ["WORLD_SIZE"])
-    for execution in (config.execution for config in work.configs):
+    for execution in (config.execution for config in configs):
         if execution.num_ranks != there:
             raise InputError(
                 f"torchrun started {there} processes, but execution.devices={execution.devices} × "
@@ -112,24 +97,25 @@ def work_together(words: Sequence[str]) -> bool:
     from repro.runtime import distributed
     from repro.runtime.device import pick_device
 
-    with distributed.joined(pick_device(work.configs[0].execution.device).type), Request(work) as stopper:
+    request = Request(folder, configs[0].execution.max_minutes)
+    with distributed.joined(pick_device(configs[0].execution.device).type), request as stopper:
         send_to(print_line if distributed.is_first() else lambda line: None)
         all_done = True
-        for config in work.configs:
+        for config in configs:
             outcome = train_run(config, stopper)
             if distributed.is_first():
-                report(config, outcome, work.folder)
+                report(config, outcome, folder)
             all_done = all_done and outcome.state == "done"
             if outcome.state == "stopped":
                 break
-    return all_done or work.folder is not None
+    return all_done or folder is not None
 
 
 def report(config: RunConfig, outcome: Outcome, folder: Path | None) -> None:
     """Tell the launcher how a run ended, or the user where there is none."""
     line = f"{config.run_id}: {outcome.reason or outcome.state}"
     if folder is not None:
-        with contextlib.suppress(RunError):  # a disk that is full of late: the reason is in the output too
+        with contextlib.suppress(RunError):  # the disk may be full: the reason is in the output too
             write_json(folder / OUTCOME, dataclasses.asdict(outcome))
         print(line, file=sys.stderr)
     else:

@@ -6,6 +6,7 @@ closes them, and so does the system when the launcher is killed.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
@@ -59,7 +60,7 @@ def serve(requests: Iterator[RunConfig], tell: Callable[[object], None], launche
 
 
 def _end_as_orphan(parent: int) -> None:
-    """End a worker that nobody waits for and that cannot save: its device hangs, or its steps take for ever."""
+    """End a worker that nobody waits for and that cannot save: its device hangs, or its steps take forever."""
     while os.getppid() == parent:
         time.sleep(1)
     time.sleep(ORPHAN_SECONDS)
@@ -108,7 +109,8 @@ class Trainer:
         # Runs that share a process would otherwise queue up in CUDA's one default stream.
         if self.width > 1 and torch.cuda.is_available() and self._own.stream is None:
             self._own.stream = torch.cuda.Stream()
-        with torch.cuda.stream(self._own.stream):
+        stream = self._own.stream
+        with contextlib.nullcontext() if stream is None else torch.cuda.stream(stream):
             outcome = attempt(config, self._dataset, self.stopper)
         gc.collect()
         if self.width == 1 and torch.cuda.is_initialized():

@@ -45,7 +45,6 @@ class Dropout(nn.Module):
         return x * kept
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
 def kept_values(x: Tensor, probability: float, draw: Draw, number: int) -> Tensor:
     """Return zeros with ``probability``, else 1 / (1 - probability), in the shape, type and layout of ``x``."""
     batch_size = len(x) if draw.batch_size is None else draw.batch_size

@@ -2,12 +2,14 @@
 
 from repro.papers.figures import Axis, Curve, LineStyle, Panel, PaperFigure, figure_names, figure_numbers, load_figure
 from repro.papers.recipes import Recipe, load_recipe
-from repro.papers.tables import PaperRow, PaperTable, Published, load_table, table_numbers
-from repro.papers.toml_files import Run
+from repro.papers.tables import PaperRow, PaperTable, Published, later_tables, load_table, table_numbers
+from repro.papers.toml_files import FIRST, LaterPaper, Run, later_papers
 
 __all__ = [
+    "FIRST",
     "Axis",
     "Curve",
+    "LaterPaper",
     "LineStyle",
     "Panel",
     "PaperFigure",
@@ -18,6 +20,8 @@ __all__ = [
     "Run",
     "figure_names",
     "figure_numbers",
+    "later_papers",
+    "later_tables",
     "load_figure",
     "load_recipe",
     "load_table",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from repro.config.parse import build, require
-from repro.papers.toml_files import Run, numbers, reading, require_flat
+from repro.papers.toml_files import Run, later_papers, numbers, reading, require_flat
 
 
 @dataclass(frozen=True)
@@ -19,18 +19,26 @@ class Published:
     mean: float | None = None
     std: float | None = None
     runs: int | None = None
+    median: float | None = None
+    above: float | None = None
+    """A run that failed, of which the paper says that its error is above this."""
 
     @property
     def headline(self) -> float:
         """The value that the paper puts first."""
-        return next(value for value in (self.single, self.best, self.mean) if value is not None)
+        return next(
+            value for value in (self.single, self.best, self.median, self.mean, self.above) if value is not None
+        )
 
     @property
     def aggregate(self) -> str:
-        """The paper's aggregate behind its headline value: ``single``, ``best of 5`` or ``mean of 5``."""
+        """The paper's aggregate behind its headline value: ``single``, ``best of 5``, ``median of 5``, ``above``."""
         if self.single is not None:
             return "single"
-        return f"{'mean' if self.best is None else 'best'} of {self.runs}"
+        if self.above is not None:
+            return "above"
+        kind = "best" if self.best is not None else "mean" if self.median is None else "median"
+        return f"{kind} of {self.runs}"
 
 
 @dataclass(frozen=True)
@@ -79,6 +87,13 @@ class PaperTable:
     not_attempted: str = ""
     ensembles: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
+    paper: str = ""
+    """The folder of a later paper; empty for the first one."""
+
+    @property
+    def full_title(self) -> str:
+        """The title, after the name of a later paper."""
+        return f"{later_papers()[self.paper].short}: {self.title}" if self.paper else self.title
 
     def label(self, metric: str) -> str:
         return self.labels.get(metric, metric)
@@ -90,23 +105,30 @@ class PaperTable:
 
 
 def table_numbers() -> list[int]:
-    """List the numbers of the paper's tables that ``experiments/`` has."""
+    """List the numbers of the first paper's tables that there is data for."""
     return numbers("table")
 
 
-def load_table(number: int) -> PaperTable:
-    """Read table ``number`` of the paper.
+def later_tables() -> list[str]:
+    """List the tables of later papers that there is data for, as in ``wide_resnet/4``."""
+    return [f"{paper}/{number}" for paper in later_papers() for number in numbers("table", paper)]
+
+
+def load_table(key: int | str) -> PaperTable:
+    """Return a table of the first paper by its number, or of a later one by folder and number: ``wide_resnet/4``.
 
     Raises:
-        InputError: There is no such table, or its file is invalid.
+        InputError: There is no such table, or its file does not fit.
     """
-    known = numbers("table")
-    made = ", ".join(map(str, known)) or "none"
-    require(number in known, f"there is no table {number} here: known tables are {made}")
-    with reading(f"table{number}") as values:
+    paper, _, number = str(key).rpartition("/")
+    known = numbers("table", paper) if paper in later_papers() else [] if paper else numbers("table")
+    made = ", ".join([*map(str, table_numbers()), *(later_tables() if isinstance(key, str) else [])]) or "none"
+    is_known = number.isdecimal() and int(number) in known
+    require(is_known, f"there is no table {key} here; tables that can be made: {made}")
+    with reading(f"{paper}/table{number}" if paper else f"table{number}") as values:
         rows = [_with_defaults(row, values) for row in values.get("rows", [])]
-        table: PaperTable = build(PaperTable, {**values, "rows": rows})
-        require(table.number == number, f"number={table.number} differs from the number in the file's name")
+        table: PaperTable = build(PaperTable, {**values, "rows": rows}, paper=paper)
+        require(table.number == int(number), f"number={table.number} differs from the number in the file's name")
         unknown = [name for name in table.labels if name not in table.metrics]
         require(not unknown, f"labels has unknown metrics: {', '.join(unknown)}")
         for row in table.rows:
@@ -143,5 +165,10 @@ def _check(table: PaperTable, row: PaperRow) -> None:
     require(row.run is None or bool(row.experiment), f"{where}: experiment is missing")
     for value in row.paper.values():
         alone = value.single is not None and value == Published(single=value.single)
-        of_runs = value.single is None and value.runs is not None and (value.best, value.mean) != (None, None)
-        require(alone or of_runs, f"{where}: a published value is either single, or best or mean with runs")
+        of_runs = (
+            value.single is None
+            and value.runs is not None
+            and (value.best, value.mean, value.median) != (None, None, None)
+        )
+        failed = value == Published(above=value.above)
+        require(alone or of_runs or failed, f"{where}: a published value is either single, or best or mean with runs")

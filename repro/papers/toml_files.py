@@ -1,18 +1,24 @@
-"""The files ``experiments/*.toml``."""
+"""The files ``experiments/<paper>/*.toml``."""
 
 from __future__ import annotations
 
+import functools
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
-from repro.config.parse import require
+from repro.config.parse import build, require
 from repro.config.paths import shared_dir
 from repro.errors import InputError
 
 Run = Mapping[str, Any]
 """The science fields, flat (``{"model.depth": 20}``), that a row or a curve sets on top of its recipe."""
+
+
+FIRST = "resnet"
+"""The first paper's folder, which names without a folder mean."""
 
 
 def require_flat(fields: Run | None, where: str) -> None:
@@ -22,11 +28,12 @@ def require_flat(fields: Run | None, where: str) -> None:
 
 
 def read_toml(name: str) -> dict[str, Any]:
-    """Read ``experiments/<name>.toml``.
+    """Read the file ``name`` of the first paper's folder, or of another one: ``wide_resnet/table4``.
 
     Raises:
         InputError: There is no such file, or it is not TOML.
     """
+    name = in_folder(name)
     file = shared_dir("experiments") / f"{name}.toml"
     if not file.is_file():
         raise InputError(f"there is no experiments/{name}.toml")
@@ -43,10 +50,37 @@ def reading(name: str) -> Iterator[dict[str, Any]]:
     try:
         yield values
     except InputError as error:
-        raise InputError(f"experiments/{name}.toml: {error}") from None
+        raise InputError(f"experiments/{in_folder(name)}.toml: {error}") from None
 
 
-def numbers(kind: str) -> list[int]:
-    """List the numbers of the files ``experiments/<kind><number>.toml``."""
-    names = (file.stem.removeprefix(kind) for file in shared_dir("experiments").glob(f"{kind}*.toml"))
+def in_folder(name: str) -> str:
+    """Return the name of a file within experiments/."""
+    return name if "/" in name else f"{FIRST}/{name}"
+
+
+def numbers(kind: str, paper: str = FIRST) -> list[int]:
+    """List the numbers of the files ``experiments/<paper>/<kind><number>.toml``."""
+    folder = shared_dir("experiments") / paper
+    names = (file.stem.removeprefix(kind) for file in folder.glob(f"{kind}*.toml"))
     return sorted(int(name) for name in names if name.isdigit())
+
+
+@dataclass(frozen=True)
+class LaterPaper:
+    """A paper that followed the first one: its folder's ``paper.toml``."""
+
+    name: str
+    title: str
+    short: str
+    arxiv: str
+
+
+@functools.cache
+def later_papers() -> dict[str, LaterPaper]:
+    """Return the papers that have a folder of their own, by its name."""
+    names = sorted(file.parent.name for file in shared_dir("experiments").glob("*/paper.toml"))
+    papers = {}
+    for name in names:
+        with reading(f"{name}/paper") as values:
+            papers[name] = build(LaterPaper, values, name=name)
+    return papers

@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from repro.config.families import FAMILIES
 from repro.config.paths import shared_dir
 from repro.config.science import Science, later_defaults
 from repro.papers import load_recipe
 from repro.results.scales import label
 
-RECIPES = {"cifar_resnet": "cifar10_recipe", "imagenet_resnet": "imagenet_recipe"}
 NET = ("model.depth", "model.shortcut")
 """Settings that name the net and are no departure from a recipe."""
 
@@ -36,4 +36,4 @@ def scale_of_run(run_id: str) -> str:
 
 @functools.cache
 def _fields(model: str) -> dict[str, Any]:
-    return load_recipe(RECIPES[model]).fields
+    return load_recipe(FAMILIES[model].recipe).fields

@@ -29,10 +29,7 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def save(path: Path, payload: dict[str, Any]) -> None:
-    """Write ``payload`` whole and remove all but the last two checkpoints of the folder.
-
-    Raises RunError: it cannot be written (a full disk); the checkpoints before it are kept.
-    """
+    """Write ``payload`` whole and remove all but the last two checkpoints; a RunError where it cannot be written."""
     try:
         for left in path.parent.glob("*.pt.*.tmp"):  # by a process that was killed while it wrote
             left.unlink(missing_ok=True)

@@ -11,8 +11,7 @@ import torch
 
 T = TypeVar("T")
 
-WARMUP_CALLS = 3
-"""Before recording: libraries choose their kernels and take their memory in the first calls."""
+WARMUP_CALLS = 3  # in which libraries choose their kernels and take their memory
 
 _RECORDING = threading.Lock()  # runs that share a process record one after the other
 
@@ -51,10 +50,7 @@ def record_graph(function: Callable[[], T], undo: Callable[[], None] = lambda: N
 
 @contextlib.contextmanager
 def no_collection() -> Iterator[None]:
-    """Keep garbage collection off, after a last one before.
-
-    Graphs of earlier runs may be part of reference cycles. Collecting them destroys them, which spoils a recording.
-    """
+    """Keep garbage collection off, after a last one before: destroying an earlier run's graph spoils a recording."""
     was_on = gc.isenabled()
     gc.collect()
     gc.disable()

@@ -38,8 +38,7 @@ def num_threads(execution: ExecutionConfig) -> int:
 
 
 def num_workers(execution: ExecutionConfig, device: torch.device) -> int:
-    """Return the processes that decode for one device: as set, else its processors, or one where those train as
-    well."""
+    """Return the processes that decode for one device: as set, else its processors, or one where those train too."""
     if execution.workers is not None:
         return execution.workers
     return num_threads(execution) if device.type == "cuda" else 1
@@ -64,11 +63,7 @@ def set_up(execution: ExecutionConfig, precision: str) -> torch.device:
 
 
 def keep_freed_memory() -> None:
-    """Keep the host memory that a step frees with the process, for the next step.
-
-    A step frees all activations, and glibc gives so much back to the system at once; the next step then waits for
-    the system to clear the same pages again, one by one. Where the C library has no such setting nothing changes.
-    """
+    """Keep the host memory that a step frees with the process: else the next waits for the system to clear it again."""
     library = ctypes.CDLL(None) if sys.platform == "linux" else None
     if library is None or not hasattr(library, "gnu_get_libc_version"):
         return  # musl takes a call of mallopt and does nothing, others have none
@@ -92,10 +87,9 @@ def set_deterministic(wanted: bool) -> None:
 
 def arithmetic(device: torch.device, precision: str) -> str:
     """Return the arithmetic of products, for the record: TF32 is a permission that not every device can use."""
-    if precision == "tf32":
-        tf32 = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
-        return "tf32" if tf32 else "fp32"
-    return precision
+    if precision != "tf32":
+        return precision
+    return "tf32" if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0) else "fp32"
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[object]:

@@ -2,7 +2,7 @@
 
 The only user of torch.distributed. Where no process group was joined there is one rank, and nothing here does anything.
 
-Gradients are averaged by torch's ``DistributedDataParallel`` (``DataParallel``), while the backward pass goes on, or by
+Gradients are averaged by torch's ``DistributedDataParallel`` (``DataParallel``), during the backward pass, or by
 one all-reduce after it (``Mean``), which a CUDA graph can record: ``repro.engine.step`` chooses. Both add in the same
 order in every process of a run, so that a resumed run ends with the bits of an undisturbed one.
 """
@@ -34,7 +34,7 @@ def joined(device_type: str) -> Iterator[None]:
     if device_type == "cuda":
         agreed(_take_gpu)
     yield
-    # After an error there is nobody left to say goodbye to.
+    # Not after an error: the other ranks may be gone.
     neighbours.cache_clear()
     gc.collect()  # NCCL waits for every CUDA graph that holds one of its collectives
     distributed.destroy_process_group()
@@ -73,7 +73,10 @@ def agreed(action: Callable[[], T]) -> T:
         error = RunError(str(raised))  # no longer
     except (InputError, RunError) as raised:
         error = raised
-    error = _first_of_all(error)
+    if size() > 1:
+        errors: list[InputError | RunError | None] = [None] * size()
+        distributed.all_gather_object(errors, error)
+        error = next((e for e in errors if e is not None), None)
     if error is None:
         return value  # type: ignore[return-value]
     try:
@@ -81,15 +84,6 @@ def agreed(action: Callable[[], T]) -> T:
     finally:
         # Else traceback and frame hold each other, and with them all that the failed run has on the device.
         error = None
-
-
-def _first_of_all(error: InputError | RunError | None) -> InputError | RunError | None:
-    """Return the error of the first rank that has one, on all ranks."""
-    if size() == 1:
-        return error
-    errors: list[InputError | RunError | None] = [None] * size()
-    distributed.all_gather_object(errors, error)
-    return next((e for e in errors if e is not None), None)
 
 
 def on_first(action: Callable[[], object]) -> None:
@@ -131,12 +125,11 @@ def copy_from_first(tensors: Sequence[Tensor]) -> None:
             tensor.copy_(dense)
 
 
-BUCKET_MB: float | None = None
-"""Gradients that are averaged together, at most; None is torch's choice, 25 after a first bucket of 1."""
+BUCKET_MB: float | None = None  # of gradients that are averaged together; None is torch's choice
 
 
 class DataParallel(DistributedDataParallel):
-    """A net whose backward passes average gradients over the ranks, bucket by bucket, while they go on.
+    """A net whose backward passes average gradients over the ranks, bucket by bucket, while they run.
 
     The first pass of a process adds in one order, in a single bucket; the second arranges buckets in the order in which
     gradients come. Only after both do all passes add alike: ``settle`` before the first step, in resumed runs too.

@@ -5,7 +5,6 @@ import logging
 import os
 import socket
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from filelock import FileLock, SoftFileLock, Timeout
@@ -23,24 +22,10 @@ class Elsewhere(RunError):
     """Another process trains the run."""
 
 
-@dataclass(frozen=True)
-class Owner:
-    """The process that trains a run."""
-
-    pid: int
-    host: str
-    started: str
-
-    def __str__(self) -> str:
-        return f"pid {self.pid}, host {self.host}, since {self.started}"
-
-
 @contextlib.contextmanager
 def hold(folder: Path) -> Iterator[None]:
-    """Hold the run's lock, which the system drops with the process; make its folder where there is none.
-
-    Raises Elsewhere: another process trains the run. Raises RunError: there are no locks, or no folder can be made.
-    """
+    """Hold the run's lock, which the system drops with the process; raise Elsewhere where another process trains the
+    run."""
     with contextlib.ExitStack() as held:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -48,8 +33,7 @@ def hold(folder: Path) -> Iterator[None]:
             if isinstance(lock, SoftFileLock):  # a mere file, which would outlive its process
                 raise NotImplementedError
         except Timeout as error:
-            who = owner(folder)
-            named = f" ({who})" if who else ""
+            named = f" ({who})" if (who := owner(folder)) else ""
             raise Elsewhere(f"{folder.name} is being trained by another process{named}") from error
         except NotImplementedError as error:
             raise RunError(f"the file system of {folder} has no locks: choose paths.work on another one") from error
@@ -57,7 +41,7 @@ def hold(folder: Path) -> Iterator[None]:
             raise RunError(f"the folder {folder} cannot be used ({error.strerror})") from error
         # Only a name: a full disk must not hinder a run that has room for its checkpoints.
         with contextlib.suppress(RunError):
-            write_json(folder / OWNER, asdict(Owner(os.getpid(), socket.gethostname(), now())))
+            write_json(folder / OWNER, {"pid": os.getpid(), "host": socket.gethostname(), "started": now()})
         try:
             yield
         finally:
@@ -65,12 +49,13 @@ def hold(folder: Path) -> Iterator[None]:
                 (folder / OWNER).unlink()
 
 
-def owner(folder: Path) -> Owner | None:
-    """Return the name beside the lock; it means something only while ``is_held``."""
+def owner(folder: Path) -> str:
+    """Return the process that holds the run's lock, or nothing; it means something only while ``is_held``."""
     try:
-        return Owner(**read_json(folder / OWNER))
-    except (InputError, TypeError):
-        return None
+        values = read_json(folder / OWNER)
+        return f"pid {values['pid']}, host {values['host']}, since {values['started']}"
+    except (InputError, KeyError):
+        return ""
 
 
 def is_held(folder: Path) -> bool:

@@ -9,8 +9,7 @@ import sys
 from typing import Any
 
 SAME_IN_ASCII = {"−": "-", "–": "-", "±": "+/-", "×": "x", "→": "->", "…": "...", "²": "^2", "≥": ">=", "≤": "<="}
-ERRORS = "repro.plain"
-"""The name of ``plain`` among Python's ways to treat characters that a stream cannot show."""
+ERRORS = "repro.plain"  # the name of ``plain`` among Python's error handlers
 
 
 def plain(error: UnicodeError) -> tuple[str, int]:
@@ -32,8 +31,7 @@ class Outlet(io.RawIOBase):
         return True
 
     def fileno(self) -> int:
-        number: int = self._raw.fileno()
-        return number
+        return int(self._raw.fileno())
 
     def isatty(self) -> bool:
         return bool(self._raw.isatty())
@@ -54,10 +52,8 @@ class Outlet(io.RawIOBase):
 
 
 def steady() -> list[Outlet]:
-    """Make standard output and error steady: neither a character nor a reader that leaves ends this process.
-
-    Returns the outlets of the streams that were changed. Streams that somebody else has put in their place stay.
-    """
+    """Make standard output and error steady, and return them: no character and no reader that leaves ends this
+    process."""
     codecs.register_error(ERRORS, plain)
     open_what_is_closed()
     outlets = []
@@ -68,14 +64,8 @@ def steady() -> list[Outlet]:
         outlet = Outlet(getattr(stream.buffer, "raw", stream.buffer))
         outlets.append(outlet)
         buffer: Any = outlet if stream.write_through else io.BufferedWriter(outlet)
-        lasting = io.TextIOWrapper(
-            buffer,
-            encoding=stream.encoding,
-            errors=ERRORS,
-            line_buffering=stream.line_buffering,
-            write_through=stream.write_through,
-        )
-        setattr(sys, name, lasting)
+        kept = {"line_buffering": stream.line_buffering, "write_through": stream.write_through}
+        setattr(sys, name, io.TextIOWrapper(buffer, encoding=stream.encoding, errors=ERRORS, **kept))
     return outlets
 
 

@@ -22,9 +22,7 @@ FILE = "progress.json"  # in the folder of a run under way
 LINE_SECONDS = 10.0  # between two plain lines
 BAR_SECONDS = 0.5
 SPEED_SECONDS = 2.0  # the least time of training that a speed is taken over
-
-BAR_COLUMNS = 10
-"""The least room for a bar; with less there is text alone."""
+BAR_COLUMNS = 10  # the least room for a bar; with less there is text alone
 
 _seconds_after = 0.0
 """The time of the plan's runs after the one that this process trains."""

@@ -1,9 +1,7 @@
 """Provenance of a run, and its files of text."""
 
-import csv
 import datetime
 import importlib.metadata
-import io
 import json
 import os
 import platform
@@ -17,8 +15,7 @@ from repro.config.paths import PACKAGE, in_checkout
 from repro.errors import InputError, RunError
 from repro.runtime.files import replacing
 
-COMMAND = "REPRO_COMMAND"
-"""The environment variable with the command that records name: processes that this one starts inherit it."""
+COMMAND = "REPRO_COMMAND"  # holds the command that records name; child processes inherit it
 CURVE_COLUMNS = ("step", "epoch", "lr", "train_loss", "train_error", "eval_loss", "eval_error")
 
 
@@ -45,11 +42,8 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def curve_csv(rows: Iterable[Iterable[float]]) -> str:
     """Format a curve: a row an evaluation, errors in percent, no times, so that equal runs have equal curves."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(CURVE_COLUMNS)
-    writer.writerows([format(value, ".10g") for value in row] for row in rows)
-    return text.getvalue()
+    lines = [CURVE_COLUMNS, *([format(value, ".10g") for value in row] for row in rows)]
+    return "".join(",".join(line) + "\n" for line in lines)
 
 
 def set_command(text: str) -> None:
@@ -64,9 +58,7 @@ def command() -> str:
 
 def commit() -> str:
     """Return the commit of the code that runs; ``REPRO_COMMIT`` stands in where there is no git."""
-    if value := os.environ.get("REPRO_COMMIT"):
-        return value
-    return git("rev-parse", "HEAD") or "unknown"
+    return os.environ.get("REPRO_COMMIT") or git("rev-parse", "HEAD") or "unknown"
 
 
 def dirty() -> bool | None:
@@ -102,7 +94,7 @@ def environment() -> dict[str, Any]:
 
 
 def uncounted() -> str:
-    """Say why a run of this code at the paper's budget would not count as measured; nothing where it would."""
+    """Return why a run of this code at the paper's budget would not count as measured; empty where it would."""
     code = environment()
     if code["dirty"]:
         return (

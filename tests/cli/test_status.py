@@ -82,8 +82,8 @@ def test_a_lock_that_is_held_names_its_owner(run: RunConfig) -> None:
     with hold(run.work_dir):
         with pytest.raises(Elsewhere, match=rf"{run.run_id} is being trained by another process \(pid {os.getpid()}, "):
             hold(run.work_dir).__enter__()
-        assert owner(run.work_dir) is not None
-    assert owner(run.work_dir) is None
+        assert owner(run.work_dir)
+    assert not owner(run.work_dir)
     with hold(run.work_dir):
         assert is_held(run.work_dir)
 

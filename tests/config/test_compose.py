@@ -151,7 +151,8 @@ def test_a_tenth_of_the_budget_changes_the_steps_and_when_to_evaluate_and_nothin
     ("words", "said"),
     [
         (["exp=cifar_depth_swep"], "unknown experiment 'cifar_depth_swep': did you mean 'cifar_depth_sweep'?"),
-        (["model=resnet"], "did you mean 'cifar_resnet'?"),
+        (["model=resnet"], "did you mean 'cifar_resnet', 'imagenet_resnet', 'preact_resnet' or 'wide_resnet'?"),
+        (["model=cifar_resnets"], "did you mean 'cifar_resnet'?"),
         (["data=cifar"], "did you mean 'cifar10'?"),
         (["modle.depth=20"], "unknown key 'modle.depth': did you mean 'model.depth'?"),
         (["+optim.foo=1"], "unknown key 'optim.foo'"),
@@ -198,3 +199,19 @@ def test_protocol_is_a_way_of_reading_and_not_in_the_fingerprint() -> None:
 
 def test_device_is_a_short_word_for_execution_device(tmp_path: Path) -> None:
     assert configs(tmp_path, "device=cpu")[0].execution.device == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("words", "steps", "milestones"),
+    [
+        (["optim=wide_sgd", "model=wide_resnet"], 78125, (23438, 46875, 62500)),
+        (["optim=wide_sgd", "model=wide_resnet", "optim.batch_size=64"], 156250, (46875, 93750, 125000)),
+        (["optim=stochastic_depth_sgd", "data.split=train45k"], 175781, (87891, 131836)),
+        (["optim=wide_sgd", "data=synthetic", "data.train_images=1280"], 2000, (600, 1200, 1600)),
+        (["optim=wide_sgd", "optim.steps=7", "optim.milestones=[5]"], 7, (5,)),
+    ],
+)
+def test_a_schedule_in_epochs_is_one_in_steps(words: list[str], steps: int, milestones: tuple[int, ...]) -> None:
+    """Deviation D35."""
+    (run,) = plan(words).runs
+    assert (run.optim.steps, run.optim.milestones) == (steps, milestones)

@@ -44,6 +44,13 @@ def changed(config: RunConfig, key: str, value: object) -> dict[str, Any]:
         ("model.shortcut", "D", "model.shortcut=D is unknown"),
         ("model.pool_padding", 0, "model.pool_padding=0 is for model=imagenet_resnet"),
         ("model.pool_padding", 2, "model.pool_padding=2 is unknown"),
+        ("model.name", "resnet", "model.name=resnet is unknown"),
+        ("model.order", "full", "model.order=full is for model=imagenet_resnet or model=preact_resnet"),
+        ("model.kernels", [3, 1], "model.kernels=[3,1] is for model=wide_resnet"),
+        ("model.kernels", [3, 2], "model.kernels=2 is unknown"),
+        ("model.dropout", 1.0, "model.dropout=1.0 must be at least 0 and below 1"),
+        ("model.survival_last", 0, "model.survival_last=0.0 must be above 0 and at most 1"),
+        ("data.pad_mode", "mirror", "data.pad_mode=mirror is unknown"),
         ("data.colour", "pca_std", "data.colour=pca_std is for ImageNet images"),
         ("model.bn_group_size", 60, "must divide optim.batch_size=128"),
         ("optim.batch_size", -128, "optim.batch_size=-128 must be above 0"),
@@ -92,6 +99,11 @@ SCIENCE = [
     ("model.init", "he_fan_out"),
     ("model.bn_group_size", 8),
     ("model.fc_init", "torch"),
+    ("model.gate", "exclusive"),
+    ("model.residual_scale", 0.5),
+    ("model.shortcut_dropout", 0.5),
+    ("model.survival", "linear"),
+    ("data.pad_mode", "reflect"),
     ("data.split", "train45k"),
     ("data.pad_order", "before_mean"),
     ("optim.lr", 0.2),
@@ -136,6 +148,61 @@ def test_no_later_switch_moves_a_default_fingerprint(tmp_path: Path) -> None:
     ]
     photos = config(tmp_path, "exp=imagenet_depth", "data=imagenet", "scale=paper", "model.depth=50")
     assert photos.run_id == "imagenet-resnet50-s0-fdd91307", "of numerics version 3: groups of 32 images of 256"
+
+
+def test_one_net_has_one_fingerprint_in_every_experiment(tmp_path: Path) -> None:
+    """The first paper's ResNet-110 fills a row of Identity Mappings too."""
+    first = config(tmp_path, "data=cifar10", "scale=paper", "model.depth=110")
+    same = config(tmp_path, "data=cifar10", "scale=paper", "model.depth=110", "model.gate=none", "model.gate_bias=0")
+    assert same.run_id == first.run_id == "cifar10-resnet110-s0-0a2f3d0d"
+
+
+@pytest.mark.parametrize(
+    ("words", "label", "key"),
+    [
+        ("model=preact_resnet", "PreResNet-164", "preresnet164"),
+        ("model=preact_resnet model.order=original", "ResNet-164", "resnet164"),
+        (
+            "model=preact_resnet model.block=basic model.shortcut=A model.depth=110 model.order=bn_after_addition",
+            "ResNet-110 BN after addition",
+            "resnet110-bn-after-addition",
+        ),
+        ("model=wide_resnet model.dropout=0.3", "WRN-28-10 dropout 0.3", "wrn28-10-dropout-0.3"),
+        ("model=wide_resnet model.kernels=[3,1] model.width=2", "WRN-28-2 B(3,1)", "wrn28-2-b31"),
+        (
+            "model.gate=shortcut_only model.gate_bias=-6",
+            "ResNet-20 shortcut-only gate -6",
+            "resnet20-shortcut-only-gate--6",
+        ),
+        ("model.survival=linear", "ResNet-20 stochastic depth 0.5", "resnet20-stochastic-depth-0.5"),
+        (
+            "model.shortcut_scale=0.5 model.residual_scale=0",
+            "ResNet-20 shortcut 0.5 residual 0",
+            "resnet20-shortcut-0.5-residual-0",
+        ),
+    ],
+)
+def test_nets_of_later_papers_have_names(tmp_path: Path, words: str, label: str, key: str) -> None:
+    run = config(tmp_path, *words.split())
+    assert (run.model.label, run.key) == (label, f"synthetic-{key}-smoke")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("model=preact_resnet model.depth=112", "9n+2 (paper, section 4.2), for example 110 or 119"),
+        ("model=wide_resnet model.depth=20", "6n+4 (paper, section 4.2), for example 16 or 22"),
+        ("model=wide_resnet model.kernels=[]", "model.kernels=[]"),
+        ("model.shortcut=none model.survival=linear", "model.survival=linear is for residual nets"),
+        ("model.depth=20 model.constructed_from=8 model.gate=exclusive", "model.gate=exclusive is not for"),
+        ("data.pad_mode=reflect data.pad_order=before_mean", "data.pad_order=after_mean"),
+        ("data.pad_mode=reflect data.pad=8", "data.pad=8"),
+    ],
+)
+def test_settings_of_later_papers_that_do_not_fit_are_refused(tmp_path: Path, words: str, sentence: str) -> None:
+    with pytest.raises(InputError) as error:
+        config(tmp_path, *words.split())
+    assert sentence in str(error.value)
 
 
 def test_the_numerics_version_is_in_the_fingerprint(tmp_path: Path) -> None:

@@ -62,6 +62,17 @@ def test_the_border_is_the_mean_image_or_black() -> None:
     assert torch.equal(augment(batch, corner, stats, 4, "before_mean")[0, :, :4], -stats.mean[:, :4])
 
 
+def test_a_reflected_border_is_the_images_own_pixels() -> None:
+    batch = images(8)
+    stats, draws = pixel_stats(batch, "per_channel", "per_channel"), draw_epoch(8, 4, True, 0, 0)
+    found = augment(batch, draws, stats, 4, "after_mean", "reflect")
+    size = batch.shape[-1]
+    for i in range(8):
+        padded = np.pad(normalize(batch, stats)[i].numpy(), [(0, 0), (4, 4), (4, 4)], mode="reflect")
+        crop = padded[:, int(draws.top[i]) :, int(draws.left[i]) :][:, :size, :size]
+        assert np.array_equal(found[i].numpy(), crop[:, :, ::-1] if draws.flip[i] else crop)
+
+
 def test_every_crop_offset_and_both_flips_occur_about_equally() -> None:
     draws = draw_epoch(81 * 200, 4, True, 0, 0)
     counts = torch.bincount(draws.top * 9 + draws.left, minlength=81)

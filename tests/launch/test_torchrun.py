@@ -23,7 +23,7 @@ from repro.config.run import RunConfig
 from repro.errors import AloneError, InputError
 from repro.launch import torchrun
 from repro.launch.outcome import Outcome
-from repro.launch.torchrun_worker import Request, Work, main, train_run
+from repro.launch.torchrun_worker import Request, main, read, train_run
 from repro.runtime import checkpoint
 from repro.runtime.lock import hold, is_held
 from repro.runtime.log import print_line, send_to
@@ -328,11 +328,10 @@ def test_what_only_one_rank_knows_ends_its_process(tmp_path: Path, monkeypatch: 
 def test_a_job_goes_to_its_workers_whole_and_a_stop_reaches_them(tmp_path: Path) -> None:
     one = config(tmp_path, *WORDS, "execution.progress=bar")
     write_json(tmp_path / torchrun.JOB, {"config": torchrun.as_values(one)})
-    work = Work.read([str(tmp_path / torchrun.JOB)])
-    (found,) = work.configs
+    (found,), folder = read([str(tmp_path / torchrun.JOB)])
     assert (found.run_id, found.paths) == (one.run_id, one.paths)
     assert found.execution.progress == "lines", "a worker has no terminal"
-    request = Request(work)
+    request = Request(folder, None)
     assert not request.asked()
     (tmp_path / torchrun.STOP).touch()
     assert request.asked()
@@ -359,10 +358,10 @@ def test_several_nodes_are_reached_through_their_slurm_job(
 
 def test_words_are_composed_as_repro_run_would(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(COMMAND, "")
-    work = Work.read(["data=synthetic", "seed=0,1", "execution=ddp", f"paths.work={tmp_path}"])
-    assert [c.seed for c in work.configs] == [0, 1]
+    configs, folder = read(["data=synthetic", "seed=0,1", "execution=ddp", f"paths.work={tmp_path}"])
+    assert [c.seed for c in configs] == [0, 1]
     assert command() == "repro run data=synthetic seed=0,1"
-    assert work.folder is None
+    assert folder is None
 
 
 def test_lines_come_whole_and_the_last_without_its_end(told: list[str]) -> None:

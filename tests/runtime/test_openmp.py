@@ -15,6 +15,7 @@ from repro.runtime.openmp import BOUNDED, SETTINGS, bound_spinning, others_run, 
 
 ENTRIES = (
     "repro.cli.main",
+    "repro.launch.process",
     "repro.launch.worker",
     "repro.launch.torchrun_worker",
     "repro.launch.slurm.job",

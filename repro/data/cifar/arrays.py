@@ -75,10 +75,7 @@ def verify_cifar10(root: Path) -> dict[str, str]:
 
 
 def open_arrays(root: Path) -> tuple[Arrays, dict[str, str]]:
-    """Map the stored arrays from disk, with their digests. Files unchanged since the last call are not read again.
-
-    Raises InputError: a file is missing, truncated or altered; the message names it and says how to restore it.
-    """
+    """Map the stored arrays from disk, with their digests; an InputError names one that is missing or damaged."""
     missing = missing_files(root)
     if len(missing) == len(ARRAYS):
         raise InputError(f"there is no CIFAR-10 in the data folder {root}: {advice(root)} puts it there")

@@ -66,10 +66,7 @@ def stored_digests(root: Path) -> tuple[dict[str, str] | None, str]:
 
 
 def obtain(root: Path, downloads: Path, sources: Sequence[Source]) -> cifar10.Arrays:
-    """Return the arrays of the first copy or source that has them.
-
-    Copies are those that an earlier fetch left, and those that the user put into the data folder.
-    """
+    """Return the arrays of the first copy (left by an earlier fetch, or the user's) or source that has them."""
     places = (downloads, cifar10.folder(root), root)
     copies = [Copy(place / name) for place in places for name in cifar10.RAW_COPIES if (place / name).exists()]
     tried = [] if copies else [f"{root}: no copy is there"]

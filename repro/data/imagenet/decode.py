@@ -13,8 +13,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-Place = tuple[float, float]
-"""Position of a crop in the room that it has, from 0 to below 1, downwards and to the right."""
+Place = tuple[float, float]  # position of a crop in its room, from 0 to below 1, downwards and to the right
 
 BILINEAR = Image.Resampling.BILINEAR
 
@@ -97,15 +96,12 @@ def resized_size(photo: Photo, shorter_side: int) -> tuple[int, int]:
 
 
 def open_photo(path: Path | str, decoder: str) -> Photo:
-    """Decode a file by its content, whatever its name: ``pillow``, ``torchvision`` or ``nvjpeg`` (on the GPU).
-
-    Files that the other two cannot read go to Pillow, whose UnreadableError has the last word.
-    """
+    """Decode a file by its content, whatever its name: ``pillow``, ``torchvision`` or ``nvjpeg`` (on the GPU)."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of odd metadata: only pixels count
         if decoder != "pillow" and (decoded := with_torchvision(path, decoder)) is not None:
             return decoded
-        try:
+        try:  # Pillow has the last word on what the other two cannot read
             with Image.open(path) as image:
                 photo = PillowPhoto(to_rgb(image))
         except MemoryError:

@@ -107,7 +107,7 @@ def scan_all(splits: Splits, data: DataConfig, workers: int | None) -> Scan:
             if display.is_due():
                 left = (total - len(sizes)) * (time.monotonic() - start) / len(sizes)
                 text = f"{len(sizes):,} of {total:,} images read, {duration(left)} left"
-                display.show(len(sizes), root.name, text)
+                display.show(len(sizes), [text], [text])
     every = np.array(sizes, np.int32).reshape(-1, 2)
     return Scan(every[:num_train], every[num_train:], pixels, products, unreadable)
 
@@ -138,7 +138,7 @@ def scan_files(
 
 
 def open_file(path: Path, data: DataConfig) -> decode.Photo:
-    """Decode an image; an UnreadableError where it is none, or no file: opening a pipe would wait for ever."""
+    """Decode an image; an UnreadableError where it is none, or no file: opening a pipe would wait forever."""
     try:
         mode = path.stat().st_mode
     except OSError as error:

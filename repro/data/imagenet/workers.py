@@ -22,8 +22,7 @@ from repro.runtime.parent import die_with_parent
 T = TypeVar("T")
 R = TypeVar("R")
 
-CHUNK = 32
-"""Images that a process decodes at a time: a batch is made of several, so that its parts are decoded side by side."""
+CHUNK = 32  # images decoded at a time: the parts of a batch are decoded side by side
 
 AHEAD = 4  # tasks that each process is given before the first result is asked for
 ENDED = ("exited unexpectedly", "is killed by signal", "shared memory", "No space left on device")
@@ -92,7 +91,7 @@ class _Made(Dataset[R], Generic[T, R]):
             return error  # torch would raise it in the parent with the worker's traceback in its message
         if get_worker_info() is not None and isinstance(result, Tensor) and result.numel():
             # Left to the queue, a thread of it would move the tensor, and where shared memory is full lose it and
-            # leave the other side waiting for ever.
+            # leave the other side waiting forever.
             tensor: Any = result
             tensor.share_memory_()
         return result
@@ -121,4 +120,4 @@ def read_crops(tasks: Iterable[CropTask], config: DataConfig, workers: int) -> G
 
 
 def make_crops(task: CropTask, size: int, decoder: str) -> Tensor:
-    return torch.stack([crop(open_photo(path, decoder), side, size, *rest) for path, side, *rest in task])
+    return torch.stack([crop(open_photo(path, decoder), side, size, place, flip) for path, side, place, flip in task])

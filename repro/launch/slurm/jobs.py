@@ -17,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from repro.config.parse import convert
 from repro.config.run import RunConfig
 from repro.errors import InputError, RunError, nearest
 from repro.runtime.provenance import read_json
@@ -43,11 +44,10 @@ class Submission:
     def read(cls, folder: Path) -> Submission:
         """Read the submission of a folder; an InputError where it is damaged."""
         shards = read_json(folder / SUBMISSION).get("shards")
-        if not isinstance(shards, list) or not all(
-            isinstance(shard, list) and shard and all(isinstance(run_id, str) for run_id in shard) for shard in shards
-        ):
-            raise InputError(f"{folder / SUBMISSION} is damaged: its shards are not lists of run ids")
-        return cls(folder, tuple(map(tuple, shards)))
+        try:
+            return cls(folder, convert(tuple[tuple[str, ...], ...], shards, "shards"))
+        except InputError as error:
+            raise InputError(f"{folder / SUBMISSION} is damaged: {error}") from None
 
     @property
     def name(self) -> str:
@@ -180,10 +180,7 @@ def node_address() -> str:
 
 
 def cancel(work: Path, run_ids: Sequence[str] | None) -> list[Job]:
-    """Cancel the jobs that hold the runs (None: all jobs of the work folder); return them.
-
-    A job of several runs is cancelled whole. A job that trains saves itself first, so nothing is lost.
-    """
+    """Cancel the jobs that hold the runs (None: all jobs of the work folder), each with all its runs; return them."""
     alive = [job for job in known_jobs(submissions(work)) if job.is_alive]
     if run_ids is not None:
         held = {run_id for job in alive for run_id in job.run_ids}

@@ -13,8 +13,8 @@ MEETING_SECONDS = 600
 def main(words: Sequence[str]) -> int:
     """Start the agent with torchrun's words, which all nodes share, and this node's address."""
     os.environ[torchrun.LAUNCHER] = str(os.getppid())
-    # torch would guess by names, which need not resolve, who hosts the store where all meet; it gives slow imports
-    # from a shared folder a minute only.
+    # torch would guess the host of the store by names, which need not resolve; and it waits a minute only, which slow
+    # imports from a shared folder can exceed.
     meeting = f"is_host={int(os.environ['SLURM_NODEID'] == '0')},read_timeout={MEETING_SECONDS}"
     return torchrun.main([f"--local-addr={node_address()}", f"--rdzv-conf={meeting}", *words])
 

@@ -58,17 +58,10 @@ def submit_array(execution: ExecutionConfig, configs: Sequence[RunConfig], line_
 def parameters(execution: ExecutionConfig, name: str) -> dict[str, Any]:
     slurm = execution.slurm
     assert slurm is not None
-    options: dict[str, Any] = {}
-    for word in slurm.extra:
-        option, given, value = word.partition("=")
-        options[option] = value if given else True
-    wanted = {
+    extra = (word.partition("=") for word in slurm.extra)
+    options = {option: value if given else True for option, given, value in extra}
+    wanted = {key: getattr(slurm, key) for key in ("partition", "account", "qos", "constraint", "time")} | {
         "job_name": name,
-        "partition": slurm.partition,
-        "account": slurm.account,
-        "qos": slurm.qos,
-        "constraint": slurm.constraint,
-        "time": slurm.time,
         "nodes": execution.nodes,
         "ntasks_per_node": 1,
         "cpus_per_task": slurm.cpus,
@@ -84,20 +77,15 @@ def parameters(execution: ExecutionConfig, name: str) -> dict[str, Any]:
 
 
 def shards(configs: Sequence[RunConfig], size: int, line_of: Mapping[str, int]) -> list[list[RunConfig]]:
-    """Pack at most ``size`` runs into a job, so that jobs take about equally long.
-
-    Jobs, and the runs of a job, keep the order of the plan's lines; within a line the longest comes first.
-    """
+    """Pack at most ``size`` runs into a job, in the plan's order and the longest first, so that jobs take about equally
+    long."""
     cost = {config.run_id: work_of(config) for config in configs}
     jobs_of: list[list[RunConfig]] = [[] for _ in range(-(-len(configs) // size))]
     for config in sorted(configs, key=lambda c: (line_of.get(c.run_id, 0), -cost[c.run_id])):
         open_jobs = [job for job in jobs_of if len(job) < size]
         min(open_jobs, key=lambda job: sum(cost[c.run_id] for c in job)).append(config)
 
-    def place(job: list[RunConfig]) -> tuple[int, float]:
-        return line_of.get(job[0].run_id, 0), -sum(cost[c.run_id] for c in job)
-
-    return sorted(jobs_of, key=place)
+    return sorted(jobs_of, key=lambda job: (line_of.get(job[0].run_id, 0), -sum(cost[c.run_id] for c in job)))
 
 
 def work_of(config: RunConfig) -> float:

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from repro.config.model import ModelConfig
-from repro.config.science import Science
+from repro.config.run import ModelConfig, Science
 from repro.models import build_model
 from repro.models.count import Size, measure
 from repro.papers import PaperRow, Run, load_recipe, load_table
@@ -29,7 +28,7 @@ COLUMNS = ("Net", "Shortcut", *STAGES, *COSTS, "of VGG-19, paper (%)", "of VGG-1
 
 @dataclass(frozen=True)
 class Net:
-    """A net that was counted; ``stages`` are its layers as ``experiments/table1.toml`` writes them."""
+    """A net that was counted; ``stages`` are its layers as ``experiments/resnet/table1.toml`` writes them."""
 
     config: ModelConfig
     stages: Mapping[str, str]

@@ -1,0 +1,98 @@
+"""The papers that followed: their tables, their recipes, and the experiments that fill them."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from repro.cli.main import main
+from repro.config.compose import choices, plan
+from repro.config.families import FAMILIES
+from repro.config.run import DataConfig, EvalConfig, ModelConfig, OptimConfig, RunConfig, later_defaults
+from repro.errors import InputError
+from repro.models import NETS
+from repro.papers import later_papers, later_tables, load_recipe, load_table
+from repro.report.tables import FORMATS, table
+from repro.results.read import read_records
+from tests.planted import plant
+
+RECIPES = ("identity_mappings/cifar10_recipe", "wide_resnet/cifar_recipe", "stochastic_depth/cifar10_recipe")
+RUNNABLE = [(key, row) for key in later_tables() for row in load_table(key).rows if row.run is not None]
+
+
+def test_a_family_is_an_entry_here_and_one_there() -> None:
+    assert set(NETS) == set(FAMILIES)
+    assert set(FAMILIES) <= set(choices("model"))
+    for family in FAMILIES.values():
+        assert load_recipe(family.recipe).fields["optim.lr"] == 0.1
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_names_every_science_field_but_those_of_the_row(name: str) -> None:
+    groups = {"model": ModelConfig, "data": DataConfig, "optim": OptimConfig, "eval": EvalConfig}
+    fields = {f"{group}.{f.name}" for group, kind in groups.items() for f in dataclasses.fields(kind)}
+    named = set(load_recipe(name).fields)
+    assert fields - {"model.depth", "model.shortcut"} - set(later_defaults()) <= named < fields
+
+
+@pytest.fixture(scope="module")
+def plans() -> dict[str, list[RunConfig]]:
+    return {name: plan([f"exp={name}"]).runs for name in {row.experiment for _, row in RUNNABLE}}
+
+
+@pytest.mark.parametrize(("key", "row"), RUNNABLE, ids=[f"{key}-{row.label}" for key, row in RUNNABLE])
+def test_the_experiment_of_a_row_holds_the_run_that_fills_it(key, row, plans) -> None:
+    wanted = {**later_defaults(), **load_recipe(load_table(key).recipe).fields, **row.run}
+    found = [run for run in plans[row.experiment] if run.science.flat() == wanted]
+    assert found
+    assert {run.model.label for run in found} == {row.label}
+    assert row.layers == found[0].model.depth
+
+
+def test_papers_print_what_the_copies_agree_on() -> None:
+    published = {(key, row.label): row.paper["top1_error"] for key in later_tables() for row in load_table(key).rows}
+    assert published["identity_mappings/2", "PreResNet-164"].median == 5.46
+    assert published["identity_mappings/1", "ResNet-110 shortcut dropout 0.5"].above == 20
+    assert published["identity_mappings/3", "PreResNet-1001"].mean == 4.89
+    assert published["wide_resnet/4", "WRN-28-10"].median == 4.17
+    assert published["wide_resnet/5", "WRN-28-10"].median == 4.0
+    assert published["wide_resnet/6", "WRN-16-4 dropout 0.3"].median == 5.24
+    assert published["stochastic_depth/1", "ResNet-1202 stochastic depth 0.5"].single == 4.91
+    assert [paper.arxiv for paper in later_papers().values()] == ["1603.05027", "1603.09382", "1605.07146"]
+
+
+def test_a_table_of_a_later_paper_has_its_own_runs_and_the_first_papers(tmp_path: Path) -> None:
+    for seed, error in enumerate((6.5, 6.7, 7.3)):
+        plant(tmp_path, 110, seed=seed, error=error)
+        plant(tmp_path, 110, seed=seed, error=error + 2, science={"model.gate": "exclusive", "model.gate_bias": -6.0})
+    frame = table("identity_mappings/1", read_records([tmp_path]))
+    rows = {row["Method"].text: row for row in frame.rows}
+    assert rows["ResNet-110"]["Measured"].text == "6.83 ± 0.42 (n=3)"
+    assert rows["ResNet-110"]["Difference"].text == "+0.09", "of the medians"
+    assert rows["ResNet-110 exclusive gate -6"]["Measured"].text == "8.83 ± 0.42 (n=3)"
+    assert rows["ResNet-110 shortcut dropout 0.5"]["Paper"].text == ">20.00"
+    first = table(6, read_records([tmp_path]))
+    (own,) = [row for row in first.rows if row["Method"].text == "ResNet-110"]
+    assert own["Measured"].text.startswith("6.83 ± 0.42 (n=3)"), "a gated net is another net, not a proxy of this one"
+    assert first.header == table(6, read_records([tmp_path / "nowhere"])).header
+    assert [row["paper_aggregate"] for row in frame.values][:2] == ["median of 5", "above"]
+    assert all(text_of(frame) for text_of in FORMATS.values())
+
+
+def test_the_command_line_takes_a_papers_table(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    folders = [f"paths.work={tmp_path}/work", f"paths.results={tmp_path}/results"]
+    assert main(["table", "wide_resnet/4", *folders]) == 0
+    assert "Wide ResNet: Wide nets of different depth and width" in capsys.readouterr().out
+    assert main(["table", "wide_resnet/9", *folders]) == 2
+    assert "wide_resnet/4" in capsys.readouterr().err
+    assert main(["list"]) == 0
+    listed = capsys.readouterr().out
+    assert "identity_mappings/1" in listed and "arXiv:1605.07146" in listed
+
+
+@pytest.mark.parametrize("key", ["wide_resnet/x", "densenet/1", "../1", "identity_mappings/"])
+def test_a_table_that_there_is_none_of_is_refused(key: str) -> None:
+    with pytest.raises(InputError, match=f"there is no table {key} here.*identity_mappings/1"):
+        load_table(key)
