@@ -23,11 +23,11 @@ OTHER_MODES = [
 
 
 @pytest.mark.parametrize(("device", "mode"), OTHER_MODES)
-def test_8_steps_agree_to_1e_9_in_float64(tmp_path: Path, device: str, mode: str) -> None:
-    words = ("model.depth=14", "data.train_images=128")
+def test_20_steps_agree_to_1e_9_in_float64(tmp_path: Path, device: str, mode: str) -> None:
+    words = ("model.depth=14", "data.train_images=320")
     eager = Training(tmp_path, device, "eager", *words, dtype=torch.float64)
     other = Training(tmp_path, device, mode, *words, dtype=torch.float64)
-    expected, found = eager.train(8), other.train(8)
+    expected, found = eager.train(20), other.train(20)
     assert losses(found) == pytest.approx(losses(expected), rel=1e-9)
     assert [r.errors for r in found] == [r.errors for r in expected]
     assert_close(other, eager, 1e-9)
