@@ -37,7 +37,7 @@ EPOCH_IMAGES = {
     "imagenet": 1_281_167,
     "tiny_imagenet": 100_000,
 }
-"""Training images of the whole sets."""
+"""Training images of each whole data set."""
 GROUPS = ("model", "data", "optim", "eval", "execution", "exp", "scale")
 
 
@@ -148,9 +148,9 @@ def parse(word: str) -> Override:
 
 
 def steps_of_epochs(epochs: float, *, _root_: DictConfig) -> int:
-    """Return the steps of so many epochs, rounded: the schedules in epochs in conf/ read ``${epochs:200}``.
+    """Convert epochs to steps, rounded, for schedules in conf/ such as ``${epochs:200}``.
 
-    An epoch is the training images of the run, without those that ``data.split`` holds out.
+    An epoch has the training images of the run, without those that ``data.split`` holds out.
     """
     data, batch_size = _root_.data, int(_root_.optim.batch_size)
     images: int = data.train_images or EPOCH_IMAGES[data.name]
