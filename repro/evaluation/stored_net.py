@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from repro.data import Dataset, class_names, load
+from repro.data import Dataset, Split, class_names, load
 from repro.data.augment import PixelStats, pixel_stats
 from repro.data.in_memory import to_device
 from repro.errors import InputError, RunError
@@ -79,10 +79,11 @@ def stored_net(record: Record, work: Path, results: Path, data: Path) -> StoredN
 def stats_of(dataset: Dataset, mean: str, std: str) -> PixelStats:
     """Compute the statistics of the training images, as in training."""
     cpu = torch.device("cpu")
-    if dataset.photo_stats is None:
+    if isinstance(dataset.train, Split):
         return pixel_stats(to_device(dataset.train, cpu)[0], mean, std)
     from repro.data.imagenet.loader import pixel_stats as photo_pixel_stats
 
+    assert dataset.photo_stats is not None
     return photo_pixel_stats(dataset.photo_stats, mean, std, cpu)
 
 
