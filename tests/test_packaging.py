@@ -105,7 +105,7 @@ def test_wheel_holds_published_results_but_no_work(wheel: Path) -> None:
 def test_installed_package_finds_its_files(wheel: Path, tmp_path: Path) -> None:
     code = (
         "from repro.config.paths import shared_dir\n"
-        "for name in ('conf/config.yaml', 'experiments/table6.toml', 'results/runs'):\n"
+        "for name in ('conf/config.yaml', 'experiments/resnet/table6.toml', 'results/runs'):\n"
         "    folder, _, rest = name.partition('/')\n"
         "    print((shared_dir(folder) / rest).exists())"
     )

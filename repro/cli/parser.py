@@ -117,7 +117,9 @@ def add_reading(add: Callable[[str, str, str], Parser]) -> None:
     check.add_argument("--format", choices=forms, default="text", metavar="format", help="text, md or json")
     check.add_argument("-v", "--verbose", action="store_true", help="with the figures and runs of every claim")
     check.add_argument("--strict", action="store_true", help="exit code 1 where a claim fails")
-    check.add_argument("--freeze", action="store_true", help="freeze rules that changed (experiments/AMENDMENTS.md)")
+    check.add_argument(
+        "--freeze", action="store_true", help="freeze rules that changed (experiments/resnet/AMENDMENTS.md)"
+    )
     export = add("export", "All runs as one tidy CSV (docs/export.md).", "repro export runs.csv")
     export.add_argument("words", nargs="*", metavar="file", help="where to write it; and paths.work=, paths.results=")
     export.add_argument("--curves", action="store_true", help="one row a run and evaluation instead of one a run")

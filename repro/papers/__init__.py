@@ -3,9 +3,10 @@
 from repro.papers.figures import Axis, Curve, LineStyle, Panel, PaperFigure, figure_names, figure_numbers, load_figure
 from repro.papers.recipes import Recipe, load_recipe
 from repro.papers.tables import PaperRow, PaperTable, Published, later_tables, load_table, table_numbers
-from repro.papers.toml_files import LaterPaper, Run, later_papers
+from repro.papers.toml_files import FIRST, LaterPaper, Run, later_papers
 
 __all__ = [
+    "FIRST",
     "Axis",
     "Curve",
     "LaterPaper",

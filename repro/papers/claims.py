@@ -189,7 +189,7 @@ class Claims:
 
 
 def load_claims() -> Claims:
-    """Read and check ``experiments/claims.toml``.
+    """Read and check ``experiments/resnet/claims.toml``.
 
     Raises:
         InputError: The file is invalid.

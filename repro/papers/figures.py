@@ -8,7 +8,7 @@ from typing import Literal
 from repro.config.parse import build, require
 from repro.config.paths import shared_dir
 from repro.errors import nearest
-from repro.papers.toml_files import Run, numbers, reading, require_flat
+from repro.papers.toml_files import FIRST, Run, numbers, reading, require_flat
 
 Dash = Literal["solid", "dashed", "dotted"]
 Place = Literal["first", "middle", "last"]
@@ -99,7 +99,9 @@ def figure_numbers() -> list[int]:
 
 def figure_names() -> list[str]:
     """List all figures that this project can draw: the paper's numbers, then the names of the others."""
-    named = sorted(file.stem.removeprefix("figure_") for file in shared_dir("experiments").glob("figure_*.toml"))
+    named = sorted(
+        file.stem.removeprefix("figure_") for file in (shared_dir("experiments") / FIRST).glob("figure_*.toml")
+    )
     return [*map(str, figure_numbers()), *named]
 
 

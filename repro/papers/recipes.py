@@ -26,7 +26,7 @@ class Recipe:
 
 
 def load_recipe(name: str) -> Recipe:
-    """Read the recipe ``experiments/<name>.toml``.
+    """Read the recipe ``experiments/resnet/<name>.toml``, or that of another folder by its path.
 
     Raises:
         InputError: There is no such recipe, or its file is invalid.

@@ -121,7 +121,7 @@ def load_table(key: int | str) -> PaperTable:
         InputError: There is no such table, or its file does not fit.
     """
     paper, _, number = str(key).rpartition("/")
-    known = numbers("table", paper) if paper in later_papers() or not paper else []
+    known = numbers("table", paper) if paper in later_papers() else [] if paper else numbers("table")
     made = ", ".join([*map(str, table_numbers()), *(later_tables() if isinstance(key, str) else [])]) or "none"
     is_known = number.isdecimal() and int(number) in known
     require(is_known, f"there is no table {key} here; tables that can be made: {made}")

@@ -1,4 +1,4 @@
-"""The files ``experiments/*.toml``."""
+"""The files ``experiments/<paper>/*.toml``."""
 
 from __future__ import annotations
 
@@ -17,6 +17,10 @@ Run = Mapping[str, Any]
 """The science fields, flat (``{"model.depth": 20}``), that a row or a curve sets on top of its recipe."""
 
 
+FIRST = "resnet"
+"""The first paper's folder, which names without a folder mean."""
+
+
 def require_flat(fields: Run | None, where: str) -> None:
     """Raise ``InputError`` unless all science fields are flat and in quotes, as in ``"optim.lr" = 0.1``."""
     for key, value in (fields or {}).items():
@@ -24,11 +28,12 @@ def require_flat(fields: Run | None, where: str) -> None:
 
 
 def read_toml(name: str) -> dict[str, Any]:
-    """Read ``experiments/<name>.toml``.
+    """Read the file ``name`` of the first paper's folder, or of another one: ``wide_resnet/table4``.
 
     Raises:
         InputError: There is no such file, or it is not TOML.
     """
+    name = in_folder(name)
     file = shared_dir("experiments") / f"{name}.toml"
     if not file.is_file():
         raise InputError(f"there is no experiments/{name}.toml")
@@ -45,11 +50,16 @@ def reading(name: str) -> Iterator[dict[str, Any]]:
     try:
         yield values
     except InputError as error:
-        raise InputError(f"experiments/{name}.toml: {error}") from None
+        raise InputError(f"experiments/{in_folder(name)}.toml: {error}") from None
 
 
-def numbers(kind: str, paper: str = "") -> list[int]:
-    """List the numbers of the files ``experiments/<kind><number>.toml``, or of those in the folder of ``paper``."""
+def in_folder(name: str) -> str:
+    """Return the name of a file within experiments/."""
+    return name if "/" in name else f"{FIRST}/{name}"
+
+
+def numbers(kind: str, paper: str = FIRST) -> list[int]:
+    """List the numbers of the files ``experiments/<paper>/<kind><number>.toml``."""
     folder = shared_dir("experiments") / paper
     names = (file.stem.removeprefix(kind) for file in folder.glob(f"{kind}*.toml"))
     return sorted(int(name) for name in names if name.isdigit())

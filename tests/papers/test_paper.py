@@ -17,8 +17,8 @@ from tests.planted import planted_config
 @pytest.fixture
 def experiments(tmp_path, monkeypatch):
     """Return a copy of the data that a test may damage."""
-    folder = tmp_path / "experiments"
-    shutil.copytree(shared_dir("experiments"), folder)
+    folder = tmp_path / "experiments" / "resnet"
+    shutil.copytree(shared_dir("experiments"), folder.parent)
     monkeypatch.setenv("REPRO_SHARE", str(tmp_path))
     return folder
 
@@ -120,7 +120,7 @@ def test_a_number_without_data_names_those_that_exist():
         load_table(15)
     with pytest.raises(InputError, match=r"figure 2 .* 1, "):
         load_figure(2)
-    with pytest.raises(InputError, match=r"no experiments/nothing\.toml"):
+    with pytest.raises(InputError, match=r"no experiments/resnet/nothing\.toml"):
         load_recipe("nothing")
 
 

@@ -33,8 +33,8 @@ UNDECIDABLE = {*DETECTION, "loc_gain", "ensemble_win", *TOLD}
 
 @pytest.fixture
 def experiments(tmp_path, monkeypatch):
-    folder = tmp_path / "experiments"
-    shutil.copytree(shared_dir("experiments"), folder)
+    folder = tmp_path / "experiments" / "resnet"
+    shutil.copytree(shared_dir("experiments"), folder.parent)
     monkeypatch.setenv("REPRO_SHARE", str(tmp_path))
     return folder
 
@@ -86,7 +86,7 @@ def test_a_claims_file_that_does_not_fit_is_one_sentence(experiments, old, new, 
     file.write_text(text.replace(old, new, 1), encoding="utf-8")
     with pytest.raises(InputError, match=re.escape(sentence)) as error:
         load_claims()
-    assert str(error.value).startswith("experiments/claims.toml: ")
+    assert str(error.value).startswith("experiments/resnet/claims.toml: ")
 
 
 TABLES = {"10crop": 3, "multiscale": 4, "top1": 6}

@@ -19,8 +19,8 @@ ENTRY = "\n## 2026-12-01: a margin\n\nIt was wider than the effect.\n"
 @pytest.fixture
 def experiments(tmp_path, monkeypatch):
     """Return a copy of experiments/ with frozen rules."""
-    folder = tmp_path / "experiments"
-    shutil.copytree(shared_dir("experiments"), folder)
+    folder = tmp_path / "experiments" / "resnet"
+    shutil.copytree(shared_dir("experiments"), folder.parent)
     monkeypatch.setenv("REPRO_SHARE", str(tmp_path))
     if faults():
         add_entry(folder)

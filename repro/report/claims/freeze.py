@@ -7,20 +7,21 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from repro.config.paths import shared_dir
 from repro.errors import InputError
 from repro.papers import load_recipe
-from repro.papers.toml_files import read_toml
+from repro.papers.toml_files import FIRST, read_toml
 from repro.runtime.files import write_asked_for
 
 LOCK, LOG = "claims.lock", "AMENDMENTS.md"
 PROSE = ("label", "where", "text", "words", "proxy_words", "proxy_experiment")
-"""Keys of experiments/claims.toml that decide nothing: what is said, and the commands that train what is missing."""
+"""Keys of claims.toml that decide nothing: what is said, and the commands that train what is missing."""
 ENTRY = re.compile(r"^## \d{4}-\d{2}-\d{2}.*\n", re.MULTILINE)
 DIGEST = re.compile(r"^Digest: `([0-9a-f]{16})`", re.MULTILINE)
-REMEDY = f"write what changed, why and what was known into experiments/{LOG}, then `repro check --freeze`"
+REMEDY = f"write what changed, why and what was known into experiments/{FIRST}/{LOG}, then `repro check --freeze`"
 LISTED = 30
 """More changes than these are only counted in the log, by claim or group; the history of the lock has all."""
 
@@ -29,12 +30,9 @@ Rules = Mapping[str, Any]
 
 
 def rules() -> Rules:
-    """Read what decides the claims: experiments/claims.toml without its prose, and the recipes that it names.
+    """Read what decides the claims: experiments/resnet/claims.toml without its prose, and the recipes that it names.
 
-    Taken from the files and not from the dataclasses that hold them, so that no change of the code moves the digest.
-
-    Raises:
-        InputError: A file is missing or no TOML.
+    The files are read and not the dataclasses that hold them, so that no change of the code moves the digest.
     """
     values = read_toml("claims")
     recipes = {group["recipe"]: None for group in values.get("groups", {}).values() if "recipe" in group}
@@ -56,7 +54,9 @@ def faults() -> list[str]:
     logged = DIGEST.findall(_read(LOG))
     if logged[-1:] != [digest(frozen)]:
         named = logged[-1] if logged else "none"
-        return [f"experiments/{LOG} ends with the digest {named} instead of {digest(frozen)}, the rules'; {REMEDY}"]
+        return [
+            f"experiments/{FIRST}/{LOG} ends with the digest {named} instead of {digest(frozen)}, the rules'; {REMEDY}"
+        ]
     return []
 
 
@@ -72,7 +72,7 @@ def freeze() -> str:
     last = ENTRY.split(log)[-1] if ENTRY.search(log) else ""
     if not last.strip() or DIGEST.search(last):
         raise InputError(
-            f'experiments/{LOG} needs an entry of its own for this, "## YYYY-MM-DD: …" and the reason below'
+            f'experiments/{FIRST}/{LOG} needs an entry of its own for this, "## YYYY-MM-DD: …" and the reason below'
         )
     changed = changes(_frozen(), present)
     listed = changed
@@ -80,23 +80,24 @@ def freeze() -> str:
         places = Counter(" / ".join(change.split(" = ")[0].split(" / ")[:2]) for change in changed)
         listed = [f"{place}: {number}" for place, number in places.items()]
     entry = [f"Digest: `{digest(present)}`, {len(changed)} changes (all of them in the history of {LOCK}):", ""]
-    write_asked_for(shared_dir("experiments") / LOCK, _text(present))
+    write_asked_for(folder() / LOCK, _text(present))
     lines = [log.rstrip(), "", *entry, *(f"- {line}" for line in listed), ""]
-    write_asked_for(shared_dir("experiments") / LOG, "\n".join(lines))
+    write_asked_for(folder() / LOG, "\n".join(lines))
     return f"frozen, with the digest {digest(present)}: {len(changed)} changes\n"
 
 
 def changes(old: Rules, new: Rules) -> list[str]:
     """Return one phrase for each rule that is another one, in the order of their names."""
     before, after = ({key: json.dumps(value, ensure_ascii=False) for key, value in r.items()} for r in (old, new))
-    gone = {key: f"{key} = {before[key]} is gone" for key in before.keys() - after.keys()}
-    added = {key: f"{key} = {after[key]} is new" for key in after.keys() - before.keys()}
-    changed = {
-        key: f"{key} = {after[key]} instead of {before[key]}"
-        for key in before.keys() & after.keys()
-        if before[key] != after[key]
-    }
-    return [phrase for _, phrase in sorted((gone | added | changed).items())]
+    phrases = []
+    for key in sorted(before.keys() | after.keys()):
+        if key not in after:
+            phrases.append(f"{key} = {before[key]} is gone")
+        elif key not in before:
+            phrases.append(f"{key} = {after[key]} is new")
+        elif before[key] != after[key]:
+            phrases.append(f"{key} = {after[key]} instead of {before[key]}")
+    return phrases
 
 
 def _flat(values: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
@@ -113,7 +114,7 @@ def _flat(values: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
         return
     for key, value in values.items():
         if key not in PROSE:
-            # That a claim is undecidable decides, the reason does not.
+            # An undecidable claim is a rule, its reason is prose.
             yield from _flat(True if key == "undecidable" else value, (*path, key))
 
 
@@ -126,15 +127,20 @@ def _frozen() -> Rules:
     try:
         frozen: Rules = json.loads(_read(LOCK) or "{}")
     except ValueError as error:
-        raise InputError(f"experiments/{LOCK} is not JSON ({error}): take it back from git") from None
+        raise InputError(f"experiments/{FIRST}/{LOCK} is not JSON ({error}): take it back from git") from None
     return frozen
 
 
+def folder() -> Path:
+    """Return the folder of the first paper, whose claims these are."""
+    return shared_dir("experiments") / FIRST
+
+
 def _read(name: str) -> str:
-    """Read a file of experiments/; empty where there is none."""
+    """Read a file of the folder; empty where there is none."""
     try:
-        return (shared_dir("experiments") / name).read_text(encoding="utf-8")
+        return (folder() / name).read_text(encoding="utf-8")
     except FileNotFoundError:
         return ""
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"experiments/{name} cannot be read: {error}") from None
+        raise InputError(f"experiments/{FIRST}/{name} cannot be read: {error}") from None

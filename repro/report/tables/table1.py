@@ -28,7 +28,7 @@ COLUMNS = ("Net", "Shortcut", *STAGES, *COSTS, "of VGG-19, paper (%)", "of VGG-1
 
 @dataclass(frozen=True)
 class Net:
-    """A net that was counted; ``stages`` are its layers as ``experiments/table1.toml`` writes them."""
+    """A net that was counted; ``stages`` are its layers as ``experiments/resnet/table1.toml`` writes them."""
 
     config: ModelConfig
     stages: Mapping[str, str]
