@@ -22,7 +22,7 @@ from repro.config.arguments import (
 )
 from repro.config.parse import require
 from repro.config.paths import in_checkout, resolve_paths, shared_dir
-from repro.errors import nearest
+from repro.errors import InputError, nearest
 from repro.papers import load_figure
 from repro.results.read import LeftOut, Reading, read_records
 from repro.runtime.files import write_asked_for
