@@ -81,6 +81,7 @@ def stats_of(dataset: Dataset, mean: str, std: str) -> PixelStats:
     cpu = torch.device("cpu")
     if isinstance(dataset.train, Split):
         return pixel_stats(to_device(dataset.train, cpu)[0], mean, std)
+    assert dataset.photo_stats is not None
     from repro.data.imagenet.loader import pixel_stats as photo_pixel_stats
 
     assert dataset.photo_stats is not None

@@ -130,7 +130,7 @@ def test_published_weights_that_were_damaged_are_refused(cifar: RunConfig, tmp_p
 
 def test_weights_are_published_only_of_a_run_that_still_has_them(cifar: RunConfig, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"the weights of .* cannot be published: .*final\.pt"):
-        publish_weights(cifar.run_id, {name: tmp_path / name for name in ("data", "work", "results")})
+        publish_weights(cifar.run_id, {**vars(cifar.paths), "work": tmp_path / "work", "results": tmp_path / "results"})
 
 
 def test_imagenet_images_are_tested_on_all_views_of_their_run(photos: list[RunConfig], tmp_path: Path) -> None:
