@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from repro.cli.parser import parser
+from repro.cli.parser import options_of, parser
 from repro.config.arguments import (
     apart,
     command_line,
@@ -286,6 +286,13 @@ def cancel_command(options: argparse.Namespace) -> int:
     return 0
 
 
+def completion_command(options: argparse.Namespace) -> int:
+    from repro.cli.completion import SCRIPT, candidates
+
+    print(SCRIPT if options.line is None else "\n".join(candidates(options.line, options_of(parser()))))
+    return 0
+
+
 def doctor_command(options: argparse.Namespace) -> int:
     from repro.cli.doctor import doctor
 
@@ -302,5 +309,6 @@ COMMANDS: dict[str, Command] = {
     "status": status_command,
     "cancel": cancel_command,
     "compare": compare_command,
+    "completion": completion_command,
     "doctor": doctor_command,
 }

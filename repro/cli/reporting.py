@@ -6,6 +6,7 @@ import argparse
 import shlex
 import shutil
 import sys
+import webbrowser
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -167,8 +168,26 @@ def render_command(options: argparse.Namespace) -> int:
 
 
 def report_command(options: argparse.Namespace) -> int:
-    options.words, options.verify = ["report", *options.words], False
-    return render_command(options)
+    paths = paths_from(options.words)
+    if options.own:
+        quiet_caches(paths["work"])
+        from repro.report.own_page import write_own_page
+        from repro.report.render import Evidence
+        from repro.results.ensembles import read_ensembles
+
+        roots = evidence_roots(paths, published=False, unpublished=False)
+        evidence = Evidence(read_records(record_folders(paths, roots)), read_ensembles(roots))
+        path = write_own_page(evidence, paths["work"])
+        print(path.as_uri())
+    else:
+        from repro.report.render import REPORT
+
+        path = paths["results"] / REPORT
+        options.words, options.verify = ["report", *options.words], False
+        render_command(options)
+    if options.open:
+        webbrowser.open(path.as_uri())
+    return 0
 
 
 def export_command(options: argparse.Namespace) -> int:

@@ -84,6 +84,7 @@ def stats_of(dataset: Dataset, mean: str, std: str) -> PixelStats:
     assert dataset.photo_stats is not None
     from repro.data.imagenet.loader import pixel_stats as photo_pixel_stats
 
+    assert dataset.photo_stats is not None
     return photo_pixel_stats(dataset.photo_stats, mean, std, cpu)
 
 
