@@ -20,8 +20,7 @@ from repro.data.imagenet.workers import AHEAD, CHUNK
 from repro.errors import InputError
 from repro.runtime.device import num_threads, num_workers, set_up
 
-SAMPLE = 256
-"""Images at most, evenly from all classes. They are read again and again, so that no disk is measured."""
+SAMPLE = 256  # images at most, from all classes, read again and again: no disk is measured
 
 
 @functools.cache

@@ -28,8 +28,7 @@ from repro.engine.step import build_step, pick_step, step_modes
 from repro.runtime.device import arithmetic, device_name, num_threads, set_up, wait
 from repro.runtime.openmp import spin_settings
 
-LEARNING_RATE = 0.01
-"""The learning rate of all timed steps: no speed depends on it, and no net of any depth diverges at it."""
+LEARNING_RATE = 0.01  # no speed depends on it, and no net of any depth diverges at it
 
 
 def describe(config: RunConfig, steps: Sequence[str] = ()) -> dict[str, Any]:
@@ -85,8 +84,7 @@ class Rig:
         self.window = config.execution.log_steps
         more = config.optim.precision, self.window, config.execution.micro_batch
         self.step = build_step(net.mode, net.model, net.optimizer, self.feed, *more)
-        self.warmup = 20 if self.device.type == "cuda" else 2
-        """Steps after the first in which libraries still choose algorithms and take memory."""
+        self.warmup = 20 if self.device.type == "cuda" else 2  # libraries choose algorithms
         # For runs at once in threads: on the default stream they would take turns.
         self.stream = torch.cuda.Stream() if self.device.type == "cuda" else None
         self.identity = {

@@ -13,8 +13,7 @@ from repro.errors import InputError
 
 PHOTO_WORDS = {"model": "imagenet_resnet", "optim": "imagenet_sgd", "model.shortcut": "B"}
 """Nets for ImageNet images where the words do not say."""
-PHOTO_CPU_BATCH = 8
-"""Images of a step unless the words set it: one of 256 would take a small processor half a minute."""
+PHOTO_CPU_BATCH = 8  # images of a step, unless set: 256 would take a small processor half a minute
 
 SAY_NETS = {"model", "model.depth", "exp"}
 SAY_BATCH = {"optim.batch_size", "model.bn_group_size", "scale"}

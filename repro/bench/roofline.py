@@ -16,8 +16,7 @@ from repro.runtime.device import set_up
 
 PRECISIONS = ("fp32", "tf32", "bf16")
 
-OPERATIONS = 6
-"""For a multiply-add of the forward pass: two, then and for the gradients of the input and of the weights."""
+OPERATIONS = 6  # for a multiply-add: two forward, then for the gradients of input and weights
 
 CONV_PASSES = 6
 """Times that a convolution's output must pass the memory in a step, if everything between two convolutions is fused

@@ -31,6 +31,11 @@ On the data in paths.data, or on made images; nothing is fetched, and nothing of
 fails is named at the end (exit code 1) and the others continue."""
 
 
+PREDICT_EXAMPLES = """\
+repro predict cifar10-resnet20-s0 cat.jpg dog.png
+
+The centre of a picture is taken, in the size that the net was tested at."""
+
 SHOW_EXAMPLES = """\
 repro show model.depth=56
   repro show cifar10-resnet20-s0-5ed7a8a7"""

@@ -41,8 +41,8 @@ Command = Callable[[argparse.Namespace], int]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return its exit code: 0, 1 (a run failed), 2 (bad input), 75 (give the same command again) or,
-    of a signal that asked it to end, 128 and its number."""
+    """Run one command; return its exit code: 0, 1 (a run failed), 2 (bad input), 75 (give the same command again), or
+    128 plus the number of the signal that asked it to end."""
     outlets = steady()
     send_to(print_line)
     given = words_together(sys.argv[1:] if arguments is None else arguments) or ["--help"]
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = complain(error, 1)
     except KeyboardInterrupt:
         code = 130
-    except Exception as error:  # of the device or of ours; it ends here, so that processes which read ahead end too
+    except Exception as error:  # of the device or of our code; caught, so that processes which read ahead end too
         if is_out_of_memory(error):
             code = complain(RunError(memory_advice(error)), 1)
         else:
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if lost := unwritten(outlets):
         complain(RunError(f"not all output could be written ({lost.strerror})"), 1)
         trains = given[:1] == ["run"] and not {"--dry-run", "--help", "-h"} & set(given)
-        return code if trains else code or 1  # that of training tells of the runs
+        return code if trains else code or 1  # the exit code of training tells of its runs
     return code
 
 
@@ -108,7 +108,7 @@ def run_command(options: argparse.Namespace) -> int:
     quiet_caches(paths.work)
     launch = launch_of(configs[0].execution, options.detach)
     from repro.report.summary import Summary
-    from repro.results.compare import beside_published
+    from repro.results.publish import beside_published
     from repro.runtime.provenance import set_command
 
     set_command(command_line(planned.words))
@@ -133,7 +133,7 @@ def run_command(options: argparse.Namespace) -> int:
 
 
 def record_of(config: RunConfig) -> Record | None:
-    """Read the record of a finished run; one that is invalid is named."""
+    """Read the record of a finished run; an invalid one is logged, and None is returned."""
     from repro.results.read import read_record
 
     try:
@@ -144,7 +144,7 @@ def record_of(config: RunConfig) -> Record | None:
 
 
 def summarize_for_tensorboard(work: Path) -> None:
-    """Write charts of the sweep as a whole; without them its runs are as good."""
+    """Write charts of the whole sweep; runs are valid without them, so that an error is only logged."""
     from repro.report.tensorboard import write_summaries
 
     try:
@@ -161,11 +161,7 @@ def several_machines(execution: ExecutionConfig) -> bool:
 
 
 def launch_of(execution: ExecutionConfig, detach: bool) -> Callable[..., Result]:
-    """Return the function that carries out a plan: on this machine, or on Slurm.
-
-    Raises:
-        InputError: ``--detach`` has nothing to detach from.
-    """
+    """Return the function that carries out a plan: on this machine, or on Slurm."""
     if execution.engine == "slurm":
         from repro.launch.slurm import collect
 

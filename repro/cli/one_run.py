@@ -11,6 +11,7 @@ from repro.cli.status import status
 from repro.config.arguments import published_results
 from repro.config.science import Science
 from repro.errors import InputError
+from repro.report.html.charts import thinned
 from repro.results.agreement import Agreement, agreement, same_settings
 from repro.results.find import find_record
 from repro.results.read import read_curve, read_records
@@ -88,12 +89,8 @@ def curve(record: Record) -> str:
         frame = read_curve(record)
     except InputError as error:
         return f"no curve: {error}"
-    last = len(frame) - 1
-    rows = frame.iloc[sorted({round(i * last / max(CURVE_ROWS - 1, 1)) for i in range(CURVE_ROWS)} if last else {0})]
-    cells = [
-        [f"{row.step:,.0f}", f"{row.lr:g}", f"{row.train_error:.2f}", f"{row.eval_error:.2f}"]
-        for row in rows.itertuples()
-    ]
+    rows = frame.iloc[thinned(len(frame), CURVE_ROWS)].itertuples()
+    cells = [[f"{r.step:,.0f}", f"{r.lr:g}", f"{r.train_error:.2f}", f"{r.eval_error:.2f}"] for r in rows]
     header = ["step", "learning rate", "training error % (running)", f"{record.result.final.split} error %"]
     return str(tabulate(cells, header, tablefmt="simple", colalign=["right"] * 4, disable_numparse=True))
 

@@ -15,6 +15,7 @@ from repro.cli.help_texts import (
     EVALUATE_EXAMPLES,
     EXAMPLES,
     FIGURE_EXAMPLES,
+    PREDICT_EXAMPLES,
     SHOW_EXAMPLES,
     STATUS_EXAMPLES,
 )
@@ -140,6 +141,10 @@ def add_reading(add: Callable[[str, str, str], Parser]) -> None:
     evaluate.add_argument("--std", type=listed(float), default=(), metavar="R,G,B", help="of pixels in [0, 1]")
     evaluate.add_argument("--resize", type=int, metavar="N", help="the shorter side for crops")
     evaluate.add_argument("--json", type=Path, metavar="FILE", help="keep what was measured here")
+
+    predict = add("predict", "Name the likeliest classes of pictures of your own.", PREDICT_EXAMPLES)
+    predict.add_argument("words", nargs="*", metavar="run image", help="a run, then files of images; and paths.work=")
+    predict.add_argument("--top", type=int, default=3, metavar="N", help="so many classes of each (3)")
 
     render = add("render", "Make all that is generated from records anew.", "repro render tables")
     render.add_argument("words", nargs="*", metavar="part", help="tables, figures or report; all where none is named")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from repro.cli.lists import print_figures, print_tables, where_runs_are
@@ -19,10 +20,12 @@ from repro.config.arguments import (
     quiet_caches,
     record_folders,
 )
+from repro.config.parse import require
 from repro.config.paths import in_checkout, resolve_paths, shared_dir
 from repro.errors import InputError, nearest
 from repro.papers import load_figure
-from repro.results.read import Reading, read_records
+from repro.results.read import LeftOut, Reading, read_records
+from repro.runtime.files import write_asked_for
 
 
 def roots_of(options: argparse.Namespace, paths: dict[str, Path]) -> list[Path]:
@@ -31,6 +34,19 @@ def roots_of(options: argparse.Namespace, paths: dict[str, Path]) -> list[Path]:
 
 def reading_of(options: argparse.Namespace, paths: dict[str, Path]) -> Reading:
     return read_records(record_folders(paths, roots_of(options, paths)))
+
+
+def folders_and_names(words: Sequence[str], many: str = "") -> tuple[dict[str, Path], list[str]]:
+    """Return the folders, and the words that set nothing; several of them are refused with ``many`` where given."""
+    paths = paths_from([word for word in words if is_setting(word)])
+    names = [word for word in words if not is_setting(word)]
+    require(not many or len(names) < 2, many)
+    return paths, names
+
+
+def tell_left_out(left_out: Sequence[LeftOut]) -> None:
+    for left in left_out:
+        print(f"repro: left out: {left.name}: {left.reason}", file=sys.stderr)
 
 
 def table_command(options: argparse.Namespace) -> int:
@@ -56,14 +72,9 @@ def table_command(options: argparse.Namespace) -> int:
 
 
 def refuse_unknown_scale(scale: str) -> None:
-    """Refuse a scale that is not in conf/.
-
-    Raises:
-        InputError: There is no such scale.
-    """
+    """Refuse a scale that is not in conf/."""
     scales = {path.stem for path in (shared_dir("conf") / "scale").glob("*.yaml")} | {"custom"}
-    if scale not in scales:
-        raise InputError(f"unknown scale {scale!r}: {nearest(scale, scales)}")
+    require(scale in scales, f"unknown scale {scale!r}: {nearest(scale, scales)}")
 
 
 def figure_command(options: argparse.Namespace) -> int:
@@ -73,10 +84,10 @@ def figure_command(options: argparse.Namespace) -> int:
     paths = paths_from(options.words)
     quiet_caches(paths["work"])
     refuse_unknown_scale(options.scale.partition(",")[0])  # a label as notes have it: "smoke, optim.nesterov=true"
-    load_figure(options.name)  # a name that is wrong is told before anything is written
+    load_figure(options.name)  # refuses a wrong name before anything is written
     from repro.report.figures import draw, plot
 
-    # Committed is only what the published records give at the paper's budget; `repro render` makes all of it.
+    # Only figures of published records at the paper's budget are committed; `repro render` makes all of them.
     committed = options.scale == "paper" and options.published
     folder = (paths["results"] if committed else paths["work"]) / "figures"
     reading = reading_of(options, paths)
@@ -89,23 +100,28 @@ def figure_command(options: argparse.Namespace) -> int:
 
 
 def check_command(options: argparse.Namespace) -> int:
-    from repro.cli.check import answer
+    from repro.report.claims.explain import explain
+    from repro.report.claims.format import FORMATS
     from repro.report.claims.freeze import freeze
+    from repro.report.claims.terminal import to_text
+    from repro.report.claims.verdicts import check
 
-    paths = paths_from([word for word in options.words if is_setting(word)])
-    ids = [word for word in options.words if not is_setting(word)]
-    if len(ids) > 1:
-        raise InputError("name one claim, or none for all of them")
+    paths, ids = folders_and_names(options.words, "name one claim, or none for all of them")
     if options.freeze:
         print(freeze(), end="")
         return 0
     folders = record_folders(paths, roots_of(options, paths))
-    published = published_results(paths) / "runs"
-    claim = next(iter(ids), None)
-    flags = {"strict": options.strict, "verbose": options.verbose}
-    text, code = answer(read_records(folders), claim, options.format, published=published, folders=folders, **flags)
-    print(text, end="")
-    return code
+    claim, form = next(iter(ids), None), options.format
+    require(claim is None or form == "text", f"--format {form} is for all claims together; leave out {claim!r}")
+    found = check(read_records(folders), published_results(paths) / "runs", folders)
+    if claim is not None:
+        print(explain(found, claim), end="")
+    elif form in FORMATS:
+        print(FORMATS[form](found), end="")
+    else:
+        print(to_text(found, shutil.get_terminal_size().columns, verbose=options.verbose), end="")
+    # The code is that of all claims even where one is printed: a script may ask for either.
+    return found.exit_code(options.strict)
 
 
 def choices_command(options: argparse.Namespace) -> int:
@@ -113,29 +129,27 @@ def choices_command(options: argparse.Namespace) -> int:
     from repro.report.choices import EXPERIMENT, choices, to_text
 
     runs = plan([f"exp={EXPERIMENT}", *options.words]).runs
-    reading = reading_of(options, {name: getattr(runs[0].paths, name) for name in ("data", "work", "results")})
-    for left in reading.left_out:
-        print(f"repro: left out: {left.name}: {left.reason}", file=sys.stderr)
+    reading = reading_of(options, vars(runs[0].paths))
+    tell_left_out(reading.left_out)
     command = shlex.join(["repro", "run", f"exp={EXPERIMENT}", *options.words])
     print(to_text(choices(runs, reading.records), command))
     return 0
 
 
 def render_command(options: argparse.Namespace) -> int:
-    paths = paths_from([word for word in options.words if is_setting(word)])
+    paths, parts = folders_and_names(options.words)
     quiet_caches(paths["work"])
     from repro.report.claims.freeze import faults
     from repro.report.render import PARTS, pages_of, read_evidence, render, verify
 
-    parts = [word for word in options.words if not is_setting(word)] or list(PARTS)
     for part in parts:
-        if part not in PARTS:
-            raise InputError(f"unknown part {part!r}: {nearest(part, PARTS)}")
-    if options.verify and len(parts) < len(PARTS):
-        raise InputError("--verify checks everything that is generated: leave out the parts")
+        require(part in PARTS, f"unknown part {part!r}: {nearest(part, PARTS)}")
+    parts = parts or list(PARTS)
+    verified = not options.verify or len(parts) >= len(PARTS)
+    require(verified, "--verify checks everything that is generated: leave out the parts")
     results = published_results(paths)
     evidence = read_evidence(results)
-    # Pages have sections made from the records of their own checkout, not of any folder.
+    # The sections of pages come from the records of their own checkout, not from any folder.
     own = in_checkout() and paths["results"] == resolve_paths({})["results"]
     pages = pages_of(results.parent) if own else []
     if not options.verify:
@@ -158,23 +172,14 @@ def report_command(options: argparse.Namespace) -> int:
 
 
 def export_command(options: argparse.Namespace) -> int:
-    from repro.results.export import curves, runs, to_csv, write
+    from repro.results.export import curves, runs, to_csv
 
-    words = [word for word in options.words if is_setting(word)]
-    files = [word for word in options.words if not is_setting(word)]
-    if len(files) > 1:
-        raise InputError("name one file, or none to print")
-    reading = reading_of(options, paths_from(words))
-    left_out = list(reading.left_out)
-    if options.curves:
-        frame, without = curves(reading)
-        left_out += without
-    else:
-        frame = runs(reading)
-    for left in left_out:
-        print(f"repro: left out: {left.name}: {left.reason}", file=sys.stderr)
+    paths, files = folders_and_names(options.words, "name one file, or none to print")
+    reading = reading_of(options, paths)
+    frame, without = curves(reading) if options.curves else (runs(reading), [])
+    tell_left_out([*reading.left_out, *without])
     if files:
-        write(frame, Path(files[0]))
+        write_asked_for(Path(files[0]), to_csv(frame))
     else:
         print(to_csv(frame), end="")
     return 0
@@ -195,19 +200,38 @@ def evaluate_command(options: argparse.Namespace) -> int:
     )
 
 
+def predict_command(options: argparse.Namespace) -> int:
+    from tabulate import tabulate
+
+    from repro.evaluation.classifier import load_classifier
+
+    folders, (run, *pictures) = apart(options.words or ["", ""])
+    if not pictures or not run or options.top < 1:
+        raise InputError(f"name a run and files of images, and --top {options.top} from 1 on")
+    paths = resolve_paths(folders)
+    net = load_classifier(run, paths, published_results(paths))
+    found = net.classify(*pictures, top=options.top)
+    rows = [
+        [picture, *(f"{name} {score:.1%}".replace("%", " %") for name, score in row)]
+        for picture, row in zip(pictures, found, strict=True)
+    ]
+    print(f"{net.record.run_id}, {net.record.science.data.image_size} pixels a side")
+    print(tabulate(rows, tablefmt="plain", disable_numparse=True))
+    return 0
+
+
 def publish_command(options: argparse.Namespace) -> int:
     from repro.results.ensembles import plan_ensembles, publish_ensembles
     from repro.results.publish import plan_publication, publish
 
-    paths = paths_from([word for word in options.runs if is_setting(word)])
+    paths, run_ids = folders_and_names(options.runs)
     work, results = paths["work"], paths["results"]
-    run_ids = [word for word in options.runs if not is_setting(word)]
-    # All is checked before anything is written: a refused command changes nothing.
+    # Check everything before writing anything: a refused command changes nothing.
     planned = plan_publication(run_ids, work, results, replace=options.replace)
     ensembles = plan_ensembles(work, results, planned.run_ids, replace=options.replace)
     weights: list[str] = []
     if options.weights:
-        from repro.evaluation.trained import plan_weights, publish_weights
+        from repro.evaluation.stored_net import plan_weights, publish_weights
 
         weights = plan_weights(planned.run_ids, work, results, replace=options.replace)
     for record in planned.equal:
@@ -215,7 +239,7 @@ def publish_command(options: argparse.Namespace) -> int:
     for folder in publish(planned, results):
         print(folder)
     for run_id in weights:
-        print(publish_weights(run_id, work, results))
+        print(publish_weights(run_id, paths))
     for folder in publish_ensembles(ensembles, work, results):
         print(folder)
     return 0
@@ -228,8 +252,8 @@ def tensorboard_command(options: argparse.Namespace) -> int:
     first = next((i for i, word in enumerate(options.words) if word.startswith("-")), len(options.words))
     paths = paths_from([*options.words[:first], *(w for w in options.words[first:] if w.startswith("paths."))])
     others = [word for word in options.words[first:] if not word.startswith("paths.")]
-    if any(word.startswith("--logdir") for word in others):
-        raise InputError("--logdir is the work folder here: name it with paths.work=")
+    logdir = any(word.startswith("--logdir") for word in others)
+    require(not logdir, "--logdir is the work folder here: name it with paths.work=")
     serve(paths["work"], others)
     return 0
 
@@ -243,6 +267,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "report": report_command,
     "export": export_command,
     "evaluate": evaluate_command,
+    "predict": predict_command,
     "publish": publish_command,
     "tensorboard": tensorboard_command,
 }

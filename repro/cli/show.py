@@ -5,15 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
-from tabulate import tabulate
 
 from repro.cli.status import RunStatus
 from repro.config.run import RunConfig
 from repro.launch.cost import Estimate, estimate
 from repro.launch.outcome import is_done
 from repro.launch.speeds import source, speeds_of
+from repro.report.tables.frame import text_table
 from repro.runtime.device import device_name, pick_device
 from repro.runtime.progress import duration
 
@@ -48,36 +49,25 @@ def cost_table(configs: Sequence[RunConfig], costs: Sequence[Estimate]) -> str:
     header = ["run", "params", "multiply-adds", "steps", "time", "memory", ""]
     rows = []
     for config, cost in zip(configs, costs, strict=True):
-        state = "done" if is_done(config) else ""
-        rows.append(
-            [
-                config.run_id,
-                f"{cost.size.params:,}",
-                f"{cost.size.macs:,}",
-                f"{cost.steps:,}",
-                duration(cost.seconds),
-                f"{cost.memory / 1e9:.1f} GB" if cost.memory >= 1e8 else f"{cost.memory / 1e6:.0f} MB",
-                state,
-            ]
-        )
-    align = ("left", "right", "right", "right", "right", "right", "left")
-    return str(tabulate(rows, header, tablefmt="simple", colalign=align, disable_numparse=True))
+        sizes = [f"{number:,}" for number in (cost.size.params, cost.size.macs, cost.steps)]
+        memory = f"{cost.memory / 1e9:.1f} GB" if cost.memory >= 1e8 else f"{cost.memory / 1e6:.0f} MB"
+        done = "done" if is_done(config) else ""
+        rows.append([config.run_id, *sizes, duration(cost.seconds), memory, done])
+    return text_table(rows, header, words=("",))
 
 
 def composed(configs: Sequence[RunConfig]) -> str:
     """Return the configuration of the first run as YAML; values that vary over the runs are listed instead."""
-    varied = {f"{group}.{name}" for group, name, values in _values(configs) if len(values) > 1}
-    tree: dict[str, object] = {"exp": configs[0].exp or None, "scale": configs[0].scale}
+    varied: list[str] = []
+    tree: dict[str, Any] = {"exp": configs[0].exp or None, "scale": configs[0].scale}
     for group, name, values in _values(configs):
-        shown = [plain_value(v) for v in values] if f"{group}.{name}" in varied else plain_value(values[0])
-        if group:
-            part = tree.setdefault(group, {})
-            assert isinstance(part, dict)
-            part[name] = shown
-        else:
-            tree[name] = shown
+        shown = [plain_value(value) for value in values]
+        if len(values) > 1:
+            varied.append(f"{group}.{name}".strip("."))
+        part = tree.setdefault(group, {}) if group else tree
+        part[name] = shown if len(values) > 1 else shown[0]
     text = yaml.safe_dump(tree, sort_keys=False, default_flow_style=None, width=100)
-    note = f"  # lists where the runs differ: {', '.join(sorted(v.strip('.') for v in varied))}" if varied else ""
+    note = f"  # lists where the runs differ: {', '.join(sorted(varied))}" if varied else ""
     return f"configuration{note}\n{text}".rstrip()
 
 
@@ -101,7 +91,7 @@ def totals(configs: Sequence[RunConfig], costs: Sequence[Estimate], speed: str) 
     """Return the time of all runs one after the other, their work on any device, and a warning above a day.
 
     Args:
-        speed: Where the device's speed comes from.
+        speed: The source of the device's speed.
     """
     seconds = sum(cost.seconds for cost in costs)
     macs = sum(cost.macs for cost in costs)
@@ -145,8 +135,8 @@ def show_statuses(statuses: Sequence[RunStatus], work: Path, width: int | None =
     droppable = [name for name in LEAST if name in columns]
     while width is not None and droppable and width_of(columns) > width:
         del columns[droppable.pop(0)]
-    align = ["right" if name in NUMBERS else "left" for name in columns]
-    return str(tabulate(columns, "keys", tablefmt="simple", colalign=align, disable_numparse=True))
+    rows = list(zip(*columns.values(), strict=True))
+    return text_table(rows, list(columns), words=[name for name in columns if name not in NUMBERS])
 
 
 def width_of(columns: Mapping[str, Sequence[str]]) -> int:

@@ -131,7 +131,7 @@ def _done(folder: Path, steps: int) -> RunStatus:
 
 
 def _unfinished(folder: Path, steps: int) -> RunStatus:
-    """Describe a run that has no record. Its state does not hang on ``progress.json``, which is only a report."""
+    """Describe a run without a record; its state does not depend on ``progress.json``, which is only a report."""
     odd, told = "", None
     try:
         told = read_progress(folder)

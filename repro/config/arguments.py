@@ -11,7 +11,7 @@ from repro.config.paths import in_checkout, resolve_paths, shared_dir
 from repro.errors import InputError, nearest
 
 OPTIONS_WITH_A_VALUE = (
-    *("--format", "--json", "--minutes", "--scale", "--views", "--weights", "--mean", "--std", "--resize"),
+    *("--format", "--json", "--minutes", "--scale", "--views", "--weights", "--mean", "--std", "--resize", "--top"),
 )
 FLAGS = {"publish": ("--weights",), "status": ("--json",)}
 """Options that take no value in a command, as they do in others."""

@@ -1,4 +1,4 @@
-"""The families of nets, an entry each."""
+"""The families of nets."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ IMAGENET_DEPTHS = (18, 34, 50, 101, 152)
 
 @dataclass(frozen=True)
 class Family:
-    """What is known of a family without building a net; ``repro.models.NETS`` has its class."""
+    """Properties of a family that are known without building a net; ``repro.models.NETS`` has its class."""
 
     prefix: str
     """The name of its nets, as in ``ResNet-20``."""
     timed: tuple[int, tuple[tuple[int, int], ...]]
-    """Batch size, and the filters and map size of each stage, that its speed is measured at."""
+    """Batch size, and filters and map size of each stage, for measuring its speed."""
     recipe: str = "cifar10_recipe"
     """The paper's recipe of training it, in experiments/."""
     photos: bool = False
-    """True for ImageNet images, False for CIFAR's."""
+    """True for nets on ImageNet images, false for nets on CIFAR images."""
     depths: tuple[int, ...] = ()
-    """The depths that there are; where none is named, three stages of blocks and ``other_layers``."""
+    """The possible depths; if empty, those of three stages of blocks plus ``other_layers``."""
     other_layers: int = 2
-    """Layers outside of the residual functions, as the paper counts them."""
+    """Layers outside the blocks, as the paper counts them."""
     settings: frozenset[str] = frozenset()
-    """The fields of ``ModelConfig`` that not every family reads, and this one does."""
+    """Fields of ``ModelConfig`` that this family reads, but not all families."""
 
 
 FAMILIES = {
@@ -44,7 +44,7 @@ FAMILIES = {
         recipe="identity_mappings/cifar10_recipe",
         settings=frozenset({"block", "order"}),
     ),
-    # Its papers' depth counts the first convolution and the three projections, not the fully connected layer.
+    # The depth of wide nets includes the first convolution and the three projections, not the fully connected layer.
     "wide_resnet": Family(
         "WRN",
         (32, ((64, 32), (128, 16), (256, 8))),

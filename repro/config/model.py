@@ -1,4 +1,4 @@
-"""The net of a run, as configured."""
+"""The settings of a net."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ ON_SHORTCUTS = ("shortcut_scale", "residual_scale", "gate", "shortcut_dropout", 
 class ModelConfig:
     """The net: 6n+2 layers for CIFAR (paper, section 4.2), the columns of Table 1 for ImageNet, and later papers' nets.
 
-    The defaults of the fields that came later give the first paper's net.
+    The defaults of fields that were added later give the first paper's nets.
     """
 
     name: Annotated[str, "family of nets, as in `cifar_resnet`", OneOf(FAMILIES)]
@@ -91,7 +91,7 @@ class ModelConfig:
 
     @property
     def is_random(self) -> bool:
-        """True where training steps draw which blocks or values they leave out."""
+        """True if training steps drop random blocks or values."""
         return self.survival != "none" or self.dropout > 0 or self.shortcut_dropout > 0
 
     @property
@@ -109,7 +109,7 @@ class ModelConfig:
         return " ".join([f"{prefix}-{self.depth}{width}", *self._variants()])
 
     def _variants(self) -> list[str]:
-        """Return the words that tell a net from the usual one of its depth."""
+        """Return the words that distinguish a net from the usual net of its depth."""
         usual_shortcut = {"cifar_resnet": "A", "imagenet_resnet": "B" if self.bottleneck else "", "wide_resnet": "B"}
         usual_block = "bottleneck" if self.depth >= 164 and (self.depth - 2) % 9 == 0 else "basic"
         before_that = "B" if self.bottleneck else "A"
@@ -138,7 +138,7 @@ class ModelConfig:
             owners = " or ".join(f"model={other}" for other, f in FAMILIES.items() if name in f.settings)
             require(
                 name in FAMILIES[self.name].settings,
-                f"model.{name}={_shown(getattr(self, name))} is for {owners}: model={self.name} does not read it",
+                f"model.{name}={_shown(getattr(self, name))} is for {owners}, not for model={self.name}",
             )
         origin = self.constructed_from
         require(

@@ -12,6 +12,7 @@ from repro.config.paths import resolve_paths
 from repro.config.run import DataConfig, RunConfig
 from repro.errors import InputError
 
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 NUM_CLASSES = 10  # classes of CIFAR-10 and of synthetic images; ImageNet images have as many as folders
 
 
@@ -93,6 +94,13 @@ class Dataset:
     digests: dict[str, str]
     photo_stats: PhotoStats | None = None
     skipped: tuple[str, ...] = ()
+
+
+def class_names(dataset: Dataset) -> tuple[str, ...]:
+    """Return the names of the classes by label: CIFAR-10's own, or the folders of ImageNet images."""
+    if isinstance(dataset.train, PhotoSplit):
+        return dataset.train.classes
+    return CIFAR10_CLASSES if dataset.name == "cifar10" else tuple(map(str, range(dataset.num_classes)))
 
 
 def load_for(config: RunConfig, *, may_fetch: bool = True) -> Dataset:

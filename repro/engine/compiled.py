@@ -1,4 +1,4 @@
-"""Compiled code of a step: what builds it, and where it is kept."""
+"""Compilation of training steps, and its cache."""
 
 from __future__ import annotations
 
@@ -15,21 +15,24 @@ from repro.models.blocks import BlockNet
 from repro.runtime.device import device_name
 
 CACHE = "TORCHINDUCTOR_CACHE_DIR"
-"""Names the folder of compiled code; a setting of the user's stays."""
+"""The variable for the folder of compiled code, which the user may have set."""
 
 
 def compile_blocks(model: BlockNet) -> None:
-    """Compile the blocks rather than the net: a few kinds of block (five for CIFAR) serve every depth, seed and run of
-    a process, so that 1202 layers start as fast as 20."""
-    # A kind counts apart for training, evaluation and each batch size; torch would give up after eight.
+    """Compile the blocks of a net rather than the net itself.
+
+    A few kinds of block (five for CIFAR) then serve all depths, seeds and runs of a process, so that 1202 layers start
+    as fast as 20.
+    """
+    # Each kind is compiled for training, for evaluation and for each batch size; by default torch gives up after eight.
     torch._dynamo.config.recompile_limit = 64
-    torch._dynamo.config.optimize_ddp = False  # which would split a block by the buckets of its gradients
+    torch._dynamo.config.optimize_ddp = False  # it would split blocks at the buckets of DDP
     for block in model.blocks():
         block.compile(dynamic=False)
 
 
 def lacking_for_triton() -> str:
-    """Return which build tools Triton needs that are missing on this machine."""
+    """Return the first build tool of Triton that this machine lacks, or nothing."""
     if not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
         return "a C compiler such as gcc"
     scheme = sysconfig.get_default_scheme()
@@ -40,11 +43,11 @@ def lacking_for_triton() -> str:
 
 @cache
 def builds(device: torch.device) -> bool:
-    """Return whether a small function can be compiled for ``device`` and gives what it should."""
+    """Return whether a small function can be compiled for ``device`` and computes the right values."""
     values = torch.arange(8.0, device=device)
     try:
         return torch.equal(torch.compile(_twice_and_one)(values), _twice_and_one(values))
-    except Exception:  # a compiler that is missing, broken or too old fails in many ways
+    except Exception:  # missing, broken and old compilers cause errors of many types
         return False
 
 
@@ -53,16 +56,16 @@ def _twice_and_one(values: torch.Tensor) -> torch.Tensor:
 
 
 def cache_folder(work: Path, device: torch.device) -> Path:
-    """Return the folder of compiled code for this device and version of torch, inside ``work`` or the user's own."""
+    """Return the folder of compiled code for this device and version of torch: the user's own, or one in ``work``."""
     name = re.sub(r"[^\w.+]+", "-", f"{device_name(device)} torch {torch.__version__}")
     return Path(os.environ.get(CACHE) or work.absolute() / ".compiled" / name)
 
 
 def keep_compiled(work: Path, device: torch.device) -> None:
-    """Let torch keep compiled code in ``cache_folder``, so that only the first run of a machine waits for it."""
+    """Let torch store compiled code in ``cache_folder``, so that only the first run on a machine waits for it."""
     os.environ.setdefault(CACHE, str(cache_folder(work, device)))
 
 
 def is_kept(work: Path, device: torch.device) -> bool:
-    """Return whether something was compiled into ``cache_folder`` before."""
+    """Return whether ``cache_folder`` has compiled code."""
     return any(cache_folder(work, device).glob("fxgraph/*"))

@@ -21,6 +21,30 @@ WARMUP_ERROR = 80.0
 """Training error in percent below which ``until_80`` ends the warm-up (section 4.2)."""
 
 
+class MemoryOrderSGD(torch.optim.SGD):
+    """Fused SGD with momentum on a CPU, of weights and gradients as they lie in memory.
+
+    The same bits as torch's own step, which copies every channels-last gradient into another layout before, and then
+    reads the original: a twentieth of an ImageNet net's step at small batches.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Update all weights that have a gradient."""
+        names = ("weight_decay", "momentum", "lr", "dampening", "nesterov", "maximize")
+        for group in self.param_groups:
+            updated = [(p, p.grad, self.state[p]["momentum_buffer"]) for p in group["params"] if p.grad is not None]
+            if updated:
+                columns = ([in_memory_order(tensor) for tensor in column] for column in zip(*updated, strict=True))
+                torch._fused_sgd_(*columns, **{name: group[name] for name in names}, is_first_step=False)
+
+
+def in_memory_order(tensor: Tensor) -> Tensor:
+    """View a channels-last tensor (N, C, H, W) as (N, H, W, C), and any other as it is."""
+    is_wide = tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
+    return tensor.permute(0, 2, 3, 1) if is_wide else tensor
+
+
 def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.SGD:
     """Build SGD in one fused kernel; ``decay_scope`` selects the parameters that decay (deviation D2).
 
@@ -35,7 +59,9 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.SGD:
         {"params": weights, "weight_decay": config.weight_decay},
         {"params": others, "weight_decay": config.weight_decay if config.decay_scope == "all" else 0.0},
     ]
-    optimizer = torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, fused=True)
+    on_cpu = weights[0].device.type == "cpu"
+    kind = MemoryOrderSGD if on_cpu and config.momentum else torch.optim.SGD
+    optimizer = kind(groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, fused=True)
     for group in optimizer.param_groups:
         group["lr"] = rate_tensor(config.lr, weights[0].device)
         for p in group["params"] if config.momentum else []:

@@ -92,18 +92,18 @@ def pick_step(mode: str, device: torch.device, averaged_bytes: int = 0) -> str:
 
 
 def pick_random_step(mode: str, device: torch.device) -> str:
-    """Return the mode of a net that draws in every step which blocks or values it leaves out: eager alone.
+    """Return the mode for a net that drops random blocks or values: only eager.
 
-    A CUDA graph would leave out the same ones in every step, and compiled blocks would be as many kinds as there are
-    survival probabilities.
+    A CUDA graph would drop the same ones in every step, and compilation would need other blocks for each survival
+    probability.
 
     Raises:
-        InputError: Another mode is asked for.
+        InputError: ``mode`` is another one.
     """
     if mode not in ("auto", "eager"):
         raise InputError(
-            f"execution.step={mode} cannot run a net with dropout or stochastic depth, which draws anew in every step; "
-            "leave it at auto, or use execution.step=eager"
+            f"execution.step={mode} cannot run a net with dropout or stochastic depth, whose steps differ: use "
+            "execution.step=eager or auto"
         )
     return pick_step("eager", device)
 
@@ -247,7 +247,7 @@ class EagerStep:
         return loss.detach(), (logits.detach().argmax(1) != labels).sum()
 
     def _drawing(self, first: int) -> contextlib.AbstractContextManager[None]:
-        """Let the net draw what it leaves out; ``first`` is the place of the first image in this rank's part."""
+        """Let the net drop random blocks or values; ``first`` is the first image's position in this rank's part."""
         if not self.model.is_random:
             return contextlib.nullcontext()
         part_size = self.feed.part_size

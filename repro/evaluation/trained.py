@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from repro.config.run import RunConfig
 from repro.errors import InputError
-from repro.evaluation.weight_files import listed, read_weights
+from repro.evaluation.stored_net import weights_of
+from repro.evaluation.weight_files import listed
 from repro.models import build_model
 from repro.models.blocks import BlockNet
 from repro.results.find import find_record
 from repro.results.read import Record
-from repro.runtime import checkpoint
 from repro.runtime.device import memory_format
-
-PUBLISHED_WEIGHTS = "weights.pt"
-"""The net beside a published record: a checkpoint or a state dict."""
 
 
 @dataclass(frozen=True)
@@ -81,24 +77,14 @@ def sizes(tensor: Tensor) -> str:
 def from_run(record: Record, base: RunConfig) -> Trained:
     """Load the net of a finished run, with the execution settings and the folders of ``base``.
 
-    The weights are ``final.pt`` in the work folder, or ``weights.pt`` beside a published record.
+    The weights are ``final.pt`` in the work folder, or ``weights.safetensors`` beside a published record.
 
     Raises:
         InputError: The weights do not exist.
         RunError: The checkpoint is damaged.
     """
     run_id, science = record.run_id, record.science
-    final = base.paths.work / run_id / checkpoint.FINAL
-    published = base.paths.results / "runs" / run_id / PUBLISHED_WEIGHTS
-    if final.is_file():
-        weights = checkpoint.load(final)["model"]
-    elif published.is_file():
-        weights = read_weights(published).weights
-    else:
-        raise InputError(
-            f"the weights of {run_id} are missing: neither {final} nor {published} exists; train the run again with "
-            "the command in its record (`repro publish --weights` would have kept them)"
-        )
+    weights = weights_of(run_id, base.paths.work, base.paths.results)
     config = dataclasses.replace(
         base,
         exp=record.exp,
@@ -119,58 +105,3 @@ def record_of(run_id: str, base: RunConfig) -> Record:
         InputError: The run is not finished, or its record is invalid.
     """
     return find_record(run_id, (base.paths.work, base.paths.results / "runs"))
-
-
-# --- publishing ---------------------------------------------------------------------------------------------------
-
-
-def plan_weights(run_ids: Sequence[str], work: Path, results: Path, *, replace: bool = False) -> list[str]:
-    """Return the runs whose final nets are not published yet.
-
-    Raises:
-        InputError: A final checkpoint does not exist, or another net of the run is published and ``replace`` is false.
-        RunError: A final checkpoint is damaged.
-    """
-    new = []
-    for run_id in run_ids:
-        mine, path = final_net(run_id, work), results / "runs" / run_id / PUBLISHED_WEIGHTS
-        if path.exists() and is_net(path, mine):
-            continue
-        if path.exists() and not replace:
-            raise InputError(
-                f"{path} is not the net of {work / run_id}; `repro publish --weights --replace` overwrites it"
-            )
-        new.append(run_id)
-    return new
-
-
-def publish_weights(run_id: str, work: Path, results: Path) -> Path:
-    """Write the final net of a run beside its published record, without the rest of the checkpoint.
-
-    Raises:
-        InputError: The final checkpoint does not exist.
-        RunError: The checkpoint is damaged, or the file cannot be written.
-    """
-    path = results / "runs" / run_id / PUBLISHED_WEIGHTS
-    checkpoint.save(path, {"model": final_net(run_id, work)})
-    return path
-
-
-def is_net(path: Path, weights: Mapping[str, Tensor]) -> bool:
-    """Return whether a file has exactly these weights."""
-    try:
-        published = read_weights(path).weights
-    except InputError:
-        return False
-    # Integers are torch's counters of batches, which ``read_weights`` leaves out.
-    mine = {name: value for name, value in weights.items() if value.is_floating_point()}
-    return checkpoint.digest(published) == checkpoint.digest(mine)
-
-
-def final_net(run_id: str, work: Path) -> dict[str, Tensor]:
-    """Load the weights of a finished run."""
-    final = work / run_id / checkpoint.FINAL
-    if not final.is_file():
-        raise InputError(f"the weights of {run_id} cannot be published: {final} does not exist")
-    weights: dict[str, Tensor] = checkpoint.load(final)["model"]
-    return weights

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import json
 import pickletools
 import sys
 import zipfile
@@ -27,6 +28,11 @@ WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 """Parts that torch's wrappers add to names."""
 COUNTERS = ("num_batches_tracked", "n_averaged")
 """Numbers of updates, which our nets do not read."""
+
+METADATA = "repro"
+"""The key in a file of safetensors under which a JSON object describes a net of ours."""
+PIXELS = "pixels."
+"""Begins the names of the pixel statistics in such a file."""
 
 PLAIN_TYPES = ("_codecs", "argparse", "collections", "copyreg", "datetime", "decimal", "enum", "pathlib", "uuid")
 """Modules of the standard library with harmless types; functions of other modules may do anything."""
@@ -166,10 +172,24 @@ def is_safetensors(head: bytes) -> bool:
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors.torch import load_file
+    """Read the weights in a file of safetensors, without the statistics that one of ours holds beside them."""
+    return {name: value for name, value in open_net(path)[1].items() if not name.startswith(PIXELS)}
 
-    found: dict[str, Tensor] = load_file(path)
-    return found
+
+def open_net(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Read what a file of safetensors says of its net, which is empty for others' files, and its tensors.
+
+    Raises:
+        InputError: The tensors do not have the digest that one of our files carries.
+    """
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        about = json.loads((file.metadata() or {}).get(METADATA, "{}"))
+        tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
+    if checkpoint.DIGEST in about and about[checkpoint.DIGEST] != checkpoint.digest(tensors):
+        raise InputError(f"the weights {path} are damaged: their values do not have the digest that they carry")
+    return about, tensors
 
 
 def read_torch(path: Path, archive: bool) -> Any:

@@ -89,8 +89,7 @@ class Pool:
         self._workers = [Worker(slot, environment, self._events) for slot in slots]
         self._ended, self._look = ended, look
         self._queue: list[RunConfig] = []
-        self._lost: set[str] = set()
-        """Runs whose process was killed once: tried again, without neighbours, as one of them may be the reason."""
+        self._lost: set[str] = set()  # killed once: tried again alone, as one of them may be the reason
         self._begun: set[str] = set()
         self._planned = 0
 

@@ -11,8 +11,7 @@ from repro.models.count import measure
 from repro.results.read import Record, read_records
 from repro.runtime.device import arithmetic, device_name, num_threads, pick_device
 
-SHORTEST = 5.0
-"""Seconds that a finished run must have trained: in shorter ones starting is too large a part."""
+SHORTEST = 5.0  # seconds that a finished run must have trained: in shorter ones starting counts too much
 
 Setting = tuple[object, ...]  # all that a run's speed depends on besides its net's multiply-adds
 Finished = dict[Setting, list[Record]]

@@ -127,24 +127,24 @@ def shortcut(in_channels: int, out_channels: int, stride: int, config: ModelConf
 
 
 class ResidualBlock(nn.Module):
-    """Layers beside a shortcut; plain where there is no shortcut (Fig. 2)."""
+    """Layers with a shortcut, or plain layers without one (Fig. 2)."""
 
     expansion = 1
     """Output channels per channel of the 3x3 layers."""
     shortcut: nn.Module | None
     join: Join | None
-    """The addition, where it is not the plain one."""
+    """The addition; None is a plain sum."""
 
     def residual(self, x: Tensor) -> Tensor:
         """Compute the residual function of the block's input; the result may be changed in place."""
         raise NotImplementedError
 
     def finished(self, y: Tensor) -> Tensor:
-        """Apply what follows the addition, in place: no backward pass needs the sum."""
+        """Apply the layers after the addition, in place, since no backward pass needs the sum."""
         return F.relu(y, inplace=True)
 
     def forward(self, x: Tensor, survival: float = 1.0) -> Tensor:
-        """Compute the block with its residual function weighted by ``survival``; at 0 it is not computed."""
+        """Compute the block with its residual function weighted by ``survival``; with 0 the function is skipped."""
         if survival == 0:
             carried = self.joined(x, None)
             return self.finished(carried.clone() if carried is x else carried)
@@ -153,7 +153,7 @@ class ResidualBlock(nn.Module):
         return self.finished(y if self.shortcut is None else self.joined(x, y))
 
     def joined(self, x: Tensor, residual: Tensor | None) -> Tensor:
-        """Add the shortcut of ``x``; a residual function that is left out is None."""
+        """Add the shortcut of ``x`` and its residual function, which is None if it is skipped."""
         assert self.shortcut is not None
         carried: Tensor = self.shortcut(x)
         if self.join is not None:
@@ -243,7 +243,7 @@ class BlockNet(nn.Module):
 
     fc: nn.Linear
     survival: Sequence[float] = ()
-    """Survival probability of each block, with stochastic depth; empty where no block is ever left out."""
+    """Survival probability of each block for stochastic depth; empty if no block is ever skipped."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -251,19 +251,19 @@ class BlockNet(nn.Module):
         self.recompute = False
         """Whether training recomputes activations in the backward pass instead of keeping them."""
         self.seed = 0
-        """Seed of the random choices of training steps; they depend on it and on the step."""
+        """Seed of the random choices in training steps."""
         self.is_random = False
-        """True where training steps draw which blocks or values they leave out."""
+        """True if training steps drop random blocks or values."""
         self._draw: Draw | None = None
 
     @property
     def skips_blocks(self) -> bool:
-        """True where a training step may leave out blocks, as stochastic depth does."""
+        """True if training steps may skip blocks (stochastic depth)."""
         return len(self.survival) > 0
 
     @contextlib.contextmanager
     def drawing(self, draw: Draw) -> Iterator[None]:
-        """Drop values and blocks by ``draw`` in the passes within; all others compute the expected net."""
+        """Drop values and blocks chosen by ``draw`` inside the context; outside, passes compute the expected net."""
         layers = [m for m in self.modules() if isinstance(m, Dropout)]
         for number, layer in enumerate(layers):
             layer.number, layer.draw = number, draw
@@ -276,7 +276,7 @@ class BlockNet(nn.Module):
                 layer.draw = None
 
     def factors(self) -> list[float]:
-        """The weight of each block's residual function in a pass: 0 and 1 where blocks are drawn."""
+        """Return the weight of each block's residual function in a pass: 0 or 1 if blocks are drawn."""
         if self._draw is None:
             return list(self.survival)
         return [float(survives) for survives in surviving(self.survival, self._draw)]

@@ -1,7 +1,7 @@
 """Random choices inside a net: dropout and stochastic depth.
 
-A training step sets what they depend on, its number and the seed. Every other pass, in training mode too, computes the
-expected net: no value is dropped, and a block counts by its survival probability.
+They depend on the seed and the training step. All other passes, even in training mode, compute the expected net: no
+value is dropped, and a block is weighted by its survival probability.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from repro.runtime.seeds import seed_of
 
 @dataclass(frozen=True)
 class Draw:
-    """What the random choices of a training pass depend on, besides the place in the net."""
+    """The inputs of the random choices in a training pass, besides the place in the net."""
 
     seed: int
     step: int
     first: int = 0
-    """The place of the pass's first image in the batch of all ranks."""
+    """Position of the pass's first image in the batch of all ranks."""
     batch_size: int | None = None
-    """Images of that batch; None is those of the pass."""
+    """Images in that batch; None means those of the pass."""
 
 
 class Dropout(nn.Module):
-    """Dropout whose choice for an image is the same on any number of ranks and in any pieces of the batch (D32)."""
+    """Dropout that drops the same values of an image for any number of ranks and any pieces of the batch (D32)."""
 
     def __init__(self, probability: float) -> None:
         super().__init__()
@@ -46,10 +46,10 @@ class Dropout(nn.Module):
 
 
 def kept_values(x: Tensor, probability: float, draw: Draw, number: int) -> Tensor:
-    """Return zeros with ``probability`` and 1 / (1 - probability) elsewhere, in the shape, type and layout of ``x``."""
+    """Return zeros with ``probability``, else 1 / (1 - probability), in the shape, type and layout of ``x``."""
     batch_size = len(x) if draw.batch_size is None else draw.batch_size
     layout = torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
-    # Drawn for the whole batch, whichever part of it is here, and in one type for all.
+    # Values are drawn for the whole batch and in one type, so that they do not depend on the part of the batch here.
     values = torch.empty((batch_size, *x.shape[1:]), device=x.device, memory_format=layout)
     values.uniform_(generator=generator_on(x.device, seed_of(draw.seed, "dropout", draw.step, number)))
     mine = values[draw.first : draw.first + len(x)]
@@ -57,14 +57,14 @@ def kept_values(x: Tensor, probability: float, draw: Draw, number: int) -> Tenso
 
 
 def generator_on(device: torch.device, seed: int) -> torch.Generator | None:
-    """Return a generator of ``device``, whose stream is another one on each kind of device."""
+    """Return a generator on ``device``; kinds of devices have different streams."""
     return torch.Generator(device).manual_seed(seed)
 
 
 def survival_probabilities(config: ModelConfig, num_blocks: int) -> list[float]:
-    """Return the survival probability of each block, in their order; none where all survive (D33).
+    """Return the survival probabilities of the blocks in their order, or an empty list if all survive (D33).
 
-    ``linear`` falls from the input, which always survives, to the last block; ``uniform`` is the last one's for all.
+    ``linear`` falls from 1 at the input to the probability of the last block; ``uniform`` uses that for all blocks.
     """
     match config.survival:
         case "none":
@@ -77,7 +77,7 @@ def survival_probabilities(config: ModelConfig, num_blocks: int) -> list[float]:
 
 
 def surviving(probabilities: Sequence[float], draw: Draw) -> list[bool]:
-    """Draw the blocks that a training step computes, from seed and step alone: all ranks choose alike."""
+    """Draw the blocks that a training step computes from the seed and the step, so that all ranks agree."""
     generator = torch.Generator().manual_seed(seed_of(draw.seed, "survival", draw.step))
     drawn = torch.rand(len(probabilities), generator=generator, dtype=torch.float64)
     return [value < probability for value, probability in zip(drawn.tolist(), probabilities, strict=True)]

@@ -12,13 +12,13 @@ from repro.models.blocks import BlockNet
 
 
 def initialize(model: BlockNet, config: ModelConfig, generator: torch.Generator) -> None:
-    """Draws convolutions from He's zero-mean Gaussian of variance 2 / fan (deviation D1), the fully connected layer
-    last; batch norms begin at one, biases at zero, those of gates at ``config.gate_bias``."""
+    """Draw all convolutions from He's zero-mean Gaussian of variance 2 / fan (deviation D1), then the fully connected
+    layer; batch norms start with weight one and bias zero, gates with the bias ``config.gate_bias``."""
     mode: Literal["fan_in", "fan_out"] = "fan_out" if config.init == "he_fan_out" else "fan_in"
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode=mode, nonlinearity="relu", generator=generator)
-            if module.bias is not None:  # a gate's
+            if module.bias is not None:  # only gates have one
                 nn.init.constant_(module.bias, config.gate_bias)
         elif isinstance(module, nn.BatchNorm2d):
             nn.init.ones_(module.weight)
@@ -27,11 +27,11 @@ def initialize(model: BlockNet, config: ModelConfig, generator: torch.Generator)
 
 
 def initialize_output(fc: nn.Linear, fc_init: str, generator: torch.Generator) -> None:
-    """Draws the fully connected layer (deviation D26).
+    """Draw the fully connected layer (deviation D26).
 
-    ``he`` is the rule of the convolutions, though no ReLU follows; its fan is always the inputs, since the ten outputs
-    of CIFAR say nothing of the size of a signal that goes no further. ``torch`` is what ``nn.Linear`` begins with,
-    weights and biases uniform within 1 / sqrt(inputs). ``normal_0.01`` is AlexNet's Gaussian of deviation 0.01.
+    ``he`` is the rule of the convolutions, although no ReLU follows; its fan is always the number of inputs, since no
+    layer follows whose signal the outputs could scale. ``torch`` is the default of ``nn.Linear``, weights and biases
+    uniform within 1 / sqrt(inputs). ``normal_0.01`` is AlexNet's Gaussian with standard deviation 0.01.
     """
     nn.init.zeros_(fc.bias)
     if fc_init == "he":

@@ -1,4 +1,4 @@
-"""Additions of shortcut and residual function other than the plain one (Identity Mappings, Table 1)."""
+"""Additions of shortcut and residual function (Identity Mappings, Table 1)."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from repro.models.chance import Dropout
 class Join(nn.Module):
     """Constant factors, gates, and dropout on the shortcut.
 
-    A gate is the sigmoid of a 1x1 convolution of the block's input: g weighs the residual function and 1 - g the
-    shortcut where it is exclusive, else it weighs the shortcut alone. Where a block changes dimensions, so does the
-    convolution (D30).
+    A gate g is the sigmoid of a 1x1 convolution of the block's input. It weights the shortcut with 1 - g and, if it is
+    exclusive, the residual function with g. Its convolution changes dimensions where the block does (D30).
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, config: ModelConfig) -> None:
@@ -25,7 +24,7 @@ class Join(nn.Module):
         self.shortcut_scale, self.residual_scale = config.shortcut_scale, config.residual_scale
 
     def forward(self, x: Tensor, carried: Tensor, residual: Tensor | None) -> Tensor:
-        """Add what the shortcut carries and the residual function of ``x``; None is a block that is left out."""
+        """Add the shortcut and the residual function of ``x``, which is None if the block is skipped."""
         if self.gate is not None:
             gate = torch.sigmoid(self.gate(x))
             carried = (1 - gate) * carried
@@ -36,7 +35,7 @@ class Join(nn.Module):
 
 
 def join(in_channels: int, out_channels: int, stride: int, config: ModelConfig) -> Join | None:
-    """Return the addition that ``config`` asks for; None for the plain one."""
+    """Build the addition of ``config``; None is a plain sum."""
     is_plain = config.shortcut_scale == config.residual_scale == 1 and config.gate == "none"
     if config.shortcut == "none" or (is_plain and not config.shortcut_dropout):
         return None

@@ -1,4 +1,4 @@
-"""Nets of Identity Mappings: five orders of activation, blocks of one to three layers."""
+"""The nets of Identity Mappings."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ Stages = Sequence[Sequence[Sequence[Layer]]]
 
 
 class OrderedBlock(ResidualBlock):
-    """A block of any layers in one of the five orders of activation (Identity Mappings, Fig. 4 and Table 2).
+    """A block in one of five orders of activation (Identity Mappings, Fig. 4 and Table 2).
 
-    ``original`` adds after the last batch norm, before the last ReLU. ``bn_after_addition`` and
-    ``relu_before_addition`` move one of them over the addition. ``relu_only`` and ``full`` activate before the layers:
-    with the ReLU alone, or with batch norm and ReLU.
+    ``original`` adds after the last batch norm and before the last ReLU. ``bn_after_addition`` and
+    ``relu_before_addition`` move one of these across the addition. ``relu_only`` and ``full`` (batch norm and ReLU)
+    activate before each layer.
 
     Args:
-        is_first: Whether it is the net's first block, whose input is activated before it splits into two paths.
-        dropout: The share of values that are dropped before every layer but the first.
+        is_first: Whether it is the first block of the net, whose input is activated before it splits into two paths.
+        dropout: The share of values dropped before every layer except the first.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class OrderedBlock(ResidualBlock):
         )
         self.dropouts = nn.ModuleList(Dropout(dropout) for _ in layers[1:])
         projection = shortcut(in_channels, out_channels, stride, config)
-        # A projection of pre-activated input is a convolution alone, as in the authors' release (D29).
+        # The projection of a pre-activated input has no batch norm, as in the authors' release (D29).
         is_bare = order == "full" and isinstance(projection, nn.Sequential)
         self.shortcut = conv(in_channels, out_channels, 1, stride) if is_bare else projection
         self.join = join(in_channels, out_channels, stride, config)
@@ -76,7 +76,7 @@ class OrderedBlock(ResidualBlock):
         return super().forward(self.entered(x) if self.splits_after_activation else x, survival)
 
     def entered(self, x: Tensor) -> Tensor:
-        """The activation before the first layer."""
+        """Apply the activation before the first layer."""
         if self.is_first or self.order not in ("relu_only", "full"):
             return x
         return F.relu(x) if self.order == "relu_only" else F.relu(self.bns[0](x), inplace=True)
@@ -106,7 +106,7 @@ class OrderedBlock(ResidualBlock):
 
 
 def last_activation(channels: int, config: ModelConfig, order: str) -> nn.Module:
-    """Return the activation after the last addition, in the orders that end on an addition."""
+    """Build the activation after the last block, for orders in which blocks end with an addition."""
     match order:
         case "full":
             return nn.Sequential(batch_norm(channels, config), nn.ReLU(inplace=True))
@@ -116,9 +116,9 @@ def last_activation(channels: int, config: ModelConfig, order: str) -> nn.Module
 
 
 def layers_of(config: ModelConfig, channels: int, stride: int) -> list[Layer]:
-    """Return the layers of a block: one or two of 3x3, or a bottleneck that puts out four times ``channels``.
+    """Return the layers of a block: one or two of 3x3, or a bottleneck with four times ``channels`` as outputs.
 
-    ``config.width`` widens them all, but of a bottleneck only the inner ones (Wide ResNet, Table 8).
+    ``config.width`` widens all layers, but only the inner ones of a bottleneck (Wide ResNet, Table 8).
     """
     wide = int(channels * config.width)
     if config.bottleneck:
@@ -128,12 +128,12 @@ def layers_of(config: ModelConfig, channels: int, stride: int) -> list[Layer]:
 
 
 class OrderedNet(BlockNet):
-    """A CIFAR net of blocks in any order of activation: a 3x3 convolution, stages of blocks, global average pooling,
-    one fully connected layer.
+    """A CIFAR net with any order of activation: a 3x3 convolution, stages of blocks, global average pooling and a fully
+    connected layer.
 
-    Input (N, 3, H, W), H and W a multiple of 4 (32 in the papers); output logits (N, num_classes). The first activation
-    is right after the first convolution, before the first block splits; in the orders that end on an addition, another
-    one follows on the last block.
+    Input (N, 3, H, W) with H and W multiples of 4 (32 in the papers); output logits (N, num_classes). An activation
+    follows the first convolution, before the first block splits into two paths. If blocks end with an addition, another
+    one follows the last block.
 
     Args:
         stages: The layers of each block of each stage.
@@ -159,7 +159,7 @@ class OrderedNet(BlockNet):
 
 
 class PreactResNet(OrderedNet):
-    """A net of Identity Mappings for CIFAR, of 3n, 6n or 9n layers in its blocks and two others."""
+    """A CIFAR net of Identity Mappings: 3n, 6n or 9n layers in blocks, and two others."""
 
     def __init__(self, config: ModelConfig, num_classes: int) -> None:
         num_blocks = (config.depth - 2) // (3 * config.block_layers)

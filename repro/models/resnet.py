@@ -80,7 +80,7 @@ class ImageNetResNet(BlockNet):
 
 
 def imagenet_block(in_channels: int, layers: Sequence[Layer], config: ModelConfig, *, is_first: bool) -> ResidualBlock:
-    """Return the first paper's block where the order of activation is its own, else one in that order."""
+    """Build a block of the first paper, or one with another order of activation."""
     if config.order != "original":
         return OrderedBlock(in_channels, layers, config, config.order, is_first=is_first)
     kind = Bottleneck if config.bottleneck else BasicBlock

@@ -1,4 +1,4 @@
-"""Nets of Wide Residual Networks for CIFAR."""
+"""The CIFAR nets of Wide Residual Networks."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from repro.models.preact import CIFAR_CHANNELS, Layer, OrderedNet
 class WideResNet(OrderedNet):
     """A pre-activation net whose stages have ``width`` times the filters (Wide ResNet, section 2 and Table 1).
 
-    Its depth counts the layers in its blocks, the first convolution and the three projections. All layers of a block
-    have the same number of filters and the kernels of B(…), the first one the stride.
+    The depth counts the layers in blocks, the first convolution and the three projections. All layers of a block have
+    the same number of filters, and the kernel sizes of B(…); the first layer has the stride.
     """
 
     def __init__(self, config: ModelConfig, num_classes: int) -> None:

@@ -7,41 +7,33 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
-
-from tabulate import tabulate
+from typing import Any, NamedTuple
 
 from repro.config.run import RunConfig
-from repro.report.tables.frame import NOT_RUN, signed
-from repro.results.read import Record
+from repro.report.tables.frame import NOT_RUN, signed, text_table
+from repro.results.record import Record
 
 EXPERIMENT = "cifar_open_choices"
 
 
-@dataclass(frozen=True)
-class Question:
-    """A difference between two nets that is above zero in the paper."""
+class Question(NamedTuple):
+    """A difference between two nets that is above zero in the paper; ``error`` is a field of ``Result``."""
 
     worse: str
     better: str
-    error: Literal["train_running", "final"]
-
-    @property
-    def title(self) -> str:
-        kind = "test" if self.error == "final" else "running training"
-        return f"{self.worse} − {self.better}, {kind} error"
+    error: str
+    title: str
 
 
 QUESTIONS = (
-    Question("plain-56", "plain-20", "train_running"),
-    Question("plain-56", "plain-20", "final"),
-    Question("plain-20", "ResNet-20", "final"),
+    Question("plain-56", "plain-20", "train_running", "plain-56 − plain-20, running training error"),
+    Question("plain-56", "plain-20", "final", "plain-56 − plain-20, test error"),
+    Question("plain-20", "ResNet-20", "final", "plain-20 − ResNet-20, test error"),
 )
 """Degradation in training and test (Figure 1), and what a shortcut gives at equal depth (Figure 6)."""
 
 
-@dataclass(frozen=True)
-class Difference:
+class Difference(NamedTuple):
     """A difference of two means in points, and its standard error; None where one net has a single seed."""
 
     points: float
@@ -77,6 +69,16 @@ class Choice:
         here, before = self.difference(question), usual.difference(question)
         return here is not None and before is not None and here.points * before.points < 0
 
+    @property
+    def made(self) -> int:
+        """The number of its runs that have a record."""
+        there = {record.fingerprint for group in self.records.values() for record in group}
+        return sum(run.fingerprint in there for run in self.runs)
+
+    @property
+    def whole(self) -> bool:
+        return all(self.difference(question) is not None for question in QUESTIONS)
+
 
 def choices(runs: Sequence[RunConfig], records: Sequence[Record]) -> list[Choice]:
     """Group the records of ``runs`` by the one switch that each sets otherwise, the defaults first.
@@ -85,15 +87,15 @@ def choices(runs: Sequence[RunConfig], records: Sequence[Record]) -> list[Choice
 
     Args:
         runs: Those of the experiment; the first of each net follows the defaults.
-        records: What was measured; records of other runs are passed over.
+        records: All measured ones; those of other runs are ignored.
     """
-    # As in tables: at the paper's budget only what anybody can repeat counts, while a proxy claims less.
+    # As in tables, only runs that anybody can repeat count at the paper's budget, while a proxy claims less.
     made = {r.fingerprint: r for r in records if r.scale != "paper" or r.provenance.dirty is False}
     recipes: dict[str, dict[str, Any]] = {}
     found: dict[str, Choice] = {"": Choice("")}
     for run in runs:
         recipe = run.science.flat()
-        switch = switched(recipe, recipes.setdefault(run.model.label, recipe))
+        switch = _switched(recipe, recipes.setdefault(run.model.label, recipe))
         choice = found.setdefault(switch, Choice(switch))
         choice.runs.append(run)
         group = choice.records.setdefault(run.model.label, [])
@@ -103,7 +105,7 @@ def choices(runs: Sequence[RunConfig], records: Sequence[Record]) -> list[Choice
     return list(found.values())
 
 
-def switched(recipe: Mapping[str, Any], usual: Mapping[str, Any]) -> str:
+def _switched(recipe: Mapping[str, Any], usual: Mapping[str, Any]) -> str:
     """Write what ``recipe`` sets otherwise, as on the command line."""
     changes = {key: value for key, value in recipe.items() if value != usual[key]}
     return " ".join(f"{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in changes.items())
@@ -118,34 +120,23 @@ def to_text(found: Sequence[Choice], command: str) -> str:
     usual, *others = found
     header = ["choice", "runs", *(question.title for question in QUESTIONS)]
     rows = [[choice.switch or "the defaults", *_cells(choice, usual)] for choice in found]
-    table = tabulate(rows, header, tablefmt="simple", disable_numparse=True)
     turning = [c.switch for c in others if any(c.turns(question, usual) for question in QUESTIONS)]
-    whole = sum(_is_whole(usual) and _is_whole(choice) for choice in others)
+    whole = sum(usual.whole and choice.whole for choice in others)
     lines = [f"Measured are {whole} of {len(others)} choices, in points of error."]
     if turning:
         lines.append(f"Turned around by {len(turning)}: {', '.join(turning)}.")
         lines.append("With one seed, or near its ± from zero, that can be chance.")
     elif whole:
         lines.append("None of them turns a difference around.")
-    if lacking := sum(len(choice.runs) for choice in found) - _made(found):
+    if lacking := sum(len(choice.runs) - choice.made for choice in found):
         lines.append(f"{lacking} runs are not there, or were made from uncommitted code: {command}")
-    return f"{table}\n\n" + "\n".join(lines)
+    return "\n".join([text_table(rows, header, words=header), "", *lines])
 
 
 def _cells(choice: Choice, usual: Choice) -> list[str]:
-    cells = [f"{_made([choice])} of {len(choice.runs)}"]
+    cells = [f"{choice.made} of {len(choice.runs)}"]
     for question in QUESTIONS:
         difference = choice.difference(question)
         mark = " turned" if choice.turns(question, usual) else ""
         cells.append(NOT_RUN if difference is None else f"{difference}{mark}")
     return cells
-
-
-def _is_whole(choice: Choice) -> bool:
-    return all(choice.difference(question) is not None for question in QUESTIONS)
-
-
-def _made(found: Sequence[Choice]) -> int:
-    """Count the runs of ``found`` that have a record."""
-    there = {record.fingerprint for choice in found for group in choice.records.values() for record in group}
-    return sum(run.fingerprint in there for choice in found for run in choice.runs)

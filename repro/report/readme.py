@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from tabulate import tabulate
-
-from repro.report.html.runs import departing, group_anchor, order, recipes, show
+from repro.report.html.runs import by_net, departing, recipes, show
 from repro.report.summary import Published, spread
-from repro.report.tables.frame import NOT_RUN, signed
+from repro.report.tables.frame import NOT_RUN, signed, text_table
 from repro.results.read import Reading, Record
 from repro.results.select import summarize
 from repro.runtime.progress import duration
@@ -24,33 +22,23 @@ def measured_table(reading: Reading) -> str:
     A net that departs from the paper's recipe in anything stands there without a published value beside it.
     """
     records = [record for record in reading.records if record.scale == "paper" and not record.provenance.dirty]
-    groups: dict[str, list[Record]] = defaultdict(list)
-    for record in records:
-        groups[group_anchor(record)].append(record)
     if not records:
         return NONE_YET
     published = Published()
-    rows = [_row(group, published) for group in sorted(groups.values(), key=lambda group: order(group[0]))]
-    text = tabulate(
-        rows, HEADER, tablefmt="pipe", disable_numparse=True, colalign=["left", *["right"] * 4, *["left"] * 3]
-    )
+    rows = [_row(group, published) for group in by_net(records)]
+    text = text_table(rows, HEADER, "pipe", words=("net", "device", "arithmetic", "time of a run"))
     return f"{text}\n\n{_total(records)}\n"
 
 
 def nets_table(reading: Reading, scale: str, exp: str | None = None) -> str:
     """Tabulate the nets of a scale, or of one experiment at it: mean ± standard deviation over their seeds."""
-    groups: dict[str, list[Record]] = defaultdict(list)
-    for record in reading.records:
-        if record.scale == scale and exp in (None, record.exp) and not record.provenance.dirty:
-            groups[group_anchor(record)].append(record)
+    records = [r for r in reading.records if r.scale == scale and exp in (None, r.exp) and not r.provenance.dirty]
     rows = []
-    for group in sorted(groups.values(), key=lambda group: order(group[0])):
+    for group in by_net(records):
         train = [record.result.train.top1_error for record in group if record.result.train is not None]
         test = [record.result.final.top1_error for record in group]
         rows.append([group[0].label, f"{group[0].params:,}", spread(train), spread(test), str(len(group))])
-    header = ["net", "parameters", "training error %", "test error %", "seeds"]
-    text: str = tabulate(rows, header, tablefmt="pipe", disable_numparse=True, colalign=["left", *["right"] * 4])
-    return f"{text}\n"
+    return text_table(rows, ["net", "parameters", "training error %", "test error %", "seeds"], "pipe") + "\n"
 
 
 def _row(group: Sequence[Record], published: Published) -> list[str]:
@@ -58,18 +46,18 @@ def _row(group: Sequence[Record], published: Published) -> list[str]:
     assert summary is not None
     paper = published.error(group[0])
     return [
-        name(group[0]),
+        _name(group[0]),
         NOT_RUN if paper is None else f"{paper:.2f}",
-        spread([record.result.final.top1_error for record in group]),
+        summary.text,
         NOT_RUN if paper is None else signed(summary.mean - paper),
         str(summary.n),
-        listed(machine(record) for record in group),
-        listed(record.provenance.precision for record in group),
+        _listed(_machine(record, record.carried.world_size) for record in group),
+        _listed(record.provenance.precision for record in group),
         duration(sum(record.wall_seconds for record in group) / summary.n),
     ]
 
 
-def name(record: Record) -> str:
+def _name(record: Record) -> str:
     """Name the net, and what sets it apart from the paper's recipe that is nearest to it."""
     away = min((departing(record, recipe) for recipe in recipes()), key=len)
     return ", ".join([record.label, *(f"{key}={show(value)}" for key, value in away.items())])
@@ -79,19 +67,19 @@ def _total(records: Sequence[Record]) -> str:
     """Return ``3 runs, 7.2 device-hours of training and evaluation in all (AMD EPYC, 2 threads: 7.2).``"""
     hours: dict[str, float] = defaultdict(float)
     for record in records:
-        hours[machine(record, several=False)] += record.wall_seconds * record.carried.world_size / 3600
+        hours[_machine(record)] += record.wall_seconds * record.carried.world_size / 3600
     parts = "; ".join(f"{name}: {spent:.1f}" for name, spent in hours.items())
     runs = f"{len(records)} run{'' if len(records) == 1 else 's'}"
     return f"{runs}, {sum(hours.values()):.1f} device-hours of training and evaluation in all ({parts})."
 
 
-def machine(record: Record, several: bool = True) -> str:
+def _machine(record: Record, count: int = 1) -> str:
     """Return ``8 x NVIDIA H200``, or one of them."""
-    carried, name = record.carried, record.machine
-    if record.provenance.cuda is not None and carried.runs_per_gpu != 1:
+    name = record.machine
+    if record.provenance.cuda is not None and record.carried.runs_per_gpu != 1:
         name += ", which several runs may share"  # each of which counts the whole of its time
-    return f"{carried.world_size} x {name}" if several and carried.world_size > 1 else name
+    return f"{count} x {name}" if count > 1 else name
 
 
-def listed(names: Iterable[str]) -> str:
+def _listed(names: Iterable[str]) -> str:
     return ", ".join(dict.fromkeys(names))

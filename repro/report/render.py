@@ -12,10 +12,9 @@ from repro.errors import InputError, nearest
 from repro.papers import table_numbers
 from repro.report.claims.format import to_markdown as claims_to_markdown
 from repro.report.claims.verdicts import Check, check
+from repro.report.claims.wording import sentence
 from repro.report.figures import Plot, csv_text, draw, shown_plots
-from repro.report.html.claims import claim_views
-from repro.report.html.figures import figure_views
-from repro.report.html.page import page, sentence, table_view
+from repro.report.html.page import page
 from repro.report.readme import measured_table, nets_table
 from repro.report.tables import FORMATS, Frame, table, table1, to_markdown
 from repro.results.ensembles import EnsembleReading, read_ensembles
@@ -61,34 +60,23 @@ class Evidence:
         }
 
     def page(self, pictures: bool = True) -> str:
-        return page(
-            self.reading,
-            tables=[table_view(table) for table in self.tables.values()],
-            figures=figure_views(self.plots, pictures),
-            claims=claim_views(self.check),
-            refused=[(problem.name, problem.reason) for problem in self.check.problems],
-        )
+        return page(self.reading, self.check, list(self.tables.values()), self.plots, pictures)
 
     def section(self, name: str) -> str:
-        """Return the text between the marks of a page.
-
-        Raises:
-            InputError: There is no such section.
-        """
+        """Return the text between the marks of a page; an ``InputError`` says that there is no such section."""
+        tables = {f"table{number}": number for number in table_numbers()}
+        if name in tables:
+            return to_markdown(self.tables[tables[name]])
         made: dict[str, Callable[[], str]] = {
-            **{f"table{number}": functools.partial(self._table, number) for number in table_numbers()},
-            "verdicts": lambda: sentence(claim_views(self.check)) + "\n",
+            "verdicts": lambda: sentence(self.check.verdicts) + "\n",
             "measured": lambda: measured_table(self.reading),
             "tenth": lambda: nets_table(self.reading, "tenth"),
             "demo": lambda: nets_table(self.reading, "demo", DEMO),
             **{f"columns-{name}": functools.partial(columns_table, name) for name in (*sections(), "curve")},
         }
         if name not in made:
-            raise InputError(f"unknown section {name!r} between marks: {nearest(name, made)}")
+            raise InputError(f"unknown section {name!r} between marks: {nearest(name, [*tables, *made])}")
         return made[name]()
-
-    def _table(self, number: int) -> str:
-        return to_markdown(self.tables[number])
 
 
 def read_evidence(results: Path) -> Evidence:
@@ -97,14 +85,8 @@ def read_evidence(results: Path) -> Evidence:
 
 
 def render(evidence: Evidence, results: Path, parts: Sequence[str] = PARTS, pages: Sequence[Path] = ()) -> list[Path]:
-    """Write the ``parts`` under ``results``, and with the tables the marked sections of ``pages``; returns the files.
-
-    Raises:
-        InputError: A page has an unknown section, or something cannot be written.
-    """
-    written = []
-    for name, text in texts(evidence, parts).items():
-        written.append(write(results / name, text))
+    """Write the ``parts`` under ``results``, and with the tables the marked sections of ``pages``; return the files."""
+    written = [write(results / name, text) for name, text in texts(evidence, parts).items()]
     if "figures" in parts:
         for plot in evidence.plots:
             written += draw(plot, results / "figures")

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
-
-from tabulate import tabulate
+from collections.abc import Iterable, Sequence
 
 from repro.config.execution import PROTOCOLS
+from repro.config.model import NET_FIELDS
 from repro.papers import later_tables, load_recipe, load_table, table_numbers
-from repro.report.tables.frame import NOT_RUN, signed
-from repro.results.read import Evaluation, Record
+from repro.report.tables.frame import NOT_RUN, signed, text_table
+from repro.results.record import Evaluation, Record
 from repro.results.select import departures
 
 
@@ -25,7 +23,7 @@ class Published:
         self._rows = [(row, load_recipe(table.recipe)) for table in tables for row in table.rows if row.run is not None]
 
     def error(self, record: Record) -> float | None:
-        """Return the test error of the run's net in percent: the mean where one is printed, as one run is no best.
+        """Return the test error of the run's net in percent, the mean where one is printed, as one run is no best.
 
         None where the run departs from the paper's recipe in anything.
         """
@@ -67,53 +65,50 @@ class Summary:
         for record in records:
             groups[record.key, record.label, str(record.science.flat())].append(record)
         split = " or ".join(dict.fromkeys(record.science.data.eval_split for record in records))
-        varied = varied_fields([group[0] for group in groups.values()])
+        names = told_apart([group[0] for group in groups.values()])
         best = ", best epoch" if self.protocol == "common" else ""
         header = ["net", "seeds", "params", "running training error %", f"{split} error %{best}", "paper", "difference"]
         rows = []
-        for (_, label, _), group in groups.items():
+        for name, group in zip(names, groups.values(), strict=True):
             errors = [self._read(record).top1_error for record in group]
             running = [r.result.train_running.top1_error for r in group if r.result.train_running is not None]
             paper = self._published.error(group[0])
             beside = [NOT_RUN] * 2 if paper is None else [f"{paper:.2f}", signed(statistics.fmean(errors) - paper)]
-            net = [told_apart(label, group[0], varied), len(group), f"{group[0].params:,}"]
-            rows.append([*net, spread(running), spread(errors), *beside])
-        align = ("left", *["right"] * (len(header) - 1))
-        return str(tabulate(rows, header, tablefmt="simple", colalign=align, disable_numparse=True))
+            rows.append([name, len(group), f"{group[0].params:,}", spread(running), spread(errors), *beside])
+        return text_table(rows, header)
 
     def _read(self, record: Record) -> Evaluation:
         evaluation: Evaluation = getattr(record.result, PROTOCOLS[self.protocol])
         return evaluation
 
 
-IN_LABEL = {"model.name", "model.depth", "model.shortcut", "model.constructed_from"} | {f"model.{n}" for n in NET_FIELDS}
+IN_LABEL = {"model.name", "model.depth", "model.shortcut", "model.constructed_from"} | {
+    f"model.{n}" for n in NET_FIELDS
+}
 """Told by the label of a net."""
 
 
-def varied_fields(records: Sequence[Record]) -> dict[str, str]:
-    """Return the science fields in which ``records`` differ, without those that their labels tell, and the value that
-    more than half of them have, which needs no telling; empty where there is none."""
-    varied = {}
-    for name in dict.fromkeys(name for record in records for name in told_fields(record)):
-        counts = Counter(str(told_fields(record).get(name)) for record in records)
-        if len(counts) > 1:
-            value, count = counts.most_common(1)[0]
-            varied[name] = value if 2 * count > len(records) else ""
-    return varied
+def told_apart(records: Sequence[Record]) -> list[str]:
+    """Name each net with the science fields that set it apart from the others: ``ResNet-20 optim.nesterov=True``.
+
+    A value that more than half of them have needs no telling.
+    """
+    told = [_told_fields(record) for record in records]
+    names = [[record.label] for record in records]
+    for field in told[0]:
+        value, count = Counter(fields[field] for fields in told).most_common(1)[0]
+        for name, fields in zip(names, told, strict=True):
+            if fields[field] != value or 2 * count <= len(records):
+                name.append(f"{field}={fields[field]}")
+    return [" ".join(name) for name in names]
 
 
-def told_fields(record: Record) -> dict[str, Any]:
-    """Return the science fields that the label leaves open; a group of batch norm as large as the batch is ``batch``,
-    since it follows from another field."""
-    fields = {name: value for name, value in record.science.flat().items() if name not in IN_LABEL}
-    whole = fields["model.bn_group_size"] == fields["optim.batch_size"]
-    return fields | ({"model.bn_group_size": "batch"} if whole else {})
-
-
-def told_apart(label: str, record: Record, varied: Mapping[str, str]) -> str:
-    """Return ``ResNet-20 optim.nesterov=True``."""
-    fields = {name: str(told_fields(record).get(name)) for name in varied}
-    return " ".join([label, *(f"{name}={value}" for name, value in fields.items() if value != varied[name])])
+def _told_fields(record: Record) -> dict[str, str]:
+    """Return the science fields that the label leaves open."""
+    fields = {name: str(value) for name, value in record.science.flat().items() if name not in IN_LABEL}
+    if fields["model.bn_group_size"] == fields["optim.batch_size"]:
+        fields["model.bn_group_size"] = "batch"  # follows from another field
+    return fields
 
 
 def spread(values: Iterable[float]) -> str:

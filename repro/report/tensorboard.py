@@ -1,6 +1,6 @@
 """TensorBoard's view of a whole sweep, from its records.
 
-It shows final errors against depth, the table of settings and errors, and Figure 7. No run is added for the table.
+It shows final errors against depth, the table of settings and errors, and Figure 7.
 """
 
 from __future__ import annotations
@@ -38,10 +38,6 @@ def serve(work: Path, options: Sequence[str]) -> None:
 
     Args:
         options: TensorBoard's own, as ``--port 6007``.
-
-    Raises:
-        InputError: There is no run in ``work``, or an option does not fit.
-        RunError: TensorBoard cannot start.
     """
     if next(work.glob("*/config.json"), None) is None:
         raise InputError(f"no runs in {work}; `repro run exp=cifar_residual_vs_plain scale=demo` makes some")
@@ -73,22 +69,16 @@ def launch(work: Path, options: Sequence[str] = ()) -> str:
     return address
 
 
-def write_summaries(work: Path, records: Sequence[Record] | None = None) -> None:
+def write_summaries(work: Path) -> None:
     """Write all that TensorBoard shows besides a run's own events, for all finished runs of ``work``.
 
     A second call replaces the files of the first; a TensorBoard that is running sees the new values.
-
-    Args:
-        records: Those of ``work``; read from it where not given.
-
-    Raises:
-        RunError: They cannot be written.
     """
-    own = read_records([work]).records if records is None else records
+    records = read_records([work]).records
     try:
-        for record in own:
+        for record in records:
             _write_final(record)
-        _write_by_depth(work / FOLDER, own)
+        _write_by_depth(work / FOLDER, records)
     except OSError as error:
         raise RunError(f"TensorBoard's summaries cannot be written to {work} ({error.strerror or error})") from None
 
@@ -112,30 +102,22 @@ def settings(record: Record) -> dict[str, str | float]:
 
 def families(records: Iterable[Record]) -> dict[str, dict[int, list[Record]]]:
     """Group runs that differ in depth and seed alone, by a name and then by depth; only those of several depths."""
-    found: dict[str, list[Record]] = defaultdict(list)
+    found: dict[str, dict[int, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
-        found[_recipe(record)].append(record)
+        fields = {**record.science.flat(), "model.depth": None}
+        recipe = json.dumps([record.scale, record.numerics_version, fields], sort_keys=True)
+        found[recipe][record.science.model.depth].append(record)
     named: dict[str, dict[int, list[Record]]] = {}
-    for _, group in sorted(found.items()):
-        depths = sorted({record.science.model.depth for record in group})
-        if len(depths) > 1:
-            name = _family_name(group[0])
+    for _, by_depth in sorted(found.items()):
+        if len(by_depth) > 1:
+            first = next(iter(by_depth.values()))[0]
+            model, scale = first.science.model, "" if first.scale == "paper" else f"-{slug(first.scale)}"
+            net = "plain" if model.shortcut == "none" else f"ResNet-{model.shortcut}"
+            name = f"{first.science.data.name}-{net}{scale}"
             # Another recipe of the same net and scale: by the first of its runs, which no other recipe has.
-            name = name if name not in named else f"{name}-{group[0].fingerprint[:8]}"
-            named[name] = {depth: [r for r in group if r.science.model.depth == depth] for depth in depths}
+            name = name if name not in named else f"{name}-{first.fingerprint[:8]}"
+            named[name] = dict(sorted(by_depth.items()))
     return named
-
-
-def _recipe(record: Record) -> str:
-    fields = {key: value for key, value in record.science.flat().items() if key != "model.depth"}
-    return json.dumps([record.scale, record.numerics_version, fields], sort_keys=True)
-
-
-def _family_name(record: Record) -> str:
-    model = record.science.model
-    net = "plain" if model.shortcut == "none" else f"ResNet-{model.shortcut}"
-    scale = [] if record.scale == "paper" else [slug(record.scale)]
-    return "-".join([record.science.data.name, net, *scale])
 
 
 def _write_by_depth(folder: Path, records: Sequence[Record]) -> None:
@@ -143,10 +125,10 @@ def _write_by_depth(folder: Path, records: Sequence[Record]) -> None:
         points = []
         for depth, group in by_depth.items():
             tested = [record.result.final.top1_error for record in group]
-            points.append((depth, _scalar(f"error_by_depth/{group[0].result.final.split}", statistics.fmean(tested))))
-            trained = [error for record in group if (error := _train_error(record)) is not None]
-            if trained:
-                points.append((depth, _scalar("error_by_depth/train", statistics.fmean(trained))))
+            trained = [error for error in map(_train_error, group) if error is not None]
+            for split, errors in ((group[0].result.final.split, tested), ("train", trained)):
+                if errors:
+                    points.append((depth, _scalar(f"error_by_depth/{split}", statistics.fmean(errors))))
         _write(folder / name, [(0, _experiment(records)), *points])
 
 
@@ -169,8 +151,7 @@ def _write_final(record: Record) -> None:
         (0, _hparams("session_end_info", plugin_data_pb2.HParamsPluginData(session_end_info=end))),
         (record.steps, _scalar("final/error", record.result.final.top1_error)),
     ]
-    trained = _train_error(record)
-    if trained is not None:
+    if (trained := _train_error(record)) is not None:
         events.append((record.steps, _scalar("final/train_error", trained)))
     responses = enumerate(record.responses, 1)
     events += [(number, _scalar("response_std", r.std)) for number, r in responses if r.std is not None]

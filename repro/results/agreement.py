@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from repro.results.compare import is_same
+from repro.results.publish import is_same
 from repro.results.record import Record
 
 State = Literal["identical", "within", "outside", "unknown"]

@@ -13,7 +13,7 @@ from repro.config.parse import build, require
 from repro.errors import InputError
 from repro.results.publish import copy_files
 from repro.results.read import LeftOut, read_values
-from repro.results.record import PLAIN_NAME
+from repro.results.record import PLAIN_NAME, RECORD
 
 SCHEMA = 1
 FOLDER = "ensembles"
@@ -53,6 +53,10 @@ class Ensemble:
     commit: str
     finished: str
 
+    @property
+    def run_ids(self) -> tuple[str, ...]:
+        return tuple(member.run_id for member in self.members)
+
 
 @dataclass(frozen=True)
 class EnsembleReading:
@@ -77,26 +81,21 @@ def read_ensembles(roots: Iterable[Path]) -> EnsembleReading:
     """
     found: dict[str, Ensemble] = {}
     left_out: list[LeftOut] = []
-    for root in roots:
-        for file in sorted((root / FOLDER).glob(f"*/{FILE}")):
-            name = f"{root.name}/{FOLDER}/{file.parent.name}"
-            try:
-                ensemble = read_ensemble(file)
-            except InputError as error:
-                left_out.append(LeftOut(name, str(error)))
-                continue
-            first = found.setdefault(ensemble.ensemble_id, ensemble)
-            if any(getattr(first, name) != getattr(ensemble, name) for name in RESULT):
-                left_out.append(LeftOut(name, "its result differs from the one that was read before, which counts"))
+    for file in (file for root in roots for file in sorted((root / FOLDER).glob(f"*/{FILE}"))):
+        name = f"{file.parents[2].name}/{FOLDER}/{file.parent.name}"
+        try:
+            ensemble = read_ensemble(file)
+        except InputError as error:
+            left_out.append(LeftOut(name, str(error)))
+            continue
+        first = found.setdefault(ensemble.ensemble_id, ensemble)
+        if any(getattr(first, field) != getattr(ensemble, field) for field in RESULT):
+            left_out.append(LeftOut(name, "its result differs from the one that was read before, which counts"))
     return EnsembleReading(tuple(found[name] for name in sorted(found)), tuple(left_out))
 
 
 def read_ensemble(file: Path) -> Ensemble:
-    """Read and check an ensemble.
-
-    Raises:
-        InputError: It cannot be read or is invalid; the sentence says why.
-    """
+    """Read and check an ensemble; an ``InputError`` says why it cannot be read or is invalid."""
     ensemble: Ensemble = build(Ensemble, read_values(file, SCHEMA))
     _check(ensemble, file.parent.name)
     return ensemble
@@ -107,28 +106,25 @@ def plan_ensembles(
 ) -> list[Ensemble]:
     """Find the ensembles of the work folder to publish: all members are published, or will be with ``run_ids``.
 
-    One that has a member elsewhere could not be followed back to its runs; an invalid one stays. One that is published
-    already stays as it is there.
+    One with a member elsewhere could not be followed back to its runs.
 
     Raises:
         InputError: One is published with another result, and ``replace`` does not allow to overwrite that.
     """
     new = []
     for ensemble in read_ensembles([work]).ensembles:
-        ids = {member.run_id for member in ensemble.members} - set(run_ids)
-        if not all((results / "runs" / run_id / "record.json").is_file() for run_id in ids):
-            continue
+        ids = set(ensemble.run_ids) - set(run_ids)
         file = results / FOLDER / ensemble.ensemble_id / FILE
-        if not file.exists():
-            new.append(ensemble)
-        elif not _is_same(ensemble, file):
-            if not replace:
-                mine = work / FOLDER / ensemble.ensemble_id
-                raise InputError(
-                    f"published with another result: {file.parent} is not {mine}; `repro publish --replace` overwrites "
-                    "what is published"
-                )
-            new.append(ensemble)
+        published = all((results / "runs" / run_id / RECORD).is_file() for run_id in ids)
+        if not published or (file.exists() and _is_same(ensemble, file)):
+            continue
+        mine = work / FOLDER / ensemble.ensemble_id
+        require(
+            replace or not file.exists(),
+            f"published with another result: {file.parent} is not {mine}; `repro publish --replace` overwrites what is "
+            "published",
+        )
+        new.append(ensemble)
     return new
 
 
@@ -141,19 +137,14 @@ def _is_same(ensemble: Ensemble, published: Path) -> bool:
 
 
 def publish_ensembles(ensembles: Sequence[Ensemble], work: Path, results: Path) -> list[Path]:
-    """Copy ``ensembles`` to ``results/ensembles``; return their folders.
-
-    Raises:
-        RunError: They cannot be written.
-    """
+    """Copy ``ensembles`` to ``results/ensembles``; return their folders."""
     ids = [ensemble.ensemble_id for ensemble in ensembles]
     return [copy_files(work / FOLDER / name, results / FOLDER / name, [FILE]) for name in ids]
 
 
 def _check(ensemble: Ensemble, folder: str) -> None:
-    members = ensemble.members
+    members, runs = ensemble.members, set(ensemble.run_ids)
     require(len(members) > 1, f"an ensemble of {len(members)} is none")
-    runs = {member.run_id for member in members}
     require(len(runs) == len(members), "a run takes part twice")
     for name in [ensemble.ensemble_id, ensemble.data, ensemble.split, *runs, *(member.view for member in members)]:
         require(PLAIN_NAME.fullmatch(name) is not None, f"{name!r} is not a plain name")

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from repro.config.run import DataConfig, EvalConfig, ModelConfig, OptimConfig
 from repro.errors import InputError
 from repro.results.read import LeftOut, Reading, read_curve
 from repro.results.record import Construction, Evaluation, Provenance, Record, RunningError, ViewResult
-from repro.runtime.files import write_asked_for
 from repro.runtime.provenance import CURVE_COLUMNS
 
 if TYPE_CHECKING:
@@ -48,8 +46,9 @@ def meanings(parts: Mapping[str, type]) -> dict[str, str]:
     for prefix, kind in parts.items():
         hints = get_type_hints(kind, include_extras=True)
         for name in sorted(hints, key=LAST.__contains__):
-            if text := getattr(hints[name], "__metadata__", None):
-                found[f"{prefix}.{name}" if prefix else name] = text[0]
+            for text in getattr(hints[name], "__metadata__", ()):
+                if isinstance(text, str):  # limits stand there too
+                    found[f"{prefix}.{name}" if prefix else name] = text
     return found
 
 
@@ -113,17 +112,7 @@ def curves(reading: Reading) -> tuple[pandas.DataFrame, list[LeftOut]]:
 
 def to_csv(frame: pandas.DataFrame) -> str:
     """Return the text of a CSV file: a header, a line a row, an empty cell for what is not there."""
-    text: str = frame.to_csv(index=False, lineterminator="\n")
-    return text
-
-
-def write(frame: pandas.DataFrame, file: Path) -> None:
-    """Write ``frame`` as CSV.
-
-    Raises:
-        InputError: It cannot be written.
-    """
-    write_asked_for(file, to_csv(frame))
+    return str(frame.to_csv(index=False, lineterminator="\n"))
 
 
 def _row(record: Record, columns: Sequence[str]) -> dict[str, Any]:

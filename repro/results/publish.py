@@ -1,19 +1,21 @@
-"""Finished runs copied to the committed results."""
+"""Finished runs beside the published ones, and copied to them."""
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+import dataclasses
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from repro.errors import InputError, RunError, nearest
-from repro.results.compare import CURVE, is_same
-from repro.results.read import read_curve, read_record
+from repro.results.read import CURVE, read_curve, read_record
 from repro.results.record import RECORD, Record
 from repro.runtime.files import replacing
 
 FILES = (CURVE, RECORD)
 """The record last: a folder that has one is complete."""
+APART = ("exp", "folder", "provenance", "execution", "wall_seconds", "images_per_second")
+"""Fields of a record that may differ between equal runs: time, machine, provenance, and the label of an experiment."""
 
 
 @dataclass(frozen=True)
@@ -35,20 +37,28 @@ def plan_publication(run_ids: list[str], work: Path, results: Path, *, replace: 
         InputError: A run is unknown or not finished, its record or curve is invalid, or it is published with another
             result and ``replace`` does not allow to overwrite that.
     """
-    finished = {path.parent.name: path.parent for path in sorted(work.glob(f"*/{RECORD}"))}
+    finished = {path.parent.name: path for path in sorted(work.glob(f"*/{RECORD}"))}
     for run_id in run_ids:
         if run_id not in finished:
             raise InputError(f"{run_id!r} is not a finished run in {work}: {nearest(run_id, finished)}")
     if not finished:
         raise InputError(f"there is no finished run in {work} to publish")
     chosen = list(dict.fromkeys(run_ids)) or list(finished)
-    records, invalid = _read([finished[run_id] for run_id in chosen])
+    records, invalid = [], {}
+    for run_id in chosen:
+        try:
+            record = read_record(finished[run_id])
+            read_curve(record)
+        except InputError as error:
+            invalid[run_id] = f"{run_id}: {error}"
+        else:
+            records.append(record)
     if invalid:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in invalid.items())
+        reasons = "; ".join(invalid.values())
         raise InputError(f"nothing is published, since no command would accept {reasons}{_rest(chosen, invalid)}")
-    equal = [record for record in records if _is_published(record, results)]
-    new = [record for record in records if record not in equal]
     runs = results / "runs"
+    equal = [record for record in records if _is_published(record, runs)]
+    new = [record for record in records if record not in equal]
     if other := [r.run_id for r in new if (runs / r.run_id / RECORD).exists() and not replace]:
         pairs = ", ".join(f"{runs / run_id} is not {work / run_id}" for run_id in other)
         raise InputError(
@@ -59,21 +69,13 @@ def plan_publication(run_ids: list[str], work: Path, results: Path, *, replace: 
 
 
 def publish(planned: Publication, results: Path) -> list[Path]:
-    """Copy record and curve of the new runs to ``results/runs``; return their folders.
-
-    Raises:
-        RunError: They cannot be written.
-    """
+    """Copy record and curve of the new runs to ``results/runs``; return their folders."""
     runs = results / "runs"
     return [copy_files(record.folder, runs / record.run_id, FILES) for record in planned.new]
 
 
 def copy_files(source: Path, target: Path, names: Iterable[str]) -> Path:
-    """Copy files into the folder ``target``, each as a whole or not at all; return the folder.
-
-    Raises:
-        RunError: They cannot be written.
-    """
+    """Copy files into the folder ``target``, each as a whole or not at all; return the folder."""
     try:
         target.mkdir(parents=True, exist_ok=True)
         for name in names:
@@ -84,27 +86,53 @@ def copy_files(source: Path, target: Path, names: Iterable[str]) -> Path:
     return target
 
 
-def _read(folders: list[Path]) -> tuple[list[Record], dict[str, str]]:
-    """Read the runs as every command does that reads results, and why some of them are invalid."""
-    records, invalid = [], {}
-    for folder in folders:
+def is_same(one: Record, other: Record) -> bool:
+    """Tell whether two records of a run have the same results and curves, to the bit."""
+    curve, apart = _curve_text(one), {name: getattr(other, name) for name in APART}
+    return dataclasses.replace(one, **apart) == other and curve is not None and curve == _curve_text(other)
+
+
+def beside_published(records: Sequence[Record], runs: Path) -> str:
+    """Say which of ``records`` are published too, and whether they equal those to the bit; empty where none is."""
+    equal, lines = 0, []
+    for record in records:
+        file = runs / record.run_id / RECORD
+        if not file.is_file() or file.parent.resolve() == record.folder.resolve():
+            continue
         try:
-            record = read_record(folder / RECORD)
-            read_curve(record)
+            other = read_record(file)
         except InputError as error:
-            invalid[folder.name] = str(error)
-        else:
-            records.append(record)
-    return records, invalid
+            lines.append(f"the published record of {record.run_id} is invalid: {error}")
+            continue
+        if is_same(record, other):
+            equal += 1
+            continue
+        here, there = (f"{r.carried.world_size} x {r.machine}".removeprefix("1 x ") for r in (record, other))
+        lines.append(
+            f"{record.run_id} differs from the published run: this one on {here}, that one on {there}; another "
+            "machine, number of threads or version of torch rounds otherwise"
+        )
+    if equal:
+        text = "1 run equals its published record" if equal == 1 else f"{equal} runs equal their published records"
+        lines.insert(0, f"{text} to the bit")
+    return "\n".join(lines)
 
 
-def _is_published(record: Record, results: Path) -> bool:
+def _is_published(record: Record, runs: Path) -> bool:
     """Tell whether a run is published as it is, to the bit."""
-    file = results / "runs" / record.run_id / RECORD
+    file = runs / record.run_id / RECORD
     try:
         return file.is_file() and is_same(record, read_record(file))
     except InputError:
         return False
+
+
+def _curve_text(record: Record) -> str | None:
+    """Read the lines of a run's curve, whatever ends them; None where there are none."""
+    try:
+        return (record.folder / CURVE).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None
 
 
 def _rest(chosen: list[str], without: Container[str]) -> str:

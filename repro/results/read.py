@@ -10,26 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from repro.config.parse import require
 from repro.errors import InputError
-from repro.results.record import RECORD, SCHEMA, Construction, Evaluation, Flow, Record, RunningError, ViewResult
+from repro.results.record import RECORD, SCHEMA, Record
 from repro.runtime.provenance import CURVE_COLUMNS
 
 if TYPE_CHECKING:
     import pandas
 
-__all__ = [
-    "Construction",
-    "Evaluation",
-    "Flow",
-    "LeftOut",
-    "Reading",
-    "Record",
-    "RunningError",
-    "ViewResult",
-    "read_curve",
-    "read_record",
-    "read_records",
-    "read_values",
-]
+__all__ = ["LeftOut", "Reading", "Record", "read_curve", "read_record", "read_records", "read_values"]
+
+CURVE = "curve.csv"
 
 
 @dataclass(frozen=True)
@@ -56,27 +45,22 @@ def read_records(roots: Iterable[Path]) -> Reading:
     """
     records: dict[str, Record] = {}
     left_out: list[LeftOut] = []
-    for root in roots:
-        for file in sorted(root.glob(f"*/{RECORD}")):
-            name = f"{root.name}/{file.parent.name}"
-            try:
-                record = read_record(file)
-            except InputError as error:
-                left_out.append(LeftOut(name, str(error), file.parent))
-                continue
-            first = records.setdefault(record.run_id, record)
-            if first.result != record.result:
-                reason = f"its result differs from the one of {first.folder.parent.name}/{first.run_id}, which counts"
-                left_out.append(LeftOut(name, reason, file.parent))
+    for file in (file for root in roots for file in sorted(root.glob(f"*/{RECORD}"))):
+        name = f"{file.parent.parent.name}/{file.parent.name}"
+        try:
+            record = read_record(file)
+        except InputError as error:
+            left_out.append(LeftOut(name, str(error), file.parent))
+            continue
+        first = records.setdefault(record.run_id, record)
+        if first.result != record.result:
+            reason = f"its result differs from the one of {first.folder.parent.name}/{first.run_id}, which counts"
+            left_out.append(LeftOut(name, reason, file.parent))
     return Reading(tuple(records[run_id] for run_id in sorted(records)), tuple(left_out))
 
 
 def read_record(file: Path) -> Record:
-    """Read and check a record.
-
-    Raises:
-        InputError: It cannot be read or is invalid; the sentence says why.
-    """
+    """Read and check a record; an ``InputError`` says why it cannot be read or is invalid."""
     return Record.from_json(read_values(file, SCHEMA), file.parent)
 
 
@@ -108,18 +92,18 @@ def read_curve(record: Record) -> pandas.DataFrame:
     import pandas
 
     try:
-        curve = pandas.read_csv(record.folder / "curve.csv")
+        curve = pandas.read_csv(record.folder / CURVE)
     except OSError:
-        raise InputError("it has no curve.csv") from None
+        raise InputError(f"it has no {CURVE}") from None
     except ValueError as error:
-        raise InputError(f"curve.csv cannot be read: {error}") from None
-    require(tuple(curve.columns) == CURVE_COLUMNS, f"curve.csv must have the columns {','.join(CURVE_COLUMNS)}")
-    require(len(curve) > 0, "curve.csv has no rows")
+        raise InputError(f"{CURVE} cannot be read: {error}") from None
+    require(tuple(curve.columns) == CURVE_COLUMNS, f"{CURVE} must have the columns {','.join(CURVE_COLUMNS)}")
+    require(len(curve) > 0, f"{CURVE} has no rows")
     numeric = all(pandas.api.types.is_numeric_dtype(kind) for kind in curve.dtypes)
-    require(numeric, "curve.csv holds a cell that is not a number")
+    require(numeric, f"{CURVE} holds a cell that is not a number")
     steps = curve["step"]
-    require(steps.is_monotonic_increasing and steps.is_unique, "the steps of curve.csv do not rise")
-    require(steps.iloc[-1] == record.steps, f"curve.csv ends at step {steps.iloc[-1]} instead of {record.steps}")
+    require(steps.is_monotonic_increasing and steps.is_unique, f"the steps of {CURVE} do not rise")
+    require(steps.iloc[-1] == record.steps, f"{CURVE} ends at step {steps.iloc[-1]} instead of {record.steps}")
     for name in ("train_error", "eval_error"):
-        require(bool(curve[name].dropna().between(0, 100).all()), f"curve.csv holds a {name} that is not from 0 to 100")
+        require(bool(curve[name].dropna().between(0, 100).all()), f"{CURVE} holds a {name} that is not from 0 to 100")
     return curve

@@ -140,6 +140,11 @@ class Provenance(Open):
     parts: tuple[Mapping[str, Any], ...] = ()
     data_skipped: tuple[str, ...] = ()
 
+    @property
+    def known(self) -> bool:
+        """True where the commit is known."""
+        return self.commit not in (None, "", "unknown")
+
 
 @dataclass(frozen=True)
 class Carried(Open):
@@ -190,11 +195,7 @@ class Record(Open):
 
     @classmethod
     def from_json(cls, values: dict[str, Any], folder: Path) -> Record:
-        """Build and check the record that lies in ``folder``.
-
-        Raises:
-            InputError: It is invalid; the sentence says why.
-        """
+        """Build and check the record that lies in ``folder``; an ``InputError`` says why it is invalid."""
         record: Record = build(cls, {**values, "folder": folder})
         record.check()
         return record
@@ -217,19 +218,19 @@ class Record(Open):
         device, threads = self.provenance.device, self.carried.threads
         if threads is None or self.provenance.cuda is not None:
             return device
-        return f"{device}, {threads} thread{'' if threads == 1 else 's'}"
+        return f"{device}, 1 thread" if threads == 1 else f"{device}, {threads} threads"
+
+    def deviations(self) -> list[float]:
+        """Return the standard deviation of each layer's responses; an ``InputError`` where some overflow."""
+        values = [layer.std for layer in self.responses if layer.std is not None]
+        require(len(values) == len(self.responses), "the responses of some of its layers overflow")
+        return values
 
     def check(self) -> None:
-        """Refuse a record whose parts contradict each other.
-
-        Raises:
-            InputError: They do; the sentence says where.
-        """
-        for name in ("run_id", "key", "scale", "exp"):
+        """Refuse a record whose parts contradict each other; an ``InputError`` says where."""
+        for name in ("run_id", "key", "scale", *(["exp"] if self.exp else [])):  # empty without an experiment
             value = getattr(self, name)
-            # The experiment of a run composed on the command line is empty.
-            valid = PLAIN_NAME.fullmatch(value) is not None or (name == "exp" and value == "")
-            require(valid, f"{name}={value!r} is not a plain name")
+            require(PLAIN_NAME.fullmatch(value) is not None, f"{name}={value!r} is not a plain name")
         require(self.run_id == self.folder.name, f"its run_id {self.run_id} is not the name of its folder")
         digest = self.science.fingerprint(self.numerics_version)
         require(digest == self.fingerprint, f"its configuration has the fingerprint {digest}, not {self.fingerprint}")
@@ -260,18 +261,12 @@ class Record(Open):
 
 
 def _check_counts(name: str, counts: Evaluation | RunningError | ViewResult) -> None:
-    images, where = counts.images, f"result.{name}"
-    require(0 <= counts.errors <= images and images > 0, f"{where} counts {counts.errors} errors among {images} images")
-    error = 100 * counts.errors / images
-    require(
-        abs(counts.top1_error - error) < 1e-9,
-        f"{where}.top1_error={counts.top1_error} is not 100 * {counts.errors} / {images} = {error}",
-    )
+    images, errors, where = counts.images, counts.errors, f"result.{name}"
+    require(0 <= errors <= images and images > 0, f"{where} counts {errors} errors among {images} images")
+    error, given = 100 * errors / images, counts.top1_error
+    require(abs(given - error) < 1e-9, f"{where}.top1_error={given} is not 100 * {errors} / {images} = {error}")
     if isinstance(counts, RunningError) or counts.top5_errors is None or counts.top5_error is None:
         return
-    error = 100 * counts.top5_errors / images
-    require(
-        0 <= counts.top5_errors <= counts.errors and abs(counts.top5_error - error) < 1e-9,
-        f"{where}: {counts.top5_errors} top-5 errors ({counts.top5_error} %) do not fit {counts.errors} errors among "
-        f"{images} images",
-    )
+    top5, given = counts.top5_errors, counts.top5_error
+    fits = 0 <= top5 <= errors and abs(given - 100 * top5 / images) < 1e-9
+    require(fits, f"{where}: {top5} top-5 errors ({given} %) do not fit {errors} errors among {images} images")

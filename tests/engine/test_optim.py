@@ -147,3 +147,27 @@ def test_the_schedule_decides_what_divides_the_learning_rate():
     by_step, by_plateau = run().optim, PLATEAU
     assert lr_at(by_step, 33000, 0, plateaus=2) == 0.01
     assert lr_at(by_plateau, 33000, 0, plateaus=0) == 0.1 and lr_at(by_plateau, 5, 0, plateaus=2) == 0.001
+
+
+@pytest.mark.parametrize("nesterov", ["true", "false"])
+@pytest.mark.parametrize("shortcut", ["A", "B"])
+def test_an_update_has_the_bits_of_torchs_own_and_copies_no_gradient(shortcut: str, nesterov: str) -> None:
+    words = ("model.depth=8", "model.bn_group_size=4", "optim.batch_size=4", f"optim.nesterov={nesterov}")
+    config = run(f"model.shortcut={shortcut}", *words)
+    nets = []
+    for _ in range(2):
+        model = build_model(config.model, 10, generator_for(0, "init"))
+        nets.append(model.to(memory_format=torch.channels_last))
+    ours, theirs = (build_optimizer(net, config.optim) for net in nets)
+    images = torch.randn(4, 3, 8, 8, generator=generator_for(0)).contiguous(memory_format=torch.channels_last)
+    for _ in range(3):
+        for net, optimizer in zip(nets, (ours, theirs), strict=True):
+            optimizer.zero_grad()
+            net(images).square().mean().backward()
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen:
+            ours.step()
+        torch.optim.SGD.step(theirs)
+        assert "aten::contiguous" not in {event.key for event in seen.key_averages()}
+    for p, q in zip(nets[0].parameters(), nets[1].parameters(), strict=True):
+        assert torch.equal(p, q)
+        assert torch.equal(ours.state[p]["momentum_buffer"], theirs.state[q]["momentum_buffer"])

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from safetensors.torch import load_file, save_file
 
 from repro.cli.main import main
 from repro.config.run import RunConfig
@@ -21,7 +22,7 @@ from repro.errors import InputError
 from repro.evaluation import predictions
 from repro.evaluation.command import evaluate
 from repro.evaluation.foreign import Pixels
-from repro.evaluation.trained import publish_weights
+from repro.evaluation.stored_net import publish_weights
 from repro.models import build_model
 from repro.results.ensembles import plan_ensembles, publish_ensembles, read_ensembles
 from repro.results.publish import plan_publication, publish
@@ -104,31 +105,32 @@ def test_a_published_run_is_evaluated_from_the_weights_beside_its_record(cifar: 
     (folder,) = publish(plan_publication([cifar.run_id], cifar.paths.work, results), results)
     paths = dataclasses.replace(cifar.paths, work=tmp_path / "work", results=results)
     elsewhere = dataclasses.replace(cifar, paths=paths)
-    with pytest.raises(InputError, match=r"weights of .*final\.pt.*weights\.pt"):
+    with pytest.raises(InputError, match=r"weights of .*final\.pt.*weights\.safetensors"):
         asked(elsewhere, cifar.run_id)
-    file = publish_weights(cifar.run_id, cifar.paths.work, results)
+    file = publish_weights(cifar.run_id, {**vars(cifar.paths), "results": results})
     assert file.parent == folder
     assert file.stat().st_size < 0.7 * (cifar.work_dir / "final.pt").stat().st_size, "the momentum stays behind"
     assert "equal" in asked(elsewhere, cifar.run_id)
-    torch.save(checkpoint.load(cifar.work_dir / "final.pt")["model"], file)
-    assert "equal" in asked(elsewhere, cifar.run_id), "the weights alone do as well"
+    file.unlink()
+    torch.save(checkpoint.load(cifar.work_dir / "final.pt")["model"], file.with_name("weights.pt"))
+    assert "equal" in asked(elsewhere, cifar.run_id), "the file of older code does as well"
 
 
 def test_published_weights_that_were_damaged_are_refused(cifar: RunConfig, tmp_path: Path) -> None:
     results = tmp_path / "results"
     publish(plan_publication([cifar.run_id], cifar.paths.work, results), results)
-    file = publish_weights(cifar.run_id, cifar.paths.work, results)
-    stored = torch.load(file)
-    stored["model"]["fc.bias"][0] += 1
-    torch.save(stored, file)
+    file = publish_weights(cifar.run_id, {**vars(cifar.paths), "results": results})
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
     paths = dataclasses.replace(cifar.paths, work=tmp_path / "work", results=results)
-    with pytest.raises(InputError, match=r"weights\.pt are damaged"):
+    with pytest.raises(InputError, match=r"weights\.safetensors are damaged"):
         asked(dataclasses.replace(cifar, paths=paths), cifar.run_id)
 
 
 def test_weights_are_published_only_of_a_run_that_still_has_them(cifar: RunConfig, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"the weights of .* cannot be published: .*final\.pt"):
-        publish_weights(cifar.run_id, tmp_path / "work", tmp_path / "results")
+        publish_weights(cifar.run_id, {**vars(cifar.paths), "work": tmp_path / "work", "results": tmp_path / "results"})
 
 
 def test_imagenet_images_are_tested_on_all_views_of_their_run(photos: list[RunConfig], tmp_path: Path) -> None:
@@ -433,14 +435,14 @@ def test_weights_are_added_to_an_equal_published_run_and_another_net_is_not_repl
     monkeypatch.setenv("REPRO_RESULTS", str(tmp_path / "results"))
     shutil.copytree(cifar.work_dir, tmp_path / "work" / cifar.run_id)
     assert main(["publish", cifar.run_id]) == 0
-    file = tmp_path / "results" / "runs" / cifar.run_id / "weights.pt"
+    file = tmp_path / "results" / "runs" / cifar.run_id / "weights.safetensors"
     assert main(["publish", "--weights"]) == 0
     stored = file.read_bytes()
     assert main(["publish", "--weights"]) == 0
     assert capsys.readouterr().out.count(str(file)) == 1, "it is written once"
-    other = torch.load(file)["model"]
+    other = load_file(file)
     other["fc.bias"][0] += 1
-    torch.save(other, file)
+    save_file(other, file)
     assert main(["publish", "--weights"]) == 2
     assert f"{file} is not the net of" in capsys.readouterr().err
     assert main(["publish", "--weights", "--replace"]) == 0 and file.read_bytes() == stored

@@ -9,7 +9,7 @@ import shutil
 
 import pytest
 
-from repro.cli.check import answer
+from repro.cli.main import main
 from repro.config.compose import plan
 from repro.errors import InputError
 from repro.papers.claims import load_claims
@@ -343,16 +343,19 @@ def test_the_json_reads_back(checked):
 def test_the_exit_code(tmp_path):
     runs = tmp_path / "runs"
     folder = plant(runs, "plain20", "plain56")
-    assert answer(read_records([runs]))[1] == answer(read_records([runs]), strict=True)[1] == 0
+    assert check(read_records([runs])).exit_code() == check(read_records([runs])).exit_code(strict=True) == 0
     plant(runs, "plain56", shift=-6.0)
-    assert answer(read_records([runs]))[1] == 0
-    assert answer(read_records([runs]), strict=True)[1] == 1
+    assert check(read_records([runs])).exit_code() == 0
+    assert check(read_records([runs])).exit_code(strict=True) == 1
     edit(folder, "provenance", "dirty", value=True)
-    assert answer(read_records([runs]))[1] == 1
+    assert check(read_records([runs])).exit_code() == 1
     own = runs.rename(tmp_path / "work")
-    assert answer(read_records([own]), published=runs)[1] == 0
-    with pytest.raises(InputError, match="for all claims together"):
-        answer(read_records([own]), "degradation_cifar", "json")
+    assert check(read_records([own]), published=runs).exit_code() == 0
+
+
+def test_one_claim_in_full_has_no_other_format(capsys):
+    assert main(["check", "degradation_cifar", "--format", "json"]) == 2
+    assert "json" in capsys.readouterr().err
 
 
 def test_the_first_quarter_ends_with_the_evaluation_at_its_last_step(tmp_path):

@@ -9,9 +9,10 @@ import subprocess
 
 import pytest
 
-from repro.cli.check import answer
 from repro.papers.claims import load_claims
 from repro.report.claims.evidence import absent, gather
+from repro.report.claims.explain import explain
+from repro.report.claims.terminal import to_text
 from repro.report.claims.verdicts import check
 from repro.report.claims.wording import verdict_text
 from repro.results.read import read_records
@@ -97,8 +98,8 @@ def test_a_failed_seed_is_named_and_stays_missing(tmp_path):
     (named,) = problems  # seed 5 does not count
     assert named.name == f"work/{bad.name}" and not named.breaks
     assert named.reason == "seed 3 of plain-56 failed and stays missing: the loss is not finite after step 120"
-    text, code = answer(read_records([runs, work]), "degradation_cifar", folders=[runs, work])
-    assert named.reason in text and code == 0
+    checked = check(read_records([runs, work]), folders=[runs, work])
+    assert named.reason in explain(checked, "degradation_cifar") and checked.exit_code() == 0
 
 
 def test_a_record_that_was_committed_and_deleted_is_named(tmp_path):
@@ -122,7 +123,7 @@ def test_a_record_that_was_committed_and_deleted_is_named(tmp_path):
             git("commit", "-qm", "another")
         (named,) = absent(CLAIMS, (), (), runs)
         assert named.name == f"runs/{gone.name}" and "deleted since" in named.reason
-    assert named.name in answer(read_records([runs]), published=runs)[0]
+    assert named.name in to_text(check(read_records([runs]), published=runs))
 
 
 def test_without_git_nothing_is_said_of_what_was_deleted(tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ import itertools
 import re
 import shlex
 import shutil
+import types
 from html.parser import HTMLParser
 from typing import Any
 
@@ -14,12 +15,11 @@ import pytest
 
 from repro.config.compose import plan
 from repro.config.paths import shared_dir
+from repro.report.claims.wording import sentence
 from repro.report.figures import shown_plots
-from repro.report.html.commands import repeat
 from repro.report.html.figures import figure_views
-from repro.report.html.page import TEMPLATES, sentence
-from repro.report.html.runs import _started
-from repro.report.html.view_models import CellView, ClaimView, EvidenceView
+from repro.report.html.page import TEMPLATES
+from repro.report.html.runs import _started, repeat
 from repro.report.render import read_evidence
 from repro.results.read import read_records
 from tests.planted import PROVENANCE, edit, plant, scale_science
@@ -204,7 +204,7 @@ def test_a_figure_stands_on_the_page_at_the_papers_and_at_the_largest_reduced_bu
     for scale in ("smoke", "demo", "tenth"):
         plant(tmp_path, 20, "A", 0, 40.0, scale=scale, science=scale_science(scale))
     shown = {
-        drawing.anchor: drawing.notes for drawing in figure_views(shown_plots(read_records([tmp_path])), pictures=False)
+        view["anchor"]: view["notes"] for view in figure_views(shown_plots(read_records([tmp_path])), pictures=False)
     }
     assert [anchor for anchor in shown if anchor.startswith("figure-6")] == ["figure-6", "figure-6-tenth"]
     others = [note for note in shown["figure-6-tenth"] if note.startswith("Drawn too")]
@@ -288,18 +288,17 @@ def test_when_a_run_started_says_in_how_many_parts(told, text):
 
 
 def test_one_sentence_counts_the_verdicts():
-    def claims(*statuses):
-        run = (EvidenceView("of means", "holds", (CellView("7.05", ("run",)),), ""),)
-        return [ClaimView(f"claim-{i}", str(i), "text", "", status, "", run) for i, status in enumerate(statuses)]
+    def claims(*statuses, run_ids=("run",)):
+        return [types.SimpleNamespace(status=status, run_ids=run_ids) for status in statuses]
 
     text = sentence(claims("holds", "fails", "fails", "not run", "not decidable here"))
     assert text == (
         "Of the paper's 5 claims, 1 holds, 2 fail, 1 lacks runs and 1 cannot be decided by runs of this project."
     )
     assert sentence(claims("not run", "not run")) == "Of the paper's 2 claims, none hold, none fail and 2 lack runs."
-    counted = ClaimView("claim-x", "x", "text", "", "holds", "")
-    assert ", 1 holds (all counted on the nets, without training) and none" in sentence([counted])
-    assert ", 2 hold (1 counted on the nets, without training) and none" in sentence([counted, *claims("holds")])
+    counted = claims("holds", run_ids=())
+    assert ", 1 holds (all counted on the nets, without training) and none" in sentence(counted)
+    assert ", 2 hold (1 counted on the nets, without training) and none" in sentence([*counted, *claims("holds")])
 
 
 def test_no_id_of_the_published_page_stands_there_twice():

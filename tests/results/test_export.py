@@ -14,8 +14,9 @@ import pytest
 
 from repro.errors import InputError
 from repro.report.render import filled, read_evidence
-from repro.results.export import curve_columns, curves, run_columns, runs, to_csv, write
+from repro.results.export import curve_columns, curves, run_columns, runs, sections, to_csv
 from repro.results.read import read_records
+from repro.runtime.files import write_asked_for
 from repro.runtime.provenance import CURVE_COLUMNS
 from tests.planted import DEMO, edit, plant
 from tests.runs import full_disk
@@ -31,6 +32,10 @@ def back(frame):
 
 def test_the_columns_and_their_order_stay():
     assert run_columns() == COLUMNS
+
+
+def test_the_meaning_of_a_column_is_the_text_beside_its_field():
+    assert sections()["settings"]["model.name"].startswith("family of nets"), "the text stands after a limit"
 
 
 def test_the_page_is_what_the_dataclasses_say():
@@ -106,9 +111,9 @@ def test_a_full_disk_leaves_the_older_file_as_it_is(tmp_path, monkeypatch):
     frame, file = runs(read_records([tmp_path / "work"])), tmp_path / "runs.csv"
     file.write_text("older\n")
     with full_disk(), pytest.raises(InputError, match=r"runs\.csv cannot be written"):
-        write(frame, file)
+        write_asked_for(file, to_csv(frame))
     assert file.read_text() == "older\n" and [path.name for path in tmp_path.glob("runs*")] == ["runs.csv"]
-    write(frame, file)
+    write_asked_for(file, to_csv(frame))
     assert file.read_text() == to_csv(frame)
 
 
@@ -117,15 +122,15 @@ def test_a_link_stays_a_link_and_a_pipe_a_pipe(tmp_path):
     frame, file, link, pipe = runs(read_records([tmp_path / "work"])), *(tmp_path / name for name in ("a", "b", "c"))
     file.write_text("older\n")
     link.symlink_to(file)
-    write(frame, link)
+    write_asked_for(link, to_csv(frame))
     assert link.is_symlink() and file.read_text() == to_csv(frame)
     os.mkfifo(pipe)
     with subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE, text=True) as reader:
-        write(frame, pipe)
+        write_asked_for(pipe, to_csv(frame))
         assert reader.communicate()[0] == to_csv(frame)
     assert pipe.is_fifo()
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
     with pytest.raises(InputError, match="cannot be written"):
-        write(runs(read_records([tmp_path])), tmp_path / "missing" / "runs.csv")
+        write_asked_for(tmp_path / "missing" / "runs.csv", to_csv(runs(read_records([tmp_path]))))

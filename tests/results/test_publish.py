@@ -10,8 +10,7 @@ import pytest
 
 from repro.cli.main import main
 from repro.errors import InputError
-from repro.results.compare import beside_published
-from repro.results.publish import plan_publication, publish
+from repro.results.publish import beside_published, plan_publication, publish
 from repro.results.read import read_records
 from tests.planted import DEMO, edit, plant
 from tests.planted_imagenet import plant_ensemble, plant_imagenet

@@ -13,8 +13,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-Place = tuple[float, float]
-"""Position of a crop in the room that it has, from 0 to below 1, downwards and to the right."""
+Place = tuple[float, float]  # position of a crop in its room, from 0 to below 1, downwards and to the right
 
 BILINEAR = Image.Resampling.BILINEAR
 

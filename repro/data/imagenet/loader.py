@@ -18,8 +18,7 @@ from repro.data.imagenet.decode import load_resized
 from repro.data.imagenet.folders import evenly
 from repro.data.imagenet.workers import CHUNK, CropTask, chunks, decoding_workers, read_ahead, read_crops
 
-ALPHA = 0.1
-"""Deviation of the colour noise, in eigenvalues (AlexNet, section 4.1) or in their square roots (its code)."""
+ALPHA = 0.1  # deviation of the colour noise, in eigenvalues (AlexNet, section 4.1) or their roots (its code)
 
 
 def pixel_stats(stats: PhotoStats, mean: str, std: str, device: torch.device) -> PixelStats:
@@ -86,8 +85,7 @@ class PhotoFeed(Feed):
         sizes = np.sqrt(stats.eigenvalues) if config.colour == "pca_std" else stats.eigenvalues
         self._colours = torch.from_numpy(stats.eigenvectors * sizes)
         self._workers = decoding_workers(config.decoder, workers, device)
-        self._planned: deque[PhotoDraws] = deque()
-        """Draws of the steps that are read ahead, the next one first."""
+        self._planned: deque[PhotoDraws] = deque()  # draws of the steps that are read ahead
         self._crops: Generator[Tensor] | None = None
         self._next_step = -1
 
@@ -151,8 +149,7 @@ class PhotoImages:
         self.split, self.config, self.device = split, config, device
         chosen = np.arange(len(split)) if limit is None else evenly(split.labels, limit)
         self.num_images = len(chosen)
-        self.positions: np.ndarray = np.array_split(chosen, num_ranks)[rank]
-        """Positions of this rank's images in the split."""
+        self.positions: np.ndarray = np.array_split(chosen, num_ranks)[rank]  # of this rank
         self._workers = decoding_workers(config.decoder, workers, device)
 
     def batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:

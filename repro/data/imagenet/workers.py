@@ -22,8 +22,7 @@ from repro.runtime.parent import die_with_parent
 T = TypeVar("T")
 R = TypeVar("R")
 
-CHUNK = 32
-"""Images that a process decodes at a time: a batch is made of several, so that its parts are decoded side by side."""
+CHUNK = 32  # images decoded at a time: the parts of a batch are decoded side by side
 
 AHEAD = 4  # tasks that each process is given before the first result is asked for
 ENDED = ("exited unexpectedly", "is killed by signal", "shared memory", "No space left on device")

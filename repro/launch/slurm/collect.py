@@ -25,11 +25,9 @@ from repro.runtime.progress import progress_of
 from repro.runtime.provenance import read_json
 
 log = logging.getLogger(__name__)
-LOST = frozenset({"BOOT_FAIL", "NODE_FAIL", "PREEMPTED", "TIMEOUT"})
-"""Ends of jobs through no fault of their runs, which are submitted again."""
+LOST = frozenset({"BOOT_FAIL", "NODE_FAIL", "PREEMPTED", "TIMEOUT"})  # no fault of the runs
 SUBMISSIONS = 3  # the times that one command submits a run
-SETTLED = 3
-"""A job is over when it was seen so in so many looks: one that Slurm queues again looks dead for a moment."""
+SETTLED = 3  # looks that must find a job over: one that Slurm queues again looks dead for a moment
 GONE = "unknown to Slurm"
 
 
@@ -67,10 +65,8 @@ class Collector:
     line_of: Mapping[str, int]
     result: Result = field(default_factory=Result)
     waiting: dict[str, RunConfig] = field(default_factory=dict)
-    last: dict[str, Job] = field(default_factory=dict)
-    """By run: the job that held it when Slurm was asked last."""
-    looks: Counter[str] = field(default_factory=Counter)
-    """By run: how many looks in a row found its job over."""
+    last: dict[str, Job] = field(default_factory=dict)  # by run: its job at the last look
+    looks: Counter[str] = field(default_factory=Counter)  # by run: looks in a row that found its job over
     submitted: Counter[str] = field(default_factory=Counter)
     told: str = ""
 

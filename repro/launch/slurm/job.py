@@ -29,12 +29,9 @@ from repro.runtime.provenance import environment, set_command, write_json
 
 log = logging.getLogger(__name__)
 ASKED = 128  # from here on an exit code names a signal
-FRUITLESS_STARTS = 3
-"""A job that was put back so often and saved nothing since its last start has too short a time limit."""
-STILL_OURS = ("RUNNING", "SIGNALING")
-"""States in which Slurm has decided nothing about a job yet; the second is the warning before the time limit."""
-ELSEWHERE_SECONDS = 600.0
-"""The wait for a run that another process holds: as a rule the job that a lost node still trains."""
+FRUITLESS_STARTS = 3  # starts without a saved step after which the time limit is too short
+STILL_OURS = ("RUNNING", "SIGNALING")  # undecided; the second is the warning before the time limit
+ELSEWHERE_SECONDS = 600.0  # the wait for a run that another process holds, as on a lost node
 LOOK_SECONDS = 10.0
 
 

@@ -28,6 +28,7 @@ from repro.report.claims.statistics import (
 Groups = tuple[Seeds, ...]
 
 REVERSED = "the difference is the other way round"
+AGAINST_PAPER = "Welch's t test with the published mean ± std"
 WEIGHTS = {1: (-1.0,), 2: (-1.0, 1.0), 4: (1.0, -1.0, -1.0, 1.0)}
 """Weights of the groups in a difference that is above 0 where it is as the claim says, by their number."""
 ONE_SIDED = 2
@@ -36,11 +37,7 @@ ONE_SIDED = 2
 
 @dataclass(frozen=True)
 class Beside:
-    """A published ``effect`` beside ours.
-
-    ``size`` compares ours with it, by the interval of one further run of each group: it is empty where no such interval
-    can be given. ``bayes_factor`` is that of ``statistics.replication_bayes_factor``.
-    """
+    """A published ``effect`` beside ours; ``size`` compares ours with it, empty where no interval can be given."""
 
     effect: float
     size: str = ""
@@ -51,10 +48,10 @@ class Beside:
 class TestResult:
     """The result of a comparison's test.
 
-    ``p_holds`` is small where the runs show what the comparison says, ``p_fails`` where they show the contrary, and
-    ``refuted`` says which contrary. Both are None where nothing can be tested and ``obstacle`` says why. ``interval``
-    is the one that decides, with its ``confidence``. For a published value, ``compatible`` says that it lies within an
-    interval that is narrow enough to mean something. Exact numbers have no p: ``fits`` decides.
+    ``p_holds`` is small where the runs show what the comparison says, ``p_fails`` where they show the contrary, which
+    ``refuted`` names. Both are None where nothing can be tested, for the reason in ``obstacle``. ``interval`` decides,
+    at its ``confidence``. A published value is ``compatible`` where it lies within an interval that is narrow enough to
+    mean something. Exact numbers have no p: ``fits`` decides.
     """
 
     test: str = ""
@@ -108,33 +105,21 @@ def _order(claims: Claims, c: Comparison, groups: Groups) -> TestResult:
     """Test a direction; a difference that is shown to be below the smallest of interest refutes."""
     contrast, test = _difference(c, groups)
     smallest = claims.smallest(c)
-    p_fails = contrast.p_below(smallest) if smallest else two_sided(contrast.p_below(0))
-    other_way = two_sided(contrast.p_below(0)) < claims.alpha
-    return _result(
-        claims,
-        contrast,
-        test,
-        one_sided=p_fails < claims.alpha and not other_way,  # the effect is absent
-        p_holds=two_sided(contrast.p_above(c.by or 0.0)),
-        p_fails=p_fails,
-        refuted=REVERSED if other_way or not smallest else f"no effect of that size, which is {smallest:.2g} or more",
-        beside=_beside(claims, c, groups, WEIGHTS[len(groups)]),
-    )
+    p_holds, reversal = two_sided(contrast.p_above(c.by or 0.0)), two_sided(contrast.p_below(0))
+    p_fails = contrast.p_below(smallest) if smallest else reversal
+    other_way = reversal < claims.alpha
+    absent = p_fails < claims.alpha and not other_way
+    refuted = REVERSED if other_way or not smallest else f"no effect of that size, which is {smallest:.2g} or more"
+    beside = _beside(claims, c, groups, WEIGHTS[len(groups)])
+    return _result(claims, contrast, test, refuted, p_holds, p_fails, one_sided=absent, beside=beside)
 
 
 def _equal(claims: Claims, c: Comparison, groups: Groups) -> TestResult:
     contrast, test = _difference(c, groups)
     margin = _given(c.margin)
-    return _result(
-        claims,
-        contrast,
-        test,
-        one_sided=True,
-        p_holds=contrast.p_within(margin),
-        p_fails=contrast.p_beyond(margin),
-        refuted=f"the difference is above {margin:g}",
-        statistic=f"two one-sided tests, {_t(contrast)}",
-    )
+    p_holds, p_fails = contrast.p_within(margin), contrast.p_beyond(margin)
+    refuted, statistic = f"the difference is above {margin:g}", f"two one-sided tests, {_t(contrast)}"
+    return _result(claims, contrast, test, refuted, p_holds, p_fails, one_sided=True, statistic=statistic)
 
 
 def _no_worse(claims: Claims, c: Comparison, groups: Groups) -> TestResult:
@@ -144,29 +129,22 @@ def _no_worse(claims: Claims, c: Comparison, groups: Groups) -> TestResult:
         contrast, test = _difference(c, groups)
     else:
         contrast, test = combined([(-1, _sample(c, groups[0]))], -c.limit), "one-sample t test"
-    return _result(
-        claims,
-        contrast,
-        test,
-        one_sided=True,
-        p_holds=contrast.p_above(-margin),
-        p_fails=two_sided(contrast.p_below(-margin)),
-        refuted=f"it is worse by more than {margin:g}",
-        statistic=f"one-sided, {_t(contrast)}",
-        beside=_beside(claims, c),
-    )
+    p_holds, p_fails = contrast.p_above(-margin), two_sided(contrast.p_below(-margin))
+    refuted, statistic = f"it is worse by more than {margin:g}", f"one-sided, {_t(contrast)}"
+    result = _result(claims, contrast, test, refuted, p_holds, p_fails, one_sided=True, statistic=statistic)
+    return replace(result, beside=_beside(claims, c))
 
 
 def _bound(claims: Claims, c: Comparison, groups: Groups) -> TestResult:
     limit, sign = (c.above, 1.0) if c.above is not None else (_given(c.below), -1.0)
     sample, images = _sample(c, groups[0]), groups[0].images
-    # Two sets of images: what either happens to hold moves the errors apart. On one and the same set it cannot.
+    # With two sets of images, the images that each happens to hold move the errors apart; with one set they cannot.
     variance = 0.0
     if c.limit_images is not None:
         ours = binomial_error(sample.mean, images) if images is not None else 0.0
         variance = binomial_error(limit, c.limit_images) ** 2 + ours**2
     contrast = combined([(sign, sample)], sign * limit, more_variance=variance)
-    return _directional(claims, contrast, "one-sample t test", "it is beyond the limit", beside=_beside(claims, c))
+    return _result(claims, contrast, "one-sample t test", "it is beyond the limit", beside=_beside(claims, c))
 
 
 def _layerwise(claims: Claims, c: Comparison, groups: Groups) -> TestResult:
@@ -178,34 +156,22 @@ def _layerwise(claims: Claims, c: Comparison, groups: Groups) -> TestResult:
     shares = [100 * sum(first < second for first, second in layers) / len(layers) for layers in pairs]
     sample = describe(shares, 100 / len(pairs[0]))
     contrast = combined([(1, sample)], _given(c.above))
-    return _directional(
-        claims,
-        contrast,
-        "one-sample t test of the share of layers",
-        "the share is below the limit",
-        statistic=f"lower in {sample.mean:.0f} % of the layers; {_t(contrast)}",
-    )
+    test, refuted = "one-sample t test of the share of layers", "the share is below the limit"
+    statistic = f"lower in {sample.mean:.0f} % of the layers; {_t(contrast)}"
+    return _result(claims, contrast, test, refuted, statistic=statistic)
 
 
 def _value(claims: Claims, c: Comparison, groups: Groups) -> TestResult:
     """Test ours minus the paper's: a mean ± std of several runs is a sample, a value alone is one more run."""
-    published, ours = c.published, _sample(c, groups[0])
-    assert published is not None
-    paper = _published_sample(c)
+    ours, paper = _sample(c, groups[0]), _published_sample(c)
+    assert c.published is not None
+    contrast, test = prediction(ours, c.published.headline), "prediction interval of one more run"
     if paper is not None:
-        contrast, test = welch(ours, paper), "Welch's t test with the published mean ± std"
-    else:
-        contrast, test = prediction(ours, published.headline), "prediction interval of one more run"
+        contrast, test = welch(ours, paper), AGAINST_PAPER
     low, high = contrast.interval(claims.alpha)
-    return _result(
-        claims,
-        contrast,
-        test,
-        p_holds=1.0,
-        p_fails=contrast.p,
-        refuted="the published value lies outside the interval",
-        compatible=low <= 0 <= high and contrast.half_width(claims.alpha) <= _given(c.margin),
-    )
+    compatible = low <= 0 <= high and contrast.half_width(claims.alpha) <= _given(c.margin)
+    refuted = "the published value lies outside the interval"
+    return _result(claims, contrast, test, refuted, 1.0, contrast.p, compatible=compatible)
 
 
 def _trend(claims: Claims, c: Comparison, groups: Groups) -> TestResult:
@@ -222,16 +188,18 @@ def _trend(claims: Claims, c: Comparison, groups: Groups) -> TestResult:
     against = [*(two_sided(step.p_below(-back)) for step in steps), absent]
     worst = min(range(len(steps)), key=lambda i: steps[i].difference)
     names = f"from {groups[worst].label} to {groups[worst + 1].label}"
-    goes_back = f"it goes back by more than {back:.2g} {names}"
-    not_there = f"no trend of that size, which is {smallest:.2g} or more" if smallest else "the trend is the other one"
+    refuted = f"no trend of that size, which is {smallest:.2g} or more" if smallest else "the trend is the other one"
+    if min(against[:-1]) < absent:
+        refuted = f"it goes back by more than {back:.2g} {names}"
     statistic = f"J = {found.j:g} of {found.pairs} pairs, least step {steps[worst].difference:+.2g} {names}"
+    p_holds = max(found.p if as_said else 1.0, *(step.p_above(-back) for step in steps))
     return _result(
         claims,
         ends,
         "Jonckheere and Terpstra's trend test, by permutation, and a t test of each step",
-        p_holds=max(found.p if as_said else 1.0, *(step.p_above(-back) for step in steps)),
-        p_fails=min(holm(against)),
-        refuted=goes_back if min(against[:-1]) < absent else not_there,
+        refuted,
+        p_holds,
+        min(holm(against)),
         statistic=statistic.replace("-", "−"),
         beside=_beside(claims, c, groups, (-sign, *[0.0] * (len(groups) - 2), sign)),
     )
@@ -244,7 +212,7 @@ def _throughout(claims: Claims, c: Comparison, groups: Groups) -> TestResult:
     steps = sorted(set.intersection(*(set(curve.index) for group in curves for curve in group)))
     if not steps or whole.p_fails is None:
         return replace(whole, p_holds=None, p_fails=None, obstacle="the runs were never evaluated at the same step")
-    digit = resolution(None, c, None)
+    digit = resolution(c)
     ps: list[float] = []
     reversed_at = 0
     for step in steps:
@@ -281,11 +249,7 @@ def _given(number: float | None) -> float:
 
 def _sample(c: Comparison, group: Seeds) -> Sample:
     """Describe the group's values; the spread is at least that of one count: no spread is not ignorance."""
-    return describe(group.values, _resolution(c, group))
-
-
-def _resolution(c: Comparison, group: Seeds) -> float:
-    return resolution(group.records[0] if group.records else None, c, group.images)
+    return describe(group.values, resolution(c, group.records, group.images))
 
 
 def _published_sample(c: Comparison) -> Sample | None:
@@ -299,7 +263,7 @@ def _difference(c: Comparison, groups: Groups) -> tuple[Contrast, str]:
     """Return the difference that ``c`` is about, above 0 where it is as the claim says, and the name of the test."""
     paper = _published_sample(c)
     if paper is not None:
-        return welch(paper, _sample(c, groups[0])), "Welch's t test with the published mean ± std"
+        return welch(paper, _sample(c, groups[0])), AGAINST_PAPER
     if not c.paired:
         parts = zip(WEIGHTS[len(groups)], groups, strict=True)
         return combined([(weight, _sample(c, group)) for weight, group in parts]), "Welch's t test"
@@ -307,7 +271,7 @@ def _difference(c: Comparison, groups: Groups) -> tuple[Contrast, str]:
     if len(shared) < 2:
         raise Untestable("paired t test", "no seed was run in both groups")
     first, second = ([g.values[g.seeds.index(seed)] for seed in shared] for g in groups)
-    return paired(second, first, _resolution(c, groups[0])), "paired t test"
+    return paired(second, first, resolution(c, groups[0].records, groups[0].images)), "paired t test"
 
 
 def _t(contrast: Contrast) -> str:
@@ -315,23 +279,33 @@ def _t(contrast: Contrast) -> str:
 
 
 def _result(
-    claims: Claims, contrast: Contrast, test: str, *, one_sided: bool = False, statistic: str = "", **found: Any
+    claims: Claims,
+    contrast: Contrast,
+    test: str,
+    refuted: str,
+    p_holds: float | None = None,
+    p_fails: float | None = None,
+    *,
+    one_sided: bool = False,
+    statistic: str = "",
+    **found: Any,
 ) -> TestResult:
-    """Fill in the figures of a contrast, with the interval at the level of the test that decides."""
+    """Fill in the figures of a contrast, with the interval at the level of the test that decides.
+
+    The p-values are those of a difference above 0 unless given.
+    """
     alpha = ONE_SIDED * claims.alpha if one_sided else claims.alpha
     return TestResult(
         test,
+        two_sided(contrast.p_above(0)) if p_holds is None else p_holds,
+        two_sided(contrast.p_below(0)) if p_fails is None else p_fails,
+        refuted,
         difference=contrast.difference,
         interval=contrast.interval(alpha),
         confidence=1 - alpha,
         statistic=statistic or _t(contrast),
         **found,
     )
-
-
-def _directional(claims: Claims, contrast: Contrast, test: str, refuted: str, **found: Any) -> TestResult:
-    p_holds, p_fails = two_sided(contrast.p_above(0)), two_sided(contrast.p_below(0))
-    return _result(claims, contrast, test, p_holds=p_holds, p_fails=p_fails, refuted=refuted, **found)
 
 
 def _beside(claims: Claims, c: Comparison, groups: Groups = (), weights: tuple[float, ...] = ()) -> Beside | None:

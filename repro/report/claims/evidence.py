@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,11 +15,11 @@ from repro.papers.claims import Claims, Comparison, Group
 from repro.report.claims.metrics import OF_NET, value_of
 from repro.report.claims.statistics import Sample, describe
 from repro.results.read import Reading, Record
+from repro.results.scales import word
 from repro.results.select import Selection, run_ids, select
 from repro.runtime.provenance import git, read_json
 
 CONFOUNDED = "groups and devices cannot be told apart"
-UNKNOWN_COMMITS = (None, "", "unknown")
 
 
 @dataclass(frozen=True)
@@ -61,37 +61,26 @@ class Seeds:
 
     @property
     def missing(self) -> tuple[int, ...]:
-        return missing(self.needed, self.seeds)
-
-
-def missing(needed: int, seeds: Sequence[int]) -> tuple[int, ...]:
-    return tuple(seed for seed in range(needed) if seed not in seeds)
+        return tuple(seed for seed in range(self.needed) if seed not in self.seeds)
 
 
 def usable(reading: Reading, published: Path | None = None) -> tuple[list[Record], list[Problem]]:
-    """Return the records whose code is known and committed, and the reasons against the others.
-
-    Args:
-        published: The folder that holds the committed records; None where all of them are.
-    """
+    """Return the records whose code is known and committed, and the reasons against the others."""
 
     def is_committed(folder: Path) -> bool:
         return published is None or folder.parent == published
 
     problems = [Problem(out.name, out.reason, is_committed(out.folder)) for out in reading.left_out]
-    records = []
+    faults = {record.run_id: _fault(record) for record in reading.records}
     for record in reading.records:
-        reason = _fault(record)
-        if reason is None:
-            records.append(record)
-            continue
-        name = f"{record.folder.parent.name}/{record.run_id}"
-        problems.append(Problem(name, reason, is_committed(record.folder) and bool(record.provenance.dirty)))
-    return records, problems
+        if reason := faults[record.run_id]:
+            name = f"{record.folder.parent.name}/{record.run_id}"
+            problems.append(Problem(name, reason, is_committed(record.folder) and bool(record.provenance.dirty)))
+    return [record for record in reading.records if not faults[record.run_id]], problems
 
 
 def _fault(record: Record) -> str | None:
-    if record.provenance.commit in UNKNOWN_COMMITS:
+    if not record.provenance.known:
         return "it was made from an unknown commit"
     if record.provenance.dirty is None:
         return "whether its tree had uncommitted changes is not known"
@@ -125,8 +114,7 @@ def _version(claims: Claims, c: Comparison, records: Sequence[Record], scale: st
     versions = sorted({record.numerics_version for record in records}, reverse=True)
     if len(_of(NUMERICS_VERSION, records)) == len(records):
         return NUMERICS_VERSION
-    claim = next((claim for claim in claims.claims if any(part is c for part in claim.comparisons)), None)
-    others = claim.comparisons if claim is not None else ()
+    others = next((claim.comparisons for claim in claims.claims if any(part is c for part in claim.comparisons)), ())
     deciding = (c, *(part for part in others if part.decides and part.metric not in OF_NET and part is not c))
     for asked in (deciding, (c,)):
         for version in versions:
@@ -173,8 +161,7 @@ def _seeds(
     found: list[tuple[Record, float]] = []
     images = None
     for record in chosen:
-        # Set beforehand: who adds seeds until p is small, or lets the next one in for a bad one, finds something in
-        # nothing.
+        # Their number is set beforehand: adding seeds until p is small finds something in nothing.
         if record.seed >= needed:
             notes.append(f"left out, beyond the {needed} seeds that the claim asks for: {record.run_id}")
             continue
@@ -184,11 +171,10 @@ def _seeds(
             notes.append(f"left out: {record.run_id}: {error}")
             continue
         found.append((record, value))
-    records = tuple(record for record, _ in found)
-    seeds, values = tuple(record.seed for record in records), tuple(value for _, value in found)
-    lacking = missing(needed, seeds)
-    train = command(claims, group, lacking, scale) if lacking else ""
-    return Seeds(group, needed, seeds, values, images, records, train)
+    records, values = tuple(record for record, _ in found), tuple(value for _, value in found)
+    filled = Seeds(group, needed, tuple(record.seed for record in records), values, images, records)
+    train = command(claims, group, filled.missing, scale) if filled.missing else ""
+    return replace(filled, command=train)
 
 
 def command(claims: Claims, group: Group, seeds: Sequence[int], scale: str) -> str:
@@ -196,8 +182,7 @@ def command(claims: Claims, group: Group, seeds: Sequence[int], scale: str) -> s
     words = (claims.words if scale == "paper" else claims.proxy_words)[group.recipe]
     if scale != "paper" and group.proxy_experiment:
         words = f"exp={group.proxy_experiment} {words}"
-    values = {key: str(v).lower() if isinstance(v, bool) else str(v).replace(" ", "") for key, v in group.run.items()}
-    fields = [f"{key}={value}" for key, value in values.items()]
+    fields = [f"{key}={word(value)}" for key, value in group.run.items()]
     return " ".join(filter(None, ["repro run", words, *fields, f"seed={','.join(map(str, seeds))}"]))
 
 
@@ -206,11 +191,9 @@ def _unpaired(c: Comparison, groups: Sequence[Seeds]) -> list[str]:
     if not c.paired or len(groups) != 2:
         return []
     first, second = groups
-    lacking = dict.fromkeys(first.seeds, second) | dict.fromkeys(second.seeds, first)
-    return [
-        f"seed {seed} makes no pair: there is no usable run of it of {lacking[seed].label}"
-        for seed in sorted(set(first.seeds) ^ set(second.seeds))
-    ]
+    lacking = dict.fromkeys(first.seeds, second.label) | dict.fromkeys(second.seeds, first.label)
+    single = sorted(set(first.seeds) ^ set(second.seeds))
+    return [f"seed {seed} makes no pair: there is no usable run of it of {lacking[seed]}" for seed in single]
 
 
 def _unlike_devices(c: Comparison, groups: Sequence[Seeds]) -> list[str]:
@@ -237,7 +220,7 @@ def _unlike_devices(c: Comparison, groups: Sequence[Seeds]) -> list[str]:
 def absent(claims: Claims, records: Sequence[Record], folders: Sequence[Path], published: Path | None) -> list[Problem]:
     """Name every counted seed that failed in ``folders``, and every record once committed in ``published``.
 
-    No verdict rests on them: they are told so that nobody takes a seed that went wrong for one that nobody ran.
+    No verdict rests on them. Naming them keeps a failed seed from passing for one that was never run.
     """
     finished = {record.run_id for record in records}
     problems = [problem for problem in _failed(claims, folders) if problem.name.split("/")[-1] not in finished]
@@ -276,22 +259,17 @@ def _labels(claims: Claims, science: Science) -> list[str]:
 
 
 def _deleted(published: Path) -> list[Problem]:
-    """Find the records that were committed in the folder ``published`` and are not there now; none without git."""
+    """Find the records that were committed in the folder ``published`` and are gone now; none without git."""
     log = git(
         *("-C", str(published.parent), "log", "--diff-filter=A", "--no-renames", "--relative", "--name-only"),
         *("--format=commit %h of %as", "--", f"{published.name}/*/record.json"),
     )
     came_with: dict[str, str] = {}
-    commit = ""
-    for line in (log or "").splitlines():
-        if line.startswith("commit "):
-            commit = line.removeprefix("commit ")
-        elif line:
-            came_with.setdefault(line, commit)  # the log goes back in time
+    for commit, *names in (part.split("\n") for part in (log or "").split("commit ")):
+        came_with = dict.fromkeys(filter(None, names), commit) | came_with  # the log goes back in time
     gone: dict[str, list[str]] = {}
     for name, commit in sorted(came_with.items()):
         if not (published.parent / name).is_file():
             gone.setdefault(commit, []).append(name.removesuffix("/record.json"))
-    return [
-        Problem(", ".join(names), f"committed in {commit} and deleted since", False) for commit, names in gone.items()
-    ]
+    why = "committed in {} and deleted since"
+    return [Problem(", ".join(names), why.format(commit), False) for commit, names in gone.items()]

@@ -14,11 +14,7 @@ from repro.report.claims.wording import effect_text, finding_text, mean_text, nu
 
 
 def explain(check: Check, id: str) -> str:
-    """Write one claim in full: its comparisons, every group with its seeds, the test with its figures, missing seeds.
-
-    Raises:
-        InputError: There is no such claim.
-    """
+    """Write one claim in full: its comparisons, groups with their seeds, tests with their figures, missing seeds."""
     claim = check.claims.claim(id)
     verdict = next(verdict for verdict in check.verdicts if verdict.claim.id == claim.id)
     parts = [f"{claim.id}: {verdict.status}", "", *textwrap.wrap(f"{claim.text} ({claim.where})", WIDTH), ""]
@@ -36,7 +32,7 @@ def explain(check: Check, id: str) -> str:
 
 def _finding_lines(claims: Claims, finding: Finding) -> list[str]:
     c, outcome = finding.comparison, finding.outcome
-    unit = unit_of(c.metric)
+    unit = finding.unit
     shown = "" if c.decides else " (shown only, no part of the verdict)"
     said = [f"Asked: {question(claims, c)}"]
     for group in finding.groups:
@@ -44,8 +40,7 @@ def _finding_lines(claims: Claims, finding: Finding) -> list[str]:
     if outcome.exact:
         said.append(f"Found: {finding_text(finding)}, {outcome.test}.")
     elif outcome.difference is not None:
-        p = "" if finding.p is None else p_value(finding.p)
-        found = [outcome.test, effect_text(outcome, unit.digits), outcome.statistic, p]
+        found = [outcome.test, effect_text(outcome, unit.digits), outcome.statistic, p_value(finding.p)]
         said.append(f"Found: {', '.join(filter(None, found))}.")
     if outcome.beside is not None and outcome.beside.bayes_factor is not None:
         said.append(
@@ -76,11 +71,8 @@ def question(claims: Claims, c: Comparison) -> str:
     if c.published is not None and c.published.mean is not None:
         published = f"{c.published.mean:g} ± {c.published.std:g} over {c.published.runs} runs"
     first, second = labels[0], labels[1] if len(labels) > 1 else f"the published {published}"
-    limits = " and ".join(
-        f"{word} {limit:,.10g}"
-        for word, limit in (("above", c.above), ("below", c.below), ("exactly", c.equals))
-        if limit is not None
-    )
+    bounds = {"above": c.above, "below": c.below, "exactly": c.equals}
+    limits = " and ".join(f"{word} {limit:,.10g}" for word, limit in bounds.items() if limit is not None)
     if c.limit_images is not None:
         limits += f", which was counted over {c.limit_images:,} other images"
     single = c.published is None or c.published.mean is None
@@ -120,7 +112,7 @@ def _group_lines(group: Seeds, unit: Unit) -> list[str]:
         values = ", ".join(f"s{seed} {number(value, unit.digits)}" for seed, value in pairs)
         mean = f"{mean_text(group, unit.digits)}{unit.text}"
         lines = [f"{group.label}: {mean} over {len(group.values)} seeds: {values}"]
-    lines += [f"  runs: {', '.join(group.run_ids)}"] if group.run_ids else []
+        lines.append(f"  runs: {', '.join(group.run_ids)}")
     if group.missing:
         seeds = ", ".join(map(str, group.missing))
         lines.append(f"  missing of the {group.needed} seeds: {seeds}; {group.command}")

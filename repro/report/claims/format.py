@@ -7,11 +7,10 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from tabulate import tabulate
-
 from repro.report.claims.evidence import Seeds
 from repro.report.claims.verdicts import STATUSES, Check, Judgement, Verdict
 from repro.report.claims.wording import BUDGETS, NONE, POINTS, proxy_text, verdict_text
+from repro.report.tables.frame import text_table
 
 PROXY_HEADER = "reduced runs (a proxy, no verdict)"
 WIDTH = 110
@@ -36,17 +35,14 @@ def to_markdown(check: Check) -> str:
         if status == "not decidable here":
             header = ["claim", "where", "why"]
         rows = [_markdown_row(verdict)[: len(header)] for verdict in verdicts]
-        body = tabulate(rows, header, tablefmt="pipe", disable_numparse=True)
-        parts += ["", f"## {status.capitalize()} ({len(verdicts)})", "", body]
+        parts += ["", f"## {status.capitalize()} ({len(verdicts)})", "", text_table(rows, header, "pipe", header)]
     parts += [f"- {line}" for line in problems(check)]
     return "\n".join([*parts, ""])
 
 
 def _markdown_row(verdict: Verdict) -> list[str]:
     claim = verdict.claim
-    proxy = verdict.proxy if verdict.proxy and verdict.proxy.status != "not run" else None
-    ids = [*verdict.judgement.run_ids, *(proxy.run_ids if proxy else ())]
-    links = ", ".join(f"[{id}](runs/{id}/record.json)" for id in ids) or NONE
+    links = ", ".join(f"[{id}](runs/{id}/record.json)" for id in verdict.run_ids) or NONE
     cells = [f"**{claim.id}**: {claim.text}", claim.where, verdict_text(verdict), proxy_text(verdict), links]
     return [cell.replace("|", "\\|") for cell in cells]
 
@@ -57,7 +53,7 @@ def to_json(check: Check) -> str:
         "alpha": check.claims.alpha,
         "verdicts": [
             {
-                **{name: getattr(v.claim, name) for name in ("id", "where", "text", "undecidable", "argued")},
+                **_values(v.claim, "id", "where", "text", "undecidable", "argued"),
                 "status": v.status,
                 "judgement": _judgement_values(v.judgement),
                 "proxy": None if v.proxy is None else _judgement_values(v.proxy),
@@ -65,39 +61,30 @@ def to_json(check: Check) -> str:
             }
             for v in check.verdicts
         ],
-        "problems": [dataclasses.asdict(problem) for problem in check.problems],
+        "problems": check.problems,
         "broken": check.broken,
     }
-    return json.dumps(values, indent=1, ensure_ascii=False) + "\n"
+    return json.dumps(values, indent=1, ensure_ascii=False, default=dataclasses.asdict) + "\n"
 
 
 def _judgement_values(judgement: Judgement) -> dict[str, Any]:
     findings = [
-        {
-            "comparison": dataclasses.asdict(f.comparison),
-            "status": f.status,
-            "because": f.because,
-            "groups": [_group_values(group) for group in f.groups],
-            "outcome": dataclasses.asdict(f.outcome),
-            "p": f.p,
-            "tests": f.tests,
-            "tested": f.tested,
-            "planned": None if f.planned is None else dataclasses.asdict(f.planned),
-            "notes": f.notes,
-        }
+        _values(f, "comparison", "status", "because")
+        | {"groups": [_group_values(group) for group in f.groups]}
+        | _values(f, "outcome", "p", "tests", "tested", "planned", "notes")
         for f in judgement.findings
     ]
-    return {"scale": judgement.scale, "status": judgement.status, "findings": findings}
+    return _values(judgement, "scale", "status") | {"findings": findings}
 
 
 def _group_values(group: Seeds) -> dict[str, Any]:
-    return {
-        **{name: getattr(group, name) for name in ("label", "needed", "seeds", "run_ids", "values")},
-        "mean": group.sample and group.sample.mean,
-        "std": group.sample and group.sample.std,
-        "missing": group.missing,
-        "command": group.command,
-    }
+    spread = {name: getattr(group.sample, name, None) for name in ("mean", "std")}
+    measured = _values(group, "label", "needed", "seeds", "run_ids", "values")
+    return measured | spread | _values(group, "missing", "command")
+
+
+def _values(thing: object, *names: str) -> dict[str, Any]:
+    return {name: getattr(thing, name) for name in names}
 
 
 FORMATS: dict[str, Callable[[Check], str]] = {"md": to_markdown, "json": to_json}

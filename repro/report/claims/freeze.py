@@ -32,10 +32,7 @@ Rules = Mapping[str, Any]
 def rules() -> Rules:
     """Read what decides the claims: experiments/resnet/claims.toml without its prose, and the recipes that it names.
 
-    Taken from the files and not from the dataclasses that hold them, so that no change of the code moves the digest.
-
-    Raises:
-        InputError: A file is missing or no TOML.
+    The files are read and not the dataclasses that hold them, so that no change of the code moves the digest.
     """
     values = read_toml("claims")
     recipes = {group["recipe"]: None for group in values.get("groups", {}).values() if "recipe" in group}
@@ -92,14 +89,15 @@ def freeze() -> str:
 def changes(old: Rules, new: Rules) -> list[str]:
     """Return one phrase for each rule that is another one, in the order of their names."""
     before, after = ({key: json.dumps(value, ensure_ascii=False) for key, value in r.items()} for r in (old, new))
-    gone = {key: f"{key} = {before[key]} is gone" for key in before.keys() - after.keys()}
-    added = {key: f"{key} = {after[key]} is new" for key in after.keys() - before.keys()}
-    changed = {
-        key: f"{key} = {after[key]} instead of {before[key]}"
-        for key in before.keys() & after.keys()
-        if before[key] != after[key]
-    }
-    return [phrase for _, phrase in sorted((gone | added | changed).items())]
+    phrases = []
+    for key in sorted(before.keys() | after.keys()):
+        if key not in after:
+            phrases.append(f"{key} = {before[key]} is gone")
+        elif key not in before:
+            phrases.append(f"{key} = {after[key]} is new")
+        elif before[key] != after[key]:
+            phrases.append(f"{key} = {after[key]} instead of {before[key]}")
+    return phrases
 
 
 def _flat(values: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
@@ -116,7 +114,7 @@ def _flat(values: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
         return
     for key, value in values.items():
         if key not in PROSE:
-            # That a claim is undecidable decides, the reason does not.
+            # An undecidable claim is a rule, its reason is prose.
             yield from _flat(True if key == "undecidable" else value, (*path, key))
 
 

@@ -10,7 +10,8 @@ from repro.config.parse import require
 from repro.config.science import Science
 from repro.errors import InputError
 from repro.papers.claims import Claims, Comparison, Group
-from repro.results.read import Flow, Record, read_curve
+from repro.results.read import read_curve
+from repro.results.record import Flow, Record
 from repro.results.select import view_of
 
 if TYPE_CHECKING:
@@ -50,8 +51,7 @@ def unit_of(metric: str) -> Unit:
 def value_of(record: Record, c: Comparison) -> tuple[float, int | None]:
     """Return the value of one run that ``c`` compares, and the images it was counted over where it is an error rate.
 
-    Raises:
-        InputError: The record does not hold it; the sentence says what is missing.
+    An ``InputError`` says what the record lacks.
     """
     metric, result = c.metric, record.result
     if metric == "top1_error":
@@ -75,8 +75,8 @@ def value_of(record: Record, c: Comparison) -> tuple[float, int | None]:
         return math.fsum(deviations) / len(deviations), None
     if metric in ("lowest_forward_std", "log10_gradient_ratio"):
         require(len(record.flow) > 0 and all(flow.layers for flow in record.flow), "it has no gradient flow")
-        of_flow = _lowest_forward if metric == "lowest_forward_std" else _gradient_ratio
-        return min(map(of_flow, record.flow)), None
+        forward = min(layer.forward_std for flow in record.flow for layer in flow.layers)
+        return forward if metric == "lowest_forward_std" else min(map(_gradient_ratio, record.flow)), None
     built = record.construction
     if built is None:
         raise InputError("it was not constructed from a trained net")
@@ -85,41 +85,26 @@ def value_of(record: Record, c: Comparison) -> tuple[float, int | None]:
     return built.deep_errors - built.shallow_errors, None
 
 
-def resolution(record: Record | None, c: Comparison, images: int | None) -> float:
-    """Return what one count changes the value of ``c`` by; without a count, the last digit in which it is written.
-
-    Args:
-        record: One of the runs; None where there is none to look at.
-        images: Those that the value was counted over.
-    """
+def resolution(c: Comparison, records: Sequence[Record] = (), images: int | None = None) -> float:
+    """Return what one count changes the value of ``c`` by; without a count, the last digit in which it is written."""
     if images:
         return 100 / images
-    if record is not None and c.metric in ONSETS:
+    if records and c.metric in ONSETS:
         # Convergence begins somewhere between two evaluations.
-        epochs = read_curve(record)["epoch"]
+        epochs = read_curve(records[0])["epoch"]
         return float(epochs.diff().fillna(epochs).max())
     digits: float = 10.0 ** -unit_of(c.metric).digits
     return digits
 
 
 def responses(record: Record) -> list[float]:
-    """Return the standard deviation of each layer's responses, in the order of computation.
-
-    Raises:
-        InputError: The record has none, or some overflow.
-    """
+    """Return the standard deviation of each layer's responses, in the order of computation."""
     require(len(record.responses) > 0, "it has no responses of layers")
-    deviations = [layer.std for layer in record.responses if layer.std is not None]
-    require(len(deviations) == len(record.responses), "the responses of some of its layers overflow")
-    return deviations
+    return record.deviations()
 
 
 def series(record: Record, c: Comparison) -> pandas.Series:
-    """Return the errors of the curve within the window of ``c``, in percent, by step.
-
-    Raises:
-        InputError: There is no such curve, or no evaluation lies within the window.
-    """
+    """Return the errors of the curve within the window of ``c``, in percent, by step."""
     column = c.metric.removeprefix("curve_")
     curve = read_curve(record).set_index("step")[column].dropna()
     first, last = (part * record.steps for part in c.window)
@@ -128,15 +113,11 @@ def series(record: Record, c: Comparison) -> pandas.Series:
     return within
 
 
-def _lowest_forward(flow: Flow) -> float:
-    return min(layer.forward_std for layer in flow.layers)
-
-
 def _gradient_ratio(flow: Flow) -> float:
     """Return the logarithm of the gradients that came back to the first quarter of the layers over the last's.
 
-    Geometric means of the root mean squares over a layer's outputs. Of the activations, since behind a batch norm
-    weights that have grown have smaller gradients.
+    Compared are geometric means of the root mean squares over a layer's outputs: the gradients of activations, since
+    behind a batch norm weights that have grown have smaller gradients.
     """
     logs = [
         math.log10(max(layer.activation_gradient_norm, SMALLEST_NORM) / math.sqrt(_elements(layer.layer)))
@@ -170,16 +151,10 @@ def count(claims: Claims, c: Comparison, of_runs: Sequence[float]) -> tuple[bool
     """
     of_net = c.metric in OF_NET
     numbers = [float(_counted(claims, claims.groups[name], c.metric)) for name in c.groups] if of_net else of_runs
-    fits = len(set(numbers)) == 1 if len(c.groups) == 2 else all(_within(c, number) for number in numbers)
+    above, below = (-math.inf if c.above is None else c.above), (math.inf if c.below is None else c.below)
+    within = all(above < number < below and c.equals in (None, number) for number in numbers)
+    fits = len(set(numbers)) == 1 if len(c.groups) == 2 else within
     return fits, tuple(dict.fromkeys(numbers)), "counted on the model" if of_net else "counted in every run"
-
-
-def _within(c: Comparison, number: float) -> bool:
-    return (
-        (c.above is None or number > c.above)
-        and (c.below is None or number < c.below)
-        and (c.equals is None or number == c.equals)
-    )
 
 
 def _counted(claims: Claims, group: Group, metric: str) -> int:
@@ -192,6 +167,4 @@ def _counted(claims: Claims, group: Group, metric: str) -> int:
         science.model.validate()
     except InputError as error:
         raise InputError(f"groups.{group.name}: {error}") from None
-    size = measure(science.model, science.data.image_size, science.data.num_classes)
-    value: int = getattr(size, metric)
-    return value
+    return int(getattr(measure(science.model, science.data.image_size, science.data.num_classes), metric))

@@ -21,10 +21,10 @@ ERRORS = (
 
 @dataclass(frozen=True)
 class Planned:
-    """The power of the seeds that are set beforehand, at the planned spread and the level of the test.
+    """The power of the planned seeds, at the planned spread and the level of the test.
 
     ``power`` is the probability of showing what the claim says if ``truth``; None where the paper prints no number to
-    suppose. ``detectable`` is the difference that is shown with the power of the claims' file.
+    assume. ``detectable`` is the difference that is shown with the power of the claims' file.
     """
 
     seeds: int
@@ -53,7 +53,7 @@ def _contrast(claims: Claims, c: Comparison) -> Contrast:
     if c.test == "trend":  # its least step is the hardest to show
         samples = samples[-2:]
     if c.paired:
-        # Nothing is supposed about how far runs of one seed go together.
+        # No correlation between runs of one seed is assumed.
         return combined([(1, replace(samples[0], std=math.sqrt(2) * claims.spread))])
     published, variance = c.published, 0.0
     if published is not None and published.std is not None and published.runs is not None:

@@ -6,6 +6,7 @@ A standard deviation is over seeds, with n-1. p-values are two-sided unless said
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import statistics
 from collections.abc import Sequence
@@ -69,10 +70,7 @@ class Contrast:
         return two_sided(min(self.p_above(margin), self.p_below(-margin)))
 
     def power_above(self, limit: float, level: float) -> float:
-        """Return the probability of showing "above ``limit``" one-sided at ``level`` if ``difference`` is the truth.
-
-        By the noncentral t distribution.
-        """
+        """Return the probability of showing "above ``limit``" one-sided at ``level`` if ``difference`` is the truth."""
         critical = float(stats.t.isf(level, self.df))
         return float(stats.nct.sf(critical, self.df, (self.difference - limit) / self.error))
 
@@ -83,13 +81,10 @@ class Contrast:
         return max(0.0, above + below - 1)
 
     def detectable(self, alpha: float, power: float) -> float:
-        """Return the true difference that a test with this error and these degrees of freedom finds with ``power``.
-
-        By the noncentral t distribution; the far tail adds nothing that shows.
-        """
+        """Return the true difference that a test with this error and these degrees of freedom finds with ``power``."""
         critical = float(stats.t.isf(alpha / 2, self.df))
 
-        def short(shift: float) -> float:
+        def short(shift: float) -> float:  # the far tail adds nothing that shows
             return float(stats.nct.sf(critical, self.df, shift)) - power
 
         return float(optimize.brentq(short, 0, 5 * critical)) * self.error
@@ -109,8 +104,8 @@ def describe(values: Sequence[float], resolution: float = 0.0) -> Sample:
     """Return size, mean and standard deviation of at least one value.
 
     Args:
-        resolution: What one count changes a value by. Seeds that agree to the last count are still not known better
-            than this, so that it is the least standard deviation of several values.
+        resolution: The change of a value by one count. Seeds that agree to the last count are not known better than
+            this, so that it is the least standard deviation of several values.
     """
     std = max(statistics.stdev(values), resolution) if len(values) > 1 else None
     return Sample(len(values), statistics.fmean(values), std)
@@ -145,7 +140,7 @@ def combined(
     """
     variances = []
     for weight, sample in parts:
-        assert sample.std is not None  # a single value is tested against nothing
+        assert sample.std is not None  # one value alone cannot be tested
         share = 1 + 1 / sample.n if single_runs else 1 / sample.n
         variances.append((weight**2 * sample.std**2 * share, sample.n))
     total = math.fsum(variance for variance, _ in variances) + more_variance
@@ -164,10 +159,7 @@ def paired(a: Sequence[float], b: Sequence[float], resolution: float = 0.0) -> C
 
 
 def prediction(sample: Sample, one: float) -> Contrast:
-    """Return our mean minus one further run ``one``, whose own spread counts: the error is s * sqrt(1 + 1/n).
-
-    A single published run is to be expected within this interval, not within the narrower one of our mean.
-    """
+    """Return our mean minus one further run ``one``, whose own spread counts: the error is s * sqrt(1 + 1/n)."""
     return combined([(1, sample)], one, single_runs=True)
 
 
@@ -188,9 +180,9 @@ def replication_bayes_factor(parts: Sequence[tuple[float, Sample]], effect: floa
 def trend(groups: Sequence[Sequence[float]]) -> Trend:
     """Test whether values rise or fall over ordered groups (Jonckheere and Terpstra).
 
-    It asks one question of all groups together, where the pairs of neighbours have little power each. J counts the
-    pairs of values from different groups that rise, ties as halves; p is from 9,999 random permutations of the values
-    over the groups, always the same ones.
+    One question of all groups together has more power than the pairs of neighbours. J counts the pairs of values from
+    different groups that rise, ties as halves; p is from 9,999 random permutations of the values over the groups,
+    always the same ones.
     """
     values = numpy.concatenate([numpy.asarray(group, dtype=float) for group in groups])
     rank = numpy.repeat(numpy.arange(len(groups)), [len(group) for group in groups])
@@ -216,9 +208,7 @@ def holm(ps: Sequence[float], tests: int | None = None) -> list[float]:
     A test that was not made counts as one that found nothing, so that what is missing makes no other one surer.
     """
     total = len(ps) if tests is None else tests
-    corrected = [0.0] * len(ps)
-    highest = 0.0
-    for step, place in enumerate(sorted(range(len(ps)), key=lambda i: ps[i])):
-        highest = max(highest, min(1.0, (total - step) * ps[place]))
-        corrected[place] = highest
-    return corrected
+    order = sorted(range(len(ps)), key=lambda i: ps[i])
+    steps = [min(1.0, (total - step) * ps[place]) for step, place in enumerate(order)]
+    corrected = dict(zip(order, itertools.accumulate(steps, max), strict=True))
+    return [corrected[place] for place in range(len(ps))]

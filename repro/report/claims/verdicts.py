@@ -1,9 +1,9 @@
 """Verdicts on the paper's claims, with their evidence.
 
-A claim holds where every comparison that decides it shows what it says, and fails where one shows the contrary; what
-shows neither is inconclusive. That all hold by chance is rarer than that one does, so each stands by its own p. That
-one of several fails by chance is more frequent than that a given one does, so these p are corrected by Holm. Only runs
-of the paper's full recipe decide. Those of ``scale=demo`` go through the same rules and stand beside it as a proxy.
+A claim holds where every comparison that decides it shows what it says, and fails where one shows the contrary;
+otherwise it is inconclusive. All of them hold by chance less often than one does, so each stands by its own p. One of
+several fails by chance more often than a given one does, so these p are corrected by Holm. Only runs of the paper's
+full recipe decide. Reduced runs go through the same rules and stand beside a verdict as a proxy.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from repro.papers.claims import Claim, Claims, Comparison, load_claims
 from repro.report.claims.comparisons import TestResult, compute
-from repro.report.claims.evidence import Gathered, Problem, Seeds, gather, usable
-from repro.report.claims.metrics import OF_NET, ONSETS
+from repro.report.claims.evidence import Gathered, Problem, Seeds, absent, gather, usable
+from repro.report.claims.metrics import OF_NET, ONSETS, Unit, unit_of
 from repro.report.claims.power import Planned, planned
 from repro.report.claims.statistics import holm
 from repro.results.read import Reading, Record
 
 Status = Literal["holds", "fails", "inconclusive", "not run", "not decidable here"]
 
-STATUSES: tuple[Status, ...] = ("holds", "fails", "inconclusive", "not run", "not decidable here")
+STATUSES: tuple[Status, ...] = get_args(Status)
 PROXIES = ("tenth", "demo")
 """Scales whose runs are shown beside a verdict, the largest budget first. They decide nothing."""
 
@@ -32,8 +32,8 @@ PROXIES = ("tenth", "demo")
 class Finding:
     """One comparison with its groups and test; ``because`` explains a status that the figures alone do not.
 
-    ``p`` is the one that the status rests on: of what it shows, or, corrected by Holm for the ``tests`` of the claim,
-    of the contrary. ``planned`` is the power beforehand. ``notes`` name what was left out.
+    The status rests on ``p``: that of what the comparison says or, corrected by Holm for the ``tests`` of the claim,
+    that of the contrary. ``planned`` is the power beforehand. ``notes`` name what was left out.
     """
 
     comparison: Comparison
@@ -50,6 +50,10 @@ class Finding:
     def tested(self) -> bool:
         """True where all seeds exist and a test was made."""
         return not any(group.missing for group in self.groups) and self.outcome.p_fails is not None
+
+    @property
+    def unit(self) -> Unit:
+        return unit_of(self.comparison.metric)
 
 
 @dataclass(frozen=True)
@@ -68,13 +72,15 @@ class Judgement:
     def run_ids(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(id for f in self.findings for group in f.groups for id in group.run_ids))
 
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """Commands that train what is missing."""
+        return tuple(dict.fromkeys(group.command for f in self.findings for group in f.groups if group.command))
+
 
 @dataclass(frozen=True)
 class Verdict:
-    """The verdict on one claim.
-
-    ``proxy`` is the same at the largest of ``PROXIES`` that has its runs, None without any, and decides nothing.
-    """
+    """The verdict on one claim; ``proxy`` is the same at the largest of ``PROXIES`` with its runs, None without any."""
 
     claim: Claim
     judgement: Judgement
@@ -83,6 +89,16 @@ class Verdict:
     @property
     def status(self) -> Status:
         return self.judgement.status
+
+    @property
+    def shown_proxy(self) -> Judgement | None:
+        """The proxy where all its groups have runs."""
+        return self.proxy if self.proxy and self.proxy.status != "not run" else None
+
+    @property
+    def run_ids(self) -> tuple[str, ...]:
+        """The runs behind the verdict, then those behind its proxy."""
+        return self.judgement.run_ids + (self.shown_proxy.run_ids if self.shown_proxy else ())
 
 
 @dataclass(frozen=True)
@@ -98,6 +114,10 @@ class Check:
         """True where committed evidence is refused or was made from uncommitted code."""
         return any(problem.breaks for problem in self.problems)
 
+    def exit_code(self, strict: bool = False) -> int:
+        """Return 1 where committed evidence is broken, and with ``strict`` where a claim fails; otherwise 0."""
+        return int(self.broken or (strict and self.count("fails") > 0))
+
     def count(self, status: Status) -> int:
         return sum(verdict.status == status for verdict in self.verdicts)
 
@@ -105,20 +125,16 @@ class Check:
     def tested(self) -> int:
         """The number of claims on which all runs are there and a test was made."""
         deciding = [verdict.judgement.deciding for verdict in self.verdicts]
-        return sum(
-            any(f.tested for f in findings) and all(f.tested or f.outcome.exact for f in findings)
-            for findings in deciding
-        )
+        whole = [found for found in deciding if all(f.tested or f.outcome.exact for f in found)]
+        return sum(any(f.tested for f in found) for found in whole)
 
 
-def check(reading: Reading, published: Path | None = None) -> Check:
+def check(reading: Reading, published: Path | None = None, folders: Sequence[Path] = ()) -> Check:
     """Judge every claim of ``experiments/resnet/claims.toml``.
 
     Args:
         published: The folder of committed records, which must be without fault; None where all of them are.
-
-    Raises:
-        InputError: The claims' file does not fit.
+        folders: Where failed runs are looked for.
     """
     claims = load_claims()
     records, problems = usable(reading, published)
@@ -126,17 +142,16 @@ def check(reading: Reading, published: Path | None = None) -> Check:
     for claim in claims.claims:
         judgement = _judge(claims, claim, _examine(claims, claim, records, "paper"), "paper")
         verdicts.append(Verdict(claim, judgement, _proxy(claims, claim, records)))
+    problems += absent(claims, reading.records, folders, published)
     return Check(claims, tuple(verdicts), tuple(problems))
 
 
 def _proxy(claims: Claims, claim: Claim, records: Sequence[Record]) -> Judgement | None:
     """Judge a claim at the largest reduced budget that has all its runs, else at the largest that has some."""
-    found = []
-    for scale in PROXIES:
-        examined = _examine(claims, claim, records, scale)
-        if any(group.values for finding in examined for group in finding.groups):
-            found.append(_judge(claims, claim, examined, scale))
-    return min(found, key=lambda judgement: judgement.status == "not run", default=None)
+    examined = {scale: _examine(claims, claim, records, scale) for scale in PROXIES}
+    begun = {s: found for s, found in examined.items() if any(group.values for f in found for group in f.groups)}
+    judged = [_judge(claims, claim, found, scale) for scale, found in begun.items()]
+    return min(judged, key=lambda judgement: judgement.status == "not run", default=None)
 
 
 def _examine(claims: Claims, claim: Claim, records: Sequence[Record], scale: str) -> list[Finding]:
@@ -152,10 +167,9 @@ def _examine(claims: Claims, claim: Claim, records: Sequence[Record], scale: str
 
 
 def _holds_against_the_paper(c: Comparison) -> bool:
-    """Tell whether a limit of errors or of epochs is part of ``c``, which is one of the paper's budget.
+    """Tell whether ``c`` has a limit of errors or epochs, which is one of the paper's budget.
 
-    Limits of signals are ours; and the size of a difference is no such number: a proxy's are judged by the same sizes,
-    and decide nothing.
+    Limits of signals are ours, and the sizes of differences are the same for proxies.
     """
     limited = (c.test == "bound" or c.limit is not None) and c.metric.endswith("_error")
     return c.published is not None or limited or c.metric in ONSETS
@@ -171,7 +185,7 @@ def _judge(claims: Claims, claim: Claim, examined: list[Finding], scale: str) ->
     findings = []
     for finding in examined:
         outcome = finding.outcome
-        # What decides nothing is none of the tests, and stands by its own p.
+        # A comparison that decides nothing is not one of the tests and keeps its own p.
         p_fails = corrected.get(id(finding), outcome.p_fails)
         status, because = _settle(claims, finding, p_fails)
         p = p_fails if status == "fails" or not outcome.supports else outcome.p_holds
@@ -190,7 +204,7 @@ def _settle(claims: Claims, finding: Finding, p_fails: float | None) -> tuple[St
         return "inconclusive", f"too few seeds: {', '.join(lacking)}"
     if p_fails is None or outcome.p_holds is None:
         return "inconclusive", outcome.obstacle
-    # Before what holds: an effect that is sure and shown to be smaller than any of interest is not the paper's.
+    # Failing comes first: an effect that is certain but smaller than any of interest is not the paper's.
     if p_fails < claims.alpha:
         return "fails", outcome.refuted
     if finding.comparison.test == "value":
@@ -207,7 +221,7 @@ def _together(findings: Sequence[Finding]) -> Status:
     statuses = {finding.status for finding in deciding}
     if "fails" in statuses:
         return "fails"
-    # A net can be counted without a run: that alone does not make a claim about runs an open question.
+    # Counting a net needs no run, so it alone does not make a claim about runs inconclusive.
     if {finding.status for finding in deciding if finding.groups} == {"not run"}:
         return "not run"
-    return next(iter(statuses)) if len(statuses) == 1 else "inconclusive"
+    return statuses.pop() if len(statuses) == 1 else "inconclusive"

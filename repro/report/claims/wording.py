@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from repro.report.claims.comparisons import TestResult
 from repro.report.claims.evidence import CONFOUNDED, Seeds
-from repro.report.claims.metrics import unit_of
 from repro.report.claims.verdicts import STATUSES, Finding, Judgement, Verdict
 
 NONE = "–"
@@ -17,8 +18,10 @@ def number(value: float, digits: int, sign: str = "") -> str:
     return f"{round(value, digits) + 0.0:{sign},.{digits}f}".replace("-", "−")
 
 
-def p_value(p: float) -> str:
-    """Write ``p = 0.012``, two digits; a permutation test goes down to 0.0001 only, so no p is written as smaller."""
+def p_value(p: float | None) -> str:
+    """Write ``p = 0.012``; never below 0.0001, the least of a permutation test. Empty without a test."""
+    if p is None:
+        return ""
     return "p < 0.0001" if p < 0.0001 else f"p = {p:.2g}"
 
 
@@ -43,27 +46,36 @@ def group_text(group: Seeds, digits: int, unit: str = "") -> str:
 
 def groups_text(finding: Finding) -> str:
     """Write the groups that have runs."""
-    unit = unit_of(finding.comparison.metric)
-    return ", ".join(group_text(group, unit.digits) for group in finding.groups if group.values) + unit.text
+    digits, unit = finding.unit
+    return ", ".join(group_text(group, digits) for group in finding.groups if group.values) + unit
 
 
 def numbers_text(finding: Finding) -> str:
     """Write the exact numbers that were counted."""
-    unit = unit_of(finding.comparison.metric)
-    return ", ".join(number(value, unit.digits) for value in finding.outcome.numbers) + unit.text
+    digits, unit = finding.unit
+    return ", ".join(number(value, digits) for value in finding.outcome.numbers) + unit
 
 
 def finding_text(finding: Finding) -> str:
     """Write one comparison in one line."""
     outcome = finding.outcome
     if finding.status == "not run":
-        return "not run"
+        return finding.status
     if outcome.exact:
-        text = numbers_text(finding)
-        return f"{text} ({sum(len(group.values) for group in finding.groups)} runs)" if finding.groups else text
-    effect = effect_text(outcome, unit_of(finding.comparison.metric).digits)
-    p = "" if finding.p is None else p_value(finding.p)
-    return "; ".join(filter(None, [effect, groups_text(finding), p, finding.because]))
+        runs = f" ({sum(len(group.values) for group in finding.groups)} runs)" if finding.groups else ""
+        return numbers_text(finding) + runs
+    parts = [effect_text(outcome, finding.unit.digits), groups_text(finding), p_value(finding.p), finding.because]
+    return "; ".join(filter(None, parts))
+
+
+def evidence_text(finding: Finding) -> str:
+    """Write what the test found, then what explains the status, then what was left out."""
+    outcome, p = finding.outcome, p_value(finding.p)
+    if p and finding.status == "fails" and finding.comparison.decides and finding.tests > 1:
+        p += f" (Holm, {finding.tests} tests)"
+    parts = [numbers_text(finding)] if outcome.numbers else []
+    parts += [effect_text(outcome, finding.unit.digits), outcome.test, outcome.statistic, p]
+    return "; ".join(filter(None, [*parts, finding.because, *finding.notes]))
 
 
 def effect_text(outcome: TestResult, digits: int) -> str:
@@ -76,6 +88,22 @@ def effect_text(outcome: TestResult, digits: int) -> str:
     if outcome.beside is not None:
         parts += [f"published {number(outcome.beside.effect, digits, '+')}", outcome.beside.size]
     return ", ".join(filter(None, parts))
+
+
+def sentence(verdicts: Sequence[Verdict]) -> str:
+    """Count the paper's claims by verdict, in one sentence."""
+    one = {"holds": "holds", "fails": "fails", "inconclusive": "is inconclusive", "not run": "lacks runs"}
+    many = {"holds": "hold", "fails": "fail", "inconclusive": "are inconclusive", "not run": "lack runs"}
+    parts = []
+    for status in STATUSES:
+        found = [verdict for verdict in verdicts if verdict.status == status]
+        count, counted = len(found), sum(not verdict.run_ids for verdict in found)
+        if count or status in ("holds", "fails"):
+            words = (one if count == 1 else many).get(status, "cannot be decided by runs of this project")
+            if status == "holds" and counted:
+                words += f" ({'all' if counted == count else counted} counted on the nets, without training)"
+            parts.append(f"{count or 'none'} {words}")
+    return f"Of the paper's {len(verdicts)} claims, {', '.join(parts[:-1])} and {parts[-1]}."
 
 
 def verdict_text(verdict: Verdict) -> str:
@@ -91,7 +119,7 @@ def verdict_text(verdict: Verdict) -> str:
 
 def proxy_text(verdict: Verdict) -> str:
     """Say in one line where the runs of a reduced budget point, with the values of the comparison that shows it."""
-    proxy = verdict.proxy
+    proxy = verdict.shown_proxy
     if proxy is None or proxy.status not in POINTS:
         return NONE
     return f"{BUDGETS[proxy.scale]}, {POINTS[proxy.status]}: {judgement_text(proxy)}"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def fit(axes: Sequence[Axes], plot: Plot) -> None:
-    """Set the axes of all panels; those that show the same quantity, or run over the same, are fitted together."""
+    """Set the axes of all panels; panels of the same quantity, or of the same kind of x, are fitted together."""
     by_y: dict[str, list[PlottedPanel]] = defaultdict(list)
     by_x: dict[bool, list[PlottedPanel]] = defaultdict(list)
     for shown in plot.panels:
@@ -55,11 +55,11 @@ def _fit_y(ax: Axes, shown: PlottedPanel, points: Sequence[pandas.DataFrame]) ->
         ax.set_yticks([])
         return
     low, high = min(table["low"].min() for table in points), max(table["high"].max() for table in points)
-    # The responses of a net that has hardly trained can be a million times those of another: all must be seen.
+    # The responses of a net that has hardly trained can be a million times those of another; all must be visible.
     log = shown.panel.y_scale == "log" or (_quantity(shown) == "response" and high > 100 * low)
     if log and low > 0:
         ax.set_yscale("log")
-        # Whole decades, so that nothing looks like vanishing that is not.
+        # Whole decades, so that nothing seems to vanish that does not.
         ax.set_ylim(10 ** math.floor(math.log10(low)), 10 ** math.ceil(math.log10(high) + 1e-9))
         return
     ax.set_yscale("linear")

@@ -37,9 +37,6 @@ def draw(plot: Plot, out_dir: Path) -> list[Path]:
     """Write the figure as ``.svg``, ``.png`` and, with the plotted numbers, ``.csv``; return their paths.
 
     The same records give the same bytes.
-
-    Raises:
-        InputError: ``out_dir`` cannot be written.
     """
     import matplotlib
 
@@ -80,10 +77,10 @@ def picture(plot: Plot, columns: int | None = None) -> Figure:
         FigureCanvasAgg(drawn)
         foot = sum(room) / height
         drawn.set_layout_engine("constrained", w_pad=0.1, h_pad=0.06, rect=(0, foot, 1, 1 - foot))
-        axes = list(drawn.subplots(down, across, squeeze=False).flat)
-        for ax in axes[len(plot.panels) :]:
+        grid = list(drawn.subplots(down, across, squeeze=False).flat)
+        axes = grid[: len(plot.panels)]
+        for ax in grid[len(plot.panels) :]:
             ax.remove()
-        axes = axes[: len(plot.panels)]
         drawn.suptitle(_wrapped(plot.title, 11.5 * size[0]), fontsize=10.5, x=0.01, ha="left")
         for ax, panel in zip(axes, plot.panels, strict=True):
             _draw_panel(ax, plot, panel)
@@ -125,9 +122,8 @@ def _draw_panel(ax: Axes, plot: Plot, shown: PlottedPanel) -> None:
         ax.set_title(panel.title)
     ax.spines[["top", "right"]].set_visible(False)
     if not shown.series:
-        command = f"repro run exp={panel.experiment}" + (
-            "" if scale_of(plot.scale) in ("paper", "custom") else f" scale={scale_of(plot.scale)}"
-        )
+        scale = scale_of(plot.scale)
+        command = f"repro run exp={panel.experiment}" + ("" if scale in ("paper", "custom") else f" scale={scale}")
         ax.text(0.5, 0.5, f"not run yet:\n{command}", transform=ax.transAxes, ha="center", va="center", color=MUTED)
         ax.grid(visible=False)
         return

@@ -5,15 +5,16 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from repro.config.parse import require
 from repro.config.run import later_defaults, slug
 from repro.errors import InputError
 from repro.papers import Curve, LineStyle, Panel, PaperFigure, Run, figure_names, load_figure, load_recipe
-from repro.report.figures.series import steps_of, values_of
+from repro.papers.figures import Place
 from repro.report.tables import size_of
-from repro.results.read import Reading, Record
+from repro.results.read import Reading, Record, read_curve
 from repro.results.scales import scale_of
 from repro.results.select import APART, Selection, proxy_scales, select
 
@@ -95,8 +96,7 @@ def shown_plots(reading: Reading) -> list[Plot]:
 
 def proxies_of(paper: PaperFigure, reading: Reading) -> list[str]:
     """List the scales below the paper's at which nets of a figure have records, the largest budget first."""
-    runs = [curve.run for panel in paper.panels for curve in panel.curves]
-    labels = proxy_scales(reading.records, load_recipe(paper.recipe).fields, runs, _experiments(paper))
+    labels = proxy_scales(reading.records, load_recipe(paper.recipe).fields, _runs(paper), _experiments(paper))
     return [scale for scale in dict.fromkeys(map(scale_of, labels)) if scale != "paper"]
 
 
@@ -106,13 +106,10 @@ def plot(name: int | str, reading: Reading, scale: str = "paper") -> Plot:
     Args:
         name: The paper's number, or one of ``figure_names``.
         scale: ``paper`` for the runs of the paper's full recipe; another label, as ``demo``, for the proxies of it.
-
-    Raises:
-        InputError: There is no such figure.
     """
     paper = load_figure(name)
     recipe = load_recipe(paper.recipe).fields
-    runs = _complete([curve.run for panel in paper.panels for curve in panel.curves], recipe)
+    runs = _complete(_runs(paper), recipe)
     unique = [run for position, run in enumerate(runs) if run not in runs[:position]]
     selection = select(reading.records, recipe, unique, scale, _experiments(paper))
     notes = [f"{note[0].upper()}{note[1:]}." for note in (*selection.notes, *selection.apart)]
@@ -123,8 +120,13 @@ def plot(name: int | str, reading: Reading, scale: str = "paper") -> Plot:
     panels = [_panel(paper, panel, [next(groups) for _ in panel.curves], scale, notes) for panel in paper.panels]
     if scale != "paper":
         # A proxy shows what was run; only the paper's own figure names what is missing from it.
-        panels = [_without_missing(panel) for panel in panels if panel.series] or panels
+        shown = [panel for panel in panels if panel.series]
+        panels = [replace(p, curves=tuple(curve for curve in p.curves if p.n(curve))) for p in shown] or panels
     return Plot(paper, scale, _title(paper, selection), tuple(panels), tuple(dict.fromkeys(notes)))
+
+
+def _runs(paper: PaperFigure) -> list[Run]:
+    return [curve.run for panel in paper.panels for curve in panel.curves]
 
 
 def _experiments(paper: PaperFigure) -> set[str]:
@@ -147,10 +149,10 @@ def _panel(
         for curve, group in zip(panel.curves, groups, strict=True)
         for name in panel.lines
     ]
-    x_label = paper.x_label if scale == "paper" or not panel.over_steps else "step"
+    x_label = "step" if panel.over_steps and scale != "paper" else paper.x_label
     if paper.x_unit > 1 and not panel.over_steps:
         x_label = "layer"
-    return PlottedPanel(panel, x_label, panel.curves, tuple(series for series in drawn if series is not None))
+    return PlottedPanel(panel, x_label, panel.curves, tuple(filter(None, drawn)))
 
 
 def _series(
@@ -175,24 +177,81 @@ def _series(
     points = table.agg(["mean", "min", "max"], axis=1).set_axis(["mean", "low", "high"], axis=1)
     points.index = points.index / unit
     records = tuple(record for record, _ in found)
-    steps = {steps_of(record, panel, line) for record in records}
+    steps = {step_of(record, panel, line) for record in records}
     step = steps.pop() if len(steps) == 1 else None
     label = line.label if step is None else f"{line.label} (step {step:,})"
     return Series(curve, line, label, points, records)
 
 
-def _without_missing(panel: PlottedPanel) -> PlottedPanel:
-    return PlottedPanel(panel.panel, panel.x_label, tuple(c for c in panel.curves if panel.n(c)), panel.series)
-
-
 def _title(paper: PaperFigure, selection: Selection) -> str:
-    name = paper.title if paper.number is None else f"Figure {paper.number}. {paper.title}"
+    short, title = (paper.title, "") if paper.number is None else (f"Figure {paper.number}", f". {paper.title}")
     if selection.scale == "paper":
-        return name
+        return short + title
     size = size_of(selection).replace(" steps, ", " steps at ") if selection.records else "not run yet"
-    if paper.number is not None:
-        name = f"Figure {paper.number}"
-    return f"{name}. Proxy: {selection.scale}, {size} — not the paper's budget"
+    return f"{short}. Proxy: {selection.scale}, {size} — not the paper's budget"
+
+
+# --- of one run -----------------------------------------------------------------------------------------------------
+
+
+def values_of(record: Record, panel: Panel, line: LineStyle) -> pandas.Series:
+    """Return the numbers of ``record`` for ``line``, by step or by the number of the layer from 1.
+
+    They are empty where there is nothing to show, as the start of a net that was not constructed. An ``InputError``
+    says what the record lacks.
+    """
+    if panel.shows == "curves":
+        return _curve(record, line)
+    if panel.shows in ("responses", "sorted_responses"):
+        return _responses(record, largest_first=panel.shows == "sorted_responses")
+    return _flow(record, panel, line)
+
+
+def step_of(record: Record, panel: Panel, line: LineStyle) -> int | None:
+    """Return the training step that a line over layers shows; None for the other lines."""
+    if panel.shows != "flow_by_layer" or line.at is None or not record.flow:
+        return None
+    return record.flow[_position(line.at, len(record.flow))].step
+
+
+def _position(at: Place, count: int) -> int:
+    return {"first": 0, "middle": count // 2, "last": count - 1}[at]
+
+
+def _curve(record: Record, line: LineStyle) -> pandas.Series:
+    import pandas
+
+    if line.column is not None and line.column.startswith("start_"):
+        begun = record.construction
+        if begun is None:
+            return pandas.Series(dtype=float)
+        train = line.column == "start_train_error"
+        return pandas.Series({0: begun.deep_batch_error if train else 100 * begun.deep_errors / begun.images})
+    return read_curve(record).set_index("step")[line.column].dropna()
+
+
+def _responses(record: Record, largest_first: bool) -> pandas.Series:
+    require(bool(record.responses), "it has no layer responses")
+    values = record.deviations()
+    return _by_layer(sorted(values, reverse=True) if largest_first else values)
+
+
+def _flow(record: Record, panel: Panel, line: LineStyle) -> pandas.Series:
+    import pandas
+
+    require(bool(record.flow), "it has no gradient flow (eval.gradient_flow)")
+    assert line.at is not None and panel.quantity is not None
+    if panel.shows == "flow_by_layer":
+        flow = record.flow[_position(line.at, len(record.flow))]
+        return _by_layer([getattr(layer, panel.quantity) for layer in flow.layers])
+    by_step = {flow.step: flow.layers[_position(line.at, len(flow.layers))] for flow in record.flow}
+    return pandas.Series({step: getattr(layer, panel.quantity) for step, layer in by_step.items()})
+
+
+def _by_layer(values: list[float]) -> pandas.Series:
+    import pandas
+
+    return pandas.Series(values, index=range(1, len(values) + 1))
 
 
 # --- without the picture ------------------------------------------------------------------------------------------

@@ -2,81 +2,51 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-import numpy
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas
 
 WIDTH, HEIGHT = 360, 170
-LEFT, RIGHT, TOP, BOTTOM = 34, 10, 8, 22
-LINES = (("train_error", "training"), ("eval_error", "evaluated"))
+LEFT, RIGHT, TOP, BOTTOM = 34, 350, 8, 148
+"""Edges of the axes."""
+LINES = {"train_error": "training", "eval_error": "evaluated"}
+"""Columns of a curve, and their classes in the style."""
 LIMITS = (5, 10, 20, 40, 60, 80, 100)
 """Upper ends of the axis, in percent; no error is above the last."""
 TABLE_ROWS = 12
 
 
-@dataclass(frozen=True)
-class Tick:
-    at: float
-    text: str
+def chart(curve: pandas.DataFrame) -> dict[str, Any]:
+    """Lay out a curve of ``read_curve`` in user units, and as a table of at most a dozen rows.
 
-
-@dataclass(frozen=True)
-class Polyline:
-    """``name`` is a class of the style, ``points`` the value of an SVG attribute."""
-
-    name: str
-    points: str
-
-
-@dataclass(frozen=True)
-class Chart:
-    """A curve for the template: sizes in user units, and the same numbers as a table, thinned to a dozen rows."""
-
-    width: int
-    height: int
-    plot: tuple[int, int, int, int]
-    """Left, top, right and bottom edge of the axes."""
-    x_ticks: tuple[Tick, ...]
-    y_ticks: tuple[Tick, ...]
-    lines: tuple[Polyline, ...]
-    rows: tuple[tuple[str, str, str], ...]
-    evaluations: int
-
-
-def chart(curve: pandas.DataFrame) -> Chart:
-    """Draw a curve of ``results.read.read_curve``; errors in percent from 0 to a round upper end."""
+    Errors are in percent, from 0 to a round upper end.
+    """
     last = int(curve["step"].iloc[-1])
-    errors = curve[[name for name, _ in LINES]].to_numpy(dtype=float)
-    highest = errors[~numpy.isnan(errors)].max(initial=0)
+    highest = curve[list(LINES)].max().fillna(0).max()
     top = next(limit for limit in LIMITS if limit >= highest)
-    right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
 
     def x(step: float) -> float:
-        return LEFT + (right - LEFT) * step / max(1, last)
+        return LEFT + (RIGHT - LEFT) * step / max(1, last)
 
     def y(error: float) -> float:
-        return bottom - (bottom - TOP) * error / top
+        return BOTTOM - (BOTTOM - TOP) * error / top
 
-    lines = []
-    for column, name in LINES:
-        shown = curve[["step", column]].dropna()
-        points = " ".join(f"{x(s):.1f},{y(e):.1f}" for s, e in zip(shown["step"], shown[column], strict=True))
-        lines += [Polyline(name, points)] if points else []
-    return Chart(
-        WIDTH,
-        HEIGHT,
-        (LEFT, TOP, right, bottom),
-        tuple(Tick(round(x(step), 1), thousands(step)) for step in (0, last // 2, last)),
-        tuple(Tick(round(y(error), 1), f"{error:g}") for error in (0, top / 2, top)),
-        tuple(lines),
-        tuple(_row(curve, position) for position in thinned(len(curve), TABLE_ROWS)),
-        len(curve),
-    )
+    points = {}
+    for column, name in LINES.items():
+        shown = curve[["step", column]].dropna().itertuples(index=False, name=None)
+        points[name] = " ".join(f"{x(step):.1f},{y(error):.1f}" for step, error in shown)
+    table = curve.iloc[thinned(len(curve), TABLE_ROWS)][["step", *LINES]]
+    return {
+        "width": WIDTH,
+        "height": HEIGHT,
+        "edges": (LEFT, RIGHT, BOTTOM),
+        "x_ticks": [(round(x(step), 1), thousands(step)) for step in (0, last // 2, last)],
+        "y_ticks": [(round(y(error), 1), f"{error:g}") for error in (0, top / 2, top)],
+        "points": points,
+        "rows": [(int(step), *map(_percent, errors)) for step, *errors in table.itertuples(index=False, name=None)],
+        "evaluations": len(curve),
+    }
 
 
 def thinned(count: int, most: int) -> list[int]:
@@ -90,10 +60,5 @@ def thousands(steps: int) -> str:
     return f"{steps / 1000:g}k" if steps >= 10_000 else str(steps)
 
 
-def _row(curve: pandas.DataFrame, position: int) -> tuple[str, str, str]:
-    step, train, test = (curve[name].iloc[position] for name in ("step", *(name for name, _ in LINES)))
-    return str(int(step)), _percent(train), _percent(test)
-
-
 def _percent(error: float) -> str:
-    return "" if math.isnan(error) else f"{error:.2f}"
+    return "" if error != error else f"{error:.2f}"  # NaN where nothing was measured

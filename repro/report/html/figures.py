@@ -3,58 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from repro.report.figures import Plot, description, inline_svg, picture
-from repro.report.html.view_models import FigureView
 
 
-def figure_views(plots: Sequence[Plot], pictures: bool = True) -> list[FigureView]:
-    """Draw every figure for the page: at the paper's budget, and by the proxies of the largest reduced one.
-
-    Without ``pictures`` only their numbers, which is quick.
-    """
+def figure_views(plots: Sequence[Plot], pictures: bool = True) -> list[dict[str, Any]]:
+    """Draw every figure for the page: at the paper's budget, and by the proxies of the largest reduced one."""
     by_name: dict[str, list[Plot]] = {}
     for plot in plots:
         by_name.setdefault(plot.paper.name, []).append(plot)
     return [
-        _drawing(plot, pictures, found[2:] if plot.is_proxy else []) for found in by_name.values() for plot in found[:2]
+        _view(plot, pictures, found[2:] if plot.is_proxy else []) for found in by_name.values() for plot in found[:2]
     ]
 
 
-def _drawing(plot: Plot, pictures: bool, smaller: Sequence[Plot]) -> FigureView:
+def _view(plot: Plot, pictures: bool, smaller: Sequence[Plot]) -> dict[str, Any]:
+    """Return what the template shows; ``narrow`` is a picture for narrow pages, where ``svg`` has several panels."""
     paper = plot.paper
     short, title = (paper.title, "") if paper.number is None else (f"Figure {paper.number}", paper.title)
     anchor = f"figure-{paper.name}" + (f"-{plot.scale}" if plot.is_proxy else "")
-    label = description(plot)
-    wide = narrow = ""
+    caption = description(plot)
+    svg = narrow = ""
     if plot.series and pictures:
-        wide = inline_svg(picture(plot), anchor, label)
-        narrow = inline_svg(picture(plot, 1), f"{anchor}-narrow", label) if len(plot.panels) > 1 else ""
-    total = sum(len(series.points) for series in plot.series)
-    return FigureView(
-        anchor=anchor,
-        listed="" if plot.is_proxy else paper.name.replace("_", " "),
-        short=short + (f", proxy {plot.scale}" if plot.is_proxy else ""),
-        title=title,
-        svg=wide,
-        narrow=narrow,
-        caption=label,
-        header=("Line", "Panel", "Seeds", "First", "Middle", "Last", "Seeds at the last"),
-        rows=tuple(_rows(plot)),
-        data_caption=f"Mean over the seeds at three of the places; all {total} plotted points",
-        data_file=f"figures/{plot.file_name}.csv",
-        run_ids=plot.run_ids,
-        notes=(*plot.notes, *_notes(plot), *(f"Drawn too: figures/{other.file_name}.svg." for other in smaller)),
-    )
+        svg = inline_svg(picture(plot), anchor, caption)
+        narrow = inline_svg(picture(plot, 1), f"{anchor}-narrow", caption) if len(plot.panels) > 1 else ""
+    return {
+        "anchor": anchor,
+        "listed": "" if plot.is_proxy else paper.name.replace("_", " "),
+        "short": short + (f", proxy {plot.scale}" if plot.is_proxy else ""),
+        "title": title,
+        "svg": svg,
+        "narrow": narrow,
+        "caption": caption,
+        "rows": list(_rows(plot)),
+        "points": sum(len(series.points) for series in plot.series),
+        "data_file": f"figures/{plot.file_name}.csv",
+        "run_ids": plot.run_ids,
+        "notes": [*plot.notes, *_notes(plot), *(f"Drawn too: figures/{other.file_name}.svg." for other in smaller)],
+    }
 
 
 def _rows(plot: Plot) -> Iterator[tuple[str, ...]]:
     """Yield one row a line: its mean at the first, middle and last place, and the range of the seeds at the last."""
     for panel in plot.panels:
         for series in panel.series:
-            points = list(series.points[["mean", "low", "high"]].itertuples(index=True, name=None))
-            places = [points[position] for position in (0, len(points) // 2, -1)]
-            means = [f"{mean:.4g} at {x:.4g}" for x, mean, _, _ in places]
+            points = list(series.points[["mean", "low", "high"]].itertuples(name=None))
+            means = [f"{mean:.4g} at {x:.4g}" for x, mean, *_ in (points[0], points[len(points) // 2], points[-1])]
             _, _, low, high = points[-1]
             name = f"{series.curve.label}, {series.label}"
             yield name, panel.panel.title, str(series.n), *means, f"{low:.4g} to {high:.4g}"

@@ -5,78 +5,41 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import shlex
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from repro.config.compose import choices, plan
 from repro.config.paths import shared_dir
+from repro.config.run import RunConfig
 from repro.errors import InputError
 from repro.papers import FIRST, Recipe, later_papers, load_recipe
-from repro.report.html.charts import Chart, chart
-from repro.report.html.commands import repeat
-from repro.report.html.view_models import Link
+from repro.report.html.charts import chart
 from repro.results.read import read_curve
 from repro.results.record import Evaluation, Provenance, Record, RunningError
+from repro.results.scales import word
 from repro.results.select import departures, summarize
 from repro.runtime.progress import duration
 
-FILES = ("record.json", "curve.csv", "weights.pt")
+FILES = ("record.json", "curve.csv", "weights.safetensors", "weights.pt")
 """Files that may be published of a run."""
 RUN_FIELDS = ("model.name", "model.depth", "model.shortcut", "data.name")
+NET = ("model.depth", "model.shortcut")
+"""Always said, so that a command names the net that it trains."""
 
 
-@dataclass(frozen=True)
-class Setting:
-    """A science field with its value; ``paper`` is the recipe's where it differs or says nothing, else None."""
-
-    name: str
-    value: str
-    paper: str | None = None
+def net_views(records: Sequence[Record], uses: Mapping[str, Mapping[str, str]]) -> list[dict[str, Any]]:
+    """Lay out all runs by net; ``uses`` are the places on the page that rest on a run, by anchor."""
+    return [_net_view(sorted(group, key=lambda r: r.seed), uses) for group in by_net(records)]
 
 
-@dataclass(frozen=True)
-class RunView:
-    """One run: ``facts`` and ``provenance`` are names with values, ``command`` repeats it, ``made_by`` made it."""
-
-    anchor: str
-    run_id: str
-    seed: int
-    split: str
-    error: str
-    facts: tuple[tuple[str, str], ...]
-    provenance: tuple[tuple[str, str], ...]
-    digests: tuple[tuple[str, str], ...]
-    flags: tuple[str, ...]
-    command: str | None
-    made_by: str | None
-    chart: Chart | None
-    no_chart: str
-    used_by: tuple[Link, ...]
-    files: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class NetView:
-    """The seeds of one recipe: what is set for this net, what departs from the paper's recipe, and all the rest."""
-
-    anchor: str
-    title: str
-    summary: str
-    recipe: str
-    chosen: tuple[Setting, ...]
-    departures: tuple[Setting, ...]
-    others: tuple[Setting, ...]
-    runs: tuple[RunView, ...]
-
-
-def net_views(records: Sequence[Record], uses: Mapping[str, Sequence[Link]]) -> list[NetView]:
-    """Lay out all runs, the paper's budget first, then by net; ``uses`` are places on the page that rest on a run."""
+def by_net(records: Sequence[Record]) -> list[list[Record]]:
+    """Group the seeds of one recipe: the paper's budget first, then by data, family and depth."""
     together: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         together[group_anchor(record)].append(record)
-    ordered = sorted(together.values(), key=lambda group: order(group[0]))
-    return [_net_view(sorted(group, key=lambda r: r.seed), recipes(), uses) for group in ordered]
+    return sorted(together.values(), key=lambda group: _order(group[0]))
 
 
 @functools.cache
@@ -96,42 +59,35 @@ def group_anchor(record: Record) -> str:
     return f"net-{record.key}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
-def run_anchor(run_id: str) -> str:
-    return f"run-{run_id}"
+def _order(record: Record) -> tuple[Any, ...]:
+    model, scale = record.science.model, record.scale
+    net = (record.science.data.name, model.shortcut != "none", model.shortcut, model.depth)
+    return (scale != "paper", scale, *net, group_anchor(record))
 
 
-def order(record: Record) -> tuple[Any, ...]:
-    """Return a sort key of nets: the paper's budget first, then by data, family and depth."""
-    model = record.science.model
-    return (record.scale != "paper", record.scale, record.science.data.name, model.shortcut != "none", model.shortcut,
-            model.depth, group_anchor(record))  # fmt: skip
-
-
-def _net_view(group: Sequence[Record], recipes: Sequence[Recipe], uses: Mapping[str, Sequence[Link]]) -> NetView:
+def _net_view(group: Sequence[Record], uses: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    """Return what the template shows of one net: its own settings, departures from the recipe, and all the rest."""
     first, fields = group[0], group[0].science.flat()
-    run = {key: fields[key] for key in RUN_FIELDS}
-    recipe = min(recipes, key=lambda recipe: (len(departing(first, recipe)), recipe.name))
+    recipe = min(recipes(), key=lambda recipe: (len(departing(first, recipe)), recipe.name))
     away = departing(first, recipe)
-    wanted = recipe.fields
-    chosen = [key for key in fields if key in run and key not in away]
-    others = [key for key in fields if key not in away and key not in chosen]
     summary = summarize(group)
     assert summary is not None
-    spread = "" if summary.std is None else f" ± {summary.std:.2f}"
-    split = first.result.final.split
     budget = "at the paper's budget" if not away else f"proxy: {first.scale}, not the paper's budget"
     if away and first.scale == "paper":
         budget = "departs from the paper's recipe"
-    return NetView(
-        group_anchor(first),
-        f"{first.label} on {first.science.data.name}, {budget}",
-        f"{summary.mean:.2f}{spread} % error on {split}, n={summary.n} {'seed' if summary.n == 1 else 'seeds'}",
-        recipe.title,
-        tuple(Setting(key, show(fields[key])) for key in chosen),
-        tuple(Setting(key, show(v), show(wanted[key]) if key in wanted else "not named") for key, v in away.items()),
-        tuple(Setting(key, show(fields[key])) for key in others),
-        tuple(_run(record, uses.get(record.run_id, ())) for record in group),
-    )
+    seeds = "seed" if summary.n == 1 else "seeds"
+    follow = {key: show(value) for key, value in fields.items() if key not in away}
+    wanted = {key: show(recipe.fields[key]) if key in recipe.fields else "not named" for key in away}
+    return {
+        "anchor": group_anchor(first),
+        "title": f"{first.label} on {first.science.data.name}, {budget}",
+        "summary": f"{summary.text} % error on {first.result.final.split}, n={summary.n} {seeds}",
+        "recipe": recipe.title,
+        "chosen": [(key, value) for key, value in follow.items() if key in RUN_FIELDS],
+        "departures": [(key, show(value), wanted[key]) for key, value in away.items()],
+        "others": [(key, value) for key, value in follow.items() if key not in RUN_FIELDS],
+        "runs": [_run(record, uses.get(record.run_id, {})) for record in group],
+    }
 
 
 def departing(record: Record, recipe: Recipe) -> dict[str, Any]:
@@ -145,44 +101,37 @@ def show(value: object) -> str:
     """Write a setting as on the command line, ``default`` for null."""
     if value is None:
         return "default"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return str(value).replace("'", "")
+    return str(value).lower() if isinstance(value, bool) else str(value).replace("'", "")
 
 
-def _run(record: Record, used_by: Iterable[Link]) -> RunView:
+def _run(record: Record, used_by: Mapping[str, str]) -> dict[str, Any]:
+    """Return what the template shows of one run: ``facts`` and ``provenance`` are names with values."""
     provenance = record.provenance
     picture, why = None, ""
     try:
         picture = chart(read_curve(record))
     except InputError as error:
         why = str(error)
-    flags = []
-    if provenance.dirty:
-        flags.append("made from a tree with uncommitted changes")
-    if provenance.commit in (None, "", "unknown"):
-        flags.append("made from an unknown commit")
-    return RunView(
-        anchor=run_anchor(record.run_id),
-        run_id=record.run_id,
-        seed=record.seed,
-        split=record.result.final.split,
-        error=f"{record.result.final.top1_error:.2f}",
-        facts=tuple(_facts(record)),
-        provenance=tuple(_told(record)),
-        digests=tuple((name, str(digest)) for name, digest in sorted((provenance.data_digests or {}).items())),
-        flags=tuple(flags),
-        command=repeat(record),
-        made_by=provenance.command,
-        chart=picture,
-        no_chart=why,
-        used_by=tuple(used_by),
-        files=tuple(name for name in FILES if (record.folder / name).is_file()),
-    )
+    flags = {
+        "Made from a tree with uncommitted changes": provenance.dirty,
+        "Made from an unknown commit": not provenance.known,
+    }
+    return {
+        "record": record,
+        "facts": _facts(record),
+        "provenance": _told(record),
+        "digests": sorted((provenance.data_digests or {}).items()),
+        "flags": [text for text, holds in flags.items() if holds],
+        "command": repeat(record),
+        "chart": picture,
+        "no_chart": why,
+        "used_by": used_by,
+        "files": [name for name in FILES if (record.folder / name).is_file()],
+    }
 
 
 def _facts(record: Record) -> list[tuple[str, str]]:
-    result = record.result
+    result, made = record.result, record.construction
     facts = [("Final error", _error(result.final)), ("Lowest error of any epoch", _error(result.best))]
     if result.train is not None:
         facts.append(("Training error, in evaluation mode", _error(result.train)))
@@ -190,8 +139,7 @@ def _facts(record: Record) -> list[tuple[str, str]]:
         facts.append(("Training error, augmented batches", _error(result.train_running)))
     for view in result.views:
         facts.append((f"Error, {view.view}", f"{view.top1_error:.2f} % top-1, {view.top5_error:.2f} % top-5"))
-    if record.construction is not None:
-        made = record.construction
+    if made is not None:
         facts.append(("Begins as", f"{made.from_run}: {made.shallow_errors:,} errors, then {made.deep_errors:,}"))
     if record.responses:
         facts.append(("Layer responses", f"{len(record.responses)} layers, in the record"))
@@ -240,3 +188,33 @@ def _started(provenance: Provenance) -> str:
     if first := parts[0].get("from_step"):
         return f"{started}, from step {first:,}; what was before is not known"
     return f"{started}, in {len(parts)} parts"
+
+
+def repeat(record: Record) -> str | None:
+    """Write ``repro run …`` for this run alone; None where the configuration files no longer describe such a run."""
+    model, data = record.science.model.name, record.science.data.name
+    words = [f"{group}={name}" for group, name in (("model", model), ("data", data)) if name in choices(group)]
+    # The paper's scale is the default, and a run's name carries the scale.
+    words += [f"scale={record.scale}"] if record.scale in choices("scale") and record.scale != "paper" else []
+    base = _planned(tuple(words))
+    if base is None or base.scale != record.scale:
+        return None
+    usual, fields = base.science.flat(), record.science.flat()
+    differing = [f"{key}={word(value)}" for key, value in fields.items() if key in NET or usual[key] != value]
+    words = [word for word in words if word not in _defaults()]
+    return shlex.join(["repro", "run", *words, *differing, f"seed={record.seed}"])
+
+
+@functools.cache
+def _planned(words: tuple[str, ...]) -> RunConfig | None:
+    try:
+        return plan(list(words)).runs[0]
+    except InputError:
+        return None
+
+
+@functools.cache
+def _defaults() -> tuple[str, ...]:
+    """Return the words that change nothing because the configuration chooses them anyway."""
+    base = plan([]).runs[0]
+    return f"model={base.model.name}", f"data={base.data.name}"

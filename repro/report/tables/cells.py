@@ -52,6 +52,11 @@ class Row:
     params: int | None
     metrics: Mapping[str, Comparison]
 
+    @property
+    def first(self) -> Comparison:
+        """The comparison of the first metric, whose runs are those of all."""
+        return next(iter(self.metrics.values()))
+
 
 def cells_of(
     row: Row, table: PaperTable, proxies: Mapping[str, str], protocol: str, ensembles: Sequence[str]
@@ -62,8 +67,7 @@ def cells_of(
         proxies: The scale of each column of proxies, and a few words on its runs.
         ensembles: The columns of our ensembles, empty here.
     """
-    paper = row.paper
-    measured = next(iter(row.metrics.values())).measured
+    paper, measured = row.paper, row.first.measured
     cells = {
         "Method": Cell(f"{paper.label} (cited)" if paper.cited else paper.label),
         "Setting": Cell(paper.setting),
@@ -75,31 +79,30 @@ def cells_of(
     cells |= dict.fromkeys(ensembles, EMPTY)
     if not table.runnable:
         return cells | {"Here": Cell(NOT_ATTEMPTED if paper.not_attempted else "")}
-    return cells | {"Runs": EMPTY if paper.run is None else Cell(_seeds(measured), _run_ids(measured))}
+    runs = NOT_RUN if measured is None else _seeds(measured)
+    return cells | {"Runs": EMPTY if paper.run is None else Cell(runs, _run_ids(measured))}
 
 
 def _metric_cells(
     row: Row, metric: str, table: PaperTable, proxies: Mapping[str, str], protocol: str
 ) -> dict[str, Cell]:
     label, several, paper = table.label(metric), len(table.metrics) > 1, row.paper
-    name = f" {label}" if several else ""
-    found = row.metrics.get(metric)
+    name, found = f" {label}" if several else "", row.metrics.get(metric)
     published = EMPTY if found is None else Cell(_published(found.paper, paper.decimals))
     if not table.runnable:
         return {label if several else "Paper": published}
-    shown = found if paper.run is not None else None
-    measured = Cell(NOT_ATTEMPTED if paper.not_attempted and found else "") if shown is None else _measured(shown)
-    cells = {
-        f"Paper{name}": published,
-        f"Measured{name}, best epoch on the test set" if protocol == "common" else f"Measured{name}": measured,
-        f"Difference{name}": EMPTY if shown is None else Cell(_difference(shown), _run_ids(shown.measured)),
-    }
-    best_epoch = ", best epoch" if protocol == "common" else ""
-    for position, (scale, size) in enumerate(proxies.items()):
-        proxy = None if shown is None else shown.proxies[position]
-        cell = EMPTY if shown is None else Cell(_summary(proxy), _run_ids(proxy))
-        cells[f"Proxy{name}: {scale} ({size}{best_epoch})"] = cell
-    return cells
+    epoch = ", best epoch" if protocol == "common" else ""
+    columns = [f"Paper{name}", f"Measured{name}" + (f"{epoch} on the test set" if epoch else ""), f"Difference{name}"]
+    columns += [f"Proxy{name}: {scale} ({size}{epoch})" for scale, size in proxies.items()]
+    cells = dict.fromkeys(columns, EMPTY) | {columns[0]: published}
+    if paper.not_attempted and found:
+        cells[columns[1]] = Cell(NOT_ATTEMPTED)
+    if paper.run is None or found is None:
+        return cells
+    measured = found.measured
+    best = f", best {measured.best:.2f}" if measured and measured.n > 1 and found.paper.best is not None else ""
+    ours = [_cell(measured, best), Cell(_difference(found), _run_ids(measured)), *map(_cell, found.proxies)]
+    return cells | dict(zip(columns[1:], ours, strict=True))
 
 
 def _params(row: Row) -> str:
@@ -114,18 +117,14 @@ def _published(paper: Published, decimals: int) -> str:
     text = f"{paper.headline:.{decimals}f}"
     if paper.above is not None:
         return f">{text}"
-    if paper.mean is not None and (paper.best, paper.median) != (None, None):
-        spread = "" if paper.std is None else f"±{paper.std:.{decimals}f}"
-        text += f" ({paper.mean:.{decimals}f}{spread})"
-    return text
+    if paper.mean is None or (paper.best, paper.median) == (None, None):
+        return text
+    spread = "" if paper.std is None else f"±{paper.std:.{decimals}f}"
+    return f"{text} ({paper.mean:.{decimals}f}{spread})"
 
 
-def _measured(comparison: Comparison) -> Cell:
-    measured = comparison.measured
-    text = _summary(measured)
-    if measured is not None and measured.n > 1 and comparison.paper.best is not None:
-        text += f", best {measured.best:.2f}"
-    return Cell(text, _run_ids(measured))
+def _cell(summary: Summary | None, more: str = "") -> Cell:
+    return Cell(NOT_RUN) if summary is None else Cell(f"{summary.text} (n={summary.n}){more}", summary.run_ids)
 
 
 def _difference(comparison: Comparison) -> str:
@@ -136,21 +135,12 @@ def _difference(comparison: Comparison) -> str:
     return f"{mean}best {signed(comparison.difference_best)}"
 
 
-def _summary(summary: Summary | None) -> str:
-    if summary is None:
-        return NOT_RUN
-    spread = "" if summary.std is None else f" ± {summary.std:.2f}"
-    return f"{summary.mean:.2f}{spread} (n={summary.n})"
-
-
 def _run_ids(summary: Summary | None) -> tuple[str, ...]:
     return () if summary is None else summary.run_ids
 
 
-def _seeds(summary: Summary | None) -> str:
+def _seeds(summary: Summary) -> str:
     """Return the runs of a cell in short, ``5: s0–s4``; their full ids stand below the table."""
-    if summary is None:
-        return NOT_RUN
     seeds = sorted(int(run_id.split("-")[-2].removeprefix("s")) for run_id in summary.run_ids)
     if len(seeds) > 2 and seeds == list(range(seeds[0], seeds[-1] + 1)):
         return f"{summary.n}: s{seeds[0]}–s{seeds[-1]}"
@@ -162,8 +152,7 @@ def ids_of(rows: Sequence[Row], scales: Sequence[str]) -> list[str]:
     notes = []
     for position, kind in enumerate(["", *(f", proxy {scale}" for scale in scales)]):
         for row in rows:
-            comparison = next(iter(row.metrics.values()))
-            summary = (comparison.measured, *comparison.proxies)[position]
+            summary = (row.first.measured, *row.first.proxies)[position]
             if summary is not None:
                 notes.append(f"Runs of {row.paper.label}{kind}: {', '.join(summary.run_ids)}.")
     return notes
@@ -238,12 +227,9 @@ def setting_of(ensemble: Ensemble) -> str:
 
 def ensemble_cells(ensemble: Ensemble, is_proxy: bool) -> dict[str, Cell]:
     """Lay out an ensemble of ours on the validation set; nothing of it is compared with a published value."""
-    ids = tuple(member.run_id for member in ensemble.members)
-    return {
-        "Method": Cell(label_of(ensemble)),
-        "Setting": Cell(setting_of(ensemble)),
-        PROXY_ENSEMBLE if is_proxy else ENSEMBLE: Cell(f"{ensemble.top5_error:.2f}", ids),
-    }
+    error = Cell(f"{ensemble.top5_error:.2f}", ensemble.run_ids)
+    column = PROXY_ENSEMBLE if is_proxy else ENSEMBLE
+    return {"Method": Cell(label_of(ensemble)), "Setting": Cell(setting_of(ensemble)), column: error}
 
 
 def ensemble_values(ensemble: Ensemble, is_proxy: bool) -> dict[str, object]:
@@ -256,10 +242,5 @@ def ensemble_values(ensemble: Ensemble, is_proxy: bool) -> dict[str, object]:
         f"{prefix}_validation_top1_error": rounded(ensemble.top1_error),
         "ensemble_images": ensemble.images,
         "ensemble_id": ensemble.ensemble_id,
-        "ensemble_run_ids": " ".join(member.run_id for member in ensemble.members),
+        "ensemble_run_ids": " ".join(ensemble.run_ids),
     }
-
-
-def ensemble_ids(ensemble: Ensemble) -> str:
-    """Name in full the runs behind an ensemble."""
-    return f"Runs of {label_of(ensemble)}: {', '.join(member.run_id for member in ensemble.members)}."

@@ -49,36 +49,32 @@ def table(
     )
     recipe: Mapping[str, Any] = load_recipe(paper.recipe).fields if paper.recipe else {}
     runs = [row.run for row in paper.rows]
-    records, incomplete = _whole(reading.records, paper, recipe)
+    lacking = {record.run_id: _lacking(record, paper, recipe) for record in reading.records}
+    records = [record for record in reading.records if not lacking[record.run_id]]
     measured = select(records, recipe, runs)
     labels = [label for label in proxy_scales(records, recipe, runs) if scale in (None, scale_of(label))]
     below = [select(records, recipe, runs, label) for label in labels]
     below, smaller = (below, []) if scale else _largest_budgets(below)
     rows = [_row(paper, position, (measured, *below), protocol) for position in range(len(paper.rows))]
     own = [(e, _is_proxy(e, reading.records, paper, recipe)) for e in ensembles.ensembles if paper.ensembles]
+    proxies = {selection.scale: size_of(selection) for selection in below}
+    left_out = [*(reading.left_out if paper.runnable else ()), *(ensembles.left_out if paper.ensembles else ())]
     texts = [
         *notes.paper_notes(paper),
         *notes.measured_notes(paper, measured, protocol),
         *notes.best_notes(rows),
         *(note for selection in below for note in notes.proxy_notes(selection, recipe, paper.view)),
-        *notes.smaller_notes(number, smaller),
+        *(f"Also run at scale={name}: `repro table {number} --scale {name}`." for name in smaller),
         *notes.ensemble_notes(paper, not all(is_proxy for _, is_proxy in own)),
+        *(f"Left out: {run_id}: {reason}." for run_id, reason in lacking.items() if reason),
+        *(f"Left out: {left.name}: {left.reason}." for left in left_out),
     ]
-    left_out = [*(reading.left_out if paper.runnable else ()), *(ensembles.left_out if paper.ensembles else ())]
-    texts += notes.left_out_notes([*incomplete, *(f"{left.name}: {left.reason}" for left in left_out)])
-    proxies = {selection.scale: size_of(selection) for selection in below}
-    return Frame(
-        paper.number,
-        paper.full_title,
-        _cells(paper, rows, proxies, protocol, own),
-        [
-            *(cells.values_of(row, paper, [*proxies], protocol) for row in rows),
-            *(cells.ensemble_values(*ensemble) for ensemble in own),
-        ],
-        WORDS,
-        tuple(texts),
-        (*cells.ids_of(rows, [*proxies]), *(cells.ensemble_ids(ensemble) for ensemble, _ in own)),
-    )
+    values = [cells.values_of(row, paper, [*proxies], protocol) for row in rows]
+    values += [cells.ensemble_values(*ensemble) for ensemble in own]
+    ids = cells.ids_of(rows, [*proxies])
+    ids += [f"Runs of {cells.label_of(ensemble)}: {', '.join(ensemble.run_ids)}." for ensemble, _ in own]
+    laid_out = _cells(paper, rows, proxies, protocol, own)
+    return Frame(paper.number, paper.full_title, laid_out, values, WORDS, tuple(texts), tuple(ids))
 
 
 def _cells(
@@ -130,20 +126,9 @@ def _row(paper: PaperTable, position: int, columns: Sequence[Selection], protoco
     return Row(row, next((group[0].params for group in groups if group), None), comparisons)
 
 
-def _whole(records: Sequence[Record], paper: PaperTable, recipe: Mapping[str, Any]) -> tuple[list[Record], list[str]]:
-    """Leave out records that follow the recipe but were not tested on the whole split; return the reasons too."""
-    runs = [row.run for row in paper.rows if row.run is not None]
-    kept, reasons = [], []
-    for record in records:
-        lacking = _lacking(record, paper, recipe, runs)
-        if lacking:
-            reasons.append(f"{record.run_id}: {lacking}")
-        else:
-            kept.append(record)
-    return kept, reasons
-
-
-def _lacking(record: Record, paper: PaperTable, recipe: Mapping[str, Any], runs: Sequence[Run]) -> str:
+def _lacking(record: Record, paper: PaperTable, recipe: Mapping[str, Any]) -> str:
+    """Return in what a record that follows the recipe was not tested as the table asks; empty where in nothing."""
+    runs: list[Run] = [row.run for row in paper.rows if row.run is not None]
     if all(departures(record, recipe, run) for run in runs):
         return ""
     tested = view_of(record, paper.view) if paper.view else record.result.final
@@ -156,15 +141,13 @@ def _lacking(record: Record, paper: PaperTable, recipe: Mapping[str, Any], runs:
 
 def _is_proxy(ensemble: Ensemble, records: Sequence[Record], paper: PaperTable, recipe: Mapping[str, Any]) -> bool:
     """Tell whether it was tested on a part of the validation set, or a member departs from the paper's recipe."""
-    ids = {member.run_id for member in ensemble.members}
-    members = [record for record in records if record.run_id in ids]
-    follows = len(members) == len(ids) and not any(r.provenance.dirty or _departs(r, recipe) for r in members)
-    return not follows or (ensemble.data, ensemble.images) != (recipe["data.name"], paper.eval_images)
-
-
-def _departs(record: Record, recipe: Mapping[str, Any]) -> bool:
-    model = record.science.model
-    return bool(departures(record, recipe, {"model.depth": model.depth, "model.shortcut": model.shortcut}))
+    members = [record for record in records if record.run_id in ensemble.run_ids]
+    follow = len(members) == len(ensemble.members)
+    for record in members:
+        model = record.science.model
+        net = {"model.depth": model.depth, "model.shortcut": model.shortcut}
+        follow = follow and not record.provenance.dirty and not departures(record, recipe, net)
+    return not follow or (ensemble.data, ensemble.images) != (recipe["data.name"], paper.eval_images)
 
 
 def size_of(selection: Selection) -> str:

@@ -54,10 +54,17 @@ class Frame:
         return [[cell.text for cell in row.values()] for row in self.rows]
 
 
+def text_table(
+    rows: Sequence[Sequence[object]], header: Sequence[str], form: str = "simple", words: Sequence[str] = ()
+) -> str:
+    """Lay out rows in a format of tabulate; all columns but the first and ``words`` are set flush right."""
+    align = ["left" if place == 0 or name in words else "right" for place, name in enumerate(header)]
+    return str(tabulate(rows, header, tablefmt=form, colalign=align, disable_numparse=True))
+
+
 def to_markdown(frame: Frame) -> str:
     """Return the table with its title above, its notes and the run ids below."""
-    align = ["left" if name in frame.words else "right" for name in frame.header]
-    body = tabulate(frame.texts, frame.header, tablefmt="pipe", colalign=align, disable_numparse=True)
+    body = text_table(frame.texts, frame.header, "pipe", frame.words)
     notes = [f"- {note}" for note in (*frame.notes, *frame.ids)]
     return "\n".join([f"**Table {frame.number}.** {frame.title}.", "", body, "", *notes, ""])
 

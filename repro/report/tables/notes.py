@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from repro.config.numerics import numerics_version
@@ -27,13 +27,13 @@ def paper_notes(paper: PaperTable) -> list[str]:
     alike = all(row.setting == paper.setting for row in paper.rows)
     shown = not alike and any(row.setting == paper.setting for row in paper.rows)
     notes = [] if shown else [f"Setting: {paper.setting}."]
-    reasons: dict[str, list[str]] = defaultdict(list)
+    reasons: dict[str, dict[str, None]] = defaultdict(dict)
     for row in paper.rows:
-        if row.not_attempted and row.label not in reasons[row.not_attempted]:
-            reasons[row.not_attempted].append(row.label)
+        if row.not_attempted:
+            reasons[row.not_attempted][row.label] = None
     own = {row.label for row in paper.rows if not row.cited}
     for reason, labels in reasons.items():
-        named = "" if labels and set(labels) == own else f" ({', '.join(labels)})"
+        named = "" if set(labels) == own else f" ({', '.join(labels)})"
         notes.append(f"Not attempted{named}: {reason}.")
     if any(row.net is not None for row in paper.rows):
         notes.append(f"Nothing is trained for this table: `repro table {paper.number}` counts its nets.")
@@ -60,15 +60,13 @@ def measured_notes(paper: PaperTable, measured: Selection, protocol: str) -> lis
     versions = sorted({record.numerics_version for record in measured.records})
     if any(numerics_version(r.science.flat(), versions[-1]) != r.numerics_version for r in measured.records):
         notes.append(f"The rows were measured with different numerics versions: {', '.join(map(str, versions))}.")
-    if unknown := [r for r in measured.records if r.provenance.commit in (None, "", "unknown")]:
+    if unknown := [r for r in measured.records if not r.provenance.known]:
         notes.append(f"Made from an unknown commit: {run_ids(unknown)}.")
     return notes
 
 
 def _devices(records: Iterable[Record]) -> str:
-    counts: dict[str, int] = defaultdict(int)
-    for record in records:
-        counts[f"{record.provenance.device}, {record.provenance.precision}"] += 1
+    counts = Counter(f"{record.provenance.device}, {record.provenance.precision}" for record in records)
     return "; ".join(f"{name} ({count} {'run' if count == 1 else 'runs'})" for name, count in sorted(counts.items()))
 
 
@@ -94,11 +92,6 @@ def proxy_notes(selection: Selection, recipe: Mapping[str, object], view: str) -
     return notes + [f"Proxy {selection.scale}: {note}." for note in selection.notes]
 
 
-def smaller_notes(number: int | str, scales: Sequence[str]) -> list[str]:
-    """Name the scales some of whose proxies a larger budget takes the place of, and the command that shows them."""
-    return [f"Also run at scale={scale}: `repro table {number} --scale {scale}`." for scale in scales]
-
-
 def ensemble_notes(paper: PaperTable, measured: bool) -> list[str]:
     """Say why our ensembles stand apart, and name the command that trains one's members where there is none."""
     if not paper.ensembles:
@@ -110,11 +103,6 @@ def ensemble_notes(paper: PaperTable, measured: bool) -> list[str]:
     if not measured:
         notes.append(f"No ensemble at the paper's budget: `repro run exp={paper.experiment}` trains its members.")
     return notes
-
-
-def left_out_notes(texts: Iterable[str]) -> list[str]:
-    """Name the records that were not counted, and why."""
-    return [f"Left out: {text}." for text in texts]
 
 
 def _short(value: object) -> str:

@@ -1,0 +1,175 @@
+"""Final nets with what they need to see a picture: weights, pixel statistics, classes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from repro.data import Dataset, Split, class_names, load
+from repro.data.augment import PixelStats, pixel_stats
+from repro.data.in_memory import to_device
+from repro.errors import InputError, RunError
+from repro.evaluation.weight_files import METADATA, PIXELS, open_net, read_weights
+from repro.results.read import read_record
+from repro.results.record import RECORD, Record
+from repro.runtime import checkpoint
+from repro.runtime.files import replacing
+
+PUBLISHED = ("weights.safetensors", "weights.pt")
+"""Beside a published record; the first is written now, the second was by older code."""
+
+
+@dataclass(frozen=True)
+class StoredNet:
+    """The weights of a finished run; ``stats`` of its training images and ``classes`` by label."""
+
+    weights: Mapping[str, Tensor]
+    stats: PixelStats
+    classes: tuple[str, ...]
+
+
+def weights_of(run_id: str, work: Path, results: Path) -> Mapping[str, Tensor]:
+    """Load the final weights of a run from the work folder, or from beside its published record.
+
+    Raises:
+        InputError: They do not exist.
+        RunError: The checkpoint is damaged.
+    """
+    path = file_of(run_id, work, results)
+    weights: Mapping[str, Tensor] = (
+        checkpoint.load(path)["model"] if path.name == checkpoint.FINAL else read_weights(path).weights
+    )
+    return weights
+
+
+def file_of(run_id: str, work: Path, results: Path) -> Path:
+    final = work / run_id / checkpoint.FINAL
+    published = [results / "runs" / run_id / name for name in PUBLISHED]
+    for path in (final, *published):
+        if path.is_file():
+            return path
+    raise InputError(
+        f"the weights of {run_id} are missing: neither {final} nor {published[0]} exists; train the run again with "
+        "the command in its record (`repro publish --weights` would have kept them)"
+    )
+
+
+def stored_net(record: Record, work: Path, results: Path, data: Path) -> StoredNet:
+    """Load the final net of a run; statistics that its file lacks are taken from its training images.
+
+    Raises:
+        InputError: Weights or training images do not exist.
+        RunError: The checkpoint is damaged.
+    """
+    path = file_of(record.run_id, work, results)
+    weights, config = weights_of(record.run_id, work, results), record.science.data
+    if path.suffix == ".safetensors":
+        about, tensors = open_net(path)
+        stats = PixelStats(tensors[f"{PIXELS}mean"], tensors[f"{PIXELS}std"])
+        return StoredNet(weights, stats, tuple(about["classes"]))
+    dataset = load(config, data, may_fetch=False, cache=work / "cache")
+    return StoredNet(weights, stats_of(dataset, config.mean, config.std), class_names(dataset))
+
+
+def stats_of(dataset: Dataset, mean: str, std: str) -> PixelStats:
+    """Compute the statistics of the training images, as in training."""
+    cpu = torch.device("cpu")
+    if isinstance(dataset.train, Split):
+        return pixel_stats(to_device(dataset.train, cpu)[0], mean, std)
+    assert dataset.photo_stats is not None
+    from repro.data.imagenet.loader import pixel_stats as photo_pixel_stats
+
+    return photo_pixel_stats(dataset.photo_stats, mean, std, cpu)
+
+
+def write_net(path: Path, record: Record, net: StoredNet) -> None:
+    """Write a net as safetensors, with its settings, classes, run and error as metadata; the same net, the same bytes.
+
+    Raises:
+        RunError: It cannot be written.
+    """
+    from safetensors.torch import save
+
+    # Counters of batches, which torch keeps and nothing reads, stay behind.
+    tensors = {name: value.contiguous() for name, value in net.weights.items() if value.is_floating_point()}
+    tensors |= {f"{PIXELS}mean": net.stats.mean.contiguous(), f"{PIXELS}std": net.stats.std.contiguous()}
+    final = record.result.final
+    about = {
+        "run_id": record.run_id,
+        "net": record.label,
+        "fingerprint": record.fingerprint,
+        "numerics_version": record.numerics_version,
+        "settings": record.science.to_dict(),
+        "classes": list(net.classes),
+        "error": {"split": final.split, "top1_error": final.top1_error, "images": final.images},
+        "commit": record.provenance.commit,
+        checkpoint.DIGEST: checkpoint.digest(dict(sorted(tensors.items()))),
+    }
+    # One key: the order of several is by chance.
+    content = save(tensors, {METADATA: json.dumps(about)})
+    try:
+        with replacing(path) as file:
+            file.write(content)
+    except OSError as error:
+        raise RunError(f"{path} cannot be written ({error.strerror})") from error
+
+
+# --- publishing ---------------------------------------------------------------------------------------------------
+
+
+def plan_weights(run_ids: Sequence[str], work: Path, results: Path, *, replace: bool = False) -> list[str]:
+    """Return the runs whose final nets are not published yet.
+
+    Raises:
+        InputError: A final checkpoint does not exist, or another net of the run is published and ``replace`` is false.
+        RunError: A final checkpoint is damaged.
+    """
+    new = []
+    for run_id in run_ids:
+        mine, path = final_net(run_id, work), results / "runs" / run_id / PUBLISHED[0]
+        if path.exists() and is_net(path, mine):
+            continue
+        if path.exists() and not replace:
+            raise InputError(
+                f"{path} is not the net of {work / run_id}; `repro publish --weights --replace` overwrites it"
+            )
+        new.append(run_id)
+    return new
+
+
+def publish_weights(run_id: str, paths: Mapping[str, Path]) -> Path:
+    """Write the final net of a run beside its published record, without the rest of the checkpoint.
+
+    Raises:
+        InputError: Its final checkpoint or its training images do not exist.
+        RunError: The checkpoint is damaged, or the file cannot be written.
+    """
+    final_net(run_id, paths["work"])
+    record = read_record(paths["work"] / run_id / RECORD)
+    path = paths["results"] / "runs" / run_id / PUBLISHED[0]
+    write_net(path, record, stored_net(record, paths["work"], paths["results"], paths["data"]))
+    return path
+
+
+def is_net(path: Path, weights: Mapping[str, Tensor]) -> bool:
+    """Return whether a file has exactly these weights."""
+    try:
+        published = read_weights(path).weights
+    except InputError:
+        return False
+    # Integers are torch's counters of batches, which ``read_weights`` leaves out.
+    mine = {name: value for name, value in weights.items() if value.is_floating_point()}
+    return checkpoint.digest(dict(sorted(published.items()))) == checkpoint.digest(dict(sorted(mine.items())))
+
+
+def final_net(run_id: str, work: Path) -> Mapping[str, Tensor]:
+    """Load the weights of a finished run from the work folder."""
+    final = work / run_id / checkpoint.FINAL
+    if not final.is_file():
+        raise InputError(f"the weights of {run_id} cannot be published: {final} does not exist")
+    return weights_of(run_id, work, work)
