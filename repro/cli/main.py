@@ -206,12 +206,15 @@ def compare_command(options: argparse.Namespace) -> int:
 
 
 def list_command(options: argparse.Namespace) -> int:
-    from repro.cli.lists import print_figures, print_list, print_tables
+    from repro.cli.lists import print_experiments, print_figures, print_list, print_tables
     from repro.config.compose import describe
 
     headings = {"exp": "experiments", "scale": "scales", "model": "nets", "data": "data sets", "execution": "engines"}
     for group, heading in headings.items():
-        print_list(f"{heading} ({group}=…)", describe(group))
+        if group == "exp":
+            print_experiments(describe(group))
+        else:
+            print_list(f"{heading} ({group}=…)", describe(group))
     print_tables()
     print_figures()
     return 0
