@@ -44,8 +44,7 @@ class Choice:
 
 
 def choose(words: Sequence[str], *, everything: bool) -> Choice:
-    """Compose the configurations that ``words`` describe, without those that differ in seeds: no speed depends on
-    them."""
+    """Compose the configurations of ``words``, without those that differ in seeds: no speed depends on them."""
     settings = apart(words)[1]
     folders = [word for word in words if word not in settings]
     said = {override.key_or_group: override for override in map(parse, settings)}

@@ -113,8 +113,7 @@ def measure(worker: Worker, part: Part, deadline: float) -> dict[str, Any]:
 
 
 def spin(part: Part, deadline: float) -> dict[str, Any]:
-    """Time, alone and beside a busy process, a step whose threads spin for a bounded time and one with OpenMP's
-    default."""
+    """Time, alone and beside a busy process, a step whose threads spin for a bounded time and one with the default."""
     rows = []
     with Worker(BOUNDED) as bounded, Worker(UNBOUNDED) as default, Worker() as other:
         identity, _ = ask([bounded, default], deadline, "keep", part.config)

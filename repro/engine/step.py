@@ -207,7 +207,7 @@ class EagerStep:
             loss, errors = self._pass(images, labels)
         self._average()
         if self.model.skips_blocks:
-            # Momentum and weight decay go on in what was left out (deviation D34).
+            # Momentum and weight decay also apply to skipped blocks (deviation D34).
             for p in self._parameters:
                 p.grad = torch.zeros_like(p) if p.grad is None else p.grad
         self.optimizer.step()
