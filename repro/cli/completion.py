@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import get_type_hints
 
@@ -28,7 +28,7 @@ TAKE_RUNS = ("show", "compare", "evaluate", "predict", "publish", "cancel")
 TAKE_SETTINGS = ("run", "show", "bench", "choices", "status")
 
 
-def candidates(line: str, commands: dict[str, Iterable[str]]) -> list[str]:
+def candidates(line: str, commands: Mapping[str, Iterable[str]]) -> list[str]:
     """Return what the last word of ``line`` may become, from the options of each command.
 
     Args:

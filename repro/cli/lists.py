@@ -11,6 +11,15 @@ if TYPE_CHECKING:
     from repro.results.read import Reading
 
 
+def print_experiments(texts: dict[str, str]) -> None:
+    """Print the first paper's experiments, then those of each later paper, whose names begin with its folder's."""
+    later = {name: {exp: text for exp, text in texts.items() if exp.startswith(name)} for name in later_papers()}
+    first = {exp: text for exp, text in texts.items() if not any(exp in own for own in later.values())}
+    print_list("experiments (exp=…)", first)
+    for name, own in later.items():
+        print_list(f"experiments of {later_papers()[name].title} (exp=…)", own)
+
+
 def print_tables() -> None:
     print_list("tables (repro table N)", {str(n): load_table(n).title for n in table_numbers()})
     for name, paper in later_papers().items():

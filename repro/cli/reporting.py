@@ -14,7 +14,7 @@ from repro.cli.lists import print_figures, print_tables, where_runs_are
 from repro.config.arguments import (
     apart,
     evidence_roots,
-    is_setting,
+    folders_and_names,
     paths_from,
     protocol_from,
     published_results,
@@ -35,14 +35,6 @@ def roots_of(options: argparse.Namespace, paths: dict[str, Path]) -> list[Path]:
 
 def reading_of(options: argparse.Namespace, paths: dict[str, Path]) -> Reading:
     return read_records(record_folders(paths, roots_of(options, paths)))
-
-
-def folders_and_names(words: Sequence[str], many: str = "") -> tuple[dict[str, Path], list[str]]:
-    """Return the folders, and the words that set nothing; several of them are refused with ``many`` where given."""
-    paths = paths_from([word for word in words if is_setting(word)])
-    names = [word for word in words if not is_setting(word)]
-    require(not many or len(names) < 2, many)
-    return paths, names
 
 
 def tell_left_out(left_out: Sequence[LeftOut]) -> None:

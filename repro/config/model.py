@@ -95,6 +95,12 @@ class ModelConfig:
         return self.survival != "none" or self.dropout > 0 or self.shortcut_dropout > 0
 
     @property
+    def computed_share(self) -> float:
+        """The share of its blocks that a training step computes on average."""
+        shares = {"none": 1.0, "linear": (1 + self.survival_last) / 2, "uniform": self.survival_last}
+        return shares[self.survival]
+
+    @property
     def block_layers(self) -> int:
         """Layers of a residual function."""
         return len(self.kernels) if self.name == "wide_resnet" else BLOCK_LAYERS[self.block]

@@ -40,15 +40,15 @@ class Estimate:
 
 
 def estimate(config: RunConfig, speed: Speed, train_images: int, eval_images: int) -> Estimate:
-    """Estimate steps, multiply-adds, time and memory of a run with so many images in an epoch and in the evaluated
-    split."""
+    """Estimate steps, multiply-adds, time and memory of a run; so many images are in an epoch and evaluated."""
     size = measure(config.model, config.data.image_size, config.data.num_classes)
     optim = config.optim
     evaluations = optim.steps / (config.eval.every_steps or max(train_images / optim.batch_size, 1)) + 1
     trained_on = min(train_images, config.eval.train_images or train_images) * config.eval.train_error
     evaluated = eval_images * evaluations + trained_on
-    macs = size.macs * ((1 + BACKWARD) * optim.steps * optim.batch_size + evaluated)
-    launches = optim.steps + evaluated / config.execution.eval_batch_size / (1 + BACKWARD)
+    trained = optim.steps * config.model.computed_share
+    macs = size.macs * ((1 + BACKWARD) * trained * optim.batch_size + evaluated)
+    launches = trained + evaluated / config.execution.eval_batch_size / (1 + BACKWARD)
     blocks = config.model.depth / 2
     seconds = macs / speed.macs_per_second + launches * blocks * speed.block_seconds
     return Estimate(size, optim.steps, macs, seconds / config.execution.num_ranks, memory(config, size))
@@ -68,14 +68,13 @@ def calibrate(config: RunConfig) -> Speed:
     device = set_up(config.execution, config.optim.precision)
     speed = measure_speed(device, num_threads(config.execution), config.model.name, config.optim.precision)
     # One CUDA graph launches a whole step: what single launches cost does not count there (repro.engine.step).
-    graph = device.type == "cuda" and config.execution.step != "eager"
+    graph = device.type == "cuda" and config.execution.step != "eager" and not config.model.is_random
     return replace(speed, block_seconds=0.0) if graph else speed
 
 
 @cache
 def measure_speed(device: torch.device, threads: int, family: str, precision: str) -> Speed:
-    """Time a basic block of each stage at the paper's map sizes, and one on next to no data; ``threads`` are set
-    already."""
+    """Time a basic block of each stage at the paper's map sizes, and one on next to no data."""
     notice("measuring this machine")
     batch_size, stages = FAMILIES[family].timed
     shapes = [(batch_size, channels, map_size) for channels, map_size in stages]

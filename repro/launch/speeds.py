@@ -50,7 +50,7 @@ def speed_like(config: RunConfig, like: Sequence[Record]) -> Speed:
     distances = [abs(math.log(record.macs / macs)) for record in like]
     nearest = [record for record, distance in zip(like, distances, strict=True) if distance == min(distances)]
     # The fastest: other programs on this machine only ever slow a run down.
-    fastest = max(record.images_per_second * record.macs for record in nearest)
+    fastest = max(r.images_per_second * r.macs * r.science.model.computed_share for r in nearest)
     runs = tuple(record.run_id for record in nearest)
     return Speed((1 + BACKWARD) * fastest / config.execution.num_ranks, block_seconds=0.0, runs=runs)
 

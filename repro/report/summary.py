@@ -7,7 +7,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 from repro.config.execution import PROTOCOLS
-from repro.papers import load_recipe, load_table, table_numbers
+from repro.config.model import NET_FIELDS
+from repro.papers import later_tables, load_recipe, load_table, table_numbers
 from repro.report.tables.frame import NOT_RUN, signed, text_table
 from repro.results.record import Evaluation, Record
 from repro.results.select import departures
@@ -18,7 +19,8 @@ class Published:
 
     def __init__(self) -> None:
         # What a run ends with is one view; a table of several views has nothing to stand beside it.
-        tables = [table for table in map(load_table, table_numbers()) if not table.view]
+        numbers: list[int | str] = [*table_numbers(), *later_tables()]
+        tables = [table for table in map(load_table, numbers) if not table.view]
         self._rows = [(row, load_recipe(table.recipe)) for table in tables for row in table.rows if row.run is not None]
 
     def error(self, record: Record) -> float | None:
@@ -29,6 +31,8 @@ class Published:
         for row, recipe in self._rows:
             if row.run is not None and not departures(record, recipe.fields, row.run):
                 published = row.paper["top1_error"]
+                if published.above is not None:
+                    return None
                 return published.headline if published.mean is None else published.mean
         return None
 
@@ -79,7 +83,9 @@ class Summary:
         return evaluation
 
 
-IN_LABEL = ("model.name", "model.depth", "model.shortcut", "model.constructed_from")
+IN_LABEL = {"model.name", "model.depth", "model.shortcut", "model.constructed_from"} | {
+    f"model.{n}" for n in NET_FIELDS
+}
 """Told by the label of a net."""
 
 

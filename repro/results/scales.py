@@ -27,7 +27,8 @@ def own_recipe(recipe: Mapping[str, Any], scale: str, data: str, exp: str = "") 
     chosen = {**_file(f"scale/{scale}"), **_file(f"fitted/{scale}_{data}"), **_file(f"fitted_exp/{scale}_{exp}")}
     fields = {**later_defaults(), **recipe}
     if data != recipe["data.name"]:
-        fields |= _file(f"data/{data}", "data")
+        # What an experiment says of its images holds for others too.
+        fields |= {**_file(f"data/{data}", "data"), **(_file(f"exp/{exp}") if exp else {})}
     fields |= chosen
     # A value such as ${optim.batch_size} follows the one that it names, unless the scale sets it.
     for key, value in _file(f"model/{recipe['model.name']}", "model").items():

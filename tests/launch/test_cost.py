@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from repro.config.run import RunConfig
 from repro.launch.cost import Speed, calibrate, estimate, fastest, measure_speed, memory
 from repro.models.count import measure
 from tests.runs import config, configs
@@ -20,6 +21,18 @@ def test_time_follows_multiply_adds_and_steps(tmp_path: Path) -> None:
     images = 3 * 64_000 * 128 + (64_000 / 390.625 + 1) * 10_000 + 50_000
     assert first.seconds == pytest.approx(40_551_040 * images / 1e12, rel=1e-3)
     assert second.seconds / first.seconds == pytest.approx(second.size.macs / first.size.macs)
+
+
+def test_dropped_blocks_cost_nothing_in_training(tmp_path: Path) -> None:
+    speed = Speed(macs_per_second=1e12, block_seconds=0.0)
+    runs = configs(tmp_path, "scale=paper", "model.depth=110", "model.survival=none,linear,uniform")
+    seconds = [estimate(run, speed, 50_000, 0).macs - runs_tested(run) for run in runs]
+    assert [part / seconds[0] for part in seconds] == pytest.approx([1, 0.75, 0.5])
+
+
+def runs_tested(run: RunConfig) -> float:
+    """Multiply-adds of the test on the training images at the end."""
+    return measure(run.model, 32, 10).macs * 50_000
 
 
 def test_launching_blocks_costs_where_data_is_small(tmp_path: Path) -> None:

@@ -310,7 +310,7 @@ def test_no_id_of_the_published_page_stands_there_twice():
 
 
 def test_ones_own_runs_stand_beside_the_published_ones_and_their_files_are_linked(tmp_path, capsys, monkeypatch):
-    shown = []
+    shown: list[str] = []
     monkeypatch.setattr("webbrowser.open", shown.append)
     whole = Evidence.page
     monkeypatch.setattr(

@@ -63,3 +63,16 @@ def test_a_line_says_of_a_proxy_that_it_is_one(tmp_path):
     line = Summary("paper").line(record)
     assert "test error 55.00 % (a proxy, scale=demo: not comparable with the paper)" in line
     assert "at its best epoch" in Summary("common").line(record)
+
+
+def test_a_net_of_a_later_paper_is_told_by_its_label_and_stands_beside_its_paper(tmp_path):
+    gated = {"model.gate": "exclusive", "model.gate_bias": -6.0}
+    plant(tmp_path, 110, error=6.9)
+    plant(tmp_path, 110, error=9.0, science=gated)
+    plant(tmp_path, 110, error=60.0, science={"model.shortcut_dropout": 0.5})
+    lines = Summary("paper").table(read_records([tmp_path]).records)
+    assert "model.gate" not in lines
+    (row,) = [line for line in lines.splitlines() if "exclusive gate -6" in line]
+    assert row.split()[-2:] == ["8.70", "+0.30"]
+    (failing,) = [line for line in lines.splitlines() if "shortcut dropout" in line]
+    assert failing.split()[-2:] == ["–", "–"], "the paper says only that it fails"

@@ -8,16 +8,26 @@ import sys
 import pytest
 
 from repro.config.compose import choices, plan
+from repro.config.model import NET_FIELDS
 from repro.config.run import later_defaults
 from repro.papers import load_recipe
 from repro.results.scales import fitted_experiments, own_recipe
 
 IMAGENET = ("model=imagenet_resnet", "optim=imagenet_sgd", "eval=imagenet")
 FITTED = [(scale, exp) for scale in choices("scale") for exp in fitted_experiments(scale)]
+RECIPES = {"wide": "wide_resnet/cifar_recipe", "stochastic": "stochastic_depth/cifar10_recipe"}
+RECIPES |= {"identity_mappings_activation": "identity_mappings/cifar10_recipe"}
+RECIPES |= {"identity_mappings_depth": "identity_mappings/cifar10_recipe"}
+
+
+def recipe_of(exp: str) -> str:
+    return RECIPES.get(exp, RECIPES.get(exp.partition("_")[0], "cifar10_recipe"))
+
+
 CASES = [
     *(("cifar10_recipe", scale, data, "") for scale in choices("scale") for data in ("cifar10", "synthetic")),
     *(("imagenet_recipe", scale, data, "") for scale in choices("scale") for data in ("imagenet", "tiny_imagenet")),
-    *(("cifar10_recipe", scale, data, exp) for scale, exp in FITTED for data in ("cifar10", "synthetic")),
+    *((recipe_of(exp), scale, data, exp) for scale, exp in FITTED for data in ("cifar10", "synthetic")),
 ]
 
 
@@ -28,6 +38,7 @@ def test_the_own_recipe_of_a_scale_is_what_hydra_composes(recipe: str, scale: st
     run = plan([*words, *([f"exp={exp}"] if exp else [])]).runs[0]
     composed = run.science.flat()
     rows = {"model.depth", "model.shortcut", *({"optim.warmup"} if exp else ())}  # set by a row or by the sweep
+    rows |= {"model.name", *(f"model.{name}" for name in NET_FIELDS)}
     assert {key: value for key, value in own.items() if key not in rows} == {
         key: value for key, value in composed.items() if key not in rows
     }
