@@ -81,7 +81,9 @@ def test_a_run_trains_on_100_classes(archive: Path, tmp_path: Path) -> None:
     record = go(of)
     assert record is not None
     assert of.key == "cifar100-resnet8-smoke"
-    held_out = config(tmp_path, "data=cifar100", "data.split=train45k_test", "data.train_images=180")
+    held_out = config(
+        tmp_path, "data=cifar100", "data.split=train45k_test", "data.train_images=180", "data.test_images=64"
+    )
     dataset = load(held_out.data, held_out.paths.data, may_fetch=False)
     assert (len(dataset.train), dataset.train.name, dataset.eval.name) == (180, "train45k", "test")
 
