@@ -39,6 +39,7 @@ demo: $(READY)  ## train plain and residual nets at two depths and draw the figu
 	@echo "Look at the training errors: plain-56 stays far above plain-20, but ResNet-56 is close to ResNet-20. After so few"
 	@echo "steps this shows that a deep plain net fails to start training. The paper reports the degradation of converged nets,"
 	@echo "which takes 64,000 steps per net (repro show exp=cifar_degradation)."
+	@echo "Your runs beside the published ones:"; $(REPRO) report --own
 
 TENTH := scale=tenth model.shortcut=none,A model.depth=20,32,44
 

@@ -78,7 +78,9 @@ def figure(name: int | str, scale: str = "paper", only: Only = None) -> Figure:
     return picture(plot(name, _reading(only), scale))
 
 
-def table(number: int, scale: str | None = None, only: Only = None, *, unrounded: bool = False) -> pandas.DataFrame:
+def table(
+    number: int | str, scale: str | None = None, only: Only = None, *, unrounded: bool = False
+) -> pandas.DataFrame:
     """Return a table with the measured values beside the published ones, as ``repro table`` prints it.
 
     Args:

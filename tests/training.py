@@ -56,7 +56,7 @@ def losses(results: list[StepResult]) -> list[float]:
 
 
 def assert_close(found: Training, expected: Training, rtol: float) -> None:
-    """Each tensor as a whole: a single small gradient may lose its digits to cancellation."""
+    """Compare each tensor as a whole, because a single small gradient may lose its digits to cancellation."""
     for name, tensor in expected.tensors().items():
         difference = (found.tensors()[name] - tensor).double().norm()
         assert difference <= rtol * tensor.double().norm() + 1e-12, name

@@ -41,8 +41,7 @@ def bench(
     plan: Plan | None = None,
     measuring: Measure = measure,
 ) -> int:
-    """Measure, print tables, and write ``json_path`` anew after every part; return the exit code, 1 where a part
-    failed.
+    """Measure, print tables, and write ``json_path`` anew after every part; return the exit code.
 
     ``extent`` is ``quick``, ``usual`` or ``all``, or the name of ``plan``. After ``minutes`` what is under way is
     stopped. Raises InputError: the words do not fit this machine. Raises RunError: the device does not answer.

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,10 @@ from repro.bench.timing import alternate, repeat
 from repro.config.run import DataConfig, RunConfig
 from repro.data import Dataset, load
 from repro.data.cifar.arrays import missing_files
+from repro.engine.branches import record_branches
 from repro.engine.loop import Hooks, train
 from repro.engine.prepared import prepare
-from repro.engine.step import build_step, pick_step, step_modes
+from repro.engine.step import GraphStep, build_step, pick_step, step_modes
 from repro.runtime.device import arithmetic, device_name, num_threads, set_up, wait
 from repro.runtime.openmp import spin_settings
 
@@ -198,6 +199,39 @@ def threads(config: RunConfig, seconds: float, counts: Sequence[int]) -> dict[st
     return identity | {"rows": rows}
 
 
+def branches(config: RunConfig, seconds: float, counts: Sequence[int]) -> dict[str, Any]:
+    """Time several runs at once as branches of one CUDA graph."""
+    rows = []
+    for runs in counts:
+        identity = keep(config, runs)
+        branched(KEPT)
+        steps = partial(in_turns, KEPT)
+        steps(1 + KEPT[0].warmup)
+        each = 1000 * config.optim.batch_size / repeat(steps, seconds / len(counts))["median"]
+        rows.append({"runs": runs, "images_per_second": runs * each, "each": [each] * runs})
+    KEPT.clear()
+    return identity | {"rows": rows}
+
+
+def branched(rigs: Sequence[Rig]) -> None:
+    """Record the steps of ``rigs`` as branches of one graph."""
+    steps = [rig.step for rig in rigs if isinstance(rig.step, GraphStep)]
+    record_branches(steps, [rig.stream for rig in rigs if rig.stream is not None])
+
+
+def in_turns(rigs: Sequence[Rig], count: int) -> float:
+    """Run so many steps of each net, one after the other; return their seconds."""
+    start = time.perf_counter()
+    for done in range(1, count + 1):
+        for rig in rigs:
+            rig.step.run(rig.state.step)
+            rig.state.step += 1
+        if done % rigs[0].window == 0 or done == count:
+            for rig in rigs:
+                rig.step.read()
+    return time.perf_counter() - start
+
+
 def keep_busy(config: RunConfig) -> dict[str, Any]:
     while True:
         pass
@@ -209,6 +243,7 @@ MEASUREMENTS: dict[str, Callable[..., dict[str, Any]]] = {
     "case": case,
     "pairs": pairs,
     "threads": threads,
+    "branches": branches,
     "loader": loader,
     "keep": keep,
     "go": go,

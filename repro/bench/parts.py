@@ -44,8 +44,7 @@ class Choice:
 
 
 def choose(words: Sequence[str], *, everything: bool) -> Choice:
-    """Compose the configurations that ``words`` describe, without those that differ in seeds: no speed depends on
-    them."""
+    """Compose the configurations of ``words``, without those that differ in seeds: no speed depends on them."""
     settings = apart(words)[1]
     folders = [word for word in words if word not in settings]
     said = {override.key_or_group: override for override in map(parse, settings)}
@@ -115,7 +114,7 @@ def usual_parts(choice: Choice, device: dict[str, Any]) -> list[Part]:
         if on_cpu and device["threads"] > 1:
             parts.append(part("spin", first, 8))
         if not on_cpu:
-            parts.append(part("threads", first, 9, counts=(1, 2, 4)))
+            parts.append(at_once(first))
     return [*parts, *pairs(compared[1:], 20), *(part("case", config, 12) for config in slower)]
 
 
@@ -129,7 +128,7 @@ def all_parts(choice: Choice, device: dict[str, Any]) -> list[Part]:
     ways = [("execution", "deterministic", False), ("optim", "precision", "bf16"), ("optim", "precision", "fp32")]
     return [
         *(part("ceilings", base, 3), part("case", small[0], 6), *pairs(small[:1], 20)),
-        *(part("threads", small[0], 9, counts=(1, 2, 4)), part("case", small[1], 8)),
+        *(at_once(small[0]), part("case", small[1], 8)),
         *(part("case", changed(config, group, **{name: value}), 6) for group, name, value in ways for config in small),
         *(part("case", deepest, 15), part("case", changed(deepest, "execution", checkpoint_activations=True), 10)),
         *(part("case", changed(mode, "model", depth=depth), 6) for mode in slower for depth in (20, 110)),
@@ -145,9 +144,15 @@ def part(kind: str, config: RunConfig, seconds: float, **options: Any) -> Part:
         "loader": f"loading {config.data.name}",
         "pairs": f"{net} beside {others}",
         "spin": f"{net}, threads that wait for each other",
-        "threads": f"{net}, runs at once in threads",
+        "together": f"{net}, runs at once",
     }
     return Part(kind, names[kind], config, seconds, options)
+
+
+def at_once(config: RunConfig) -> Part:
+    """Compare the ways to train several runs on one GPU; branches of a graph take steps that are one."""
+    ways = ("threads", "processes", "branches") if config.execution.step != "eager" else ("threads", "processes")
+    return part("together", config, 5 * len(ways), ways=ways, counts=(1, 2, 4))
 
 
 def pairs(configs: Sequence[RunConfig], seconds: float) -> list[Part]:

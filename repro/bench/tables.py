@@ -27,7 +27,9 @@ def report(document: Values) -> str:
         rows = [row for p in done if p["kind"] == kind for row in rows_of(kind, p["label"], p["result"], ceilings)]
         notes = dict.fromkeys(f"theirs: {p['result']['beside']}" for p in done if p["kind"] == kind == "pairs")
         texts.append("\n".join([grid(rows), *notes, *([NOTES] if kind == "case" else [])]))
-    missing = [f"{p['state']}: {p['label']} ({p['reason']})" for p in parts if p["state"] != "done"]
+    failed = [(p["label"], p["result"].get("failed", {})) for p in done]
+    missing = [f"failed: {label} in {way} ({reason})" for label, ways in failed for way, reason in ways.items()]
+    missing += [f"{p['state']}: {p['label']} ({p['reason']})" for p in parts if p["state"] != "done"]
     return "\n\n".join([*texts, "\n".join(missing)]).rstrip()
 
 
@@ -55,7 +57,10 @@ def rows_of(kind: str, label: str, r: Values, ceilings: Values | None) -> list[V
         case _:
             speeds = [row["images_per_second"] for row in r["rows"]]
             shown = [{"images/s": f"{speed:,.0f}", "times one": f"{speed / speeds[0]:.2f}"} for speed in speeds]
-            return [what | {"runs": row["runs"]} | texts for row, texts in zip(r["rows"], shown, strict=True)]
+            return [
+                what | {"in": row.get("how", "threads"), "runs": row["runs"]} | texts
+                for row, texts in zip(r["rows"], shown, strict=True)
+            ]
 
 
 def summary_line(part: Values) -> str:

@@ -3,14 +3,18 @@
 import contextlib
 import queue
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from repro.bench.parts import Part
 from repro.config.run import RunConfig
 from repro.errors import InputError, first_line
 from repro.launch.process import Process
+from repro.runtime.nvidia_mps import mps
 from repro.runtime.openmp import BOUNDED
 from repro.runtime.parent import die_with_parent
 
@@ -103,12 +107,13 @@ def measure(worker: Worker, part: Part, deadline: float) -> dict[str, Any]:
     """Measure a part as ``ask`` does, in ``worker`` unless it needs processes of its own."""
     if part.kind == "spin":
         return spin(part, deadline)
+    if part.kind == "together":
+        return together(worker, part, deadline)
     return ask([worker], deadline, part.kind, part.config, seconds=part.seconds, **part.options)[0]
 
 
 def spin(part: Part, deadline: float) -> dict[str, Any]:
-    """Time, alone and beside a busy process, a step whose threads spin for a bounded time and one with OpenMP's
-    default."""
+    """Time, alone and beside a busy process, a step whose threads spin for a bounded time and one with the default."""
     rows = []
     with Worker(BOUNDED) as bounded, Worker(UNBOUNDED) as default, Worker() as other:
         identity, _ = ask([bounded, default], deadline, "keep", part.config)
@@ -122,3 +127,49 @@ def spin(part: Part, deadline: float) -> dict[str, Any]:
             bounded_ms, default_ms = (statistics.median(ms[worker]) for worker in (bounded, default))
             rows.append({"beside": beside, "bounded_ms": bounded_ms, "default_ms": default_ms})
     return identity | {"rows": rows}
+
+
+def together(worker: Worker, part: Part, deadline: float) -> dict[str, Any]:
+    """Time several runs at once in each way that there is: threads, branches of one graph, processes under MPS.
+
+    A way that fails is named with its reason.
+    """
+    ways: dict[str, Callable[[], dict[str, Any]]] = {
+        way: partial(in_one_process, worker, way, part, deadline) for way in ("threads", "branches")
+    }
+    ways["processes"] = partial(in_processes, part, deadline)
+    found: dict[str, Any] = {"rows": [], "failed": {}}
+    for way in part.options["ways"]:
+        try:
+            answer = ways[way]()
+        except PartFailedError as error:
+            found["failed"][way] = str(error)
+            continue
+        how = f"processes, {'MPS' if answer.pop('mps_started') else 'no MPS'}" if way == "processes" else way
+        found["rows"] += [{"how": how} | row for row in answer.pop("rows")]
+        found |= answer
+    if not found["rows"]:
+        raise PartFailedError("; ".join(f"{way}: {reason}" for way, reason in found["failed"].items()))
+    return found
+
+
+def in_one_process(worker: Worker, way: str, part: Part, deadline: float) -> dict[str, Any]:
+    seconds = part.seconds / len(part.options["ways"])
+    return ask([worker], deadline, way, part.config, seconds=seconds, counts=part.options["counts"])[0]
+
+
+def in_processes(part: Part, deadline: float) -> dict[str, Any]:
+    """Time several runs at once in processes, under an MPS daemon of their own where one can be started."""
+    counts, seconds = part.options["counts"], part.seconds / len(part.options["ways"])
+    members: list[Worker] = []
+    rows = []
+    with contextlib.ExitStack() as stack:
+        settings = stack.enter_context(mps(Path(stack.enter_context(tempfile.TemporaryDirectory()))))
+        for runs in counts:
+            new = [stack.enter_context(Worker(settings)) for _ in range(runs - len(members))]
+            identity = ask(new, deadline, "keep", part.config)[0]
+            members += new
+            answers = ask(members, deadline, "go", part.config, seconds=seconds / len(counts))
+            each = [found["images_per_second"] for found in answers]
+            rows.append({"runs": runs, "images_per_second": sum(each), "each": each})
+    return identity | {"rows": rows, "mps_started": settings is not None}

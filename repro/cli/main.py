@@ -14,10 +14,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from repro.cli.parser import parser
+from repro.cli.parser import options_of, parser
 from repro.config.arguments import (
     apart,
     command_line,
+    folders_and_names,
     is_setting,
     paths_from,
     published_results,
@@ -176,9 +177,8 @@ def launch_of(execution: ExecutionConfig, detach: bool) -> Callable[..., Result]
 def show_command(options: argparse.Namespace) -> int:
     from repro.config.compose import plan, refuse_sweeps_of_execution
 
-    runs = [word for word in options.words if not is_setting(word)]
-    if options.command == "show" and runs:
-        return show_run_command(runs, options)
+    if options.command == "show" and not all(map(is_setting, options.words)):
+        return show_run_command(options)
     refuse_sweeps_of_execution(options.words)
     planned = plan(options.words)
     quiet_caches(planned.runs[0].paths.work)
@@ -188,10 +188,10 @@ def show_command(options: argparse.Namespace) -> int:
     return 0
 
 
-def show_run_command(runs: Sequence[str], options: argparse.Namespace) -> int:
+def show_run_command(options: argparse.Namespace) -> int:
     from repro.cli.one_run import show_run
 
-    paths = paths_from([word for word in options.words if is_setting(word)])
+    paths, runs = folders_and_names(options.words)
     print("\n\n".join(show_run(run, paths) for run in runs))
     return 0
 
@@ -199,8 +199,8 @@ def show_run_command(runs: Sequence[str], options: argparse.Namespace) -> int:
 def compare_command(options: argparse.Namespace) -> int:
     from repro.cli.one_run import compare
 
-    paths = paths_from([word for word in options.runs if is_setting(word)])
-    text, code = compare([word for word in options.runs if not is_setting(word)], paths)
+    paths, runs = folders_and_names(options.runs)
+    text, code = compare(runs, paths)
     print(text)
     return code
 
@@ -286,8 +286,8 @@ def status_command(options: argparse.Namespace) -> int:
 def cancel_command(options: argparse.Namespace) -> int:
     from repro.launch.slurm.jobs import cancel
 
-    work = paths_from([word for word in options.runs if is_setting(word)])["work"]
-    run_ids = [word for word in options.runs if not is_setting(word)]
+    paths, run_ids = folders_and_names(options.runs)
+    work = paths["work"]
     if options.all == bool(run_ids):
         raise InputError("name the runs to cancel, or write `repro cancel --all` for every job of the work folder")
     cancelled = cancel(work, None if options.all else run_ids)
@@ -295,6 +295,13 @@ def cancel_command(options: argparse.Namespace) -> int:
         print(f"cancelled Slurm job {job.job_id} ({job.state.lower()}): {', '.join(job.run_ids)}")
     if not cancelled:
         print(f"no Slurm job holds a run of {work}")
+    return 0
+
+
+def completion_command(options: argparse.Namespace) -> int:
+    from repro.cli.completion import SCRIPT, candidates
+
+    print(SCRIPT if options.line is None else "\n".join(candidates(options.line, options_of(parser()))))
     return 0
 
 
@@ -314,5 +321,6 @@ COMMANDS: dict[str, Command] = {
     "status": status_command,
     "cancel": cancel_command,
     "compare": compare_command,
+    "completion": completion_command,
     "doctor": doctor_command,
 }

@@ -83,10 +83,21 @@ def parser() -> Parser:
     status.add_argument("words", nargs="*", metavar="key=value", help="runs to show; and paths.work=, paths.results=")
     status.add_argument("--json", action="store_true", help="print all that is known of the runs")
     add_folders(add("doctor", "Describe this installation, for a report of a fault.", "repro doctor"))
+    completion = add("completion", "Print what lets a shell complete words.", 'eval "$(repro completion)"')
+    completion.add_argument("--line", help=argparse.SUPPRESS)
     cancel = add("cancel", "Cancel the Slurm jobs of runs.", "repro cancel --all")
     cancel.add_argument("--all", action="store_true", help="every job of the work folder")
     cancel.add_argument("runs", nargs="*", metavar="run", help="run ids, and paths.work=")
     return top
+
+
+def options_of(top: Parser) -> dict[str, list[str]]:
+    """Return the options of every command."""
+    (commands,) = (action for action in top._actions if isinstance(action, argparse._SubParsersAction))
+    return {
+        name: [option for action in sub._actions for option in action.option_strings]
+        for name, sub in commands.choices.items()
+    }
 
 
 def add_folders(sub: Parser) -> None:
@@ -150,7 +161,9 @@ def add_reading(add: Callable[[str, str, str], Parser]) -> None:
     render.add_argument("words", nargs="*", metavar="part", help="tables, figures or report; all where none is named")
     render.add_argument("--verify", action="store_true", help="change nothing; exit code 1 where something differs")
     report = add("report", "Write all that is published on one page, results/report.html.", "repro report")
-    report.add_argument("words", nargs="*", metavar="key=value", help="paths.results=")
+    report.add_argument("words", nargs="*", metavar="key=value", help="paths.results=, paths.work=")
+    report.add_argument("--own", action="store_true", help="your own runs beside them, in the work folder")
+    report.add_argument("--open", action="store_true", help="show the page in a browser")
     publish = add("publish", "Copy records and curves to results/runs.", "repro publish")
     publish.add_argument("--weights", action="store_true", help="the final nets too, for `repro evaluate` elsewhere")
     publish.add_argument("--replace", action="store_true", help="overwrite what is published with another result")

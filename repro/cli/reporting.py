@@ -6,6 +6,7 @@ import argparse
 import shlex
 import shutil
 import sys
+import webbrowser
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from repro.cli.lists import print_figures, print_tables, where_runs_are
 from repro.config.arguments import (
     apart,
     evidence_roots,
-    is_setting,
+    folders_and_names,
     paths_from,
     protocol_from,
     published_results,
@@ -34,14 +35,6 @@ def roots_of(options: argparse.Namespace, paths: dict[str, Path]) -> list[Path]:
 
 def reading_of(options: argparse.Namespace, paths: dict[str, Path]) -> Reading:
     return read_records(record_folders(paths, roots_of(options, paths)))
-
-
-def folders_and_names(words: Sequence[str], many: str = "") -> tuple[dict[str, Path], list[str]]:
-    """Return the folders, and the words that set nothing; several of them are refused with ``many`` where given."""
-    paths = paths_from([word for word in words if is_setting(word)])
-    names = [word for word in words if not is_setting(word)]
-    require(not many or len(names) < 2, many)
-    return paths, names
 
 
 def tell_left_out(left_out: Sequence[LeftOut]) -> None:
@@ -167,8 +160,26 @@ def render_command(options: argparse.Namespace) -> int:
 
 
 def report_command(options: argparse.Namespace) -> int:
-    options.words, options.verify = ["report", *options.words], False
-    return render_command(options)
+    paths = paths_from(options.words)
+    if options.own:
+        quiet_caches(paths["work"])
+        from repro.report.own_page import write_own_page
+        from repro.report.render import Evidence
+        from repro.results.ensembles import read_ensembles
+
+        roots = evidence_roots(paths, published=False, unpublished=False)
+        evidence = Evidence(read_records(record_folders(paths, roots)), read_ensembles(roots))
+        path = write_own_page(evidence, paths["work"])
+        print(path.as_uri())
+    else:
+        from repro.report.render import REPORT
+
+        path = paths["results"] / REPORT
+        options.words, options.verify = ["report", *options.words], False
+        render_command(options)
+    if options.open:
+        webbrowser.open(path.as_uri())
+    return 0
 
 
 def export_command(options: argparse.Namespace) -> int:

@@ -7,11 +7,24 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from repro.config.parse import require
 from repro.config.paths import in_checkout, resolve_paths, shared_dir
 from repro.errors import InputError, nearest
 
 OPTIONS_WITH_A_VALUE = (
-    *("--format", "--json", "--minutes", "--scale", "--views", "--weights", "--mean", "--std", "--resize", "--top"),
+    *(
+        "--format",
+        "--json",
+        "--minutes",
+        "--scale",
+        "--views",
+        "--weights",
+        "--mean",
+        "--std",
+        "--resize",
+        "--top",
+        "--line",
+    ),
 )
 FLAGS = {"publish": ("--weights",), "status": ("--json",)}
 """Options that take no value in a command, as they do in others."""
@@ -79,6 +92,14 @@ def paths_from(words: Sequence[str], *, protocol: bool = False) -> dict[str, Pat
 def is_setting(word: str) -> bool:
     """Return whether a word is ``key=value``, and not a file whose name contains a ``=``."""
     return "/" not in word.partition("=")[0] and "=" in word
+
+
+def folders_and_names(words: Sequence[str], many: str = "") -> tuple[dict[str, Path], list[str]]:
+    """Return the folders, and the words that set nothing; several of them are refused with ``many`` where given."""
+    paths = paths_from([word for word in words if is_setting(word)])
+    names = [word for word in words if not is_setting(word)]
+    require(not many or len(names) < 2, many)
+    return paths, names
 
 
 def command_line(words: Sequence[str]) -> str:

@@ -43,9 +43,7 @@ class DataConfig:
     decoder: Annotated[Literal["pillow", "torchvision", "nvjpeg"], "decoder of ImageNet images (D20)"] = "pillow"
     skip_corrupt: Annotated[bool, "whether unreadable ImageNet images were left out"] = False
     partial: Annotated[bool, "whether the folder may hold only a part of the data set"] = False
-    pad_mode: Annotated[Literal["zeros", "reflect"], "what is padded: `zeros`, or the image's own border mirrored"] = (
-        "zeros"
-    )
+    pad_mode: Annotated[Literal["zeros", "reflect"], "padding: `zeros`, or the mirrored border of the image"] = "zeros"
 
     @property
     def num_classes(self) -> int:

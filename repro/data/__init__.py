@@ -231,8 +231,7 @@ def take_first(split: Split, count: int | None, key: str) -> Split:
 
 
 def shrink(split: Split, image_size: int) -> Split:
-    """Average blocks of pixels to ``image_size`` a side, rounded half up; in whole numbers, the same on every
-    machine."""
+    """Average blocks of pixels to ``image_size`` a side, rounded half up, in whole numbers: the same everywhere."""
     factor, rest = divmod(split.images.shape[1], image_size)
     if rest:
         raise ValueError(f"{split.images.shape[1]} pixels a side cannot be shrunk to {image_size}")

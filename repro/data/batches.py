@@ -21,8 +21,7 @@ class Images(Protocol):
     num_images: int  # images of all ranks together
 
     def batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield uint8 images (N, 3, H, W) and labels (N,) on the device, each on one rank once; only the last may be
-        short."""
+        """Yield uint8 images (N, 3, H, W) and labels (N,) on the device, each once; only the last may be short."""
 
 
 def train_feed(dataset: Dataset, config: RunConfig, device: torch.device) -> Feed:

@@ -22,10 +22,10 @@ WARMUP_ERROR = 80.0
 
 
 class MemoryOrderSGD(torch.optim.SGD):
-    """Fused SGD with momentum on a CPU, of weights and gradients as they lie in memory.
+    """Fused SGD with momentum on a CPU, applied to weights and gradients in the order of their memory.
 
-    The same bits as torch's own step, which copies every channels-last gradient into another layout before, and then
-    reads the original: a twentieth of an ImageNet net's step at small batches.
+    It gives the same bits as torch's own step. That one first copies every channels-last gradient into another layout,
+    although it then reads the original, which takes a twentieth of an ImageNet net's step at small batches.
     """
 
     @torch.no_grad()
@@ -40,7 +40,7 @@ class MemoryOrderSGD(torch.optim.SGD):
 
 
 def in_memory_order(tensor: Tensor) -> Tensor:
-    """View a channels-last tensor (N, C, H, W) as (N, H, W, C), and any other as it is."""
+    """View a channels-last tensor (N, C, H, W) as (N, H, W, C); return other tensors unchanged."""
     is_wide = tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
     return tensor.permute(0, 2, 3, 1) if is_wide else tensor
 

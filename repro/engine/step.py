@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -207,7 +207,7 @@ class EagerStep:
             loss, errors = self._pass(images, labels)
         self._average()
         if self.model.skips_blocks:
-            # Momentum and weight decay go on in what was left out (deviation D34).
+            # Momentum and weight decay also apply to skipped blocks (deviation D34).
             for p in self._parameters:
                 p.grad = torch.zeros_like(p) if p.grad is None else p.grad
         self.optimizer.step()
@@ -269,10 +269,17 @@ class EagerStep:
         self._position += 1
 
 
+class Replayed(Protocol):
+    """A CUDA graph, or what stands in its place."""
+
+    def replay(self) -> None:
+        """Launch all of it."""
+
+
 class GraphStep(EagerStep):
     """A step recorded as one CUDA graph, from the augmentation to the update: one launch instead of hundreds."""
 
-    _graph: torch.cuda.CUDAGraph | None = None
+    _graph: Replayed | None = None
 
     def _join_ranks(self) -> None:
         # One collective averages everything: DDP could be recorded only after eleven steps.
@@ -294,7 +301,10 @@ class GraphStep(EagerStep):
         self._graph.replay()
 
     def _record(self) -> torch.cuda.CUDAGraph:
-        """Record a step; the warm-up for it leaves weights, statistics and counts unchanged."""
+        return record_graph(self._step, self.undo())[0]
+
+    def undo(self) -> Callable[[], None]:
+        """Return what makes weights, statistics and counts again what they are now, after a graph was warmed up."""
         changed = [*self.model.parameters(), *self.model.buffers(), self._losses, self._errors, self._position]
         changed += [value for state in self.optimizer.state.values() for value in state.values()]
         before = [t.detach().clone() for t in changed]
@@ -306,4 +316,4 @@ class GraphStep(EagerStep):
             # Without gradients the graph allocates its own; otherwise it would add to the existing ones.
             self.optimizer.zero_grad(set_to_none=True)
 
-        return record_graph(self._step, undo)[0]
+        return undo

@@ -1,4 +1,4 @@
-"""A trained net with its preprocessing, for pictures of one's own."""
+"""A trained net with its preprocessing."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ Picture = str | Path | Image.Image
 
 
 class Classifier(nn.Module):
-    """A net in evaluation mode, which takes pixels as they are.
+    """A net in evaluation mode with its preprocessing.
 
     Attributes:
-        net: The net itself, on normalized images.
-        classes: The names of its outputs.
-        record: The record of its run.
+        net: The net, for normalized images.
+        classes: The names of the outputs.
+        record: The record of the run.
     """
 
     mean: Tensor
@@ -39,7 +39,7 @@ class Classifier(nn.Module):
         self.record, self.classes = record, stored.classes
         self.net = build_model(record.science.model, len(stored.classes))
         if reason := misfit(self.net.state_dict(), stored.weights):
-            raise InputError(f"the weights of {record.run_id} are not those of a {record.label}: {reason}")
+            raise InputError(f"the weights of {record.run_id} do not fit a {record.label}: {reason}")
         self.net.load_state_dict(dict(stored.weights), strict=False)  # counters of batches may be missing
         self.register_buffer("mean", stored.stats.mean)
         self.register_buffer("std", stored.stats.std)
@@ -50,10 +50,10 @@ class Classifier(nn.Module):
         return predict(self.net, pixels, PixelStats(self.mean, self.std), self.record.science.optim.precision)
 
     def pixels(self, picture: Picture) -> Tensor:
-        """Return the centre of a picture in the size that the net was tested at: uint8 (3, S, S).
+        """Return the centre of a picture in the size of the net's test: uint8 (3, S, S).
 
         Raises:
-            InputError: It cannot be read as an image.
+            InputError: The picture cannot be read.
         """
         data = self.record.science.data
         try:
@@ -64,7 +64,7 @@ class Classifier(nn.Module):
 
     @torch.inference_mode()
     def classify(self, *pictures: Picture, top: int = 3) -> list[list[tuple[str, float]]]:
-        """Return the likeliest classes of each picture with their softmax scores, the likeliest first."""
+        """Return the most likely classes of each picture with their softmax scores, best first."""
         batch = torch.stack([self.pixels(picture) for picture in pictures]).to(self.mean.device)
         scores = self(batch).float().softmax(1).topk(min(top, len(self.classes)))
         pairs = zip(scores.indices.tolist(), scores.values.tolist(), strict=True)
@@ -75,11 +75,11 @@ def load_classifier(name: str, paths: Mapping[str, Path], published: Path) -> Cl
     """Load the final net of a run from the work folder or the ``published`` results.
 
     Args:
-        name: A run id or the beginning of one, as ``find_record`` takes it.
+        name: A run id or its beginning (``find_record``).
 
     Raises:
-        InputError: There is no such run, or its weights or the statistics of its images do not exist.
-        RunError: Its checkpoint is damaged.
+        InputError: There is no such run, or its weights or pixel statistics do not exist.
+        RunError: The checkpoint is damaged.
     """
     record = find_record(name, [paths["work"], published / "runs"])
     return Classifier(record, stored_net(record, paths["work"], published, paths["data"]))

@@ -1,4 +1,4 @@
-"""Final nets with what they need to see a picture: weights, pixel statistics, classes."""
+"""Final nets: weights, pixel statistics and class names."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from repro.runtime import checkpoint
 from repro.runtime.files import replacing
 
 PUBLISHED = ("weights.safetensors", "weights.pt")
-"""Beside a published record; the first is written now, the second was by older code."""
+"""Files beside a published record: the first is written now, the second was written by older code."""
 
 
 @dataclass(frozen=True)
 class StoredNet:
-    """The weights of a finished run; ``stats`` of its training images and ``classes`` by label."""
+    """The weights of a finished run, the pixel statistics of its training images, and its class names by label."""
 
     weights: Mapping[str, Tensor]
     stats: PixelStats
@@ -34,10 +34,10 @@ class StoredNet:
 
 
 def weights_of(run_id: str, work: Path, results: Path) -> Mapping[str, Tensor]:
-    """Load the final weights of a run from the work folder, or from beside its published record.
+    """Load the final weights of a run from the work folder, or else those beside its published record.
 
     Raises:
-        InputError: They do not exist.
+        InputError: The weights do not exist.
         RunError: The checkpoint is damaged.
     """
     path = file_of(run_id, work, results)
@@ -60,7 +60,7 @@ def file_of(run_id: str, work: Path, results: Path) -> Path:
 
 
 def stored_net(record: Record, work: Path, results: Path, data: Path) -> StoredNet:
-    """Load the final net of a run; statistics that its file lacks are taken from its training images.
+    """Load the final net of a run; statistics missing in its file are computed from its training images.
 
     Raises:
         InputError: Weights or training images do not exist.
@@ -84,18 +84,19 @@ def stats_of(dataset: Dataset, mean: str, std: str) -> PixelStats:
     assert dataset.photo_stats is not None
     from repro.data.imagenet.loader import pixel_stats as photo_pixel_stats
 
+    assert dataset.photo_stats is not None
     return photo_pixel_stats(dataset.photo_stats, mean, std, cpu)
 
 
 def write_net(path: Path, record: Record, net: StoredNet) -> None:
-    """Write a net as safetensors, with its settings, classes, run and error as metadata; the same net, the same bytes.
+    """Write a net as safetensors, with its settings, classes, run and error as metadata.
 
     Raises:
-        RunError: It cannot be written.
+        RunError: The file cannot be written.
     """
     from safetensors.torch import save
 
-    # Counters of batches, which torch keeps and nothing reads, stay behind.
+    # torch's counters of batches are left out, since nothing reads them.
     tensors = {name: value.contiguous() for name, value in net.weights.items() if value.is_floating_point()}
     tensors |= {f"{PIXELS}mean": net.stats.mean.contiguous(), f"{PIXELS}std": net.stats.std.contiguous()}
     final = record.result.final
@@ -110,7 +111,7 @@ def write_net(path: Path, record: Record, net: StoredNet) -> None:
         "commit": record.provenance.commit,
         checkpoint.DIGEST: checkpoint.digest(dict(sorted(tensors.items()))),
     }
-    # One key: the order of several is by chance.
+    # A single key keeps the bytes of the file reproducible: several would be written in random order.
     content = save(tensors, {METADATA: json.dumps(about)})
     try:
         with replacing(path) as file:
@@ -146,7 +147,7 @@ def publish_weights(run_id: str, paths: Mapping[str, Path]) -> Path:
     """Write the final net of a run beside its published record, without the rest of the checkpoint.
 
     Raises:
-        InputError: Its final checkpoint or its training images do not exist.
+        InputError: The final checkpoint or the training images do not exist.
         RunError: The checkpoint is damaged, or the file cannot be written.
     """
     final_net(run_id, paths["work"])

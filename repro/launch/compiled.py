@@ -12,6 +12,7 @@ import torch
 
 from repro.config.run import RunConfig
 from repro.engine.compiled import builds, is_kept, keep_compiled, lacking_for_triton
+from repro.engine.step import step_mode
 from repro.errors import RunError
 from repro.launch.speeds import Finished, finished_runs, step_seconds
 from repro.models.count import activation_bytes
@@ -90,8 +91,11 @@ def with_steps(configs: Sequence[RunConfig], at_once: int) -> list[RunConfig]:
 
 
 def is_undecided(config: RunConfig) -> bool:
+    """Return whether ``auto`` is a graph, which may be compiled: not on several devices, where nobody has tried it."""
     execution = config.execution
-    return execution.device == "cuda" and execution.step == "auto" and execution.num_ranks == 1
+    if (execution.device, execution.step, execution.num_ranks) != ("cuda", "auto", 1):
+        return False
+    return step_mode(config, pick_device("cuda")) == "graph"
 
 
 def begun_in(config: RunConfig) -> str | None:

@@ -40,8 +40,7 @@ class Estimate:
 
 
 def estimate(config: RunConfig, speed: Speed, train_images: int, eval_images: int) -> Estimate:
-    """Estimate steps, multiply-adds, time and memory of a run with so many images in an epoch and in the evaluated
-    split."""
+    """Estimate steps, multiply-adds, time and memory of a run; so many images are in an epoch and evaluated."""
     size = measure(config.model, config.data.image_size, config.data.num_classes)
     optim = config.optim
     evaluations = optim.steps / (config.eval.every_steps or max(train_images / optim.batch_size, 1)) + 1
@@ -75,8 +74,7 @@ def calibrate(config: RunConfig) -> Speed:
 
 @cache
 def measure_speed(device: torch.device, threads: int, family: str, precision: str) -> Speed:
-    """Time a basic block of each stage at the paper's map sizes, and one on next to no data; ``threads`` are set
-    already."""
+    """Time a basic block of each stage at the paper's map sizes, and one on next to no data."""
     notice("measuring this machine")
     batch_size, stages = FAMILIES[family].timed
     shapes = [(batch_size, channels, map_size) for channels, map_size in stages]

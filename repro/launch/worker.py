@@ -33,8 +33,8 @@ ORPHAN_SECONDS = 60.0  # the time that a worker has to save after its launcher w
 
 
 def serve(requests: Iterator[RunConfig], tell: Callable[[object], None], launcher: int, words: Sequence[str]) -> int:
-    """Train until the requests end; ``words``: the runs at the same time, and the work folder, which tells workers
-    apart."""
+    """Train until the requests end; ``words``: the runs at the same time, and the work folder (to tell workers
+    apart)."""
     for number in SIGNALS:
         # Requests come from the launcher alone: a terminal or a scheduler signals all processes at once. A handler
         # rather than SIG_IGN, which compilers and the like would inherit.

@@ -1,4 +1,7 @@
-"""Batch norm over groups that span ranks (``nn.SyncBatchNorm`` does not run on CPUs)."""
+"""Batch norm over groups that span ranks.
+
+``nn.SyncBatchNorm`` does not run on CPUs.
+"""
 
 from __future__ import annotations
 

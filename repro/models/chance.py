@@ -78,6 +78,8 @@ def survival_probabilities(config: ModelConfig, num_blocks: int) -> list[float]:
 
 def surviving(probabilities: Sequence[float], draw: Draw) -> list[bool]:
     """Draw the blocks that a training step computes from the seed and the step, so that all ranks agree."""
+    if not probabilities:
+        return []
     generator = torch.Generator().manual_seed(seed_of(draw.seed, "survival", draw.step))
     drawn = torch.rand(len(probabilities), generator=generator, dtype=torch.float64)
     return [value < probability for value, probability in zip(drawn.tolist(), probabilities, strict=True)]

@@ -21,7 +21,7 @@ class Published:
     runs: int | None = None
     median: float | None = None
     above: float | None = None
-    """A run that failed, of which the paper says that its error is above this."""
+    """The error of a failed run is above this value."""
 
     @property
     def headline(self) -> float:
@@ -92,7 +92,7 @@ class PaperTable:
 
     @property
     def full_title(self) -> str:
-        """The title, after the name of a later paper."""
+        """The title, preceded by the name of a later paper."""
         return f"{later_papers()[self.paper].short}: {self.title}" if self.paper else self.title
 
     def label(self, metric: str) -> str:
@@ -105,26 +105,26 @@ class PaperTable:
 
 
 def table_numbers() -> list[int]:
-    """List the numbers of the first paper's tables that there is data for."""
+    """List the numbers of the first paper's tables in ``experiments/``."""
     return numbers("table")
 
 
 def later_tables() -> list[str]:
-    """List the tables of later papers that there is data for, as in ``wide_resnet/4``."""
+    """List the tables of later papers in ``experiments/``, as in ``wide_resnet/4``."""
     return [f"{paper}/{number}" for paper in later_papers() for number in numbers("table", paper)]
 
 
 def load_table(key: int | str) -> PaperTable:
-    """Return a table of the first paper by its number, or of a later one by folder and number: ``wide_resnet/4``.
+    """Read a table of the first paper by number, or of a later paper by folder and number (``wide_resnet/4``).
 
     Raises:
-        InputError: There is no such table, or its file does not fit.
+        InputError: There is no such table, or its file is invalid.
     """
     paper, _, number = str(key).rpartition("/")
     known = numbers("table", paper) if paper in later_papers() else [] if paper else numbers("table")
     made = ", ".join([*map(str, table_numbers()), *(later_tables() if isinstance(key, str) else [])]) or "none"
     is_known = number.isdecimal() and int(number) in known
-    require(is_known, f"there is no table {key} here; tables that can be made: {made}")
+    require(is_known, f"there is no table {key} here: known tables are {made}")
     with reading(f"{paper}/table{number}" if paper else f"table{number}") as values:
         rows = [_with_defaults(row, values) for row in values.get("rows", [])]
         table: PaperTable = build(PaperTable, {**values, "rows": rows}, paper=paper)

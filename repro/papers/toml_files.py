@@ -18,7 +18,7 @@ Run = Mapping[str, Any]
 
 
 FIRST = "resnet"
-"""The first paper's folder, which names without a folder mean."""
+"""The folder of the first paper, for names without a folder."""
 
 
 def require_flat(fields: Run | None, where: str) -> None:
@@ -28,7 +28,7 @@ def require_flat(fields: Run | None, where: str) -> None:
 
 
 def read_toml(name: str) -> dict[str, Any]:
-    """Read the file ``name`` of the first paper's folder, or of another one: ``wide_resnet/table4``.
+    """Read the file ``name`` in the folder of the first paper, or a file with its folder (``wide_resnet/table4``).
 
     Raises:
         InputError: There is no such file, or it is not TOML.
@@ -67,7 +67,7 @@ def numbers(kind: str, paper: str = FIRST) -> list[int]:
 
 @dataclass(frozen=True)
 class LaterPaper:
-    """A paper that followed the first one: its folder's ``paper.toml``."""
+    """A later paper, from the ``paper.toml`` in its folder."""
 
     name: str
     title: str
@@ -77,7 +77,7 @@ class LaterPaper:
 
 @functools.cache
 def later_papers() -> dict[str, LaterPaper]:
-    """Return the papers that have a folder of their own, by its name."""
+    """Return the later papers by the names of their folders."""
     names = sorted(file.parent.name for file in shared_dir("experiments").glob("*/paper.toml"))
     papers = {}
     for name in names:

@@ -19,7 +19,8 @@ class Published:
 
     def __init__(self) -> None:
         # What a run ends with is one view; a table of several views has nothing to stand beside it.
-        tables = [table for table in map(load_table, [*table_numbers(), *later_tables()]) if not table.view]
+        numbers: list[int | str] = [*table_numbers(), *later_tables()]
+        tables = [table for table in map(load_table, numbers) if not table.view]
         self._rows = [(row, load_recipe(table.recipe)) for table in tables for row in table.rows if row.run is not None]
 
     def error(self, record: Record) -> float | None:

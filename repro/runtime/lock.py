@@ -24,7 +24,7 @@ class Elsewhere(RunError):
 
 @contextlib.contextmanager
 def hold(folder: Path) -> Iterator[None]:
-    """Hold the run's lock, which the system drops with the process; raise Elsewhere where another process trains the
+    """Hold the run's lock, which the system drops with the process; raise Elsewhere where another one trains the
     run."""
     with contextlib.ExitStack() as held:
         try:

@@ -52,8 +52,7 @@ class Outlet(io.RawIOBase):
 
 
 def steady() -> list[Outlet]:
-    """Make standard output and error steady, and return them: no character and no reader that leaves ends this
-    process."""
+    """Make standard output and error steady: no character and no reader that leaves ends this process; return them."""
     codecs.register_error(ERRORS, plain)
     open_what_is_closed()
     outlets = []

@@ -221,6 +221,21 @@ def test_the_bounded_spin_is_timed_alone_and_beside_a_busy_process(tmp_path: Pat
     assert "a busy process" in report(document)
 
 
+@pytest.mark.slow
+def test_the_ways_to_run_several_at_once_are_compared_and_one_that_fails_is_named(tmp_path: Path) -> None:
+    ways = ("threads", "processes", "branches")
+    part = Part("together", "at once", small(tmp_path), 0.6, {"ways": ways, "counts": (1, 2)})
+    with Worker() as worker:
+        found = measure(worker, part, time.monotonic() + 300)
+    rows = [(row["how"], row["runs"]) for row in found["rows"]]
+    assert rows == [(how, runs) for how in ("threads", "processes, no MPS") for runs in (1, 2)]
+    assert all(row["images_per_second"] == pytest.approx(sum(row["each"])) for row in found["rows"])
+    assert found["failed"].keys() == {"branches"}, "a CPU has no graph"
+    document = {"parts": [{"kind": "together", "label": "at once", "state": "done", "result": found}]}
+    assert "processes, no MPS" in report(document)
+    assert "failed: at once in branches" in report(document)
+
+
 def test_what_the_time_is_too_short_for_is_left_out(tmp_path: Path) -> None:
     part, deadlines = Part("pairs", "pairs", small(tmp_path), 1), list[float]()
 
@@ -347,7 +362,9 @@ def test_what_is_measured_where_no_net_is_named() -> None:
     assert cases(gpu)[:4] == [*((depth, "tf32", "graph") for depth in (20, 56, 110)), (20, "bf16", "graph")]
     assert set(cases(gpu)[4:]) == {(depth, "tf32", mode) for depth in (20, 56, 110) for mode in ("eager", "compile")}
     assert [p.config.model.depth for p in gpu if p.kind == "pairs"] == [20, 56, 110]
-    assert "threads" in {p.kind for p in gpu}
+    assert [p.options["ways"] for p in gpu if p.kind == "together"] == [("threads", "processes", "branches")]
+    eager = usual_parts(choose(["execution.step=eager"], everything=False), GPU)
+    assert [p.options["ways"] for p in eager if p.kind == "together"] == [("threads", "processes")]
     quick = quick_parts(choice, CPU)
     assert [p.kind for p in quick] == ["pairs", "ceilings", "case"]
     assert {p.config.execution.step for p in quick} == {"eager"}, "compiling takes too long"
@@ -370,7 +387,7 @@ def test_all_covers_the_targets_in_eight_minutes_the_first_first() -> None:
     configs = [p.config for p in parts if p.kind == "case"]
     assert {c.model.depth for c in configs if not c.execution.deterministic} == {20, 110}
     assert [c.model.depth for c in configs if c.execution.checkpoint_activations] == [1202]
-    assert [p.kind for p in parts][:5] == ["ceilings", "case", "pairs", "threads", "case"]
+    assert [p.kind for p in parts][:5] == ["ceilings", "case", "pairs", "together", "case"]
     assert sum(p.seconds for p in parts) < 0.6 * 8 * 60, "the rest is for starting up"
 
 

@@ -94,7 +94,7 @@ def family(name: str) -> str:
     ("experiment", "data"), [(e, d) for e in choices("exp") for d in choices("data") if family(e) == family(d)]
 )
 def test_every_experiment_composes_at_every_scale_and_is_described(experiment: str, scale: str, data: str) -> None:
-    runs = plan([f"exp={experiment}", f"scale={scale}", f"data={data}"]).runs
+    runs = plan([f"exp={experiment}", f"scale={scale}", f"data={data}", "seed=0"]).runs
     assert runs
     assert {run.data.name for run in runs} == {data}
     assert describe("exp")[experiment]

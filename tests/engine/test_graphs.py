@@ -5,6 +5,7 @@ On a CPU the recording is only pretended: what warms up is taken back, and a rep
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ import pytest
 import torch
 
 from repro.data.in_memory import MemoryImages
+from repro.engine.branches import record_branches
 from repro.engine.optim import load_optimizer
 from repro.engine.step import GraphStep
 from repro.evaluation.single_crop import Evaluator
@@ -51,7 +53,7 @@ def pretend(function: Any, undo: Any = lambda: None) -> tuple[Any, Any]:
 
 @pytest.fixture(autouse=True)
 def recording(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("engine.step", "evaluation.single_crop"):
+    for module in ("engine.step", "engine.branches", "evaluation.single_crop"):
         monkeypatch.setattr(f"repro.{module}.record_graph", pretend if device == "cpu" else record_graph)
 
 
@@ -101,6 +103,28 @@ def test_a_graph_recorded_anew_continues_with_the_same_bits(tmp_path: Path, devi
         resumed.step.run(step)
     assert resumed.step.read() == whole.train(6)[3:]
     assert_same_bits(resumed, whole)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_branches_of_one_graph_each_train_their_own_bits(
+    tmp_path: Path, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if device == "cpu":
+        stream = SimpleNamespace(wait_stream=lambda other: None)
+        monkeypatch.setattr("torch.cuda.current_stream", lambda: stream)
+        monkeypatch.setattr("torch.cuda.stream", contextlib.nullcontext)
+    streams: list[Any] = [stream if device == "cpu" else torch.cuda.Stream() for _ in range(2)]
+    pairs = [both(tmp_path, device, f"model.shortcut={shortcut}") for shortcut in "AB"]
+    graphs = [graph for _, graph in pairs]
+    expected = [eager.train(4) for eager, _ in pairs]
+    found = [graph.train(1) for graph in graphs]
+    record_branches([graph.step for graph in graphs if isinstance(graph.step, GraphStep)], streams)
+    for step in range(1, 4):
+        for graph in graphs:
+            graph.step.run(step)
+    assert [first + graph.step.read() for first, graph in zip(found, graphs, strict=True)] == expected
+    for eager, graph in pairs:
+        assert_same_bits(graph, eager)
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -158,12 +158,12 @@ def test_a_record_tells_of_every_process_that_made_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: list[str]
 ) -> None:
     one = dataclasses.replace(config(tmp_path), scale="paper")
-    here = environment()
-    for commit, dirty, stopper in (("1" * 40, True, StopAfter(0)), ("2" * 40, False, Stopper(None))):
-        code = here | {"commit": commit, "dirty": dirty}
-        for module in ("record", "resume"):
-            monkeypatch.setattr(f"repro.engine.{module}.environment", lambda code=code: code)
+    for commit, dirty, stopper in (("1" * 40, "1", StopAfter(0)), ("2" * 40, "0", Stopper(None))):
+        monkeypatch.setenv("REPRO_COMMIT", commit)
+        monkeypatch.setenv("REPRO_DIRTY", dirty)
+        environment.cache_clear()
         record = go(one, stopper)
+    environment.cache_clear()
     assert any("1111111" in line and "2222222" in line for line in told)
     assert any(f"not count as measured; move {one.work_dir}" in line for line in told)
     assert record is not None

@@ -83,16 +83,16 @@ from PIL import features; print("WebP:", features.check("webp"))'
     cut -d, -f1,4-7 $trials-graph/*/curve.csv"
   cp "$trials-graph"/*/trace.json.gz "$OUT/"
   step eager 45 bash -c "repro run $words execution.step=eager paths.work=$trials-eager && same $trials-eager EAGER"
-  step tests 75 "$PYTHON" -m pytest -q -p no:cacheprovider -m "gpu and not slow" tests/engine/test_step.py
+  step tests 90 "$PYTHON" -m pytest -q -p no:cacheprovider -m "gpu and not slow" \
+    tests/engine/test_graphs.py tests/engine/test_step.py tests/engine/test_run.py
   # Several runs at once give each its own bits, with streams and under MPS.
   step streams 60 bash -c "repro run $four paths.work=$trials-s/$no_mps && same $trials-s/$no_mps STREAMS"
   [ -z "$mps" ] || step mps 60 bash -c "repro run $four paths.work=$trials-mps && same $trials-mps MPS"
   step nccl 40 "$PYTHON" $here/nccl_graph.py
 
   # Speed, in order of worth.
-  step bench 130 bash -c "repro bench $net optim.precision=tf32,bf16 execution.deterministic=true,false \
-    --minutes $(minutes 130 20) --json $OUT/bench.json"
-  step packed 110 "$PYTHON" $here/gpu_bench.py "$OUT/bench-packed.json" "$(minutes 110 20)" model.depth=20
+  step bench 240 bash -c "repro bench $net optim.precision=tf32,bf16 execution.deterministic=true,false \
+    --minutes $(minutes 240 20) --json $OUT/bench.json"
   step compiled 280 bash -c "repro bench model.depth=20,110 execution.step=compile optim.precision=tf32,bf16 \
     --minutes $(minutes 280 20) --json $OUT/bench-compiled.json"
 }

@@ -136,6 +136,12 @@ def test_what_is_said_stays(tmp_path: Path, told: list[str], words: dict[str, An
     assert told == []
 
 
+def test_a_net_that_draws_in_every_step_is_no_graph_and_not_compiled(tmp_path: Path, told: list[str]) -> None:
+    runs = on_gpu(tmp_path, "model.depth=110", "model.survival=linear", "seed=0,1,2,3")
+    assert with_steps(runs, 1) == runs
+    assert told == []
+
+
 @pytest.mark.parametrize("lacking", ["a C compiler such as gcc", ""])
 def test_where_nothing_compiles_it_is_a_graph(
     tmp_path: Path, told: list[str], monkeypatch: pytest.MonkeyPatch, lacking: str

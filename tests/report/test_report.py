@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from repro.cli.main import main
 from repro.config.compose import plan
 from repro.config.paths import shared_dir
 from repro.report.claims.wording import sentence
@@ -20,7 +21,7 @@ from repro.report.figures import shown_plots
 from repro.report.html.figures import figure_views
 from repro.report.html.page import TEMPLATES
 from repro.report.html.runs import _started, repeat
-from repro.report.render import read_evidence
+from repro.report.render import Evidence, read_evidence
 from repro.results.read import read_records
 from tests.planted import PROVENANCE, edit, plant, scale_science
 from tests.rendered import plant_some, short_table_1
@@ -306,3 +307,24 @@ def test_no_id_of_the_published_page_stands_there_twice():
     page = (shared_dir("results") / "report.html").read_text(encoding="utf-8")
     ids = re.findall(r'\bid="([^"]+)"', page)
     assert len(ids) > 1000 and len(ids) == len(set(ids))
+
+
+def test_ones_own_runs_stand_beside_the_published_ones_and_their_files_are_linked(tmp_path, capsys, monkeypatch):
+    shown: list[str] = []
+    monkeypatch.setattr("webbrowser.open", shown.append)
+    whole = Evidence.page
+    monkeypatch.setattr(
+        Evidence, "page", lambda evidence: whole(evidence, pictures=False)
+    )  # which take most of the time
+    own = plant(tmp_path / "work", seed=1).name
+    published = plant(tmp_path / "results" / "runs", seed=0).name
+    words = [f"paths.work={tmp_path / 'work'}", f"paths.results={tmp_path / 'results'}"]
+    with short_table_1():
+        assert main(["report", "--own", "--open", *words]) == 0
+    page = tmp_path / "work" / "report.html"
+    assert shown == [page.as_uri()] == capsys.readouterr().out.split()
+    links = re.findall(r'href="([^"#:]+(?:json|csv))"', page.read_text(encoding="utf-8"))
+    assert all((page.parent / link).is_file() for link in links)
+    for name in (own, published):
+        assert any(f"{name}/record.json" in link for link in links)
+    assert not (tmp_path / "results" / "report.html").exists()

@@ -198,7 +198,7 @@ def folder_names(folder: Path) -> set[str]:
 
 
 def images_in(root: Path, below: str) -> Found:
-    """List the images in a folder, without hidden files; folders and broken links too, which the scan finds
+    """List the images in a folder, without hidden files; with folders and broken links, which the scan finds
     unreadable."""
     found = []
     with os.scandir(root / below) as entries:

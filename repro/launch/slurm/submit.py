@@ -77,7 +77,7 @@ def parameters(execution: ExecutionConfig, name: str) -> dict[str, Any]:
 
 
 def shards(configs: Sequence[RunConfig], size: int, line_of: Mapping[str, int]) -> list[list[RunConfig]]:
-    """Pack at most ``size`` runs into a job, in the plan's order and the longest first, so that jobs take about equally
+    """Pack at most ``size`` runs into a job, in the plan's order, longest first, so that jobs take about equally
     long."""
     cost = {config.run_id: work_of(config) for config in configs}
     jobs_of: list[list[RunConfig]] = [[] for _ in range(-(-len(configs) // size))]

@@ -1,0 +1,79 @@
+"""Words that a shell may complete, and the shell's side of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import get_type_hints
+
+from repro.config.execution import ExecutionConfig
+from repro.config.paths import resolve_paths, shared_dir
+from repro.config.science import Science
+
+SCRIPT = """\
+# repro completion: put  eval "$(repro completion)"  into ~/.bashrc or ~/.zshrc
+[ -n "$ZSH_VERSION" ] && autoload -U +X bashcompinit && bashcompinit
+_repro() {
+  local IFS=$'\\n' line="${COMP_LINE:0:COMP_POINT}" word
+  word="${line##* }"
+  COMPREPLY=($(repro completion --line="$line" 2>/dev/null))
+  # The shell takes what stands after = for a word of its own.
+  case "$word$COMP_WORDBREAKS" in *=*=*) COMPREPLY=("${COMPREPLY[@]#"${word%"${word##*=}"}"}") ;; esac
+}
+complete -o nospace -F _repro repro
+"""
+GROUPS = ("exp", "scale", "data", "model", "optim", "eval", "execution")
+TAKE_RUNS = ("show", "compare", "evaluate", "predict", "publish", "cancel")
+TAKE_SETTINGS = ("run", "show", "bench", "choices", "status")
+
+
+def candidates(line: str, commands: Mapping[str, Iterable[str]]) -> list[str]:
+    """Return what the last word of ``line`` may become, from the options of each command.
+
+    Args:
+        line: What was typed, the program's name first; empty after a blank is a new word.
+    """
+    words = line.split(" ")
+    last, command = words[-1], words[1] if len(words) > 2 else ""
+    if not command:
+        known: Iterable[str] = [f"{name} " for name in commands]
+    elif last.startswith("-"):
+        known = [f"{option} " for option in commands.get(command, ())]
+    elif "=" in last:
+        known = values(last.partition("=")[0])
+    else:
+        known = names(command)
+    return sorted({word for word in known if word.startswith(last)})
+
+
+def names(command: str) -> list[str]:
+    """Return the words that a command takes: runs, keys, claims, figures, tables."""
+    found = [f"paths.{name}=" for name in ("data", "work", "results")]
+    if command in TAKE_RUNS:
+        paths = resolve_paths({})
+        roots: list[Path] = [paths["work"], paths["results"] / "runs", shared_dir("results") / "runs"]
+        found += [f"{file.parent.name} " for root in roots for file in root.glob("*/config.json")]
+        found += [f"{file.parent.name} " for root in roots for file in root.glob("*/record.json")]
+    if command in TAKE_SETTINGS:
+        found += [f"{group}=" for group in GROUPS] + ["seed=", "device=", "protocol="] + keys()
+    if command == "check":
+        from repro.papers.claims import load_claims
+
+        found += [f"{claim.id} " for claim in load_claims().claims]
+    if command in ("table", "figure"):
+        from repro.papers import figure_names, table_numbers
+
+        found += [f"{name} " for name in (map(str, table_numbers()) if command == "table" else figure_names())]
+    return found
+
+
+def keys() -> list[str]:
+    groups = {name: kind for name, kind in get_type_hints(Science).items() if name != "seed"}
+    groups["execution"] = ExecutionConfig
+    return [f"{group}.{field.name}=" for group, kind in groups.items() for field in dataclasses.fields(kind)]
+
+
+def values(key: str) -> list[str]:
+    """Return the words after ``key=`` where they are files of conf/."""
+    return [f"{key}={file.stem} " for file in (shared_dir("conf") / key).glob("*.yaml")] if key in GROUPS else []
