@@ -225,6 +225,15 @@ def data_command(options: argparse.Namespace) -> int:
     from repro.data.cifar.fetch import fetch_cifar10
 
     paths = paths_from(options.words)
+    if options.name == "cifar100":
+        from repro.data import digest_of
+        from repro.data.cifar.cifar100 import fetch_cifar100, open_arrays
+
+        arrays = (fetch_cifar100 if options.action == "fetch" else open_arrays)(paths["data"])
+        for name, array in arrays.items():
+            print(f"{digest_of(array)}  {name}")
+        print("ok")
+        return 0
     if options.action == "fetch":
         fetch_cifar10(paths["data"])
     for name, digest in verify_cifar10(paths["data"]).items():

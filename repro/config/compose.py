@@ -153,9 +153,13 @@ def steps_of_epochs(epochs: float, *, _root_: DictConfig) -> int:
     An epoch has the training images of the run, without those that ``data.split`` holds out.
     """
     data, batch_size = _root_.data, int(_root_.optim.batch_size)
-    images: int = data.train_images or EPOCH_IMAGES[data.name]
-    held_out = images // 10 if data.split != "train" else 0
-    return max(1, round(epochs * (images - held_out) / batch_size))
+    images: int = EPOCH_IMAGES[data.name]
+    if data.name == "synthetic":  # made to order
+        images = data.train_images or images
+    if data.split != "train":
+        images -= images // 10
+    images = min(images, data.train_images or images)
+    return max(1, round(epochs * images / batch_size))
 
 
 OmegaConf.register_new_resolver("epochs", steps_of_epochs, replace=True)

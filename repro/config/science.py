@@ -24,7 +24,7 @@ SGD_MOMENTUM = Bound("must be at least 0 and below 1", lambda value: 0 <= value 
 class DataConfig:
     """The images for training and testing, and their augmentation (paper, sections 3.4 and 4.2)."""
 
-    name: Annotated[Literal["cifar10", "synthetic", "imagenet", "tiny_imagenet"], "the data set"]
+    name: Annotated[Literal["cifar10", "cifar100", "synthetic", "imagenet", "tiny_imagenet"], "the data set"]
     split: Annotated[
         Literal["train", "train45k", "train45k_test"],
         "`train`, or `train45k` where 5,000 images are held out (D7); `train45k_test` is tested on the test set (D37)",
@@ -48,7 +48,7 @@ class DataConfig:
     @property
     def num_classes(self) -> int:
         """Classes of the whole set; a partial folder may have fewer."""
-        return {"imagenet": 1000, "tiny_imagenet": 200}.get(self.name, 10)
+        return {"imagenet": 1000, "tiny_imagenet": 200, "cifar100": 100}.get(self.name, 10)
 
     @property
     def photos(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -122,6 +123,8 @@ def load(
     match data.name:
         case "cifar10":
             return load_cifar10(data, root, may_fetch=may_fetch)
+        case "cifar100":
+            return load_cifar100(data, root, may_fetch=may_fetch)
         case "synthetic":
             return load_synthetic(data)
         case "imagenet" | "tiny_imagenet":
@@ -137,12 +140,28 @@ def load_cifar10(data: DataConfig, root: Path, *, may_fetch: bool) -> Dataset:
 
         fetch_cifar10(root)
     arrays, digests = open_arrays(root)
-    train = Split("train", arrays["train_images"], arrays["train_labels"].astype(np.int64))
-    evaluated = Split("test", arrays["test_images"], arrays["test_labels"].astype(np.int64))
-    train, evaluated = divided(train, evaluated, data.split)
+    return dataset_of(data, arrays, digests)
+
+
+def dataset_of(data: DataConfig, arrays: Mapping[str, np.ndarray], digests: dict[str, str]) -> Dataset:
+    """Make the data set of ``data`` from the images and labels of both splits."""
+    train, test = (
+        Split(name, arrays[f"{name}_images"], arrays[f"{name}_labels"].astype(np.int64)) for name in ("train", "test")
+    )
+    train, evaluated = divided(train, test, data.split)
     train = shrink(take_first(train, data.train_images, "data.train_images"), data.image_size)
     evaluated = shrink(take_first(evaluated, data.test_images, "data.test_images"), data.image_size)
-    return Dataset(data.name, train, evaluated, NUM_CLASSES, digests)
+    return Dataset(data.name, train, evaluated, data.num_classes, digests)
+
+
+def load_cifar100(data: DataConfig, root: Path, *, may_fetch: bool) -> Dataset:
+    """Load CIFAR-100: 50,000 training and 10,000 test images, or the 45,000/5,000 split."""
+    from repro.data.cifar import cifar100
+
+    if may_fetch and cifar100.stored(root) is None:
+        cifar100.fetch_cifar100(root)
+    arrays = cifar100.open_arrays(root)
+    return dataset_of(data, arrays, {name: digest_of(array) for name, array in arrays.items()})
 
 
 def load_synthetic(data: DataConfig) -> Dataset:

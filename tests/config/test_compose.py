@@ -208,6 +208,12 @@ def test_device_is_a_short_word_for_execution_device(tmp_path: Path) -> None:
         (["optim=wide_sgd", "model=wide_resnet", "optim.batch_size=64"], 156250, (46875, 93750, 125000)),
         (["optim=stochastic_depth_sgd", "data.split=train45k"], 175781, (87891, 131836)),
         (["optim=wide_sgd", "data=synthetic", "data.train_images=1280"], 2000, (600, 1200, 1600)),
+        (
+            ["optim=wide_sgd", "data=synthetic", "data.train_images=1280", "data.split=train45k"],
+            1800,
+            (540, 1080, 1440),
+        ),
+        (["optim=wide_sgd", "data.train_images=45000", "data.split=train45k"], 70312, (21094, 42188, 56250)),
         (["optim=wide_sgd", "optim.steps=7", "optim.milestones=[5]"], 7, (5,)),
     ],
 )

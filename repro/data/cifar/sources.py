@@ -11,7 +11,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -73,17 +73,19 @@ class OfficialArchive:
     timeout_s: float = 30
     retries: int = 3
     pause_s: float = 2
+    known: Callable[[], cifar10.Official] | None = None  # of another archive than that of CIFAR-10, and its name
+    file: str = cifar10.ARCHIVE
 
     def get(self, downloads: Path) -> Path:
-        known = cifar10.official()
-        part = downloads / f"{cifar10.ARCHIVE}.part"
+        known = (self.known or cifar10.official)()
+        part = downloads / f"{self.file}.part"
         while True:
             resumed = part.exists()
             self.complete(self.url or known.url, part)
             with part.open("rb") as file:
                 digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
             if digest == known.md5:
-                return part.replace(downloads / cifar10.ARCHIVE)
+                return part.replace(downloads / self.file)
             part.unlink()
             if not resumed:
                 raise SourceFailedError("what it sent is not the archive, the md5 differs")
@@ -126,7 +128,7 @@ class OfficialArchive:
                 if not piece:
                     break
                 file.write(piece)
-                show(display, cifar10.ARCHIVE, file.tell(), total)
+                show(display, self.file, file.tell(), total)
             if total is not None and file.tell() < total:
                 raise ConnectionBrokenError(f"the connection broke off after {file.tell():,} of {total:,} bytes")
 

@@ -1,0 +1,107 @@
+"""CIFAR-100 from its official archive, or from the unpacked copy of it."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import pickle
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+from repro.data.cifar.arrays import Arrays, Official, read_members
+from repro.data.cifar.sources import OfficialArchive, SourceFailedError
+from repro.errors import InputError
+from repro.runtime.lock import one_at_a_time
+
+ARCHIVE = "cifar-100-python.tar.gz"
+BATCHES_DIR = "cifar-100-python"
+
+
+def official() -> Official:
+    from torchvision.datasets import CIFAR100  # here only: it takes seconds
+
+    return Official(CIFAR100.url, CIFAR100.tgz_md5, dict(CIFAR100.train_list + CIFAR100.test_list))
+
+
+def advice(root: Path) -> str:
+    return f"`repro data fetch cifar100 paths.data={root}`"
+
+
+def stored(root: Path) -> Path | None:
+    """Return the copy in the data folder ``root`` or in its folder cifar100: unpacked, or else the archive."""
+    places = (root / "cifar100", root)
+    return next((p / name for name in (BATCHES_DIR, ARCHIVE) for p in places if (p / name).exists()), None)
+
+
+def open_arrays(root: Path) -> Arrays:
+    """Read the images and the fine labels of the stored copy, once in a process.
+
+    Raises:
+        InputError: There is none, or it is damaged; the message says how to get one.
+    """
+    copy = stored(root)
+    if copy is None:
+        raise InputError(f"there is no CIFAR-100 in the data folder {root}: {advice(root)} puts it there")
+    return _read(copy, root)
+
+
+@functools.cache
+def _read(copy: Path, root: Path) -> Arrays:
+    arrays: Arrays = {}
+    try:
+        contents = None if copy.is_dir() else read_members(copy, BATCHES_DIR)
+        for name, md5 in official().batches.items():
+            content = (copy / name).read_bytes() if contents is None else contents[name]
+            # Unpickled are the very bytes whose md5 was checked.
+            if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
+                raise InputError(f"{copy}: its {name} is not the official one, the md5 differs: {remedy(copy, root)}")
+            arrays |= _decoded(name, content)
+    except (OSError, EOFError, KeyError) as error:
+        raise InputError(f"{copy} cannot be read ({error}): {remedy(copy, root)}") from None
+    return arrays
+
+
+def _decoded(name: str, content: bytes) -> Arrays:
+    with warnings.catch_warnings():
+        # Pickled by Python 2, with a form of dtype that NumPy 2.4.0 to 2.4.4 warn of.
+        warnings.simplefilter("ignore")
+        batch = pickle.loads(content, encoding="latin1")
+    images = np.ascontiguousarray(batch["data"].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
+    return {f"{name}_images": images, f"{name}_labels": np.array(batch["fine_labels"], np.uint8)}
+
+
+def remedy(copy: Path, root: Path) -> str:
+    return f"delete it, and {advice(root)} fetches it anew"
+
+
+def fetch_cifar100(root: Path, source: OfficialArchive | None = None) -> Arrays:
+    """Make sure that ``root`` holds CIFAR-100, and return its arrays.
+
+    A copy that is there is read and left alone, whatever it is. What was downloaded in part stays, to resume from.
+
+    Raises:
+        InputError: The archive cannot be fetched, the folder cannot be written, or the copy is damaged.
+    """
+    folder = root / "cifar100"
+    source = source or OfficialArchive(known=official, file=ARCHIVE)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with one_at_a_time(folder / ".fetch.lock", f"fetching into {folder}"):
+            if stored(root) is None:
+                downloads = folder / "download"
+                downloads.mkdir(exist_ok=True)
+                source.get(downloads).replace(folder / ARCHIVE)
+                downloads.rmdir()
+    except SourceFailedError as error:
+        raise InputError(
+            f"CIFAR-100 could not be fetched: {error}. "
+            f"Put a copy ({ARCHIVE} or its unpacked {BATCHES_DIR}) into {folder}"
+        ) from error
+    except OSError as error:
+        raise InputError(
+            f"the data folder {root} cannot be written ({error.strerror or error}): "
+            "choose another one with paths.data=<folder> or REPRO_DATA"
+        ) from error
+    return open_arrays(root)
