@@ -39,7 +39,7 @@ FAMILIES = {
         settings=frozenset({"pool_padding", "order", "width"}),
     ),
     "preact_resnet": Family(
-        "PreResNet",
+        "ResNet",  # in the original order; the pre-activation in full is called PreResNet
         (128, ((16, 32), (32, 16), (64, 8))),
         recipe="identity_mappings/cifar10_recipe",
         settings=frozenset({"block", "order"}),

@@ -109,8 +109,9 @@ class ModelConfig:
     def label(self) -> str:
         """The papers' name of the net: ``ResNet-20``, ``plain-20``, ``ResNet-34 B``, ``WRN-28-10 dropout 0.3``."""
         is_wide = self.name == "wide_resnet" or self.width != 1
-        prefix = "WRN" if is_wide else "PreResNet" if self.order == "full" else "ResNet"
-        prefix = "plain" if self.shortcut == "none" else prefix
+        prefix = "WRN" if is_wide else "PreResNet" if self.order == "full" else FAMILIES[self.name].prefix
+        if self.shortcut == "none":
+            prefix = "plain" if prefix == "ResNet" else f"plain {prefix}"
         width = f"-{self.width:g}" if is_wide else ""
         return " ".join([f"{prefix}-{self.depth}{width}", *self._variants()])
 

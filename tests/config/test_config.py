@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from repro.config.families import FAMILIES, Family
 from repro.config.numerics import NUMERICS_VERSION, numerics_version
 from repro.config.run import RunConfig, Science
 from repro.errors import InputError
@@ -161,6 +162,8 @@ def test_one_net_has_one_fingerprint_in_every_experiment(tmp_path: Path) -> None
     ("words", "label", "key"),
     [
         ("model=preact_resnet", "PreResNet-164", "preresnet164"),
+        ("model=preact_resnet model.shortcut=none", "plain PreResNet-164", "plain-preresnet164"),
+        ("model=wide_resnet model.shortcut=none", "plain WRN-28-10", "plain-wrn28-10"),
         ("model=preact_resnet model.order=original", "ResNet-164", "resnet164"),
         (
             "model=preact_resnet model.block=basic model.shortcut=A model.depth=110 model.order=bn_after_addition",
@@ -270,3 +273,10 @@ def test_names_are_readable_and_stable(tmp_path: Path) -> None:
     named = config(tmp_path, "data=cifar10", "scale=paper", "model.shortcut=B", "seed=3")
     assert named.run_id.startswith("cifar10-resnet20-b-s3-")
     assert named.run_id.endswith(named.fingerprint[:8])
+
+
+def test_a_new_family_is_called_by_its_own_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(FAMILIES, "double_resnet", Family("DoubleResNet", (128, ((32, 32),))))
+    net = dataclasses.replace(config(tmp_path, "model.depth=14").model, name="double_resnet")
+    assert net.label == "DoubleResNet-14"
+    assert dataclasses.replace(net, shortcut="none").label == "plain DoubleResNet-14"
