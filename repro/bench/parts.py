@@ -131,7 +131,7 @@ def all_parts(choice: Choice, device: dict[str, Any]) -> list[Part]:
         *(at_once(small[0]), part("case", small[1], 8)),
         *(part("case", changed(config, group, **{name: value}), 6) for group, name, value in ways for config in small),
         *(part("case", deepest, 15), part("case", changed(deepest, "execution", checkpoint_activations=True), 10)),
-        *(part("case", changed(mode, "model", depth=depth), 6) for mode in slower for depth in (20, 110)),
+        *(part("case", changed(mode, "model", depth=depth), 6) for mode in reversed(slower) for depth in (20, 110)),
     ]
 
 

@@ -384,6 +384,8 @@ def test_all_covers_the_targets_in_eight_minutes_the_first_first() -> None:
     assert {(d, "tf32", "graph") for d in (20, 110, 1202)} <= seen
     assert {(d, p, "graph") for d in (20, 110) for p in ("tf32", "bf16", "fp32")} <= seen
     assert {(d, "tf32", s) for d in (20, 110) for s in ("eager", "graph", "compile")} <= seen
+    modes = [mode for _, _, mode in cases(parts)]
+    assert modes.index("compile") < modes.index("eager"), "it may be the faster one"
     configs = [p.config for p in parts if p.kind == "case"]
     assert {c.model.depth for c in configs if not c.execution.deterministic} == {20, 110}
     assert [c.model.depth for c in configs if c.execution.checkpoint_activations] == [1202]
