@@ -1,4 +1,4 @@
-"""Words that a shell may complete, and the shell's side of it."""
+"""Completion of words in a shell."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The output of `repro doctor`: what a report of a fault needs to say."""
+"""The output of `repro doctor`."""
 
 from __future__ import annotations
 

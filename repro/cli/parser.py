@@ -66,6 +66,7 @@ def parser() -> Parser:
     add_folders(data)
 
     add_reading(add)
+    add_publishing(add)
 
     bench = add("bench", BENCH, BENCH_EXAMPLES)
     extent = bench.add_mutually_exclusive_group()
@@ -106,7 +107,7 @@ def add_folders(sub: Parser) -> None:
 
 
 def add_reading(add: Callable[[str, str, str], Parser]) -> None:
-    """Add the commands of ``repro.cli.reporting``."""
+    """Add the commands of ``repro.cli.reporting`` that read results."""
     table = add("table", "Print a table of the paper with measured values.", "repro table 6")
     table.add_argument(
         "number",
@@ -141,6 +142,9 @@ def add_reading(add: Callable[[str, str, str], Parser]) -> None:
         only.add_argument("--published", action="store_true", help="read only the committed records")
         only.add_argument("--unpublished", action="store_true", help="read only your own, in the work folder")
 
+
+def add_publishing(add: Callable[[str, str, str], Parser]) -> None:
+    """Add the commands of ``repro.cli.reporting`` that test nets and write what is published."""
     evaluate = add("evaluate", "Test trained nets again, or average several.", EVALUATE_EXAMPLES)
     evaluate.add_argument("words", nargs="*", metavar="run", help="run ids, and settings as key=value")
     evaluate.add_argument("--views", type=listed(str), default=(), metavar="V,…", help="1crop, 10crop, multiscale")

@@ -95,7 +95,7 @@ def is_setting(word: str) -> bool:
 
 
 def folders_and_names(words: Sequence[str], many: str = "") -> tuple[dict[str, Path], list[str]]:
-    """Return the folders, and the words that set nothing; several of them are refused with ``many`` where given."""
+    """Return the folders, and the words that are not settings; with ``many``, refuse several of them with that text."""
     paths = paths_from([word for word in words if is_setting(word)])
     names = [word for word in words if not is_setting(word)]
     require(not many or len(names) < 2, many)

@@ -96,7 +96,7 @@ class ModelConfig:
 
     @property
     def computed_share(self) -> float:
-        """The share of its blocks that a training step computes on average."""
+        """The average share of the blocks that a training step computes."""
         shares = {"none": 1.0, "linear": (1 + self.survival_last) / 2, "uniform": self.survival_last}
         return shares[self.survival]
 

@@ -11,16 +11,16 @@ from repro.runtime.cuda_graphs import record_graph
 
 
 class Branch:
-    """A graph that another one launches."""
+    """A stand-in for the graph of a step that another graph launches."""
 
     def replay(self) -> None:
         """Launch nothing."""
 
 
 def record_branches(steps: Sequence[GraphStep], streams: Sequence[torch.cuda.Stream]) -> None:
-    """Record the steps of several nets, each of which has run once, as branches of one graph.
+    """Record the steps of several nets as branches of one graph; each step must have run once.
 
-    From then on they must be run in turns: the turn of the last one launches all of them.
+    Afterwards the steps must be run in turns: running the last one launches all of them.
     """
     undo = [step.undo() for step in steps]
 

@@ -270,10 +270,10 @@ class EagerStep:
 
 
 class Replayed(Protocol):
-    """A CUDA graph, or what stands in its place."""
+    """A CUDA graph, or a stand-in for one."""
 
     def replay(self) -> None:
-        """Launch all of it."""
+        """Launch the graph."""
 
 
 class GraphStep(EagerStep):
@@ -304,7 +304,7 @@ class GraphStep(EagerStep):
         return record_graph(self._step, self.undo())[0]
 
     def undo(self) -> Callable[[], None]:
-        """Return what makes weights, statistics and counts again what they are now, after a graph was warmed up."""
+        """Return a function that restores the current weights, statistics and counts after the warm-up of a graph."""
         changed = [*self.model.parameters(), *self.model.buffers(), self._losses, self._errors, self._position]
         changed += [value for state in self.optimizer.state.values() for value in state.values()]
         before = [t.detach().clone() for t in changed]

@@ -1,4 +1,4 @@
-"""A trained net with its preprocessing."""
+"""Trained nets with their preprocessing."""
 
 from __future__ import annotations
 

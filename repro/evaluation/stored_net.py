@@ -1,4 +1,4 @@
-"""Final nets: weights, pixel statistics and class names."""
+"""Final nets with their pixel statistics and classes."""
 
 from __future__ import annotations
 

@@ -141,6 +141,6 @@ def can_compile(work: Path, device: torch.device) -> bool:
     lacking = lacking_for_triton()
     if not lacking and builds(device):
         return True
-    reason = f"it needs {lacking}" if lacking else "a small function could not be compiled"
+    reason = f"it needs {lacking}" if lacking else "a small net could not be compiled"
     log.info(f"execution.step=auto does not compile: {reason}")
     return False

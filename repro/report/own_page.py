@@ -1,4 +1,4 @@
-"""The report page of one's own runs beside the published ones."""
+"""The report page of unpublished runs beside published ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run beside others of its settings: identical, within the spread of seeds, or outside."""
+"""The agreement of a run with other seeds of its settings."""
 
 from __future__ import annotations
 

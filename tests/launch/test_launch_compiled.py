@@ -24,7 +24,7 @@ CUDA = torch.device("cuda")
 
 @pytest.fixture(autouse=True)
 def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An H100, as far as the choice asks for one, on which a small function compiles."""
+    """An H100, as far as the choice asks for one, on which a small net compiles."""
     sheet = SimpleNamespace(memory_clock_rate=2_619_000, memory_bus_width=5120)
     monkeypatch.setattr("torch.cuda.get_device_properties", lambda device: sheet)
     monkeypatch.setattr("torch.cuda.get_device_name", lambda device: "H100")

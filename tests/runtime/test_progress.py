@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from repro.launch.cost import measure_speed
+from repro.launch.plan import launch
+from repro.runtime.log import notice
 from repro.runtime.progress import (
     Progress,
     Told,
@@ -15,7 +18,7 @@ from repro.runtime.progress import (
     set_seconds_after,
     write_progress,
 )
-from tests.runs import config
+from tests.runs import config, configs
 
 TEXT = "step 4 of 8, 16 images/s, train error 75.00 %, test error 80.00 %, 0 s left"
 
@@ -49,6 +52,28 @@ def test_a_terminal_of_80_columns_shows_the_longest_line_and_a_narrower_one_drop
     assert fitted(parts, 79) == "ResNet-110 s0 99%, train 75.00%, test 80.00%, 23 h 53 min left, plan 12 d 13 h"
     assert fitted(parts, 60) == "ResNet-110 s0 99%, train 75.00%, test 80.00%"
     assert fitted(parts, 10) == "ResNet-110"
+
+
+def test_a_notice_is_for_terminals_alone(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    notice("reading cifar10")
+    assert not capsys.readouterr().err
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    notice("reading cifar10")
+    assert "reading cifar10" in capsys.readouterr().err
+
+
+def test_the_runs_of_a_plan_tell_the_time_of_those_to_come_and_what_is_read_and_measured(
+    tmp_path: Path, told: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    measure_speed.cache_clear()
+    runs = configs(tmp_path, "model.depth=8", "seed=0,1", "execution.progress=lines")
+    launch(runs, lambda config: None)
+    (second,) = (i for i, line in enumerate(told) if runs[1].run_id in line)
+    steps = [("for all" in line, i > second) for i, line in enumerate(told) if line.startswith("  step ")]
+    assert steps and all(has_plan != is_last for has_plan, is_last in steps)
+    said = capsys.readouterr().err
+    assert "synthetic" in said and "measuring" in said
 
 
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:
