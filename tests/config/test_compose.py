@@ -153,7 +153,7 @@ def test_a_tenth_of_the_budget_changes_the_steps_and_when_to_evaluate_and_nothin
         (["exp=cifar_depth_swep"], "unknown experiment 'cifar_depth_swep': did you mean 'cifar_depth_sweep'?"),
         (["model=resnet"], "did you mean 'cifar_resnet', 'imagenet_resnet', 'preact_resnet' or 'wide_resnet'?"),
         (["model=cifar_resnets"], "did you mean 'cifar_resnet'?"),
-        (["data=cifar"], "did you mean 'cifar10'?"),
+        (["data=cifar"], "did you mean 'cifar10' or 'cifar100'?"),
         (["modle.depth=20"], "unknown key 'modle.depth': did you mean 'model.depth'?"),
         (["+optim.foo=1"], "unknown key 'optim.foo'"),
         (["++optim.lrr=1"], "did you mean 'optim.lr'?"),
