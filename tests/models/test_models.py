@@ -30,7 +30,7 @@ def net(**changes: Any) -> Any:
         (44, 658_586, 0.66),
         (56, 853_018, 0.85),
         (110, 1_727_962, 1.7),
-        (1202, 19_421_274, 19.4),
+        pytest.param(1202, 19_421_274, 19.4, marks=pytest.mark.slow),
     ],
 )
 def test_parameters_of_table_6(depth: int, params: int, millions: float) -> None:
