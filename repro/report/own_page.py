@@ -10,7 +10,7 @@ from repro.report.render import REPORT, Evidence, write
 
 
 def write_own_page(evidence: Evidence, work: Path) -> Path:
-    """Write the page and the numbers of its figures into the work folder; its links lead to where each run lies."""
+    """Write the page and the numbers of its figures into the work folder, with links to the folder of each run."""
     text = evidence.page()
     for record in evidence.reading.records:
         folder = Path(os.path.relpath(record.folder, work)).as_posix()

@@ -1,4 +1,4 @@
-"""Figures drawn from records, as pictures, numbers and words."""
+"""Figures from records, as pictures, numbers and text."""
 
 from repro.report.figures.draw import draw, inline_svg, picture
 from repro.report.figures.numbers import Plot, csv_text, description, plot, shown_plots

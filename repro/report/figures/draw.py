@@ -1,4 +1,4 @@
-"""Figures as pictures: in files, and as inline SVG."""
+"""Figures as files and as inline SVG."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
     from matplotlib.patches import Patch
 
 BAND = 0.18
-"""Opacity."""
+"""Opacity of the range over seeds."""
 MARK: dict[str, Any] = {"marker": "o", "markersize": 6, "markeredgecolor": "white"}
 NOTE_LINE, KEY_LINE = 0.145, 0.22
-"""Inches."""
+"""Heights of a line, in inches."""
 FONTS = "font-family: 'DejaVu Sans', Verdana, Geneva, sans-serif"
-"""Verdana runs as wide as DejaVu Sans, which the layout was computed with and few devices have."""
+"""The layout was computed with DejaVu Sans, which few devices have; Verdana is as wide."""
 
 
 def draw(plot: Plot, out_dir: Path) -> list[Path]:
-    """Write the figure as ``.svg``, ``.png`` and, with the plotted numbers, ``.csv``; return their paths.
+    """Write the figure as ``.svg`` and ``.png``, and its numbers as ``.csv``; return their paths.
 
     The same records give the same bytes.
     """
@@ -56,7 +56,7 @@ def draw(plot: Plot, out_dir: Path) -> list[Path]:
 
 
 def picture(plot: Plot, columns: int | None = None) -> Figure:
-    """Draw a figure in the paper's layout, or with ``columns`` of panels, as a narrow page wants them."""
+    """Draw a figure in the paper's layout, or in ``columns`` of panels for narrow pages."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -86,7 +86,7 @@ def picture(plot: Plot, columns: int | None = None) -> Figure:
             _draw_panel(ax, plot, panel)
         fit(axes, plot)
         if handles:
-            # Beside the title where the figure is wide enough, otherwise below the panels and above the notes.
+            # Beside the title if the figure is wide enough, otherwise below the panels and above the notes.
             place: Literal["lower center", "upper right"] = "lower center" if rows else "upper right"
             box = (0, room[0] / height, 1, 1 - room[0] / height)
             columns = math.ceil(len(handles) / max(1, rows))
@@ -101,7 +101,7 @@ def picture(plot: Plot, columns: int | None = None) -> Figure:
 
 
 def _settle(drawn: Figure) -> None:
-    """Lay the figure out once, and round: the last digits of what the solver finds differ from time to time."""
+    """Compute the layout once and round it, since the last digits of the solver vary."""
     engine = drawn.get_layout_engine()
     assert engine is not None
     engine.execute(drawn)
@@ -136,7 +136,7 @@ def _draw_panel(ax: Axes, plot: Plot, shown: PlottedPanel) -> None:
 
 
 def _draw_legend(ax: Axes, plot: Plot, shown: PlottedPanel, chosen: Mapping[str, str]) -> None:
-    """Name the nets with their seeds; in panels of gradient flow also each dash, once for panels that share it."""
+    """Draw the legend: nets with their number of seeds and, in panels of gradient flow, each dash."""
     for curve in shown.curves:
         n = shown.n(curve)
         if n:
@@ -157,7 +157,7 @@ def _draw_series(ax: Axes, series: Series, colour: str) -> None:
     points, line = series.points, series.line
     x = points.index.to_numpy()
     dash = DASHES[series.curve.style or line.style]
-    # A single point has no line: a mark, which is how a constructed net's start is shown.
+    # A single point, such as the start of a constructed net, is shown as a mark instead of a line.
     mark = {**MARK, "zorder": 5} if len(points) == 1 else {}
     ax.plot(x, points["mean"], color=colour, linewidth=WIDTHS[line.weight], linestyle=dash, clip_on=not mark, **mark)
     if series.n > 1:
@@ -165,7 +165,7 @@ def _draw_series(ax: Axes, series: Series, colour: str) -> None:
 
 
 def _key(plot: Plot) -> list[Line2D | Patch]:
-    """Say what dashes, weights, marks and bands mean, where the figure has them."""
+    """Return legend entries for the dashes, weights, marks and bands of the figure."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -185,16 +185,16 @@ def _key(plot: Plot) -> list[Line2D | Patch]:
 
 
 def inline_svg(drawn: Figure, name: str, label: str) -> str:
-    """Write ``drawn`` as one ``<svg>`` element without a size of its own, its ids all beginning with ``name``.
+    """Return ``drawn`` as one ``<svg>`` element without a fixed size, whose ids all begin with ``name``.
 
-    Text stays text: smaller, sharp at any size, found by the browser's search. The same figure gives the same text.
+    Text stays text: smaller, sharp at any size, and found by the browser's search. The same figure gives the same text.
     """
     import matplotlib
 
     out = io.StringIO()
-    # The ids of clips and marks are digests, which the salt makes this figure's own.
+    # Ids of clips and marks are digests; the salt makes them unique to this figure.
     with matplotlib.rc_context({**STYLE, "svg.fonttype": "none", "svg.hashsalt": name}):
-        drawn.draw_without_rendering()  # makes the last of the ticks
+        drawn.draw_without_rendering()  # creates the last ticks
         for number, part in enumerate(drawn.findobj(), 1):
             part.set_gid(f"{name}-{number}")
         drawn.savefig(out, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))

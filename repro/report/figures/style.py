@@ -7,8 +7,8 @@ from typing import Any
 
 from repro.papers import Curve
 
-# Okabe and Ito's palette, told apart with any colour vision. A depth has one colour in every panel and figure; the
-# ImageNet depths, which never stand beside the CIFAR ones, take those of shallow and deep.
+# The palette of Okabe and Ito, which is distinguishable with any colour vision. A depth has the same colour in every
+# figure; ImageNet depths reuse the colours of CIFAR depths, since no figure has both.
 COLOURS = {
     20: "#0072B2",
     32: "#E69F00",
@@ -48,7 +48,7 @@ METADATA: dict[str, dict[str, Any]] = {"svg": {"Date": None, "Creator": None}, "
 
 
 def colours(curves: Sequence[Curve]) -> dict[str, str]:
-    """Choose the colours of a panel's curves, by label: the depth's, or a spare one where depth and dash are taken."""
+    """Return the colour of each curve by label: its depth's, or a spare one if depth and dash are taken."""
     by_depth = {curve.label: COLOURS.get(curve.run.get("model.depth", 0), "") for curve in curves}
     taken: set[tuple[str, str | None]] = set()
     chosen: dict[str, str] = {}

@@ -11,16 +11,16 @@ WIDTH, HEIGHT = 360, 170
 LEFT, RIGHT, TOP, BOTTOM = 34, 350, 8, 148
 """Edges of the axes."""
 LINES = {"train_error": "training", "eval_error": "evaluated"}
-"""Columns of a curve, and their classes in the style."""
+"""Columns of a curve, and their CSS classes."""
 LIMITS = (5, 10, 20, 40, 60, 80, 100)
-"""Upper ends of the axis, in percent; no error is above the last."""
+"""Possible upper limits of the axis, in percent."""
 TABLE_ROWS = 12
 
 
 def chart(curve: pandas.DataFrame) -> dict[str, Any]:
-    """Lay out a curve of ``read_curve`` in user units, and as a table of at most a dozen rows.
+    """Return a curve of ``read_curve`` in user units, and as a table of at most a dozen rows.
 
-    Errors are in percent, from 0 to a round upper end.
+    Errors are in percent, on an axis from 0 to a round limit.
     """
     last = int(curve["step"].iloc[-1])
     highest = curve[list(LINES)].max().fillna(0).max()
@@ -50,7 +50,7 @@ def chart(curve: pandas.DataFrame) -> dict[str, Any]:
 
 
 def thinned(count: int, most: int) -> list[int]:
-    """Choose at most ``most`` of the positions 0 to count-1, evenly spread, the first and the last among them."""
+    """Return at most ``most`` evenly spread positions from 0 to count-1, including the first and the last."""
     if count <= most:
         return list(range(count))
     return sorted({round(i * (count - 1) / (most - 1)) for i in range(most)})
@@ -61,4 +61,4 @@ def thousands(steps: int) -> str:
 
 
 def _percent(error: float) -> str:
-    return "" if error != error else f"{error:.2f}"  # NaN where nothing was measured
+    return "" if error != error else f"{error:.2f}"  # NaN: not measured

@@ -1,4 +1,4 @@
-"""The page as a whole, from records alone."""
+"""The whole report page, from records alone."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ PLACE = re.compile(r"(Table|Figure)s? (\d+)(?: and (\d+))?")
 
 
 def page(reading: Reading, check: Check, tables: Sequence[Frame], plots: Sequence[Plot], pictures: bool = True) -> str:
-    """Write the whole page as HTML that needs nothing else: no server, script, font or picture from elsewhere.
+    """Return the whole page as HTML that loads nothing else: no server, script, font or picture from elsewhere.
 
-    The same records give the same bytes. Without ``pictures`` the page has only their numbers, which is quick.
+    The same records give the same bytes. Without ``pictures`` the page has only their numbers, which is faster.
     """
     records = {record.run_id: record for record in reading.records}
 
@@ -38,7 +38,7 @@ def page(reading: Reading, check: Check, tables: Sequence[Frame], plots: Sequenc
         return [(f"s{records[i].seed}", i) for i in run_ids if i in records]
 
     def target(run_ids: Sequence[str]) -> str:
-        """Return the anchor of a number's run, or of the net where it rests on several seeds; empty without any."""
+        """Return the anchor of a number's run, or of its net if it has several seeds; empty without runs."""
         known = [records[i] for i in run_ids if i in records]
         if not known:
             return ""
@@ -66,18 +66,18 @@ def page(reading: Reading, check: Check, tables: Sequence[Frame], plots: Sequenc
 
 
 def basis(reading: Reading) -> str:
-    """Count the runs behind the page, in one sentence."""
+    """Return the number of runs behind the page, in one sentence."""
     runs, proxies = len(reading.records), sum(record.scale != "paper" for record in reading.records)
     if not runs:
         return "No run has been published yet."
-    text = f"{runs} runs stand behind this page" if runs > 1 else "One run stands behind this page"
+    text = f"This page shows {runs} runs" if runs > 1 else "This page shows one run"
     if proxies == runs:
         return f"{text}, all of them proxies: reduced runs, which decide no claim of the paper."
     return text + (f", {proxies} of them proxies (reduced runs)." if proxies else ", at the paper's budget.")
 
 
 def rows(table: Frame) -> Iterator[tuple[str, str, tuple[Cell, ...]]]:
-    """Yield anchor, name and cells of each row; one without a name, as further nets in Table 1, has the last one's."""
+    """Yield anchor, name and cells of each row; a row without a name (Table 1) has that of the row above."""
     name = ""
     for position, row in enumerate(table.rows, 1):
         cells = tuple(row.values())
@@ -93,7 +93,7 @@ def places(where: str) -> list[tuple[str, str]]:
 
 
 def used_by(check: Check, tables: Sequence[Frame], figures: Sequence[dict[str, Any]]) -> dict[str, dict[str, str]]:
-    """Return, for every run, the claims, rows and figures that rest on it, by anchor in the order of the page."""
+    """Return the claims, rows and figures that use each run, by anchor in the order of the page."""
     uses: dict[str, dict[str, str]] = defaultdict(dict)
     places = [(f"claim-{v.claim.id}", f"Claim {v.claim.id}", v.run_ids) for v in check.verdicts]
     for table in tables:
