@@ -196,7 +196,7 @@ def test_a_run_tells_its_departures_curve_provenance_and_command(html, results):
     assert "80.00" in run and f"runs/{record.run_id}/curve.csv" in run
     net = html[: html.index(f'id="run-{record.run_id}"')].rpartition('<section id="net-')[2]
     assert "not the paper&#39;s budget" in net
-    departures = net[net.index("Departs from the recipe") : net.index("The rest of the configuration")]
+    departures = net[net.index("Departs from the recipe") : net.index("All other settings")]
     assert re.search(r"optim\.steps</code></th><td>400</td><td>64000</td>", departures)
     assert "optim.momentum" not in departures and "optim.momentum" in net
 
@@ -280,7 +280,7 @@ def test_what_is_refused_or_broken_is_named(tmp_path):
         ({"started": "T", "resumed_at": 9, "parts": ({"from_step": 0}, {"from_step": 9})}, "T, in 2 parts"),
         (
             {"started": "T", "resumed_at": 9, "parts": ({"from_step": 9},)},
-            "T, from step 9; what was before is not known",
+            "T, from step 9; earlier parts are unknown",
         ),
     ],
 )

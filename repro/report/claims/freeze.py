@@ -54,9 +54,7 @@ def faults() -> list[str]:
     logged = DIGEST.findall(_read(LOG))
     if logged[-1:] != [digest(frozen)]:
         named = logged[-1] if logged else "none"
-        return [
-            f"experiments/{FIRST}/{LOG} ends with the digest {named} instead of {digest(frozen)}; {REMEDY}"
-        ]
+        return [f"experiments/{FIRST}/{LOG} ends with the digest {named} instead of {digest(frozen)}; {REMEDY}"]
     return []
 
 

@@ -184,9 +184,7 @@ def notes(lines: Sequence[Line], setting: str) -> list[str]:
     ]
     nets = [line for line in lines if line.row.stages]
     other = [line.row.label for line in nets if any(net.stages != line.row.stages for net in line.nets)]
-    texts.append(
-        f"Layers differ from the paper's: {', '.join(other)}." if other else "All layers are as printed."
-    )
+    texts.append(f"Layers differ from the paper's: {', '.join(other)}." if other else "All layers are as printed.")
     for line in nets:
         gflops, printed = line.nets[0].gflops, line.published
         if round(gflops, 1) != printed:
@@ -194,9 +192,7 @@ def notes(lines: Sequence[Line], setting: str) -> list[str]:
             texts.append(f"{line.row.label}: {gflops:.3f} counted, {printed} printed: {how}.")
     same = [line for line in nets if _size(line, "none") == _size(line, "A")]
     sizes = ", ".join(f"{line.row.label} {_size(line, 'A').params:,}" for line in same)
-    texts.append(
-        f"The plain net and option A have the same multiply-adds and parameters: {sizes or 'nowhere'}."
-    )
+    texts.append(f"The plain net and option A have the same multiply-adds and parameters: {sizes or 'nowhere'}.")
     return texts
 
 
