@@ -14,7 +14,7 @@ from repro.report.claims.format import to_markdown as claims_to_markdown
 from repro.report.claims.verdicts import Check, check
 from repro.report.claims.wording import sentence
 from repro.report.figures import Plot, csv_text, draw, shown_plots
-from repro.report.html.page import page
+from repro.report.html.page import page, repository
 from repro.report.readme import measured_table, nets_table
 from repro.report.tables import FORMATS, Frame, table, table1, to_markdown
 from repro.results.ensembles import EnsembleReading, read_ensembles
@@ -60,7 +60,7 @@ class Evidence:
         }
 
     def page(self, pictures: bool = True) -> str:
-        return page(self.reading, self.check, list(self.tables.values()), self.plots, pictures)
+        return page(self.reading, self.check, list(self.tables.values()), self.plots, pictures, repository())
 
     def section(self, name: str) -> str:
         """Return the text of a marked section of a page.

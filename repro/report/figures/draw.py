@@ -1,8 +1,7 @@
-"""Figures as files and as inline SVG."""
+"""Figures as pictures and files."""
 
 from __future__ import annotations
 
-import html
 import io
 import math
 import re
@@ -29,8 +28,9 @@ BAND = 0.18
 MARK: dict[str, Any] = {"marker": "o", "markersize": 6, "markeredgecolor": "white"}
 NOTE_LINE, KEY_LINE = 0.145, 0.22
 """Heights of a line, in inches."""
-FONTS = "font-family: 'DejaVu Sans', Verdana, Geneva, sans-serif"
-"""The layout was computed with DejaVu Sans, which few devices have; Verdana is as wide."""
+RUN_IDS = re.compile(r"[\w.-]+-s\d+-[0-9a-f]{8}(?:, [\w.-]+-s\d+-[0-9a-f]{8})*")
+SERIES = "_series"
+"""Begins the labels of lines and bands of series; matplotlib leaves labels with an underscore out of legends."""
 
 
 def draw(plot: Plot, out_dir: Path) -> list[Path]:
@@ -55,7 +55,7 @@ def draw(plot: Plot, out_dir: Path) -> list[Path]:
     return [write_asked_for(out_dir / f"{plot.file_name}.{kind}", content) for kind, content in contents.items()]
 
 
-def picture(plot: Plot, columns: int | None = None) -> Figure:
+def picture(plot: Plot, columns: int | None = None, show_notes: bool = True) -> Figure:
     """Draw a figure in the paper's layout, or in ``columns`` of panels for narrow pages."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -66,7 +66,8 @@ def picture(plot: Plot, columns: int | None = None) -> Figure:
     down = math.ceil(len(plot.panels) / across)
     width = 3.9 if across > 1 or len(plot.panels) == 1 else 6.2
     size = (0.6 + width * across, 0.7 + (3.4 if down == 1 else 2.9) * down)
-    notes = "\n".join(_wrapped(note, 15 * size[0]) for note in plot.notes)
+    shown = [RUN_IDS.sub(_count_ids, note) for note in plot.notes] if show_notes else []
+    notes = "\n".join(_wrapped(note, 15 * size[0]) for note in shown)
     handles = _key(plot)
     rows = 0 if across > 2 else len(handles) if across == 1 else min(1, len(handles))
     # Inches below the panels, from the bottom: the notes, then the key.
@@ -109,6 +110,11 @@ def _settle(drawn: Figure) -> None:
     for ax in drawn.axes:
         left, bottom, width, height = (round(side, 4) for side in ax.get_position().bounds)
         ax.set_position((left, bottom, width, height))
+
+
+def _count_ids(ids: re.Match[str]) -> str:
+    count = ids[0].count(",") + 1
+    return f"{count} run{'' if count == 1 else 's'}"
 
 
 def _wrapped(text: str, columns: float) -> str:
@@ -159,9 +165,10 @@ def _draw_series(ax: Axes, series: Series, colour: str) -> None:
     dash = DASHES[series.curve.style or line.style]
     # A single point, such as the start of a constructed net, is shown as a mark instead of a line.
     mark = {**MARK, "zorder": 5} if len(points) == 1 else {}
-    ax.plot(x, points["mean"], color=colour, linewidth=WIDTHS[line.weight], linestyle=dash, clip_on=not mark, **mark)
+    style = {"color": colour, "label": "\t".join((SERIES, series.curve.label, series.label))}
+    ax.plot(x, points["mean"], linewidth=WIDTHS[line.weight], linestyle=dash, clip_on=not mark, **style, **mark)
     if series.n > 1:
-        ax.fill_between(x, points["low"], points["high"], color=colour, alpha=BAND, linewidth=0)
+        ax.fill_between(x, points["low"], points["high"], alpha=BAND, linewidth=0, **style)
 
 
 def _key(plot: Plot) -> list[Line2D | Patch]:
@@ -182,28 +189,3 @@ def _key(plot: Plot) -> list[Line2D | Patch]:
     if any(series.n > 1 for series in plot.series):
         handles.append(Patch(color=INK, alpha=BAND, linewidth=0, label="mean and range over n seeds"))
     return handles
-
-
-def inline_svg(drawn: Figure, name: str, label: str) -> str:
-    """Return ``drawn`` as one ``<svg>`` element without a fixed size, whose ids all begin with ``name``.
-
-    Text stays text: smaller, sharp at any size, and found by the browser's search. The same figure gives the same text.
-    """
-    import matplotlib
-
-    out = io.StringIO()
-    # Ids of clips and marks are digests; the salt makes them unique to this figure.
-    with matplotlib.rc_context({**STYLE, "svg.fonttype": "none", "svg.hashsalt": name}):
-        drawn.draw_without_rendering()  # creates the last ticks
-        for number, part in enumerate(drawn.findobj(), 1):
-            part.set_gid(f"{name}-{number}")
-        drawn.savefig(out, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
-    text = out.getvalue()
-    text = re.sub(r"font: ((?:\w+ )*)([\d.]+px) [^;\"]*", rf"font-size: \2; {FONTS}", text)
-    width, height = (f"{72 * inches:.10g}" for inches in drawn.get_size_inches())
-    head = (
-        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" role="img" '
-        f'aria-label="{html.escape(label)}" viewBox="0 0 {width} {height}" '
-        f'style="width: 100%; max-width: {float(width):.0f}pt">'
-    )
-    return head + text[text.index(">", text.index("<svg")) + 1 :].rstrip() + "\n"

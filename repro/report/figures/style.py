@@ -44,6 +44,22 @@ STYLE: dict[Any, Any] = {
     "legend.fancybox": False,
     "svg.hashsalt": "repro",
 }
+DARK = {
+    "#ffffff": "#14171b",
+    "#000000": "#e6e9ed",
+    "#333333": "#a2acb8",
+    "#444444": "#c5ccd4",
+    "#767676": "#a2acb8",
+    "#cccccc": "#4a525c",
+    "#e4e4e4": "#2d333b",
+    "#0072b2": "#4f94ff",
+    "#e69f00": "#f0b429",
+    "#009e73": "#2fc79a",
+    "#d55e00": "#ff7a45",
+    "#cc79a7": "#e09ac0",
+    "#56b4e9": "#8ad4fa",
+}
+"""Colours of figures on the page in dark mode, by their colours in light mode."""
 METADATA: dict[str, dict[str, Any]] = {"svg": {"Date": None, "Creator": None}, "png": {"Software": None}}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,10 +18,11 @@ LIMITS = (5, 10, 20, 40, 60, 80, 100)
 TABLE_ROWS = 12
 
 
-def chart(curve: pandas.DataFrame) -> dict[str, Any]:
+def chart(curve: pandas.DataFrame, name: str, split: str) -> dict[str, Any]:
     """Return a curve of ``read_curve`` in user units, and as a table of at most a dozen rows.
 
-    Errors are in percent, on an axis from 0 to a round limit.
+    Errors are in percent, on an axis from 0 to a round limit. ``panels`` is for the script of the page, as in
+    ``inline_svg``; the ids of the lines begin with ``name``.
     """
     last = int(curve["step"].iloc[-1])
     highest = curve[list(LINES)].max().fillna(0).max()
@@ -35,18 +37,30 @@ def chart(curve: pandas.DataFrame) -> dict[str, Any]:
     points = {}
     for column, name in LINES.items():
         shown = curve[["step", column]].dropna().itertuples(index=False, name=None)
-        points[name] = " ".join(f"{x(step):.1f},{y(error):.1f}" for step, error in shown)
+        # Four decimals, since the page's script reads step and error from the points.
+        points[name] = " ".join(f"{x(step):.4f},{y(error):.4f}" for step, error in shown)
     table = curve.iloc[thinned(len(curve), TABLE_ROWS)][["step", *LINES]]
     return {
         "width": WIDTH,
         "height": HEIGHT,
         "edges": (LEFT, RIGHT, BOTTOM),
+        "ids": {line: f"{name}-{line}" for line in points},
+        "panels": json.dumps([_panel(name, split, max(1, last), top)]),
         "x_ticks": [(round(x(step), 1), thousands(step)) for step in (0, last // 2, last)],
         "y_ticks": [(round(y(error), 1), f"{error:g}") for error in (0, top / 2, top)],
         "points": points,
         "rows": [(int(step), *map(_percent, errors)) for step, *errors in table.itertuples(index=False, name=None)],
         "evaluations": len(curve),
     }
+
+
+def _panel(name: str, split: str, last: int, top: int) -> dict[str, Any]:
+    series = [
+        {"net": "", "line": f"{text} error", "ids": [f"{name}-{line}"], "colour": f"var(--{line})"}
+        for line, text in zip(LINES.values(), ("training", split), strict=True)
+    ]
+    box = (LEFT, TOP, RIGHT, BOTTOM)
+    return {"box": box, "x": (0, last), "y": (0, top), "log": False, "name": "step", "series": series}
 
 
 def thinned(count: int, most: int) -> list[int]:

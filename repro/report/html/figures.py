@@ -26,10 +26,13 @@ def _view(plot: Plot, pictures: bool, smaller: Sequence[Plot]) -> dict[str, Any]
     caption = description(plot)
     svg = narrow = ""
     if plot.series and pictures:
-        svg = inline_svg(picture(plot), anchor, caption)
-        narrow = inline_svg(picture(plot, 1), f"{anchor}-narrow", caption) if len(plot.panels) > 1 else ""
+        # Without notes, which the page shows below.
+        svg = inline_svg(picture(plot, show_notes=False), anchor, caption)
+        if len(plot.panels) > 1:
+            narrow = inline_svg(picture(plot, 1, show_notes=False), f"{anchor}-narrow", caption)
     return {
         "anchor": anchor,
+        "number": paper.number,
         "listed": "" if plot.is_proxy else paper.name.replace("_", " "),
         "short": short + (f", proxy {plot.scale}" if plot.is_proxy else ""),
         "title": title,
@@ -40,8 +43,12 @@ def _view(plot: Plot, pictures: bool, smaller: Sequence[Plot]) -> dict[str, Any]
         "points": sum(len(series.points) for series in plot.series),
         "data_file": f"figures/{plot.file_name}.csv",
         "run_ids": plot.run_ids,
-        "notes": [*plot.notes, *_notes(plot), *(f"Drawn too: figures/{other.file_name}.svg." for other in smaller)],
+        "notes": [*plot.notes, *_notes(plot), *_smaller(smaller)],
     }
+
+
+def _smaller(plots: Sequence[Plot]) -> list[str]:
+    return [f"Also run at scale={p.scale}: `repro figure {p.paper.name} --scale {p.scale}`." for p in plots]
 
 
 def _rows(plot: Plot) -> Iterator[tuple[str, ...]]:

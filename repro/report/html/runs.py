@@ -109,7 +109,7 @@ def _run(record: Record, used_by: Mapping[str, str]) -> dict[str, Any]:
     provenance = record.provenance
     picture, why = None, ""
     try:
-        picture = chart(read_curve(record))
+        picture = chart(read_curve(record), f"run-{record.run_id}", record.result.final.split)
     except InputError as error:
         why = str(error)
     flags = {
