@@ -58,7 +58,7 @@ def _finding_lines(claims: Claims, finding: Finding) -> list[str]:
 
 
 def _bayes_factor(factor: float) -> str:
-    """Return ``12``, with two digits; more extreme factors than 1,000 are not given exactly."""
+    """Return ``12``, with two digits; factors above 1,000 or below 1/1,000 are not given exactly."""
     if factor > 1000:
         return "above 1,000"
     return "below 0.001" if factor < 0.001 else f"{factor:.2g}"
