@@ -36,6 +36,9 @@ def inline_svg(drawn: Figure, name: str, label: str) -> str:
         panels = [_panel(ax) for ax in drawn.axes]
         drawn.savefig(out, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     text = out.getvalue()
+    # Only the ids of series are needed; the others are there since matplotlib's own are the same in every figure.
+    needed = {id for panel in panels for series in panel["series"] for id in series["ids"]}
+    text = re.sub(rf' id="({re.escape(name)}-\d+)"', lambda found: found[0] if found[1] in needed else "", text)
     text = re.sub(r" ?font-family: [^;\"]*;?", "", text)  # once for all, below
     text = re.sub(r" transform=\"rotate\(-0 [^)]*\)\"", "", text)
     text = re.sub(r"(fill|stroke): (#[0-9a-f]{6})", _variable, text)
