@@ -35,10 +35,10 @@ def chart(curve: pandas.DataFrame, name: str, split: str) -> dict[str, Any]:
         return BOTTOM - (BOTTOM - TOP) * error / top
 
     points = {}
-    for column, name in LINES.items():
+    for column, line in LINES.items():
         shown = curve[["step", column]].dropna().itertuples(index=False, name=None)
         # Four decimals, since the page's script reads step and error from the points.
-        points[name] = " ".join(f"{x(step):.4f},{y(error):.4f}" for step, error in shown)
+        points[line] = " ".join(f"{x(step):.4f},{y(error):.4f}" for step, error in shown)
     table = curve.iloc[thinned(len(curve), TABLE_ROWS)][["step", *LINES]]
     return {
         "width": WIDTH,
