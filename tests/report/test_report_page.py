@@ -8,13 +8,15 @@ import re
 
 import pytest
 
-from repro.report.figures import inline_svg, picture, plot
+from repro.report.figures import inline_svg, picture, plot, shown_plots
 from repro.report.figures.style import COLOURS, DARK, SPARE
 from repro.report.html.charts import chart
+from repro.report.html.figures import figure_views
 from repro.report.html.page import PRINTED, TEMPLATES, commits, newest, page
 from repro.report.render import read_evidence
 from repro.results.read import read_curve, read_records
-from tests.planted import edit, plant
+from tests.planted import DEMO, edit, plant
+from tests.planted_figures import plant_responses
 from tests.rendered import luminance, plant_some, short_table_1
 
 STYLE = (TEMPLATES / "style.css").read_text(encoding="utf-8")
@@ -176,6 +178,14 @@ def test_pictures_count_runs_and_never_name_them(tmp_path):
     (notes,) = [text.get_text() for text in drawn.texts if "uncommitted" in text.get_text()]
     assert "2 runs" in notes and not re.search(r"-s\d-", notes)
     assert "uncommitted" not in svg_of(1, tmp_path), "the page has them below"
+
+
+def test_figures_of_curves_say_why_training_errors_can_be_above_test_errors(tmp_path):
+    plant_responses(tmp_path, 20, "A")
+    plant(tmp_path, 20, "A", scale="demo", science=DEMO)
+    views = {view["anchor"]: view for view in figure_views(shown_plots(read_records([tmp_path])), pictures=False)}
+    told = {name for name, view in views.items() if any("augmented" in note for note in view["notes"])}
+    assert {"figure-6", "figure-6-demo"} <= told and not told & {"figure-1", "figure-7"}
 
 
 # --- print ---

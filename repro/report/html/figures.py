@@ -8,6 +8,9 @@ from typing import Any
 from repro.report.figures import Plot, description, inline_svg, picture
 
 
+RUNNING = "Training errors are counted over augmented batches during training, so they can be above test errors."
+
+
 def figure_views(plots: Sequence[Plot], pictures: bool = True) -> list[dict[str, Any]]:
     """Draw every figure for the page: at the paper's budget, and at the largest reduced budget."""
     by_name: dict[str, list[Plot]] = {}
@@ -64,9 +67,11 @@ def _rows(plot: Plot) -> Iterator[tuple[str, ...]]:
 
 def _notes(plot: Plot) -> list[str]:
     """Return notes on the kind of figure, and on missing curves with the commands that train them."""
+    running = [RUNNING] if any(series.line.column == "train_error" for series in plot.series) else []
     if plot.is_proxy:
-        return ["This is a proxy, not the paper's budget."]
+        return ["This is a proxy, not the paper's budget.", *running]
     notes = ["The paper argues from this but prints no figure of it."] if plot.paper.number is None else []
+    notes += running
     curves = dict.fromkeys(curve.label for panel in plot.panels for curve in panel.missing)
     commands = dict.fromkeys(f"`repro run exp={p.panel.experiment}`" for p in plot.panels if p.missing)
     return notes + ([f"Not run at the paper's budget: {', '.join(curves)}; {', '.join(commands)}."] if curves else [])
