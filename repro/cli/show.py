@@ -20,7 +20,7 @@ from repro.runtime.progress import duration
 
 DAY = 86400.0
 REFERENCE_SPEED = 1e13
-"""Multiply-adds a second: a round number, to compare plans and devices by."""
+"""Multiply-adds per second of an imaginary device, to compare plans independently of devices."""
 SPLIT_SIZES = {
     "cifar10": {"train": 50_000, "train45k": 45_000, "train45k_test": 45_000, "test": 10_000, "val5k": 5_000},
     "cifar100": {"train": 50_000, "train45k": 45_000, "train45k_test": 45_000, "test": 10_000, "val5k": 5_000},
@@ -30,7 +30,7 @@ SPLIT_SIZES = {
 
 
 def show(configs: Sequence[RunConfig]) -> str:
-    """Show runs with their cost, and the composed configuration with what varies over the runs."""
+    """Describe planned runs: their cost, and their configuration with the values that vary."""
     speeds = speeds_of(configs)
     costs = [estimate(config, speed, *image_counts(config)) for config, speed in zip(configs, speeds, strict=True)]
     parts = [cost_table(configs, costs), composed(configs), totals(configs, costs, source(speeds))]
@@ -58,7 +58,7 @@ def cost_table(configs: Sequence[RunConfig], costs: Sequence[Estimate]) -> str:
 
 
 def composed(configs: Sequence[RunConfig]) -> str:
-    """Return the configuration of the first run as YAML; values that vary over the runs are listed instead."""
+    """Format the configuration as YAML, with lists of the values that vary over the runs."""
     varied: list[str] = []
     tree: dict[str, Any] = {"exp": configs[0].exp or None, "scale": configs[0].scale}
     for group, name, values in _values(configs):
@@ -73,7 +73,7 @@ def composed(configs: Sequence[RunConfig]) -> str:
 
 
 def _values(configs: Sequence[RunConfig]) -> list[tuple[str, str, list[object]]]:
-    """Return group, name and the distinct values over the runs of every setting."""
+    """Return group, name and distinct values of every setting."""
     rows: list[tuple[str, str, list[object]]] = [("", "seed", list(dict.fromkeys(c.seed for c in configs)))]
     for group in ("model", "data", "optim", "eval", "execution", "paths"):
         for field in dataclasses.fields(getattr(configs[0], group)):
@@ -89,7 +89,7 @@ def plain_value(value: object) -> object:
 
 
 def totals(configs: Sequence[RunConfig], costs: Sequence[Estimate], speed: str) -> str:
-    """Return the time of all runs one after the other, their work on any device, and a warning above a day.
+    """Describe the time of all runs in sequence and their work; warn above a day.
 
     Args:
         speed: The source of the device's speed.
@@ -107,19 +107,19 @@ def totals(configs: Sequence[RunConfig], costs: Sequence[Estimate], speed: str) 
         f"sustains {REFERENCE_SPEED:.0e} a second"
     )
     if seconds - sum(done) > DAY:
-        text += "\nwarning: that is more than a day; scale=demo takes minutes, seed=0 leaves one seed"
+        text += "\nwarning: that is more than a day; scale=demo takes minutes, seed=0 trains one seed"
     return text
 
 
 LEAST = ("images/s", "experiment", "left", "differs in", "published", "step")
-"""Columns of statuses that a narrow terminal does without, in this order."""
+"""Columns that are dropped on a narrow terminal, in this order."""
 NUMBERS = ("step", "error %", "images/s", "left")
 
 
 def show_statuses(statuses: Sequence[RunStatus], work: Path, width: int | None = None) -> str:
-    """Format a line a run, and what to do where there is none; columns that do not fit into ``width`` are left out."""
+    """Format one line per run, without the columns that do not fit into ``width``."""
     if not statuses:
-        return f"no runs in {work}; `repro run exp=cifar_residual_vs_plain scale=demo` makes some"
+        return f"no runs in {work}; `repro run exp=cifar_residual_vs_plain scale=demo` trains some"
     columns = {
         "run": [s.run_id for s in statuses],
         "state": [s.state for s in statuses],

@@ -199,10 +199,10 @@ def test_without_slurm_there_are_no_jobs_and_submitting_is_one_sentence(
     monkeypatch.setenv("PATH", "")
     submission(tmp_path, ("a",))
     assert jobs.jobs(tmp_path / "work") == []
-    with pytest.raises(InputError, match="there is no sbatch here"):
+    with pytest.raises(InputError, match="sbatch is not installed"):
         slurm_collect.launch(configs(tmp_path, *ON_SLURM), print)
     assert main(["cancel", "--all", f"paths.work={tmp_path / 'work'}"]) == 2
-    assert "there is no squeue here" in capsys.readouterr().err
+    assert "squeue is not installed" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", [[], ["--all", "a-run"]])

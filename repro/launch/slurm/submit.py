@@ -1,4 +1,4 @@
-"""Runs packed into jobs and submitted as job arrays."""
+"""Packing of runs into jobs, and their submission as job arrays."""
 
 import contextlib
 import io
@@ -51,7 +51,7 @@ def submit_array(execution: ExecutionConfig, configs: Sequence[RunConfig], line_
             executor.submit_array([ShardJob(submission.folder, number) for number in range(len(planned))])
     except submitit.core.utils.UncompletedJobError as error:
         said = str(error).strip().splitlines() or ["no reason given"]
-        raise RunError(f"Slurm does not take the jobs: {said[-1]}") from error
+        raise RunError(f"Slurm refused the jobs: {said[-1]}") from error
     return submission
 
 
@@ -77,8 +77,10 @@ def parameters(execution: ExecutionConfig, name: str) -> dict[str, Any]:
 
 
 def shards(configs: Sequence[RunConfig], size: int, line_of: Mapping[str, int]) -> list[list[RunConfig]]:
-    """Pack at most ``size`` runs into a job, in the plan's order, longest first, so that jobs take about equally
-    long."""
+    """Pack at most ``size`` runs into a job, so that jobs take about equally long.
+
+    The first lines of the plan come first, and of a line the longest runs.
+    """
     cost = {config.run_id: work_of(config) for config in configs}
     jobs_of: list[list[RunConfig]] = [[] for _ in range(-(-len(configs) // size))]
     for config in sorted(configs, key=lambda c: (line_of.get(c.run_id, 0), -cost[c.run_id])):
@@ -89,6 +91,6 @@ def shards(configs: Sequence[RunConfig], size: int, line_of: Mapping[str, int]) 
 
 
 def work_of(config: RunConfig) -> float:
-    """Count the multiply-adds of a run, up to a factor that all runs share."""
+    """Count the multiply-adds of a run, up to a constant factor."""
     macs = measure(config.model, config.data.image_size, config.data.num_classes).macs
     return float(macs) * config.optim.steps * config.optim.batch_size
