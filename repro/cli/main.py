@@ -191,6 +191,10 @@ def show_command(options: argparse.Namespace) -> int:
     from repro.cli.show import show
 
     print(show(planned.runs))
+    if options.command == "run" and planned.runs[0].execution.engine == "slurm":
+        from repro.launch.slurm.submit import preview
+
+        print("\n" + preview(planned.runs, planned.line_of))
     return 0
 
 

@@ -212,6 +212,11 @@ class Record(Open):
         return carried
 
     @property
+    def marked_label(self) -> str:
+        """The label, with a mark for a net of the user's own."""
+        return f"{self.label} (own net)" if self.science.model.is_own else self.label
+
+    @property
     def machine(self) -> str:
         """Name the device, a processor with its threads: ``AMD EPYC, 2 threads``."""
         device, threads = self.provenance.device, self.carried.threads

@@ -181,6 +181,15 @@ APART: Mapping[str, Any] = {"model.constructed_from": None, "eval.gradient_flow"
 """Defaults that a run must have at any scale, unless a row or curve asks for other values."""
 
 
+def net_of(record: Record) -> dict[str, Any]:
+    """Return the fields that name the net of ``record``, as in a row's ``run``."""
+    fields = record.science.flat()
+    names = ["model.name", "model.depth", "model.shortcut"]
+    return {name: fields[name] for name in names} | {k: fields[k] for k in OTHER_NETS if fields[k] != OTHER_NETS[k]}
+
+
 def _matches(record: Record, run: Mapping[str, Any]) -> bool:
+    if record.science.model.is_own and "model.name" not in run:
+        return False  # an own net has its own row
     fields = record.science.flat()
     return all(key in fields and fields[key] == value for key, value in {**APART, **run}.items())

@@ -11,7 +11,7 @@ from repro.config.science import Science, later_defaults
 from repro.papers import load_recipe
 from repro.results.scales import label
 
-NET = ("model.depth", "model.shortcut")
+NET = ("model.name", "model.depth", "model.shortcut")
 """Settings that name the net; they do not count as departures from a recipe."""
 
 
