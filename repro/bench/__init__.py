@@ -11,7 +11,7 @@ from typing import Any
 # Nothing here imports torch; the measuring processes do (``repro.bench.measure``).
 from repro.bench.parts import Choice, Part, all_parts, choose, quick_parts, usual_parts
 from repro.bench.tables import report, summary_line
-from repro.bench.worker import PartFailedError, Worker, ask, measure
+from repro.bench.worker import PartFailedError, Worker, ask, measure_part
 from repro.errors import InputError, RunError
 from repro.runtime.progress import duration
 from repro.runtime.provenance import environment, now, write_json
@@ -60,7 +60,7 @@ def bench(
         deadline = time.monotonic() + 60 * minutes
         for number, part in enumerate(parts, 1):
             write_json(path, document)  # also before the first part, so that an error comes early
-            entry = carried_out(part, deadline, partial(measure, worker))
+            entry = carried_out(part, deadline, partial(measure_part, worker))
             document["parts"].append(entry)
             log.info(f"[{number}/{len(parts)}] {part.label}: {summary_line(entry)}")
     document["finished"] = now()

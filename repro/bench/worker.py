@@ -92,7 +92,7 @@ def ask(
     return [worker.receive(deadline - time.monotonic()) for worker in workers]
 
 
-def measure(worker: Worker, part: Part, deadline: float) -> dict[str, Any]:
+def measure_part(worker: Worker, part: Part, deadline: float) -> dict[str, Any]:
     """Measure a part in ``worker``, or in its own processes if it needs several."""
     if part.kind in ("spin", "together"):
         return spin(part, deadline) if part.kind == "spin" else together(worker, part, deadline)
