@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from repro.config.run import slug
 from repro.errors import InputError, RunError
 from repro.results.read import Record, read_records
+from repro.results.settings import differing
 
 if TYPE_CHECKING:
     from tensorboard.compat.proto.summary_pb2 import Summary
@@ -87,7 +88,7 @@ def settings(record: Record) -> dict[str, str | float]:
     """Return the columns of the table of settings and final errors."""
     science = record.science
     return {
-        "net": record.label,
+        "net": record.marked_label,
         "depth": science.model.depth,
         "shortcut": science.model.shortcut,
         "seed": record.seed,
@@ -97,6 +98,7 @@ def settings(record: Record) -> dict[str, str | float]:
         "batch size": science.optim.batch_size,
         "steps": science.optim.steps,
         "warm-up": science.optim.warmup,
+        "differs in": differing(science, record.scale, record.exp) or "nothing",
     }
 
 
@@ -112,10 +114,13 @@ def families(records: Iterable[Record]) -> dict[str, dict[int, list[Record]]]:
         if len(by_depth) > 1:
             first = next(iter(by_depth.values()))[0]
             model, scale = first.science.model, "" if first.scale == "paper" else f"-{slug(first.scale)}"
-            net = "plain" if model.shortcut == "none" else f"ResNet-{model.shortcut}"
-            name = f"{first.science.data.name}-{net}{scale}"
-            # Another recipe of the same net and scale is named by its first run, which no other recipe has.
-            name = name if name not in named else f"{name}-{first.fingerprint[:8]}"
+            net = first.marked_label.replace(f"-{model.depth}", "", 1)
+            net = f"ResNet-{model.shortcut}" if net == "ResNet" else net
+            differs = differing(first.science, first.scale, first.exp).split(", ")
+            words = [word for word in differs if word and not word.startswith("model.")]
+            name = " ".join([f"{first.science.data.name}-{net}{scale}", *words]).replace("/", "_")
+            # The rest of the differences, in the net or the numerics version, by the first of the recipe's runs.
+            name = name if name not in named else f"{name} {first.fingerprint[:8]}"
             named[name] = dict(sorted(by_depth.items()))
     return named
 

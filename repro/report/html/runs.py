@@ -19,7 +19,7 @@ from repro.report.html.charts import chart
 from repro.results.read import read_curve
 from repro.results.record import Evaluation, Provenance, Record, RunningError
 from repro.results.scales import word
-from repro.results.select import departures, summarize
+from repro.results.select import departures, net_of, summarize
 from repro.runtime.progress import duration
 
 FILES = ("record.json", "curve.csv", "weights.safetensors", "weights.pt")
@@ -35,7 +35,7 @@ def net_views(records: Sequence[Record], uses: Mapping[str, Mapping[str, str]]) 
 
 
 def by_net(records: Sequence[Record]) -> list[list[Record]]:
-    """Group the seeds of one recipe: the paper's budget first, then by data, family and depth."""
+    """Group the seeds of one recipe: own nets last, the paper's budget first, then by data, family and depth."""
     together: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         together[group_anchor(record)].append(record)
@@ -62,7 +62,7 @@ def group_anchor(record: Record) -> str:
 def _order(record: Record) -> tuple[Any, ...]:
     model, scale = record.science.model, record.scale
     net = (record.science.data.name, model.shortcut != "none", model.shortcut, model.depth)
-    return (scale != "paper", scale, *net, group_anchor(record))
+    return (model.is_own, scale != "paper", scale, *net, group_anchor(record))
 
 
 def _net_view(group: Sequence[Record], uses: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def _net_view(group: Sequence[Record], uses: Mapping[str, Mapping[str, str]]) ->
     wanted = {key: show(recipe.fields[key]) if key in recipe.fields else "not named" for key in away}
     return {
         "anchor": group_anchor(first),
-        "title": f"{first.label} on {first.science.data.name}, {budget}",
+        "title": f"{first.marked_label} on {first.science.data.name}, {budget}",
         "summary": f"{summary.text} % error on {first.result.final.split}, n={summary.n} {seeds}",
         "recipe": recipe.title,
         "chosen": [(key, value) for key, value in follow.items() if key in RUN_FIELDS],
@@ -94,6 +94,7 @@ def departing(record: Record, recipe: Recipe) -> dict[str, Any]:
     """Return the fields that differ from the recipe; net and data set are free if the recipe does not name them."""
     fields = record.science.flat()
     free = {key: fields[key] for key in RUN_FIELDS if key not in recipe.fields}
+    free |= net_of(record) if record.science.model.is_own else {}
     return departures(record, recipe.fields, free)
 
 

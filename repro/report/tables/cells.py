@@ -88,7 +88,7 @@ def _metric_cells(
 ) -> dict[str, Cell]:
     label, several, paper = table.label(metric), len(table.metrics) > 1, row.paper
     name, found = f" {label}" if several else "", row.metrics.get(metric)
-    published = EMPTY if found is None else Cell(_published(found.paper, paper.decimals))
+    published = EMPTY if found is None or paper.own else Cell(_published(found.paper, paper.decimals))
     if not table.runnable:
         return {label if several else "Paper": published}
     epoch = ", best epoch" if protocol == "common" else ""

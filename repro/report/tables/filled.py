@@ -7,16 +7,17 @@ from dataclasses import replace
 from typing import Any
 
 from repro.config.execution import PROTOCOLS
+from repro.config.families import FAMILIES
 from repro.config.parse import require
 from repro.errors import nearest
-from repro.papers import PaperTable, Run, load_recipe, load_table
+from repro.papers import PaperRow, PaperTable, Published, Run, load_recipe, load_table
 from repro.report.tables import cells, notes
 from repro.report.tables.cells import EMPTY, ENSEMBLE, PROXY_ENSEMBLE, Comparison, Row
 from repro.report.tables.frame import Cell, Frame
 from repro.results.ensembles import Ensemble, EnsembleReading
 from repro.results.read import Reading, Record
 from repro.results.scales import scale_of
-from repro.results.select import Selection, departures, proxy_scales, select, summarize, view_of
+from repro.results.select import Selection, departures, net_of, proxy_scales, select, summarize, view_of
 
 WORDS = ("Method", "Setting", "Here", "Runs")
 NO_ENSEMBLES = EnsembleReading()
@@ -41,7 +42,7 @@ def table(
         InputError: There is no such table or protocol, or the protocol cannot fill the table.
     """
     require(protocol in PROTOCOLS, f"protocol={protocol} is unknown: {nearest(protocol, PROTOCOLS)}")
-    paper = load_table(number)
+    paper = with_own_nets(load_table(number), reading.records)
     require(
         protocol == "paper" or not paper.view,
         f"Table {number} shows the test {paper.view}, which only final nets take: use protocol=paper, since "
@@ -75,6 +76,18 @@ def table(
     ids += [f"Runs of {cells.label_of(ensemble)}: {', '.join(ensemble.run_ids)}." for ensemble, _ in own]
     laid_out = _cells(paper, rows, proxies, protocol, own)
     return Frame(paper.number, paper.full_title, laid_out, values, WORDS, tuple(texts), tuple(ids))
+
+
+def with_own_nets(paper: PaperTable, records: Sequence[Record]) -> PaperTable:
+    """Add a row for each net of the user's own that was trained with the table's recipe."""
+    found: dict[tuple[str, int, str], PaperRow] = {}
+    unpublished = dict.fromkeys(paper.metrics, Published())
+    for record in records:
+        model = record.science.model
+        if model.is_own and FAMILIES[model.name].recipe == paper.recipe:
+            row = PaperRow(record.marked_label, unpublished, run=net_of(record), own=True)
+            found[model.name, model.depth, row.label] = replace(row, setting=paper.setting, layers=model.depth)
+    return replace(paper, rows=(*paper.rows, *(found[key] for key in sorted(found))))
 
 
 def _cells(

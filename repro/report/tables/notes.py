@@ -31,10 +31,12 @@ def paper_notes(paper: PaperTable) -> list[str]:
     for row in paper.rows:
         if row.not_attempted:
             reasons[row.not_attempted][row.label] = None
-    own = {row.label for row in paper.rows if not row.cited}
+    own = {row.label for row in paper.rows if not row.cited and not row.own}
     for reason, labels in reasons.items():
         named = "" if set(labels) == own else f" ({', '.join(labels)})"
         notes.append(f"Not attempted{named}: {reason}.")
+    if any(row.own for row in paper.rows):
+        notes.append("Own nets are below the paper's rows and have no published value.")
     if any(row.net is not None for row in paper.rows):
         notes.append(f"Nothing is trained for this table: `repro table {paper.number}` counts its nets.")
     return notes
@@ -44,8 +46,9 @@ def measured_notes(paper: PaperTable, measured: Selection, protocol: str) -> lis
     """Return notes on the measured column, with commands for the rows that it lacks."""
     if not paper.runnable:
         return []
-    missing = [row for row, group in zip(paper.rows, measured.groups, strict=True) if row.run is not None and not group]
-    own = sum(not row.cited for row in paper.rows)
+    rows = [(row, group) for row, group in zip(paper.rows, measured.groups, strict=True) if not row.own]
+    missing = [row for row, group in rows if row.run is not None and not group]
+    own = sum(not row.cited for row, _ in rows)
     notes = []
     if missing:
         commands = ", ".join(dict.fromkeys(f"`repro run exp={row.experiment}`" for row in missing))
