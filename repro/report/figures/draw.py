@@ -48,11 +48,12 @@ def draw(plot: Plot, out_dir: Path) -> list[Path]:
             drawn.savefig(out, format=kind, dpi=160, metadata=metadata)
             contents[kind] = out.getvalue()
     contents["csv"] = csv_text(plot)
+    file = out_dir / plot.file_name
     try:
-        out_dir.mkdir(parents=True, exist_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"the figure cannot be written to {out_dir}: {error.strerror or error}") from None
-    return [write_asked_for(out_dir / f"{plot.file_name}.{kind}", content) for kind, content in contents.items()]
+    return [write_asked_for(file.with_name(f"{file.name}.{kind}"), content) for kind, content in contents.items()]
 
 
 def picture(plot: Plot, columns: int | None = None) -> Figure:

@@ -21,8 +21,8 @@ def figure_views(plots: Sequence[Plot], pictures: bool = True) -> list[dict[str,
 def _view(plot: Plot, pictures: bool, smaller: Sequence[Plot]) -> dict[str, Any]:
     """Return what the template shows; ``narrow`` is a picture for narrow pages, where ``svg`` has several panels."""
     paper = plot.paper
-    short, title = (paper.title, "") if paper.number is None else (f"Figure {paper.number}", paper.title)
-    anchor = f"figure-{paper.name}" + (f"-{plot.scale}" if plot.is_proxy else "")
+    short, title = (paper.full_title, "") if paper.number is None else (f"Figure {paper.number}", paper.title)
+    anchor = f"figure-{paper.name.replace('/', '-')}" + (f"-{plot.scale}" if plot.is_proxy else "")
     caption = description(plot)
     svg = narrow = ""
     if plot.series and pictures:
@@ -59,7 +59,9 @@ def _notes(plot: Plot) -> list[str]:
     """Say which kind of figure it is, which curves nobody has run, and with which commands to run them."""
     if plot.is_proxy:
         return ["A proxy, not the paper's budget."]
-    notes = ["The paper argues from this and prints no figure of it."] if plot.paper.number is None else []
+    paper = plot.paper
+    argued = paper.number is None and not paper.paper
+    notes = ["The paper argues from this and prints no figure of it."] if argued else []
     curves = dict.fromkeys(curve.label for panel in plot.panels for curve in panel.missing)
     commands = dict.fromkeys(f"`repro run exp={p.panel.experiment}`" for p in plot.panels if p.missing)
     return notes + ([f"Not run at the paper's budget: {', '.join(curves)}; {', '.join(commands)}."] if curves else [])
