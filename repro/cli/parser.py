@@ -132,6 +132,7 @@ def add_reading(add: Callable[[str, str, str], Parser]) -> None:
     check.add_argument(
         "--freeze", action="store_true", help="freeze rules that changed (experiments/resnet/AMENDMENTS.md)"
     )
+    check.add_argument("--paper", metavar="NAME", help="a later paper's claims (wide_resnet), or all")
     export = add("export", "All runs as one tidy CSV (docs/export.md).", "repro export runs.csv")
     export.add_argument("words", nargs="*", metavar="file", help="where to write it; and paths.work=, paths.results=")
     export.add_argument("--curves", action="store_true", help="one row a run and evaluation instead of one a run")

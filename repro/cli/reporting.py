@@ -24,7 +24,7 @@ from repro.config.arguments import (
 from repro.config.parse import require
 from repro.config.paths import in_checkout, resolve_paths, shared_dir
 from repro.errors import InputError, nearest
-from repro.papers import load_figure
+from repro.papers import FIRST, load_figure
 from repro.results.read import LeftOut, Reading, read_records
 from repro.runtime.files import write_asked_for
 
@@ -93,28 +93,34 @@ def figure_command(options: argparse.Namespace) -> int:
 
 
 def check_command(options: argparse.Namespace) -> int:
+    from repro.papers.claims import papers_with_claims
     from repro.report.claims.explain import explain
-    from repro.report.claims.format import FORMATS
+    from repro.report.claims.format import together
     from repro.report.claims.freeze import freeze
     from repro.report.claims.terminal import to_text
-    from repro.report.claims.verdicts import check
+    from repro.report.claims.verdicts import check_papers
 
     paths, ids = folders_and_names(options.words, "name one claim, or none for all of them")
+    papers = papers_with_claims() if options.paper == "all" else [options.paper or FIRST]
     if options.freeze:
-        print(freeze(), end="")
+        print("".join(map(freeze, papers)), end="")
         return 0
     folders = record_folders(paths, roots_of(options, paths))
     claim, form = next(iter(ids), None), options.format
     require(claim is None or form == "text", f"--format {form} is for all claims together; leave out {claim!r}")
-    found = check(read_records(folders), published_results(paths) / "runs", folders)
+    require(claim is None or len(papers) == 1, f"--paper all is for all claims together; leave out {claim!r}")
+    found = check_papers(papers, read_records(folders), published_results(paths) / "runs", folders)
     if claim is not None:
-        print(explain(found, claim), end="")
-    elif form in FORMATS:
-        print(FORMATS[form](found), end="")
+        print(explain(found[0], claim), end="")
+    elif form == "text":
+        width = shutil.get_terminal_size().columns
+        texts = [to_text(one, width, verbose=options.verbose) for one in found]
+        headings = [f"{one.claims.short}\n" if one.claims.short else "" for one in found]
+        print("\n".join(map("".join, zip(headings, texts, strict=True))), end="")
     else:
-        print(to_text(found, shutil.get_terminal_size().columns, verbose=options.verbose), end="")
+        print(together(found, form), end="")
     # The code is that of all claims even where one is printed: a script may ask for either.
-    return found.exit_code(options.strict)
+    return max(one.exit_code(options.strict) for one in found)
 
 
 def choices_command(options: argparse.Namespace) -> int:
@@ -132,6 +138,7 @@ def choices_command(options: argparse.Namespace) -> int:
 def render_command(options: argparse.Namespace) -> int:
     paths, parts = folders_and_names(options.words)
     quiet_caches(paths["work"])
+    from repro.papers.claims import papers_with_claims
     from repro.report.claims.freeze import faults
     from repro.report.render import PARTS, pages_of, read_evidence, render, verify
 
@@ -149,7 +156,8 @@ def render_command(options: argparse.Namespace) -> int:
         for path in render(evidence, paths["results"], parts, pages):
             print(path)
         return 0
-    wrong, amended = verify(evidence, results, pages), faults()
+    wrong = verify(evidence, results, pages)
+    amended = [fault for paper in papers_with_claims() for fault in faults(paper)]
     for sentence in [*wrong, *amended]:
         print(sentence)
     if wrong:

@@ -21,7 +21,6 @@ PROSE = ("label", "where", "text", "words", "proxy_words", "proxy_experiment")
 """Keys of claims.toml that decide nothing: what is said, and the commands that train what is missing."""
 ENTRY = re.compile(r"^## \d{4}-\d{2}-\d{2}.*\n", re.MULTILINE)
 DIGEST = re.compile(r"^Digest: `([0-9a-f]{16})`", re.MULTILINE)
-REMEDY = f"write what changed, why and what was known into experiments/{FIRST}/{LOG}, then `repro check --freeze`"
 LISTED = 30
 """More changes than these are only counted in the log, by claim or group; the history of the lock has all."""
 
@@ -29,12 +28,12 @@ Rules = Mapping[str, Any]
 """Everything that decides a claim, flat: ``{"groups / plain20 / seeds": 5, …}``."""
 
 
-def rules() -> Rules:
-    """Read what decides the claims: experiments/resnet/claims.toml without its prose, and the recipes that it names.
+def rules(paper: str = FIRST) -> Rules:
+    """Read what decides the claims of a paper: its claims.toml without prose, and the recipes that it names.
 
     The files are read and not the dataclasses that hold them, so that no change of the code moves the digest.
     """
-    values = read_toml("claims")
+    values = read_toml(f"{paper}/claims")
     recipes = {group["recipe"]: None for group in values.get("groups", {}).values() if "recipe" in group}
     fields = {name: load_recipe(name).fields for name in recipes}
     return dict(_flat({**values, "recipes": fields}))
@@ -45,44 +44,44 @@ def digest(rules: Rules) -> str:
     return hashlib.sha256(_text(rules).encode()).hexdigest()[:16]
 
 
-def faults() -> list[str]:
+def faults(paper: str = FIRST) -> list[str]:
     """Return nothing, or one sentence on how the rules differ from the frozen ones, or these from their log."""
-    present, frozen = rules(), _frozen()
+    present, frozen, log = rules(paper), _frozen(paper), f"experiments/{paper}/{LOG}"
+    command = "repro check --freeze" if paper == FIRST else f"repro check --paper {paper} --freeze"
+    remedy = f"write what changed, why and what was known into {log}, then `{command}`"
     if changed := changes(frozen, present):
         more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
-        return [f"the rules of the claims are not the frozen ones: {changed[0]}{more}; {REMEDY}"]
-    logged = DIGEST.findall(_read(LOG))
+        return [f"the rules of the claims are not the frozen ones: {changed[0]}{more}; {remedy}"]
+    logged = DIGEST.findall(_read(paper, LOG))
     if logged[-1:] != [digest(frozen)]:
         named = logged[-1] if logged else "none"
-        return [
-            f"experiments/{FIRST}/{LOG} ends with the digest {named} instead of {digest(frozen)}, the rules'; {REMEDY}"
-        ]
+        return [f"{log} ends with the digest {named} instead of {digest(frozen)}, the rules'; {remedy}"]
     return []
 
 
-def freeze() -> str:
+def freeze(paper: str = FIRST) -> str:
     """Write the lock, and the digest and what changed under the last entry of the log; return what to print.
 
     Raises:
         InputError: The last entry is that of another freeze, or gives no reason.
     """
-    present, log = rules(), _read(LOG)
-    if not faults():
+    present, log = rules(paper), _read(paper, LOG)
+    if not faults(paper):
         return f"the rules are frozen already, with the digest {digest(present)}\n"
     last = ENTRY.split(log)[-1] if ENTRY.search(log) else ""
     if not last.strip() or DIGEST.search(last):
         raise InputError(
-            f'experiments/{FIRST}/{LOG} needs an entry of its own for this, "## YYYY-MM-DD: …" and the reason below'
+            f'experiments/{paper}/{LOG} needs an entry of its own for this, "## YYYY-MM-DD: …" and the reason below'
         )
-    changed = changes(_frozen(), present)
+    changed = changes(_frozen(paper), present)
     listed = changed
     if len(changed) > LISTED:
         places = Counter(" / ".join(change.split(" = ")[0].split(" / ")[:2]) for change in changed)
         listed = [f"{place}: {number}" for place, number in places.items()]
     entry = [f"Digest: `{digest(present)}`, {len(changed)} changes (all of them in the history of {LOCK}):", ""]
-    write_asked_for(folder() / LOCK, _text(present))
+    write_asked_for(_folder(paper) / LOCK, _text(present))
     lines = [log.rstrip(), "", *entry, *(f"- {line}" for line in listed), ""]
-    write_asked_for(folder() / LOG, "\n".join(lines))
+    write_asked_for(_folder(paper) / LOG, "\n".join(lines))
     return f"frozen, with the digest {digest(present)}: {len(changed)} changes\n"
 
 
@@ -123,24 +122,23 @@ def _text(rules: Rules) -> str:
     return "{\n" + ",\n".join(sorted(lines)) + "\n}\n"
 
 
-def _frozen() -> Rules:
+def _frozen(paper: str) -> Rules:
     try:
-        frozen: Rules = json.loads(_read(LOCK) or "{}")
+        frozen: Rules = json.loads(_read(paper, LOCK) or "{}")
     except ValueError as error:
-        raise InputError(f"experiments/{FIRST}/{LOCK} is not JSON ({error}): take it back from git") from None
+        raise InputError(f"experiments/{paper}/{LOCK} is not JSON ({error}): take it back from git") from None
     return frozen
 
 
-def folder() -> Path:
-    """Return the folder of the first paper, whose claims these are."""
-    return shared_dir("experiments") / FIRST
+def _folder(paper: str) -> Path:
+    return shared_dir("experiments") / paper
 
 
-def _read(name: str) -> str:
-    """Read a file of the folder; empty where there is none."""
+def _read(paper: str, name: str) -> str:
+    """Read a file of the paper's folder; empty where there is none."""
     try:
-        return (folder() / name).read_text(encoding="utf-8")
+        return (_folder(paper) / name).read_text(encoding="utf-8")
     except FileNotFoundError:
         return ""
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"experiments/{FIRST}/{name} cannot be read: {error}") from None
+        raise InputError(f"experiments/{paper}/{name} cannot be read: {error}") from None

@@ -26,8 +26,10 @@ def to_text(check: Check, width: int = 80, *, verbose: bool = False) -> str:
         head = f"{verdict.status:<{statuses}}  {verdict.claim.id:<{ids}}  "
         lines.append(head + textwrap.shorten(verdict.claim.text, max(width - len(head), 12), placeholder="…"))
         lines += _details(verdict, width) if verbose else []
-    lines.append(textwrap.shorten(f"{OPEN}: {', '.join(others)}", width, placeholder=" …"))
-    summary = [counts(check), *pointing(check), chance(check), "One claim in full: repro check CLAIM; all figures: -v"]
+    if others:
+        lines.append(textwrap.shorten(f"{OPEN}: {', '.join(others)}", width, placeholder=" …"))
+    one = "repro check CLAIM" if not check.claims.short else f"repro check --paper {check.claims.paper} CLAIM"
+    summary = [counts(check), *pointing(check), chance(check), f"One claim in full: {one}; all figures: -v"]
     return "\n".join([*lines, "", *wrapped([*summary, *problems(check)], width), ""])
 
 
