@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from repro.results.read import Reading
 
 
+ALL_NETS = "cifar10"
+
+
 def print_experiments(texts: dict[str, str]) -> None:
     """Print the first paper's experiments, then those of each later paper, whose names begin with its folder's."""
     later = {name: {exp: text for exp, text in texts.items() if exp.startswith(name)} for name in later_papers()}
@@ -31,6 +34,7 @@ def print_experiments(texts: dict[str, str]) -> None:
 def print_tables() -> None:
     print_list("tables (repro table N)", {str(n): load_table(n).title for n in table_numbers()})
     print_by_paper("tables", {key: load_table(key).title for key in later_tables()})
+    print_list("tables of all papers", {ALL_NETS: "all nets on CIFAR-10, by published error"})
 
 
 def print_figures() -> None:

@@ -114,7 +114,7 @@ def add_reading(add: Callable[[str, str, str], Parser]) -> None:
         type=table_key,
         nargs="?",
         metavar="table",
-        help="the table's number, as 6, or wide_resnet/4; none lists all",
+        help="the table's number, as 6, or wide_resnet/4, or cifar10 for all nets; none lists all",
     )
     table.add_argument("--format", choices=["md", "csv", "tex"], default="md", metavar="format", help="md, csv or tex")
     table.add_argument("--scale", help="show the proxies of this scale (tenth, demo, smoke), not each row's largest")
@@ -164,6 +164,9 @@ def add_publishing(add: Callable[[str, str, str], Parser]) -> None:
 
     render = add("render", "Make all that is generated from records anew.", "repro render tables")
     render.add_argument("words", nargs="*", metavar="part", help="tables, figures or report; all where none is named")
+    render.add_argument(
+        "--paper", metavar="NAME", help="only this paper's tables and figures (resnet, wide_resnet), or all"
+    )
     render.add_argument("--verify", action="store_true", help="change nothing; exit code 1 where something differs")
     report = add("report", "Write all that is published on one page, results/report.html.", "repro report")
     report.add_argument("words", nargs="*", metavar="key=value", help="paths.results=, paths.work=")

@@ -24,7 +24,7 @@ from repro.config.arguments import (
 from repro.config.parse import require
 from repro.config.paths import in_checkout, resolve_paths, shared_dir
 from repro.errors import InputError, nearest
-from repro.papers import FIRST, load_figure
+from repro.papers import FIRST, later_papers, load_figure
 from repro.results.read import LeftOut, Reading, read_records
 from repro.runtime.files import write_asked_for
 
@@ -47,8 +47,12 @@ def table_command(options: argparse.Namespace) -> int:
         print_tables()
         return 0
     paths, protocol = paths_from(options.words, protocol=options.number != 1), protocol_from(options.words)
-    from repro.report.tables import FORMATS, table
+    from repro.report.tables import FORMATS, overview, table
 
+    if options.number == overview.NAME:
+        require(options.scale is None, f"--scale {options.scale} is for one paper's table: leave it out")
+        print(FORMATS[options.format](overview.overview(reading_of(options, paths), protocol)), end="")
+        return 0
     if options.number == 1:
         from repro.report.tables.table1 import architecture
 
@@ -147,13 +151,18 @@ def render_command(options: argparse.Namespace) -> int:
     parts = parts or list(PARTS)
     verified = not options.verify or len(parts) >= len(PARTS)
     require(verified, "--verify checks everything that is generated: leave out the parts")
+    papers = None if options.paper in (None, "all") else [options.paper]
+    known = [FIRST, *later_papers()]
+    for paper in papers or []:
+        require(paper in known, f"unknown paper {paper!r}: {nearest(paper, known)}")
+    require(not (papers and options.verify), "--verify checks everything that is generated: leave out --paper")
     results = published_results(paths)
     evidence = read_evidence(results)
     # The sections of pages come from the records of their own checkout, not from any folder.
     own = in_checkout() and paths["results"] == resolve_paths({})["results"]
     pages = pages_of(results.parent) if own else []
     if not options.verify:
-        for path in render(evidence, paths["results"], parts, pages):
+        for path in render(evidence, paths["results"], parts, pages, papers):
             print(path)
         return 0
     wrong = verify(evidence, results, pages)
@@ -183,7 +192,7 @@ def report_command(options: argparse.Namespace) -> int:
         from repro.report.render import REPORT
 
         path = paths["results"] / REPORT
-        options.words, options.verify = ["report", *options.words], False
+        options.words, options.verify, options.paper = ["report", *options.words], False, None
         render_command(options)
     if options.open:
         webbrowser.open(path.as_uri())

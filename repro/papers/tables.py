@@ -87,6 +87,8 @@ class PaperTable:
     not_attempted: str = ""
     ensembles: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
+    unlike: str = ""
+    """What the paper does otherwise than the runs here that stand beside it."""
     paper: str = ""
     """The folder of a later paper; empty for the first one."""
 

@@ -9,13 +9,18 @@ from repro.report.figures import Plot, description, inline_svg, picture
 
 
 def figure_views(plots: Sequence[Plot], pictures: bool = True) -> list[dict[str, Any]]:
-    """Draw every figure for the page: at the paper's budget, and by the proxies of the largest reduced one."""
+    """Draw every figure for the page: at the paper's budget, and by the proxies of the largest reduced one.
+
+    A figure that stands there only with runs, of a later paper, may have no plot at the paper's budget.
+    """
     by_name: dict[str, list[Plot]] = {}
     for plot in plots:
         by_name.setdefault(plot.paper.name, []).append(plot)
-    return [
-        _view(plot, pictures, found[2:] if plot.is_proxy else []) for found in by_name.values() for plot in found[:2]
-    ]
+    views = []
+    for found in by_name.values():
+        shown = found[:1] if found[0].is_proxy else found[:2]
+        views += [_view(plot, pictures, found[len(shown) :] if plot.is_proxy else []) for plot in shown]
+    return views
 
 
 def _view(plot: Plot, pictures: bool, smaller: Sequence[Plot]) -> dict[str, Any]:
