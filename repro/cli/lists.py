@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from repro.papers import (
+    ALL_NETS,
     figure_names,
     later_figures,
     later_papers,
@@ -17,9 +18,6 @@ from repro.papers import (
 if TYPE_CHECKING:
     from repro.report.figures.numbers import Plot
     from repro.results.read import Reading
-
-
-ALL_NETS = "cifar10"
 
 
 def print_experiments(texts: dict[str, str]) -> None:

@@ -164,9 +164,7 @@ def add_publishing(add: Callable[[str, str, str], Parser]) -> None:
 
     render = add("render", "Make all that is generated from records anew.", "repro render tables")
     render.add_argument("words", nargs="*", metavar="part", help="tables, figures or report; all where none is named")
-    render.add_argument(
-        "--paper", metavar="NAME", help="only this paper's tables and figures (resnet, wide_resnet), or all"
-    )
+    render.add_argument("--paper", metavar="NAME", help="only one paper's tables and figures (wide_resnet), or all")
     render.add_argument("--verify", action="store_true", help="change nothing; exit code 1 where something differs")
     report = add("report", "Write all that is published on one page, results/report.html.", "repro report")
     report.add_argument("words", nargs="*", metavar="key=value", help="paths.results=, paths.work=")

@@ -24,7 +24,7 @@ from repro.config.arguments import (
 from repro.config.parse import require
 from repro.config.paths import in_checkout, resolve_paths, shared_dir
 from repro.errors import InputError, nearest
-from repro.papers import FIRST, later_papers, load_figure
+from repro.papers import ALL_NETS, FIRST, later_papers, load_figure
 from repro.results.read import LeftOut, Reading, read_records
 from repro.runtime.files import write_asked_for
 
@@ -47,11 +47,13 @@ def table_command(options: argparse.Namespace) -> int:
         print_tables()
         return 0
     paths, protocol = paths_from(options.words, protocol=options.number != 1), protocol_from(options.words)
-    from repro.report.tables import FORMATS, overview, table
+    from repro.report.tables import FORMATS, table
 
-    if options.number == overview.NAME:
+    if options.number == ALL_NETS:
+        from repro.report.tables.overview import overview
+
         require(options.scale is None, f"--scale {options.scale} is for one paper's table: leave it out")
-        print(FORMATS[options.format](overview.overview(reading_of(options, paths), protocol)), end="")
+        print(FORMATS[options.format](overview(reading_of(options, paths), protocol)), end="")
         return 0
     if options.number == 1:
         from repro.report.tables.table1 import architecture

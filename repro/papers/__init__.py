@@ -12,10 +12,11 @@ from repro.papers.figures import (
     load_figure,
 )
 from repro.papers.recipes import Recipe, load_recipe
-from repro.papers.tables import PaperRow, PaperTable, Published, later_tables, load_table, table_numbers
+from repro.papers.tables import ALL_NETS, PaperRow, PaperTable, Published, later_tables, load_table, table_numbers
 from repro.papers.toml_files import FIRST, LaterPaper, Run, later_papers
 
 __all__ = [
+    "ALL_NETS",
     "FIRST",
     "Axis",
     "Curve",

@@ -9,6 +9,9 @@ from typing import Any, Literal
 from repro.config.parse import build, require
 from repro.papers.toml_files import Run, later_papers, numbers, reading, require_flat
 
+ALL_NETS = "cifar10"
+"""The name of the table of all papers' nets on CIFAR-10, which no paper prints."""
+
 
 @dataclass(frozen=True)
 class Published:

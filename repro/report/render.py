@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from repro.errors import InputError, nearest
-from repro.papers import FIRST, later_tables, table_numbers
+from repro.papers import ALL_NETS, FIRST, later_tables, table_numbers
 from repro.papers.claims import papers_with_claims
 from repro.report.claims.format import to_markdown as claims_to_markdown
 from repro.report.claims.verdicts import Check, check, check_papers
@@ -88,7 +88,7 @@ class Evidence:
         tables = {f"table{number}": number for number in table_numbers()}
         if name in tables:
             return to_markdown(self.tables[tables[name]])
-        if name == f"table_{overview.NAME}":
+        if name == f"table_{ALL_NETS}":
             return to_markdown(self.overview)
         made: dict[str, Callable[[], str]] = {
             "verdicts": lambda: sentence(self.check.verdicts) + "\n",

@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from repro.config.science import DataConfig, Science
-from repro.papers import PaperRow, PaperTable, later_papers, later_tables, load_recipe, load_table, table_numbers
+from repro.papers import (
+    ALL_NETS,
+    PaperRow,
+    PaperTable,
+    later_papers,
+    later_tables,
+    load_recipe,
+    load_table,
+    table_numbers,
+)
 from repro.report.tables.cells import Row, numbers_of, published_text, summary_cell
 from repro.report.tables.filled import fill
 from repro.report.tables.frame import NOT_RUN, Cell, Frame, rounded
@@ -13,7 +22,6 @@ from repro.results.read import Reading
 from repro.results.scales import scale_of
 from repro.results.select import Summary
 
-NAME = "cifar10"
 TITLE = "All nets of all papers on CIFAR-10, by published error"
 FIRST_PAPER = "Deep Residual Learning"
 WORDS = ("Net", "Printed in", "Printed as", "Images", "Unlike here", "Proxy (largest budget)")
@@ -63,7 +71,7 @@ def overview(reading: Reading, protocol: str = "paper") -> Frame:
     found = sorted(nets(reading, protocol), key=_order)
     rows = [_cells(net) for net in found]
     ids = [f"Runs of {net.paper.label}: {', '.join(s.run_ids)}." for net in found if (s := net.row.first.measured)]
-    return Frame(None, TITLE, rows, [_values(net) for net in found], WORDS, NOTES, tuple(ids), key=NAME)
+    return Frame(None, TITLE, rows, [_values(net) for net in found], WORDS, NOTES, tuple(ids), key=ALL_NETS)
 
 
 def tables() -> list[PaperTable]:
