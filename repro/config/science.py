@@ -17,7 +17,7 @@ from repro.config.model import ModelConfig
 from repro.config.numerics import numerics_version
 from repro.config.parse import NOT_NEGATIVE, POSITIVE, Bound, build, plain, require
 
-SGD_MOMENTUM = Bound("must be at least 0 and below 1", lambda value: 0 <= value < 1)
+SHARE = Bound("must be at least 0 and below 1", lambda value: 0 <= value < 1)
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class OptimConfig:
     steps: Annotated[int, "optimizer updates", POSITIVE]
     milestones: Annotated[tuple[int, ...], "steps after which the learning rate drops"]
     decay_factor: Annotated[float, "the learning rate is divided by this at each drop", POSITIVE]
-    momentum: Annotated[float, "momentum of SGD", SGD_MOMENTUM]
+    momentum: Annotated[float, "momentum of SGD", SHARE]
     momentum_form: Annotated[Literal["torch", "caffe"], "`torch` or `caffe` (D5)"]
     nesterov: Annotated[bool, "Nesterov's momentum (D13)"]
     weight_decay: Annotated[float, "factor of the L2 penalty", NOT_NEGATIVE]
@@ -121,9 +121,12 @@ class OptimConfig:
     warmup_steps: Annotated[int, "length of a fixed warm-up", NOT_NEGATIVE]
     warmup_lr: Annotated[float, "learning rate of the warm-up", POSITIVE]
     precision: Annotated[Literal["fp32", "tf32", "bf16"], "requested arithmetic (D10)"]
-    schedule: Annotated[Literal["milestones", "plateau"], "`milestones` or `plateau` (D18)"] = "milestones"
+    schedule: Annotated[
+        Literal["milestones", "plateau", "cosine"], "`milestones`, `plateau` (D18) or `cosine` (D47)"
+    ] = "milestones"
     plateau_evals: Annotated[int, "evaluations without progress before the learning rate drops", POSITIVE] = 5
     plateau_drops: Annotated[int, "the most drops of schedule `plateau`", POSITIVE] = 2
+    label_smoothing: Annotated[float, "share of the target that all classes divide among them (D47)", SHARE] = 0.0
 
     def validate(self) -> None:
         require(
@@ -152,6 +155,10 @@ class EvalConfig:
         Literal["rectangle", "square"],
         "ten crops: corners of the whole `rectangle` or of the centred `square` (D27)",
     ] = "rectangle"
+    choose: Annotated[
+        Literal["last", "validation"],
+        "the epoch whose test error is reported: the `last`, or that of the lowest `validation` error (D48)",
+    ] = "last"
 
     def validate(self) -> None:
         require(len(set(self.views)) == len(self.views), f"eval.views={list(self.views)} names a view twice")

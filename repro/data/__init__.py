@@ -95,6 +95,8 @@ class Dataset:
     digests: dict[str, str]
     photo_stats: PhotoStats | None = None
     skipped: tuple[str, ...] = ()
+    held_out: Split | None = None
+    """Training images that are held out while the test set is evaluated, to choose an epoch by (deviation D48)."""
 
 
 def class_names(dataset: Dataset) -> tuple[str, ...]:
@@ -148,10 +150,11 @@ def dataset_of(data: DataConfig, arrays: Mapping[str, np.ndarray], digests: dict
     train, test = (
         Split(name, arrays[f"{name}_images"], arrays[f"{name}_labels"].astype(np.int64)) for name in ("train", "test")
     )
-    train, evaluated = divided(train, test, data.split)
+    train, evaluated, held_out = divided(train, test, data.split)
     train = shrink(take_first(train, data.train_images, "data.train_images"), data.image_size)
     evaluated = shrink(take_first(evaluated, data.test_images, "data.test_images"), data.image_size)
-    return Dataset(data.name, train, evaluated, data.num_classes, digests)
+    held_out = None if held_out is None else shrink(held_out, data.image_size)
+    return Dataset(data.name, train, evaluated, data.num_classes, digests, held_out=held_out)
 
 
 def load_cifar100(data: DataConfig, root: Path, *, may_fetch: bool) -> Dataset:
@@ -174,8 +177,8 @@ def load_synthetic(data: DataConfig) -> Dataset:
     digests: dict[str, str] = {}
     for split in (train, test):
         digests |= {f"{split.name}_images": digest_of(split.images), f"{split.name}_labels": digest_of(split.labels)}
-    train, test = divided(train, test, data.split)
-    return Dataset(data.name, train, test, NUM_CLASSES, digests)
+    train, test, held_out = divided(train, test, data.split)
+    return Dataset(data.name, train, test, NUM_CLASSES, digests, held_out=held_out)
 
 
 def load_photos(
@@ -202,12 +205,12 @@ def load_photos(
     return Dataset(data.name, train, val, len(val.classes), digests, stats, tuple(found.unreadable))
 
 
-def divided(train: Split, test: Split, split: str) -> tuple[Split, Split]:
-    """Return what is trained and evaluated on, of ``data.split`` (deviations D7 and D37)."""
+def divided(train: Split, test: Split, split: str) -> tuple[Split, Split, Split | None]:
+    """Return what is trained on, evaluated on and held out besides, of ``data.split`` (deviations D7, D37 and D48)."""
     if split == "train":
-        return train, test
+        return train, test, None
     kept, held_out = hold_out(train)
-    return kept, held_out if split == "train45k" else test
+    return (kept, held_out, None) if split == "train45k" else (kept, test, held_out)
 
 
 def hold_out(train: Split) -> tuple[Split, Split]:

@@ -36,7 +36,7 @@ def nets_table(reading: Reading, scale: str, exp: str | None = None) -> str:
     rows = []
     for group in by_net(records):
         train = [record.result.train.top1_error for record in group if record.result.train is not None]
-        test = [record.result.final.top1_error for record in group]
+        test = [record.result.reported.top1_error for record in group]
         rows.append([group[0].label, f"{group[0].params:,}", spread(train), spread(test), str(len(group))])
     return text_table(rows, ["net", "parameters", "training error %", "test error %", "seeds"], "pipe") + "\n"
 

@@ -56,7 +56,7 @@ def value_of(record: Record, c: Comparison) -> tuple[float, int | None]:
     """
     metric, result = c.metric, record.result
     if metric == "top1_error":
-        return result.final.top1_error, result.final.images
+        return result.reported.top1_error, result.reported.images
     if metric == "train_running_error":
         if result.train_running is None:
             raise InputError("it has no training error")

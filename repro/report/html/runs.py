@@ -81,7 +81,7 @@ def _net_view(group: Sequence[Record], uses: Mapping[str, Mapping[str, str]]) ->
     return {
         "anchor": group_anchor(first),
         "title": f"{first.label} on {first.science.data.name}, {budget}",
-        "summary": f"{summary.text} % error on {first.result.final.split}, n={summary.n} {seeds}",
+        "summary": f"{summary.text} % error on {first.result.reported.split}, n={summary.n} {seeds}",
         "recipe": recipe.title,
         "chosen": [(key, value) for key, value in follow.items() if key in RUN_FIELDS],
         "departures": [(key, show(value), wanted[key]) for key, value in away.items()],
@@ -133,6 +133,9 @@ def _run(record: Record, used_by: Mapping[str, str]) -> dict[str, Any]:
 def _facts(record: Record) -> list[tuple[str, str]]:
     result, made = record.result, record.construction
     facts = [("Final error", _error(result.final)), ("Lowest error of any epoch", _error(result.best))]
+    if result.chosen is not None and result.validation is not None:
+        facts.append(("Error at the epoch chosen on validation", _error(result.chosen)))
+        facts.append(("Lowest error on the images held out", _error(result.validation)))
     if result.train is not None:
         facts.append(("Training error, in evaluation mode", _error(result.train)))
     if result.train_running is not None:

@@ -151,7 +151,7 @@ def _lacking(record: Record, paper: PaperTable, recipe: Mapping[str, Any]) -> st
     runs: list[Run] = [row.run for row in paper.rows if row.run is not None]
     if all(departures(record, recipe, run) for run in runs):
         return ""
-    tested = view_of(record, paper.view) if paper.view else record.result.final
+    tested = view_of(record, paper.view) if paper.view else record.result.reported
     if tested is None:
         return f"it holds no test {paper.view}"
     if tested.images != paper.eval_images:
