@@ -225,11 +225,15 @@ def data_command(options: argparse.Namespace) -> int:
     from repro.data.cifar.fetch import fetch_cifar10
 
     paths = paths_from(options.words)
-    if options.name == "cifar100":
-        from repro.data import digest_of
-        from repro.data.cifar.cifar100 import fetch_cifar100, open_arrays
+    if options.name != "cifar10":
+        from repro.data import digest_of, svhn
+        from repro.data.cifar import cifar100
 
-        arrays = (fetch_cifar100 if options.action == "fetch" else open_arrays)(paths["data"])
+        fetch, read = {
+            "cifar100": (cifar100.fetch_cifar100, cifar100.open_arrays),
+            "svhn": (svhn.fetch_svhn, svhn.open_arrays),
+        }[options.name]
+        arrays = (fetch if options.action == "fetch" else read)(paths["data"])
         for name, array in arrays.items():
             print(f"{digest_of(array)}  {name}")
         print("ok")

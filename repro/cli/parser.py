@@ -62,7 +62,8 @@ def parser() -> Parser:
 
     data = add("data", "Fetch a data set, or verify the stored one.", "repro data fetch cifar10")
     data.add_argument("action", choices=["fetch", "verify"], metavar="action", help="fetch or verify")
-    data.add_argument("name", choices=["cifar10", "cifar100"], metavar="data-set", help="cifar10 or cifar100")
+    names = ["cifar10", "cifar100", "svhn"]
+    data.add_argument("name", choices=names, metavar="data-set", help="cifar10, cifar100 or svhn")
     add_folders(data)
 
     add_reading(add)

@@ -24,7 +24,7 @@ SHARE = Bound("must be at least 0 and below 1", lambda value: 0 <= value < 1)
 class DataConfig:
     """The images for training and testing, and their augmentation (paper, sections 3.4 and 4.2)."""
 
-    name: Annotated[Literal["cifar10", "cifar100", "synthetic", "imagenet", "tiny_imagenet"], "the data set"]
+    name: Annotated[Literal["cifar10", "cifar100", "svhn", "synthetic", "imagenet", "tiny_imagenet"], "the data set"]
     split: Annotated[
         Literal["train", "train45k", "train45k_test"],
         "`train`, or `train45k` where 5,000 images are held out (D7); `train45k_test` is tested on the test set (D37)",
@@ -66,6 +66,8 @@ class DataConfig:
         if self.photos:
             self.validate_photos()
         else:
+            held_out = self.name == "svhn" and self.split != "train"
+            require(not held_out, f"data.split={self.split} is for CIFAR: SVHN has no images held out (D49)")
             require(self.image_size in (8, 16, 32), f"data.image_size={self.image_size} must be 8, 16 or 32")
             fields = {field.name: field.default for field in dataclasses.fields(self)}
             for name in ("resize", "eval_resize", "colour", "decoder", "skip_corrupt", "partial"):

@@ -127,6 +127,8 @@ def load(
             return load_cifar10(data, root, may_fetch=may_fetch)
         case "cifar100":
             return load_cifar100(data, root, may_fetch=may_fetch)
+        case "svhn":
+            return load_svhn(data, root, may_fetch=may_fetch)
         case "synthetic":
             return load_synthetic(data)
         case "imagenet" | "tiny_imagenet":
@@ -164,6 +166,16 @@ def load_cifar100(data: DataConfig, root: Path, *, may_fetch: bool) -> Dataset:
     if may_fetch and cifar100.stored(root) is None:
         cifar100.fetch_cifar100(root)
     arrays = cifar100.open_arrays(root)
+    return dataset_of(data, arrays, {name: digest_of(array) for name, array in arrays.items()})
+
+
+def load_svhn(data: DataConfig, root: Path, *, may_fetch: bool) -> Dataset:
+    """Load SVHN: 604,388 training and 26,032 test images of digits."""
+    from repro.data import svhn
+
+    if may_fetch and len(svhn.stored(root)) < len(svhn.official()):
+        svhn.fetch_svhn(root)
+    arrays = svhn.open_arrays(root)
     return dataset_of(data, arrays, {name: digest_of(array) for name, array in arrays.items()})
 
 

@@ -70,9 +70,9 @@ def test_choosing_changes_no_weight_and_only_the_runs_that_ask_for_it(tmp_path: 
 
 def test_validation_needs_images_that_are_held_out() -> None:
     for words in (["eval.choose=validation"], ["eval.choose=validation", "data.split=train45k"]):
-        with pytest.raises(InputError, match=r"eval.choose=validation .*data.split=train45k_test"):
+        with pytest.raises(InputError, match=r"eval\.choose=validation .*data\.split=train45k_test"):
             plan(words)
-    with pytest.raises(InputError, match="eval.bn_stats=recomputed"):
+    with pytest.raises(InputError, match=r"eval\.bn_stats=recomputed"):
         plan(["eval.choose=validation", "data.split=train45k_test", "eval.bn_stats=recomputed"])
 
 
