@@ -113,11 +113,9 @@ def fetch_svhn(root: Path, sources: Mapping[str, OfficialArchive] | None = None)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with one_at_a_time(folder / ".fetch.lock", f"fetching into {folder}"):
-            for part in official().keys() - stored(root).keys():
-                file = _files()[part]
-                source = (sources or {}).get(part) or OfficialArchive(
-                    known=functools.partial(_official, part), file=file
-                )
+            for part in sorted(official().keys() - stored(root).keys()):
+                file, known = _files()[part], functools.partial(_official, part)
+                source = (sources or {}).get(part) or OfficialArchive(known=known, file=file)
                 downloads = folder / "download"
                 downloads.mkdir(exist_ok=True)
                 source.get(downloads).replace(folder / file)

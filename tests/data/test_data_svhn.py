@@ -59,7 +59,7 @@ def test_a_run_trains_on_it_without_augmentation(home: Path, tmp_path: Path) -> 
     assert (len(dataset.train), len(dataset.eval)) == (80, 30)
     record = go(of)
     assert record is not None and of.key == "svhn-resnet8-smoke"
-    with pytest.raises(InputError, match="data.split=train45k "):
+    with pytest.raises(InputError, match=r"data\.split=train45k "):
         plan(["data=svhn", "data.split=train45k"])
     (paper,) = plan(["data=svhn", "optim=modern_sgd"]).runs
     assert paper.optim.steps == round(300 * 604_388 / 128)
