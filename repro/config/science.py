@@ -44,6 +44,7 @@ class DataConfig:
     skip_corrupt: Annotated[bool, "whether unreadable ImageNet images were left out"] = False
     partial: Annotated[bool, "whether the folder may hold only a part of the data set"] = False
     pad_mode: Annotated[Literal["zeros", "reflect"], "padding: `zeros`, or the mirrored border of the image"] = "zeros"
+    whiten: Annotated[Literal["none", "zca"], "`none`, or whitening of whole images by `zca` (D50)"] = "none"
 
     @property
     def num_classes(self) -> int:
@@ -76,6 +77,13 @@ class DataConfig:
                 reason = "is for ImageNet images (data=imagenet, data=tiny_imagenet)"
                 require(not value or value == fields[name], f"data.{name}={shown} {reason}")
         require(0 <= self.pad <= self.image_size, f"data.pad={self.pad} must be between 0 and data.image_size")
+        if self.whiten == "zca":
+            fits = not self.photos and (self.mean, self.std) == ("per_pixel", "none")
+            require(fits, "data.whiten=zca is for CIFAR images with data.mean=per_pixel and data.std=none")
+            require(
+                self.pad_order == "after_mean",
+                "data.whiten=zca needs data.pad_order=after_mean: whole images are whitened, then padded",
+            )
         if self.pad_mode == "reflect":
             require(not self.photos, "data.pad_mode=reflect is for CIFAR images: ImageNet images are not padded")
             require(self.pad < self.image_size, f"data.pad={self.pad} must be below data.image_size to be reflected")

@@ -19,11 +19,15 @@ NUM_CLASSES = 10  # classes of CIFAR-10 and of synthetic images; ImageNet images
 
 @dataclass(frozen=True)
 class Split:
-    """Images (N, H, W, 3) uint8 and their labels (N,) int64. ``name``: train, train45k, val5k or test."""
+    """Images (N, H, W, 3) uint8 and their labels (N,) int64. ``name``: train, train45k, val5k or test.
+
+    ``whitening`` is the matrix of training images with ``data.whiten=zca`` (deviation D50).
+    """
 
     name: str
     images: np.ndarray
     labels: np.ndarray
+    whitening: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -124,15 +128,24 @@ def load(
     """
     match data.name:
         case "cifar10":
-            return load_cifar10(data, root, may_fetch=may_fetch)
+            return whitened(load_cifar10(data, root, may_fetch=may_fetch), data, cache)
         case "cifar100":
-            return load_cifar100(data, root, may_fetch=may_fetch)
+            return whitened(load_cifar100(data, root, may_fetch=may_fetch), data, cache)
         case "svhn":
-            return load_svhn(data, root, may_fetch=may_fetch)
+            return whitened(load_svhn(data, root, may_fetch=may_fetch), data, cache)
         case "synthetic":
-            return load_synthetic(data)
+            return whitened(load_synthetic(data), data, cache)
         case "imagenet" | "tiny_imagenet":
             return load_photos(data, root, cache=cache, workers=workers)
+
+
+def whitened(dataset: Dataset, data: DataConfig, cache: Path | None) -> Dataset:
+    """Add the whitening of the training images if ``data.whiten`` asks for it."""
+    if data.whiten == "none" or not isinstance(dataset.train, Split):
+        return dataset
+    from repro.data.whitening import zca
+
+    return replace(dataset, train=replace(dataset.train, whitening=zca(dataset.train.images, cache)))
 
 
 def load_cifar10(data: DataConfig, root: Path, *, may_fetch: bool) -> Dataset:
