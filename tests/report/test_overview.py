@@ -54,6 +54,7 @@ def test_every_net_stands_once_by_its_error_with_its_protocol(tmp_path: Path) ->
     assert [(row["Printed"], "ZCA" in row["Unlike here"]) for row in wide] == [("4.27", False), ("4.81", True)]
     assert {row["Proxy (largest budget)"] for row in wide} == {"tenth: 5.50 (n=1)"}
     assert not [row for row in rows if "CIFAR-100" in row["Net"]]
+    assert [row["Printed"] for row in rows if "not augmented" in row["Images"]] == ["11.66", "13.63"]
 
 
 @pytest.mark.usefixtures("uncounted")

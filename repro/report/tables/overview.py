@@ -166,5 +166,6 @@ def _size(net: Net) -> tuple[int, int]:
 
 
 def _images(data: DataConfig) -> str:
-    """Describe how pixels are normalized: ``pixel mean``, ``channel mean, deviation``."""
-    return f"{data.mean.removeprefix('per_')} mean" + (", deviation" if data.std != "none" else "")
+    """Describe normalization and augmentation: ``pixel mean``, ``channel mean, deviation, not augmented``."""
+    parts = [f"{data.mean.removeprefix('per_')} mean", *(["deviation"] if data.std != "none" else [])]
+    return ", ".join([*parts, *([] if data.pad or data.flip else ["not augmented"])])
