@@ -30,10 +30,10 @@ def science_of(recipe: str, run: Any) -> dict[str, Any]:
 def plant_group(root: Path, claims: Claims, group: Group, error: float, seconds: float = 100.0) -> None:
     """Plant all seeds of a group around ``error``, from the command that trains them."""
     words = [f"{key}={word(value)}" for key, value in group.run.items()]
-    for seed in range(group.seeds):
-        (config,) = plan([*claims.words[group.recipe].split(), *words, f"seed={seed}"]).runs
-        folder = plant_planned(root, config, round(error + (seed % 3 - 1) / 10, 2))
-        edit(folder, "wall_seconds", value=seconds + seed)
+    seeds = f"seed={','.join(map(str, range(group.seeds)))}"
+    for config in plan([*claims.words[group.recipe].split(), *words, seeds]).runs:
+        folder = plant_planned(root, config, round(error + (config.seed % 3 - 1) / 10, 2))
+        edit(folder, "wall_seconds", value=seconds + config.seed)
 
 
 def test_the_papers_with_claims() -> None:
