@@ -106,3 +106,11 @@ def test_an_unknown_paper_is_refused(capsys: pytest.CaptureFixture[str], tmp_pat
     assert main(["render", "tables", "--paper", "densenet", *folders]) == 2
     assert "'densenet'" in capsys.readouterr().err
     assert main(["render", "--verify", "--paper", "wide_resnet", *folders]) == 2
+
+
+@pytest.mark.usefixtures("uncounted")
+def test_python_takes_the_table_of_all_nets_and_those_of_later_papers() -> None:
+    import repro
+
+    assert "Printed as" in repro.table("cifar10", only="published").columns
+    assert "WRN-28-10" in set(repro.table("wide_resnet/4", only="published")["Method"])
