@@ -89,6 +89,8 @@ class PaperFigure:
     number: int | None = None
     x_unit: int = 1
     columns: int | None = None
+    legend: Literal["inside", "below"] = "inside"
+    """The nets are named in every panel, or once below panels that all have the same ones."""
     paper: str = ""
     """The folder of a later paper; empty for the first one."""
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from repro.report.html.runs import by_net, departing, recipes, show
+from repro.papers.recipes import all_recipes
+from repro.report.html.runs import by_net, departing, show
 from repro.report.summary import Published, spread
 from repro.report.tables.frame import NOT_RUN, signed, text_table
 from repro.results.read import Reading, Record
@@ -59,7 +60,7 @@ def _row(group: Sequence[Record], published: Published) -> list[str]:
 
 def _name(record: Record) -> str:
     """Name the net, and what sets it apart from the paper's recipe that is nearest to it."""
-    away = min((departing(record, recipe) for recipe in recipes()), key=len)
+    away = min((departing(record, recipe) for recipe in all_recipes()), key=len)
     return ", ".join([record.label, *(f"{key}={show(value)}" for key, value in away.items())])
 
 

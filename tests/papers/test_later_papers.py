@@ -95,6 +95,17 @@ def test_a_run_that_fills_one_row_is_a_proxy_of_no_other(tmp_path: Path) -> None
     assert measured["ResNet-110 (no augmentation)"] == "14.00 ± 0.00 (n=2)"
 
 
+@pytest.mark.parametrize("scale", ["paper", "tenth", "demo"])
+def test_a_run_of_one_papers_recipe_is_no_proxy_of_another_papers(tmp_path: Path, scale: str) -> None:
+    for config in plan(f"exp=stochastic_depth scale={scale} model.survival=none seed=0".split()).runs:
+        plant_planned(tmp_path, config, 7.0)
+    before = table(6, read_records([tmp_path / "nowhere"]))
+    assert table(6, read_records([tmp_path])).texts == before.texts
+    plant(tmp_path, 110, error=9.0, science={"optim.nesterov": True})
+    (name,) = [name for name in table(6, read_records([tmp_path])).header if name.startswith("Proxy")]
+    assert "optim.nesterov=true" in name, "a choice of one's own is shown"
+
+
 def test_the_command_line_takes_a_papers_table(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     folders = [f"paths.work={tmp_path}/work", f"paths.results={tmp_path}/results"]
     assert main(["table", "wide_resnet/4", *folders]) == 0

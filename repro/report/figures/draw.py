@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from repro.errors import InputError
+from repro.papers import Curve
 from repro.report.figures.axes import fit
 from repro.report.figures.numbers import Plot, PlottedPanel, Series, csv_text
 from repro.report.figures.style import DASHES, INK, METADATA, MUTED, STYLE, WIDTHS, colours
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 BAND = 0.18
 """Opacity."""
 MARK: dict[str, Any] = {"marker": "o", "markersize": 6, "markeredgecolor": "white"}
+BELOW = 3
+"""Nets on a line of a legend below the panels."""
 NOTE_LINE, KEY_LINE = 0.145, 0.22
 """Inches."""
 FONTS = "font-family: 'DejaVu Sans', Verdana, Geneva, sans-serif"
@@ -68,8 +71,9 @@ def picture(plot: Plot, columns: int | None = None) -> Figure:
     width = 3.9 if across > 1 or len(plot.panels) == 1 else 6.2
     size = (0.6 + width * across, 0.7 + (3.4 if down == 1 else 2.9) * down)
     notes = "\n".join(_wrapped(note, 15 * size[0]) for note in plot.notes)
-    handles = _key(plot)
+    handles = [*_named_below(plot), *_key(plot)]
     rows = 0 if across > 2 else len(handles) if across == 1 else min(1, len(handles))
+    rows = rows if plot.paper.legend == "inside" else math.ceil(len(handles) / (1 if across == 1 else BELOW))
     # Inches below the panels, from the bottom: the notes, then the key.
     room = (NOTE_LINE * (1 + notes.count("\n")) + 0.08 if notes else 0.0, KEY_LINE * rows + 0.08 if rows else 0.0)
     height = size[1] + sum(room)
@@ -128,11 +132,12 @@ def _draw_panel(ax: Axes, plot: Plot, shown: PlottedPanel) -> None:
         ax.text(0.5, 0.5, f"not run yet:\n{command}", transform=ax.transAxes, ha="center", va="center", color=MUTED)
         ax.grid(visible=False)
         return
-    chosen = colours(shown.curves)
+    below = plot.paper.legend == "below"
+    chosen = colours(_curves(plot) if below else shown.curves)
     for series in shown.series:
         _draw_series(ax, series, chosen[series.curve.label])
     first = next(p for p in plot.panels if (p.panel.shows, p.panel.lines) == (panel.shows, panel.lines))
-    if first is shown or not panel.shows.startswith("flow"):
+    if not below and (first is shown or not panel.shows.startswith("flow")):
         _draw_legend(ax, plot, shown, chosen)
 
 
@@ -163,6 +168,26 @@ def _draw_series(ax: Axes, series: Series, colour: str) -> None:
     ax.plot(x, points["mean"], color=colour, linewidth=WIDTHS[line.weight], linestyle=dash, clip_on=not mark, **mark)
     if series.n > 1:
         ax.fill_between(x, points["low"], points["high"], color=colour, alpha=BAND, linewidth=0)
+
+
+def _curves(plot: Plot) -> list[Curve]:
+    """Return the nets of all panels, each label once."""
+    return list({curve.label: curve for panel in plot.panels for curve in panel.curves}.values())
+
+
+def _named_below(plot: Plot) -> list[Line2D]:
+    """Return the legend of all panels together, where it stands below them."""
+    from matplotlib.lines import Line2D
+
+    handles: list[Line2D] = []
+    if plot.paper.legend == "inside" or not plot.series:
+        return handles
+    chosen = colours(_curves(plot))
+    for curve in _curves(plot):
+        n = max(panel.n(c) for panel in plot.panels for c in panel.curves if c.label == curve.label)
+        look = {"color": chosen[curve.label], "linewidth": WIDTHS["bold"]} if n else {"color": MUTED, "linestyle": ":"}
+        handles.append(Line2D([], [], label=f"{curve.label} (n={n})" if n else f"{curve.label}: not run", **look))
+    return handles
 
 
 def _key(plot: Plot) -> list[Line2D | Patch]:

@@ -113,8 +113,8 @@ def later_plots(reading: Reading) -> list[Plot]:
     drawn = []
     for name in later_figures():
         scales = ["paper", *proxies_of(load_figure(name), reading)]
-        drawn += [shown for scale in scales if (shown := plot(name, reading, scale)).compares]
-    return drawn
+        drawn += [plot(name, reading, scale) for scale in scales]
+    return [shown for shown in drawn if shown.compares]
 
 
 def proxies_of(paper: PaperFigure, reading: Reading) -> list[str]:

@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from repro.config.compose import choices, plan
-from repro.config.paths import shared_dir
 from repro.config.run import RunConfig
 from repro.errors import InputError
-from repro.papers import FIRST, Recipe, later_papers, load_recipe
+from repro.papers import Recipe
+from repro.papers.recipes import all_recipes
 from repro.report.html.charts import chart
 from repro.results.read import read_curve
 from repro.results.record import Evaluation, Provenance, Record, RunningError
@@ -42,15 +42,6 @@ def by_net(records: Sequence[Record]) -> list[list[Record]]:
     return sorted(together.values(), key=lambda group: _order(group[0]))
 
 
-@functools.cache
-def recipes() -> list[Recipe]:
-    """Load the recipes of all papers."""
-    names = sorted(file.stem for file in (shared_dir("experiments") / FIRST).glob("*_recipe.toml"))
-    for paper in later_papers():
-        names += [f"{paper}/{file.stem}" for file in (shared_dir("experiments") / paper).glob("*_recipe.toml")]
-    return [load_recipe(name) for name in names]
-
-
 def group_anchor(record: Record) -> str:
     """Return an anchor that all seeds of one recipe and numerics version share, whichever of them exist."""
     # Without fields at their default: one that is added later moves no anchor.
@@ -68,7 +59,7 @@ def _order(record: Record) -> tuple[Any, ...]:
 def _net_view(group: Sequence[Record], uses: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
     """Return what the template shows of one net: its own settings, departures from the recipe, and all the rest."""
     first, fields = group[0], group[0].science.flat()
-    recipe = min(recipes(), key=lambda recipe: (len(departing(first, recipe)), recipe.name))
+    recipe = min(all_recipes(), key=lambda recipe: (len(departing(first, recipe)), recipe.name))
     away = departing(first, recipe)
     summary = summarize(group)
     assert summary is not None

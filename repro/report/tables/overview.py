@@ -70,7 +70,8 @@ def overview(reading: Reading, protocol: str = "paper") -> Frame:
     """Lay out every net on CIFAR-10 that some paper prints an error of, the lowest error first."""
     found = sorted(nets(reading, protocol), key=_order)
     rows = [_cells(net) for net in found]
-    ids = [f"Runs of {net.paper.label}: {', '.join(s.run_ids)}." for net in found if (s := net.row.first.measured)]
+    measured = [(net.paper.label, net.row.first.measured) for net in found]
+    ids = [f"Runs of {label}: {', '.join(summary.run_ids)}." for label, summary in measured if summary is not None]
     return Frame(None, TITLE, rows, [_values(net) for net in found], WORDS, NOTES, tuple(ids), key=ALL_NETS)
 
 
