@@ -57,7 +57,8 @@ def open_arrays(root: Path) -> Arrays:
 
 @functools.cache
 def _read(files: tuple[tuple[str, Path], ...], root: Path) -> Arrays:
-    there, arrays = dict(files), {}
+    there = dict(files)
+    arrays: Arrays = {}
     for split, parts in SPLITS.items():
         sizes = [_checked(part, there[part], root) for part in parts]
         images = np.empty((sum(sizes), 32, 32, 3), np.uint8)

@@ -146,22 +146,23 @@ def _labels(
 
 
 def of_another_paper(record: Record, name: str, recipe: Mapping[str, Any]) -> bool:
-    """Tell whether a run that departs from ``recipe``, as its label ``name`` says, follows that of another paper.
+    """Tell whether a run that departs from ``recipe``, as its label ``name`` says, is nearer to another paper's recipe.
 
     Such a run, as one of Stochastic Depth's ResNet-110, is no proxy of the first paper's.
     """
-    if _follows(name):
+    own = changes(name)
+    if not own:
         return False
     fields = record.science.flat()
     net = {key: fields[key] for key in ("model.depth", "model.shortcut", *OTHER_NETS)}
     others = [other.fields for other in all_recipes() if other.fields != recipe]
-    return any(_follows(scale_label(record, other, net)) for other in others)
+    return any(changes(scale_label(record, other, net)) < own for other in others)
 
 
-def _follows(name: str) -> bool:
-    """Tell whether a label is that of a recipe's own run, whatever the images and the budget."""
-    scale, *words = name.split(", ")
-    return scale != "custom" and all(word.startswith(("exp=", *OTHER_DATA)) for word in words)
+def changes(name: str) -> int:
+    """Count the settings in a label that make another recipe; the images and an experiment's budget make none."""
+    _, *words = name.split(", ")
+    return sum(not word.startswith(("exp=", *OTHER_DATA)) for word in words)
 
 
 OTHER_DATA = ("data=", "data.partial=", "data.skip_corrupt=", "data.decoder=")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import shutil
 from pathlib import Path
@@ -88,7 +89,7 @@ def test_it_is_fetched_once_and_only_as_the_files_that_are_known(
     assert "train_images" in capsys.readouterr().out
     (home / "test_32x32.mat").write_bytes(b"another")
     sources = {
-        part: OfficialArchive(known=lambda part=part: svhn.official()[part][1], file=file, retries=0, pause_s=0)
+        part: OfficialArchive(known=functools.partial(svhn._official, part), file=file, retries=0, pause_s=0)
         for part, (file, _) in svhn.official().items()
     }
     with pytest.raises(InputError, match="could not be fetched"):

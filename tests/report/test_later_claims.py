@@ -69,6 +69,7 @@ def test_published_effects_are_those_of_the_papers_tables(paper: str) -> None:
                     effects.append(errors[3] - errors[2] - errors[1] + errors[0])
                 else:
                     high = errors[1] if c.published is None else c.published.mean
+                    assert high is not None
                     effects.append(high - errors[0])
             assert c.effect in [pytest.approx(effect) for effect in effects], (claim.id, c.name, effects)
             compared += 1

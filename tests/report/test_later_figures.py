@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from repro.cli.main import main
@@ -60,7 +61,7 @@ def test_a_figure_of_a_later_paper_has_the_colours_and_files_of_its_own(tmp_path
     assert shown.file_name == "identity_mappings/figure_shortcuts-demo"
     assert shown.title.startswith("Identity Mappings: ")
     left, _ = picture(shown).axes
-    lines = [line for line in left.lines if len(line.get_xdata())]
+    lines = [line for line in left.lines if len(np.asarray(line.get_xdata()))]
     assert len({line.get_color() for line in lines}) == len(lines) == 7
     assert csv_text(shown).count("identity_mappings/shortcuts,") == 2 * 7 * 10
 

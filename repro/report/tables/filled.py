@@ -90,10 +90,11 @@ def fill(paper: PaperTable, reading: Reading, protocol: str = "paper", scale: st
     lacking = {record.run_id: _lacking(record, paper, recipe) for record in reading.records}
     records = [record for record in reading.records if not lacking[record.run_id]]
     measured = select(records, recipe, runs)
+    experiments = {row.experiment.partition(" ")[0] for row in paper.rows if row.experiment}
     # A run that fills another row, as one on other data, is no proxy of this one.
     reduced = [record for record in records if all(departures(record, recipe, run) for run in runs if run is not None)]
-    labels = [label for label in proxy_scales(reduced, recipe, runs) if scale in (None, scale_of(label))]
-    below = [select(reduced, recipe, runs, label) for label in labels]
+    labels = [label for label in proxy_scales(reduced, recipe, runs, experiments) if scale in (None, scale_of(label))]
+    below = [select(reduced, recipe, runs, label, experiments) for label in labels]
     below, smaller = (below, []) if scale else _largest_budgets(below)
     rows = [_row(paper, position, (measured, *below), protocol) for position in range(len(paper.rows))]
     return Filled(recipe, rows, measured, below, smaller, lacking)
