@@ -95,7 +95,7 @@ class Rig:
         return run_steps([self], count)
 
     def loop(self, count: int) -> float:
-        """Run so many steps of the training loop with its data, without evaluations; return their seconds."""
+        """Run ``count`` steps of the training loop with its data, without evaluations; return their seconds."""
         last = self.state.step + count
         config = changed(changed(self.net.config, "optim", steps=last), "eval", every_steps=last)
         run = partial(train, self.step, self.net.optimizer, self.state, config, len(self.feed), Hooks())
@@ -108,7 +108,7 @@ class Rig:
 
 
 def run_steps(rigs: Sequence[Rig], count: int) -> float:
-    """Run so many steps of each net in turns, without the loop; return their seconds."""
+    """Run ``count`` steps of each net in turns, without the loop; return their seconds."""
     start = time.perf_counter()
     for done in range(1, count + 1):
         for rig in rigs:
@@ -167,7 +167,7 @@ KEPT: list[Rig] = []  # parallel runs of this process
 
 
 def keep(config: RunConfig, runs: int = 1) -> dict[str, Any]:
-    """Keep so many warm nets in this process, each with its own seed and on a GPU its own stream."""
+    """Keep ``runs`` warm nets in this process, each with its own seed and on a GPU its own stream."""
     for seed in range(len(KEPT), runs):
         rig = Rig(dataclasses.replace(config, seed=seed), data_of(config.data, config.paths.data))
         wait(rig.device)

@@ -41,7 +41,7 @@ class Other:
         self.optimizer = torch.optim.SGD(model.parameters(), lr=optim.lr, **more)
 
     def run(self, steps: int) -> float:
-        """Train so many steps; return their seconds."""
+        """Train ``steps`` steps; return their seconds."""
         with torch_defaults():
             self.model.train()
             return timed(self.one_step, self.device)(steps)
