@@ -15,11 +15,10 @@ from typing import Any
 import torch
 
 from repro.bench.loader import HeldFeed, loader, sample
-from repro.bench.parts import changed
+from repro.bench.parts import changed, speeds
 from repro.bench.roofline import ceilings, work_of
 from repro.bench.textbook import Textbook, TorchvisionNet
 from repro.bench.timing import alternate, per_second, repeat, timed
-from repro.bench.worker import speeds
 from repro.config.run import DataConfig, RunConfig
 from repro.data import Dataset, load
 from repro.data.cifar.arrays import missing_files

@@ -37,8 +37,9 @@ class Other:
 
     def __init__(self, model: nn.Module, config: RunConfig, device: torch.device) -> None:
         self.model, self.device, self.criterion, optim = model.to(device), device, nn.CrossEntropyLoss(), config.optim
-        more = {"momentum": optim.momentum, "weight_decay": optim.weight_decay}
-        self.optimizer = torch.optim.SGD(model.parameters(), lr=optim.lr, **more)
+        self.optimizer = torch.optim.SGD(
+            model.parameters(), lr=optim.lr, momentum=optim.momentum, weight_decay=optim.weight_decay
+        )
 
     def run(self, steps: int) -> float:
         """Train ``steps`` steps; return their seconds."""
