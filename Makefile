@@ -21,7 +21,7 @@ REPRO := $(VENV)/bin/python -m repro
 TABLES := $(addprefix table,1 2 3 4 5 6 7 8 9 10 11 12 13 14)
 FIGURES := $(addprefix figure,1 4 6 7)
 
-.PHONY: help setup demo tenth paper-cifar bench test test-fast test-faults test-slurm check $(TABLES) $(FIGURES) tables figures report verify claims
+.PHONY: help setup demo tenth paper-cifar bench test test-fast test-faults test-slurm check lock $(TABLES) $(FIGURES) tables figures report verify claims
 .PHONY: tensorboard clean
 
 help:  ## show this list
@@ -72,6 +72,12 @@ check: $(DEV)  ## check style, types and layers
 	@$(VENV)/bin/ruff format --check
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports
+
+# uv resolves for all systems and Pythons at once, and takes the hashes from the package index.
+lock: $(READY)  ## write requirements.lock, every package with its version and hashes
+	@$(VENV)/bin/python -m pip install --quiet uv
+	@$(VENV)/bin/uv pip compile pyproject.toml --all-extras --constraint constraints.txt --universal --python-version 3.11 \
+	  --generate-hashes --quiet --custom-compile-command 'make lock' --output-file requirements.lock
 
 $(TABLES): $(READY)  ## print a table of the paper beside the measured values
 	@$(REPRO) table $(@:table%=%)

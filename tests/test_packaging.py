@@ -40,6 +40,18 @@ def pins() -> dict[str, Requirement]:
     return requirements([line for line in lines if line and not line.startswith("#")])
 
 
+def test_the_lock_has_every_dependency_with_the_pinned_version_and_hashes() -> None:
+    lines = (ROOT / "requirements.lock").read_text(encoding="utf-8").replace("\\\n", " ").splitlines()
+    locked = [line.split("--hash=") for line in lines if line and not line.lstrip().startswith("#")]
+    versions = requirements([requirement.strip() for requirement, *_ in locked])
+    assert all(len(entry) > 1 for entry in locked)
+    extras = [text for texts in project()["optional-dependencies"].values() for text in texts]
+    for name, wanted in requirements(project()["dependencies"] + extras).items():
+        assert wanted.specifier.contains(str(versions[name].specifier).removeprefix("==")), name
+    for name, pin in pins().items():
+        assert versions[name].specifier == pin.specifier, name
+
+
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Copy the project, with one published run, one unfinished run and downloaded data."""

@@ -119,6 +119,11 @@ class ModelConfig:
         return len(self.kernels) if self.name == "wide_resnet" else BLOCK_LAYERS[self.block]
 
     @property
+    def is_own(self) -> bool:
+        """True for a net of the user's own, which is marked in all results."""
+        return FAMILIES[self.name].own
+
+    @property
     def label(self) -> str:
         """The papers' name of the net: ``ResNet-20``, ``plain-20``, ``ResNet-34 B``, ``WRN-28-10 dropout 0.3``."""
         return " ".join([self._base_label(), *self._variants()])

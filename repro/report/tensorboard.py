@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from repro.config.run import slug
 from repro.errors import InputError, RunError
 from repro.results.read import Record, read_records
+from repro.results.settings import differing
 
 if TYPE_CHECKING:
     from tensorboard.compat.proto.summary_pb2 import Summary
@@ -26,26 +27,26 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FOLDER = "by-depth"
-"""Beside the runs: one folder a family of nets, with the depth in place of the step."""
+"""Beside the runs: one folder per family of nets, with the depth as the step."""
 SUFFIX = ".final"
 VIEW = "#custom_scalars&_smoothingWeight=0"
-"""The tab with all runs in each chart; TensorBoard's usual smoothing would bend curves of five depths."""
+"""The tab with all runs in each chart, without the default smoothing, which would bend curves of five depths."""
 METRICS = {"final/error": "final test error %", "final/train_error": "final training error %"}
 
 
 def serve(work: Path, options: Sequence[str]) -> None:
-    """Show ``work`` in TensorBoard until interrupted, with its summaries where they can be written.
+    """Show ``work`` in TensorBoard until interrupted, with its summaries if they can be written.
 
     Args:
-        options: TensorBoard's own, as ``--port 6007``.
+        options: Options of TensorBoard, such as ``--port 6007``.
     """
     if next(work.glob("*/config.json"), None) is None:
         raise InputError(f"no runs in {work}; `repro run exp=cifar_residual_vs_plain scale=demo` makes some")
     try:
         write_summaries(work)
     except RunError as error:
-        log.info(f"{error}: shown is what is there")
-    log.info(f"TensorBoard shows {work} at {launch(work, options)}{VIEW} (Ctrl-C ends it)")
+        log.info(f"{error}: only existing files are shown")
+    log.info(f"TensorBoard shows {work} at {launch(work, options)}{VIEW} (Ctrl-C to stop)")
     threading.Event().wait()
 
 
@@ -53,8 +54,8 @@ def launch(work: Path, options: Sequence[str] = ()) -> str:
     """Start TensorBoard on ``work`` in a thread, at port 6006 or the next free one; return its address.
 
     Raises:
-        InputError: An option does not fit.
-        RunError: It cannot start.
+        InputError: TensorBoard does not accept an option.
+        RunError: TensorBoard cannot start.
     """
     from tensorboard import default, program
 
@@ -65,14 +66,14 @@ def launch(work: Path, options: Sequence[str] = ()) -> str:
     except program.TensorBoardServerException as error:
         raise RunError(f"TensorBoard cannot start: {error}") from None
     except ValueError as error:
-        raise InputError(f"TensorBoard does not take {' '.join(options)}: {error}") from None
+        raise InputError(f"TensorBoard does not accept {' '.join(options)}: {error}") from None
     return address
 
 
 def write_summaries(work: Path) -> None:
-    """Write all that TensorBoard shows besides a run's own events, for all finished runs of ``work``.
+    """Write TensorBoard's summaries of all finished runs of ``work``, beside the events of the runs.
 
-    A second call replaces the files of the first; a TensorBoard that is running sees the new values.
+    A second call replaces the files of the first; a running TensorBoard sees the new values.
     """
     records = read_records([work]).records
     try:
@@ -87,7 +88,7 @@ def settings(record: Record) -> dict[str, str | float]:
     """Return the columns of the table of settings and final errors."""
     science = record.science
     return {
-        "net": record.label,
+        "net": record.marked_label,
         "depth": science.model.depth,
         "shortcut": science.model.shortcut,
         "seed": record.seed,
@@ -97,11 +98,12 @@ def settings(record: Record) -> dict[str, str | float]:
         "batch size": science.optim.batch_size,
         "steps": science.optim.steps,
         "warm-up": science.optim.warmup,
+        "differs in": differing(science, record.scale, record.exp) or "nothing",
     }
 
 
 def families(records: Iterable[Record]) -> dict[str, dict[int, list[Record]]]:
-    """Group runs that differ in depth and seed alone, by a name and then by depth; only those of several depths."""
+    """Group runs that differ only in depth and seed, by name and then by depth; families of one depth are left out."""
     found: dict[str, dict[int, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
         fields = {**record.science.flat(), "model.depth": None}
@@ -112,10 +114,13 @@ def families(records: Iterable[Record]) -> dict[str, dict[int, list[Record]]]:
         if len(by_depth) > 1:
             first = next(iter(by_depth.values()))[0]
             model, scale = first.science.model, "" if first.scale == "paper" else f"-{slug(first.scale)}"
-            net = "plain" if model.shortcut == "none" else f"ResNet-{model.shortcut}"
-            name = f"{first.science.data.name}-{net}{scale}"
-            # Another recipe of the same net and scale: by the first of its runs, which no other recipe has.
-            name = name if name not in named else f"{name}-{first.fingerprint[:8]}"
+            net = first.marked_label.replace(f"-{model.depth}", "", 1)
+            net = f"ResNet-{model.shortcut}" if net == "ResNet" else net
+            differs = differing(first.science, first.scale, first.exp).split(", ")
+            words = [word for word in differs if word and not word.startswith("model.")]
+            name = " ".join([f"{first.science.data.name}-{net}{scale}", *words]).replace("/", "_")
+            # The rest of the differences, in the net or the numerics version, by the first of the recipe's runs.
+            name = name if name not in named else f"{name} {first.fingerprint[:8]}"
             named[name] = dict(sorted(by_depth.items()))
     return named
 
@@ -133,7 +138,7 @@ def _write_by_depth(folder: Path, records: Sequence[Record]) -> None:
 
 
 def _write_final(record: Record) -> None:
-    """Add settings, final errors and the deviation of its layers' responses to the run's own events."""
+    """Add settings, final errors and the standard deviations of layer responses to the events of a run."""
     from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
 
     made = record.folder / "record.json"
@@ -159,13 +164,13 @@ def _write_final(record: Record) -> None:
 
 
 def _train_error(record: Record) -> float | None:
-    """Return the error over the training images, or else the running one of the last steps; in percent."""
+    """Return the error on the training images, or else the running error of the last steps, in percent."""
     found = record.result.train or record.result.train_running
     return None if found is None else found.top1_error
 
 
 def _write(folder: Path, summaries: Sequence[tuple[int, Summary]]) -> None:
-    """Write one file of events, ``(step, summary)``, in the place of the one that was written here before."""
+    """Write one file of events, ``(step, summary)``, and delete the one that was written here before."""
     from tensorboard.compat.proto.event_pb2 import Event, SessionLog
     from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
@@ -173,7 +178,7 @@ def _write(folder: Path, summaries: Sequence[tuple[int, Summary]]) -> None:
     before = list(folder.glob(f"events.*{SUFFIX}"))
     writer = EventFileWriter(str(folder), filename_suffix=SUFFIX)
     if before and folder.parent.name == FOLDER:
-        # A TensorBoard that has read the file before forgets it; a run's own events, which stay, it must not.
+        # A running TensorBoard then forgets the previous file. It must not forget a run's own events, which stay.
         writer.add_event(Event(step=0, session_log=SessionLog(status=SessionLog.START)))
     for step, summary in summaries:
         writer.add_event(Event(step=step, summary=summary))
@@ -198,8 +203,8 @@ def _hparams(kind: str, content: HParamsPluginData) -> Summary:
 
 
 def _experiment(records: Sequence[Record]) -> Summary:
-    """Describe the table's columns; without it TensorBoard takes every scalar of a run for a result."""
-    # torch's own summary would load torch here, and TensorBoard's own does not tell which settings differ.
+    """Describe the table's columns; without it TensorBoard treats every scalar of a run as a result."""
+    # The summary of torch would import torch here, and TensorBoard's does not say which settings differ.
     from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
 
     rows = [settings(record) for record in records]

@@ -311,7 +311,7 @@ def test_a_curve_is_read_with_empty_cells(tmp_path):
     [
         (lambda lines: lines[:-1], "ends at step 360 instead of 400"),
         (lambda lines: [lines[0]], "has no rows"),
-        (lambda lines: [*lines, lines[1]], "do not rise"),
+        (lambda lines: [*lines, lines[1]], "do not increase"),
         (lambda lines: [lines[0].replace("lr", "rate"), *lines[1:]], "must have the columns"),
         (lambda lines: [*lines[:-1], "400,1,0.1,0.1,101,0.1,5"], "train_error that is not from 0 to 100"),
         (lambda lines: [*lines[:-1], "400,1,0.1,0.1,x,0.1,5"], "not a number"),

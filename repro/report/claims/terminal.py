@@ -13,10 +13,11 @@ OPEN = "not decidable here"
 
 
 def to_text(check: Check, width: int = 80, *, verbose: bool = False) -> str:
-    """Write a verdict and a sentence a line, as wide as the terminal; claims that cannot be decided share one line.
+    """Return one line per claim, with verdict and text; claims that cannot be decided share one line.
 
     Args:
-        verbose: Also write the figures of each claim, its reduced runs and its run ids.
+        width: Columns of the terminal.
+        verbose: Whether to add the numbers of each claim, its reduced runs and its run ids.
     """
     decidable = [verdict for verdict in check.verdicts if verdict.status != OPEN]
     others = [verdict.claim.id for verdict in check.verdicts if verdict.status == OPEN]
@@ -27,7 +28,8 @@ def to_text(check: Check, width: int = 80, *, verbose: bool = False) -> str:
         lines.append(head + textwrap.shorten(verdict.claim.text, max(width - len(head), 12), placeholder="…"))
         lines += _details(verdict, width) if verbose else []
     lines.append(textwrap.shorten(f"{OPEN}: {', '.join(others)}", width, placeholder=" …"))
-    summary = [counts(check), *pointing(check), chance(check), "One claim in full: repro check CLAIM; all figures: -v"]
+    more = "One claim in full: repro check CLAIM; all numbers: repro check -v"
+    summary = [counts(check), *pointing(check), chance(check), more]
     return "\n".join([*lines, "", *wrapped([*summary, *problems(check)], width), ""])
 
 
@@ -39,6 +41,6 @@ def _details(verdict: Verdict, width: int) -> list[str]:
 
 
 def wrapped(texts: Sequence[str], width: int) -> list[str]:
-    """Break texts into lines, between words alone: a name that is cut cannot be copied."""
+    """Wrap texts between words only, so that long names can be copied."""
     parts = [textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""] for text in texts]
     return [line for part in parts for line in part]
