@@ -1,16 +1,17 @@
 """Speed of nets on this device, beside public scripts."""
 
 import logging
+import os
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-# Nothing here imports torch, which the measuring processes do (``repro.bench.measure``).
+# Nothing here imports torch; the measuring processes do (``repro.bench.measure``).
 from repro.bench.parts import Choice, Part, all_parts, choose, quick_parts, usual_parts
 from repro.bench.tables import report, summary_line
-from repro.bench.worker import PartFailedError, Worker, ask, measure
+from repro.bench.worker import PartFailedError, Worker, ask, measure_part
 from repro.errors import InputError, RunError
 from repro.runtime.progress import duration
 from repro.runtime.provenance import environment, now, write_json
@@ -18,36 +19,33 @@ from repro.runtime.provenance import environment, now, write_json
 __all__ = ["Choice", "bench", "choose"]
 
 SCHEMA = 2  # the version of the JSON document; 1 had other figures
-DEVICE_LIMIT = 600.0
-"""Seconds in which the device must wake and a folder of a million images be listed, from wherever it is mounted."""
-PART_LIMIT = 240.0  # seconds after which a part is given up
+DEVICE_LIMIT = 600.0  # seconds to start the device and list a folder of a million images, perhaps over a network
+PART_LIMIT = 240.0  # the most seconds of a part
 WORTHWHILE_SECONDS = 4.0  # a part does not begin with less time left
 
 Document = dict[str, Any]
 Plan = Callable[[Choice, Document], list[Part]]
-Measure = Callable[[Worker, Part, float], Document]
-
 PLANS: dict[str, Plan] = {"quick": quick_parts, "usual": usual_parts, "all": all_parts}
 
 log = logging.getLogger(__name__)
 
 
 def bench(
-    choice: Choice,
-    extent: str,
-    minutes: float,
-    command: str,
-    json_path: Path | None,
-    plan: Plan | None = None,
-    measuring: Measure = measure,
+    choice: Choice, extent: str, minutes: float, command: str, json_path: Path | None, plan: Plan | None = None
 ) -> int:
-    """Measure, print tables, and write ``json_path`` anew after every part; return the exit code.
+    """Measure, print tables, and write ``json_path`` after every part; return the exit code.
 
-    ``extent`` is ``quick``, ``usual`` or ``all``, or the name of ``plan``. After ``minutes`` what is under way is
-    stopped. Raises InputError: the words do not fit this machine. Raises RunError: the device does not answer.
+    Args:
+        extent: ``quick``, ``usual`` or ``all``, or the name of ``plan``.
+        minutes: The time after which the current part is stopped.
+
+    Raises:
+        InputError: The words do not fit this machine.
+        RunError: The device does not answer.
     """
-    if json_path is not None and not json_path.absolute().parent.is_dir():
-        raise InputError(f"--json {json_path} cannot be written: the folder {json_path.absolute().parent} is not there")
+    path = (json_path or Path(os.devnull)).absolute()
+    if not path.parent.is_dir():
+        raise InputError(f"--json {json_path} cannot be written: there is no folder {path.parent}")
     document: Document = {"schema": SCHEMA, "extent": extent, "command": command, "minutes": minutes, "started": now()}
     document |= {"finished": None, "environment": environment(), "parts": []}
     with Worker() as worker:
@@ -61,12 +59,12 @@ def bench(
         parts = (plan or PLANS[extent])(choice, device)
         deadline = time.monotonic() + 60 * minutes
         for number, part in enumerate(parts, 1):
-            save(document, json_path)  # once before the first: a file that cannot be written is told now
-            entry = carried_out(part, deadline, partial(measuring, worker))
+            write_json(path, document)  # also before the first part, so that an error comes early
+            entry = carried_out(part, deadline, partial(measure_part, worker))
             document["parts"].append(entry)
             log.info(f"[{number}/{len(parts)}] {part.label}: {summary_line(entry)}")
     document["finished"] = now()
-    save(document, json_path)
+    write_json(path, document)
     log.info("\n" + report(document))
     return int(any(part["state"] == "failed" for part in document["parts"]))
 
@@ -83,7 +81,7 @@ def headline(document: Document) -> str:
 
 
 def carried_out(part: Part, deadline: float, measuring: Callable[[Part, float], Document]) -> Document:
-    """Measure a part until its limit or ``deadline``; return its entry, also where it failed or time is too short."""
+    """Measure a part until its limit or ``deadline``; return its entry, also if it failed or was left out."""
     entry: Document = {"kind": part.kind, "label": part.label, "state": "left out", "reason": None, "result": None}
     start = time.monotonic()
     if deadline - start < WORTHWHILE_SECONDS:
@@ -94,8 +92,3 @@ def carried_out(part: Part, deadline: float, measuring: Callable[[Part, float], 
         up = time.monotonic() >= deadline
         entry |= {"reason": "the time is up"} if up else {"state": "failed", "reason": str(error)}
     return entry | {"seconds": time.monotonic() - start}
-
-
-def save(document: Document, json_path: Path | None) -> None:
-    if json_path is not None:
-        write_json(json_path, document)

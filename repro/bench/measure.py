@@ -1,4 +1,4 @@
-"""Measurements of nets: alone, beside others' loops, several at once."""
+"""Measurements of nets: alone, beside other loops, in parallel."""
 
 import dataclasses
 import gc
@@ -14,11 +14,11 @@ from typing import Any
 
 import torch
 
-from repro.bench.loader import HeldFeed, held_feed, loader, sample
-from repro.bench.parts import changed
+from repro.bench.loader import HeldFeed, loader, sample
+from repro.bench.parts import changed, speeds
 from repro.bench.roofline import ceilings, work_of
 from repro.bench.textbook import Textbook, TorchvisionNet
-from repro.bench.timing import alternate, repeat
+from repro.bench.timing import alternate, per_second, repeat, timed
 from repro.config.run import DataConfig, RunConfig
 from repro.data import Dataset, load
 from repro.data.cifar.arrays import missing_files
@@ -29,16 +29,18 @@ from repro.engine.step import GraphStep, build_step, pick_step, step_modes
 from repro.runtime.device import arithmetic, device_name, num_threads, set_up, wait
 from repro.runtime.openmp import spin_settings
 
-LEARNING_RATE = 0.01  # no speed depends on it, and no net of any depth diverges at it
+BF16 = {"avx512_bf16", "amx_bf16"}  # processors with their own products of bfloat16
+LEARNING_RATE = 0.01  # does not affect speed, and nets of no depth diverge
 
 
 def describe(config: RunConfig, steps: Sequence[str] = ()) -> dict[str, Any]:
-    """Describe the device that ``config`` asks for, the modes of its steps and the data; starts the device."""
+    """Start and describe the device of ``config``, the modes of its steps and the data."""
     device = set_up(config.execution, config.optim.precision)
     for step in steps:
         pick_step(step, device)
     torch.ones(1, device=device).sum().item()
     cuda = device.type == "cuda"
+    native = {name for name, there in torch.cpu.get_capabilities().items() if there} if device.type == "cpu" else set()
     dataset = data_of(config.data, config.paths.data)
     return {
         "device": device.type,
@@ -46,9 +48,9 @@ def describe(config: RunConfig, steps: Sequence[str] = ()) -> dict[str, Any]:
         "threads": num_threads(config.execution),
         "spin": spin_settings(),
         "memory_bytes": torch.cuda.get_device_properties(device).total_memory if cuda else None,
-        "torch": str(torch.__version__),  # its own type would make the process that asks import torch
+        "torch": str(torch.__version__),  # its own type would make the parent import torch
         "cuda": torch.version.cuda if cuda else None,
-        "bf16": has_bf16(device),
+        "bf16": torch.cuda.is_bf16_supported(including_emulation=False) if cuda else bool(BF16 & native),
         "step_modes": list(step_modes(device)),
         "best_step": pick_step("auto", device),
         "data": dataset.name,
@@ -56,17 +58,9 @@ def describe(config: RunConfig, steps: Sequence[str] = ()) -> dict[str, Any]:
     }
 
 
-def has_bf16(device: torch.device) -> bool:
-    """Return whether products of bfloat16 are the device's own, not put together from others."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
-    told = torch.cpu.get_capabilities() if device.type == "cpu" else {}
-    return bool(told.get("avx512_bf16") or told.get("amx_bf16"))
-
-
 @cache
 def data_of(data: DataConfig, root: Path) -> Dataset:
-    """Load the stored data, of ImageNet a sample; made images stand in for a CIFAR-10 that is not stored."""
+    """Load the stored data, of ImageNet a sample; replace a missing CIFAR-10 by synthetic images."""
     if data.photos:
         return sample(data, root)
     if data.name == "cifar10" and missing_files(root):
@@ -75,18 +69,18 @@ def data_of(data: DataConfig, root: Path) -> Dataset:
 
 
 class Rig:
-    """A net with all that trains it; ImageNet images come as one held batch until they are released."""
+    """A net with everything to train it; ImageNet images are one held batch until they are released."""
 
     def __init__(self, config: RunConfig, dataset: Dataset) -> None:
         constant = {"lr": LEARNING_RATE, "milestones": (), "schedule": "milestones", "warmup": "none"}
         self.net = net = prepare(changed(config, "optim", **constant), dataset)
         self.device, self.state = net.device, net.state
-        self.feed = held_feed(dataset, config, net.device) if config.data.photos else net.feed
+        self.feed = HeldFeed(dataset, config, net.device) if config.data.photos else net.feed
         self.window = config.execution.log_steps
         more = config.optim.precision, self.window, config.execution.micro_batch
         self.step = build_step(net.mode, net.model, net.optimizer, self.feed, *more)
         self.warmup = 20 if self.device.type == "cuda" else 2  # libraries choose algorithms
-        # For runs at once in threads: on the default stream they would take turns.
+        # Parallel runs in threads would take turns on the default stream.
         self.stream = torch.cuda.Stream() if self.device.type == "cuda" else None
         self.identity = {
             "net": config.model.label,
@@ -97,31 +91,32 @@ class Rig:
         }
 
     def steps(self, count: int) -> float:
-        """Run so many steps without the loop; return their seconds."""
-        self.step.read()
-        start = time.perf_counter()
-        for done in range(1, count + 1):
-            self.step.run(self.state.step)
-            self.state.step += 1
-            if done % self.window == 0:
-                self.step.read()
-        self.step.read()  # waits for all of this net's steps, and only for them: others may share the device
-        return time.perf_counter() - start
+        return run_steps([self], count)
 
     def loop(self, count: int) -> float:
-        """Run so many steps of the training loop, with its data, without evaluations; return their seconds."""
-        net, last = self.net, self.state.step + count
-        config = changed(changed(net.config, "optim", steps=last), "eval", every_steps=last)
-        wait(self.device)
-        start = time.perf_counter()
-        train(self.step, net.optimizer, self.state, config, len(self.feed), Hooks())
-        wait(self.device)
-        return time.perf_counter() - start
+        """Run ``count`` steps of the training loop with its data, without evaluations; return their seconds."""
+        last = self.state.step + count
+        config = changed(changed(self.net.config, "optim", steps=last), "eval", every_steps=last)
+        run = partial(train, self.step, self.net.optimizer, self.state, config, len(self.feed), Hooks())
+        return timed(run, self.device)(1)
 
     def speed(self, seconds: float) -> float:
-        """Run steps for about ``seconds`` beside whatever else the device does; return images per second."""
+        """Run steps for about ``seconds`` beside other work of the device; return images per second."""
         with torch.cuda.stream(self.stream):
-            return 1000 * self.net.config.optim.batch_size / float(repeat(self.steps, seconds)["median"])
+            return per_second(self.net.config.optim.batch_size, repeat(self.steps, seconds))
+
+
+def run_steps(rigs: Sequence[Rig], count: int) -> float:
+    """Run ``count`` steps of each net in turns, without the loop; return their seconds."""
+    start = time.perf_counter()
+    for done in range(1, count + 1):
+        for rig in rigs:
+            rig.step.run(rig.state.step)
+            rig.state.step += 1
+        if done % rigs[0].window == 0 or done == count:
+            for rig in rigs:
+                rig.step.read()  # waits only for this net's steps, since others may share the device
+    return time.perf_counter() - start
 
 
 def case(config: RunConfig, seconds: float) -> dict[str, Any]:
@@ -139,9 +134,9 @@ def case(config: RunConfig, seconds: float) -> dict[str, Any]:
         if isinstance(rig.feed, HeldFeed):
             rig.loop(rig.feed.release())
         loop_ms = repeat(rig.loop, seconds / 2)
-    image_size, used = config.data.image_size, rig.identity["arithmetic"]
-    flops, traffic = work_of(config.model, image_size, dataset.num_classes, used)
-    step_speed, speed = (1000 * config.optim.batch_size / times["median"] for times in (step_ms, loop_ms))
+    step_speed, speed = per_second(config.optim.batch_size, step_ms), per_second(config.optim.batch_size, loop_ms)
+    used = rig.identity["arithmetic"]
+    flops, traffic = work_of(config.model, config.data.image_size, dataset.num_classes, used)
     return rig.identity | {
         "startup_seconds": startup,
         "step_ms": step_ms,
@@ -156,12 +151,10 @@ def case(config: RunConfig, seconds: float) -> dict[str, Any]:
 
 
 def pairs(config: RunConfig, seconds: float) -> dict[str, Any]:
-    """Time our net in turns with the same one as others train it, on the same batch size and data, both warm."""
-    dataset = data_of(config.data, config.paths.data)
+    """Time our net in turns with the same net in another loop: ImageNet steps with torchvision's, others with data."""
+    dataset, photos = data_of(config.data, config.paths.data), config.data.photos
     rig = Rig(config, dataset)
     rig.steps(1 + rig.warmup)
-    photos = config.data.photos
-    # ImageNet images: our step beside torchvision's, on a held batch. Else our loop beside the textbook loop.
     other = (TorchvisionNet if photos else Textbook)(rig.net.config, dataset, rig.feed)
     with closing(other):
         other.run(1 + rig.warmup)
@@ -169,67 +162,43 @@ def pairs(config: RunConfig, seconds: float) -> dict[str, Any]:
     return rig.identity | {"beside": other.beside} | contest
 
 
-KEPT: list[Rig] = []  # nets that stay in this process from ``keep`` to ``go``
+KEPT: list[Rig] = []  # parallel runs of this process
 
 
 def keep(config: RunConfig, runs: int = 1) -> dict[str, Any]:
-    """Keep so many warm nets in this process, each with a seed and on a GPU a stream of its own."""
+    """Keep ``runs`` warm nets in this process, each with its own seed and on a GPU its own stream."""
     for seed in range(len(KEPT), runs):
         rig = Rig(dataclasses.replace(config, seed=seed), data_of(config.data, config.paths.data))
         wait(rig.device)
-        with torch.cuda.stream(rig.stream):  # recorded there: cuBLAS has memory for each stream
+        with torch.cuda.stream(rig.stream):  # recorded there, because cuBLAS has memory for each stream
             rig.steps(1 + rig.warmup)
         KEPT.append(rig)
     return KEPT[0].identity
 
 
-def go(config: RunConfig, seconds: float) -> dict[str, Any]:
-    """Run the kept nets at once for about ``seconds``, each in a thread."""
+def in_threads(config: RunConfig, seconds: float) -> dict[str, Any]:
+    """Run the kept nets in parallel for about ``seconds``, each in a thread."""
     with ThreadPoolExecutor(len(KEPT)) as pool:
-        each = list(pool.map(Rig.speed, KEPT, itertools.repeat(seconds)))
-    return {"runs": len(each), "images_per_second": sum(each), "each": each}
+        return speeds(list(pool.map(Rig.speed, KEPT, itertools.repeat(seconds))))
 
 
-def threads(config: RunConfig, seconds: float, counts: Sequence[int]) -> dict[str, Any]:
+def in_branches(config: RunConfig, seconds: float) -> dict[str, Any]:
+    """Run the kept nets for about ``seconds`` as branches of one CUDA graph."""
+    record_branches([r.step for r in KEPT if isinstance(r.step, GraphStep)], [r.stream for r in KEPT if r.stream])
+    steps = partial(run_steps, KEPT)
+    steps(1 + KEPT[0].warmup)
+    return speeds([per_second(config.optim.batch_size, repeat(steps, seconds))] * len(KEPT))
+
+
+def parallel(
+    config: RunConfig, seconds: float, counts: Sequence[int], way: Callable[[RunConfig, float], dict[str, Any]]
+) -> dict[str, Any]:
     rows = []
     for runs in counts:
         identity = keep(config, runs)
-        rows.append(go(config, seconds / len(counts)))
+        rows.append(way(config, seconds / len(counts)))
     KEPT.clear()
     return identity | {"rows": rows}
-
-
-def branches(config: RunConfig, seconds: float, counts: Sequence[int]) -> dict[str, Any]:
-    """Time several runs at once as branches of one CUDA graph."""
-    rows = []
-    for runs in counts:
-        identity = keep(config, runs)
-        branched(KEPT)
-        steps = partial(in_turns, KEPT)
-        steps(1 + KEPT[0].warmup)
-        each = 1000 * config.optim.batch_size / repeat(steps, seconds / len(counts))["median"]
-        rows.append({"runs": runs, "images_per_second": runs * each, "each": [each] * runs})
-    KEPT.clear()
-    return identity | {"rows": rows}
-
-
-def branched(rigs: Sequence[Rig]) -> None:
-    """Record the steps of ``rigs`` as branches of one graph."""
-    steps = [rig.step for rig in rigs if isinstance(rig.step, GraphStep)]
-    record_branches(steps, [rig.stream for rig in rigs if rig.stream is not None])
-
-
-def in_turns(rigs: Sequence[Rig], count: int) -> float:
-    """Run so many steps of each net, one after the other; return their seconds."""
-    start = time.perf_counter()
-    for done in range(1, count + 1):
-        for rig in rigs:
-            rig.step.run(rig.state.step)
-            rig.state.step += 1
-        if done % rigs[0].window == 0 or done == count:
-            for rig in rigs:
-                rig.step.read()
-    return time.perf_counter() - start
 
 
 def keep_busy(config: RunConfig) -> dict[str, Any]:
@@ -242,18 +211,18 @@ MEASUREMENTS: dict[str, Callable[..., dict[str, Any]]] = {
     "ceilings": ceilings,
     "case": case,
     "pairs": pairs,
-    "threads": threads,
-    "branches": branches,
+    "threads": partial(parallel, way=in_threads),
+    "branches": partial(parallel, way=in_branches),
     "loader": loader,
     "keep": keep,
-    "go": go,
+    "go": in_threads,
     "busy": keep_busy,
 }
 
 
 def clean_up() -> None:
-    """Give back the memory of what was measured and what was compiled for it, so that the next one starts afresh."""
-    if "torch._dynamo" in sys.modules:  # importing it for nothing would take seconds
+    """Free the memory and the compiled code of a measurement."""
+    if "torch._dynamo" in sys.modules:  # its import would take seconds
         torch.compiler.reset()
     gc.collect()
     if torch.cuda.is_available():

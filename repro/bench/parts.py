@@ -1,4 +1,4 @@
-"""Measurements of a bench, the most important first."""
+"""Parts of a bench, the most important first."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -7,33 +7,42 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from repro.config.arguments import apart
-from repro.config.compose import parse, plan, product
+from repro.config.compose import points
 from repro.config.run import RunConfig
 from repro.errors import InputError
 
 PHOTO_WORDS = {"model": "imagenet_resnet", "optim": "imagenet_sgd", "model.shortcut": "B"}
-"""Nets for ImageNet images where the words do not say."""
-PHOTO_CPU_BATCH = 8  # images of a step, unless set: 256 would take a small processor half a minute
+"""The default net of ImageNet images."""
+PHOTO_CPU_BATCH = 8  # the default batch of ImageNet images on a CPU: 256 would take half a minute per step
 
 SAY_NETS = {"model", "model.depth", "exp"}
 SAY_BATCH = {"optim.batch_size", "model.bn_group_size", "scale"}
 FIXED_BY_ALL = ("model", "model.depth", "optim.precision", "execution.step", "exp")
 
+NAMES = {
+    "case": "{net}",
+    "ceilings": "the device's ceilings",
+    "loader": "loading {data}",
+    "pairs": "{net} beside {others}",
+    "spin": "{net}, threads that wait for each other",
+    "together": "{net}, runs at once",
+}
+
 
 @dataclass(frozen=True)
 class Part:
-    """One measurement: a ``kind`` of ``repro.bench.measure.MEASUREMENTS``, or ``spin``."""
+    """One measurement: a ``kind`` of ``repro.bench.measure.MEASUREMENTS``, ``spin`` or ``together``."""
 
     kind: str
     label: str
     config: RunConfig
-    seconds: float  # the time of measuring, start-up apart
+    seconds: float  # of measuring, without the start
     options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The configurations that the words ask for, and the keys that they set; the device decides about others."""
+    """The configurations of the command line, and the keys that it sets; the device decides about others."""
 
     configs: list[RunConfig]
     said: AbstractSet[str]
@@ -44,45 +53,28 @@ class Choice:
 
 
 def choose(words: Sequence[str], *, everything: bool) -> Choice:
-    """Compose the configurations of ``words``, without those that differ in seeds: no speed depends on them."""
-    settings = apart(words)[1]
-    folders = [word for word in words if word not in settings]
-    said = {override.key_or_group: override for override in map(parse, settings)}
-    words = [*settings, *photo_words(said)]
-    plan([*words, *folders])
+    """Compose the configurations of ``words``, without those that differ only in seeds."""
+    folders, settings = [word for word in words if word.startswith("paths.")], apart(words)[1]
+    said = {word.partition("=")[0].lstrip("+"): word for word in settings}
+    if "imagenet" in said.get("data", "") and "exp" not in said:
+        settings += [f"{key}={value}" for key, value in PHOTO_WORDS.items() if key not in said]
+    configs: dict[object, RunConfig] = {}
+    for _, _, config in points([*folders, *settings]):
+        key = (config.model, config.data, config.optim.precision, config.optim.batch_size, config.execution)
+        configs.setdefault(key, config)
     if everything and (fixed := [key for key in FIXED_BY_ALL if key in said]):
         raise InputError(f"--all measures a list of its own; leave out {fixed[0]}=, or leave out --all")
-    # A plan holds every run once, whatever its execution: sweeps over that are expanded here.
-    given = {override.key_or_group: override for override in map(parse, words)}
-    execution = {key: o for key, o in given.items() if key.startswith("execution.")}
-    others = [word for word, key in zip(words, given, strict=True) if key not in execution]
-    configs: dict[object, RunConfig] = {}
-    for point in product(execution):
-        for config in plan([*folders, *others, *(o.input_line or "" for o in point.values())]).runs:
-            key = (config.model, config.data, config.optim.precision, config.optim.batch_size, config.execution)
-            configs.setdefault(key, config)
     return Choice(list(configs.values()), said.keys())
 
 
-def photo_words(said: dict[str, Any]) -> list[str]:
-    """Return words for ImageNet nets where ``said`` chooses ImageNet images and no experiment."""
-    if "data" not in said or "exp" in said:
-        return []
-    word = said["data"]
-    names = word.sweep_string_iterator() if word.is_sweep_override() else [word.value()]
-    photos = {str(name) for name in names} <= {"imagenet", "tiny_imagenet"}
-    return [f"{key}={value}" for key, value in PHOTO_WORDS.items() if photos and key not in said]
-
-
 def settled(choice: Choice, device: dict[str, Any]) -> list[RunConfig]:
-    """Settle by the device what the words leave open: nets, of ImageNet also the precision and the batch size."""
+    """Choose by the device the settings that the words leave open: nets, and for ImageNet precision and batch size."""
     cuda, photos, configs = device["device"] == "cuda", choice.photos, choice.configs
     if not SAY_NETS & choice.said:
-        small_images, imagenet = ((20, 56, 110), (50,)) if cuda else ((20,), (18,))
-        depths = imagenet if photos else small_images
-        configs = [changed(config, "model", depth=depth) for depth in depths for config in configs]
+        depths = {(True, True): (50,), (True, False): (18,), (False, True): (20, 56, 110), (False, False): (20,)}
+        configs = [changed(config, "model", depth=depth) for depth in depths[photos, cuda] for config in configs]
     if photos and "optim.precision" not in choice.said and device["bf16"]:
-        configs = [changed(config, "optim", precision="bf16") for config in configs]  # the reference's
+        configs = [changed(config, "optim", precision="bf16") for config in configs]  # as in the reference
     if photos and not cuda and not SAY_BATCH & choice.said:
         configs = [changed(config, "optim", batch_size=PHOTO_CPU_BATCH) for config in configs]
         configs = [changed(config, "model", bn_group_size=PHOTO_CPU_BATCH) for config in configs]
@@ -90,7 +82,7 @@ def settled(choice: Choice, device: dict[str, Any]) -> list[RunConfig]:
 
 
 def quick_parts(choice: Choice, device: dict[str, Any]) -> list[Part]:
-    """List the first net in its fastest way: under a minute in all on two cores."""
+    """List the first net in its fastest mode: less than a minute in all on two cores."""
     config = in_modes(settled(choice, device)[0], device)[0]
     if choice.photos:
         return [part("loader", config, 5), part("case", config, 8), *pairs([same_work(config, device)], 8)]
@@ -98,7 +90,7 @@ def quick_parts(choice: Choice, device: dict[str, Any]) -> list[Part]:
 
 
 def usual_parts(choice: Choice, device: dict[str, Any]) -> list[Part]:
-    """List each net asked for, beside others' loops, then what may make the first one faster, then the other modes."""
+    """List each net beside other loops, then what may make the first one faster, then slower modes."""
     photos, on_cpu = choice.photos, device["device"] == "cpu"
     modes = [in_modes(config, device) for config in settled(choice, device)]
     fastest, slower = [way[0] for way in modes], [config for way in modes for config in way[1:]]
@@ -106,7 +98,7 @@ def usual_parts(choice: Choice, device: dict[str, Any]) -> list[Part]:
     parts = [part("ceilings", first, 3), *(part("case", config, 12) for config in fastest), *pairs(compared[:1], 20)]
     if photos:
         parts.insert(1, part("loader", first, 20))
-        # As the recipe has it, in groups of batch norm and deterministic: the difference is what these cost.
+        # Also as in the recipe, deterministic and with groups of batch norm: the difference is their cost.
         compared += [] if on_cpu else fastest
     else:
         if device["bf16"] and "optim.precision" not in choice.said:
@@ -119,7 +111,7 @@ def usual_parts(choice: Choice, device: dict[str, Any]) -> list[Part]:
 
 
 def all_parts(choice: Choice, device: dict[str, Any]) -> list[Part]:
-    """List what the targets in docs/performance.md need, the first first: eight minutes on a fast GPU."""
+    """List the measurements for the targets in docs/performance.md: eight minutes on a fast GPU."""
     if choice.photos:
         return usual_parts(choice, device)
     base, *slower = in_modes(choice.configs[0], device)
@@ -136,32 +128,24 @@ def all_parts(choice: Choice, device: dict[str, Any]) -> list[Part]:
 
 
 def part(kind: str, config: RunConfig, seconds: float, **options: Any) -> Part:
-    """Make a part, named by what sets its configuration apart from others."""
-    net, others = label(config), "torchvision's" if config.data.photos else "the textbook loop"
-    names = {
-        "case": net,
-        "ceilings": "the device's ceilings",
-        "loader": f"loading {config.data.name}",
-        "pairs": f"{net} beside {others}",
-        "spin": f"{net}, threads that wait for each other",
-        "together": f"{net}, runs at once",
-    }
-    return Part(kind, names[kind], config, seconds, options)
+    others = "torchvision's" if config.data.photos else "the textbook loop"
+    name = NAMES[kind].format(net=label(config), data=config.data.name, others=others)
+    return Part(kind, name, config, seconds, options)
 
 
 def at_once(config: RunConfig) -> Part:
-    """Compare the ways to train several runs on one GPU; branches of a graph take steps that are one."""
+    """Compare the ways to train several runs on one GPU; branches of a graph need steps that are graphs."""
     ways = ("threads", "processes", "branches") if config.execution.step != "eager" else ("threads", "processes")
     return part("together", config, 5 * len(ways), ways=ways, counts=(1, 2, 4))
 
 
 def pairs(configs: Sequence[RunConfig], seconds: float) -> list[Part]:
-    """List comparisons with others' loops; torchvision has residual nets alone."""
+    """List comparisons with other loops; torchvision has only residual nets."""
     return [part("pairs", c, seconds) for c in configs if not c.data.photos or c.model.shortcut != "none"]
 
 
 def in_modes(config: RunConfig, device: dict[str, Any]) -> list[RunConfig]:
-    """Return ``config`` in its own step mode, or where that is open in each that the device has, the fastest first."""
+    """Return ``config`` in its step mode, or for ``auto`` in each mode of the device, the fastest first."""
     if config.execution.step != "auto":
         return [config]
     modes = dict.fromkeys([device["best_step"], *device["step_modes"]])
@@ -169,7 +153,7 @@ def in_modes(config: RunConfig, device: dict[str, Any]) -> list[RunConfig]:
 
 
 def same_work(config: RunConfig, device: dict[str, Any]) -> RunConfig:
-    """Set batch norm over the whole batch and free choice of algorithms, as torchvision's reference has them."""
+    """Set batch norm over the whole batch and free choice of algorithms, as in torchvision's reference."""
     config = changed(config, "model", bn_group_size=config.optim.batch_size)
     return changed(config, "execution", deterministic=False) if device["device"] == "cuda" else config
 
@@ -186,3 +170,8 @@ def label(config: RunConfig) -> str:
 def changed(config: RunConfig, group: str, **changes: Any) -> RunConfig:
     """Return ``config`` with other settings in one of its groups."""
     return dataclasses.replace(config, **{group: dataclasses.replace(getattr(config, group), **changes)})
+
+
+def speeds(each: list[float]) -> dict[str, Any]:
+    """Return the row of parallel runs in the result of a part, from the images per second of each."""
+    return {"runs": len(each), "images_per_second": sum(each), "each": each}

@@ -18,14 +18,19 @@ LEFT = ("what", "arithmetic", "beside", "decoder")  # columns that are aligned l
 
 
 def report(document: Values) -> str:
-    """Return the tables of what was measured, and what was not, with the reason."""
+    """Format the tables of all parts, and the missing parts with their reasons."""
     parts = document["parts"]
     done = [part for part in parts if part["state"] == "done"]
     ceilings = next((part["result"] for part in done if part["kind"] == "ceilings"), None)
     texts = []
     for kind in dict.fromkeys(part["kind"] for part in done):
-        rows = [row for p in done if p["kind"] == kind for row in rows_of(kind, p["label"], p["result"], ceilings)]
-        notes = dict.fromkeys(f"theirs: {p['result']['beside']}" for p in done if p["kind"] == kind == "pairs")
+        own = [part for part in done if part["kind"] == kind]
+        rows = [
+            {"what": part["label"]} | cells(kind, part["result"], row, ceilings)
+            for part in own
+            for row in part["result"].get("rows", [{}])
+        ]
+        notes = dict.fromkeys(f"theirs: {part['result']['beside']}" for part in own if kind == "pairs")
         texts.append("\n".join([grid(rows), *notes, *([NOTES] if kind == "case" else [])]))
     failed = [(p["label"], p["result"].get("failed", {})) for p in done]
     missing = [f"failed: {label} in {way} ({reason})" for label, ways in failed for way, reason in ways.items()]
@@ -33,49 +38,39 @@ def report(document: Values) -> str:
     return "\n\n".join([*texts, "\n".join(missing)]).rstrip()
 
 
-def rows_of(kind: str, label: str, r: Values, ceilings: Values | None) -> list[Values]:
-    """Return the rows of a part, texts by column; ``ceilings`` are the device's, where they were measured."""
-    what = {"what": label}
+def cells(kind: str, r: Values, row: Values, ceilings: Values | None) -> Values:
+    """Format a row of the result ``r`` as texts by column, with shares of the device's ``ceilings``."""
     match kind:
         case "ceilings":
             products = {f"{name} products": f"{scaled(value)}FLOP/s" for name, value in r["flops_per_second"].items()}
-            return [what | {"copies": f"{scaled(r['copy_bytes_per_second'])}B/s"} | products]
+            return {"copies": f"{scaled(r['copy_bytes_per_second'])}B/s"} | products
         case "case":
-            return [what | case_row(r, ceilings)]
+            return case_cells(r, ceilings)
         case "pairs":
             times = {"ours, ms": digits(r["ours_ms"]["median"]), "theirs, ms": digits(r["theirs_ms"]["median"])}
-            row = what | {"arithmetic": r["arithmetic"]} | times | {"times as fast": ratio_words(r["ratio"])}
-            return [row | {"pair by pair": " ".join(f"{value:.2f}" for value in r["ratio"]["pairs"])}]
+            pairs = " ".join(f"{value:.2f}" for value in r["ratio"]["pairs"])
+            return {"arithmetic": r["arithmetic"]} | times | {"times as fast": ratio(r), "pair by pair": pairs}
         case "spin":
-            names = {"bounded spin, ms": "bounded_ms", "OpenMP's default, ms": "default_ms"}
-            times_of = [{name: digits(row[key]) for name, key in names.items()} for row in r["rows"]]
-            return [what | {"beside": row["beside"]} | times for row, times in zip(r["rows"], times_of, strict=True)]
+            times = {"bounded spin, ms": digits(row["bounded_ms"]), "OpenMP's default, ms": digits(row["default_ms"])}
+            return {"beside": row["beside"]} | times
         case "loader":
             (height, width), size = r["median_size"], r["image_size"]
             images = f"{r['images']} of {height:.0f}x{width:.0f} to {size}x{size}, {r['unreadable']} unreadable"
-            return [what | {"images, median size": images} | loader_row(row) for row in r["rows"]]
+            return {
+                "images, median size": images,
+                "decoder": row["decoder"],
+                "images/s a core": f"{row['images_per_second_per_core']:,.0f}",
+                "±": half_range(row["core_batch_ms"]),
+                "processes": row["workers"],
+                "images/s": f"{row['images_per_second']:,.0f}",
+            }
         case _:
-            speeds = [row["images_per_second"] for row in r["rows"]]
-            shown = [{"images/s": f"{speed:,.0f}", "times one": f"{speed / speeds[0]:.2f}"} for speed in speeds]
-            return [
-                what | {"in": row.get("how", "threads"), "runs": row["runs"]} | texts
-                for row, texts in zip(r["rows"], shown, strict=True)
-            ]
+            speed, one = row["images_per_second"], r["rows"][0]["images_per_second"]
+            times = {"images/s": f"{speed:,.0f}", "times one": f"{speed / one:.2f}"}
+            return {"in": row.get("how", "threads"), "runs": row["runs"]} | times
 
 
-def summary_line(part: Values) -> str:
-    """Return a part in a few words, as soon as it is done."""
-    r = part["result"]
-    if r is None:
-        return f"{part['state']}, {part['reason']}"
-    if "ratio" in r:
-        return f"{ratio_words(r['ratio'])} times as fast"
-    if "loop_ms" in r:
-        return f"{digits(r['loop_ms']['median'])} ms a step, {r['images_per_second']:,.0f} images/s"
-    return f"done in {duration(part['seconds'])}"
-
-
-def case_row(r: Values, ceilings: Values | None) -> Values:
+def case_cells(r: Values, ceilings: Values | None) -> Values:
     memory, share, shares = r["peak_reserved_bytes"], r["loader_share"], ("", "")
     if ceilings is not None:
         flops, traffic = ceilings["flops_per_second"][r["arithmetic"]], ceilings["copy_bytes_per_second"]
@@ -98,27 +93,32 @@ def case_row(r: Values, ceilings: Values | None) -> Values:
     }
 
 
-def loader_row(r: Values) -> Values:
-    core, feed = (f"{r[name]:,.0f}" for name in ("images_per_second_per_core", "images_per_second"))
-    noise = half_range(r["core_batch_ms"])
-    return {"decoder": r["decoder"], "images/s a core": core, "±": noise, "processes": r["workers"], "images/s": feed}
+def summary_line(part: Values) -> str:
+    """Format a part in a few words."""
+    r = part["result"]
+    if r is None:
+        return f"{part['state']}, {part['reason']}"
+    if "ratio" in r:
+        return f"{ratio(r)} times as fast"
+    if "loop_ms" in r:
+        return f"{digits(r['loop_ms']['median'])} ms a step, {r['images_per_second']:,.0f} images/s"
+    return f"done in {duration(part['seconds'])}"
 
 
-def ratio_words(ratio: Values) -> str:
-    return f"{ratio['median']:.2f} ({ratio['min']:.2f} to {ratio['max']:.2f})"
+def ratio(r: Values) -> str:
+    return "{median:.2f} ({min:.2f} to {max:.2f})".format(**r["ratio"])
 
 
 def half_range(times: Values) -> str:
-    return f"{50 * (times['max'] - times['min']) / times['median']:.0f} %"
+    return percent((times["max"] - times["min"]) / times["median"] / 2)
 
 
 def digits(value: float) -> str:
-    """Return three digits that mean something."""
     return f"{value:.3g}" if value < 100 else f"{value:,.0f}"
 
 
 def scaled(value: float) -> str:
-    """Return ``1.23e12`` as ``1.23 T``."""
+    """Format ``1.23e12`` as ``1.23 T``."""
     for unit, name in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M")):
         if value >= unit:
             return f"{value / unit:.3g} {name}"
@@ -130,8 +130,8 @@ def percent(share: float) -> str:
 
 
 def grid(rows: list[Values]) -> str:
-    """Return rows as a table, without columns that are empty in all of them."""
+    """Format rows as a table, without empty columns."""
     header = [name for name in rows[0] if any(row[name] != "" for row in rows)]
     align = ["left" if name in LEFT else "right" for name in header]
-    cells = [[row[name] for name in header] for row in rows]
-    return str(tabulate(cells, header, tablefmt="simple", colalign=align, disable_numparse=True))
+    texts = [[row[name] for name in header] for row in rows]
+    return str(tabulate(texts, header, tablefmt="simple", colalign=align, disable_numparse=True))

@@ -1,4 +1,4 @@
-"""Training as public scripts do it, to compare with."""
+"""Training loops of public scripts, for comparison."""
 
 import contextlib
 import multiprocessing
@@ -24,14 +24,14 @@ from repro.runtime.device import autocast, num_processors
 
 MEAN = (0.4914, 0.4822, 0.4465)
 STD = (0.2470, 0.2435, 0.2616)
-"""Mean and deviation of CIFAR-10's training pixels, channel by channel, as such scripts have them typed in."""
+"""Mean and deviation of CIFAR-10's training pixels by channel, as in such scripts."""
 
 MAX_WORKERS = 4
-ENDLESS = 10**6  # epochs that the sampler draws ahead, so that no window pays for starting workers anew
+ENDLESS = 10**6  # epochs of the sampler, so that no window includes a restart of the workers
 
 
 class Other:
-    """A net that is trained as others do it, with torch's own defaults, in timed windows; ``beside`` says how."""
+    """A net in another training loop, with torch's own defaults; ``beside`` describes the loop."""
 
     beside: str
 
@@ -42,7 +42,7 @@ class Other:
         )
 
     def run(self, steps: int) -> float:
-        """Train so many steps; return the seconds that they took."""
+        """Train ``steps`` steps; return their seconds."""
         with torch_defaults():
             self.model.train()
             return timed(self.one_step, self.device)(steps)
@@ -55,7 +55,7 @@ class Other:
 
 
 class PilImages(data.Dataset[tuple[Tensor, int]]):
-    """A split as torchvision's CIFAR10 returns it: one PIL image at a time, transformed."""
+    """A split as in torchvision's CIFAR10: one PIL image at a time, transformed."""
 
     def __init__(self, split: Split, pad: int) -> None:
         self.images, self.labels = np.array(split.images), split.labels.tolist()
@@ -71,25 +71,24 @@ class PilImages(data.Dataset[tuple[Tensor, int]]):
 
 
 class Textbook(Other):
-    """The loop of public CIFAR scripts, with no trick for or against it, as ``beside`` says.
+    """The loop of public CIFAR scripts, without tricks for or against it.
 
-    It runs in the engine's process: freed memory is kept (``repro.runtime.device``), and on a busy machine threads
-    stop spinning soon (``repro.runtime.openmp``). Such scripts do neither: on a CPU that is in its favour. Outside of
-    its windows its workers stand still: they would take cores from what else is timed, and what they prepared meanwhile
-    would come for free. A window starts with the queue that the last one left.
+    It runs in the engine's process, where freed memory is kept (``repro.runtime.device``) and on a busy machine threads
+    stop spinning early (``repro.runtime.openmp``): on a CPU these are in its favour. Its workers are stopped between
+    its windows: otherwise they would take cores from other timings, and prepare batches for free. A window starts with
+    the queue that the last one left.
     """
 
     def __init__(self, config: RunConfig, dataset: Dataset, feed: Feed) -> None:
-        model = build_model(config.model, dataset.num_classes, generator_for(config.seed, "init"))
-        super().__init__(model, config, feed.device)
+        super().__init__(
+            build_model(config.model, dataset.num_classes, generator_for(config.seed, "init")), config, feed.device
+        )
         assert isinstance(dataset.train, Split)
-        images = PilImages(dataset.train, config.data.pad)
-        workers = min(MAX_WORKERS, num_processors())
-        start = multiprocessing.get_start_method()
+        images, workers = PilImages(dataset.train, config.data.pad), min(MAX_WORKERS, num_processors())
+        start, before = multiprocessing.get_start_method(), multiprocessing.active_children()
         self.beside = (
             f"the textbook loop: DataLoader with {workers} workers ({start}), PIL, NCHW, eager, two .item() a step"
         )
-        before = multiprocessing.active_children()
         sampler = data.RandomSampler(images, num_samples=ENDLESS * len(images))
         pin = feed.device.type == "cuda"
         loader = data.DataLoader(images, config.optim.batch_size, sampler=sampler, num_workers=workers, pin_memory=pin)
@@ -105,8 +104,7 @@ class Textbook(Other):
         return seconds
 
     def one_step(self) -> None:
-        inputs, targets = next(self._batches)
-        inputs, targets = inputs.to(self.device), targets.to(self.device)
+        inputs, targets = (t.to(self.device) for t in next(self._batches))
         self.optimizer.zero_grad()
         outputs = self.model(inputs)
         loss = self.criterion(outputs, targets)
@@ -116,7 +114,7 @@ class Textbook(Other):
         self.correct += outputs.max(1)[1].eq(targets).sum().item()
 
     def close(self) -> None:
-        """End the workers, which stopped processes would not hear of."""
+        """End the workers, which must run to notice it."""
         self._signal("SIGCONT")
         del self._batches
 
@@ -127,10 +125,10 @@ class Textbook(Other):
 
 
 class TorchvisionNet(Other):
-    """torchvision's ResNet of the same depth, on one batch, under the settings of its training reference.
+    """torchvision's ResNet of the same depth, with the settings of its training reference.
 
-    The batch of ``feed`` is on the device, augmented already, and no ``.item()`` makes the host wait: that is in its
-    favour.
+    Its batch, of ``feed``, is already augmented and on the device, and no ``.item()`` makes the host wait: both are in
+    its favour.
     """
 
     def __init__(self, config: RunConfig, dataset: Dataset, feed: Feed) -> None:
@@ -154,12 +152,12 @@ class TorchvisionNet(Other):
 
 @contextlib.contextmanager
 def torch_defaults() -> Iterator[None]:
-    """Set torch's own arithmetic, with cuDNN trying its algorithms as public scripts ask; put back what was set."""
+    """Set torch's own arithmetic and cuDNN's trials of algorithms, as in public scripts; restore the settings after."""
     matmul, conv = torch.backends.cuda.matmul, torch.backends.cudnn.conv  # type: ignore[attr-defined]
     cudnn = torch.backends.cudnn
     before = matmul.fp32_precision, conv.fp32_precision, cudnn.benchmark, cudnn.deterministic
     deterministic, older = torch.are_deterministic_algorithms_enabled(), torch.get_float32_matmul_precision()
-    # The older flag sets the newer one too, so it comes first. cuBLAS refuses every product where the two differ.
+    # The older flag also sets the newer one, so it comes first. cuBLAS refuses every product if they differ.
     torch.set_float32_matmul_precision("highest")
     matmul.fp32_precision, conv.fp32_precision, cudnn.benchmark, cudnn.deterministic = "ieee", "tf32", True, False
     torch.use_deterministic_algorithms(False)

@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -10,13 +10,13 @@ import torch
 from repro.runtime.device import wait
 
 ROUNDS = 5
-OVERTIME = 1.3  # times the wanted seconds, after which no further round begins
+OVERTIME = 1.3  # no round begins after so many times the wanted seconds
 
-Action = Callable[[int], float]  # does so many of something and returns the seconds that they took
+Action = Callable[[int], float]  # does something so many times and returns the seconds
 
 
 def timed(action: Callable[[], object], device: torch.device) -> Action:
-    """Make a timed repetition of ``action``, from an idle device to an idle device."""
+    """Return a timed repetition of ``action``, from an idle device to an idle device."""
 
     def run(count: int) -> float:
         wait(device)
@@ -29,32 +29,37 @@ def timed(action: Callable[[], object], device: torch.device) -> Action:
     return run
 
 
-def milliseconds(seconds: list[float], count: int) -> dict[str, Any]:
-    """Summarize rounds of ``count`` steps or images each: milliseconds of one."""
-    ms = [1000 * s / count for s in seconds]
-    return {"median": statistics.median(ms), "min": min(ms), "max": max(ms), "rounds": ms, "count": count}
+def in_rounds(actions: Sequence[Action], seconds: float, probe: int = 1) -> list[dict[str, Any]]:
+    """Time actions in turns, in five rounds of equal counts that fill about ``seconds``; return milliseconds of each.
+
+    If the machine slows down, there are fewer rounds, but at least two. Every action first does ``probe``.
+    """
+    count = max(1, int(seconds / ROUNDS / sum(action(probe) for action in actions) * probe))
+    times: list[list[float]] = [[] for _ in actions]
+    for number in range(ROUNDS):
+        if number > 1 and sum(map(sum, times)) > OVERTIME * seconds:
+            break
+        turns = list(zip(actions, times, strict=True))
+        for action, seen in turns if number % 2 == 0 else reversed(turns):
+            seen.append(action(count))
+    return [spread("rounds", [1000 * s / count for s in seen]) | {"count": count} for seen in times]
+
+
+def spread(name: str, values: list[float]) -> dict[str, Any]:
+    return {"median": statistics.median(values), "min": min(values), "max": max(values), name: values}
+
+
+def per_second(batch_size: int, ms: dict[str, Any]) -> float:
+    """Return images per second from the milliseconds of batches."""
+    return float(1000 * batch_size / ms["median"])
 
 
 def repeat(action: Action, seconds: float) -> dict[str, Any]:
-    """Time ``action`` in five rounds that fill about ``seconds``; fewer, at least two, if the machine slows down."""
-    count = max(1, int(seconds / ROUNDS / action(1)))
-    rounds: list[float] = []
-    while len(rounds) < 2 or (len(rounds) < ROUNDS and sum(rounds) < OVERTIME * seconds):
-        rounds.append(action(count))
-    return milliseconds(rounds, count)
+    return in_rounds([action], seconds)[0]
 
 
 def alternate(ours: Action, theirs: Action, seconds: float, probe: int) -> dict[str, Any]:
-    """Time two actions in turns, in windows of equal counts that fill about ``seconds``; both do ``probe`` first."""
-    count = max(1, int(seconds / ROUNDS / (ours(probe) + theirs(probe)) * probe))
-    times: tuple[list[float], list[float]] = ([], [])
-    for pair in range(ROUNDS):
-        if pair > 1 and sum(map(sum, times)) > OVERTIME * seconds:
-            break
-        # Every other pair of windows begins with ``theirs``.
-        turns = [(ours, times[0]), (theirs, times[1])]
-        for action, seen in turns if pair % 2 == 0 else reversed(turns):
-            seen.append(action(count))
-    ratios = [their / our for our, their in zip(*times, strict=True)]
-    ratio = {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios), "pairs": ratios}
-    return {"ours_ms": milliseconds(times[0], count), "theirs_ms": milliseconds(times[1], count), "ratio": ratio}
+    """Time two actions in turns, with the ratio of each pair of rounds."""
+    our_ms, their_ms = in_rounds([ours, theirs], seconds, probe)
+    ratios = [their / our for our, their in zip(our_ms["rounds"], their_ms["rounds"], strict=True)]
+    return {"ours_ms": our_ms, "theirs_ms": their_ms, "ratio": spread("pairs", ratios)}

@@ -1,4 +1,4 @@
-"""Completion of words in a shell."""
+"""Shell completion."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from repro.config.paths import resolve_paths, shared_dir
 from repro.config.science import Science
 
 SCRIPT = """\
-# repro completion: put  eval "$(repro completion)"  into ~/.bashrc or ~/.zshrc
+# repro completion: add  eval "$(repro completion)"  to ~/.bashrc or ~/.zshrc
 [ -n "$ZSH_VERSION" ] && autoload -U +X bashcompinit && bashcompinit
 _repro() {
   local IFS=$'\\n' line="${COMP_LINE:0:COMP_POINT}" word
   word="${line##* }"
   COMPREPLY=($(repro completion --line="$line" 2>/dev/null))
-  # The shell takes what stands after = for a word of its own.
+  # The shell treats the text after = as a separate word.
   case "$word$COMP_WORDBREAKS" in *=*=*) COMPREPLY=("${COMPREPLY[@]#"${word%"${word##*=}"}"}") ;; esac
 }
 complete -o nospace -F _repro repro
@@ -29,10 +29,11 @@ TAKE_SETTINGS = ("run", "show", "bench", "choices", "status")
 
 
 def candidates(line: str, commands: Mapping[str, Iterable[str]]) -> list[str]:
-    """Return what the last word of ``line`` may become, from the options of each command.
+    """Return the completions of the last word of ``line``.
 
     Args:
-        line: What was typed, the program's name first; empty after a blank is a new word.
+        line: The text typed so far, from the program's name on; a blank at its end starts a new word.
+        commands: The options of each command.
     """
     words = line.split(" ")
     last, command = words[-1], words[1] if len(words) > 2 else ""
@@ -76,5 +77,5 @@ def keys() -> list[str]:
 
 
 def values(key: str) -> list[str]:
-    """Return the words after ``key=`` where they are files of conf/."""
+    """Return the completions of ``key=`` that are files of conf/."""
     return [f"{key}={file.stem} " for file in (shared_dir("conf") / key).glob("*.yaml")] if key in GROUPS else []

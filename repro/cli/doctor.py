@@ -15,12 +15,12 @@ from repro.config.paths import shared_dir
 from repro.errors import first_line
 
 MARK = "  <- "
-"""Before what departs from the usual."""
+"""Stands before anything that needs attention."""
 VARIABLES = ("REPRO_", "CUDA_", "OMP_", "MKL_", "NCCL_", "SLURM_JOB_ID", "TORCH")
 
 
 def doctor(paths: dict[str, Path]) -> str:
-    """Describe the environment, a line a thing, as text to paste."""
+    """Describe the environment, one line per item."""
     lines = {
         "repro": code(),
         "python": f"{platform.python_version()}, {platform.platform()}, {sys.executable}",
@@ -49,7 +49,7 @@ def processor(name: str) -> str:
 
 
 def devices() -> dict[str, str]:
-    """Describe what trains here; importing torch may fail on a broken installation, which is told too."""
+    """Describe the devices; if torch cannot be imported, say so instead of failing."""
     try:
         import torch
 
@@ -62,7 +62,7 @@ def devices() -> dict[str, str]:
 
     names = [device_name(torch.device("cuda", i)) for i in range(torch.cuda.device_count())]
     built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built without CUDA"
-    unseen = f"{MARK}nvidia-smi is there, but torch sees no GPU" if shutil.which("nvidia-smi") and not names else ""
+    unseen = f"{MARK}nvidia-smi is installed, but torch sees no GPU" if shutil.which("nvidia-smi") and not names else ""
     lacking = lacking_for_triton()
     return {
         "processor": processor(device_name(torch.device("cpu"))),
@@ -85,7 +85,7 @@ def cifar10(data: Path) -> str:
     from repro.data.cifar.arrays import missing_files
 
     missing = missing_files(data)
-    return f"not in {data}: {len(missing)} files; a run fetches it" if missing else f"in {data}"
+    return f"{len(missing)} files are missing from {data}; a run fetches them" if missing else f"in {data}"
 
 
 def folder(path: Path) -> str:
@@ -102,9 +102,9 @@ def versions() -> str:
         return f"constraints.txt cannot be read ({error.strerror})"
     wanted = dict(line.split("==") for line in lines if "==" in line and not line.startswith("#"))
     found = {name: installed(name) for name in wanted}
-    # A local part, as in 2.15.0+cpu, is another build of the same version.
-    other = [f"{n} {found[n]} for {wanted[n]}" for n in wanted if found[n].partition("+")[0] != wanted[n]]
-    return f"{MARK.strip()} unlike constraints.txt: {', '.join(other)}" if other else "as in constraints.txt"
+    # A local part, as in 2.15.0+cpu, names a build of the same version.
+    other = [f"{n} {found[n]} instead of {wanted[n]}" for n in wanted if found[n].partition("+")[0] != wanted[n]]
+    return f"{MARK.strip()} not as in constraints.txt: {', '.join(other)}" if other else "as in constraints.txt"
 
 
 def variables() -> str:

@@ -1,40 +1,39 @@
-"""Texts that `repro --help` shows."""
+"""Help texts of the command line."""
 
 from __future__ import annotations
 
 DESCRIPTION = """\
-Does the ResNet paper hold up? Re-runs the experiments of He, Zhang, Ren, Sun 2015 (Deep Residual Learning for
-Image Recognition) and shows the paper's numbers beside the measured ones."""
+Does the ResNet paper hold up? Repeat the experiments of He, Zhang, Ren, Sun 2015 (Deep Residual Learning for
+Image Recognition) and show the results beside the paper's."""
 
 EXAMPLES = """\
 start here:
-  repro list                                             what can be run
-  repro show exp=cifar_depth_sweep                       which runs, how long
-  repro run exp=cifar_residual_vs_plain scale=demo       minutes on a laptop
-  repro run exp=cifar_depth_sweep                        Table 6 at the paper's budget
-  repro table 6                                          paper and measured, side by side
+  repro list                                             list experiments, nets and data sets
+  repro show exp=cifar_depth_sweep                       show runs, time and memory
+  repro run exp=cifar_residual_vs_plain scale=demo       train in minutes on a laptop
+  repro run exp=cifar_depth_sweep                        train Table 6 at the paper's budget
+  repro table 6                                          print the paper's values beside the measured ones
 
 Settings are key=value words as in Hydra: model.depth=20,56 seed=0,1,2 sweeps over both.
-Interrupted? The same command resumes where it stopped."""
+To resume an interrupted command, give it again."""
 
-BENCH = "Measure how fast nets train here, alone and beside the textbook loop of public CIFAR scripts."
+BENCH = "Measure the training speed of this machine, beside the textbook loop of public CIFAR scripts."
 BENCH_EXAMPLES = """\
 repro bench --quick
   repro bench model.depth=20,110 optim.precision=tf32,bf16 execution.step=graph
   repro bench --all --json bench.json
   repro bench data=imagenet paths.data=/data/imagenet
 
-Without a net: ResNet-20, on a GPU also 56 and 110; without execution.step: every way that the device can take a step.
-On ImageNet images (data=imagenet, data=tiny_imagenet): the loader, the step and both, and torchvision's net beside it;
-without a net ResNet-50, on a CPU ResNet-18.
-On the data in paths.data, or on made images; nothing is fetched, and nothing of what is trained is kept. A part that
-fails is named at the end (exit code 1) and the others continue."""
-
+The default net is ResNet-20, on a GPU also ResNet-56 and 110; the default steps are all that the device supports.
+With data=imagenet or data=tiny_imagenet it measures the loader, the step, both together, and torchvision's net; the
+default net is ResNet-50, on a CPU ResNet-18.
+It uses the images in paths.data, or synthetic ones, downloads nothing and keeps no trained net. If a part fails, the
+others continue; failed parts are listed at the end (exit code 1)."""
 
 PREDICT_EXAMPLES = """\
 repro predict cifar10-resnet20-s0 cat.jpg dog.png
 
-The centre of a picture is taken, in the size that the net was tested at."""
+Pictures are cropped to their centre, at the size of the images on which the net was tested."""
 
 SHOW_EXAMPLES = """\
 repro show model.depth=56
@@ -44,7 +43,7 @@ COMPARE_EXAMPLES = """\
 repro compare cifar10-resnet20-demo-s0-accd58ef
   repro compare RUN RUN
 
-Exit code 0: identical, or within the spread of seeds; 1: outside; 3: too few seeds to say."""
+Exit code 0: identical, or within the spread of seeds; 1: outside; 3: too few seeds to decide."""
 
 STATUS_EXAMPLES = """\
 repro status
@@ -63,8 +62,8 @@ repro evaluate cifar10-resnet20-s0-1a2b3c4d
     data=imagenet paths.data=/data/imagenet
   repro evaluate --weights model.safetensors model.depth=56 --mean 0.491,0.482,0.447 --std 0.247,0.243,0.262
 
-Weights are read as PyTorch scripts save them, or from safetensors; nothing in the file is run. Before the test one line
-says which nets the names belong to and what is done to the pixels.
+Weights may be a file that a PyTorch script saved, or safetensors; no code in the file is executed. Before the test one
+line names the net that was recognized and the normalization of its pixels.
 
-A finished run is tested as its record says, from its last weights; equal errors are said to be equal. Scores are kept
-in the run's folder, so that ensembles and tables need no GPU later."""
+A finished run is tested with its final weights and the settings of its record; the output says if the errors are equal.
+Scores are kept in the run's folder, so that ensembles and tables later need no GPU."""

@@ -1,4 +1,4 @@
-"""Lists of what commands take."""
+"""Lists of experiments, tables and figures."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 
 def print_experiments(texts: dict[str, str]) -> None:
-    """Print the first paper's experiments, then those of each later paper, whose names begin with its folder's."""
+    """Print the first paper's experiments, then those of each later paper."""
+    # The names of a later paper's experiments begin with the name of its folder.
     later = {name: {exp: text for exp, text in texts.items() if exp.startswith(name)} for name in later_papers()}
     first = {exp: text for exp, text in texts.items() if not any(exp in own for own in later.values())}
     print_list("experiments (exp=…)", first)
@@ -54,11 +55,11 @@ def print_list(heading: str, texts: dict[str, str]) -> None:
 
 
 def where_runs_are(drawn: Plot, reading: Reading) -> str:
-    """Say which scales have runs for a figure that has none at its own, or which command makes some."""
+    """Name the scales at which a figure does have runs, or the command that trains some."""
     from repro.report.figures.numbers import plot, proxies_of
 
     paper = drawn.paper
     scales = [scale for scale in ("paper", *proxies_of(paper, reading)) if plot(paper.name, reading, scale).series]
     there = " or ".join(f"`repro figure {paper.name} --scale {scale}`" for scale in scales)
-    remedy = f"{there} has some" if scales else f"`repro run exp={paper.panels[0].experiment} scale=demo` makes some"
+    remedy = f"{there} has some" if scales else f"`repro run exp={paper.panels[0].experiment} scale=demo` trains some"
     return f"figure {paper.name} has no runs at scale={drawn.scale}: {remedy}"

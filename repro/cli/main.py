@@ -1,4 +1,7 @@
-"""The command line. Commands import what they need themselves."""
+"""The command line.
+
+Each command imports its own dependencies, so that ``repro --help`` is fast.
+"""
 
 from __future__ import annotations
 
@@ -42,8 +45,11 @@ Command = Callable[[argparse.Namespace], int]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return its exit code: 0, 1 (a run failed), 2 (bad input), 75 (give the same command again), or
-    128 plus the number of the signal that asked it to end."""
+    """Run one command and return its exit code.
+
+    The codes are 0, 1 (a run failed), 2 (invalid input), 75 (repeat the command to resume), and 128 plus the number of
+    the signal that ended the command.
+    """
     outlets = steady()
     send_to(print_line)
     given = words_together(sys.argv[1:] if arguments is None else arguments) or ["--help"]
@@ -60,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = complain(error, 1)
     except KeyboardInterrupt:
         code = 130
-    except Exception as error:  # of the device or of our code; caught, so that processes which read ahead end too
+    except Exception as error:  # of the device or of our code: caught, so that worker processes end too
         if is_out_of_memory(error):
             code = complain(RunError(memory_advice(error)), 1)
         else:
@@ -69,12 +75,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if lost := unwritten(outlets):
         complain(RunError(f"not all output could be written ({lost.strerror})"), 1)
         trains = given[:1] == ["run"] and not {"--dry-run", "--help", "-h"} & set(given)
-        return code if trains else code or 1  # the exit code of training tells of its runs
+        return code if trains else code or 1  # the exit code of training is about its runs
     return code
 
 
 def command_of(name: str) -> Command:
-    """Return the function of a command; those that read results are imported only now."""
+    """Return the function of a command, importing those that read results only when needed."""
     if name in COMMANDS:
         return COMMANDS[name]
     from repro.cli.reporting import COMMANDS as READING
@@ -94,8 +100,8 @@ def run_command(options: argparse.Namespace) -> int:
 
     if not options.words:
         raise InputError(
-            "name what to run: `repro list` has all experiments, `repro run exp=cifar_residual_vs_plain scale=demo` "
-            "takes minutes on a laptop, `repro run model.depth=20` is one net at the paper's budget"
+            "name an experiment or a net: `repro list` lists them, `repro run exp=cifar_residual_vs_plain scale=demo` "
+            "takes minutes on a laptop, `repro run model.depth=20` trains one net at the paper's budget"
         )
     refuse_sweeps_of_execution(options.words)
     planned = plan(options.words)
@@ -127,14 +133,14 @@ def run_command(options: argparse.Namespace) -> int:
     if text := beside_published(records, published_results(vars(paths)) / "runs"):
         log.info("\n" + text)
     if result.failed:
-        log.info(f"\n{len(result.failed)} of {len(configs)} runs failed; the same command tries them again:")
+        log.info(f"\n{len(result.failed)} of {len(configs)} runs failed; repeat the command to try them again:")
         for run_id, reason in result.failed.items():
             log.info(f"  {run_id}: {reason}")
     return result.exit_code
 
 
 def record_of(config: RunConfig) -> Record | None:
-    """Read the record of a finished run; an invalid one is logged, and None is returned."""
+    """Read the record of a finished run; log an invalid record and return None."""
     from repro.results.read import read_record
 
     try:
@@ -145,7 +151,7 @@ def record_of(config: RunConfig) -> Record | None:
 
 
 def summarize_for_tensorboard(work: Path) -> None:
-    """Write charts of the whole sweep; runs are valid without them, so that an error is only logged."""
+    """Write charts of the whole sweep; only log an error, because the runs are valid without charts."""
     from repro.report.tensorboard import write_summaries
 
     try:
@@ -162,7 +168,7 @@ def several_machines(execution: ExecutionConfig) -> bool:
 
 
 def launch_of(execution: ExecutionConfig, detach: bool) -> Callable[..., Result]:
-    """Return the function that carries out a plan: on this machine, or on Slurm."""
+    """Return the function that runs a plan, on this machine or on Slurm."""
     if execution.engine == "slurm":
         from repro.launch.slurm import collect
 
@@ -185,6 +191,10 @@ def show_command(options: argparse.Namespace) -> int:
     from repro.cli.show import show
 
     print(show(planned.runs))
+    if options.command == "run" and planned.runs[0].execution.engine == "slurm":
+        from repro.launch.slurm.submit import preview
+
+        print("\n" + preview(planned.runs, planned.line_of))
     return 0
 
 
@@ -271,7 +281,7 @@ def status_command(options: argparse.Namespace) -> int:
     try:
         queued = jobs(work)
     except RunError as error:
-        print(f"repro: {error}; what is known without it:", file=sys.stderr)
+        print(f"repro: {error}; the states below leave out Slurm's queue", file=sys.stderr)
         queued = []
     found = chosen(statuses(work, queued), filters)
     found = beside(found, work, read_records([published_results(paths) / "runs"]))
@@ -292,7 +302,7 @@ def cancel_command(options: argparse.Namespace) -> int:
     paths, run_ids = folders_and_names(options.runs)
     work = paths["work"]
     if options.all == bool(run_ids):
-        raise InputError("name the runs to cancel, or write `repro cancel --all` for every job of the work folder")
+        raise InputError("name the runs to cancel, or cancel every job of the work folder with `repro cancel --all`")
     cancelled = cancel(work, None if options.all else run_ids)
     for job in cancelled:
         print(f"cancelled Slurm job {job.job_id} ({job.state.lower()}): {', '.join(job.run_ids)}")

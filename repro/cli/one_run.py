@@ -25,15 +25,15 @@ EXIT_CODES = {"identical": 0, "within": 0, "outside": 1, "unknown": 3}
 
 
 def roots_of(paths: dict[str, Path]) -> list[Path]:
-    """Return the folders of runs, one's own first."""
+    """Return the folders of runs, the user's own before the published ones."""
     return [paths["work"], published_results(paths) / "runs"]
 
 
 def show_run(name: str, paths: dict[str, Path]) -> str:
-    """Describe one run: its errors, settings, curve, command and provenance; of an unfinished one what is known.
+    """Describe one run: its errors, settings, curve, command and provenance, or the state of an unfinished one.
 
     Raises:
-        InputError: There is no such run.
+        InputError: The run does not exist.
     """
     folder = paths["work"] / name
     if (folder / "config.json").is_file() and not (folder / "record.json").is_file():
@@ -53,7 +53,7 @@ def show_run(name: str, paths: dict[str, Path]) -> str:
         "device": f"{record.machine}, {made.precision}, torch {made.torch}",
         "code": f"commit {made.commit}, {tree}, Python {made.python}, {made.platform}",
         "finished": made.finished,
-        "command": made.command or "not known",
+        "command": made.command or "unknown",
         "folder": str(record.folder),
     }
     return "\n".join([record.run_id, *laid_out(lines), "", curve(record)])
@@ -79,12 +79,12 @@ def _error(name: str, counts: Evaluation | RunningError | None) -> str:
 def settings(science: Science) -> str:
     differing = from_paper(science)
     if not differing:
-        return "those of the paper's recipe"
+        return "the paper's recipe"
     return "\n".join(f"{key}={value} (the paper's recipe: {wanted})" for key, (value, wanted) in differing.items())
 
 
 def curve(record: Record) -> str:
-    """Tabulate some evaluations, evenly spread, the last among them."""
+    """Tabulate evenly spaced evaluations, including the last."""
     try:
         frame = read_curve(record)
     except InputError as error:
@@ -106,16 +106,16 @@ def unfinished(folder: Path) -> str:
 
 
 def compare(names: Sequence[str], paths: dict[str, Path]) -> tuple[str, int]:
-    """Compare a run with the published ones of its settings, or with the other that is named and that one's seeds.
+    """Compare a run with published runs of its settings, or with a second run and its seeds.
 
     Returns:
-        The text and the exit code: 0 identical or within the spread of seeds, 1 outside, 3 where too few seeds exist.
+        The text and the exit code: 0 for identical or within the spread of seeds, 1 for outside, 3 for too few seeds.
 
     Raises:
-        InputError: There is no such run, or none or more than two are named.
+        InputError: A run does not exist, or the names are not one or two.
     """
     if len(names) not in (1, 2):
-        raise InputError("name one run, to compare it with the published ones, or two")
+        raise InputError(f"name one run, to compare it with published ones, or two runs; {len(names)} are named")
     own, published = roots_of(paths)
     record = find_record(names[0], [own, published])
     if len(names) == 1:

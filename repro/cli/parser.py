@@ -23,10 +23,10 @@ from repro.errors import InputError, nearest
 
 
 class Parser(argparse.ArgumentParser):
-    """Answers a wrong word with one sentence that names the nearest right one, and exit code 2."""
+    """An argument parser that reports an error as one sentence, with the nearest valid word."""
 
     def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}; `{self.prog} --help` shows what fits")
+        raise InputError(f"{message}; `{self.prog} --help` shows the options")
 
     def _check_value(self, action: argparse.Action, value: object) -> None:
         if action.choices is not None and value not in action.choices:
@@ -35,7 +35,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def table_key(text: str) -> int | str:
-    """Read a table's number, or a later paper's folder and number."""
+    """Convert a table's number; keep a later paper's folder and number as text."""
     return int(text) if text.isdecimal() else text
 
 
@@ -50,13 +50,13 @@ def parser() -> Parser:
         sub: Parser = commands.add_parser(name, help=text, description=text, epilog=epilog, formatter_class=form)
         return sub
 
-    run = add("run", "Train what is missing, then show the result.", "repro run exp=cifar_degradation")
+    run = add("run", "Train missing runs, then show the results.", "repro run exp=cifar_degradation")
     run.add_argument("--dry-run", action="store_true", help="only show what would be run, as `repro show`")
     run.add_argument("--detach", action="store_true", help="with execution=slurm: submit and return")
-    show = add("show", "Show what would run and its cost, or one run; trains nothing.", SHOW_EXAMPLES)
+    show = add("show", "Show planned runs and their cost, or one run, without training.", SHOW_EXAMPLES)
     for sub in (run, show):
         sub.add_argument("words", nargs="*", metavar="key=value", help="settings, as in exp=cifar_depth_sweep seed=0")
-    compare = add("compare", "Say whether a run equals the published one, or lies within its seeds.", COMPARE_EXAMPLES)
+    compare = add("compare", "Compare a run with published seeds, or with another run.", COMPARE_EXAMPLES)
     compare.add_argument("runs", nargs="*", metavar="run", help="one or two runs; and paths.work=, paths.results=")
     add("list", "List experiments, nets, data sets, scales, tables and figures.", "repro list")
 
@@ -73,19 +73,19 @@ def parser() -> Parser:
     extent = bench.add_mutually_exclusive_group()
     extent.add_argument("--quick", action="store_true", help="one net and its comparison, in under a minute")
     extent.add_argument("--all", action="store_true", help="every net, precision and mode of the project's targets")
-    bench.add_argument("--json", type=Path, metavar="FILE", help="keep every round here; written anew after each part")
+    bench.add_argument("--json", type=Path, metavar="FILE", help="write every round to this file")
     bench.add_argument(
-        "--minutes", type=float, metavar="N", help="leave out what does not fit into N minutes (8; quick: 0.9)"
+        "--minutes", type=float, metavar="N", help="skip parts that do not fit into N minutes (8; quick: 0.9)"
     )
     bench.add_argument("words", nargs="*", metavar="key=value", help="as in model.depth=20,110 execution.step=graph")
 
-    board = "Show the curves of all runs in a browser; takes TensorBoard's options too."
+    board = "Show the curves of all runs in a browser. TensorBoard's own options work too."
     add_folders(add("tensorboard", board, "repro tensorboard --port 6007 --bind_all"))
-    status = add("status", "Show what became of every run.", STATUS_EXAMPLES)
+    status = add("status", "Show the state of every run.", STATUS_EXAMPLES)
     status.add_argument("words", nargs="*", metavar="key=value", help="runs to show; and paths.work=, paths.results=")
-    status.add_argument("--json", action="store_true", help="print all that is known of the runs")
-    add_folders(add("doctor", "Describe this installation, for a report of a fault.", "repro doctor"))
-    completion = add("completion", "Print what lets a shell complete words.", 'eval "$(repro completion)"')
+    status.add_argument("--json", action="store_true", help="print all fields as JSON")
+    add_folders(add("doctor", "Describe this installation, for bug reports.", "repro doctor"))
+    completion = add("completion", "Print the script for shell completion.", 'eval "$(repro completion)"')
     completion.add_argument("--line", help=argparse.SUPPRESS)
     cancel = add("cancel", "Cancel the Slurm jobs of runs.", "repro cancel --all")
     cancel.add_argument("--all", action="store_true", help="every job of the work folder")
@@ -103,7 +103,7 @@ def options_of(top: Parser) -> dict[str, list[str]]:
 
 
 def add_folders(sub: Parser) -> None:
-    """Add the words of a command that takes no others."""
+    """Add the folders as the only words of a command."""
     sub.add_argument("words", nargs="*", metavar="key=value", help="paths.data=, paths.work=, paths.results=")
 
 
@@ -115,29 +115,27 @@ def add_reading(add: Callable[[str, str, str], Parser]) -> None:
         type=table_key,
         nargs="?",
         metavar="table",
-        help="the table's number, as 6, or wide_resnet/4, or cifar10 for all nets; none lists all",
+        help="for example 6 or wide_resnet/4, or cifar10 for the nets of all papers; without it, list all",
     )
     table.add_argument("--format", choices=["md", "csv", "tex"], default="md", metavar="format", help="md, csv or tex")
-    table.add_argument("--scale", help="show the proxies of this scale (tenth, demo, smoke), not each row's largest")
+    table.add_argument("--scale", help="show proxies of this scale (tenth, demo, smoke), not each row's largest")
     add_folders(table)
     figure = add("figure", "Draw a figure as SVG and PNG, with its numbers as CSV.", FIGURE_EXAMPLES)
-    figure.add_argument("name", nargs="?", help="the paper's number of the figure, or a name of ours; none lists all")
-    figure.add_argument("--scale", default="paper", help="draw the proxies of this scale instead (tenth, demo, smoke)")
+    figure.add_argument("name", nargs="?", help="for example 6 or gradient_flow; without it, list all")
+    figure.add_argument("--scale", default="paper", help="draw proxies of this scale (tenth, demo, smoke)")
     add_folders(figure)
-    check = add("check", "Say which of the paper's claims hold.", "repro check degradation_cifar")
-    check.add_argument("words", nargs="*", metavar="claim", help="one claim in full; and paths.work=, paths.results=")
+    check = add("check", "Check which of the paper's claims hold.", "repro check degradation_cifar")
+    check.add_argument("words", nargs="*", metavar="claim", help="a claim to explain; and paths.work=, paths.results=")
     forms = ["text", "md", "json"]
     check.add_argument("--format", choices=forms, default="text", metavar="format", help="text, md or json")
-    check.add_argument("-v", "--verbose", action="store_true", help="with the figures and runs of every claim")
-    check.add_argument("--strict", action="store_true", help="exit code 1 where a claim fails")
-    check.add_argument(
-        "--freeze", action="store_true", help="freeze rules that changed (experiments/resnet/AMENDMENTS.md)"
-    )
-    check.add_argument("--paper", metavar="NAME", help="a later paper's claims (wide_resnet), or all")
-    export = add("export", "All runs as one tidy CSV (docs/export.md).", "repro export runs.csv")
-    export.add_argument("words", nargs="*", metavar="file", help="where to write it; and paths.work=, paths.results=")
-    export.add_argument("--curves", action="store_true", help="one row a run and evaluation instead of one a run")
-    choices = add("choices", "Say which open choice turns a comparison around.", "repro choices scale=tenth")
+    check.add_argument("-v", "--verbose", action="store_true", help="also print the numbers and runs of every claim")
+    check.add_argument("--strict", action="store_true", help="exit code 1 if a claim fails")
+    check.add_argument("--freeze", action="store_true", help="freeze changed rules (experiments/resnet/AMENDMENTS.md)")
+    check.add_argument("--paper", metavar="NAME", help="claims of a later paper (wide_resnet), or all")
+    export = add("export", "Export all runs as one tidy CSV (docs/export.md).", "repro export runs.csv")
+    export.add_argument("words", nargs="*", metavar="file", help="file to write; and paths.work=, paths.results=")
+    export.add_argument("--curves", action="store_true", help="one row per evaluation instead of one per run")
+    choices = add("choices", "Show which open choices reverse a comparison.", "repro choices scale=tenth")
     choices.add_argument("words", nargs="*", metavar="key=value", help="as given to `repro run exp=cifar_open_choices`")
     for sub in (table, figure, check, choices, export):
         only = sub.add_mutually_exclusive_group()
@@ -150,35 +148,35 @@ def add_publishing(add: Callable[[str, str, str], Parser]) -> None:
     evaluate = add("evaluate", "Test trained nets again, or average several.", EVALUATE_EXAMPLES)
     evaluate.add_argument("words", nargs="*", metavar="run", help="run ids, and settings as key=value")
     evaluate.add_argument("--views", type=listed(str), default=(), metavar="V,…", help="1crop, 10crop, multiscale")
-    evaluate.add_argument("--ensemble", action="store_true", help="also average the scores of all the runs")
+    evaluate.add_argument("--ensemble", action="store_true", help="also test the average of the runs' scores")
     evaluate.add_argument("--weights", type=Path, metavar="FILE", help="weights of another net, described by model=…")
     evaluate.add_argument(
-        "--mean", type=listed(float), default=(), metavar="R,G,B", help="of pixels in [0, 1]; else as recognized"
+        "--mean", type=listed(float), default=(), metavar="R,G,B", help="mean of pixels in [0, 1], if not recognized"
     )
-    evaluate.add_argument("--std", type=listed(float), default=(), metavar="R,G,B", help="of pixels in [0, 1]")
-    evaluate.add_argument("--resize", type=int, metavar="N", help="the shorter side for crops")
-    evaluate.add_argument("--json", type=Path, metavar="FILE", help="keep what was measured here")
+    evaluate.add_argument("--std", type=listed(float), default=(), metavar="R,G,B", help="their standard deviation")
+    evaluate.add_argument("--resize", type=int, metavar="N", help="length of the shorter side before cropping")
+    evaluate.add_argument("--json", type=Path, metavar="FILE", help="write the results to this file")
 
-    predict = add("predict", "Name the likeliest classes of pictures of your own.", PREDICT_EXAMPLES)
-    predict.add_argument("words", nargs="*", metavar="run image", help="a run, then files of images; and paths.work=")
-    predict.add_argument("--top", type=int, default=3, metavar="N", help="so many classes of each (3)")
+    predict = add("predict", "Show the likeliest classes of your own pictures.", PREDICT_EXAMPLES)
+    predict.add_argument("words", nargs="*", metavar="run image", help="a run, then image files; and paths.work=")
+    predict.add_argument("--top", type=int, default=3, metavar="N", help="number of classes per picture (3)")
 
-    render = add("render", "Make all that is generated from records anew.", "repro render tables")
-    render.add_argument("words", nargs="*", metavar="part", help="tables, figures or report; all where none is named")
-    render.add_argument("--paper", metavar="NAME", help="only one paper's tables and figures (wide_resnet), or all")
-    render.add_argument("--verify", action="store_true", help="change nothing; exit code 1 where something differs")
-    report = add("report", "Write all that is published on one page, results/report.html.", "repro report")
+    render = add("render", "Generate tables, figures and pages from the records.", "repro render tables")
+    render.add_argument("words", nargs="*", metavar="part", help="tables, figures or report (default: all)")
+    render.add_argument("--paper", metavar="NAME", help="tables and figures of one paper (wide_resnet), or all")
+    render.add_argument("--verify", action="store_true", help="change nothing; exit code 1 if something differs")
+    report = add("report", "Write all published results to one page, results/report.html.", "repro report")
     report.add_argument("words", nargs="*", metavar="key=value", help="paths.results=, paths.work=")
-    report.add_argument("--own", action="store_true", help="your own runs beside them, in the work folder")
-    report.add_argument("--open", action="store_true", help="show the page in a browser")
+    report.add_argument("--own", action="store_true", help="add your own runs; write to the work folder")
+    report.add_argument("--open", action="store_true", help="open the page in a browser")
     publish = add("publish", "Copy records and curves to results/runs.", "repro publish")
-    publish.add_argument("--weights", action="store_true", help="the final nets too, for `repro evaluate` elsewhere")
-    publish.add_argument("--replace", action="store_true", help="overwrite what is published with another result")
-    publish.add_argument("runs", nargs="*", metavar="run", help="run ids; all finished runs where none is named")
+    publish.add_argument("--weights", action="store_true", help="also copy the final nets, for `repro evaluate`")
+    publish.add_argument("--replace", action="store_true", help="overwrite published runs that have another result")
+    publish.add_argument("runs", nargs="*", metavar="run", help="run ids (default: all finished runs)")
 
 
 def listed(kind: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:
-    """Read ``a,b,c`` as an argument."""
+    """Return a function that parses ``a,b,c``."""
 
     def values(text: str) -> tuple[Any, ...]:
         return tuple(kind(part) for part in text.split(","))

@@ -71,7 +71,6 @@ def table_command(options: argparse.Namespace) -> int:
 
 
 def refuse_unknown_scale(scale: str) -> None:
-    """Refuse a scale that is not in conf/."""
     scales = {path.stem for path in (shared_dir("conf") / "scale").glob("*.yaml")} | {"custom"}
     require(scale in scales, f"unknown scale {scale!r}: {nearest(scale, scales)}")
 
@@ -82,7 +81,7 @@ def figure_command(options: argparse.Namespace) -> int:
         return 0
     paths = paths_from(options.words)
     quiet_caches(paths["work"])
-    refuse_unknown_scale(options.scale.partition(",")[0])  # a label as notes have it: "smoke, optim.nesterov=true"
+    refuse_unknown_scale(options.scale.partition(",")[0])  # may be a column's label, "smoke, optim.nesterov=true"
     load_figure(options.name)  # refuses a wrong name before anything is written
     from repro.report.figures import draw, plot
 
@@ -125,7 +124,7 @@ def check_command(options: argparse.Namespace) -> int:
         print("\n".join(map("".join, zip(headings, texts, strict=True))), end="")
     else:
         print(together(found, form), end="")
-    # The code is that of all claims even where one is printed: a script may ask for either.
+    # The exit code is about all claims, even if only one is printed.
     return max(one.exit_code(options.strict) for one in found)
 
 
@@ -152,12 +151,12 @@ def render_command(options: argparse.Namespace) -> int:
         require(part in PARTS, f"unknown part {part!r}: {nearest(part, PARTS)}")
     parts = parts or list(PARTS)
     verified = not options.verify or len(parts) >= len(PARTS)
-    require(verified, "--verify checks everything that is generated: leave out the parts")
+    require(verified, f"--verify checks all generated files: leave out {' '.join(parts)}")
     papers = None if options.paper in (None, "all") else [options.paper]
     known = [FIRST, *later_papers()]
     for paper in papers or []:
         require(paper in known, f"unknown paper {paper!r}: {nearest(paper, known)}")
-    require(not (papers and options.verify), "--verify checks everything that is generated: leave out --paper")
+    require(not (papers and options.verify), "--verify checks all generated files: leave out --paper")
     results = published_results(paths)
     evidence = read_evidence(results)
     # The sections of pages come from the records of their own checkout, not from any folder.
@@ -172,9 +171,9 @@ def render_command(options: argparse.Namespace) -> int:
     for sentence in [*wrong, *amended]:
         print(sentence)
     if wrong:
-        print(f"{len(wrong)} differences; `repro render` makes all of it anew")
+        print(f"{len(wrong)} differences; `repro render` updates the files")
     elif not amended:
-        print("all as the records give it")
+        print("all generated files agree with the records")
     return int(bool(wrong or amended))
 
 
@@ -235,9 +234,11 @@ def predict_command(options: argparse.Namespace) -> int:
 
     from repro.evaluation.classifier import load_classifier
 
-    folders, (run, *pictures) = apart(options.words or ["", ""])
-    if not pictures or not run or options.top < 1:
-        raise InputError(f"name a run and files of images, and --top {options.top} from 1 on")
+    folders, names = apart(options.words)
+    if len(names) < 2:
+        raise InputError(f"name a run and one or more image files, not only {' '.join(names) or 'options'}")
+    require(options.top > 0, f"--top {options.top} must be above 0")
+    run, *pictures = names
     paths = resolve_paths(folders)
     net = load_classifier(run, paths, published_results(paths))
     found = net.classify(*pictures, top=options.top)
@@ -276,14 +277,14 @@ def publish_command(options: argparse.Namespace) -> int:
 
 
 def tensorboard_command(options: argparse.Namespace) -> int:
-    """Pass all words from the first option on to TensorBoard, but for the folders."""
+    """Start TensorBoard; from the first option on, words that are not folders are its own."""
     from repro.report.tensorboard import serve
 
     first = next((i for i, word in enumerate(options.words) if word.startswith("-")), len(options.words))
     paths = paths_from([*options.words[:first], *(w for w in options.words[first:] if w.startswith("paths."))])
     others = [word for word in options.words[first:] if not word.startswith("paths.")]
     logdir = any(word.startswith("--logdir") for word in others)
-    require(not logdir, "--logdir is the work folder here: name it with paths.work=")
+    require(not logdir, "--logdir is always the work folder: set it with paths.work=")
     serve(paths["work"], others)
     return 0
 

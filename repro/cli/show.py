@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ import yaml
 
 from repro.cli.status import RunStatus
 from repro.config.run import RunConfig
-from repro.launch.cost import Estimate, estimate
+from repro.launch.cost import Estimate, Speed, estimate
 from repro.launch.outcome import is_done
+from repro.launch.published import published_speeds
 from repro.launch.speeds import source, speeds_of
 from repro.report.tables.frame import text_table
 from repro.runtime.device import device_name, pick_device
@@ -20,7 +22,9 @@ from repro.runtime.progress import duration
 
 DAY = 86400.0
 REFERENCE_SPEED = 1e13
-"""Multiply-adds a second: a round number, to compare plans and devices by."""
+"""Multiply-adds per second of an imaginary device, to compare plans independently of devices."""
+UNKNOWN = Speed(math.inf, block_seconds=0.0)
+"""The speed of a device without a benchmark; it makes every time 0."""
 SPLIT_SIZES = {
     "cifar10": {"train": 50_000, "train45k": 45_000, "train45k_test": 45_000, "test": 10_000, "val5k": 5_000},
     "cifar100": {"train": 50_000, "train45k": 45_000, "train45k_test": 45_000, "test": 10_000, "val5k": 5_000},
@@ -31,11 +35,17 @@ SPLIT_SIZES = {
 
 
 def show(configs: Sequence[RunConfig]) -> str:
-    """Show runs with their cost, and the composed configuration with what varies over the runs."""
-    speeds = speeds_of(configs)
-    costs = [estimate(config, speed, *image_counts(config)) for config, speed in zip(configs, speeds, strict=True)]
-    parts = [cost_table(configs, costs), composed(configs), totals(configs, costs, source(speeds))]
-    return "\n\n".join(parts)
+    """Describe planned runs: their cost, and their configuration with the values that vary."""
+    execution, speeds = configs[0].execution, list[Speed | None]()
+    if execution.slurm is None:
+        measured = speeds_of(configs)
+        speeds, told = [*measured], f"on this device ({device_name(pick_device(execution.device))}"
+        told += f"; speed {source(measured)})"
+    else:
+        speeds, told = published_speeds(configs)
+    known = zip(configs, speeds, strict=True)
+    costs = [estimate(config, speed or UNKNOWN, *image_counts(config)) for config, speed in known]
+    return "\n\n".join([cost_table(configs, costs), composed(configs), totals(configs, costs, told)])
 
 
 def image_counts(config: RunConfig) -> tuple[int, int]:
@@ -54,12 +64,12 @@ def cost_table(configs: Sequence[RunConfig], costs: Sequence[Estimate]) -> str:
         sizes = [f"{number:,}" for number in (cost.size.params, cost.size.macs, cost.steps)]
         memory = f"{cost.memory / 1e9:.1f} GB" if cost.memory >= 1e8 else f"{cost.memory / 1e6:.0f} MB"
         done = "done" if is_done(config) else ""
-        rows.append([config.run_id, *sizes, duration(cost.seconds), memory, done])
+        rows.append([config.run_id, *sizes, duration(cost.seconds) if cost.seconds else "unknown", memory, done])
     return text_table(rows, header, words=("",))
 
 
 def composed(configs: Sequence[RunConfig]) -> str:
-    """Return the configuration of the first run as YAML; values that vary over the runs are listed instead."""
+    """Format the configuration as YAML, with lists of the values that vary over the runs."""
     varied: list[str] = []
     tree: dict[str, Any] = {"exp": configs[0].exp or None, "scale": configs[0].scale}
     for group, name, values in _values(configs):
@@ -74,7 +84,7 @@ def composed(configs: Sequence[RunConfig]) -> str:
 
 
 def _values(configs: Sequence[RunConfig]) -> list[tuple[str, str, list[object]]]:
-    """Return group, name and the distinct values over the runs of every setting."""
+    """Return group, name and distinct values of every setting."""
     rows: list[tuple[str, str, list[object]]] = [("", "seed", list(dict.fromkeys(c.seed for c in configs)))]
     for group in ("model", "data", "optim", "eval", "execution", "paths"):
         for field in dataclasses.fields(getattr(configs[0], group)):
@@ -89,17 +99,18 @@ def plain_value(value: object) -> object:
     return str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
 
 
-def totals(configs: Sequence[RunConfig], costs: Sequence[Estimate], speed: str) -> str:
-    """Return the time of all runs one after the other, their work on any device, and a warning above a day.
+def totals(configs: Sequence[RunConfig], costs: Sequence[Estimate], told: str) -> str:
+    """Describe the time of all runs in sequence and their work; warn above a day.
 
     Args:
-        speed: The source of the device's speed.
+        told: The device and the source of its speed, or the reason why the time is unknown.
     """
     seconds = sum(cost.seconds for cost in costs)
     macs = sum(cost.macs for cost in costs)
-    device = device_name(pick_device(configs[0].execution.device))
     runs = "1 run" if len(costs) == 1 else f"{len(costs)} runs"
-    text = f"{runs}, about {duration(seconds)} on this device ({device}; speed {speed}), one after the other"
+    text = f"{runs}, about {duration(seconds)} {told}, one after the other"
+    if not all(cost.seconds for cost in costs):
+        text = f"{runs}; the time is unknown: {told}"
     done = [cost.seconds for config, cost in zip(configs, costs, strict=True) if is_done(config)]
     if done and len(done) < len(costs):
         text += f"; {len(done)} of them done, about {duration(seconds - sum(done))} left"
@@ -108,19 +119,19 @@ def totals(configs: Sequence[RunConfig], costs: Sequence[Estimate], speed: str) 
         f"sustains {REFERENCE_SPEED:.0e} a second"
     )
     if seconds - sum(done) > DAY:
-        text += "\nwarning: that is more than a day; scale=demo takes minutes, seed=0 leaves one seed"
+        text += "\nwarning: that is more than a day; scale=demo takes minutes, seed=0 trains one seed"
     return text
 
 
 LEAST = ("images/s", "experiment", "left", "differs in", "published", "step")
-"""Columns of statuses that a narrow terminal does without, in this order."""
+"""Columns that are dropped on a narrow terminal, in this order."""
 NUMBERS = ("step", "error %", "images/s", "left")
 
 
 def show_statuses(statuses: Sequence[RunStatus], work: Path, width: int | None = None) -> str:
-    """Format a line a run, and what to do where there is none; columns that do not fit into ``width`` are left out."""
+    """Format one line per run, without the columns that do not fit into ``width``."""
     if not statuses:
-        return f"no runs in {work}; `repro run exp=cifar_residual_vs_plain scale=demo` makes some"
+        return f"no runs in {work}; `repro run exp=cifar_residual_vs_plain scale=demo` trains some"
     columns = {
         "run": [s.run_id for s in statuses],
         "state": [s.state for s in statuses],

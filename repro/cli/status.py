@@ -29,18 +29,18 @@ class RunStatus:
     steps: int = 0
     step: int = 0
     error: float | None = None
-    """Percent: the final error of a finished run, otherwise the running training error."""
+    """The final error of a finished run, otherwise the running training error, in percent."""
     images_per_second: float | None = None
     seconds_left: float | None = None
     note: str = ""
-    """The process or job that trains it, why it failed, or what is broken."""
+    """The process or job that trains it, or the reason for its state."""
     exp: str = ""
     differs: str = ""
-    """The words that make other settings of the scale's own recipe."""
+    """The settings that differ from the scale's own recipe, as on the command line."""
     published: str = ""
-    """How a finished run lies beside the published ones: ``identical``, ``within`` or ``outside`` their spread."""
+    """The agreement of a finished run with published ones: ``identical``, ``within`` or ``outside`` their spread."""
     settings: Mapping[str, str] = field(default_factory=dict)
-    """By the keys that filter: ``exp``, ``scale``, ``seed``, ``state`` and every field of its science."""
+    """The values to filter by: ``exp``, ``scale``, ``seed`` and every science field."""
 
     def to_json(self) -> dict[str, object]:
         return dataclasses.asdict(self)
@@ -79,10 +79,10 @@ def described(found: RunStatus, science: Science, exp: str, scale: str) -> RunSt
 
 
 def chosen(found: Sequence[RunStatus], words: Sequence[str]) -> list[RunStatus]:
-    """Return the runs that fit all of the words ``key=value``; ``key=a,b`` takes either.
+    """Return the runs that match every word ``key=value``; ``key=a,b`` matches either value.
 
     Raises:
-        InputError: A key is no setting of any run.
+        InputError: No run has a setting of that name.
     """
     kept = list(found)
     for word in words:
@@ -95,7 +95,7 @@ def chosen(found: Sequence[RunStatus], words: Sequence[str]) -> list[RunStatus]:
 
 
 def beside(found: Sequence[RunStatus], work: Path, published: Reading) -> list[RunStatus]:
-    """Say of every finished run how it lies beside the published seeds of its settings, where there are some."""
+    """Add to every finished run its agreement with published seeds of the same settings."""
     return [replace(one, published=_beside(work / one.run_id, published)) for one in found]
 
 
@@ -110,7 +110,7 @@ def _beside(folder: Path, published: Reading) -> str:
 
 
 def status(folder: Path) -> RunStatus:
-    """Describe the run in one folder; files that cannot be read make it ``broken``, and no other run."""
+    """Describe the run in one folder; it is ``broken`` if a file cannot be read."""
     steps = 0
     try:
         stored = read_json(folder / "config.json")

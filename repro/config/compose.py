@@ -60,25 +60,33 @@ def plan(words: list[str]) -> Plan:
     Raises:
         InputError: A word is invalid; nothing was started.
     """
+    runs: dict[str, RunConfig] = {}
+    line_of: dict[str, int] = {}
+    protocol = "paper"
+    for number, protocol, config in points(words):  # noqa: B007  # all points have the same protocol
+        runs.setdefault(config.run_id, config)
+        line_of.setdefault(config.run_id, number)
+    if protocol not in PROTOCOLS:
+        raise InputError(f"protocol={protocol} is unknown: {nearest(str(protocol), PROTOCOLS)}")
+    return Plan(list(runs.values()), protocol, words, line_of)
+
+
+def points(words: list[str]) -> Iterator[tuple[int, str, RunConfig]]:
+    """Yield the plan's line, the protocol and the run of every point of the sweeps; runs may be equal.
+
+    Raises:
+        InputError: A word is invalid.
+    """
     folders, settings_given = apart(words)
     given = [parse(word) for word in settings_given]
     twice = [key for key in {o.key_or_group for o in given} if sum(o.key_or_group == key for o in given) > 1]
     if twice:
         raise InputError(f"{twice[0]} is given twice")
     settings = Settings()
-    runs: dict[str, RunConfig] = {}
-    line_of: dict[str, int] = {}
-    protocol = "paper"
     for number, line in enumerate(lines(given, settings)):
         for point in line:
             values = settings.compose(point)
-            protocol = values.pop("protocol")
-            config = run_config(values, point, folders)
-            runs.setdefault(config.run_id, config)
-            line_of.setdefault(config.run_id, number)
-    if protocol not in PROTOCOLS:
-        raise InputError(f"protocol={protocol} is unknown: {nearest(str(protocol), PROTOCOLS)}")
-    return Plan(list(runs.values()), protocol, words, line_of)
+            yield number, values.pop("protocol"), run_config(values, point, folders)
 
 
 def refuse_sweeps_of_execution(words: Sequence[str]) -> None:

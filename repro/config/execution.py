@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 from repro.config.parse import NOT_NEGATIVE, POSITIVE, require
 
 SLURM_WORD = r"[\w.,:/@+&|*()\[\]=-]+"
+SLURM_VALUE = r"[^\x00-\x1f\x7f]+"
+"""The value of any option of sbatch: a line of text, which the script quotes."""
 SLURM_OURS = {
     *("array", "chdir", "error", "input", "job-name", "nodes", "ntasks", "ntasks-per-node", "open-mode", "output"),
     *("requeue", "no-requeue", "signal", "time", "wrap", "gpus", "gpus-per-node", "gres", "mem", "cpus-per-task"),
@@ -38,6 +40,8 @@ class SlurmConfig:
     max_jobs: Annotated[int, POSITIVE]
     poll_seconds: Annotated[float, POSITIVE]
     extra: tuple[str, ...]
+    gpu: str | None = None
+    setup: tuple[str, ...] = ()
 
     def validate(self) -> None:
         require(
@@ -45,15 +49,19 @@ class SlurmConfig:
             f"execution.slurm.grace_seconds={self.grace_seconds} leaves no time to train within "
             f"execution.slurm.time={self.time} minutes, since Slurm may warn a minute early",
         )
-        # These words are passed to sbatch: none may contain what a shell or an option parser interprets.
-        for name in ("partition", "account", "qos", "constraint"):
+        for name in ("partition", "account", "qos", "constraint", "gpu"):
             value = getattr(self, name)
             require(
                 value is None or re.fullmatch(SLURM_WORD, value) is not None,
                 f"execution.slurm.{name}={value!r} must be one word without quotes or blanks",
             )
+        for line in self.setup:
+            is_line = re.fullmatch(SLURM_VALUE, line) is not None and not line.lstrip().startswith("#SBATCH")
+            require(
+                is_line, f"execution.slurm.setup contains {line!r}: write one shell command, as in module load cuda"
+            )
         for word in self.extra:
-            found = re.fullmatch(rf"([a-z][a-z-]*)(={SLURM_WORD})?", word)
+            found = re.fullmatch(rf"([a-z][a-z-]*)(={SLURM_VALUE})?", word)
             require(
                 found is not None,
                 f"execution.slurm.extra contains {word!r}: write options of sbatch, as in reservation=week3",

@@ -1,4 +1,4 @@
-"""Data sets: images and labels of a run, without torch."""
+"""Data sets: the images and labels of a run, without torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from repro.config.run import DataConfig, RunConfig
 from repro.errors import InputError
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-NUM_CLASSES = 10  # classes of CIFAR-10 and of synthetic images; ImageNet images have as many as folders
+NUM_CLASSES = 10  # classes of CIFAR-10 and of synthetic images; ImageNet images have one per folder
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,10 @@ class Split:
 
 @dataclass(frozen=True)
 class PhotoSplit:
-    """ImageNet images: ``files`` below ``root``, with labels (N,) int64, positions in ``classes``.
+    """ImageNet images: ``files`` below ``root``, with labels (N,) int64, which are positions in ``classes``.
 
-    ``name`` is train or val. ``stamps`` (N, 2) are sizes in bytes and times of change in nanoseconds, ``sizes`` (N, 2)
-    heights and widths, where they are known.
+    ``name`` is train or val. ``stamps`` (N, 2) are sizes in bytes and modification times in nanoseconds; ``sizes``
+    (N, 2) are heights and widths, if known.
     """
 
     name: str
@@ -61,7 +61,7 @@ class PhotoSplit:
         return replace(self, files=files, labels=self.labels[positions], stamps=self.stamps[positions], sizes=sizes)
 
     def digest(self, *, with_times: bool = False) -> str:
-        """Return the SHA-256 of paths, sizes in bytes and labels, one file a line, and of the times of change."""
+        """Return the SHA-256 of lines with path, size in bytes and label, and ``with_times`` the modification time."""
         digest = hashlib.sha256()
         for file, label, (size, changed) in zip(self.files, self.labels.tolist(), self.stamps.tolist(), strict=True):
             line = f"{file}\t{size}\t{label}\t{changed}\n" if with_times else f"{file}\t{size}\t{label}\n"
@@ -74,7 +74,7 @@ class PhotoStats:
     """Statistics of the centre crops of all training images, float64; pixels are in [0, 1] (deviation D17).
 
     ``mean_image`` (3, S, S), ``channel_mean`` (3,), ``covariance`` of the colours (3, 3), its ``eigenvalues`` (3,),
-    largest first, and ``eigenvectors`` (3, 3), one a column.
+    largest first, and ``eigenvectors`` (3, 3) in columns.
     """
 
     mean_image: np.ndarray
@@ -86,10 +86,10 @@ class PhotoStats:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images that a run trains on and is evaluated on.
+    """Images for training and evaluation.
 
-    ``digests`` are the SHA-256 of each whole array, or of the list of each split's files. ``skipped`` are ImageNet
-    images that cannot be read and are left out, as ``data.skip_corrupt`` allows.
+    ``digests`` are the SHA-256 of each whole array, or of the list of each split's files. ``skipped`` are unreadable
+    ImageNet images, which ``data.skip_corrupt`` leaves out.
     """
 
     name: str
@@ -104,14 +104,14 @@ class Dataset:
 
 
 def class_names(dataset: Dataset) -> tuple[str, ...]:
-    """Return the names of the classes by label: CIFAR-10's own, or the folders of ImageNet images."""
+    """Return the names of the classes by label: CIFAR-10's own, the folders of ImageNet images, or numbers."""
     if isinstance(dataset.train, PhotoSplit):
         return dataset.train.classes
     return CIFAR10_CLASSES if dataset.name == "cifar10" else tuple(map(str, range(dataset.num_classes)))
 
 
 def load_for(config: RunConfig, *, may_fetch: bool = True) -> Dataset:
-    """Load the data of a run. Only the default data folder is ever filled: one that the user names is only read."""
+    """Load the data of a run; only the default data folder is ever written, not one that the user names."""
     root, cache = config.paths.data, config.paths.work / "cache"
     may_fetch = may_fetch and root == resolve_paths({})["data"]
     return load(config.data, root, may_fetch=may_fetch, cache=cache, workers=config.execution.workers)
@@ -122,9 +122,13 @@ def load(
 ) -> Dataset:
     """Load a data set and check it against its digests.
 
-    Only where data is missing and ``may_fetch`` is anything written into ``root`` (``paths.data``). ``cache`` is a
-    folder that keeps the scan of ImageNet images, which ``workers`` processes make (None: one a processor; 0: this one
-    alone). Raises InputError: data is missing, truncated or altered, no source answers, or there are too few images.
+    Args:
+        root: The folder ``paths.data``, written only if data is missing and ``may_fetch`` is True.
+        cache: The folder that keeps the scan of ImageNet images.
+        workers: The number of processes that scan; None is one per processor, 0 is only this process.
+
+    Raises:
+        InputError: Data is missing, truncated or altered, no source answers, or there are too few images.
     """
     match data.name:
         case "cifar10":
@@ -193,7 +197,7 @@ def load_svhn(data: DataConfig, root: Path, *, may_fetch: bool) -> Dataset:
 
 
 def load_synthetic(data: DataConfig) -> Dataset:
-    """Make synthetic images, as many as asked for (5,000 and 1,000 by default), the same every time."""
+    """Make synthetic images, by default 5,000 and 1,000, always the same."""
     from repro.data.synthetic import make_synthetic
 
     num_train = 5000 if data.train_images is None else data.train_images
@@ -211,8 +215,11 @@ def load_photos(
 ) -> Dataset:
     """Load ImageNet images in folders (paper, section 4.1), after one scan of all images for checks and statistics.
 
-    ``data.train_images`` and ``data.test_images`` take so many readable ones, evenly from all classes; the statistics
-    are those of all training images. ``only_val``, for weights that bring their own mean, reads no training image.
+    ``data.train_images`` and ``data.test_images`` limit the number of images, evenly over all classes; the statistics
+    are those of all training images.
+
+    Args:
+        only_val: Read no training images, for weights with their own mean.
     """
     from repro.data.imagenet import folders
     from repro.data.imagenet.scan import report, scan
@@ -231,7 +238,7 @@ def load_photos(
 
 
 def divided(train: Split, test: Split, split: str) -> tuple[Split, Split, Split | None]:
-    """Return what is trained on, evaluated on and held out besides, of ``data.split`` (deviations D7, D37 and D48)."""
+    """Return the images to train on, to evaluate on and to hold out, by ``data.split`` (deviations D7, D37, D48)."""
     if split == "train":
         return train, test, None
     kept, held_out = hold_out(train)
@@ -243,8 +250,8 @@ def hold_out(train: Split) -> tuple[Split, Split]:
     kept = len(train) - len(train) // 10
     if kept == len(train):
         raise InputError(
-            f"data.split=train45k needs more than the {len(train)} training images that there are: "
-            "raise data.train_images, or use data.split=train"
+            f"data.split=train45k needs more than {len(train)} training images: raise data.train_images, or use "
+            "data.split=train"
         )
     return (
         Split("train45k", train.images[:kept], train.labels[:kept]),
@@ -259,7 +266,7 @@ def take_first(split: Split, count: int | None, key: str) -> Split:
 
 
 def shrink(split: Split, image_size: int) -> Split:
-    """Average blocks of pixels to ``image_size`` a side, rounded half up, in whole numbers: the same everywhere."""
+    """Average blocks of pixels to ``image_size`` a side, in integers rounded half up, the same on every machine."""
     factor, rest = divmod(split.images.shape[1], image_size)
     if rest:
         raise ValueError(f"{split.images.shape[1]} pixels a side cannot be shrunk to {image_size}")

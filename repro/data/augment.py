@@ -1,7 +1,7 @@
-"""Augmentation of batches on the device, from random parameters drawn before.
+"""Augmentation of batches on the device, from random draws.
 
-An epoch's order, crops and flips are drawn at once, on the CPU, from a generator seeded by (seed, epoch): the batch
-of a step depends on nothing else, so a run resumes at any step without replaying and is the same on any device.
+An epoch's order, crops and flips are drawn at once, on the CPU, from a generator seeded by (seed, epoch). The batch of
+a step depends on nothing else, so that a run resumes at any step without replaying and is the same on any device.
 """
 
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class PixelStats:
 
 
 def generator_for(*names: object) -> torch.Generator:
-    """Return a CPU generator whose stream depends on ``names`` alone, as in ``generator_for(seed, "init")``."""
+    """Return a CPU generator whose stream depends only on ``names``, as in ``generator_for(seed, "init")``."""
     return torch.Generator().manual_seed(seed_of(*names))
 
 
@@ -50,13 +50,13 @@ def draw_epoch(num_images: int, pad: int, flip: bool, seed: int, epoch: int) -> 
 
 
 def pixel_stats(images: Tensor, mean: str, std: str) -> PixelStats:
-    """Compute statistics of uint8 images (N, 3, H, W); sums are whole numbers, so the same on every device."""
+    """Compute statistics of uint8 images (N, 3, H, W), from integer sums, which are the same on every device."""
     total = torch.zeros(images.shape[1:], dtype=torch.int64, device=images.device)
     squares = torch.zeros(3, dtype=torch.int64, device=images.device)
     for chunk in torch.split(images, 5000):
         total += chunk.sum(0, dtype=torch.int64)
         squares += chunk.to(torch.int32).pow(2).sum((0, 2, 3), dtype=torch.int64)
-    # float64 on the host: some devices have none, and the result is a few kilobytes.
+    # Use float64 on the host: some devices do not have it, and the sums are a few kilobytes.
     sums = total.cpu().double()
     count = images.shape[0] * images.shape[2] * images.shape[3]
     channel_mean = sums.sum((1, 2)) / count
@@ -67,7 +67,7 @@ def pixel_stats(images: Tensor, mean: str, std: str) -> PixelStats:
 
 
 def normalize(images: Tensor, stats: PixelStats) -> Tensor:
-    """Subtract the mean of uint8 images (N, 3, H, W), and whiten them: float32, in about [-1, 1] (deviation D11)."""
+    """Subtract the mean from uint8 images (N, 3, H, W), and whiten them: float32, in about [-1, 1] (deviation D11)."""
     normalized = (images.float() / 255 - stats.mean) / stats.std
     if stats.whitening is None:
         return normalized
@@ -80,9 +80,9 @@ def augment(
 ) -> Tensor:
     """Pad, crop, flip and subtract the mean (section 4.2): uint8 (N, 3, H, W) to float32 of that shape.
 
-    ``pad_order="after_mean"`` pads zeros after the mean is subtracted, so the border is the mean image's;
-    ``"before_mean"`` pads the raw image, so the border is black (deviation D3). ``pad_mode="reflect"`` pads the image's
-    own pixels, mirrored at its edge.
+    ``pad_order="after_mean"`` pads zeros after the mean is subtracted, so that the border has the mean colour;
+    ``"before_mean"`` pads the raw image, so that the border is black (deviation D3). ``pad_mode="reflect"`` pads with
+    the image's own pixels, mirrored at its edge.
     """
     if pad_mode == "reflect":
         padded = F.pad(normalize(images, stats), [pad] * 4, mode="reflect")
@@ -93,7 +93,7 @@ def augment(
 
 
 def crop_and_flip(padded: Tensor, draws: Draws, size: int) -> Tensor:
-    """Cut (N, 3, H, W) to (N, 3, size, size) at each image's own offset, and flip where its draw says so."""
+    """Crop (N, 3, H, W) to (N, 3, size, size) and flip, as drawn for each image."""
     steps = torch.arange(size, device=padded.device)
     rows = draws.top[:, None] + steps
     columns = draws.left[:, None] + torch.where(draws.flip.bool()[:, None], size - 1 - steps, steps)

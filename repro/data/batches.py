@@ -18,10 +18,10 @@ from repro.runtime.device import num_workers
 class Images(Protocol):
     """Images to evaluate: this rank's part of a split."""
 
-    num_images: int  # images of all ranks together
+    num_images: int  # of all ranks together
 
     def batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield uint8 images (N, 3, H, W) and labels (N,) on the device, each once; only the last may be short."""
+        """Yield uint8 images (N, 3, H, W) and labels (N,) on the device; only the last batch may be short."""
 
 
 def train_feed(dataset: Dataset, config: RunConfig, device: torch.device) -> Feed:
@@ -34,7 +34,6 @@ def train_feed(dataset: Dataset, config: RunConfig, device: torch.device) -> Fee
 
 
 def eval_images(dataset: Dataset, config: RunConfig, device: torch.device) -> Images:
-    """Return the images that a run is evaluated on."""
     return images_of(dataset.eval, config, device)
 
 

@@ -1,4 +1,4 @@
-"""Training batches of a run, cut from epochs that follow on one another."""
+"""Training batches, cut from consecutive epochs."""
 
 from collections.abc import Sequence
 
@@ -9,12 +9,11 @@ from repro.data.augment import PixelStats
 
 
 class Feed:
-    """Training batches by step, counted from 0: this rank's part of each.
+    """This rank's part of the training batches, by step from 0.
 
-    Step t takes images [B*t, B*t + B) of the concatenated permutations (deviation D15). No batch is short and no image
-    is dropped: a step may end one epoch and begin the next. The ranks, which divide the batch, take consecutive parts
-    of it. ``load`` returns tensors of the same shapes and types every time, and ``augment`` makes the batch of them on
-    the device alone, as a CUDA graph needs.
+    Step t has images [B*t, B*t + B) of the concatenated permutations (deviation D15). No batch is short and no image is
+    dropped: a step may end one epoch and begin the next. Ranks have consecutive parts of a batch. ``load`` always
+    returns tensors of the same shapes and types, and ``augment`` works only on the device, as a CUDA graph needs.
     """
 
     stats: PixelStats
@@ -41,10 +40,10 @@ class Feed:
         raise NotImplementedError
 
     def close(self) -> None:
-        """End the processes that read ahead, where there are some."""
+        """End the processes that read ahead, if there are any."""
 
     def draw(self, epoch: int) -> Sequence[Tensor]:
-        """Draw an epoch: tensors whose last dimension is the image."""
+        """Draw an epoch, as tensors with the images in the last dimension."""
         raise NotImplementedError
 
     def drawn(self, step: int) -> Sequence[Tensor]:
@@ -54,7 +53,7 @@ class Feed:
         parts = []
         for epoch in range(first // self.num_images, (last - 1) // self.num_images + 1):
             if epoch not in self._epochs:
-                # Only the epoch that ends and the one that begins are ever needed.
+                # A step needs at most the epoch that ends and the one that begins.
                 self._epochs = {e: draws for e, draws in self._epochs.items() if e == epoch - 1}
                 self._epochs[epoch] = self.draw(epoch)
             start = epoch * self.num_images

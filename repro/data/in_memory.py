@@ -1,4 +1,4 @@
-"""Data sets in memory, whole on the device."""
+"""Data sets in the memory of the device."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -67,8 +67,8 @@ class MemoryFeed(Feed):
         return images, self.labels[draws.order]
 
     def draw(self, epoch: int) -> tuple[Tensor]:
-        # As one tensor, which moves to the device, and into a CUDA graph, in one piece.
+        # One tensor, so that one copy moves it to the device and into a CUDA graph.
         drawn = torch.stack(draw_epoch(len(self), self.config.pad, self.config.flip, self.seed, epoch))
         if self.device.type == "cuda":
-            drawn = drawn.pin_memory()  # else the copy would wait for all steps that are under way
+            drawn = drawn.pin_memory()  # otherwise the copy would wait for all queued steps
         return (drawn.to(self.device, non_blocking=True),)

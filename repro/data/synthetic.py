@@ -1,11 +1,11 @@
-"""Synthetic images of ten classes: no download, learnable but not trivial.
+"""Synthetic images of ten classes, learnable but not trivial.
 
 A class is a pair of five colour gratings (five choose two is ten). An image shows its pair at random contrast and
-position, a weaker third grating as a distraction, and noise. Because of the random position the mean image of every
-class is grey: a linear model learns nearly nothing, a small convolutional net learns in some hundred steps.
+position, a weaker third grating as a distraction, and noise. Because positions are random, the mean image of every
+class is grey: a linear model learns almost nothing, a small convolutional net learns in some hundred steps.
 
-All of it is whole-number arithmetic on the raw output of PCG64, the part of NumPy's random numbers that never
-changes: every machine and version makes the same bytes.
+The images are made by integer arithmetic from the raw output of PCG64, the part of NumPy's random numbers that never
+changes, so that every machine and version makes the same bytes.
 """
 
 import itertools
@@ -17,7 +17,7 @@ from repro.data import Split
 
 # Cycles across the image, horizontally and vertically. No two are flips of each other: a flipped image keeps its class.
 WAVES = np.array([(2, 0), (0, 2), (2, 2), (1, 3), (3, 1)], np.int32)
-# Strength of a grating in red, green and blue, in eighths. It is drawn for each image: no hint of the class.
+# Strength of a grating in red, green and blue, in eighths. It is drawn for each image, independently of the class.
 COLOURS = np.array([(8, 2, -4), (-4, 8, 2), (2, -4, 8), (6, 6, -6), (-6, 6, 6), (5, 5, 5)], np.int32)
 PAIRS = np.array(list(itertools.combinations(range(5), 2)), np.int64)
 TURN = 256  # parts of a full turn: a multiple of every image size, so that phases are whole numbers
@@ -25,11 +25,11 @@ COSINE = np.array([round(64 * math.cos(2 * math.pi * i / TURN)) for i in range(T
 CONTRAST = (16, 40)
 DISTRACTION = (0, 18)
 NOISE = 40  # grey levels: the ranges of the amplitudes, and the standard deviation of the noise
-CHUNK = 250  # images made at a time, to bound the memory that is used on the way
+CHUNK = 250  # images made at a time, to limit the memory
 
 
 def make_synthetic(train_images: int, test_images: int, image_size: int, seed: int = 0) -> tuple[Split, Split]:
-    """Make training and test images of 8, 16 or 32 pixels a side, each with balanced labels of the same ten classes."""
+    """Make training and test images of 8, 16 or 32 pixels a side, with balanced labels of the same ten classes."""
     return (
         make_split("train", train_images, image_size, np.random.SeedSequence([seed, 0])),
         make_split("test", test_images, image_size, np.random.SeedSequence([seed, 1])),
@@ -37,7 +37,7 @@ def make_synthetic(train_images: int, test_images: int, image_size: int, seed: i
 
 
 def make_split(name: str, count: int, image_size: int, entropy: np.random.SeedSequence) -> Split:
-    """Make ``count`` images from one stream of random bits; class sizes differ by one at most."""
+    """Make ``count`` images from one stream of random bits; class sizes differ by at most one."""
     bits = np.random.PCG64(entropy)
     order = np.argsort(bits.random_raw(count), kind="stable")
     labels = (np.arange(count, dtype=np.int64) % len(PAIRS))[order]
@@ -52,7 +52,7 @@ def draw(labels: np.ndarray, image_size: int, bits: np.random.PCG64) -> np.ndarr
     count = len(labels)
     numbers = whole_numbers(bits, (count, 10), 2)
     pair = PAIRS[labels]
-    # The distraction is one of the three gratings that the class does not have.
+    # The distraction is one of the three gratings that are not in the class.
     absent = np.array([[g for g in range(len(WAVES)) if g not in p] for p in PAIRS.tolist()])
     third = absent[labels, numbers[:, 0] % 3]
     shown = np.column_stack([pair, third])
@@ -77,7 +77,7 @@ def draw(labels: np.ndarray, image_size: int, bits: np.random.PCG64) -> np.ndarr
 
 
 def whole_numbers(bits: np.random.PCG64, shape: tuple[int, ...], num_bytes: int) -> np.ndarray:
-    """Return uniform unsigned numbers of one or two bytes, the same on little-endian and big-endian machines."""
+    """Return uniform unsigned integers of one or two bytes, the same on little-endian and big-endian machines."""
     total = math.prod(shape)
     raw = bits.random_raw(-(-total * num_bytes // 8)).astype("<u8")
     numbers = raw.view(f"<u{num_bytes}")[:total].reshape(shape)
@@ -85,6 +85,6 @@ def whole_numbers(bits: np.random.PCG64, shape: tuple[int, ...], num_bytes: int)
 
 
 def between(numbers: np.ndarray, limits: tuple[int, int]) -> np.ndarray:
-    """Spread two-byte numbers evenly over ``limits``, both included."""
+    """Map two-byte numbers evenly to the inclusive ``limits``."""
     low, high = limits
     return low + (numbers * (high - low + 1) >> 16)

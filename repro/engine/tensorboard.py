@@ -37,6 +37,8 @@ HISTOGRAM_VALUES = 2**17
 class Events:
     """Error, loss, learning rate and speed over steps.
 
+    TensorBoard's first tab sorts tags by name: errors come first, then other curves, histograms and pictures.
+
     Args:
         step: The step from which the run resumes, or 0.
         split: The split for evaluation.
@@ -50,7 +52,7 @@ class Events:
 
     def images(self, batch: Tensor, stats: PixelStats) -> None:
         """Show the first images of a batch (N, 3, H, W) that was augmented and normalized with ``stats``."""
-        self.writer.add_image("augmented/first_batch", grid(batch, stats), 0)
+        self.writer.add_image("training_images/augmented", grid(batch, stats), 0)
 
     def logged(self, step: int, seen: Counts, lr: float, images_per_second: float) -> None:
         self.writer.add_scalar("loss/train", seen.loss, step)
@@ -69,7 +71,7 @@ class Events:
         numbers = itertools.count(1)
 
         def take(layer: str, values: Tensor) -> None:
-            tag, flat = f"responses/{next(numbers):03d} {layer}", values.detach().flatten()
+            tag, flat = f"statistics/responses {next(numbers):03d} {layer}", values.detach().flatten()
             flat = flat[:: -(-len(flat) // HISTOGRAM_VALUES)].float().cpu()
             flat = flat[flat.isfinite()]
             if len(flat):

@@ -1,1 +1,1 @@
-"""The runs of a plan, on one machine or several."""
+"""Launching of runs, on one machine or several."""

@@ -1,4 +1,4 @@
-"""One run, trained so that its failure reaches no other."""
+"""Training of one run, isolated from other runs."""
 
 import traceback
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from repro.runtime.stop import Stopper
 
 
 def attempt(config: RunConfig, dataset_of: Callable[[RunConfig], Dataset], stopper: Stopper) -> Outcome:
-    """Train one run under its lock; a failure is noted in its folder and returned, never raised."""
+    """Train one run under its lock; note a failure in its folder and return it instead of raising it."""
     failure = config.work_dir / FAILURE
     sound = True
     try:
@@ -34,10 +34,10 @@ def attempt(config: RunConfig, dataset_of: Callable[[RunConfig], Dataset], stopp
         return Outcome("elsewhere", str(error))
     except (InputError, RunError) as error:
         reason = details = str(error)
-    except Exception as error:  # no memory, or a fault of the device or of ours
+    except Exception as error:  # out of memory, or a fault of the device or of the code
         sound = is_out_of_memory(error)
         reason = memory_advice(error) if sound else f"{type(error).__name__}: {first_line(error)}"
-        reason += f" (all of it in {failure})"
+        reason += f" (full text in {failure})"
         details = traceback.format_exc()
     note_failure(config, details)
     return Outcome("failed", reason, sound)

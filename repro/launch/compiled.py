@@ -1,4 +1,4 @@
-"""Compiled steps for the runs of a plan, where they pay."""
+"""The decision to compile the steps of runs."""
 
 from __future__ import annotations
 
@@ -23,18 +23,17 @@ from repro.runtime.progress import duration
 log = logging.getLogger(__name__)
 
 COMPILE_SECONDS, KEPT_SECONDS = 80.0, 15.0
-"""Until the first compiled step of a process, without and with compiled code that an earlier one kept. Assumed, not
+"""Time to the first compiled step of a process, without and with code that an earlier process kept. Assumed, not
 measured: the host compiles a few kinds of block, for training and for evaluation."""
 SAVED_TRAFFIC = 3.7
-"""Bytes that need not pass the memory in a compiled step, for each byte that a step keeps for its backward pass. By
-arithmetic for ResNet-20, batch 128 in single precision: 2.19 GB a step operation by operation and 1.45 GB in compiled
-blocks, of which 0.2 GB are kept."""
+"""Bytes of memory traffic that compiling saves, for each byte that a step keeps for its backward pass. Calculated for
+ResNet-20, batch 128 in single precision: 2.19 GB per step without and 1.45 GB with compiled blocks; 0.2 GB are kept."""
 ASSUMED = "assumed from memory traffic"
 
 
 @dataclass(frozen=True)
 class Saving:
-    """Seconds that each step of a run gains when it is compiled, and where the figure comes from."""
+    """The seconds that compiling saves per step, and the source of this figure."""
 
     seconds: float
     source: str
@@ -42,7 +41,7 @@ class Saving:
 
 @dataclass(frozen=True)
 class Forecast:
-    """The gain and the price of compiling for runs of one kind, which share compiled code."""
+    """The gain and the cost of compiling, for runs that share compiled code."""
 
     runs: int
     saved_seconds: float
@@ -61,16 +60,16 @@ class Forecast:
 
 
 def forecast(runs: Sequence[tuple[int, Saving]], at_once: int, compile_seconds: float) -> Forecast:
-    """Weigh the steps left of runs of one kind, ``at_once`` of them at the same time, against compiling once."""
+    """Compare the time that compiling saves for runs of one kind, ``at_once`` in parallel, with its own time."""
     saved = sum(steps * saving.seconds for steps, saving in runs) / at_once
     sources = dict.fromkeys(saving.source for _, saving in runs)
     return Forecast(len(runs), saved, " and ".join(sources), compile_seconds)
 
 
 def with_steps(configs: Sequence[RunConfig], at_once: int) -> list[RunConfig]:
-    """Return the runs, with ``execution.step`` named where ``auto`` compiles or a checkpoint was made so.
+    """Return the runs, with ``execution.step`` set where ``auto`` compiles or a checkpoint exists.
 
-    A run that resumes keeps its mode, so that its last bits do not depend on when it was interrupted.
+    A resumed run keeps its mode, so that its last bits do not depend on when it was interrupted.
     """
     chosen: dict[str, str] = {}
     kinds: dict[object, list[RunConfig]] = {}
@@ -91,7 +90,7 @@ def with_steps(configs: Sequence[RunConfig], at_once: int) -> list[RunConfig]:
 
 
 def is_undecided(config: RunConfig) -> bool:
-    """Return whether ``auto`` is a graph, which may be compiled: not on several devices, where nobody has tried it."""
+    """Return whether ``auto`` may compile: it means a graph on one device; several devices were not tried."""
     execution = config.execution
     if (execution.device, execution.step, execution.num_ranks) != ("cuda", "auto", 1):
         return False
@@ -103,21 +102,21 @@ def begun_in(config: RunConfig) -> str | None:
     kept = checkpoint.checkpoints(config.work_dir)
     try:
         setting = checkpoint.load(kept[-1])["setting"] if kept else {}
-    except RunError:  # its run says so
+    except RunError:  # the run itself reports this
         return None
     mode = str(setting.get("step", "")).partition(",")[0]
     return mode if mode in ("eager", "graph", "compile") else None
 
 
 def kind_of(config: RunConfig) -> object:
-    """Return what compiled code depends on besides the device: all but depth and seed."""
+    """Return the settings on which compiled code depends: those of the net and its step but depth and seed."""
     model, optim, data = config.model, config.optim, config.data
     blocks = dataclasses.replace(model, depth=0), model.bottleneck
     return blocks, optim.precision, optim.batch_size, data.image_size, data.name, config.execution.micro_batch
 
 
 def saving(config: RunConfig, device: torch.device, finished: Finished) -> Saving:
-    """Return what compiling a step saves: by finished runs of both kinds, else by the memory traffic of its net."""
+    """Estimate the saving per step from finished runs in both modes, otherwise from the net's memory traffic."""
     graph, compiled = (step_seconds(config, mode, finished) for mode in ("graph", "compile"))
     if graph is not None and compiled is not None:
         return Saving(graph - compiled, "measured on finished runs")
@@ -130,13 +129,13 @@ def saved_bytes(config: RunConfig, precision: str) -> float:
 
 
 def bandwidth(device: torch.device) -> float:
-    """Return the bytes a second of the device's memory by its data sheet, which moves data twice a clock."""
+    """Return the nominal memory bandwidth in bytes per second, with two transfers per clock."""
     gpu = torch.cuda.get_device_properties(device)
     return 2 * 1000 * gpu.memory_clock_rate * gpu.memory_bus_width / 8
 
 
 def can_compile(work: Path, device: torch.device) -> bool:
-    """Return whether compiled code can be built here; log why where it cannot."""
+    """Return whether code can be compiled here; log the reason if not."""
     keep_compiled(work, device)
     lacking = lacking_for_triton()
     if not lacking and builds(device):

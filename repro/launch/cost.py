@@ -1,4 +1,4 @@
-"""The cost of a run: multiply-adds over the device's speed."""
+"""Estimated time and memory of a run."""
 
 import time
 import timeit
@@ -16,7 +16,7 @@ from repro.models.forward import forward
 from repro.runtime.device import memory_format, num_threads, set_up, wait
 from repro.runtime.log import notice
 
-BACKWARD = 2  # backward passes cost two forward passes: the gradients of the inputs and of the weights
+BACKWARD = 2  # a backward pass costs two forward passes: the gradients of the inputs and of the weights
 WINDOWS = 5
 PASSES = 2
 
@@ -26,8 +26,8 @@ class Speed:
     """The speed of residual blocks on this device."""
 
     macs_per_second: float
-    block_seconds: float  # one block's forward and backward pass on next to no data: launching it
-    runs: tuple[str, ...] = ()  # ids of the finished runs that it comes from, if any
+    block_seconds: float  # to launch one block's forward and backward pass, whatever its size
+    runs: tuple[str, ...] = ()  # ids of the finished runs behind it, if any
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,16 @@ class Estimate:
     steps: int
     macs: float  # multiply-adds of the whole run, forward and backward, evaluations included
     seconds: float
-    memory: int  # bytes on each device at the height of a step; libraries take more
+    memory: int  # peak bytes on each device during a step, without libraries
 
 
 def estimate(config: RunConfig, speed: Speed, train_images: int, eval_images: int) -> Estimate:
-    """Estimate steps, multiply-adds, time and memory of a run; so many images are in an epoch and evaluated."""
+    """Estimate steps, multiply-adds, time and memory of a run.
+
+    Args:
+        train_images: The images of an epoch.
+        eval_images: The images of an evaluation.
+    """
     size = measure(config.model, config.data.image_size, config.data.num_classes)
     optim = config.optim
     evaluations = optim.steps / (config.eval.every_steps or max(train_images / optim.batch_size, 1)) + 1
@@ -55,7 +60,7 @@ def estimate(config: RunConfig, speed: Speed, train_images: int, eval_images: in
 
 
 def memory(config: RunConfig, size: Size) -> int:
-    """Estimate the bytes that training holds on each device; bfloat16 halves activations, not weights."""
+    """Estimate the bytes that training needs on each device; bfloat16 halves activations, not weights."""
     image_size, batch_size = config.data.image_size, config.optim.batch_size
     kept = activation_bytes(config.model, image_size, batch_size, config.execution.checkpoint_activations)
     kept = kept * (config.execution.micro_batch or batch_size // config.execution.num_ranks) // batch_size
@@ -64,17 +69,17 @@ def memory(config: RunConfig, size: Size) -> int:
 
 def calibrate(config: RunConfig) -> Speed:
     """Measure the speed of this device, once in a process; takes about a second."""
-    # Not kept for later processes: what was measured beside other programs would be wrong without them.
+    # Not stored for later processes: a speed that was measured beside other programs is wrong without them.
     device = set_up(config.execution, config.optim.precision)
     speed = measure_speed(device, num_threads(config.execution), config.model.name, config.optim.precision)
-    # One CUDA graph launches a whole step: what single launches cost does not count there (repro.engine.step).
+    # A CUDA graph launches a whole step at once: launching single blocks costs nothing (repro.engine.step).
     graph = device.type == "cuda" and config.execution.step != "eager" and not config.model.is_random
     return replace(speed, block_seconds=0.0) if graph else speed
 
 
 @cache
 def measure_speed(device: torch.device, threads: int, family: str, precision: str) -> Speed:
-    """Time a basic block of each stage at the paper's map sizes, and one on next to no data."""
+    """Time a basic block of each stage at the paper's map sizes, and one on tiny maps."""
     notice("measuring this machine")
     batch_size, stages = FAMILIES[family].timed
     shapes = [(batch_size, channels, map_size) for channels, map_size in stages]
@@ -86,16 +91,16 @@ def measure_speed(device: torch.device, threads: int, family: str, precision: st
 
 
 def fastest(passes: Sequence[Callable[[], None]]) -> list[float]:
-    """Return the seconds of each pass in the fastest of several short windows: other programs only ever slow one down.
+    """Return the seconds of each pass in the fastest of several short windows.
 
-    The windows of one pass lie apart, so that a busy moment is not in all.
+    Other programs only ever slow a pass down. The windows of one pass are apart, so that a busy moment is not in all.
     """
     windows = [[timeit.timeit(run, number=PASSES, timer=time.perf_counter) for run in passes] for _ in range(WINDOWS)]
     return [min(seconds) / PASSES for seconds in zip(*windows, strict=True)]
 
 
 def block_pass(shape: tuple[int, int, int], device: torch.device, precision: str) -> Callable[[], None]:
-    """Build and warm up a block's forward and backward pass; ``shape``: images, channels, and the side of the map."""
+    """Build and warm up a block's forward and backward pass on maps of ``shape`` (images, channels, side)."""
     num_images, channels, map_size = shape
     config = ModelConfig(
         name="cifar_resnet",

@@ -1,4 +1,4 @@
-"""The time that a plan takes, and its progress."""
+"""Estimated time and progress of a plan."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,7 +12,7 @@ from repro.runtime.progress import Display, Told, duration, name_of, progress_of
 
 
 def seconds_of(configs: Sequence[RunConfig], datasets: Mapping[DataConfig, Dataset]) -> dict[str, float]:
-    """Estimate the time of each run, by run id, from its start and alone on the device."""
+    """Estimate the time of each whole run, alone on the device, by run id."""
     sizes = {data: (len(dataset.train), len(dataset.eval)) for data, dataset in datasets.items()}
     speeds = zip(configs, speeds_of(configs), strict=True)
     return {config.run_id: estimate(config, speed, *sizes[config.data]).seconds for config, speed in speeds}
@@ -21,13 +21,13 @@ def seconds_of(configs: Sequence[RunConfig], datasets: Mapping[DataConfig, Datas
 def longest_first(
     configs: Sequence[RunConfig], seconds: Mapping[str, float], line_of: Mapping[str, int]
 ) -> list[RunConfig]:
-    """Sort runs by the plan's lines, and within a line the longest first: it would else train alone at the end."""
-    # Lines keep their order: a plan that is interrupted must have made what its first lines ask for.
+    """Sort runs by the plan's lines, then longest first, so that no long run trains alone at the end."""
+    # Lines keep their order: an interrupted plan should have finished its first lines.
     return sorted(configs, key=lambda config: (line_of.get(config.run_id, 0), -seconds[config.run_id]))
 
 
 def forecast(configs: Sequence[RunConfig], slots: Sequence[Slot], seconds: Mapping[str, float]) -> str:
-    """Return one line: how long it may take, on what, and how many runs at once."""
+    """Describe in one line the time, the device and the number of parallel runs."""
     device, threads = pick_device(configs[0].execution.device), num_threads(configs[0].execution)
     on_cpu, at_once = device.type == "cpu", runs_at_once(slots)
     counted = "1 thread" if threads == 1 else f"{threads} threads"
@@ -38,12 +38,12 @@ def forecast(configs: Sequence[RunConfig], slots: Sequence[Slot], seconds: Mappi
     shares = at_once if on_cpu else len({slot.gpu for slot in slots})
     total = max(sum(seconds.values()) / shares, *seconds.values())
     if on_cpu:
-        where += " each (their number moves the last bits of a result)"
+        where += " each (their number changes the last bits of a result)"
     return f"about {duration(total)} of training, {at_once} runs at once on {where}"
 
 
 class PlanProgress:
-    """Shows several runs at once, from their progress files and the estimated ``seconds`` of each."""
+    """The progress of parallel runs, from their progress files and the estimated ``seconds`` of each."""
 
     def __init__(self, style: str, seconds: Mapping[str, float], at_once: int) -> None:
         self._seconds, self._at_once = seconds, at_once
@@ -51,7 +51,7 @@ class PlanProgress:
         self._display = Display(style, sum(seconds.values()))
 
     def look(self, running: Sequence[RunConfig], waiting: Sequence[RunConfig]) -> None:
-        """Show how far the runs are, where it is due."""
+        """Update the display if an update is due."""
         if not self._display.is_due():
             return
         told = {config.run_id: progress_of(config) for config in running}
@@ -65,7 +65,7 @@ class PlanProgress:
         self._display.show(done, [f"{ended} of {len(self._seconds)} runs", f"plan {left}", *nets], lines)
 
     def _seconds_left(self, told: Mapping[str, Told | None], waiting: Sequence[RunConfig]) -> float:
-        """Return the time left by the estimates, corrected by how much slower the runs so far have been."""
+        """Estimate the time left, corrected by the measured slowness of the runs so far."""
         left: list[float] = []
         for run_id, t in told.items():
             if t and 0 < t.step < t.steps:

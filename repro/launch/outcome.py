@@ -6,15 +6,15 @@ from typing import Literal
 
 from repro.config.run import RunConfig
 
-FAILURE = "failure.txt"  # the file in a run's folder that says why it failed
+FAILURE = "failure.txt"  # the file in a run's folder with the reason of its failure
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The end of an attempt to train a run."""
+    """The outcome of an attempt to train a run."""
 
     state: Literal["done", "stopped", "elsewhere", "failed"]
-    """``stopped`` was asked to stop and has saved itself; ``elsewhere`` is trained by another process."""
+    """``stopped``: stopped on request, and saved; ``elsewhere``: in training by another process."""
     reason: str = ""
     sound: bool = True  # False after an unforeseen error: its process must train no other run
 
@@ -25,5 +25,5 @@ def is_done(config: RunConfig) -> bool:
 
 
 def note_failure(config: RunConfig, text: str) -> None:
-    with contextlib.suppress(OSError):  # a full disk must not hide what went wrong
+    with contextlib.suppress(OSError):  # a full disk must not hide the failure
         (config.work_dir / FAILURE).write_text(text, encoding="utf-8")

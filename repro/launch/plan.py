@@ -1,4 +1,4 @@
-"""The runs of a plan, trained on this machine."""
+"""Training of a plan's runs on this machine."""
 
 import contextlib
 import logging
@@ -31,9 +31,11 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Result:
-    """The end of a plan."""
+    """The result of a plan."""
 
-    finished: list[RunConfig] = field(default_factory=list)  # all that have a record, also of earlier commands
+    finished: list[RunConfig] = field(
+        default_factory=list
+    )  # all runs with a record, including those of earlier commands
     failed: dict[str, str] = field(default_factory=dict)  # reasons by run id
     elsewhere: list[str] = field(default_factory=list)  # runs that another process is training
     exit_code: int = 0
@@ -42,10 +44,14 @@ class Result:
 def launch(
     configs: list[RunConfig], finished: Callable[[RunConfig], None], line_of: Mapping[str, int] | None = None
 ) -> Result:
-    """Train what is missing, one run after the other or several at once; a run that fails does not stop the others.
+    """Train the missing runs, in sequence or in parallel; a failed run does not stop the others.
 
-    ``finished`` is called after each run that ends with a record. ``line_of`` is the plan's line of each run, by run
-    id: runs at once start line by line, the longest of a line first. Raises InputError, before anything starts.
+    Args:
+        finished: Called after each run that ends with a record.
+        line_of: The plan's line of each run, by run id. Parallel runs start line by line, the longest of a line first.
+
+    Raises:
+        InputError: A setting is invalid; nothing was started.
     """
     check(configs)
     plan = Launch(configs, finished, line_of or {})
@@ -56,7 +62,7 @@ def launch(
 
 
 class Launch:
-    """A plan under way: the runs that wait, the slots that train them, and the result so far."""
+    """A plan in progress: its waiting runs, the slots that train them, and the result so far."""
 
     def __init__(
         self, configs: list[RunConfig], finished: Callable[[RunConfig], None], line_of: Mapping[str, int]
@@ -70,14 +76,14 @@ class Launch:
         if waiting:
             log.info(forecast(waiting, self.slots, self.seconds))
         self.queue = longest_first(waiting, self.seconds, line_of) if self.slots else waiting
-        self.open = set(self.seconds)  # runs that have not ended, by run id
+        self.open = set(self.seconds)  # the ids of the runs that have not ended
 
     def one_after_another(self, stopper: Stopper) -> None:
-        """Train in this process, where there are no slots, until a fault spoils it."""
+        """Train in this process if there are no slots, until it has a fault."""
         planned = len(self.queue)
         while self.queue and not self.slots:
             number, left, seconds = planned - len(self.queue) + 1, "", self.seconds
-            if number > 1:  # the runs before this one tell how fast it is by now
+            if number > 1:  # finished runs give a better estimate
                 seconds = seconds_of(self.queue, self.datasets)
                 left = f", about {duration(sum(seconds.values()))} left for all"
             config = self.queue.pop(0)
@@ -89,7 +95,7 @@ class Launch:
                 return
 
     def at_once(self, stopper: Stopper) -> None:
-        """Train in worker processes: all runs where there are slots, otherwise those after a fault of this process."""
+        """Train in worker processes: all runs if there are slots, otherwise those left after a fault of this one."""
         if not self.slots:
             if stopper.asked() or not self.queue:
                 return
@@ -130,9 +136,9 @@ class Launch:
 
 
 def assign(configs: list[RunConfig]) -> tuple[list[RunConfig], list[Slot]]:
-    """Return the runs that have no record, with their device and threads, and the slots that train them."""
+    """Return the runs without a record, with their device and threads set, and the slots that train them."""
     waiting = [config for config in configs if not is_done(config)]
-    # Named where it is ``auto``: a process must not take another device silently.
+    # Replace ``auto``: another process must not silently take another device.
     waiting = [config.with_execution(device=pick_device(config.execution.device).type) for config in waiting]
     warn_uncounted(waiting)
     if not waiting:
@@ -141,21 +147,21 @@ def assign(configs: list[RunConfig]) -> tuple[list[RunConfig], list[Slot]]:
     if waiting[0].execution.profile and any(slot.width > 1 for slot in slots):
         raise InputError("execution.profile=true traces one run of a process: add execution.runs_per_gpu=1")
     waiting = with_steps(waiting, runs_at_once(slots))
-    # On a CPU the share of the whole plan: threads move the last bits, and each time fewer runs are left.
+    # On a CPU share with all runs of the plan: threads change the last bits, and a resumed plan has fewer runs left.
     on_cpu = waiting[0].execution.device == "cpu"
     return share_processors(waiting, slots_for(configs) if on_cpu else slots), slots
 
 
 def warn_uncounted(configs: Iterable[RunConfig]) -> None:
-    """Log why runs at the paper's budget will not count as measured, where they will not."""
-    # Read for every plan, as it is cached: the checkout may change while a long sweep trains.
+    """Log the reason if runs at the paper's budget will not count as measured."""
+    # Call it for every plan, since it is cached: the checkout may change while a long sweep trains.
     reason = uncounted()
     if reason and any(config.scale == "paper" for config in configs):
         log.info(reason)
 
 
 def check(configs: list[RunConfig]) -> None:
-    """Check all that can be known to be wrong before anything starts; an InputError says what."""
+    """Check folders, steps and devices; raise an InputError before anything starts."""
     check_folders(configs)
     for device, step, is_random in {(c.execution.device, c.execution.step, c.model.is_random) for c in configs}:
         pick = pick_random_step if is_random else pick_step
@@ -166,7 +172,7 @@ def check(configs: list[RunConfig]) -> None:
 
 
 def check_folders(configs: Sequence[RunConfig]) -> None:
-    """Refuse folders that cannot be written, and run folders that hold another run."""
+    """Refuse folders that cannot be written, and run folders that contain another run."""
     for path in {p for c in configs for p in (c.paths.work, c.paths.results)}:
         check_folder_is_usable(path)
     for config in configs:
@@ -186,7 +192,6 @@ def check_folder_is_usable(path: Path) -> None:
 
 
 def load_all(configs: list[RunConfig]) -> dict[DataConfig, Dataset]:
-    """Load the data set of every run."""
     found: dict[DataConfig, Dataset] = {}
     for config in configs:
         if config.data not in found:
@@ -196,7 +201,7 @@ def load_all(configs: list[RunConfig]) -> dict[DataConfig, Dataset]:
 
 
 def summary(configs: list[RunConfig], waiting: list[RunConfig]) -> str:
-    """Return one line: how many runs are done, to be resumed and to be started."""
+    """Describe in one line how many runs are done, to resume and to start."""
     if not waiting:
         return f"nothing is left to do: all {len(configs)} runs have a record in {configs[0].paths.work}"
     resumed = sum(bool(checkpoint.checkpoints(c.work_dir)) for c in waiting)

@@ -1,4 +1,4 @@
-"""Several runs at once, in processes that may die."""
+"""A pool of worker processes for parallel runs."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from repro.launch.slots import Slot
 from repro.runtime.stop import Stopper
 
 log = logging.getLogger(__name__)
-LOOK_SECONDS = 0.2  # between two looks at requests to stop and at the progress
+LOOK_SECONDS = 0.2  # between checks for stop requests and updates of the progress
 
 Message = tuple[str, str | Outcome]  # the id of a run, and a line for the user or the run's outcome
 
 
 class Worker:
-    """One slot and its process, which starts with its first run and is replaced where it is lost."""
+    """A slot and its process, which starts with the first run and is replaced if it dies."""
 
     def __init__(
         self, slot: Slot, environment: dict[str, str], events: queue.SimpleQueue[tuple[Worker, Message | None]]
@@ -34,7 +34,7 @@ class Worker:
         self._closing = self._alone = False
 
     def takes(self, config: RunConfig, alone: bool) -> bool:
-        """Return whether the run can start here now; ``alone``: without neighbours in its process."""
+        """Return whether the run can start here now; ``alone`` means without other runs in its process."""
         if self._closing or len(self.runs) >= self.slot.width:
             return False
         fits = all(shared_settings(config) == shared_settings(run) for run in self.runs.values())
@@ -47,7 +47,7 @@ class Worker:
                 "repro.launch.worker", words, self._environment, lambda message: self._events.put((self, message))
             )
         self.runs[config.run_id], self._alone = config, alone
-        self.process.send(config.with_execution(progress="none"))  # shown for all runs in one place
+        self.process.send(config.with_execution(progress="none"))  # the pool's own display shows all runs
 
     def close(self) -> None:
         """Ask the process to save what it trains and to end."""
@@ -56,7 +56,7 @@ class Worker:
             self.process.close()
 
     def gone(self) -> tuple[str, list[RunConfig]]:
-        """Return how the process ended, after its last message, and the runs that it leaves; another can start here."""
+        """Return how the process ended and its unfinished runs, and free the slot."""
         assert self.process is not None
         code = self.process.wait()
         how = f"was killed ({signal.Signals(-code).name})" if code < 0 else f"ended with exit code {code}"
@@ -66,7 +66,7 @@ class Worker:
 
 
 def shared_settings(config: RunConfig) -> tuple[object, ...]:
-    """Return what all runs of a process share: threads, precision and determinism are settings of all of it."""
+    """Return the settings that all runs of a process must share: they apply to the whole process."""
     execution = config.execution
     return config.optim.precision, execution.device, execution.threads, execution.deterministic, execution.step
 
@@ -74,8 +74,9 @@ def shared_settings(config: RunConfig) -> tuple[object, ...]:
 class Pool:
     """The workers and the queue of runs.
 
-    ``ended`` is called with every run that ended, other than by a request to stop; ``look`` several times a second with
-    the runs under way and those in the queue.
+    Args:
+        ended: Called with every run that ended, except by a stop request.
+        look: Called several times a second with the running and the waiting runs.
     """
 
     def __init__(
@@ -89,12 +90,12 @@ class Pool:
         self._workers = [Worker(slot, environment, self._events) for slot in slots]
         self._ended, self._look = ended, look
         self._queue: list[RunConfig] = []
-        self._lost: set[str] = set()  # killed once: tried again alone, as one of them may be the reason
+        self._lost: set[str] = set()  # runs whose process died: each is tried again alone, since it may be the cause
         self._begun: set[str] = set()
         self._planned = 0
 
     def train(self, configs: Sequence[RunConfig], stopper: Stopper) -> None:
-        """Train ``configs`` in their order, until all have ended or ``stopper`` was asked and what runs is saved."""
+        """Train ``configs`` in order, until all have ended or, after a stop request, the running ones are saved."""
         self._queue, self._planned = list(configs), len(configs)
         stopper.end_children = self._kill
         try:
@@ -142,10 +143,10 @@ class Pool:
         elif not stopper.asked():
             self._resume(config, "its process had a fault")
         if not told.sound:
-            worker.close()  # which its neighbours leave too, to resume in another
+            worker.close()  # its other runs stop too, and resume in another process
 
     def _gone(self, worker: Worker, stopper: Stopper) -> None:
-        """Let the runs of a process that was killed resume from their checkpoints in another, once."""
+        """Resume the runs of a dead process from their checkpoints, each once."""
         how, left = worker.gone()
         hint = "; out of memory?" if "SIGKILL" in how else ""
         for config in left:

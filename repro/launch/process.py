@@ -15,10 +15,11 @@ from repro.runtime.output import steady
 
 
 class Process:
-    """A Python process that runs ``serve`` of a module: it takes requests and sends messages, pickled.
+    """A Python process that runs ``serve`` of a module; it receives requests and sends messages, pickled.
 
-    ``environment`` are the variables that it has beside those of this process. ``receive`` is called by a thread with
-    each message, and with None after the last.
+    Args:
+        environment: Variables to add to those of this process.
+        receive: Called by a thread with each message, and with None after the last.
     """
 
     def __init__(
@@ -29,24 +30,24 @@ class Process:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=os.environ | environment,
-            start_new_session=True,  # Ctrl-C is for the process that asks, which decides what becomes of this one
+            start_new_session=True,  # Ctrl-C goes only to the parent, which decides how this process ends
         )
         assert self._process.stdin is not None and self._process.stdout is not None
         self._requests, messages = self._process.stdin, self._process.stdout
         threading.Thread(target=listen, args=(messages, receive), daemon=True).start()
 
     def send(self, request: object) -> None:
-        with contextlib.suppress(OSError):  # it has ended, as the end of its messages shows
+        with contextlib.suppress(OSError):  # the process has ended, which the end of its messages reports
             pickle.dump(request, self._requests)
             self._requests.flush()
 
     def close(self) -> None:
-        """End the requests, which asks the process to end."""
-        with contextlib.suppress(OSError):  # a request that could not be written is in the buffer
+        """Close the stream of requests, which asks the process to end."""
+        with contextlib.suppress(OSError):  # the buffer still has an unwritten request
             self._requests.close()
 
     def kill(self) -> None:
-        """End the process at once with all that it started; does not wait, so that a signal's handler may call it."""
+        """Kill the process and all that it started, without waiting, so that a signal handler may call this."""
         if self._process.returncode is None:
             with contextlib.suppress(OSError, AttributeError):  # it has ended, or the system has no groups
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -59,7 +60,7 @@ class Process:
 
 
 def listen(messages: IO[bytes], receive: Callable[[Any | None], None]) -> None:
-    """Hand every message to ``receive``, and None at the end."""
+    """Pass every message to ``receive``, and None at the end."""
     with messages:
         for message in unpickled(messages):
             receive(message)
@@ -67,20 +68,20 @@ def listen(messages: IO[bytes], receive: Callable[[Any | None], None]) -> None:
 
 
 def unpickled(stream: IO[bytes]) -> Iterator[Any]:
-    """Yield the objects of a stream until the process at its other end is gone."""
-    with contextlib.suppress(EOFError, OSError, pickle.UnpicklingError):  # a kill may cut the last one off
+    """Yield the objects of a stream until the process at its other end has ended."""
+    with contextlib.suppress(EOFError, OSError, pickle.UnpicklingError):  # a kill may cut off the last object
         while True:
             yield pickle.load(stream)
 
 
 def teller() -> Callable[[object], None]:
-    """Return what sends a message, from any thread; what libraries print goes to the standard error from now on."""
+    """Return a function that sends a message from any thread; redirect other output to standard error."""
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     lock = threading.Lock()
 
     def tell(message: object) -> None:
-        with lock, contextlib.suppress(OSError):  # the process that asks is gone: the requests end too
+        with lock, contextlib.suppress(OSError):  # the parent has ended: the requests end too
             pickle.dump(message, out)
             out.flush()
 
@@ -88,7 +89,7 @@ def teller() -> Callable[[object], None]:
 
 
 def main(module: str, parent: str, *words: str) -> int:
-    """Run ``serve`` of a module with the requests, what sends a message, the parent's process id and the words."""
+    """Run ``serve`` of a module with requests, a function that sends messages, the parent's process id and words."""
     steady()
     tell = teller()
     code: int = importlib.import_module(module).serve(unpickled(sys.stdin.buffer), tell, int(parent), words)

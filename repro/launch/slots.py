@@ -1,4 +1,4 @@
-"""Slots for runs at once: processes, GPUs and threads."""
+"""Slots of parallel runs: processes, GPUs and threads."""
 
 import contextlib
 import math
@@ -16,29 +16,29 @@ from repro.runtime.device import num_threads, pick_device
 from repro.runtime.nvidia_mps import mps
 
 FULL_LAYER = 1e9
-"""Multiply-adds of a layer, forward and for a batch, from which one run is taken to fill a GPU. By arithmetic, not
-measured: a layer of a CIFAR net at batch 128 has a quarter of it, whatever the depth, and takes a large GPU a few
-microseconds, hardly more than starting its kernels."""
+"""Multiply-adds of a layer's forward pass on a batch at which one run is assumed to fill a GPU. Calculated, not
+measured: a layer of a CIFAR net at batch 128 has a quarter of these at any depth, and takes a large GPU a few
+microseconds, hardly longer than starting its kernels."""
 MOST_PER_GPU = 8
-PROCESS_BYTES = 1.5e9  # GPU memory of a process's libraries, beside the run's own
-MEMORY_SHARE = 0.8  # the share of free memory that is used: a run's need is only estimated
+PROCESS_BYTES = 1.5e9  # GPU memory of a process's libraries, in addition to the run's own
+MEMORY_SHARE = 0.8  # the share of free memory to use, since a run's need is only estimated
 
 
 @dataclass(frozen=True)
 class Slot:
     """A worker process."""
 
-    width: int = 1  # runs that it trains at the same time, each in a thread of its own
-    gpu: str | None = None  # the one GPU that it sees, as CUDA_VISIBLE_DEVICES names it
+    width: int = 1  # parallel runs, each in its own thread
+    gpu: str | None = None  # its only visible GPU, as named in CUDA_VISIBLE_DEVICES
 
 
 def slots_for(configs: Sequence[RunConfig]) -> list[Slot]:
-    """Return the slots that train the runs; none where they are trained one by one in this process."""
+    """Return the slots that train the runs, or none if this process trains them in sequence."""
     execution = configs[0].execution
     parallel = execution.parallel
     if any(config.execution.num_ranks > 1 for config in configs):
         if parallel not in ("auto", 1):
-            raise InputError(f"execution.parallel={parallel}: a run on several devices is trained alone")
+            raise InputError(f"execution.parallel={parallel} must be 1: runs on several devices train one by one")
         return []
     if pick_device(execution.device).type != "cuda":
         at_once = min(1 if parallel == "auto" else parallel, len(configs))
@@ -62,14 +62,14 @@ def slots_for(configs: Sequence[RunConfig]) -> list[Slot]:
 
 
 def visible_gpus() -> list[str]:
-    """Return the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    """Return the GPUs that this process may use, as named in CUDA_VISIBLE_DEVICES."""
     count = torch.cuda.device_count()
     named = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     return named.split(",")[:count] if named else [str(number) for number in range(count)]
 
 
 def share_of(config: RunConfig, free: float) -> int:
-    """Return how many runs like ``config`` bring a layer to ``FULL_LAYER`` and fit into ``free`` bytes of a GPU."""
+    """Return how many runs like ``config`` fill a GPU (``FULL_LAYER``) and fit into its ``free`` bytes."""
     size = measure(config.model, config.data.image_size, config.data.num_classes)
     layer = size.macs * config.optim.batch_size / config.model.depth
     fitting = int(MEMORY_SHARE * free / (memory(config, size) + PROCESS_BYTES))
@@ -77,12 +77,12 @@ def share_of(config: RunConfig, free: float) -> int:
 
 
 def runs_at_once(slots: Sequence[Slot]) -> int:
-    """Return 1 for no slot: this process."""
+    """Count the parallel runs; without slots this process trains one."""
     return sum(slot.width for slot in slots) or 1
 
 
 def share_processors(configs: Sequence[RunConfig], slots: Sequence[Slot]) -> list[RunConfig]:
-    """Return the runs with their share of the processors as ``execution.threads`` where the user set none."""
+    """Set ``execution.threads`` to each run's share of the processors, unless the user has set it."""
     at_once = runs_at_once(slots)
     if at_once == 1:
         return list(configs)
@@ -92,9 +92,9 @@ def share_processors(configs: Sequence[RunConfig], slots: Sequence[Slot]) -> lis
 
 @contextlib.contextmanager
 def shared_gpus(slots: Sequence[Slot], configs: Sequence[RunConfig]) -> Iterator[tuple[list[Slot], dict[str, str]]]:
-    """Give the slots, and the environment of their workers, while they may be used."""
-    # Runs that share a GPU get a process each where MPS starts: then neither Python's lock nor a crash of one holds up
-    # the others. Without it processes would take turns on the GPU: one process with streams is faster.
+    """Yield the slots and the environment of their workers, under NVIDIA's MPS if runs share a GPU."""
+    # Under MPS each run has its own process, so that neither Python's lock nor a crash of one run delays the others.
+    # Without MPS, processes would take turns on the GPU: one process with CUDA streams is faster.
     some_share = any(slot.gpu is not None and slot.width > 1 for slot in slots)
     with mps(configs[0].paths.work) if some_share else contextlib.nullcontext() as environment:
         if environment is None:

@@ -1,4 +1,4 @@
-"""The speed of this device, from finished runs first."""
+"""The speed of this device, from finished runs or measured."""
 
 import math
 from collections.abc import Sequence, Set
@@ -11,20 +11,20 @@ from repro.models.count import measure
 from repro.results.read import Record, read_records
 from repro.runtime.device import arithmetic, device_name, num_threads, pick_device
 
-SHORTEST = 5.0  # seconds that a finished run must have trained: in shorter ones starting counts too much
+SHORTEST = 5.0  # the least seconds of training that give a speed: in shorter runs the start counts too much
 
-Setting = tuple[object, ...]  # all that a run's speed depends on besides its net's multiply-adds
+Setting = tuple[object, ...]  # everything that determines a run's speed, except its net's multiply-adds
 Finished = dict[Setting, list[Record]]
 
 
 def speeds_of(configs: Sequence[RunConfig]) -> list[Speed]:
-    """Return each run's speed: that of finished runs in the work folder, where there are some like it."""
+    """Return each run's speed, from similar finished runs in the work folder or measured now."""
     finished = finished_runs({config.paths.work for config in configs})
     return [speed_like(config, finished.get(setting_of(config), [])) for config in configs]
 
 
 def finished_runs(works: Set[Path]) -> Finished:
-    """Return the records in work folders of runs that trained long enough to tell a speed."""
+    """Return the records of runs that trained long enough to give a speed, by setting."""
     finished: Finished = {}
     for record in read_records(works).records:
         if record.steps * record.science.optim.batch_size >= SHORTEST * record.images_per_second > 0:
@@ -33,7 +33,7 @@ def finished_runs(works: Set[Path]) -> Finished:
 
 
 def step_seconds(config: RunConfig, mode: str, finished: Finished) -> float | None:
-    """Return the time of a step executed in ``mode``, by the finished runs like it; None where there are none."""
+    """Return the time of a step executed in ``mode`` from similar finished runs, or None without such runs."""
     like = finished.get(setting_of(config, mode))
     if not like:
         return None
@@ -42,21 +42,21 @@ def step_seconds(config: RunConfig, mode: str, finished: Finished) -> float | No
 
 
 def speed_like(config: RunConfig, like: Sequence[Record]) -> Speed:
-    """Return the speed of ``like``, finished runs of the same setting, or a measured one where there are none."""
+    """Return the speed of the finished runs ``like``, which have the same setting; without any, measure it."""
     if not like:
         return calibrate(config)
     macs = measure(config.model, config.data.image_size, config.data.num_classes).macs
-    # Of the same net, else of the next in size.
+    # Take the same net, or the nearest in size.
     distances = [abs(math.log(record.macs / macs)) for record in like]
     nearest = [record for record, distance in zip(like, distances, strict=True) if distance == min(distances)]
-    # The fastest: other programs on this machine only ever slow a run down.
+    # Take the fastest: other programs on this machine only ever slow a run down.
     fastest = max(r.images_per_second * r.macs * r.science.model.computed_share for r in nearest)
     runs = tuple(record.run_id for record in nearest)
     return Speed((1 + BACKWARD) * fastest / config.execution.num_ranks, block_seconds=0.0, runs=runs)
 
 
 def setting_of(config: RunConfig, mode: str | None = None) -> Setting:
-    """Return what the speed of ``config`` depends on; ``mode`` is that of its steps where it is not its own."""
+    """Return the settings that determine the speed of ``config``, with the step's ``mode`` if another is given."""
     device, execution = pick_device(config.execution.device), config.execution
     return (
         device_name(device),
@@ -64,7 +64,7 @@ def setting_of(config: RunConfig, mode: str | None = None) -> Setting:
         arithmetic(device, config.optim.precision),
         mode or step_mode(config, device),
         execution.num_ranks,
-        1,  # estimates are of a run that has its device for itself
+        1,  # estimates are for a run alone on its device
         config.model.name,
         config.data.image_size,
         config.optim.batch_size,
@@ -88,7 +88,7 @@ def setting_of_record(record: Record) -> Setting:
 
 
 def source(speeds: Sequence[Speed]) -> str:
-    """Return where the speeds come from, in a few words."""
+    """Describe the source of the speeds in a few words."""
     count = len({run_id for speed in speeds for run_id in speed.runs})
     if not count:
         return "measured now"

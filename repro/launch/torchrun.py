@@ -1,9 +1,8 @@
 """A run on several devices, under torchrun.
 
-Three kinds of process: the launcher (``train``), torchrun's agent (``main``), and its workers
-(``repro.launch.torchrun_worker``), one a device. The agent dies with the launcher and the workers with the agent,
-whatever ends them: nobody is left. The workers live in sessions of their own, so that a request to stop goes through a
-file.
+There are three kinds of process: the launcher (``train``), torchrun's agent (``main``), and its workers
+(``repro.launch.torchrun_worker``), one per device. The agent ends with the launcher and the workers with the agent, so
+that no process is left. The workers have their own sessions, which signals do not reach: a file asks them to stop.
 """
 
 import contextlib
@@ -36,14 +35,14 @@ log = logging.getLogger(__name__)
 PREFIX, LOG = ".torchrun-", "torchrun.log"
 JOB, STOP, OUTCOME, CRASH = "job.json", "stop", "outcome.json", "crash.json"
 LOOK_SECONDS = 0.2
-LAST_LINES_SECONDS = 5.0  # the wait for the last lines, where somebody else holds the pipe open
+LAST_LINES_SECONDS = 5.0  # the wait for the last lines if another process keeps the pipe open
 LAUNCHER = "REPRO_LAUNCHER"
 PORT = 29400
-AGENT_KILLS_SECONDS = 30  # after which torchrun's agent kills what does not end when it is asked
+AGENT_KILLS_SECONDS = 30  # torchrun's agent waits so long before it kills workers that do not end on SIGTERM
 
 
 def train(config: RunConfig, stopper: Stopper) -> Outcome:
-    """Train one run under torchrun, here or on the nodes of this Slurm job; its first rank takes the run's lock."""
+    """Train one run under torchrun, here or on the nodes of this Slurm job; its first rank holds the run's lock."""
     check(config.execution)
     try:
         config.work_dir.mkdir(parents=True, exist_ok=True)
@@ -60,10 +59,10 @@ def train(config: RunConfig, stopper: Stopper) -> Outcome:
 
 
 def check(execution: ExecutionConfig) -> None:
-    """Refuse more devices than there are, and several machines outside of Slurm."""
+    """Refuse more devices than exist, and several machines outside of Slurm."""
     if execution.nodes > 1 and not slurm.spans(execution.nodes):
-        raise InputError(f"execution.nodes={execution.nodes}: torchrun must be started on each machine by itself")
-    import torch  # only now: the agent must first see to it that it dies with its launcher
+        raise InputError(f"execution.nodes={execution.nodes}: outside of Slurm start torchrun on each machine")
+    import torch  # imported late: the agent must first arrange to end with its launcher
 
     from repro.runtime.device import pick_device
 
@@ -72,17 +71,17 @@ def check(execution: ExecutionConfig) -> None:
 
 
 def as_values(config: RunConfig) -> dict[str, Any]:
-    """Return the run as JSON values for its workers, which have no terminal to draw a bar on."""
+    """Return the run as JSON values for its workers, which have no terminal for a progress bar."""
     return config.with_execution(progress="none" if config.execution.progress == "none" else "lines").to_dict()
 
 
 def run_agent(folder: Path, execution: ExecutionConfig, errors: IO[bytes], stopper: Stopper) -> int:
-    """Run torchrun to its end, passing on the lines of the first rank and, to it, the request to stop."""
+    """Run torchrun to its end; log the lines of its first rank and pass on a stop request."""
     words = [f"--nproc-per-node={execution.devices}", *elastic(execution), str(folder / JOB)]
     if execution.nodes > 1:
         command = slurm.on_each_node(execution.nodes, words)
     else:
-        # Not by this machine's own name, which need not resolve.
+        # This machine's own name need not resolve.
         command = [sys.executable, "-m", "repro.launch.torchrun", "--standalone", "--local-addr=127.0.0.1", *words]
     agent = subprocess.Popen(
         command,
@@ -92,7 +91,7 @@ def run_agent(folder: Path, execution: ExecutionConfig, errors: IO[bytes], stopp
         encoding="utf-8",
         errors="replace",
         env=os.environ | STORE | {LAUNCHER: str(os.getpid()), "PYTHONIOENCODING": "utf-8"},
-        start_new_session=True,  # Ctrl-C is for the launcher, which asks the ranks to save
+        start_new_session=True,  # Ctrl-C goes only to the launcher, which asks the ranks to save
     )
     assert agent.stdout is not None
     listener = threading.Thread(target=pass_on, args=(agent.stdout,), daemon=True)
@@ -117,7 +116,7 @@ def pass_on(lines: IO[str]) -> None:
 
 
 STORE = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
-"""Ranks that start again would otherwise read the addresses of those that were killed."""
+"""Without it, restarted ranks would read the addresses of those that were killed."""
 
 
 def elastic(execution: ExecutionConfig) -> list[str]:
@@ -128,7 +127,7 @@ def elastic(execution: ExecutionConfig) -> list[str]:
 def outcome_of(config: RunConfig, folder: Path, code: int) -> Outcome:
     """Return the outcome of a run whose torchrun has ended with ``code``."""
     if is_done(config):
-        for left in config.work_dir.glob(f"{PREFIX}*"):  # by launchers that were killed
+        for left in config.work_dir.glob(f"{PREFIX}*"):  # by killed launchers
             shutil.rmtree(left, ignore_errors=True)
         return Outcome("done")
     if (folder / OUTCOME).exists():
@@ -138,7 +137,7 @@ def outcome_of(config: RunConfig, folder: Path, code: int) -> Outcome:
         crash, times = read_json(folder / CRASH), config.execution.restarts
         count = "once" if times == 1 else f"{times} times"
         again = f", and {count} more after starting again" if times else ""
-        return Outcome("failed", f"rank {crash['rank']} {crash['what']}{again}; all of it in {output}")
+        return Outcome("failed", f"rank {crash['rank']} {crash['what']}{again}; full output in {output}")
     ended = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
     return Outcome("failed", f"torchrun {ended}; its output is in {output}")
 
@@ -152,15 +151,15 @@ def instructions(execution: ExecutionConfig, words: Sequence[str]) -> str:
     ]
     command = f"{store} {shlex.join([*torchrun, '--local-addr=ADDRESS', *elastic(execution), *words])}"
     return (
-        f"start this on each of the {execution.nodes} machines, with its own address in the place of ADDRESS:\n\n"
+        f"give this command on each of the {execution.nodes} machines, with its own address for ADDRESS:\n\n"
         f"  {command}\n\n"
-        f"They meet on this one, {socket.gethostname()}, which must be one of them, and share the folder paths.work.\n"
-        "Interrupted? The same commands resume where they stopped."
+        f"This machine, {socket.gethostname()}, must be one of them, and all must share the folder paths.work.\n"
+        "To resume after an interruption, give the commands again."
     )
 
 
 def main(words: Sequence[str]) -> int:
-    """Be torchrun's agent on this machine; the last word names the job."""
+    """Run torchrun's agent on this machine; the last word is the job's file."""
     die_with_parent(int(os.environ.pop(LAUNCHER)))
     steady()
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -180,8 +179,8 @@ def main(words: Sequence[str]) -> int:
 
 
 def first_failure(failures: Mapping[int, Any]) -> tuple[int, Any]:
-    """Return the rank that failed of itself, with torchrun's word of it: the others fail because one is gone."""
-    # One that was killed comes first, unless the agent did it: SIGTERM at once, SIGKILL half a minute later.
+    """Return the rank that failed on its own, with its failure; the others fail because one is gone."""
+    # A killed rank comes first, unless the agent killed it: with SIGTERM at once, SIGKILL half a minute later.
     late = min(failure.timestamp for failure in failures.values()) + AGENT_KILLS_SECONDS / 2
     codes = {rank: failure.exitcode for rank, failure in failures.items() if failure.timestamp < late}
     killed = {rank: failures[rank] for rank, code in codes.items() if code < 0 and code != -signal.SIGTERM}

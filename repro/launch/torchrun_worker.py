@@ -1,7 +1,7 @@
-"""A rank that torchrun starts, one for each device.
+"""A rank, which torchrun starts for each device.
 
-``torchrun … -m repro.launch.torchrun_worker key=value…`` trains what the words describe, as `repro run` would,
-run by run; with a job's file, which ``repro.launch.torchrun`` writes, one run.
+``torchrun … -m repro.launch.torchrun_worker key=value…`` trains the runs of these settings in sequence, as `repro run`
+would. With a job's file, which ``repro.launch.torchrun`` writes, it trains one run.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ log = logging.getLogger("repro.launch.torchrun_worker")  # not __name__: torchru
 
 
 def read(words: Sequence[str]) -> tuple[list[RunConfig], Path | None]:
-    """Read the runs to train: from a job's file, with its folder, or from settings as `repro run` takes them."""
+    """Read the runs to train: from a job's file, with its folder, or from settings as in `repro run`."""
     if len(words) == 1 and Path(words[0]).name == JOB:
         return [RunConfig.from_dict(read_json(Path(words[0]))["config"])], Path(words[0]).parent
     from repro.config.compose import plan
@@ -41,7 +41,7 @@ def read(words: Sequence[str]) -> tuple[list[RunConfig], Path | None]:
 
 
 class Request(Stopper):
-    """Signals to this process, and the file that the launcher makes in ``folder``."""
+    """Stop requests by signals to this process, or by the launcher's file in ``folder``."""
 
     def __init__(self, folder: Path | None, max_minutes: float | None) -> None:
         super().__init__(None if folder else max_minutes)
@@ -57,7 +57,8 @@ def main(words: Sequence[str]) -> int:
     steady()
     if "WORLD_SIZE" not in os.environ:
         print(
-            "repro: torchrun starts this module; repro run execution=ddp execution.devices=2 does it", file=sys.stderr
+            "repro: only torchrun may start this module: use `repro run execution=ddp execution.devices=2`",
+            file=sys.stderr,
         )
         return 2
     from torch.distributed.elastic.multiprocessing.errors import record
@@ -71,21 +72,21 @@ def main(words: Sequence[str]) -> int:
     except BaseException:
         traceback.print_exc()
         sys.stderr.flush()
-        # At once: threads of a process group that lost a peer may never end.
+        # Exit at once: threads of a process group that lost a peer may never end.
         os._exit(1)
 
 
 def unsuccessful() -> int:
-    """Return the exit code of a rank whose runs did not all end well, and see to it that torchrun ends with 1."""
+    """Return the exit code of an unsuccessful rank, and make torchrun end with 1."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:  # srun or mpirun has started the ranks
         return 1
     if os.environ["LOCAL_RANK"] == "0":
-        os.kill(os.getppid(), signal.SIGTERM)  # were the code this rank's, torchrun would start all ranks again
+        os.kill(os.getppid(), signal.SIGTERM)  # if this rank exited with 1, torchrun would restart all ranks
     return 0
 
 
 def work_together(words: Sequence[str]) -> bool:
-    """Train the runs; return whether the user's torchrun can end with 0: where a launcher asks, its files tell."""
+    """Train the runs; return whether torchrun should end with 0, as always if a launcher reads the outcome."""
     configs, folder = read(words)
     there = int(os.environ["WORLD_SIZE"])
     for execution in (config.execution for config in configs):
@@ -112,7 +113,7 @@ def work_together(words: Sequence[str]) -> bool:
 
 
 def report(config: RunConfig, outcome: Outcome, folder: Path | None) -> None:
-    """Tell the launcher how a run ended, or the user where there is none."""
+    """Report the outcome of a run to the launcher, or without one to the user."""
     line = f"{config.run_id}: {outcome.reason or outcome.state}"
     if folder is not None:
         with contextlib.suppress(RunError):  # the disk may be full: the reason is in the output too
@@ -138,7 +139,7 @@ def train_run(config: RunConfig, stopper: Stopper) -> Outcome:
             if distributed.on_any(stopper.asked()):
                 return Outcome("stopped")
             load = functools.partial(load_for, config)
-            distributed.on_first(load)  # which may fetch what the others then find
+            distributed.on_first(load)  # it may fetch the data for the other ranks
             done = run(config, distributed.agreed(load), stopper) is not None
             return Outcome("done" if done else "stopped")
         except Elsewhere as error:
@@ -150,7 +151,7 @@ def train_run(config: RunConfig, stopper: Stopper) -> Outcome:
 
 
 def take(config: RunConfig, held: contextlib.ExitStack) -> None:
-    """Hold the run's lock, which the system drops when this process is gone."""
+    """Hold the run's lock, which the system releases when this process ends."""
     held.enter_context(hold(config.work_dir))
     (config.work_dir / FAILURE).unlink(missing_ok=True)
 

@@ -1,7 +1,7 @@
-"""A process that trains runs for ``repro.launch.pool``, several in threads.
+"""A worker process of ``repro.launch.pool``, which trains runs in threads.
 
-It pays for imports, data and compiled kernels once. The end of its requests asks it to save and end: the launcher
-closes them, and so does the system when the launcher is killed.
+It loads modules, data and compiled kernels once. The end of its requests asks it to save and end: the launcher closes
+them, or the system does when the launcher is killed.
 """
 
 from __future__ import annotations
@@ -29,22 +29,25 @@ if TYPE_CHECKING:
 
     from repro.data import Dataset
 
-ORPHAN_SECONDS = 60.0  # the time that a worker has to save after its launcher was killed
+ORPHAN_SECONDS = 60.0  # the time to save after the launcher was killed
 
 
 def serve(requests: Iterator[RunConfig], tell: Callable[[object], None], launcher: int, words: Sequence[str]) -> int:
-    """Train until the requests end; ``words``: the runs at the same time, and the work folder (to tell workers
-    apart)."""
+    """Train until the requests end.
+
+    Args:
+        words: The number of parallel runs, and the work folder, which only tells workers apart.
+    """
     for number in SIGNALS:
-        # Requests come from the launcher alone: a terminal or a scheduler signals all processes at once. A handler
-        # rather than SIG_IGN, which compilers and the like would inherit.
+        # Ignore signals: a terminal or a scheduler sends them to all processes, but only the launcher may stop this
+        # one. Child processes such as compilers would inherit SIG_IGN, but not a handler.
         signal.signal(number, lambda number, frame: None)
     width = int(words[0])
     # On Windows a virtual environment's Python is a process between the two, and a parent's id never changes.
     parent = os.getppid() if sys.platform == "win32" else launcher
     trainer = Trainer(width, tell)
     send_to(trainer.say)
-    environment()  # now, as it is cached: the checkout may change while a long sweep trains
+    environment()  # cached from now on: the checkout may change while a long sweep trains
     with ThreadPoolExecutor(width) as threads:
         try:
             for config in requests:
@@ -55,12 +58,12 @@ def serve(requests: Iterator[RunConfig], tell: Callable[[object], None], launche
     if os.getppid() != parent:
         from repro.runtime import nvidia_mps as mps
 
-        mps.end(dict(os.environ))  # which its launcher can no longer do
+        mps.end(dict(os.environ))  # the killed launcher no longer can
     return 0
 
 
 def _end_as_orphan(parent: int) -> None:
-    """End a worker that nobody waits for and that cannot save: its device hangs, or its steps take forever."""
+    """End a worker without a launcher that cannot save, because its device hangs or its steps take forever."""
     while os.getppid() == parent:
         time.sleep(1)
     time.sleep(ORPHAN_SECONDS)
@@ -68,16 +71,16 @@ def _end_as_orphan(parent: int) -> None:
 
 
 class Own(threading.local):
-    """A thread's run, and the CUDA stream that it keeps: torch hands 32 out in turns, in the end a neighbour's."""
+    """A thread's run and its CUDA stream, which it keeps: torch has 32 streams and would soon return another's."""
 
     run_id = ""
     stream: torch.cuda.Stream | None = None
 
 
 class Trainer:
-    """Trains runs, in up to ``width`` threads, which share the data and the request to stop.
+    """Training in up to ``width`` threads, which share the data and stop requests.
 
-    What it tells is a pair: the id of a run, and a line for the user or the run's outcome.
+    Its messages are pairs: the id of a run, and a line for the user or the run's outcome.
     """
 
     def __init__(self, width: int, tell: Callable[[tuple[str, str | Outcome]], None]) -> None:
@@ -88,11 +91,11 @@ class Trainer:
         self._own = Own()
 
     def say(self, text: str) -> None:
-        """Send a line for the user with the run of this thread."""
+        """Send a line for the user, with the id of this thread's run."""
         self.tell((self._own.run_id, text))
 
     def train(self, config: RunConfig) -> None:
-        """Train a run and tell its outcome, whatever happens."""
+        """Train a run and send its outcome, also after a fault."""
         self._own.run_id = config.run_id
         try:
             outcome = self._attempt(config)
@@ -114,11 +117,11 @@ class Trainer:
             outcome = attempt(config, self._dataset, self.stopper)
         gc.collect()
         if self.width == 1 and torch.cuda.is_initialized():
-            torch.cuda.empty_cache()  # what this process keeps, another on the same GPU lacks
+            torch.cuda.empty_cache()  # other processes on the GPU need the memory
         return outcome
 
     def _dataset(self, config: RunConfig) -> Dataset:
-        """Return the run's data, which the launcher has fetched."""
+        """Load the run's data once; the launcher has fetched it."""
         from repro.data import load_for
 
         with self._loading:

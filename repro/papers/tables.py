@@ -66,6 +66,8 @@ class PaperRow:
     params_millions: float | None = None
     stages: Mapping[str, str] = field(default_factory=dict)
     """Table 1: output, layers of a block and number of blocks by stage: ``56x56: 3x3 64, 3x3 64; 2 blocks``."""
+    own: bool = False
+    """True for a net of the user's own, below the paper's rows; it has no published value."""
 
 
 @dataclass(frozen=True)

@@ -30,11 +30,11 @@ QUESTIONS = (
     Question("plain-56", "plain-20", "final", "plain-56 − plain-20, test error"),
     Question("plain-20", "ResNet-20", "final", "plain-20 − ResNet-20, test error"),
 )
-"""Degradation in training and test (Figure 1), and what a shortcut gives at equal depth (Figure 6)."""
+"""Degradation in training and test error (Figure 1), and the benefit of shortcuts at equal depth (Figure 6)."""
 
 
 class Difference(NamedTuple):
-    """A difference of two means in points, and its standard error; None where one net has a single seed."""
+    """A difference of two means in percentage points; its standard ``error`` is None if a net has a single seed."""
 
     points: float
     error: float | None
@@ -45,15 +45,15 @@ class Difference(NamedTuple):
 
 @dataclass
 class Choice:
-    """The runs of one recipe: the defaults, named by an empty ``switch``, or one switch set otherwise."""
+    """The runs of one recipe: the defaults (``switch`` is empty), or the defaults with one switch changed."""
 
     switch: str
     runs: list[RunConfig] = field(default_factory=list)
     records: dict[str, list[Record]] = field(default_factory=dict)
-    """By the label of the net, a record a seed."""
+    """Records by label of the net, one per seed."""
 
     def difference(self, question: Question) -> Difference | None:
-        """Answer ``question``; None where a net of it has no record."""
+        """Return the measured difference for ``question``; None if one of its nets has no record."""
         groups = [self.records.get(label, []) for label in (question.worse, question.better)]
         read = [[getattr(record.result, question.error) for record in group] for group in groups]
         errors = [[counts.top1_error for counts in group if counts is not None] for group in read]
@@ -64,14 +64,14 @@ class Choice:
             return Difference(points, None)
         return Difference(points, math.sqrt(sum(statistics.variance(group) / len(group) for group in errors)))
 
-    def turns(self, question: Question, usual: Choice) -> bool:
-        """Tell whether the difference has another sign than by the defaults."""
+    def reverses(self, question: Question, usual: Choice) -> bool:
+        """Return whether the difference has the opposite sign of the defaults' difference."""
         here, before = self.difference(question), usual.difference(question)
         return here is not None and before is not None and here.points * before.points < 0
 
     @property
     def made(self) -> int:
-        """The number of its runs that have a record."""
+        """Number of runs with a record."""
         there = {record.fingerprint for group in self.records.values() for record in group}
         return sum(run.fingerprint in there for run in self.runs)
 
@@ -81,15 +81,15 @@ class Choice:
 
 
 def choices(runs: Sequence[RunConfig], records: Sequence[Record]) -> list[Choice]:
-    """Group the records of ``runs`` by the one switch that each sets otherwise, the defaults first.
+    """Group the records of ``runs`` by the switch that each run changes, the defaults first.
 
-    A net that a choice does not concern, as option A does not concern plain nets, is the default's there.
+    A choice that does not affect a net (option A does not affect plain nets) uses the default records of that net.
 
     Args:
-        runs: Those of the experiment; the first of each net follows the defaults.
-        records: All measured ones; those of other runs are ignored.
+        runs: Runs of the experiment; the first run of each net follows the defaults.
+        records: All records; those of other runs are ignored.
     """
-    # As in tables, only runs that anybody can repeat count at the paper's budget, while a proxy claims less.
+    # As in tables, runs of uncommitted code do not count at the paper's budget. Proxies claim less.
     made = {r.fingerprint: r for r in records if r.scale != "paper" or r.provenance.dirty is False}
     recipes: dict[str, dict[str, Any]] = {}
     found: dict[str, Choice] = {"": Choice("")}
@@ -106,30 +106,30 @@ def choices(runs: Sequence[RunConfig], records: Sequence[Record]) -> list[Choice
 
 
 def _switched(recipe: Mapping[str, Any], usual: Mapping[str, Any]) -> str:
-    """Write what ``recipe`` sets otherwise, as on the command line."""
+    """Return the settings of ``recipe`` that differ from ``usual``, as on the command line."""
     changes = {key: value for key, value in recipe.items() if value != usual[key]}
     return " ".join(f"{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in changes.items())
 
 
 def to_text(found: Sequence[Choice], command: str) -> str:
-    """Lay out a row a choice, the differences that it turns around marked, and the answer below.
+    """Return a table with one row per choice, reversed differences marked, and a summary below it.
 
     Args:
-        command: Trains the runs that are not there yet.
+        command: Command that trains the missing runs.
     """
     usual, *others = found
     header = ["choice", "runs", *(question.title for question in QUESTIONS)]
-    rows = [[choice.switch or "the defaults", *_cells(choice, usual)] for choice in found]
-    turning = [c.switch for c in others if any(c.turns(question, usual) for question in QUESTIONS)]
+    rows = [[choice.switch or "defaults", *_cells(choice, usual)] for choice in found]
+    reversing = [c.switch for c in others if any(c.reverses(question, usual) for question in QUESTIONS)]
     whole = sum(usual.whole and choice.whole for choice in others)
-    lines = [f"Measured are {whole} of {len(others)} choices, in points of error."]
-    if turning:
-        lines.append(f"Turned around by {len(turning)}: {', '.join(turning)}.")
-        lines.append("With one seed, or near its ± from zero, that can be chance.")
+    lines = [f"{whole} of {len(others)} choices are measured (differences in percentage points)."]
+    if reversing:
+        lines.append(f"{len(reversing)} reverse a difference: {', '.join(reversing)}.")
+        lines.append("With one seed, or within the ± of zero, this can be chance.")
     elif whole:
-        lines.append("None of them turns a difference around.")
+        lines.append("None of them reverses a difference.")
     if lacking := sum(len(choice.runs) - choice.made for choice in found):
-        lines.append(f"{lacking} runs are not there, or were made from uncommitted code: {command}")
+        lines.append(f"{lacking} runs are missing or were made from uncommitted code: {command}")
     return "\n".join([text_table(rows, header, words=header), "", *lines])
 
 
@@ -137,6 +137,6 @@ def _cells(choice: Choice, usual: Choice) -> list[str]:
     cells = [f"{choice.made} of {len(choice.runs)}"]
     for question in QUESTIONS:
         difference = choice.difference(question)
-        mark = " turned" if choice.turns(question, usual) else ""
+        mark = " reversed" if choice.reverses(question, usual) else ""
         cells.append(NOT_RUN if difference is None else f"{difference}{mark}")
     return cells

@@ -18,9 +18,9 @@ NONE_YET = "No run of the paper's budget has been published yet.\n"
 
 
 def measured_table(reading: Reading) -> str:
-    """Tabulate every net that was trained at the paper's budget, and the time that all of them took.
+    """Return a table of the nets trained at the paper's budget, and their total time.
 
-    A net that departs from the paper's recipe in anything stands there without a published value beside it.
+    A net that departs from the paper's recipe has no published value beside it.
     """
     records = [record for record in reading.records if record.scale == "paper" and not record.provenance.dirty]
     if not records:
@@ -32,7 +32,7 @@ def measured_table(reading: Reading) -> str:
 
 
 def nets_table(reading: Reading, scale: str, exp: str | None = None) -> str:
-    """Tabulate the nets of a scale, or of one experiment at it: mean ± standard deviation over their seeds."""
+    """Return a table of the nets of a scale or of one experiment at it, with mean ± standard deviation over seeds."""
     records = [r for r in reading.records if r.scale == scale and exp in (None, r.exp) and not r.provenance.dirty]
     rows = []
     for group in by_net(records):
@@ -59,7 +59,7 @@ def _row(group: Sequence[Record], published: Published) -> list[str]:
 
 
 def _name(record: Record) -> str:
-    """Name the net, and what sets it apart from the paper's recipe that is nearest to it."""
+    """Return the label of a net and its departures from the nearest recipe."""
     away = min((departing(record, recipe) for recipe in all_recipes()), key=len)
     return ", ".join([record.label, *(f"{key}={show(value)}" for key, value in away.items())])
 
@@ -78,7 +78,7 @@ def _machine(record: Record, count: int = 1) -> str:
     """Return ``8 x NVIDIA H200``, or one of them."""
     name = record.machine
     if record.provenance.cuda is not None and record.carried.runs_per_gpu != 1:
-        name += ", which several runs may share"  # each of which counts the whole of its time
+        name += ", which several runs may share"  # each run counts its whole time
     return f"{count} x {name}" if count > 1 else name
 
 

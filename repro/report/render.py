@@ -1,4 +1,4 @@
-"""Everything that is generated from the committed records."""
+"""All files that are generated from the committed records."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from repro.report.claims.format import to_markdown as claims_to_markdown
 from repro.report.claims.verdicts import Check, check, check_papers
 from repro.report.claims.wording import sentence
 from repro.report.figures import Plot, csv_text, draw, later_plots, shown_plots
-from repro.report.html.page import Later, page
+from repro.report.html.page import Later, page, repository
 from repro.report.readme import measured_table, nets_table
 from repro.report.tables import FORMATS, Frame, overview, table, table1, to_markdown
 from repro.results.ensembles import EnsembleReading, read_ensembles
@@ -30,13 +30,13 @@ DEMO = "cifar_residual_vs_plain"
 """The experiment of ``make demo``, at its scale."""
 CLAIMS = "claims.md"
 GENERATED = ("tables/table*", "figures/figure*", "tables/*/table*", "figures/*/figure*", "claims*.md")
-"""A file there that comes from no record is out of date."""
+"""Files that are out of date if they come from no record."""
 SECTION = re.compile(r"(<!-- repro:begin (\S+) -->\n)(.*?)(<!-- repro:end \2 -->)", re.DOTALL)
 DRAWN = re.compile(r'<figure class="drawn.*?</figure>', re.DOTALL)
 
 
 class Evidence:
-    """The records, and what is made of them, once however many files it stands in."""
+    """The records and all that is computed from them, once for all files."""
 
     def __init__(self, reading: Reading, ensembles: EnsembleReading) -> None:
         self.reading = reading
@@ -52,7 +52,7 @@ class Evidence:
 
     @functools.cached_property
     def tables(self) -> dict[int, Frame]:
-        """All tables by number; Table 1 is counted."""
+        """All tables by number; Table 1 is counted on the nets."""
         return {
             number: table1.architecture()
             if number == table1.NUMBER
@@ -81,10 +81,15 @@ class Evidence:
 
     def page(self, pictures: bool = True) -> str:
         later = Later(self.overview, self.later_tables, self.later_plots, self.later_checks)
-        return page(self.reading, self.check, list(self.tables.values()), self.plots, later, pictures)
+        tables = list(self.tables.values())
+        return page(self.reading, self.check, tables, self.plots, later, pictures, repository())
 
     def section(self, name: str) -> str:
-        """Return the text between the marks of a page; an ``InputError`` says that there is no such section."""
+        """Return the text of a marked section of a page.
+
+        Raises:
+            InputError: There is no such section.
+        """
         tables = {f"table{number}": number for number in table_numbers()}
         if name in tables:
             return to_markdown(self.tables[tables[name]])
@@ -103,7 +108,7 @@ class Evidence:
 
 
 def read_evidence(results: Path) -> Evidence:
-    """Read what is committed under ``results``: nothing else is ever rendered."""
+    """Read the committed records under ``results``; nothing else is rendered."""
     return Evidence(read_records([results / "runs"]), read_ensembles([results]))
 
 
@@ -114,7 +119,7 @@ def render(
     pages: Sequence[Path] = (),
     papers: Sequence[str] | None = None,
 ) -> list[Path]:
-    """Write the ``parts`` under ``results``, and with the tables the marked sections of ``pages``; return the files.
+    """Write ``parts`` under ``results`` and, with the tables, marked sections of ``pages``; return the files.
 
     Args:
         papers: Folders of the papers whose tables and figures are written; all where none is named.
@@ -132,7 +137,7 @@ def render(
 
 
 def verify(evidence: Evidence, results: Path, pages: Sequence[Path] = ()) -> list[str]:
-    """Return one sentence for each thing that is not what the records give; pixels are not compared."""
+    """Return one sentence for each file that differs from the records; pixels are not compared."""
     expected = texts(evidence, PARTS, pictures=False)
     plots = plots_of(evidence)
     expected |= {f"figures/{plot.file_name}.csv": csv_text(plot) for plot in plots}
@@ -170,7 +175,7 @@ def frames_of(evidence: Evidence, papers: Sequence[str] | None = None) -> list[F
 def texts(
     evidence: Evidence, parts: Sequence[str], pictures: bool = True, papers: Sequence[str] | None = None
 ) -> dict[str, str]:
-    """Return every text file of the ``parts`` by its name under the results folder, but for the figures' own."""
+    """Return every text file of ``parts`` by its name under the results folder, except files of figures."""
     made: dict[str, str] = {}
     if "tables" in parts:
         for frame in frames_of(evidence, papers):
@@ -191,28 +196,28 @@ def pages_of(root: Path) -> list[Path]:
 
 
 def filled(evidence: Evidence, text: str) -> str:
-    """Make anew what stands between the marks of a page, ``<!-- repro:begin table6 -->`` and its end."""
+    """Return a page with new contents between its marks, ``<!-- repro:begin table6 -->`` and the end."""
     return SECTION.sub(lambda match: f"{match[1]}{evidence.section(match[2])}{match[4]}", text)
 
 
 def without_pictures(text: str | None) -> str | None:
-    """Drop the pictures of a report, whose drawing another version of a library may do otherwise."""
+    """Return a report without its pictures, which another version of a library may draw differently."""
     return DRAWN.sub("", text) if text else text
 
 
 def difference(name: str, found: str | None, expected: str | None) -> list[str]:
-    """Return nothing, or one sentence that names the first line that is not as expected."""
+    """Return one sentence that names the first line that differs, or nothing."""
     if found == expected:
         return []
     if found is None:
         return [f"{name} is missing"]
     pairs = itertools.zip_longest(found.splitlines(), (expected or "").splitlines(), fillvalue="the end")
     number, (old, new) = next((n, pair) for n, pair in enumerate(pairs, 1) if pair[0] != pair[1])
-    return [f"{name} is not what the records give: line {number} reads {brief(old, new)} instead of {brief(new, old)}"]
+    return [f"{name} differs from the records: line {number} reads {brief(old, new)} instead of {brief(new, old)}"]
 
 
 def brief(line: str, other: str) -> str:
-    """Return the part of a line around where it leaves the other one."""
+    """Return the part of a line around its first difference from the other."""
     start = next((i for i, (a, b) in enumerate(zip(line, other, strict=False)) if a != b), min(len(line), len(other)))
     first = max(0, start - 30)
     return repr(("…" if first else "") + line[first : start + 40] + ("…" if len(line) > start + 40 else ""))

@@ -18,15 +18,15 @@ class Published:
     """Published errors, found by the recipe of a run."""
 
     def __init__(self) -> None:
-        # What a run ends with is one view; a table of several views has nothing to stand beside it.
+        # A run ends with an error of one view, which is not comparable with tables of several views.
         numbers: list[int | str] = [*table_numbers(), *later_tables()]
         tables = [table for table in map(load_table, numbers) if not table.view]
         self._rows = [(row, load_recipe(table.recipe)) for table in tables for row in table.rows if row.run is not None]
 
     def error(self, record: Record) -> float | None:
-        """Return the test error of the run's net in percent, the mean where one is printed, as one run is no best.
+        """Return the published test error in percent, the mean if one is printed, since one run is no best.
 
-        None where the run departs from the paper's recipe in anything.
+        None if the run departs from the paper's recipe.
         """
         for row, recipe in self._rows:
             if row.run is not None and not departures(record, recipe.fields, row.run):
@@ -38,7 +38,7 @@ class Published:
 
 
 class Summary:
-    """Records read by ``protocol``, beside the paper where a run follows its recipe in all."""
+    """Errors of records by ``protocol``, beside the paper's if a run follows its recipe."""
 
     def __init__(self, protocol: str) -> None:
         self.protocol = protocol
@@ -61,7 +61,7 @@ class Summary:
         return f"  {text}"
 
     def table(self, records: Sequence[Record]) -> str:
-        """Tabulate one line a net: training error (running) and test error in percent, over its seeds."""
+        """Return a table with one line per net: running training error and test error over its seeds, in percent."""
         groups: dict[tuple[str, str, str], list[Record]] = defaultdict(list)
         for record in records:
             groups[record.key, record.label, str(record.science.flat())].append(record)
@@ -86,13 +86,13 @@ class Summary:
 IN_LABEL = {"model.name", "model.depth", "model.shortcut", "model.constructed_from"} | {
     f"model.{n}" for n in NET_FIELDS
 }
-"""Told by the label of a net."""
+"""Fields that the label of a net contains."""
 
 
 def told_apart(records: Sequence[Record]) -> list[str]:
-    """Name each net with the science fields that set it apart from the others: ``ResNet-20 optim.nesterov=True``.
+    """Return the name of each net with the science fields that distinguish it: ``ResNet-20 optim.nesterov=True``.
 
-    A value that more than half of them have needs no telling.
+    Values that more than half of the nets share are left out.
     """
     told = [_told_fields(record) for record in records]
     names = [[record.label] for record in records]
@@ -105,7 +105,7 @@ def told_apart(records: Sequence[Record]) -> list[str]:
 
 
 def _told_fields(record: Record) -> dict[str, str]:
-    """Return the science fields that the label leaves open."""
+    """Return the science fields that the label does not contain."""
     fields = {name: str(value) for name, value in record.science.flat().items() if name not in IN_LABEL}
     if fields["model.bn_group_size"] == fields["optim.batch_size"]:
         fields["model.bn_group_size"] = "batch"  # follows from another field
@@ -113,7 +113,7 @@ def _told_fields(record: Record) -> dict[str, str]:
 
 
 def spread(values: Iterable[float]) -> str:
-    """Return ``8.61 ± 0.12``: mean and standard deviation with n-1."""
+    """Return ``8.61 ± 0.12``, mean and standard deviation (n-1)."""
     numbers = list(values)
     if not numbers:
         return NOT_RUN

@@ -1,12 +1,14 @@
 """TensorBoard's view of a whole sweep, from its records.
 
-It shows final errors against depth, the table of settings and errors, and Figure 7.
+It shows final errors against depth, the table of settings and errors, and Figure 7. Runs have names that tell recipes
+apart: TensorBoard reads a folder of links with these names.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import statistics
 import threading
 from collections import defaultdict
@@ -16,8 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repro.config.run import slug
+from repro.config.science import Science
 from repro.errors import InputError, RunError
 from repro.results.read import Record, read_records
+from repro.results.settings import differing, scale_of_run
+from repro.runtime.provenance import read_json
 
 if TYPE_CHECKING:
     from tensorboard.compat.proto.summary_pb2 import Summary
@@ -26,35 +31,69 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FOLDER = "by-depth"
-"""Beside the runs: one folder a family of nets, with the depth in place of the step."""
+"""Beside the runs: one folder per family of nets, with the depth as the step."""
+LINKS = "tensorboard"
+"""Beside the runs: a link to each of them, and to the families."""
+LOOK_SECONDS = 10.0
+LONGEST_NAME = 200
 SUFFIX = ".final"
 VIEW = "#custom_scalars&_smoothingWeight=0"
-"""The tab with all runs in each chart; TensorBoard's usual smoothing would bend curves of five depths."""
+"""The tab with all runs in each chart, without the default smoothing, which would bend curves of five depths."""
 METRICS = {"final/error": "final test error %", "final/train_error": "final training error %"}
 
 
 def serve(work: Path, options: Sequence[str]) -> None:
-    """Show ``work`` in TensorBoard until interrupted, with its summaries where they can be written.
+    """Show ``work`` in TensorBoard until interrupted, with its summaries if they can be written.
 
     Args:
-        options: TensorBoard's own, as ``--port 6007``.
+        options: Options of TensorBoard, such as ``--port 6007``.
     """
     if next(work.glob("*/config.json"), None) is None:
         raise InputError(f"no runs in {work}; `repro run exp=cifar_residual_vs_plain scale=demo` makes some")
     try:
         write_summaries(work)
     except RunError as error:
-        log.info(f"{error}: shown is what is there")
-    log.info(f"TensorBoard shows {work} at {launch(work, options)}{VIEW} (Ctrl-C ends it)")
-    threading.Event().wait()
+        log.info(f"{error}: only existing files are shown")
+    folder = link_runs(work)
+    log.info(f"TensorBoard shows {work} at {launch(folder, options)}{VIEW} (Ctrl-C to stop)")
+    while not threading.Event().wait(LOOK_SECONDS):
+        link_runs(work)  # new runs
+
+
+def link_runs(work: Path) -> Path:
+    """Link all runs and families under readable names; return the folder of links, or ``work`` without links."""
+    folder = work / LINKS
+    targets = {name_of(path.parent): path.parent for path in sorted(work.glob("*/config.json"))}
+    targets |= {f"{FOLDER} {path.name}": path for path in (work / FOLDER).glob("*")}
+    try:
+        folder.mkdir(exist_ok=True)
+        for link in folder.iterdir():
+            if targets.pop(link.name, None) is None:
+                link.unlink()
+        for name, target in targets.items():
+            (folder / name).symlink_to(Path(os.path.relpath(target, folder)), target_is_directory=True)
+    except OSError:  # a read-only folder, or a system without links
+        return work
+    return folder
+
+
+def name_of(folder: Path) -> str:
+    """Return the name of a run in TensorBoard: its run id, and the settings that differ from the scale's recipe."""
+    try:
+        stored = read_json(folder / "config.json")
+        science, scale = Science.from_dict(stored["science"]), str(stored.get("scale", scale_of_run(folder.name)))
+        words = differing(science, scale, str(stored.get("exp", "")))
+    except (InputError, KeyError, TypeError):
+        return folder.name
+    return f"{folder.name} {words}".strip().replace("/", "_")[:LONGEST_NAME]
 
 
 def launch(work: Path, options: Sequence[str] = ()) -> str:
     """Start TensorBoard on ``work`` in a thread, at port 6006 or the next free one; return its address.
 
     Raises:
-        InputError: An option does not fit.
-        RunError: It cannot start.
+        InputError: TensorBoard does not accept an option.
+        RunError: TensorBoard cannot start.
     """
     from tensorboard import default, program
 
@@ -65,14 +104,14 @@ def launch(work: Path, options: Sequence[str] = ()) -> str:
     except program.TensorBoardServerException as error:
         raise RunError(f"TensorBoard cannot start: {error}") from None
     except ValueError as error:
-        raise InputError(f"TensorBoard does not take {' '.join(options)}: {error}") from None
+        raise InputError(f"TensorBoard does not accept {' '.join(options)}: {error}") from None
     return address
 
 
 def write_summaries(work: Path) -> None:
-    """Write all that TensorBoard shows besides a run's own events, for all finished runs of ``work``.
+    """Write TensorBoard's summaries of all finished runs of ``work``, beside the events of the runs.
 
-    A second call replaces the files of the first; a TensorBoard that is running sees the new values.
+    A second call replaces the files of the first; a running TensorBoard sees the new values.
     """
     records = read_records([work]).records
     try:
@@ -87,7 +126,7 @@ def settings(record: Record) -> dict[str, str | float]:
     """Return the columns of the table of settings and final errors."""
     science = record.science
     return {
-        "net": record.label,
+        "net": record.marked_label,
         "depth": science.model.depth,
         "shortcut": science.model.shortcut,
         "seed": record.seed,
@@ -97,11 +136,12 @@ def settings(record: Record) -> dict[str, str | float]:
         "batch size": science.optim.batch_size,
         "steps": science.optim.steps,
         "warm-up": science.optim.warmup,
+        "differs in": differing(science, record.scale, record.exp) or "nothing",
     }
 
 
 def families(records: Iterable[Record]) -> dict[str, dict[int, list[Record]]]:
-    """Group runs that differ in depth and seed alone, by a name and then by depth; only those of several depths."""
+    """Group runs that differ only in depth and seed, by name and then by depth; families of one depth are left out."""
     found: dict[str, dict[int, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
         fields = {**record.science.flat(), "model.depth": None}
@@ -112,10 +152,13 @@ def families(records: Iterable[Record]) -> dict[str, dict[int, list[Record]]]:
         if len(by_depth) > 1:
             first = next(iter(by_depth.values()))[0]
             model, scale = first.science.model, "" if first.scale == "paper" else f"-{slug(first.scale)}"
-            net = "plain" if model.shortcut == "none" else f"ResNet-{model.shortcut}"
-            name = f"{first.science.data.name}-{net}{scale}"
-            # Another recipe of the same net and scale: by the first of its runs, which no other recipe has.
-            name = name if name not in named else f"{name}-{first.fingerprint[:8]}"
+            net = first.marked_label.replace(f"-{model.depth}", "", 1)
+            net = f"ResNet-{model.shortcut}" if net == "ResNet" else net
+            differs = differing(first.science, first.scale, first.exp).split(", ")
+            words = [word for word in differs if word and not word.startswith("model.")]
+            name = " ".join([f"{first.science.data.name}-{net}{scale}", *words]).replace("/", "_")
+            # The rest of the differences, in the net or the numerics version, by the first of the recipe's runs.
+            name = name if name not in named else f"{name} {first.fingerprint[:8]}"
             named[name] = dict(sorted(by_depth.items()))
     return named
 
@@ -133,7 +176,7 @@ def _write_by_depth(folder: Path, records: Sequence[Record]) -> None:
 
 
 def _write_final(record: Record) -> None:
-    """Add settings, final errors and the deviation of its layers' responses to the run's own events."""
+    """Add settings, final errors and the standard deviations of layer responses to the events of a run."""
     from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
 
     made = record.folder / "record.json"
@@ -159,13 +202,13 @@ def _write_final(record: Record) -> None:
 
 
 def _train_error(record: Record) -> float | None:
-    """Return the error over the training images, or else the running one of the last steps; in percent."""
+    """Return the error on the training images, or else the running error of the last steps, in percent."""
     found = record.result.train or record.result.train_running
     return None if found is None else found.top1_error
 
 
 def _write(folder: Path, summaries: Sequence[tuple[int, Summary]]) -> None:
-    """Write one file of events, ``(step, summary)``, in the place of the one that was written here before."""
+    """Write one file of events, ``(step, summary)``, and delete the one that was written here before."""
     from tensorboard.compat.proto.event_pb2 import Event, SessionLog
     from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
@@ -173,7 +216,7 @@ def _write(folder: Path, summaries: Sequence[tuple[int, Summary]]) -> None:
     before = list(folder.glob(f"events.*{SUFFIX}"))
     writer = EventFileWriter(str(folder), filename_suffix=SUFFIX)
     if before and folder.parent.name == FOLDER:
-        # A TensorBoard that has read the file before forgets it; a run's own events, which stay, it must not.
+        # A running TensorBoard then forgets the previous file. It must not forget a run's own events, which stay.
         writer.add_event(Event(step=0, session_log=SessionLog(status=SessionLog.START)))
     for step, summary in summaries:
         writer.add_event(Event(step=step, summary=summary))
@@ -198,8 +241,8 @@ def _hparams(kind: str, content: HParamsPluginData) -> Summary:
 
 
 def _experiment(records: Sequence[Record]) -> Summary:
-    """Describe the table's columns; without it TensorBoard takes every scalar of a run for a result."""
-    # torch's own summary would load torch here, and TensorBoard's own does not tell which settings differ.
+    """Describe the table's columns; without it TensorBoard treats every scalar of a run as a result."""
+    # The summary of torch would import torch here, and TensorBoard's does not say which settings differ.
     from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
 
     rows = [settings(record) for record in records]

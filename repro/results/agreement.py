@@ -15,19 +15,19 @@ from repro.results.record import Record
 State = Literal["identical", "within", "outside", "unknown"]
 CONFIDENCE = 0.95
 FEWEST = 2
-"""Seeds that a spread is taken from, at least."""
+"""The least number of other seeds for a spread."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """``text`` says with what, in numbers."""
+    """The agreement of a run with others; ``text`` has the numbers."""
 
     state: State
     text: str
 
 
 def same_settings(record: Record, others: Sequence[Record]) -> list[Record]:
-    """Return the ``others`` that differ from a run by their seed alone; a record in the same folder is the run."""
+    """Return the records that have the settings of ``record`` and any seed, except those in its own folder."""
 
     def recipe(one: Record) -> tuple[object, int]:
         return dataclasses.replace(one.science, seed=0), one.numerics_version
@@ -37,26 +37,22 @@ def same_settings(record: Record, others: Sequence[Record]) -> list[Record]:
 
 
 def agreement(record: Record, others: Sequence[Record]) -> Agreement:
-    """Say how the final error of ``record`` lies among those of ``others``, seeds of one recipe.
+    """Compare the final error of ``record`` with those of ``others``, seeds of one recipe.
 
-    A new seed lies within the prediction interval of the others in 95 of 100 cases where nothing else differs.
+    The spread is the prediction interval of the others: if nothing else differs, 95 of 100 new seeds are within it.
     """
     if any(is_same(record, other) for other in others if other.run_id == record.run_id):
         return Agreement("identical", f"{record.run_id} equals the other record of this run to the bit")
     error, errors = (record.result.reported.top1_error, [other.result.reported.top1_error for other in others])
     if len(errors) < FEWEST:
-        seen = f", the one other has {errors[0]:.2f} %" if errors else ""
-        needs = f"a spread needs {FEWEST} other seeds of its settings, there {_is(len(errors))}"
+        seen = f", the only other seed has {errors[0]:.2f} %" if errors else ""
+        needs = f"a spread needs {FEWEST} other seeds of its settings, found {len(errors)}"
         return Agreement("unknown", f"{record.run_id} has an error of {error:.2f} %{seen}; {needs}")
     mean, std = statistics.fmean(errors), statistics.stdev(errors)
     limit = _quantile(len(errors) - 1) * std * math.sqrt(1 + 1 / len(errors))
     state: State = "within" if abs(error - mean) <= limit else "outside"
     spread = f"{mean:.2f} ± {std:.2f} % of {len(errors)} seeds (95 %: {mean - limit:.2f} to {mean + limit:.2f})"
     return Agreement(state, f"{record.run_id} has an error of {error:.2f} %, {state} the spread of {spread}")
-
-
-def _is(count: int) -> str:
-    return f"{'is' if count == 1 else 'are'} {count}"
 
 
 def _quantile(freedom: int) -> float:

@@ -17,14 +17,14 @@ from repro.results.record import PLAIN_NAME, RECORD
 
 SCHEMA = 1
 FOLDER = "ensembles"
-"""In the work folder and in ``results/``."""
+"""The name of the folder, both in the work folder and in ``results/``."""
 FILE = "ensemble.json"
 RESULT = ("errors", "top5_errors", "images_digest")
 
 
 @dataclass(frozen=True)
 class Member:
-    """A run that takes part, on one view; ``weights`` is the digest of its net, ``errors`` are its own alone."""
+    """A run in an ensemble, tested on ``view``; ``weights`` is the digest of its net, ``errors`` are its own."""
 
     run_id: str
     fingerprint: str
@@ -37,7 +37,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Ensemble:
-    """The errors of the mean of its members' softmax scores, counted over ``images`` of ``split``; in percent too."""
+    """Errors of the members' mean softmax scores over the ``images`` of ``split``."""
 
     ensemble_id: str
     members: tuple[Member, ...]
@@ -67,7 +67,7 @@ class EnsembleReading:
 
 
 def ensemble_id(members: Sequence[Member]) -> str:
-    """Return the id of the same nets on the same views, in whatever order they are named."""
+    """Return the id of these nets on these views, independent of their order."""
     parts = sorted([member.run_id, member.fingerprint, member.view, member.weights] for member in members)
     digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:8]
     views = "-".join(sorted({member.view for member in members}))
@@ -75,10 +75,7 @@ def ensemble_id(members: Sequence[Member]) -> str:
 
 
 def read_ensembles(roots: Iterable[Path]) -> EnsembleReading:
-    """Read ``<root>/ensembles/<id>/ensemble.json`` under every root; one that lies in two roots counts once.
-
-    A root that does not exist holds nothing.
-    """
+    """Read ``<root>/ensembles/<id>/ensemble.json`` under every root; an ensemble in two roots counts once."""
     found: dict[str, Ensemble] = {}
     left_out: list[LeftOut] = []
     for file in (file for root in roots for file in sorted((root / FOLDER).glob(f"*/{FILE}"))):
@@ -90,12 +87,16 @@ def read_ensembles(roots: Iterable[Path]) -> EnsembleReading:
             continue
         first = found.setdefault(ensemble.ensemble_id, ensemble)
         if any(getattr(first, field) != getattr(ensemble, field) for field in RESULT):
-            left_out.append(LeftOut(name, "its result differs from the one that was read before, which counts"))
+            left_out.append(LeftOut(name, "its result differs from the first one that was read, which counts"))
     return EnsembleReading(tuple(found[name] for name in sorted(found)), tuple(left_out))
 
 
 def read_ensemble(file: Path) -> Ensemble:
-    """Read and check an ensemble; an ``InputError`` says why it cannot be read or is invalid."""
+    """Read and check an ensemble.
+
+    Raises:
+        InputError: The file cannot be read, or is invalid.
+    """
     ensemble: Ensemble = build(Ensemble, read_values(file, SCHEMA))
     _check(ensemble, file.parent.name)
     return ensemble
@@ -104,12 +105,12 @@ def read_ensemble(file: Path) -> Ensemble:
 def plan_ensembles(
     work: Path, results: Path, run_ids: Collection[str] = (), *, replace: bool = False
 ) -> list[Ensemble]:
-    """Find the ensembles of the work folder to publish: all members are published, or will be with ``run_ids``.
+    """Find the ensembles of the work folder whose members are all published, or are in ``run_ids``.
 
-    One with a member elsewhere could not be followed back to its runs.
+    Others could not be traced to their runs.
 
     Raises:
-        InputError: One is published with another result, and ``replace`` does not allow to overwrite that.
+        InputError: One is published with another result, and ``replace`` is False.
     """
     new = []
     for ensemble in read_ensembles([work]).ensembles:
@@ -121,8 +122,7 @@ def plan_ensembles(
         mine = work / FOLDER / ensemble.ensemble_id
         require(
             replace or not file.exists(),
-            f"published with another result: {file.parent} is not {mine}; `repro publish --replace` overwrites what is "
-            "published",
+            f"published with another result: {file.parent} is not {mine}; `repro publish --replace` overwrites it",
         )
         new.append(ensemble)
     return new
@@ -144,16 +144,16 @@ def publish_ensembles(ensembles: Sequence[Ensemble], work: Path, results: Path) 
 
 def _check(ensemble: Ensemble, folder: str) -> None:
     members, runs = ensemble.members, set(ensemble.run_ids)
-    require(len(members) > 1, f"an ensemble of {len(members)} is none")
-    require(len(runs) == len(members), "a run takes part twice")
+    require(len(members) > 1, f"an ensemble has two or more members, not {len(members)}")
+    require(len(runs) == len(members), "a run is a member twice")
     for name in [ensemble.ensemble_id, ensemble.data, ensemble.split, *runs, *(member.view for member in members)]:
         require(PLAIN_NAME.fullmatch(name) is not None, f"{name!r} is not a plain name")
     digest = ensemble_id(members)
-    require(ensemble.ensemble_id == digest, f"its id {ensemble.ensemble_id} is not {digest}, as its members ask")
+    require(ensemble.ensemble_id == digest, f"its id {ensemble.ensemble_id} is not {digest}, the id of its members")
     require(ensemble.ensemble_id == folder, f"its id {ensemble.ensemble_id} is not the name of its folder")
     for member in members:
         suffix = f"-{member.fingerprint[:8]}"
-        require(member.run_id.endswith(suffix), f"{member.run_id} has not the fingerprint {member.fingerprint}")
+        require(member.run_id.endswith(suffix), f"{member.run_id} does not end in its fingerprint {member.fingerprint}")
     images = ensemble.images
     require(images > 0 and ensemble.classes > 0, "images and classes must be above 0")
     pairs = [(whose.errors, whose.top5_errors) for whose in members] + [(ensemble.errors, ensemble.top5_errors)]

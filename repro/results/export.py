@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas
 
 FINGERPRINT = "fp-"
-"""Stands before the digits in a table: programs read some of them as numbers (``12e45678`` is infinite)."""
+"""The prefix of the digits, some of which programs would read as numbers (``12e45678`` is infinite)."""
 SETTINGS: Mapping[str, type] = {"model": ModelConfig, "data": DataConfig, "optim": OptimConfig, "eval": EvalConfig}
 ERRORS: Mapping[str, type] = {
     "final": Evaluation,
@@ -28,7 +28,7 @@ ERRORS: Mapping[str, type] = {
 }
 VIEWS: Mapping[str, type] = {"10crop": ViewResult, "multiscale": ViewResult}
 LAST = ("top5_errors", "top5_error", "changed", "cuda")
-"""Columns that came later stand last in their part."""
+"""Columns that were added later come last in their part."""
 CURVE_IDENTITY = ("run_id", "key", "label", "exp", "scale", "seed")
 CURVE = {
     "eval_split": "the split of `eval_loss` and `eval_error`: `test`, `val` or `val5k`",
@@ -43,13 +43,17 @@ CURVE = {
 
 
 def meanings(parts: Mapping[str, type]) -> dict[str, str]:
-    """Return the columns of dataclasses, by the prefix of each, with the texts beside their fields."""
+    """Return the columns of dataclasses, with the texts beside their fields.
+
+    Args:
+        parts: The dataclasses by the prefix of their columns.
+    """
     found = {}
     for prefix, kind in parts.items():
         hints = get_type_hints(kind, include_extras=True)
         for name in sorted(hints, key=LAST.__contains__):
             for text in getattr(hints[name], "__metadata__", ()):
-                if isinstance(text, str):  # limits stand there too
+                if isinstance(text, str):  # other annotations are limits
                     found[f"{prefix}.{name}" if prefix else name] = text
     return found
 
@@ -70,12 +74,11 @@ def sections() -> dict[str, dict[str, str]]:
 
 
 def run_columns() -> list[str]:
-    """Return the columns of ``runs``, which are the same whatever was run."""
+    """Return the columns of ``runs``, the same for all kinds of runs."""
     return [name for section in sections().values() for name in section]
 
 
 def curve_columns() -> list[str]:
-    """Return the columns of ``curves``."""
     return [*CURVE_IDENTITY, "eval_split", *CURVE_COLUMNS]
 
 
@@ -89,7 +92,7 @@ def columns_table(name: str) -> str:
 
 
 def runs(reading: Reading) -> pandas.DataFrame:
-    """Tabulate one row a run, ``run_columns()``; empty where a run has no such value, lists as JSON."""
+    """Tabulate one row per run, with ``run_columns()``; missing values are empty, lists are JSON."""
     import pandas
 
     columns = run_columns()
@@ -97,7 +100,7 @@ def runs(reading: Reading) -> pandas.DataFrame:
 
 
 def curves(reading: Reading) -> tuple[pandas.DataFrame, list[LeftOut]]:
-    """Tabulate one row a run and evaluation, ``curve_columns()``; name the runs whose curve cannot be read."""
+    """Tabulate one row per evaluation, with ``curve_columns()``; also return the runs whose curve cannot be read."""
     import pandas
 
     parts, left_out = [], []
@@ -113,12 +116,11 @@ def curves(reading: Reading) -> tuple[pandas.DataFrame, list[LeftOut]]:
 
 
 def to_csv(frame: pandas.DataFrame) -> str:
-    """Return the text of a CSV file: a header, a line a row, an empty cell for what is not there."""
     return str(frame.to_csv(index=False, lineterminator="\n"))
 
 
 def _row(record: Record, columns: Sequence[str]) -> dict[str, Any]:
-    """Return the values of a run by column, without those that it does not have."""
+    """Return the values of a run by column, without missing ones."""
     parts = {**vars(record.science), **vars(record.result), **{view.view: view for view in record.result.views}}
     parts |= {"construction": record.construction, "provenance": record.provenance}
     values = {**vars(record), "fingerprint": f"{FINGERPRINT}{record.fingerprint}"}
@@ -128,5 +130,5 @@ def _row(record: Record, columns: Sequence[str]) -> dict[str, Any]:
 
 
 def _cell(value: Any) -> Any:
-    """Return lists and truth as JSON: a tidy table has one plain value a cell."""
+    """Convert lists and booleans to JSON: a cell of a tidy table has one plain value."""
     return json.dumps(value) if isinstance(value, list | tuple | bool) else value

@@ -1,4 +1,4 @@
-"""Finished runs by name, or by the beginning of it."""
+"""Finished runs, found by name or prefix."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from repro.results.settings import differing
 
 
 def find_record(name: str, roots: Sequence[Path]) -> Record:
-    """Read the record of a run; the first of ``roots`` that has it counts.
+    """Read the record of a run from the first of ``roots`` that has it.
 
     Args:
-        name: A run id, or the beginning of one, up to a dash: ``cifar10-resnet20-s0``. Of several runs that begin so
-            the one of its scale's own recipe is meant.
+        name: A run id, or its beginning up to a dash: ``cifar10-resnet20-s0``. If several runs match, it means the one
+            of its scale's own recipe.
 
     Raises:
-        InputError: There is no such run, or several, or its record is invalid.
+        InputError: No run or several runs match, or the record is invalid.
     """
     found = {file.parent.name: file for root in reversed(roots) for file in root.glob(f"*/{RECORD}")}
     alike = [name] if name in found else sorted(run_id for run_id in found if run_id.startswith(f"{name}-"))
@@ -27,7 +27,7 @@ def find_record(name: str, roots: Sequence[Path]) -> Record:
         usual = [run_id for run_id in alike if not is_other(_read(found[run_id]))]
         alike = usual if len(usual) == 1 else alike
     if len(alike) > 1:
-        raise InputError(f"{name!r} begins the names of {len(alike)} runs: {', '.join(alike)}")
+        raise InputError(f"{name!r} matches {len(alike)} runs, name one of them: {', '.join(alike)}")
     if not alike:
         known = nearest(name, found) if found else "there is none"
         raise InputError(f"{name!r} is not a finished run of {' or '.join(map(str, roots))}: {known}")
@@ -35,7 +35,7 @@ def find_record(name: str, roots: Sequence[Path]) -> Record:
 
 
 def is_other(record: Record) -> bool:
-    """Tell whether a run departs from the recipe of its scale."""
+    """Return whether a run departs from the recipe of its scale."""
     return bool(differing(record.science, record.scale, record.exp))
 
 

@@ -1,4 +1,4 @@
-"""Finished runs beside the published ones, and copied to them."""
+"""Publication of finished runs, and comparison with published ones."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from repro.results.record import RECORD, Record
 from repro.runtime.files import replacing
 
 FILES = (CURVE, RECORD)
-"""The record last: a folder that has one is complete."""
+"""The record comes last: a folder with a record is complete."""
 APART = ("exp", "folder", "provenance", "execution", "wall_seconds", "images_per_second")
 """Fields of a record that may differ between equal runs: time, machine, provenance, and the label of an experiment."""
 
 
 @dataclass(frozen=True)
 class Publication:
-    """The runs of a command: ``new`` ones are copied, ``equal`` ones are published already, to the bit."""
+    """The runs to publish: ``new`` ones are copied, ``equal`` ones are already published, to the bit."""
 
     new: tuple[Record, ...]
     equal: tuple[Record, ...]
@@ -31,11 +31,11 @@ class Publication:
 
 
 def plan_publication(run_ids: list[str], work: Path, results: Path, *, replace: bool = False) -> Publication:
-    """Read and check the runs (all finished ones where none is named), and compare them with the published ones.
+    """Check the runs (all finished ones if none is named) and compare them with the published ones.
 
     Raises:
         InputError: A run is unknown or not finished, its record or curve is invalid, or it is published with another
-            result and ``replace`` does not allow to overwrite that.
+            result and ``replace`` is False.
     """
     finished = {path.parent.name: path for path in sorted(work.glob(f"*/{RECORD}"))}
     for run_id in run_ids:
@@ -55,15 +55,14 @@ def plan_publication(run_ids: list[str], work: Path, results: Path, *, replace: 
             records.append(record)
     if invalid:
         reasons = "; ".join(invalid.values())
-        raise InputError(f"nothing is published, since no command would accept {reasons}{_rest(chosen, invalid)}")
+        raise InputError(f"nothing is published, because a run is invalid: {reasons}{_rest(chosen, invalid)}")
     runs = results / "runs"
     equal = [record for record in records if _is_published(record, runs)]
     new = [record for record in records if record not in equal]
     if other := [r.run_id for r in new if (runs / r.run_id / RECORD).exists() and not replace]:
         pairs = ", ".join(f"{runs / run_id} is not {work / run_id}" for run_id in other)
         raise InputError(
-            f"published with another result: {pairs}; `repro publish --replace` overwrites what is published"
-            f"{_rest(chosen, other)}"
+            f"published with another result: {pairs}; `repro publish --replace` overwrites it{_rest(chosen, other)}"
         )
     return Publication(tuple(new), tuple(equal))
 
@@ -87,13 +86,13 @@ def copy_files(source: Path, target: Path, names: Iterable[str]) -> Path:
 
 
 def is_same(one: Record, other: Record) -> bool:
-    """Tell whether two records of a run have the same results and curves, to the bit."""
+    """Return whether two records of a run have the same results and curves, to the bit."""
     curve, apart = _curve_text(one), {name: getattr(other, name) for name in APART}
     return dataclasses.replace(one, **apart) == other and curve is not None and curve == _curve_text(other)
 
 
 def beside_published(records: Sequence[Record], runs: Path) -> str:
-    """Say which of ``records`` are published too, and whether they equal those to the bit; empty where none is."""
+    """Compare ``records`` with their published records; return an empty text if there are none."""
     equal, lines = 0, []
     for record in records:
         file = runs / record.run_id / RECORD
@@ -109,8 +108,8 @@ def beside_published(records: Sequence[Record], runs: Path) -> str:
             continue
         here, there = (f"{r.carried.world_size} x {r.machine}".removeprefix("1 x ") for r in (record, other))
         lines.append(
-            f"{record.run_id} differs from the published run: this one on {here}, that one on {there}; another "
-            "machine, number of threads or version of torch rounds otherwise"
+            f"{record.run_id} differs from the published run: it ran on {here}, the published one on {there}; another "
+            "machine, number of threads or version of torch can change the rounding"
         )
     if equal:
         text = "1 run equals its published record" if equal == 1 else f"{equal} runs equal their published records"
@@ -119,7 +118,7 @@ def beside_published(records: Sequence[Record], runs: Path) -> str:
 
 
 def _is_published(record: Record, runs: Path) -> bool:
-    """Tell whether a run is published as it is, to the bit."""
+    """Return whether a run is published with the same result, to the bit."""
     file = runs / record.run_id / RECORD
     try:
         return file.is_file() and is_same(record, read_record(file))
@@ -128,7 +127,7 @@ def _is_published(record: Record, runs: Path) -> bool:
 
 
 def _curve_text(record: Record) -> str | None:
-    """Read the lines of a run's curve, whatever ends them; None where there are none."""
+    """Read a run's curve with any kind of line ends; return None if it has none."""
     try:
         return (record.folder / CURVE).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
@@ -136,6 +135,6 @@ def _curve_text(record: Record) -> str | None:
 
 
 def _rest(chosen: list[str], without: Container[str]) -> str:
-    """Name the command that publishes the other runs, as the end of a sentence."""
+    """Return the end of a message that names the command to publish the other runs."""
     rest = " ".join(run_id for run_id in chosen if run_id not in without)
     return f"; `repro publish {rest}` leaves them out" if rest else ""

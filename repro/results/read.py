@@ -1,4 +1,4 @@
-"""Records and curves of finished runs, read and checked."""
+"""Reading of records and curves of finished runs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CURVE = "curve.csv"
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A folder that is not counted, and why."""
+    """A folder that is not counted, and the reason."""
 
     name: str
     reason: str
@@ -39,9 +39,9 @@ class Reading:
 
 
 def read_records(roots: Iterable[Path]) -> Reading:
-    """Read ``<root>/<run_id>/record.json`` under every root; a run that lies in two roots counts once.
+    """Read ``<root>/<run_id>/record.json`` under every root; a run in two roots counts once.
 
-    A folder without a record is a run that is not finished; a root that does not exist holds nothing.
+    A folder without a record is an unfinished run, and a root may be missing.
     """
     records: dict[str, Record] = {}
     left_out: list[LeftOut] = []
@@ -60,15 +60,19 @@ def read_records(roots: Iterable[Path]) -> Reading:
 
 
 def read_record(file: Path) -> Record:
-    """Read and check a record; an ``InputError`` says why it cannot be read or is invalid."""
+    """Read and check a record.
+
+    Raises:
+        InputError: The file cannot be read, or is invalid.
+    """
     return Record.from_json(read_values(file, SCHEMA), file.parent)
 
 
 def read_values(file: Path, schema: int) -> dict[str, Any]:
-    """Read the JSON object in ``file``; messages leave out its folder, which the caller names.
+    """Read the JSON object in ``file``.
 
     Raises:
-        InputError: It cannot be read, is no object or has another schema.
+        InputError: The file cannot be read, is not an object or has another schema. The caller names its folder.
     """
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
@@ -79,15 +83,15 @@ def read_values(file: Path, schema: int) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise InputError(f"{file.name} is not a JSON object")
     found = values.pop("schema", None)
-    require(found == schema, f"schema={found!r} is not {schema}, the one that is read")
+    require(found == schema, f"schema={found!r} must be {schema}")
     return values
 
 
 def read_curve(record: Record) -> pandas.DataFrame:
-    """Read the curve of a run, one row an evaluation: ``CURVE_COLUMNS``, errors in percent, NaN for an empty cell.
+    """Read the curve of a run: one row per evaluation, ``CURVE_COLUMNS``, errors in percent, NaN for an empty cell.
 
     Raises:
-        InputError: There is no curve, or it does not fit the record.
+        InputError: The curve is missing, or does not fit the record.
     """
     import pandas
 
@@ -100,10 +104,10 @@ def read_curve(record: Record) -> pandas.DataFrame:
     require(tuple(curve.columns) == CURVE_COLUMNS, f"{CURVE} must have the columns {','.join(CURVE_COLUMNS)}")
     require(len(curve) > 0, f"{CURVE} has no rows")
     numeric = all(pandas.api.types.is_numeric_dtype(kind) for kind in curve.dtypes)
-    require(numeric, f"{CURVE} holds a cell that is not a number")
+    require(numeric, f"{CURVE} has a cell that is not a number")
     steps = curve["step"]
-    require(steps.is_monotonic_increasing and steps.is_unique, f"the steps of {CURVE} do not rise")
+    require(steps.is_monotonic_increasing and steps.is_unique, f"the steps of {CURVE} do not increase")
     require(steps.iloc[-1] == record.steps, f"{CURVE} ends at step {steps.iloc[-1]} instead of {record.steps}")
     for name in ("train_error", "eval_error"):
-        require(bool(curve[name].dropna().between(0, 100).all()), f"{CURVE} holds a {name} that is not from 0 to 100")
+        require(bool(curve[name].dropna().between(0, 100).all()), f"{CURVE} has a {name} that is not from 0 to 100")
     return curve

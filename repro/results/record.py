@@ -1,7 +1,7 @@
 """The record of a finished run.
 
-Fields stand in the order of the file. The text beside a field is its meaning in docs/export.md; one without is no
-column of ``repro export``. A value that older code did not write has a default, at which it is left out of the file.
+The fields are in the order of the file. The text beside a field is its meaning in docs/export.md; fields without a text
+are not exported. Fields that older code did not write have a default, at which they are left out of the file.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation(Open):
-    """Errors in evaluation mode; ``loss`` is None where it is not finite: a deep plain net's logits can overflow."""
+    """Errors in evaluation mode; ``loss`` is None if it is not finite, as when a deep plain net's logits overflow."""
 
     split: Annotated[str, "what was tested on: `train`, `test`, `val` or `val5k`"]
     errors: Annotated[int, "images whose class was not the first guess"]
@@ -65,7 +65,7 @@ class ViewResult(Open):
 
 @dataclass(frozen=True, kw_only=True)
 class Result(Open):
-    """All errors: of the final iterate, of the best epoch, on the training set, while training, on several views."""
+    """All errors: of the final net, of the best epoch, on the training set, during training, and on several views."""
 
     final: Evaluation
     best: Evaluation
@@ -85,7 +85,7 @@ class Result(Open):
 
 @dataclass(frozen=True)
 class LayerResponse(Open):
-    """Standard deviation of a 3x3 layer's output after batch norm (Fig. 7); None where the responses overflow."""
+    """Standard deviation of a 3x3 layer's output after batch norm (Fig. 7); None if the responses overflow."""
 
     layer: str
     std: float | None
@@ -93,9 +93,10 @@ class LayerResponse(Open):
 
 @dataclass(frozen=True)
 class LayerFlow(Open):
-    """One layer's forward standard deviation after batch norm, and the gradient norms of its weight and that output.
+    """Standard deviation of a layer's output after batch norm, and gradient norms of its weight and of that output.
 
-    The latter is the signal that comes back: behind batch norm, larger weights have smaller gradients.
+    The gradient of the output is the backward signal. That of the weight is not: before batch norm, larger weights
+    have smaller gradients.
     """
 
     layer: str
@@ -114,7 +115,7 @@ class Flow(Open):
 
 @dataclass(frozen=True, kw_only=True)
 class Construction(Open):
-    """Comparison, before the first step, of a net that begins as a trained shallow one with that shallow net."""
+    """Comparison of a deep net constructed from a trained shallow net with that net, before the first step."""
 
     from_run: Annotated[str, "the shallow net's run"]
     shallow_errors: Annotated[int, "errors of the shallow net, in evaluation mode"]
@@ -151,7 +152,6 @@ class Provenance(Open):
 
     @property
     def known(self) -> bool:
-        """True where the commit is known."""
         return self.commit not in (None, "", "unknown")
 
 
@@ -204,7 +204,7 @@ class Record(Open):
 
     @classmethod
     def from_json(cls, values: dict[str, Any], folder: Path) -> Record:
-        """Build and check the record that lies in ``folder``; an ``InputError`` says why it is invalid."""
+        """Build and check the record in ``folder``; raise an ``InputError`` if it is invalid."""
         record: Record = build(cls, {**values, "folder": folder})
         record.check()
         return record
@@ -217,26 +217,30 @@ class Record(Open):
 
     @functools.cached_property
     def carried(self) -> Carried:
-        """The part of ``execution`` that commands read."""
         carried: Carried = build(Carried, self.execution, "execution")
         return carried
 
     @property
+    def marked_label(self) -> str:
+        """The label, with a mark for a net of the user's own."""
+        return f"{self.label} (own net)" if self.science.model.is_own else self.label
+
+    @property
     def machine(self) -> str:
-        """The device; of a processor with the threads, which set its speed: ``AMD EPYC, 2 threads``."""
+        """Name the device, a processor with its threads: ``AMD EPYC, 2 threads``."""
         device, threads = self.provenance.device, self.carried.threads
         if threads is None or self.provenance.cuda is not None:
             return device
         return f"{device}, 1 thread" if threads == 1 else f"{device}, {threads} threads"
 
     def deviations(self) -> list[float]:
-        """Return the standard deviation of each layer's responses; an ``InputError`` where some overflow."""
+        """Return the standard deviation of each layer's responses; raise an ``InputError`` if some overflow."""
         values = [layer.std for layer in self.responses if layer.std is not None]
         require(len(values) == len(self.responses), "the responses of some of its layers overflow")
         return values
 
     def check(self) -> None:
-        """Refuse a record whose parts contradict each other; an ``InputError`` says where."""
+        """Raise an ``InputError`` if parts of the record contradict each other."""
         for name in ("run_id", "key", "scale", *(["exp"] if self.exp else [])):  # empty without an experiment
             value = getattr(self, name)
             require(PLAIN_NAME.fullmatch(value) is not None, f"{name}={value!r} is not a plain name")
@@ -244,7 +248,7 @@ class Record(Open):
         digest = self.science.fingerprint(self.numerics_version)
         require(digest == self.fingerprint, f"its configuration has the fingerprint {digest}, not {self.fingerprint}")
         name = f"{self.key}-s{self.seed}-{digest[:8]}"
-        require(self.run_id == name, f"its run_id is not {name}, as its key, seed and fingerprint ask")
+        require(self.run_id == name, f"its run_id is not {name}, which follows from its key, seed and fingerprint")
         require(self.seed == self.science.seed, f"seed={self.seed} is not the seed of its configuration")
         require(self.params > 0 and self.macs > 0, "params and macs must be above 0")
         planned = self.science.optim.steps
@@ -256,8 +260,9 @@ class Record(Open):
 
     def _check_result(self) -> None:
         result, split = self.result, self.science.data.eval_split
-        require(result.final.step == self.steps, f"its final error is of step {result.final.step}, not {self.steps}")
-        require(0 <= result.best.step <= self.steps, f"its best error is of step {result.best.step} of {self.steps}")
+        last, best = result.final.step, result.best.step
+        require(last == self.steps, f"result.final.step={last} is not {self.steps}, the last step")
+        require(0 <= best <= self.steps, f"result.best.step={best} is not from 0 to {self.steps}")
         views = {view.view: view for view in result.views}
         require(len(views) == len(result.views), "result.views names a view twice")
         counted: dict[str, Evaluation | ViewResult] = {"final": result.final, "best": result.best, **views}
@@ -267,7 +272,7 @@ class Record(Open):
         fits = {result.chosen is not None, result.validation is not None} == {chooses}
         require(fits, f"result.chosen and result.validation do not fit eval.choose={self.science.eval.choose}")
         for name, tested in counted.items():
-            require(tested.split == split, f"its {name} error is of the split {tested.split}, not {split}")
+            require(tested.split == split, f"result.{name}.split={tested.split} is not data.eval_split={split}")
             _check_counts(name, tested)
         for name, counts in (("train", result.train), ("train_running", result.train_running)):
             if counts is not None:

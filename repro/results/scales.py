@@ -1,4 +1,4 @@
-"""Recipes as each scale of conf/ changes them."""
+"""Recipes with the changes of each scale in conf/."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from repro.config.paths import shared_dir
 from repro.config.science import Science, later_defaults
 
 GROUPS = ("model", "data", "optim", "eval")
-"""The science of a configuration; the rest of a file is execution and text."""
+"""The groups of science in a file; the others are execution and text."""
 
 
 def own_recipe(recipe: Mapping[str, Any], scale: str, data: str, exp: str = "") -> dict[str, Any]:
-    """Compose what ``scale`` trains, flat: ``recipe`` with the files of conf/ on top, in Hydra's order.
+    """Compose the settings of ``scale``, flat: ``recipe``, overridden by files of conf/ in Hydra's order.
 
     Args:
         recipe: The flat science fields of ``Recipe.fields``.
-        data: The data set: a scale means other steps and sizes for ImageNet images (``conf/fitted``).
-        exp: The experiment, which may have a budget of its own at this scale (``conf/fitted_exp``).
+        data: The data set; scales have other steps and sizes for ImageNet images (``conf/fitted``).
+        exp: The experiment, which may have its own budget at this scale (``conf/fitted_exp``).
     """
     chosen = {**_file(f"scale/{scale}"), **_file(f"fitted/{scale}_{data}"), **_file(f"fitted_exp/{scale}_{exp}")}
     fields = {**later_defaults(), **recipe}
     if data != recipe["data.name"]:
-        # What an experiment says of its images holds for others too.
+        # An experiment's settings of its images apply to other data sets too.
         fields |= {**_file(f"data/{data}", "data"), **(_file(f"exp/{exp}") if exp else {})}
     fields |= chosen
     # A value such as ${optim.batch_size} follows the one that it names, unless the scale sets it.
@@ -38,7 +38,7 @@ def own_recipe(recipe: Mapping[str, Any], scale: str, data: str, exp: str = "") 
 
 
 def fitted_experiments(scale: str) -> list[str]:
-    """List the experiments that have a budget of their own at ``scale``."""
+    """List the experiments that have their own budget at ``scale``."""
     files = sorted((shared_dir("conf") / "fitted_exp").glob(f"{scale}_*.yaml"))
     return [file.stem.removeprefix(f"{scale}_") for file in files]
 
@@ -46,10 +46,10 @@ def fitted_experiments(scale: str) -> list[str]:
 def label(
     science: Science, scale: str, recipe: Mapping[str, Any], run: Mapping[str, Any], experiments: Collection[str] = ()
 ) -> str:
-    """Name the column of a proxy: ``demo`` for the scale's own recipe, else with the words that make another of it.
+    """Name the column of a proxy: its scale, and the settings that differ from the scale's own recipe.
 
-    Such are ``smoke, optim.nesterov=true``; ``demo, data=synthetic``; ``demo, exp=cifar_warmup`` for an experiment's
-    own budget at that scale, which counts as the scale's own recipe in a column of ``experiments``. A run at the
+    Examples are ``demo``; ``smoke, optim.nesterov=true``; ``demo, data=synthetic``; and ``demo, exp=cifar_warmup`` for
+    an experiment's own budget, which counts as the scale's own recipe in a column of ``experiments``. A run at the
     paper's scale that departs from the paper is ``custom, …``.
     """
     data, fitted = science.data.name, fitted_experiments(scale)
@@ -71,7 +71,7 @@ def scale_of(name: str) -> str:
 
 
 def word(value: object) -> str:
-    """Write ``value`` as on the command line."""
+    """Format ``value`` as on the command line."""
     if isinstance(value, list):
         return f"[{','.join(map(str, value))}]"
     if value is None or isinstance(value, bool):
@@ -81,9 +81,10 @@ def word(value: object) -> str:
 
 @functools.cache
 def _file(name: str, group: str = "") -> dict[str, Any]:
-    """Return the science of ``conf/<name>.yaml``, flat; a file of a ``group`` has its fields at the top.
+    """Read the science of ``conf/<name>.yaml``, flat; a missing file has none.
 
-    A missing file sets nothing.
+    Args:
+        group: The group to which the fields at the top of the file belong, if it is about one group.
     """
     path = shared_dir("conf") / f"{name}.yaml"
     if not path.is_file():

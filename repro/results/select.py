@@ -1,6 +1,6 @@
-"""Seeds in groups, and what may stand in one column.
+"""Groups of seeds for a column of a table.
 
-Unlike runs are never averaged.
+Runs of different settings are never averaged.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ BUDGETS = ("tenth", "demo", "smoke")
 
 @dataclass(frozen=True)
 class Summary:
-    """A metric over the seeds of one net: mean, std with n-1 (None for one seed), best is the lowest."""
+    """A metric over the seeds of one net; ``std`` divides by n-1 and is None for one seed, ``best`` is the lowest."""
 
     n: int
     mean: float
@@ -42,9 +42,9 @@ class Summary:
 
 @dataclass(frozen=True)
 class Selection:
-    """The content of a column: one group of seeds a row, all of one recipe, each group of one numerics version.
+    """The runs of a column: one group of seeds per row, all of one recipe, each group of one numerics version.
 
-    ``departures`` are the recipe's fields that these runs were not made with, and their values.
+    ``departures`` are the values of the fields that differ from the recipe.
     """
 
     scale: str
@@ -52,7 +52,7 @@ class Selection:
     departures: Mapping[str, Any]
     notes: tuple[str, ...]
     apart: tuple[str, ...] = ()
-    """Notes on the other recipes of this scale, for what has no column for each."""
+    """Notes on the other recipes of this scale, for output that has no column for each."""
 
     @property
     def records(self) -> list[Record]:
@@ -60,7 +60,7 @@ class Selection:
 
 
 def departures(record: Record, recipe: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the science fields of ``record`` that differ from the recipe with ``run`` set on top, flat."""
+    """Return the science fields of ``record``, flat, that differ from the recipe overridden by ``run``."""
     wanted = {**later_defaults(), **recipe, **run}
     return {key: value for key, value in record.science.flat().items() if key not in wanted or value != wanted[key]}
 
@@ -68,7 +68,7 @@ def departures(record: Record, recipe: Mapping[str, Any], run: Mapping[str, Any]
 def scale_label(
     record: Record, recipe: Mapping[str, Any], run: Mapping[str, Any], experiments: Collection[str] = ()
 ) -> str:
-    """Return ``paper`` for a run that follows the recipe in all, else its scale and how it departs from that."""
+    """Return ``paper`` for a run of exactly the recipe, otherwise its scale and its departures from that."""
     return label(record.science, record.scale, recipe, run, experiments) if departures(record, recipe, run) else "paper"
 
 
@@ -78,7 +78,7 @@ def proxy_scales(
     runs: Sequence[Mapping[str, Any] | None],
     experiments: Collection[str] = (),
 ) -> list[str]:
-    """List the labels of these runs' proxies: the largest budget first, and of each scale its own recipe first."""
+    """List the labels of proxies from the largest budget to the smallest, each scale's own recipe first."""
     labels = [_labels(records, recipe, run, experiments) for run in runs if run is not None]
     found = {name for named in labels for name in named.values()}
 
@@ -96,14 +96,14 @@ def select(
     scale: str = "paper",
     experiments: Collection[str] = (),
 ) -> Selection:
-    """Choose the records that stand in one column, all of one recipe.
+    """Select the records of one column, all of one recipe.
 
     Args:
         recipe: The flat science fields of ``Recipe.fields``.
-        runs: One a row: the fields set on top of the recipe; None for a row that no run fills.
-        scale: ``paper`` for the measured values, else a label of ``proxy_scales``. A scale alone means its own recipe,
-            on other data than the paper's where there is none on that; ``custom`` means the recipe nearest the paper's.
-        experiments: The experiments of the column, which may have budgets of their own at a scale.
+        runs: For each row the fields that override the recipe, or None for a row without runs.
+        scale: ``paper`` for measured values, otherwise a label of ``proxy_scales``. A scale alone means its own recipe,
+            preferably on the paper's data; ``custom`` means the recipe nearest the paper's.
+        experiments: The experiments of the column, which may have their own budgets at a scale.
     """
     notes: list[str] = []
     groups: list[list[Record]] = []
@@ -114,7 +114,7 @@ def select(
     for named, candidates in zip(labels, matching, strict=True):
         group = [r for r in candidates if named[r.run_id] == scale]
         if scale == "paper" and (dirty := [r for r in group if r.provenance.dirty]):
-            # Nobody can repeat such a run; a proxy claims less.
+            # A measured value must be repeatable; a proxy claims less.
             notes.append(f"not counted, made from a tree with uncommitted changes: {run_ids(dirty)}")
             group = [r for r in group if not r.provenance.dirty]
         newest = max((r.numerics_version for r in group), default=0)
@@ -166,11 +166,11 @@ def changes(name: str) -> int:
 
 
 OTHER_DATA = ("data=", "data.partial=", "data.skip_corrupt=", "data.decoder=")
-"""Words that name the images which are there, not how a net is trained."""
+"""Settings that name the available images, not the training."""
 
 
 def _label_for(scale: str, there: Collection[str]) -> str:
-    """Choose the label that is meant by ``scale``, of those that are there."""
+    """Choose the existing label that ``scale`` means."""
     if scale in there or scale == "paper":
         return scale
     near = [name for name in there if scale_of(name) == scale]
@@ -182,10 +182,10 @@ def _label_for(scale: str, there: Collection[str]) -> str:
 def summarize(
     records: Sequence[Record], metric: str = "top1_error", protocol: str = "paper", view: str = ""
 ) -> Summary | None:
-    """Summarize ``metric`` over the seeds ``records`` as ``protocol`` reads it; None if there is none, or one lacks it.
+    """Summarize ``metric`` over the seeds ``records`` under ``protocol``; return None if any or all are missing.
 
     Args:
-        view: The test of several views that is read instead, where all of the records have it (section 3.4).
+        view: The test on several views to read instead, if all records have it (section 3.4).
     """
     require(protocol in PROTOCOLS, f"protocol={protocol} is unknown: {nearest(protocol, PROTOCOLS)}")
     views = [view_of(record, view) for record in records]
@@ -199,7 +199,7 @@ def summarize(
 
 
 def view_of(record: Record, view: str) -> ViewResult | None:
-    """Return the result of the final net's test ``view`` (``10crop``, ``multiscale``); None where it was not made."""
+    """Return the final net's result on ``view`` (``10crop``, ``multiscale``), or None if it was not tested."""
     return next((result for result in record.result.views if result.view == view), None)
 
 
@@ -209,9 +209,18 @@ def run_ids(records: Iterable[Record]) -> str:
 
 OTHER_NETS = {f"model.{name}": later_defaults()[f"model.{name}"] for name in NET_FIELDS}
 APART: Mapping[str, Any] = {"model.constructed_from": None, "eval.gradient_flow": False, **OTHER_NETS}
-"""Fields that set a run apart from others of its net at any scale, unless a row or curve asks for it."""
+"""Defaults that a run must have at any scale, unless a row or curve asks for other values."""
+
+
+def net_of(record: Record) -> dict[str, Any]:
+    """Return the fields that name the net of ``record``, as in a row's ``run``."""
+    fields = record.science.flat()
+    names = ["model.name", "model.depth", "model.shortcut"]
+    return {name: fields[name] for name in names} | {k: fields[k] for k in OTHER_NETS if fields[k] != OTHER_NETS[k]}
 
 
 def _matches(record: Record, run: Mapping[str, Any]) -> bool:
+    if record.science.model.is_own and "model.name" not in run:
+        return False  # an own net has its own row
     fields = record.science.flat()
     return all(key in fields and fields[key] == value for key, value in {**APART, **run}.items())

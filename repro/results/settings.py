@@ -1,4 +1,4 @@
-"""A run's settings beside the paper's recipe."""
+"""Comparison of a run's settings with the paper's recipe."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from repro.config.science import Science, later_defaults
 from repro.papers import load_recipe
 from repro.results.scales import label
 
-NET = ("model.depth", "model.shortcut")
-"""Settings that name the net and are no departure from a recipe."""
+NET = ("model.name", "model.depth", "model.shortcut")
+"""Settings that name the net; they do not count as departures from a recipe."""
 
 
 def from_paper(science: Science) -> dict[str, tuple[Any, Any]]:
@@ -22,13 +22,13 @@ def from_paper(science: Science) -> dict[str, tuple[Any, Any]]:
 
 
 def differing(science: Science, scale: str, exp: str) -> str:
-    """Write the words that make other settings of a scale's own recipe; empty where none differs."""
+    """Return the settings that differ from a scale's own recipe, as on the command line; empty if none does."""
     net = {key: value for key, value in science.flat().items() if key in NET}
     return label(science, scale, _fields(science.model.name), net, [exp]).partition(", ")[2]
 
 
 def scale_of_run(run_id: str) -> str:
-    """Return the scale that a run's name carries; ``paper`` where it carries none."""
+    """Return the scale in a run's name, or ``paper`` if it has none."""
     key = run_id.rsplit("-", 2)[0]
     scales = [path.stem for path in (shared_dir("conf") / "scale").glob("*.yaml")]
     return next((scale for scale in scales if key.endswith(f"-{scale}")), "paper")

@@ -1,6 +1,6 @@
-"""Checkpoints of a run, which are whole or absent.
+"""Checkpoints of a run, written atomically.
 
-Each carries a digest of its values: PyTorch loads a file with a flipped bit without a word.
+Each has a digest of its values, because PyTorch loads a file with a flipped bit without an error.
 """
 
 import hashlib
@@ -29,9 +29,13 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def save(path: Path, payload: dict[str, Any]) -> None:
-    """Write ``payload`` whole and remove all but the last two checkpoints; a RunError where it cannot be written."""
+    """Write ``payload`` atomically and remove all but the last two checkpoints.
+
+    Raises:
+        RunError: The file cannot be written.
+    """
     try:
-        for left in path.parent.glob("*.pt.*.tmp"):  # by a process that was killed while it wrote
+        for left in path.parent.glob("*.pt.*.tmp"):  # of processes that were killed while writing
             left.unlink(missing_ok=True)
         with replacing(path) as file:
             torch.save(payload | {DIGEST: digest(payload)}, file)
@@ -45,7 +49,7 @@ def save(path: Path, payload: dict[str, Any]) -> None:
 
 
 def reason(error: Exception) -> str:
-    """Return the first line of an error, in the operating system's own words where there are any."""
+    """Return the first line of an error, or the operating system's reason if there is one."""
     cause = error if isinstance(error, OSError) else error.__context__
     text = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(error)
     return text.splitlines()[0] if text else type(error).__name__
@@ -62,20 +66,24 @@ def load_latest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU, running nothing of it; a RunError where it is truncated, altered or none."""
+    """Read a checkpoint into host memory, without executing code from it.
+
+    Raises:
+        RunError: The file is truncated, altered or not a checkpoint.
+    """
     try:
         payload = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file surfaces as many kinds of error
         raise RunError(f"the checkpoint {path} cannot be read ({reason(error)})") from error
     if not isinstance(payload, dict) or "model" not in payload:
-        raise RunError(f"the checkpoint {path} does not hold a model")
+        raise RunError(f"the checkpoint {path} has no model")
     if payload.pop(DIGEST, None) != digest(payload):
-        raise RunError(f"the checkpoint {path} is damaged: its values do not have the digest that it carries")
+        raise RunError(f"the checkpoint {path} is damaged: its values do not have its digest")
     return payload
 
 
 def digest(payload: dict[str, Any]) -> str:
-    """Return the SHA-256 of all names, types, shapes and values in ``payload``, wherever it lies in memory."""
+    """Return the SHA-256 of all names, types, shapes and values in ``payload``, on any device."""
     found = hashlib.sha256()
 
     def add(value: Any) -> None:

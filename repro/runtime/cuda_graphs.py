@@ -1,4 +1,4 @@
-"""CUDA graphs: a sequence of kernels recorded once and launched as one."""
+"""CUDA graphs: sequences of kernels that are launched as one."""
 
 import contextlib
 import gc
@@ -11,27 +11,31 @@ import torch
 
 T = TypeVar("T")
 
-WARMUP_CALLS = 3  # in which libraries choose their kernels and take their memory
+WARMUP_CALLS = 3  # during these, libraries choose their kernels and allocate memory
 
-_RECORDING = threading.Lock()  # runs that share a process record one after the other
+_RECORDING = threading.Lock()  # runs that share a process record in turn
 
 
 @cache
 def _side_stream(device: int) -> torch.cuda.Stream:
-    """The same at every call: torch has 32 streams a device and hands them out in turns, each with memory of cuBLAS."""
+    # One for all recordings: torch rotates through 32 streams a device, and cuBLAS keeps memory for each.
     return torch.cuda.Stream(device)
 
 
 def record_graph(function: Callable[[], T], undo: Callable[[], None] = lambda: None) -> tuple[torch.cuda.CUDAGraph, T]:
-    """Record ``function``, which must work in place on tensors that stay where they are and never wait for the device.
+    """Record ``function`` as a CUDA graph.
 
-    ``undo`` takes back what warming up did; recording itself computes nothing. Returns the graph, and the tensors of
-    ``function``'s result, which every replay fills.
+    Args:
+        function: Must work in place on tensors that stay where they are, and never wait for the device.
+        undo: Reverts the effects of warming up; recording itself computes nothing.
+
+    Returns:
+        The graph, and the result of ``function``, whose tensors every replay fills.
     """
     with _RECORDING:
         current = torch.cuda.current_stream()
-        # A neighbour's work must not get into the graph: a run that has a stream of its own is recorded there. The
-        # default stream cannot be recorded, so its runs, which come one after the other, have one beside it.
+        # Work of other runs must not get into the graph, so a run with its own stream is recorded on it. The default
+        # stream cannot be recorded, so its runs, one after the other, use a side stream.
         is_default = current == torch.cuda.default_stream()
         aside = _side_stream(torch.cuda.current_device()) if is_default else current
         aside.wait_stream(current)
@@ -41,7 +45,7 @@ def record_graph(function: Callable[[], T], undo: Callable[[], None] = lambda: N
         current.wait_stream(aside)
         undo()
         graph = torch.cuda.CUDAGraph()
-        # thread_local: a neighbour in the same process may take memory meanwhile.
+        # thread_local: another run of this process may allocate memory meanwhile.
         with no_collection(), torch.cuda.graph(graph, stream=aside, capture_error_mode="thread_local"):
             result = function()
         current.wait_stream(aside)
@@ -50,7 +54,7 @@ def record_graph(function: Callable[[], T], undo: Callable[[], None] = lambda: N
 
 @contextlib.contextmanager
 def no_collection() -> Iterator[None]:
-    """Keep garbage collection off, after a last one before: destroying an earlier run's graph spoils a recording."""
+    """Collect garbage now and not inside the block: destroying an earlier run's graph would break a recording."""
     was_on = gc.isenabled()
     gc.collect()
     gc.disable()

@@ -1,10 +1,11 @@
-"""The ranks of a run under torchrun: one process a device, each with its part of every batch.
+"""The ranks of a run: one process per device.
 
-The only user of torch.distributed. Where no process group was joined there is one rank, and nothing here does anything.
+Each rank has its part of every batch. Only this module uses torch.distributed; without a process group there is one
+rank, and nothing here has an effect.
 
-Gradients are averaged by torch's ``DistributedDataParallel`` (``DataParallel``), during the backward pass, or by
-one all-reduce after it (``Mean``), which a CUDA graph can record: ``repro.engine.step`` chooses. Both add in the same
-order in every process of a run, so that a resumed run ends with the bits of an undisturbed one.
+Gradients are averaged during the backward pass by torch's ``DistributedDataParallel`` (``DataParallel``), or after it
+by one all-reduce (``Mean``), which a CUDA graph can record; ``repro.engine.step`` chooses. Both add in the same order
+in every process, so that a resumed run is bit-identical to an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -28,15 +29,15 @@ T = TypeVar("T")
 
 @contextlib.contextmanager
 def joined(device_type: str) -> Iterator[None]:
-    """Join the ranks that torchrun started; an InputError where there are fewer GPUs than ranks."""
-    # Two backends on a GPU: what the host has to know goes between hosts, without waiting for the device.
+    """Join the ranks that torchrun started; raise an InputError if there are fewer GPUs than ranks."""
+    # Two backends on a GPU: hosts exchange their own values without waiting for the device.
     distributed.init_process_group("cpu:gloo,cuda:nccl" if device_type == "cuda" else "gloo")
     if device_type == "cuda":
         agreed(_take_gpu)
     yield
-    # Not after an error: the other ranks may be gone.
+    # Skipped after an error, because the other ranks may be gone.
     neighbours.cache_clear()
-    gc.collect()  # NCCL waits for every CUDA graph that holds one of its collectives
+    gc.collect()  # NCCL waits for every CUDA graph with one of its collectives
     distributed.destroy_process_group()
 
 
@@ -49,28 +50,28 @@ def _take_gpu() -> None:
 
 
 def size() -> int:
-    """Return the number of ranks that train the run together."""
+    """Return the number of ranks of the run."""
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 
 def rank() -> int:
-    """Return this process's place, from 0."""
+    """Return the number of this process among the ranks, from 0."""
     return distributed.get_rank() if size() > 1 else 0
 
 
 def is_first() -> bool:
-    """Return whether this is rank 0, which alone writes and logs."""
+    """Return whether this is rank 0, the only one that writes and logs."""
     return rank() == 0
 
 
 def agreed(action: Callable[[], T]) -> T:
-    """Do ``action`` on every rank; where it fails on one with an InputError or RunError, all raise that error."""
+    """Do ``action`` on every rank; if one raises an InputError or a RunError, all raise that error."""
     value: T | None = None
     error: InputError | RunError | None = None
     try:
         value = action()
     except AloneError as raised:
-        error = RunError(str(raised))  # no longer
+        error = RunError(str(raised))  # all ranks know of it now
     except (InputError, RunError) as raised:
         error = raised
     if size() > 1:
@@ -82,17 +83,17 @@ def agreed(action: Callable[[], T]) -> T:
     try:
         raise error
     finally:
-        # Else traceback and frame hold each other, and with them all that the failed run has on the device.
+        # Otherwise traceback and frame refer to each other, and keep the failed run's tensors on the device.
         error = None
 
 
 def on_first(action: Callable[[], object]) -> None:
-    """Do ``action`` on rank 0 alone, while the others wait; its InputError or RunError is raised on all."""
+    """Do ``action`` on rank 0 while the others wait; raise its InputError or RunError on all."""
     agreed(action if is_first() else lambda: None)
 
 
 def shared(value: T) -> T:
-    """Return rank 0's value, on all ranks."""
+    """Return rank 0's value on all ranks."""
     if size() == 1:
         return value
     box = [value]
@@ -110,12 +111,12 @@ def total(values: Sequence[float]) -> list[float]:
 
 
 def on_any(flag: bool) -> bool:
-    """Return whether ``flag`` is true on some rank, so that all ranks decide alike."""
+    """Return whether ``flag`` is true on any rank, so that all ranks decide alike."""
     return total([float(flag)])[0] > 0
 
 
 def copy_from_first(tensors: Sequence[Tensor]) -> None:
-    """Give all ranks the values of rank 0, in place."""
+    """Copy the values of rank 0 to all ranks, in place."""
     if size() == 1:
         return
     with torch.no_grad():
@@ -131,14 +132,16 @@ BUCKET_MB: float | None = None  # of gradients that are averaged together; None 
 class DataParallel(DistributedDataParallel):
     """A net whose backward passes average gradients over the ranks, bucket by bucket, while they run.
 
-    The first pass of a process adds in one order, in a single bucket; the second arranges buckets in the order in which
-    gradients come. Only after both do all passes add alike: ``settle`` before the first step, in resumed runs too.
-    ``is_static``: every pass uses the same parameters. Otherwise buckets stay as they are from the start, and what a
-    pass leaves out is looked for every time.
+    The first pass of a process adds in one bucket; the second arranges buckets in the order in which gradients arrive.
+    Only then do all passes add in the same order: call ``settle`` before the first step, also in resumed runs.
+
+    Args:
+        is_static: Every pass uses the same parameters. Otherwise buckets never change, and every pass searches for
+            unused parameters.
     """
 
     def __init__(self, model: nn.Module, *, is_static: bool) -> None:
-        # Running statistics differ between ranks until they are averaged: not those of the first rank for all.
+        # Do not copy running statistics from the first rank: they differ between ranks until they are averaged.
         is_new = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
         no_buffers: dict[str, Any] = {"forward_sync_buffers" if is_new else "broadcast_buffers": False}
         super().__init__(
@@ -152,7 +155,7 @@ class DataParallel(DistributedDataParallel):
         self.is_settled = not is_static
 
     def settle(self, one_pass: Callable[[], object]) -> None:
-        """Do ``one_pass``, forward and backward, as often as buckets change; its gradients are dropped."""
+        """Do ``one_pass``, forward and backward, until buckets no longer change; drop its gradients."""
         for _ in range(2):
             one_pass()
             self.zero_grad(set_to_none=True)
@@ -160,7 +163,7 @@ class DataParallel(DistributedDataParallel):
 
 
 class Mean:
-    """Averages tensors like ``like`` over the ranks: one collective, and the same order of addition every time."""
+    """The mean over ranks of tensors like ``like``, in one collective and always the same order of addition."""
 
     def __init__(self, like: Sequence[Tensor]) -> None:
         self._flat = torch.zeros(sum(t.numel() for t in like), dtype=like[0].dtype, device=like[0].device)
@@ -172,7 +175,7 @@ class Mean:
 
     @torch.no_grad()
     def __call__(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """Return the means, in memory that the next call writes anew."""
+        """Return the means, in memory that the next call overwrites."""
         torch._foreach_copy_(self._parts, list(tensors))
         distributed.all_reduce(self._flat)
         self._flat /= size()
@@ -188,7 +191,7 @@ def average(tensors: Sequence[Tensor]) -> None:
 
 @cache
 def neighbours(num_ranks: int) -> distributed.ProcessGroup:
-    """Return the group of ``num_ranks`` consecutive ranks with this one. All ranks must ask for it at the same time."""
+    """Return this rank's group of ``num_ranks`` consecutive ranks; all ranks must call this at the same time."""
     groups = [distributed.new_group(list(range(first, first + num_ranks))) for first in range(0, size(), num_ranks)]
     mine = groups[rank() // num_ranks]
     assert isinstance(mine, distributed.ProcessGroup)

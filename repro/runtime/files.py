@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Files that are written atomically."""
 
 import contextlib
 import os
@@ -12,15 +12,17 @@ from repro.errors import InputError, RunError
 
 @contextlib.contextmanager
 def replacing(path: Path, failure: type[InputError | RunError] | None = None) -> Iterator[IO[bytes]]:
-    """Give a file to write bytes to, which replaces ``path`` where the block ends without an error.
+    """Yield a file for bytes, which replaces ``path`` if the block ends without an error.
 
-    Readers find the old file or the new one, whole, also after a kill at any moment. A link stays one: the file that it
-    leads to is replaced. A pipe or a device (``/dev/stdout``) is written to as it is. An OSError is raised as
-    ``failure`` where that is given, with the path and the reason.
+    Readers find the old file or the complete new one, also after a kill at any moment. The target of a link is
+    replaced, not the link. A pipe or a device (``/dev/stdout``) is written to directly.
+
+    Args:
+        failure: The type of exception, with path and reason, that replaces an OSError.
     """
     target = path.resolve() if path.is_symlink() else path
     is_odd = target.exists() and not target.is_file() and not target.is_dir()
-    # A name of its own: another process may write the same file, on another machine under the same process id too.
+    # A random name: another process, even with this id on another machine, may write the same file.
     beside = None if is_odd else target.with_name(f"{target.name}.{secrets.token_hex(4)}.tmp")
     try:
         with (beside or target).open("wb") as file:
@@ -40,7 +42,7 @@ def replacing(path: Path, failure: type[InputError | RunError] | None = None) ->
 
 
 def write_asked_for(path: Path, content: str | bytes) -> Path:
-    """Write a file that the user asked for, whole; an InputError where it cannot be written."""
+    """Write a file that the user asked for; raise an InputError if it cannot be written."""
     with replacing(path, InputError) as file:
         file.write(content.encode() if isinstance(content, str) else content)
     return path

@@ -1,4 +1,4 @@
-"""Locks between processes: of a run, and of shared work."""
+"""Locks between processes, for runs and for shared work."""
 
 import contextlib
 import logging
@@ -15,7 +15,7 @@ from repro.runtime.provenance import now, read_json, write_json
 log = logging.getLogger(__name__)
 
 LOCK, OWNER = "lock", "owner.json"
-HOLD_SECONDS = 1.0  # the wait for a lock: a status command holds it for a moment when it looks
+HOLD_SECONDS = 1.0  # the wait for a lock, which a status command may hold for a moment
 
 
 class Elsewhere(RunError):
@@ -24,13 +24,16 @@ class Elsewhere(RunError):
 
 @contextlib.contextmanager
 def hold(folder: Path) -> Iterator[None]:
-    """Hold the run's lock, which the system drops with the process; raise Elsewhere where another one trains the
-    run."""
+    """Hold the run's lock, which the system releases when the process ends.
+
+    Raises:
+        Elsewhere: Another process trains the run.
+    """
     with contextlib.ExitStack() as held:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             lock = held.enter_context(FileLock(folder / LOCK, timeout=HOLD_SECONDS))
-            if isinstance(lock, SoftFileLock):  # a mere file, which would outlive its process
+            if isinstance(lock, SoftFileLock):  # only a file, which would stay after its process
                 raise NotImplementedError
         except Timeout as error:
             named = f" ({who})" if (who := owner(folder)) else ""
@@ -39,7 +42,7 @@ def hold(folder: Path) -> Iterator[None]:
             raise RunError(f"the file system of {folder} has no locks: choose paths.work on another one") from error
         except OSError as error:
             raise RunError(f"the folder {folder} cannot be used ({error.strerror})") from error
-        # Only a name: a full disk must not hinder a run that has room for its checkpoints.
+        # The name is optional: a full disk must not stop a run that has room for its checkpoints.
         with contextlib.suppress(RunError):
             write_json(folder / OWNER, {"pid": os.getpid(), "host": socket.gethostname(), "started": now()})
         try:
@@ -50,7 +53,7 @@ def hold(folder: Path) -> Iterator[None]:
 
 
 def owner(folder: Path) -> str:
-    """Return the process that holds the run's lock, or nothing; it means something only while ``is_held``."""
+    """Describe the process that holds the run's lock, valid only while ``is_held``; empty if unknown."""
     try:
         values = read_json(folder / OWNER)
         return f"pid {values['pid']}, host {values['host']}, since {values['started']}"
@@ -59,7 +62,7 @@ def owner(folder: Path) -> str:
 
 
 def is_held(folder: Path) -> bool:
-    """Return whether a living process holds the lock of the run in ``folder``."""
+    """Return whether a process holds the lock of the run in ``folder``."""
     path = folder / LOCK
     if not path.exists():
         return False
@@ -72,7 +75,7 @@ def is_held(folder: Path) -> bool:
 
 @contextlib.contextmanager
 def one_at_a_time(lock: Path, task: str) -> Iterator[None]:
-    """Hold ``lock`` while doing ``task``, which several processes need; wait for another that does it."""
+    """Hold ``lock`` during ``task``, which several processes need; wait if another process is doing it."""
     lock.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as held:
         file = FileLock(lock)
@@ -82,5 +85,5 @@ def one_at_a_time(lock: Path, task: str) -> Iterator[None]:
             log.info(f"another process is {task}: waiting for it")
             held.enter_context(file.acquire())
         except NotImplementedError:
-            pass  # a file system without locks: at worst the work is done twice
+            pass  # without locks in the file system, the work may be done twice
         yield

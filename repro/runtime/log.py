@@ -1,4 +1,4 @@
-"""Lines for the user, through Python's logging."""
+"""Logging of lines for the user."""
 
 import logging
 import sys
@@ -8,7 +8,7 @@ LOGGER = logging.getLogger("repro")  # the parent of every module's logger
 
 
 class Lines(logging.Handler):
-    """Hands every message to ``write``, which takes one text, without the level and the time."""
+    """A handler that passes every message to ``write``, without level and time."""
 
     def __init__(self, write: Callable[[str], None]) -> None:
         super().__init__(logging.INFO)
@@ -22,21 +22,21 @@ class Lines(logging.Handler):
 
 
 def send_to(write: Callable[[str], None]) -> None:
-    """Send the messages of all modules to ``write`` alone; a process calls it once, as it starts."""
+    """Send the messages of all modules to ``write`` only; call this once at the start of a process."""
     LOGGER.setLevel(logging.INFO)
-    LOGGER.propagate = False  # a library may give the root logger a handler of its own
+    LOGGER.propagate = False  # a library may add a handler to the root logger
     LOGGER.handlers = [Lines(write)]
 
 
 def notice(text: str) -> None:
-    """Say on a terminal what takes a moment; nothing in files and pipes, whose readers do not wait."""
+    """Announce a short wait on a terminal; files and pipes get nothing."""
     if sys.stderr.isatty():
         print(f"{text}…", file=sys.stderr, flush=True)
 
 
 def print_line(text: str) -> None:
-    """Print a line on the standard output, above a progress bar that is shown."""
-    if "tqdm" not in sys.modules:  # importing it for nothing would slow every command down
+    """Print a line on the standard output, above a progress bar if there is one."""
+    if "tqdm" not in sys.modules:  # an import would slow every command down
         print(text, flush=True)
         return
     from tqdm import tqdm

@@ -1,4 +1,4 @@
-"""NVIDIA's service for several processes on one GPU."""
+"""NVIDIA's Multi-Process Service, for several processes on one GPU."""
 
 import contextlib
 import os
@@ -9,24 +9,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 CONTROL = "nvidia-cuda-mps-control"
-OURS = "REPRO_MPS"  # set for the clients of our daemon: the machine may have one of its own
+OURS = "REPRO_MPS"  # set for the clients of our daemon, since the machine may have its own
 ANSWER_SECONDS = 20.0
-LONGEST_PATH = 80  # characters of the folder: a socket inside it must stay below the system's 108
+LONGEST_PATH = 80  # characters of the folder, so that a socket in it stays below the system's limit of 108
 
 
 @contextlib.contextmanager
 def mps(work: Path) -> Iterator[dict[str, str] | None]:
-    """Start an MPS daemon of this process's own; give the environment of its clients, or None where it serves none."""
+    """Start an MPS daemon for this process; yield the environment of its clients, or None if it does not work."""
     folder = work / f"mps-{os.getpid()}"
     if shutil.which(CONTROL) is None or len(str(folder)) > LONGEST_PATH:
         yield None
         return
     settings = {"CUDA_MPS_PIPE_DIRECTORY": str(folder), "CUDA_MPS_LOG_DIRECTORY": str(folder), OURS: "1"}
-    # The daemon sees all GPUs: what it left out would be numbered anew for its clients.
+    # The daemon must see all GPUs: otherwise their numbers would change for its clients.
     environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"} | settings
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # In containers and virtual machines it may start where its server cannot: no worker would then see a GPU.
+        # Try it with a client: in containers and virtual machines the daemon may start without a working server.
         if succeeds([CONTROL, "-d"], environment) and succeeds([sys.executable, "-c", CLIENT], environment):
             yield settings
             return
@@ -45,13 +45,13 @@ raise SystemExit(bool(error or cuda.cuDevicePrimaryCtxRetain(ctypes.byref(contex
 
 
 def end(environment: dict[str, str]) -> None:
-    """End the daemon that ``environment`` names, where it is one of ours, once its clients are gone."""
+    """End the daemon of ``environment`` if it is ours, once its clients are gone."""
     if OURS in environment:
         succeeds([CONTROL], environment, "quit\n")
 
 
 def succeeds(command: list[str], environment: dict[str, str], said: str = "") -> bool:
-    """Return whether ``command``, which reads ``said``, ends in time with exit code 0."""
+    """Return whether ``command`` with the input ``said`` ends in time with exit code 0."""
     null = subprocess.DEVNULL  # a daemon would keep a pipe open
     try:
         subprocess.run(

@@ -1,4 +1,4 @@
-"""The time that threads spin before they sleep."""
+"""The spinning of idle OpenMP threads."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ LOAD = Path("/proc/loadavg")
 
 
 def bound_spinning(load: Path = LOAD) -> None:
-    """Let threads sleep soon where other programs keep the processors busy; a user's own setting stays.
+    """Let idle threads sleep early if other programs keep the processors busy; a user's own setting stays.
 
-    By default they spin for milliseconds. On a busy machine a thread that others wait for gets no processor while these
-    spin, and training falls to a fraction. On a quiet one nothing is gained by sleep, and waking up costs time. The
-    runtime reads the setting when torch is imported, so this must come before; child processes inherit it.
+    By default threads spin for milliseconds. On a busy machine, spinning threads take the processor from the thread for
+    which they wait, and training slows to a fraction. On a quiet machine sleep gains nothing, and waking up costs time.
+    The runtime reads the setting when torch is imported, so call this before; child processes inherit it.
     """
     if any(name in os.environ for name in SETTINGS):
         return
@@ -27,9 +27,11 @@ def bound_spinning(load: Path = LOAD) -> None:
 
 
 def others_run(load: Path, looks: int = 5) -> bool:
-    """Return whether something else wants a processor at each of some moments, a millisecond apart.
+    """Return whether other threads run at all of several checks, a millisecond apart.
 
-    ``load`` is Linux's /proc/loadavg, whose fourth word counts the threads that run or wait to run, this one included.
+    Args:
+        load: Linux's /proc/loadavg, whose fourth word counts the threads that run or wait to run, with this one.
+        looks: The number of checks.
     """
     for _ in range(looks):
         try:
@@ -43,5 +45,5 @@ def others_run(load: Path, looks: int = 5) -> bool:
 
 
 def spin_settings() -> dict[str, str]:
-    """Return the settings in force, the user's or ours, by the names of their environment variables."""
+    """Return the current settings, the user's or ours, by environment variable."""
     return {name: os.environ[name] for name in SETTINGS if name in os.environ}

@@ -1,4 +1,4 @@
-"""Standard output and error that outlive their readers."""
+"""Standard output and error that cannot end the process."""
 
 import codecs
 import contextlib
@@ -13,7 +13,7 @@ ERRORS = "repro.plain"  # the name of ``plain`` among Python's error handlers
 
 
 def plain(error: UnicodeError) -> tuple[str, int]:
-    """Return what is printed for characters that the stream cannot show: a sign that means the same, or the code."""
+    """Replace characters that the stream cannot show by equivalent signs or their codes."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     shown = error.object[error.start : error.end]
@@ -21,7 +21,7 @@ def plain(error: UnicodeError) -> tuple[str, int]:
 
 
 class Outlet(io.RawIOBase):
-    """A stream that drops what nobody takes any more; ``lost`` is the first reason."""
+    """A stream that drops output that cannot be written; ``lost`` is the first error."""
 
     def __init__(self, raw: Any) -> None:
         self._raw = raw
@@ -52,7 +52,7 @@ class Outlet(io.RawIOBase):
 
 
 def steady() -> list[Outlet]:
-    """Make standard output and error steady: no character and no reader that leaves ends this process; return them."""
+    """Replace standard output and error by streams without errors, for odd characters and closed pipes; return them."""
     codecs.register_error(ERRORS, plain)
     open_what_is_closed()
     outlets = []
@@ -69,20 +69,20 @@ def steady() -> list[Outlet]:
 
 
 def unwritten(outlets: list[Outlet]) -> OSError | None:
-    """Return why some standard output could not be written; a reader that has seen enough is no reason."""
-    with contextlib.suppress(OSError):  # of a stream that somebody else has put in the place
+    """Return the error that lost standard output, unless its reader closed the pipe."""
+    with contextlib.suppress(OSError):  # of a stream that a caller has put in its place
         sys.stdout.flush()
     lost = next((outlet.lost for outlet in outlets if outlet.fileno() == 1), None)
     return None if isinstance(lost, BrokenPipeError) else lost
 
 
 def open_what_is_closed() -> None:
-    """Lead standard streams that the caller has closed to nowhere: the next file would get their numbers and output."""
+    """Open closed standard streams on the null device: otherwise the next file would get their number and output."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)
         except OSError:
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number that is free
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # gets the lowest free number
             if getattr(sys, name) is None:
                 mode = "r" if number == 0 else "w"
                 setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115

@@ -1,4 +1,4 @@
-"""Processes that end with their parent, however that ends."""
+"""Processes that end with their parent."""
 
 import ctypes
 import os
@@ -12,7 +12,7 @@ LOOK_SECONDS = 0.5
 
 
 def die_with_parent(parent: int | None = None) -> None:
-    """Let this process die with ``parent``, which may be dead already: by the kernel on Linux, else by a thread."""
+    """End this process when ``parent`` ends, or now if it has ended: by the kernel on Linux, otherwise by a thread."""
     if parent is None:
         parent = os.getppid()
     if sys.platform == "linux":

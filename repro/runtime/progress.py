@@ -18,19 +18,19 @@ from repro.errors import InputError
 from repro.runtime.provenance import now, read_json, write_json
 
 log = logging.getLogger(__name__)
-FILE = "progress.json"  # in the folder of a run under way
+FILE = "progress.json"  # in a run's folder
 LINE_SECONDS = 10.0  # between two plain lines
 BAR_SECONDS = 0.5
-SPEED_SECONDS = 2.0  # the least time of training that a speed is taken over
-BAR_COLUMNS = 10  # the least room for a bar; with less there is text alone
+SPEED_SECONDS = 2.0  # the least time of training for a measured speed
+BAR_COLUMNS = 10  # the least width of a bar; with less there is only text
 
 _seconds_after = 0.0
-"""The time of the plan's runs after the one that this process trains."""
+"""The time of the plan's runs after the current one."""
 
 
 def set_seconds_after(seconds: float) -> None:
-    """Set how long the plan's runs after the next one take, which its progress adds to its own time."""
-    global _seconds_after  # noqa: PLW0603  # as a run knows of no other
+    """Set the time of the plan's runs after the next one, for the progress of the whole plan."""
+    global _seconds_after  # noqa: PLW0603  # a run does not know of other runs
     _seconds_after = seconds
 
 
@@ -47,7 +47,7 @@ def duration(seconds: float) -> str:
 
 
 def fitted(parts: Sequence[str], width: int) -> str:
-    """Join as many of the parts, the most important first, as fit into ``width`` characters."""
+    """Join the first parts that fit into ``width`` characters."""
     text = parts[0][:width]
     for part in parts[1:]:
         if len(text) + len(part) + 2 > width:
@@ -57,7 +57,7 @@ def fitted(parts: Sequence[str], width: int) -> str:
 
 
 class Display:
-    """Shows how far something is, every few seconds: a bar on a terminal, lines elsewhere, as ``style`` says."""
+    """A display of progress every few seconds: for the ``style`` ``auto`` a bar on a terminal and lines elsewhere."""
 
     def __init__(self, style: str, total: float, done: float = 0.0) -> None:
         if style == "auto":
@@ -77,7 +77,7 @@ class Display:
         return True
 
     def show(self, done: float, parts: Sequence[str], lines: Sequence[str]) -> None:
-        """Show the lines; on a terminal one line of the parts that fit, the most important first, and a bar."""
+        """Show the lines, or in a bar as many of the parts as fit, the most important first."""
         if self._bar is None:
             for line in lines:
                 log.info(f"  {line}")
@@ -118,7 +118,7 @@ class Told:
 
 
 class Progress:
-    """Measures and shows the progress of one run, which this process trains from ``step`` on."""
+    """The progress of one run, which this process trains from ``step`` on."""
 
     def __init__(self, config: RunConfig, step: int, train_seconds: float) -> None:
         self.config = config
@@ -132,12 +132,16 @@ class Progress:
         self._eval_error, self._eval_part = f", {split} error {top1_error:.2f} %", f"{split} {top1_error:.2f}%"
 
     def update(self, step: int, train_seconds: float, train_error: float) -> Told:
-        """Show the progress where it is due, and return it; ``train_seconds`` are those of training steps alone."""
+        """Return the progress, and show it if an update is due.
+
+        Args:
+            train_seconds: The time of training steps alone.
+        """
         optim, seconds = self.config.optim, train_seconds - self._last_seconds
         if seconds >= SPEED_SECONDS:
             self.images_per_second = (step - self._last_step) * optim.batch_size / seconds
             self._last_step, self._last_seconds = step, train_seconds
-        # At the pace that this process has had so far, evaluations included.
+        # Use the pace of this process so far, including evaluations.
         pace = (time.monotonic() - self._start) / max(step - self._first_step, 1)
         told = Told(step, optim.steps, train_error, self.images_per_second, (optim.steps - step) * pace)
         if self._display.is_due():
@@ -159,7 +163,11 @@ def write_progress(folder: Path, told: Told) -> None:
 
 
 def read_progress(folder: Path) -> Told | None:
-    """Read how far the run in ``folder`` is; None before it said so, an InputError where the file is damaged."""
+    """Read the progress of the run in ``folder``; return None if it has not begun.
+
+    Raises:
+        InputError: The file is damaged.
+    """
     path = folder / FILE
     if not path.exists():
         return None
@@ -168,12 +176,12 @@ def read_progress(folder: Path) -> Told | None:
         told: Told = build(Told, {f.name: values[f.name] for f in dataclasses.fields(Told) if f.name in values})
         require(0 <= told.step <= told.steps, f"step={told.step} is not from 0 to steps={told.steps}")
     except (InputError, OverflowError) as error:
-        raise InputError(f"{path} does not say how far the run is ({error})") from None
+        raise InputError(f"{path} has no valid progress ({error})") from None
     return told
 
 
 def progress_of(config: RunConfig) -> Told | None:
-    """Read how far a run is; None also where its file cannot be read."""
+    """Read the progress of a run; return None also if its file cannot be read."""
     with contextlib.suppress(InputError):
         return read_progress(config.work_dir)
     return None

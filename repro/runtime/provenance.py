@@ -1,4 +1,4 @@
-"""Provenance of a run, and its files of text."""
+"""Provenance of a run, and its text files."""
 
 import datetime
 import importlib.metadata
@@ -15,12 +15,12 @@ from repro.config.paths import PACKAGE, in_checkout
 from repro.errors import InputError, RunError
 from repro.runtime.files import replacing
 
-COMMAND = "REPRO_COMMAND"  # holds the command that records name; child processes inherit it
+COMMAND = "REPRO_COMMAND"  # the variable with the command for records; child processes inherit it
 CURVE_COLUMNS = ("step", "epoch", "lr", "train_loss", "train_error", "eval_loss", "eval_error")
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a text so that a reader sees the old one or the new one, whole; a RunError where it cannot be written."""
+    """Write a text; raise a RunError if it cannot be written."""
     with replacing(path, RunError) as file:
         file.write(text.encode())
 
@@ -30,7 +30,7 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object; an InputError where the file is none."""
+    """Read a JSON object; raise an InputError if the file has none."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -41,13 +41,13 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def curve_csv(rows: Iterable[Iterable[float]]) -> str:
-    """Format a curve: a row an evaluation, errors in percent, no times, so that equal runs have equal curves."""
+    """Format a curve: a row per evaluation, errors in percent, without times, so that equal runs have equal curves."""
     lines = [CURVE_COLUMNS, *([format(value, ".10g") for value in row] for row in rows)]
     return "".join(",".join(line) + "\n" for line in lines)
 
 
 def set_command(text: str) -> None:
-    """Set the command that the records of this process and of its children name."""
+    """Set the command for the records of this process and of its children."""
     os.environ[COMMAND] = text
 
 
@@ -57,12 +57,12 @@ def command() -> str:
 
 
 def commit() -> str:
-    """Return the commit of the code that runs; ``REPRO_COMMIT`` stands in where there is no git."""
+    """Return the commit of the running code; ``REPRO_COMMIT`` replaces it without git."""
     return os.environ.get("REPRO_COMMIT") or git("rev-parse", "HEAD") or "unknown"
 
 
 def dirty() -> bool | None:
-    """Return whether code or configuration differ from the commit; ``REPRO_DIRTY`` stands in without git."""
+    """Return whether code or configuration differ from the commit; ``REPRO_DIRTY`` replaces it without git."""
     if value := os.environ.get("REPRO_DIRTY"):
         return value.lower() in ("1", "true", "yes")
     status = git("status", "--porcelain", "--", "repro", "conf", "experiments", "pyproject.toml")
@@ -70,7 +70,7 @@ def dirty() -> bool | None:
 
 
 def git(*words: str) -> str | None:
-    """Return what git prints, or None where there is no git or no checkout."""
+    """Return the output of git, or None without git or a checkout."""
     if not in_checkout():
         return None
     try:
@@ -82,7 +82,7 @@ def git(*words: str) -> str | None:
 
 @cache
 def environment() -> dict[str, Any]:
-    """Describe code, interpreter and packages of this process, as they were at the first call."""
+    """Describe code, interpreter and packages of this process, as of the first call."""
     installed = {d.name: d.version for d in importlib.metadata.distributions()}
     return {
         "commit": commit(),
@@ -94,16 +94,16 @@ def environment() -> dict[str, Any]:
 
 
 def uncounted() -> str:
-    """Return why a run of this code at the paper's budget would not count as measured; empty where it would."""
+    """Return the reason why a run of this code at the paper's budget would not count as measured, or an empty text."""
     code = environment()
     if code["dirty"]:
         return (
-            "repro/, conf/, experiments/ or pyproject.toml have uncommitted changes: a run at the paper's budget that "
-            "is trained now never counts as measured; commit first"
+            "repro/, conf/, experiments/ or pyproject.toml have uncommitted changes: runs at the paper's budget that "
+            "are trained now will never count as measured; commit first"
         )
     if code["dirty"] is None or code["commit"] == "unknown":
         return (
-            "git does not say which code this is: no verdict will rest on what is trained now; "
+            "the commit of this code is unknown: no verdict will use runs that are trained now; "
             "set REPRO_COMMIT=<commit> and REPRO_DIRTY=0"
         )
     return ""

@@ -1,4 +1,4 @@
-"""Requests to save and end: time limits, signals, other processes."""
+"""Stop requests: time limits, signals, other processes."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
-LATER = 75  # exit code: time was up, or others train; the same command resumes
+LATER = 75  # exit code if the time is up or other processes train the rest: the same command resumes
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR2") if hasattr(signal, name))
-"""The signals that ask a command to save and end. Schedulers announce their time limit with the last."""
+"""The signals that ask a command to save and end; schedulers announce a time limit with SIGUSR2."""
 
 
 class Stopper:
-    """Turns a first signal, the end of the time or ``stop`` into a request; a second SIGINT or SIGTERM ends at once."""
+    """A stop request by a first signal, the time limit or ``stop``; a second SIGINT or SIGTERM ends at once."""
 
     def __init__(self, max_minutes: float | None) -> None:
         self.deadline = None if max_minutes is None else time.monotonic() + 60 * max_minutes
@@ -34,7 +34,7 @@ class Stopper:
         again = self.signal == number
         self.signal = signal.Signals(number)
         if number not in (signal.SIGINT, signal.SIGTERM):
-            return  # a scheduler's warning, which may come more than once: it is in no hurry
+            return  # a scheduler's warning, which is not urgent and may be repeated
         if self.end_children is None:
             signal.signal(number, signal.SIG_DFL)  # so that the next one ends even a step that takes minutes
         elif again:
@@ -43,7 +43,7 @@ class Stopper:
             signal.raise_signal(number)
 
     def stop(self) -> None:
-        """Ask from within the process, from any thread."""
+        """Request a stop, from any thread of the process."""
         self._told = True
 
     def asked(self) -> bool:

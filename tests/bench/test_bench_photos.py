@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from repro.bench import Document, carried_out, choose
-from repro.bench.loader import held_feed, loader, sample
+from repro.bench.loader import HeldFeed, loader, sample
 from repro.bench.measure import MEASUREMENTS, describe
 from repro.bench.parts import PHOTO_CPU_BATCH, Choice, Part, quick_parts, settled, usual_parts
 from repro.bench.tables import report
@@ -145,7 +145,7 @@ def test_a_loader_measures_with_one_thread_and_leaves_the_setting(folder: Path) 
 
 def test_a_held_batch_needs_no_files_until_it_is_released(folder: Path) -> None:
     config = small(folder, "execution.workers=0")
-    feed = held_feed(sample(config.data, folder), config, torch.device("cpu"))
+    feed = HeldFeed(sample(config.data, folder), config, torch.device("cpu"))
     held = feed.load(0)
     for path in (folder / "train").rglob("*.JPEG"):
         path.rename(path.with_suffix(".gone"))
@@ -163,7 +163,7 @@ def test_what_was_read_ahead_is_used_up_before_a_feed_is_timed(
     folder: Path, workers: int, batch_size: int, steps: int
 ) -> None:
     config = small(folder, "execution.workers=0", f"optim.batch_size={batch_size}", "model.bn_group_size=2")
-    feed = held_feed(sample(config.data, folder), config, torch.device("cpu"))
+    feed = HeldFeed(sample(config.data, folder), config, torch.device("cpu"))
     feed._workers = workers
     assert feed.release() == steps
 

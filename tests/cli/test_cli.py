@@ -81,7 +81,7 @@ def test_help_and_tables_start_without_torch() -> None:
     ("words", "said"),
     [
         (["rnu"], "unknown command 'rnu': did you mean 'run'?"),
-        (["run"], "`repro list` has all experiments"),
+        (["run"], "`repro list`"),
         (["run", "exp=cifar_depth_swep"], "did you mean 'cifar_depth_sweep'?"),
         (["run", "model=cifar_resnt"], "did you mean 'cifar_resnet'?"),
         (["run", "modle.depth=20"], "did you mean 'model.depth'?"),
@@ -104,7 +104,10 @@ def test_help_and_tables_start_without_torch() -> None:
         (["evaluate", "nosuchrun"], "nosuchrun"),
         (["evaluate", "x", "--views", "11crop"], "11crop"),
         (["tensorboard"], "no runs in"),
-        (["run", "model=imagenet_resnet", "model.depth=20"], "is not a depth of Table 1: 18, 34, 50, 101, 152"),
+        (
+            ["run", "model=imagenet_resnet", "model.depth=20"],
+            "is not a depth of model=imagenet_resnet: 18, 34, 50, 101, 152",
+        ),
         (["run", "exp=imagenet_depth", "model.depth=50", "paths.data=/nowhere"], "/nowhere"),
         (["run", "model.depth=20", "model.constructed_from=56"], "must be a smaller depth"),
         (["run", "model.shortcut=B", "model.option_a=both_sides"], "model.option_a=both_sides is for model.shortcut=A"),
@@ -114,7 +117,7 @@ def test_help_and_tables_start_without_torch() -> None:
         (["figure", "6", "protocol=common"], "unknown word 'protocol=common'"),
         (["table", "1", "protocol=common"], "unknown word 'protocol=common'"),
         (["status", "paths.work"], "'paths.work' sets nothing"),
-        (["render", "tables", "--verify"], "leave out the parts"),
+        (["render", "tables", "--verify"], "leave out tables"),
         (["run", "protocol=comon", *SMOKE], "did you mean 'common'?"),
         (["table", "77"], "table 77"),
         (["table", "six"], "table six"),
@@ -230,7 +233,7 @@ def test_the_recorded_command_repeats_the_science_not_the_machine() -> None:
 def test_failed_runs_are_listed_with_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "optim.lr=1e30,0.02", *SMOKE]) == 1
     said = capsys.readouterr().out
-    assert "1 of 2 runs failed; the same command tries them again" in said
+    assert "1 of 2 runs failed" in said
     assert "learning rate 1e+30" in said
 
 

@@ -50,7 +50,7 @@ def test_the_first_images_come_with_their_mean_added_back(events, tmp_path):
     bytes_in = torch.randint(0, 256, (16, 3, 8, 8))
     events.images((bytes_in / 255 - stats.mean) / stats.std, stats)
     events.close()
-    (image,) = read(tmp_path).Images("augmented/first_batch")
+    (image,) = read(tmp_path).Images("training_images/augmented")
     assert (image.step, image.width, image.height) == (0, 4 * 64, 4 * 64)
     square = grid((bytes_in / 255 - stats.mean) / stats.std, stats)
     assert torch.equal(square[:, :64:8, 64:128:8], bytes_in[1].byte())
@@ -70,8 +70,8 @@ def test_responses_are_a_histogram_a_layer_in_order(events, tmp_path):
         take(layer, values)
     events.close()
     found = read(tmp_path)
-    assert found.Tags()["histograms"] == ["responses/001 conv1", "responses/002 stages.0.0.conv1"]
-    (histogram,) = found.Histograms("responses/001 conv1")
+    assert found.Tags()["histograms"] == ["statistics/responses 001 conv1", "statistics/responses 002 stages.0.0.conv1"]
+    (histogram,) = found.Histograms("statistics/responses 001 conv1")
     assert histogram.step == 7
     counted = histogram.histogram_value
     assert (counted.min, counted.max, counted.num) == (-1, 3, 200)
@@ -82,5 +82,5 @@ def test_responses_are_a_histogram_a_layer_in_order(events, tmp_path):
 def test_a_large_layer_is_sampled(events, tmp_path):
     events.responses(0)("conv", torch.zeros(3 * 2**17))
     events.close()
-    (histogram,) = read(tmp_path).Histograms("responses/001 conv")
+    (histogram,) = read(tmp_path).Histograms("statistics/responses 001 conv")
     assert histogram.histogram_value.num == 2**17

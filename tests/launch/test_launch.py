@@ -92,7 +92,7 @@ def test_charts_that_cannot_be_written_are_one_sentence(tmp_path: Path, monkeypa
 
 @pytest.mark.parametrize(
     ("commit", "dirty", "said"),
-    [("abc", "1", "never counts as measured; commit first"), ("unknown", "0", "set REPRO_COMMIT="), ("abc", "0", "")],
+    [("abc", "1", "never count as measured; commit first"), ("unknown", "0", "set REPRO_COMMIT="), ("abc", "0", "")],
 )
 def test_who_trains_at_the_papers_budget_hears_before_that_it_will_not_count(
     commit: str, dirty: str, said: str, monkeypatch: pytest.MonkeyPatch

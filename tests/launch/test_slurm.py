@@ -241,7 +241,7 @@ def test_a_sweep_through_requeue_time_limit_and_a_lost_node_ends_as_a_local_one(
     resumed = [r for r in ids if json.loads((work / r / "record.json").read_text())["provenance"]["resumed_at"]]
     assert sorted(resumed) == sorted(touched)
     (log,) = work.glob(f"slurm/*/{limited}_0_log.out")
-    assert "the job goes back into the queue" in log.read_text()
+    assert "the job is requeued" in log.read_text()
     assert "6 of 6 done" in collected.read_text()
 
 
@@ -316,7 +316,7 @@ def test_a_job_that_would_start_on_another_commit_refuses(cluster: Cluster) -> N
         cluster.call("scontrol", "update", "partition=main", "state=up")
     said, _ = collector.communicate(timeout=PATIENCE)
     assert collector.returncode == 1
-    assert f"submitted at commit {'1' * 40} and would start on {'0' * 40}" in said
+    assert f"commit {'1' * 40}" in said and "0" * 40 in said
     assert not list((folder / "work").glob("*/record.json"))
 
 
@@ -324,5 +324,5 @@ def test_what_slurm_refuses_is_one_sentence(cluster: Cluster) -> None:
     words = command(cluster.folder / "refused", "seed=0", *on_slurm(partition="nowhere"), steps=8)
     done = subprocess.run(words, env=cluster.environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr.startswith("repro: Slurm does not take the jobs") and "partition" in done.stderr
+    assert done.stderr.startswith("repro: Slurm refused the jobs") and "partition" in done.stderr
     assert len(done.stderr.splitlines()) == 1

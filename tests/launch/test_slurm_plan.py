@@ -80,7 +80,10 @@ def test_what_sbatch_is_asked_for(tmp_path: Path) -> None:
         ('constraint="$(x)"', "one word"),
         ('extra=["output=x"]', "--output"),
         ('extra=["signal=x"]', "--signal"),
-        ('extra=["nice=5 --wrap=x"]', "write options of sbatch"),
+        ('extra=["comment=a\nb"]', "write options of sbatch"),
+        ('setup=["a\nb"]', "execution.slurm.setup"),
+        ('setup=["#SBATCH --wrap=x"]', "execution.slurm.setup"),
+        ('gpu="a b"', "one word"),
         ('extra=["Nice"]', "write options of sbatch"),
         ("time=3", "Slurm may warn a minute early"),
         ("gpus=-1", "must not be negative"),
@@ -199,10 +202,10 @@ def test_without_slurm_there_are_no_jobs_and_submitting_is_one_sentence(
     monkeypatch.setenv("PATH", "")
     submission(tmp_path, ("a",))
     assert jobs.jobs(tmp_path / "work") == []
-    with pytest.raises(InputError, match="there is no sbatch here"):
+    with pytest.raises(InputError, match="sbatch is not installed"):
         slurm_collect.launch(configs(tmp_path, *ON_SLURM), print)
     assert main(["cancel", "--all", f"paths.work={tmp_path / 'work'}"]) == 2
-    assert "there is no squeue here" in capsys.readouterr().err
+    assert "squeue is not installed" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", [[], ["--all", "a-run"]])
@@ -520,10 +523,10 @@ def test_a_job_trains_its_runs_here(job: ShardJob) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "sentence"),
     [
-        ("commit", "0" * 40, f"was submitted at commit {'0' * 40}"),
-        ("code", "0", "submitted at code 0"),
-        ("python", "2.7", "submitted at python 2.7"),
-        ("packages", ["torch==1.0"], "submitted at packages torch==1.0"),
+        ("commit", "0" * 40, f"commit {'0' * 40}"),
+        ("code", "0", "code 0"),
+        ("python", "2.7", "python 2.7"),
+        ("packages", ["torch==1.0"], "packages torch==1.0"),
     ],
 )
 def test_a_job_refuses_other_code(
@@ -613,6 +616,44 @@ def test_a_run_that_a_lost_node_still_trains_is_waited_for(job: ShardJob, monkey
     code, outcome = start(job)
     assert calls == [list(run_ids), [run_ids[1]], [run_ids[1]]]
     assert (code, outcome["failed"], outcome["elsewhere"]) == (1, {run_ids[0]: "the loss is nan"}, [])
+
+
+def test_the_script_runs_the_setup_before_the_job_and_quotes_options(tmp_path: Path) -> None:
+    lines = 'execution.slurm.setup=["module load cuda/12","export A=\'b c\'"]'
+    options = 'execution.slurm.extra=["comment=a; rm x","container-image=nvcr.io#nvidia/pytorch:25","exclusive"]'
+    words = ("execution=slurm", "device=auto", "execution.slurm.gpu=h100", lines, options)
+    text = submit.preview(configs(tmp_path, "seed=0,1", *words), {})
+    script = text[text.index("#!/bin/bash") :].splitlines()
+    assert "#SBATCH --gpus-per-node=h100:1" in script
+    assert "#SBATCH --comment='a; rm x'" in script
+    assert "#SBATCH --container-image='nvcr.io#nvidia/pytorch:25'" in script
+    assert "#SBATCH --exclusive" in script
+    first = script.index("module load cuda/12")
+    assert script[first + 1] == "export A='b c'"
+    assert max(i for i, line in enumerate(script) if line.startswith("#SBATCH")) < first
+    (job,) = (i for i, line in enumerate(script) if line.startswith("exec "))
+    assert job > first + 1
+
+
+def test_a_dry_run_lists_the_jobs_and_the_script_without_slurm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    folders = [f"paths.{name}={tmp_path / name}" for name in ("work", "results")]
+    words = ["data=synthetic", "scale=smoke", "seed=0,1,2", "execution=slurm", "execution.slurm.runs_per_job=2"]
+    assert main(["run", *words, *folders, "execution.slurm.gpu=rtx9", "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert [line.count(",") for line in said.splitlines() if line.startswith("job ")] == [1, 0]
+    assert "#SBATCH --array=0-1%2" in said
+    assert "no benchmark of rtx9" in said and "unknown" in said
+    assert not (tmp_path / "work" / jobs.FOLDER).exists()
+
+
+def test_a_plan_without_missing_runs_has_no_jobs(tmp_path: Path) -> None:
+    (run,) = configs(tmp_path, "execution=slurm")
+    run.work_dir.mkdir(parents=True)
+    (run.work_dir / "record.json").touch()
+    assert submit.preview([run], {}) == "no jobs: every run has a record"
 
 
 def test_submitting_writes_the_story_before_the_jobs_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,15 +18,18 @@ from repro.report.tables import FORMATS, table
 from repro.results.read import read_records
 from tests.planted import plant, plant_planned
 
-RECIPES = ("identity_mappings/cifar10_recipe", "wide_resnet/cifar_recipe", "stochastic_depth/cifar10_recipe")
+RECIPES = (
+    *("identity_mappings/cifar10_recipe", "wide_resnet/cifar_recipe", "stochastic_depth/cifar10_recipe"),
+    *("densenet/cifar_recipe", "highway/cifar_recipe"),
+)
 RUNNABLE = [(key, row) for key in later_tables() for row in load_table(key).rows if row.run is not None]
 
 
 def test_a_family_is_an_entry_here_and_one_there() -> None:
-    assert set(NETS) == set(FAMILIES)
+    assert set(NETS) == {name for name, family in FAMILIES.items() if not family.own}
     assert set(FAMILIES) <= set(choices("model"))
     for family in FAMILIES.values():
-        assert load_recipe(family.recipe).fields["optim.lr"] == 0.1
+        assert load_recipe(family.recipe).fields["optim.lr"] == (0.025 if family.prefix == "Highway" else 0.1)
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -61,7 +64,16 @@ def test_papers_print_what_the_copies_agree_on() -> None:
     assert published["wide_resnet/5", "WRN-28-10 (CIFAR-100)"].median == 19.25
     assert published["wide_resnet/6", "WRN-16-4 dropout 0.3"].median == 5.24
     assert published["stochastic_depth/1", "ResNet-1202 stochastic depth 0.5"].single == 4.91
-    assert [paper.arxiv for paper in later_papers().values()] == ["1603.05027", "1603.09382", "1605.07146"]
+    assert published["densenet/2", "DenseNet-BC-190-40"].single == 3.46
+    assert published["densenet/2", "DenseNet-BC-250-24 dropout 0.2 (CIFAR-100, no augmentation)"].single == 19.64
+    assert published["densenet/3", "DenseNet-121"].single == 25.02
+    assert (published["highway/2", "Highway-19 dropout 0.2"].best, published["highway/2", "FitNet A"].single) == (
+        7.54,
+        10.99,
+    )
+    assert published["highway/3", "Highway-19 dropout 0.2 (CIFAR-100)"].mean == 32.39
+    arxiv = ["1608.06993", "1507.06228", "1603.05027", "1603.09382", "1605.07146"]
+    assert [paper.arxiv for paper in later_papers().values()] == arxiv
 
 
 def test_a_table_of_a_later_paper_has_its_own_runs_and_the_first_papers(tmp_path: Path) -> None:

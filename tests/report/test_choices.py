@@ -34,25 +34,26 @@ def cells(text: str, switch: str) -> list[str]:
     return [cell.strip() for cell in line[len(switch) :].split("  ") if cell.strip()]
 
 
-def test_each_choice_is_read_beside_the_defaults_and_a_turned_sign_is_named(tmp_path: Path) -> None:
+def test_each_choice_is_read_beside_the_defaults_and_a_reversed_sign_is_named(tmp_path: Path) -> None:
     plant_nets(tmp_path, USUAL)
     plant_nets(tmp_path, {"plain-20": 9.5, "plain-56": 9.0, "ResNet-20": 8.5}, {"optim.nesterov": True})
     plant_nets(tmp_path, {"plain-20": 9.5, "plain-56": 12.0}, {"model.fc_init": "torch"})
     text = to_text(list(found(tmp_path).values()), "the command")
-    assert cells(text, "the defaults") == ["3 of 3", "+0.40", "+4.00", "+0.50"]
-    assert cells(text, "optim.nesterov=true") == ["3 of 3", "−0.05 turned", "−0.50 turned", "+1.00"]
+    assert cells(text, "defaults") == ["3 of 3", "+0.40", "+4.00", "+0.50"]
+    assert cells(text, "optim.nesterov=true") == ["3 of 3", "−0.05 reversed", "−0.50 reversed", "+1.00"]
     assert cells(text, "model.fc_init=torch") == ["2 of 3", "+0.25", "+2.50", "–"]
     assert cells(text, "model.fc_init=normal_0.01") == ["0 of 3", "–", "–", "–"]
-    assert "Measured are 1 of 15 choices" in text
-    assert "Turned around by 1: optim.nesterov=true." in text
-    assert "38 runs are not there, or were made from uncommitted code: the command" in text
+    measured, reversed_by, _, missing = text.splitlines()[-4:]
+    assert "1 of 15" in measured
+    assert "1" in reversed_by and "optim.nesterov=true" in reversed_by and "fc_init" not in reversed_by
+    assert "38 runs" in missing and "the command" in missing
 
 
 def test_a_choice_of_option_a_stands_beside_the_plain_nets_of_the_defaults(tmp_path: Path) -> None:
     plant_nets(tmp_path, USUAL)
     plant_nets(tmp_path, {"ResNet-20": 9.3}, {"model.shortcut_subsample": "avg_pool"})
     text = to_text(list(found(tmp_path).values()), "")
-    assert cells(text, "model.shortcut_subsample=avg_pool") == ["1 of 1", "+0.40", "+4.00", "−0.30 turned"]
+    assert cells(text, "model.shortcut_subsample=avg_pool") == ["1 of 1", "+0.40", "+4.00", "−0.30 reversed"]
 
 
 def test_several_seeds_have_a_standard_error(tmp_path: Path) -> None:
@@ -61,7 +62,7 @@ def test_several_seeds_have_a_standard_error(tmp_path: Path) -> None:
     usual = found(tmp_path, "seed=0,1")[""]
     assert [len(usual.records[label]) for label in NETS] == [2, 2, 2]
     # Deviations 0.1414 and 0.4243 of two seeds each: the root of 0.01 + 0.09.
-    assert cells(to_text([usual], ""), "the defaults")[2] == "+4.20 ± 0.32"
+    assert cells(to_text([usual], ""), "defaults")[2] == "+4.20 ± 0.32"
 
 
 @pytest.mark.parametrize(("dirty", "counted"), [(False, 1), (True, 0), (None, 0)])
@@ -74,8 +75,8 @@ def test_the_command_reads_the_runs_of_its_words(tmp_path: Path, capsys: pytest.
     plant_nets(tmp_path / "work", USUAL)
     assert main(["choices", "--unpublished", f"paths.work={tmp_path}/work"]) == 0
     said = capsys.readouterr().out
-    assert cells(said, "the defaults") == ["3 of 3", "+0.40", "+4.00", "+0.50"]
+    assert cells(said, "defaults") == ["3 of 3", "+0.40", "+4.00", "+0.50"]
     assert f"repro run exp={EXPERIMENT} paths.work={tmp_path}/work" in said
     assert main(["choices", "scale=tenth", "--unpublished", f"paths.work={tmp_path}/work"]) == 0
-    assert cells(capsys.readouterr().out, "the defaults") == ["0 of 3", "–", "–", "–"]
+    assert cells(capsys.readouterr().out, "defaults") == ["0 of 3", "–", "–", "–"]
     assert main(["choices", "scale=huge"]) == 2

@@ -178,7 +178,8 @@ def test_seeds_beyond_those_set_beforehand_do_not_count(tmp_path):
     plant(tmp_path, "plain20", "plain56", seeds=7)
     part = finding(verdicts(tmp_path)["degradation_cifar"], "test error")
     assert [group.seeds for group in part.groups] == [(0, 1, 2, 3, 4)] * 2
-    assert [note.split(":")[0] for note in part.notes] == ["left out, beyond the 5 seeds that the claim asks for"] * 4
+    assert len(part.notes) == 4 and all("5 seeds" in note for note in part.notes)
+    assert [note.split("-")[-2] for note in part.notes] == ["s5", "s6"] * 2
 
 
 def test_another_numerics_version_is_named_and_left_out(tmp_path):
@@ -186,7 +187,8 @@ def test_another_numerics_version_is_named_and_left_out(tmp_path):
     old = plant_group(tmp_path, "plain56", 5, numerics_version=PRESENT - 1)
     part = finding(verdicts(tmp_path)["degradation_cifar"], "test error")
     assert part.groups[1].seeds == (0, 1, 2, 3, 4)
-    assert part.notes == (f"left out, of numerics version 1 instead of {PRESENT}: {old.name}",)
+    (note,) = part.notes
+    assert f"version 1 instead of {PRESENT}" in note and old.name in note
 
 
 def test_groups_of_different_numerics_versions_are_not_compared(tmp_path):
@@ -308,8 +310,8 @@ def test_one_claim_in_full_has_all_that_it_rests_on(checked):
         "(Figure 1)",
         "plain-20: 9.00 ± 0.08 % over 5 seeds: s0 8.90, s1 9.10, s2 9.00, s3 8.95, s4 9.05",
         "Welch's t test, difference +3.50 (95 %: +3.38 to +3.62), t(8.0)",
-        "It fails where the difference is shown to be below 0.59",
-        "Power beforehand: at a spread of 0.16 the 5 seeds show a difference of 0.32 with one of 80 %",
+        "below 0.59",
+        "spread of 0.16, 5 seeds show a difference of 0.32 with a power of 80 %",
     ):
         assert part in text
     assert len(re.findall(r"cifar10-plain56-s\d-[0-9a-f]{8}", text)) == 10

@@ -10,7 +10,7 @@ import subprocess
 import pytest
 
 from repro.papers.claims import load_claims
-from repro.report.claims.evidence import absent, gather
+from repro.report.claims.evidence import CONFOUNDED, absent, gather
 from repro.report.claims.explain import explain
 from repro.report.claims.terminal import to_text
 from repro.report.claims.verdicts import check
@@ -79,7 +79,7 @@ def test_a_pair_that_lacks_a_side_is_named_and_the_comparison_lacks_a_run(tmp_pa
     assert verdict(tmp_path, "warmup_needed").status == "inconclusive"
     found = evidence(tmp_path, "warmup_needed", part=-1)
     assert found.groups[1].missing == (2,)
-    assert any(note.startswith("seed 2 makes no pair") and "without warm-up" in note for note in found.notes)
+    assert any("seed 2 " in note and "without warm-up" in note for note in found.notes)
 
 
 def test_a_failed_seed_is_named_and_stays_missing(tmp_path):
@@ -143,7 +143,8 @@ def test_some_runs_of_a_newer_version_do_not_displace_a_complete_older_one(tmp_p
     assert [group.seeds for group in found.groups] == [(0, 1, 2, 3, 4)] * 2
     assert {record.numerics_version for group in found.groups for record in group.records} == {OLD}
     names = ", ".join(folder.name for folder in new)
-    assert found.notes == (f"left out, of numerics version {PRESENT} instead of {OLD}: {names}",)
+    (note,) = found.notes
+    assert f"version {PRESENT} instead of {OLD}" in note and names in note
     assert verdict(tmp_path).status == before.status
 
 
@@ -182,7 +183,8 @@ def test_a_version_that_moved_some_runs_only_is_the_same_code_for_the_others(tmp
         assert versions == [{2}, {2 + part}]
         assert [[group.missing for group in e.groups] for e in found] == [[()] * 2] * 2
     assert before[0].notes == before[1].notes == after[0].notes == ()
-    assert [note[:44] for note in after[1].notes] == ["left out, of numerics version 2 instead of 3"]
+    (note,) = after[1].notes
+    assert "version 2 instead of 3" in note
 
 
 def test_where_no_version_is_complete_the_present_one_is_counted(tmp_path):
@@ -202,8 +204,8 @@ def test_devices_that_differ_between_the_groups_are_named(tmp_path, seeds):
     plant(tmp_path, "plain20", seeds=seeds, **CPU)
     (note,) = evidence(tmp_path).notes
     entirely = len(seeds) == 5
-    assert note.startswith("groups and devices cannot be told apart" if entirely else "devices differ between")
-    assert ("cannot be told apart" in verdict_text(verdict(tmp_path))) == entirely
+    assert note.startswith(CONFOUNDED) == entirely
+    assert (CONFOUNDED in verdict_text(verdict(tmp_path))) == entirely
     assert "plain-20 on AMD EPYC in fp32" in note and "plain-56 on NVIDIA H200 in tf32 (5 runs)" in note
     plant(tmp_path, "plain56", seeds=seeds, **CPU)
     assert evidence(tmp_path).notes == ()

@@ -93,7 +93,7 @@ def test_an_amendment_is_frozen_with_its_reason(experiments):
     before, old = digest(rules()), (experiments / LOG).read_text(encoding="utf-8")
     change(experiments / "claims.toml", r"margin = [\d.]+", "margin = 9.25")
     if "Digest" in old.split("\n## ")[-1]:
-        with pytest.raises(InputError, match="needs an entry of its own"):
+        with pytest.raises(InputError, match=LOG):
             freeze()
         add_entry(experiments)
     assert faults()
@@ -103,7 +103,7 @@ def test_an_amendment_is_frozen_with_its_reason(experiments):
     last = log.split("\n## ")[-1]
     assert f"Digest: `{digest(rules())}`" in last and "margin = 9.25 instead of" in last
     assert digest(rules()) != before
-    assert "frozen already" in freeze()
+    assert digest(rules()) in freeze()
 
 
 def test_a_lock_that_is_edited_as_well_lacks_its_entry(experiments):

@@ -80,7 +80,7 @@ def test_a_trend_whose_last_net_is_worse_than_the_one_before_does_not_hold(tmp_p
         plant_seeds(tmp_path, name, seeds=3, shift=shift, noise=noise)
     part = finding(found := verdicts(tmp_path)["deeper_better_imagenet"], "10-crop top-1 error over depth")
     assert (part.status, found.status) == (status, "fails")
-    assert part.outcome.refuted == "it goes back by more than 0.32 from ResNet-101 to ResNet-152"
+    assert part.outcome.refuted.endswith("0.32 from ResNet-101 to ResNet-152")
 
 
 @pytest.mark.parametrize("id", ["resnet_cifar_improves", "deeper_nonbottleneck"])
@@ -216,7 +216,7 @@ def test_an_effect_that_is_not_there_refutes(tmp_path):
     part = finding(found, "test error")
     assert part.outcome.difference == pytest.approx(0)
     assert (found.status, part.status, part.outcome.confidence) == ("fails", "fails", 0.9)
-    assert part.because == "no effect of that size, which is 0.59 or more"
+    assert "0.59" in part.because
 
 
 def test_two_nets_that_are_the_same_refute_the_marginal_difference_once_there_are_seeds_enough():
@@ -231,7 +231,7 @@ def test_an_effect_that_is_sure_but_below_any_of_interest_is_not_the_papers():
     lower = [27.9 + off / 10 for off in SPREAD]
     found = outcome_of(c, lower, [x + 0.1 for x in lower])
     assert found.p_holds < 0.05 and found.p_fails < 0.05
-    assert found.refuted == "no effect of that size, which is 0.2 or more"
+    assert "0.2 " in found.refuted
 
 
 def plant_pair(root, depth, error, train, spread):
@@ -260,7 +260,7 @@ def test_how_many_verdicts_chance_would_give_is_said(tmp_path):
     found: Any = check(read_records([tmp_path]))
     # Degradation, the interaction and the responses; others lack runs.
     assert found.tested == 3
-    assert "Of the 3 claims that were tested by runs, chance alone would make up to 0.15 hold" in chance(found)
+    assert "3 claims" in chance(found) and "up to 0.15 hold" in chance(found)
 
 
 # -------------------------------------------------------------------------------------------- intervals, other images
@@ -292,7 +292,7 @@ def test_an_interval_wider_than_what_is_between_two_rows_confirms_no_value(tmp_p
     assert finding(verdicts(tmp_path)["resnet_cifar_improves"], "published ResNet-44").status == "holds"
     plant_seeds(tmp_path, "resnet44", noise=3)
     part = finding(verdicts(tmp_path)["resnet_cifar_improves"], "published ResNet-44")
-    assert (part.status, part.because) == ("inconclusive", "the interval is too wide to say anything")
+    assert part.status == "inconclusive" and "interval" in part.because
 
 
 # ------------------------------------------------------------------------------------- claims that the list had lacked

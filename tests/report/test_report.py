@@ -24,7 +24,7 @@ from repro.report.html.runs import _started, repeat
 from repro.report.render import Evidence, read_evidence
 from repro.results.read import read_records
 from tests.planted import PROVENANCE, edit, plant, scale_science
-from tests.rendered import plant_some, short_table_1
+from tests.rendered import luminance, plant_some, short_table_1
 
 VOID = {"meta", "link", "br", "hr", "img", "input", "wbr"}
 SPITEFUL = "<script>alert(1)</script>\"'&`x`"
@@ -115,8 +115,9 @@ def test_the_page_needs_nothing_from_elsewhere(page, html):
     outside = [e for e in page.found for name in ("src", "srcset", "data") if name in e]
     assert outside == []
     hrefs = [e.get("href") or "" for e in page.all("link", "a")]
-    assert [href for href in hrefs if re.match(r"(https?:)?//", href)] == []
-    assert {href for href in hrefs if not href.startswith(("#", "runs/", "figures/"))} == {"data:,"}
+    outward = {href for href in hrefs if not href.startswith(("#", "runs/", "figures/", "tables/"))}
+    assert outward == {"data:,", "claims.md", "https://arxiv.org/abs/1512.03385"}
+    assert [e for e in page.all("link") if e["href"] != "data:,"] == []
     assert not re.search(r"@import|url\((?!#)", html)
     assert all(not e.get("src") for e in page.all("script", "iframe", "img"))
 
@@ -137,13 +138,6 @@ def test_headings_landmarks_and_names_for_who_cannot_see(page):
     regions = [e for e in page.found if e.get("role") == "region"]
     assert [e for e in regions if not (e.get("aria-label") or e.get("aria-labelledby"))] == []
     assert {e.get("tabindex") for e in regions} == {"0"}
-
-
-def luminance(colour):
-    digits = colour[1:] if len(colour) == 7 else "".join(2 * digit for digit in colour[1:])
-    parts = [int(digits[place : place + 2], 16) / 255 for place in (0, 2, 4)]
-    linear = [part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
-    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
 
 def test_text_has_the_contrast_that_wcag_asks_for_in_light_dark_and_print():
@@ -192,11 +186,11 @@ def test_a_run_tells_its_departures_curve_provenance_and_command(html, results):
     run = part(html, f"run-{record.run_id}", "</article>")
     for text in ("NVIDIA H200", "clean tree", "0123456789abcdef", "tf32", record.fingerprint, "81,920 images/s"):
         assert text in run
-    assert '<polyline class="training"' in run and '<polyline class="evaluated"' in run
+    assert 'class="training" points="' in run and 'class="evaluated" points="' in run
     assert "80.00" in run and f"runs/{record.run_id}/curve.csv" in run
     net = html[: html.index(f'id="run-{record.run_id}"')].rpartition('<section id="net-')[2]
     assert "not the paper&#39;s budget" in net
-    departures = net[net.index("Departs from the recipe") : net.index("The rest of the configuration")]
+    departures = net[net.index("Departs from the recipe") : net.index("All other settings")]
     assert re.search(r"optim\.steps</code></th><td>400</td><td>64000</td>", departures)
     assert "optim.momentum" not in departures and "optim.momentum" in net
 
@@ -208,8 +202,11 @@ def test_a_figure_stands_on_the_page_at_the_papers_and_at_the_largest_reduced_bu
         view["anchor"]: view["notes"] for view in figure_views(shown_plots(read_records([tmp_path])), pictures=False)
     }
     assert [anchor for anchor in shown if anchor.startswith("figure-6")] == ["figure-6", "figure-6-tenth"]
-    others = [note for note in shown["figure-6-tenth"] if note.startswith("Drawn too")]
-    assert others == ["Drawn too: figures/figure6-demo.svg.", "Drawn too: figures/figure6-smoke.svg."]
+    others = [note for note in shown["figure-6-tenth"] if "repro figure" in note]
+    assert [re.findall(r"`(.+)`", note) for note in others] == [
+        ["repro figure 6 --scale demo"],
+        ["repro figure 6 --scale smoke"],
+    ]
 
 
 def test_the_command_of_a_run_makes_that_run(results):
@@ -280,7 +277,7 @@ def test_what_is_refused_or_broken_is_named(tmp_path):
         ({"started": "T", "resumed_at": 9, "parts": ({"from_step": 0}, {"from_step": 9})}, "T, in 2 parts"),
         (
             {"started": "T", "resumed_at": 9, "parts": ({"from_step": 9},)},
-            "T, from step 9; what was before is not known",
+            "T, from step 9; earlier parts are unknown",
         ),
     ],
 )
@@ -323,8 +320,11 @@ def test_ones_own_runs_stand_beside_the_published_ones_and_their_files_are_linke
         assert main(["report", "--own", "--open", *words]) == 0
     page = tmp_path / "work" / "report.html"
     assert shown == [page.as_uri()] == capsys.readouterr().out.split()
-    links = re.findall(r'href="([^"#:]+(?:json|csv))"', page.read_text(encoding="utf-8"))
-    assert all((page.parent / link).is_file() for link in links)
+    links = re.findall(r'href="([^"#:]+)"', page.read_text(encoding="utf-8"))
+    assert [link for link in links if not (page.parent / link).is_file()] == []
+    assert {"claims.md", "tables/table6.csv", "figures/figure6.csv"} <= set(links)
+    linked = re.findall(r"\]\(([^)]+)\)", (page.parent / "claims.md").read_text(encoding="utf-8"))
+    assert linked and all((page.parent / link).is_file() for link in linked)
     for name in (own, published):
         assert any(f"{name}/record.json" in link for link in links)
     assert not (tmp_path / "results" / "report.html").exists()

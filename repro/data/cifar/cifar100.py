@@ -1,4 +1,4 @@
-"""CIFAR-100 from its official archive, or from the unpacked copy of it."""
+"""CIFAR-100 from its official archive, packed or unpacked."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BATCHES_DIR = "cifar-100-python"
 
 
 def official() -> Official:
-    from torchvision.datasets import CIFAR100  # here only: it takes seconds
+    from torchvision.datasets import CIFAR100  # a slow import, seconds
 
     return Official(CIFAR100.url, CIFAR100.tgz_md5, dict(CIFAR100.train_list + CIFAR100.test_list))
 
@@ -30,20 +30,20 @@ def advice(root: Path) -> str:
 
 
 def stored(root: Path) -> Path | None:
-    """Return the copy in the data folder ``root`` or in its folder cifar100: unpacked, or else the archive."""
+    """Return the copy in the data folder ``root`` or its folder cifar100, preferably unpacked; None without one."""
     places = (root / "cifar100", root)
     return next((p / name for name in (BATCHES_DIR, ARCHIVE) for p in places if (p / name).exists()), None)
 
 
 def open_arrays(root: Path) -> Arrays:
-    """Read the images and the fine labels of the stored copy, once in a process.
+    """Read the images and the fine labels of the stored copy, once per process.
 
     Raises:
-        InputError: There is none, or it is damaged; the message says how to get one.
+        InputError: The copy is missing or damaged.
     """
     copy = stored(root)
     if copy is None:
-        raise InputError(f"there is no CIFAR-100 in the data folder {root}: {advice(root)} puts it there")
+        raise InputError(f"there is no CIFAR-100 in the data folder {root}: {advice(root)} downloads it")
     return _read(copy, root)
 
 
@@ -54,7 +54,7 @@ def _read(copy: Path, root: Path) -> Arrays:
         contents = None if copy.is_dir() else read_members(copy, BATCHES_DIR)
         for name, md5 in official().batches.items():
             content = (copy / name).read_bytes() if contents is None else contents[name]
-            # Unpickled are the very bytes whose md5 was checked.
+            # Check the very bytes that are unpickled.
             if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
                 raise InputError(f"{copy}: its {name} is not the official one, the md5 differs: {remedy(copy, root)}")
             arrays |= _decoded(name, content)
@@ -65,7 +65,7 @@ def _read(copy: Path, root: Path) -> Arrays:
 
 def _decoded(name: str, content: bytes) -> Arrays:
     with warnings.catch_warnings():
-        # Pickled by Python 2, with a form of dtype that NumPy 2.4.0 to 2.4.4 warn of.
+        # Python 2 pickled the batch with a form of dtype about which NumPy 2.4.0 to 2.4.4 warn.
         warnings.simplefilter("ignore")
         batch = pickle.loads(content, encoding="latin1")
     images = np.ascontiguousarray(batch["data"].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
@@ -73,13 +73,13 @@ def _decoded(name: str, content: bytes) -> Arrays:
 
 
 def remedy(copy: Path, root: Path) -> str:
-    return f"delete it, and {advice(root)} fetches it anew"
+    return f"delete it, and {advice(root)} downloads it again"
 
 
 def fetch_cifar100(root: Path, source: OfficialArchive | None = None) -> Arrays:
-    """Make sure that ``root`` holds CIFAR-100, and return its arrays.
+    """Fetch CIFAR-100 into ``root`` unless it has a copy, and return its arrays.
 
-    A copy that is there is read and left alone, whatever it is. What was downloaded in part stays, to resume from.
+    An existing copy is never changed. A partial download stays, and the next call resumes it.
 
     Raises:
         InputError: The archive cannot be fetched, the folder cannot be written, or the copy is damaged.

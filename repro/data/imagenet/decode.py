@@ -1,8 +1,8 @@
 """Decoding, resizing and cropping of image files.
 
-The shorter side is resized as in the paper, section 3.4, bilinearly, with antialiasing where it shrinks (deviation
-D20). The decoder is science: another one gives other pixels. The EXIF orientation is ignored, as the tools of the
-paper's time did.
+The shorter side is resized as in the paper, section 3.4, bilinearly, with antialiasing when it shrinks (deviation D20).
+The decoder is a science setting, because decoders give different pixels. The EXIF orientation is ignored, as in the
+tools of the paper's time.
 """
 
 import warnings
@@ -13,7 +13,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-Place = tuple[float, float]  # position of a crop in its room, from 0 to below 1, downwards and to the right
+Place = tuple[float, float]  # position of a crop among all possible ones, in [0, 1), downwards and to the right
 
 BILINEAR = Image.Resampling.BILINEAR
 
@@ -30,7 +30,7 @@ class UnreadableError(Exception):
 
 
 class PillowPhoto:
-    """An image that Pillow holds."""
+    """An image in Pillow."""
 
     def __init__(self, image: Image.Image) -> None:
         self._image = image
@@ -42,14 +42,14 @@ class PillowPhoto:
 
     def crop(self, height: int, width: int, top: int, left: int, size: int) -> Tensor:
         """Cut a part of the image as resized to ``height`` and ``width``: uint8 (3, size, size)."""
-        # Resampling only what is cropped is several times faster; the pixels are those of the whole, up to rounding.
+        # Resampling only the crop is several times faster; its pixels agree with those of the whole up to rounding.
         down, across = self.height / height, self.width / width
         right, bottom = min((left + size) * across, self.width), min((top + size) * down, self.height)
         return to_tensor(self._image.resize((size, size), BILINEAR, box=(left * across, top * down, right, bottom)))
 
 
 class TensorPhoto:
-    """An image that torchvision decoded, (3, H, W), in host memory or on a GPU; methods as of ``PillowPhoto``."""
+    """An image from torchvision, (3, H, W), in host memory or on a GPU, with the methods of ``PillowPhoto``."""
 
     def __init__(self, pixels: Tensor) -> None:
         self._pixels = pixels
@@ -70,17 +70,17 @@ Photo = PillowPhoto | TensorPhoto
 
 
 def load_resized(path: Path | str, shorter_side: int, decoder: str) -> Tensor:
-    """Load a whole image, uint8 (3, H, W), resized to ``shorter_side``; errors are those of ``open_photo``."""
+    """Load a whole image, uint8 (3, H, W), resized to ``shorter_side``; raise the errors of ``open_photo``."""
     photo = open_photo(path, decoder)
     return photo.resized(*resized_size(photo, shorter_side))
 
 
 def crop(photo: Photo, shorter_side: int, size: int, place: Place | None = None, flip: bool = False) -> Tensor:
-    """Crop the resized image at ``place``, or in its centre: uint8 (3, size, size), flipped where ``flip``."""
+    """Crop the resized image at ``place`` or its centre, and flip it if ``flip``: uint8 (3, size, size)."""
     height, width = resized_size(photo, shorter_side)
     if place is None:
-        # Cut from the whole, so that it is to the bit the centre of what ``load_resized`` gives, and at torchvision's
-        # place, where its published weights were tested.
+        # Crop the whole resized image, so that the pixels are exactly those of ``load_resized``, at the place where
+        # torchvision tested its published weights.
         top, left = round((height - size) / 2), round((width - size) / 2)
         pixels = photo.resized(height, width)[:, top : top + size, left : left + size]
     else:
@@ -90,32 +90,36 @@ def crop(photo: Photo, shorter_side: int, size: int, place: Place | None = None,
 
 
 def resized_size(photo: Photo, shorter_side: int) -> tuple[int, int]:
-    """Return height and width for a shorter side, the other in proportion, rounded down as torchvision does."""
+    """Return height and width for a shorter side; the other is in proportion, rounded down as in torchvision."""
     shorter = min(photo.height, photo.width)
     return shorter_side * photo.height // shorter, shorter_side * photo.width // shorter
 
 
 def open_photo(path: Path | str, decoder: str) -> Photo:
-    """Decode a file by its content, whatever its name: ``pillow``, ``torchvision`` or ``nvjpeg`` (on the GPU)."""
+    """Decode a file by its content, not its name, with ``pillow``, ``torchvision`` or ``nvjpeg`` (on the GPU).
+
+    Raises:
+        UnreadableError: The file cannot be decoded.
+    """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of odd metadata: only pixels count
+        warnings.simplefilter("ignore")  # about odd metadata: only pixels count
         if decoder != "pillow" and (decoded := with_torchvision(path, decoder)) is not None:
             return decoded
-        try:  # Pillow has the last word on what the other two cannot read
+        try:  # Pillow also decodes files that the other two cannot
             with Image.open(path) as image:
                 photo = PillowPhoto(to_rgb(image))
         except MemoryError:
             raise
         except UnidentifiedImageError as error:
             raise UnreadableError(path, "not an image") from error
-        except Exception as error:  # Pillow's readers raise what their format makes them
+        except Exception as error:  # Pillow's readers raise many kinds of error
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise UnreadableError(path, reason) from error
     return TensorPhoto(photo.resized(photo.height, photo.width).cuda()) if decoder == "nvjpeg" else photo
 
 
 def with_torchvision(path: Path | str, decoder: str) -> TensorPhoto | None:
-    """Decode by torchvision; None where it cannot read the file as one image of 8 bits a colour."""
+    """Decode with torchvision; return None if it cannot decode the file to one image of 8 bits per colour."""
     from torchvision.io import ImageReadMode, decode_image, decode_jpeg
 
     try:
@@ -130,8 +134,8 @@ def with_torchvision(path: Path | str, decoder: str) -> TensorPhoto | None:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Decode to RGB of 8 bits. Of 16 bits the high byte counts, an alpha channel does not."""
-    if image.mode.startswith("I"):  # Pillow's own conversion would cut all above 255 off
+    """Convert to RGB of 8 bits: from 16 bits take the high byte, and drop an alpha channel."""
+    if image.mode.startswith("I"):  # Pillow's own conversion would clip at 255
         high = np.clip(np.asarray(image).astype(np.int64), 0, 65535) >> 8
         image = Image.fromarray(high.astype(np.uint8))
     return image.convert("RGB")

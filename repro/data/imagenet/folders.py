@@ -1,7 +1,8 @@
 """Image files, classes and labels of ImageNet folders.
 
-``train/<class>/*.JPEG`` (or ``train/<class>/images/*.JPEG``), and ``val`` likewise or flat (``val/*.JPEG`` or
-``val/images/*.JPEG``) with a file of labels. Labels count the sorted names of the class folders.
+Training images are in ``train/<class>/*.JPEG`` (or ``train/<class>/images/*.JPEG``); validation images are in ``val``
+likewise, or flat (``val/*.JPEG`` or ``val/images/*.JPEG``) with a file of labels. A label is the position of the class
+folder among the sorted names.
 """
 
 import csv
@@ -19,28 +20,32 @@ from repro.data import PhotoSplit
 from repro.errors import InputError
 
 WHOLE = {"imagenet": (1000, 1_281_167, 50_000), "tiny_imagenet": (200, 100_000, 10_000)}
-"""Classes, training and validation images of the whole sets."""
+"""Numbers of classes, training and validation images of the whole sets."""
 
 FOLDERS = {
     "imagenet": (".", "imagenet", "ILSVRC/Data/CLS-LOC"),
     "tiny_imagenet": (".", "tiny-imagenet-200", "tiny_imagenet"),
 }
-"""Folders below ``paths.data`` that may hold ``train`` and ``val``."""
+"""Folders below ``paths.data`` that may contain ``train`` and ``val``."""
 
 SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".webp")
 LABEL_FILES = ("labels.txt", "val_labels.txt", "val_annotations.txt", "LOC_val_solution.csv")
 NUMBERED = "ILSVRC2012_validation_ground_truth.txt"
-SHOWN = 20  # names in a message; the others are counted
+SHOWN = 20  # names in a message; other names are only counted
 
 Found = list[tuple[str, int, int]]
-"""Paths below the root of a set, with ``/``; sizes in bytes and times of change in nanoseconds."""
+"""Paths below the root of a set, with ``/``; sizes in bytes and modification times in nanoseconds."""
 
 
 def find(data: DataConfig, root: Path, *, only_val: bool = False) -> tuple[PhotoSplit, PhotoSplit]:
-    """List the training and validation images below ``root`` (``paths.data``) and check all but their content.
+    """List the training and validation images below ``root`` (``paths.data``), and check all but their content.
 
-    With ``only_val`` there are no training images, and ``train`` need not exist. Raises InputError: a folder is missing
-    or empty, classes or labels do not agree, or it is not the whole set and ``data.partial`` does not allow that.
+    Args:
+        only_val: List no training images; ``train`` need not exist.
+
+    Raises:
+        InputError: A folder is missing or empty, classes or labels do not agree, or the set is not complete and
+            ``data.partial`` is False.
     """
     try:
         folder = locate(data.name, root, ("val",) if only_val else ("train", "val"))
@@ -56,8 +61,7 @@ def find(data: DataConfig, root: Path, *, only_val: bool = False) -> tuple[Photo
     whole = sizes(classes, None if only_val else num_train, num_val)
     if there != whole and not data.partial:
         raise InputError(
-            f"{folder} is not the whole of {data.name}: it has {there}, not {whole}; "
-            "data.partial=true takes what is there"
+            f"{folder} is not the whole of {data.name}: it has {there}, not {whole}; data.partial=true allows a part"
         )
     return train, val
 
@@ -68,18 +72,18 @@ def sizes(classes: int, train: int | None, val: int) -> str:
 
 
 def locate(name: str, root: Path, splits: Sequence[str]) -> Path:
-    """Return the folder that holds ``splits``: ``root`` itself, or one of the usual names in it."""
+    """Return the folder that contains ``splits``: ``root`` itself, or one of the usual names in it."""
     for below in FOLDERS[name]:
         if all((root / below / split).is_dir() for split in splits):
             return root / below
     raise InputError(
-        f"{root} holds no folder {' and '.join(splits)}, nor does a folder {' or '.join(FOLDERS[name][1:])} in it: "
+        f"{root} has no folder {' and '.join(splits)}, nor does a folder {' or '.join(FOLDERS[name][1:])} in it: "
         f"set paths.data to your copy of {name}, unpacked as train/<class>/*.JPEG and val/"
     )
 
 
 def class_names(folder: Path, root: Path) -> list[str]:
-    """Return the classes in the order of their labels, of ``train`` or else of ``val``."""
+    """Return the classes by label, from ``train`` or otherwise from ``val``."""
     if (folder / "train").is_dir():
         return sorted(folder_names(folder / "train"), key=composed)
     inside = folder_names(folder / "val") - {"images"}
@@ -87,10 +91,10 @@ def class_names(folder: Path, root: Path) -> list[str]:
 
 
 def list_classes(root: Path, split: str) -> PhotoSplit:
-    """List a split whose images lie in one folder for each class."""
+    """List a split with one folder per class."""
     classes = sorted(folder_names(root / split), key=composed)
     if not classes:
-        raise InputError(f"{root / split} holds no class folders: unpack it as {split}/<class>/*.JPEG")
+        raise InputError(f"{root / split} has no class folders: unpack it as {split}/<class>/*.JPEG")
     forms = Counter(map(composed, classes))
     if alike := [name for name in classes if forms[composed(name)] > 1]:
         raise InputError(f"{root / split} has class folders of one name in two Unicode forms, join them: {some(alike)}")
@@ -111,12 +115,12 @@ def list_val(root: Path, given: Path, classes: Sequence[str]) -> PhotoSplit:
     if inside - {"images"}:
         val = list_classes(root, "val")
         check_classes(classes, val.classes, str(root / "val"))
-        # Sorted alike, so that a label is the same class, in whichever Unicode form its folder is written.
+        # Both are sorted alike, so that a label is the same class in any Unicode form of its folder's name.
         return replace(val, classes=tuple(classes))
     below = "val/images" if inside else "val"
     found = images_in(root, below)
     if not found:
-        raise InputError(f"{root / below} holds no images")
+        raise InputError(f"{root / below} has no images")
     path, label_names = read_labels(root, given)
     check_classes(classes, sorted(set(label_names.values())), str(path))
     if unlabelled := [file for file, _, _ in found if stem(file) not in label_names]:
@@ -133,13 +137,13 @@ def listing(root: Path, name: str, found: Found, labels: list[int], classes: Seq
 
 
 def read_labels(root: Path, given: Path) -> tuple[Path, dict[str, str]]:
-    """Return the first file of labels that there is, and its classes by the images' names without endings."""
+    """Return the first file of labels that exists, and its classes by image name without ending."""
     folders = (root / "val", root, given)
     path = next((folder / name for name in LABEL_FILES for folder in folders if (folder / name).is_file()), None)
     if path is None:
         lead = ""
         if any((folder / NUMBERED).is_file() for folder in folders):
-            lead = f"{NUMBERED} numbers the classes in an order that it does not tell, so it cannot be used; "
+            lead = f"{NUMBERED} cannot be used, because it numbers the classes in an unknown order; "
         raise InputError(
             f"{lead}{root / 'val'} has images but no class folders: put val/labels.txt beside them, with lines such as "
             "'ILSVRC2012_val_00000001.JPEG n01751748' (or LOC_val_solution.csv), or sort them into val/<class>/"
@@ -158,14 +162,14 @@ def read_labels(root: Path, given: Path) -> tuple[Path, dict[str, str]]:
 
 
 def label_lines(path: Path) -> list[str]:
-    """Read the lines of a file of labels, stripped; of a CSV file its first two columns, without their names."""
+    """Read the stripped lines of a file of labels; of a CSV file the first two columns, without the header."""
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
         text = "\0"
     if "\0" in text:  # as in UTF-16
         raise InputError(f"{path} is not in UTF-8: save it as UTF-8")
-    # A byte-order mark stands at the start, and in the middle where files were put together.
+    # A byte-order mark is at the start, or in the middle if files were concatenated.
     lines = text.replace("\ufeff", "").split("\n")
     if path.suffix == ".csv":
         lines = ["", *(" ".join(cells[:2]) for cells in list(csv.reader(lines))[1:])]
@@ -173,7 +177,7 @@ def label_lines(path: Path) -> list[str]:
 
 
 def check_classes(train: Sequence[str], val: Sequence[str], where: str) -> None:
-    """Refuse validation classes that are not those of training, whatever Unicode form the names are in."""
+    """Refuse validation classes that differ from the training classes in more than the Unicode form."""
     known, found = set(map(composed, train)), set(map(composed, val))
     if known == found:
         return
@@ -183,7 +187,7 @@ def check_classes(train: Sequence[str], val: Sequence[str], where: str) -> None:
 
 
 def folder_names(folder: Path) -> set[str]:
-    """List the folders in ``folder``, without hidden ones; an InputError where a link leads nowhere."""
+    """List the folders in ``folder``, without hidden ones; raise an InputError for a broken link."""
     names = set()
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -192,14 +196,16 @@ def folder_names(folder: Path) -> set[str]:
             if entry.is_dir():
                 names.add(entry.name)
             elif entry.is_symlink() and not Path(entry).exists() and not is_image(entry.name):
-                # One with an image's name is reported with the images that cannot be read.
-                raise InputError(f"{printable(entry.path)} is a link that leads nowhere: mend or remove it")
+                # A broken link with an image's name is reported with the unreadable images.
+                raise InputError(f"{printable(entry.path)} is a broken link: repair or remove it")
     return names
 
 
 def images_in(root: Path, below: str) -> Found:
-    """List the images in a folder, without hidden files; with folders and broken links, which the scan finds
-    unreadable."""
+    """List the images in a folder, without hidden files.
+
+    Folders and broken links with an image's name are listed too; the scan finds them unreadable.
+    """
     found = []
     with os.scandir(root / below) as entries:
         for entry in entries:
@@ -217,18 +223,18 @@ def is_image(name: str) -> bool:
 
 
 def composed(name: str) -> str:
-    """Return ``name`` in Unicode's composed form: file systems keep ``ü`` as one character or as two."""
+    """Return ``name`` in Unicode's composed form: file systems store ``ü`` as one character or as two."""
     return unicodedata.normalize("NFC", name)
 
 
 def stem(path: str) -> str:
-    """Return the name of an image without its ending, which lists of labels have or not, in Unicode's composed form."""
+    """Return the name of an image without its ending, which some lists of labels omit, in Unicode's composed form."""
     name = composed(path.rpartition("/")[2])
     return name.rpartition(".")[0] if is_image(name) else name
 
 
 def some(names: Sequence[str]) -> str:
-    """Return the first names, quoted, and how many more there are; what cannot be seen in them is escaped."""
+    """Return the first names, quoted and escaped, and the number of the others."""
     shown = ", ".join(map(repr, names[:SHOWN]))
     return shown + (f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else "")
 
@@ -243,12 +249,12 @@ def plural(count: int, one: str, many: str) -> str:
 
 
 def readable(split: PhotoSplit, sizes: np.ndarray) -> PhotoSplit:
-    """Keep the images that can be decoded: ``sizes`` (N, 2) are heights and widths, 0 where one cannot."""
+    """Keep the readable images; ``sizes`` (N, 2) are heights and widths, 0 for an unreadable image."""
     return replace(split, sizes=sizes).at(np.flatnonzero(sizes[:, 0]))
 
 
 def take(split: PhotoSplit, count: int | None, key: str) -> PhotoSplit:
-    """Take ``count`` images, evenly from all classes, all for None; an InputError that names ``key`` if too few."""
+    """Take ``count`` images evenly from all classes, or all for None; raise an InputError about ``key`` if too few."""
     if not len(split):
         raise InputError(f"no image of {split.root / split.name} can be read")
     if count is None:
@@ -259,7 +265,7 @@ def take(split: PhotoSplit, count: int | None, key: str) -> PhotoSplit:
 
 
 def evenly(labels: np.ndarray, count: int) -> np.ndarray:
-    """Return the positions of ``count`` images, rising: the first of every class, then the second of every class, …"""
+    """Return the sorted positions of ``count`` images: the first of every class, then the second of every class, …"""
     by_class = np.argsort(labels, kind="stable")
     sorted_labels = labels[by_class]
     place = np.arange(len(labels)) - np.searchsorted(sorted_labels, sorted_labels)

@@ -1,4 +1,4 @@
-"""ImageNet images for training and evaluation, decoded ahead on the host."""
+"""ImageNet images for training and evaluation, decoded ahead."""
 
 import functools
 import itertools
@@ -18,11 +18,11 @@ from repro.data.imagenet.decode import load_resized
 from repro.data.imagenet.folders import evenly
 from repro.data.imagenet.workers import CHUNK, CropTask, chunks, decoding_workers, read_ahead, read_crops
 
-ALPHA = 0.1  # deviation of the colour noise, in eigenvalues (AlexNet, section 4.1) or their roots (its code)
+ALPHA = 0.1  # deviation of the colour noise, in eigenvalues (AlexNet, section 4.1) or their roots (AlexNet's code)
 
 
 def pixel_stats(stats: PhotoStats, mean: str, std: str, device: torch.device) -> PixelStats:
-    """Return the mean image or the mean colour, and the colours' deviation or ones."""
+    """Return the mean image or the mean colour, and the deviation of the colours or ones."""
     average = stats.mean_image if mean == "per_pixel" else stats.channel_mean.reshape(3, 1, 1)
     deviation = np.sqrt(stats.covariance.diagonal()) if std == "per_channel" else np.ones(3)
     return PixelStats(*(torch.from_numpy(a).float().to(device) for a in (average, deviation.reshape(3, 1, 1))))
@@ -33,20 +33,20 @@ class PhotoDraws(NamedTuple):
 
     order: Tensor  # positions (N,) of the images in the training set
     shorter_side: Tensor
-    place: Tensor  # positions (2, N) of the crops in the room that they have (``decode.Place``)
+    place: Tensor  # positions (2, N) of the crops (``decode.Place``)
     flip: Tensor
     alpha: Tensor  # colour noise (3, N) in multiples of the eigenvalues
 
 
 def draw_photo_epoch(num_images: int, config: DataConfig, seed: int, epoch: int) -> PhotoDraws:
-    """Draw for each image its place in the order, a shorter side, a place of the crop, a fair flip and colour noise."""
+    """Draw an order of the images, and for each a shorter side, a place of the crop, a fair flip and colour noise."""
     generator = generator_for(seed, "epoch", epoch)
     order = torch.randperm(num_images, generator=generator)
     side = torch.randint(config.resize[0], config.resize[1] + 1, (num_images,), generator=generator)
     place = torch.rand(2, num_images, generator=generator, dtype=torch.float64)
     flip = torch.randint(0, 2, (num_images,), generator=generator).bool()
     alpha = ALPHA * torch.randn(3, num_images, generator=generator, dtype=torch.float64)
-    # All is drawn whatever is used: a switch changes nothing else.
+    # Draw everything even if it is unused, so that a switch changes nothing else.
     if not config.flip:
         flip.zero_()
     if config.colour == "none":
@@ -55,7 +55,7 @@ def draw_photo_epoch(num_images: int, config: DataConfig, seed: int, epoch: int)
 
 
 def next_images(crops: Iterator[Tensor], count: int, device: torch.device) -> Tensor:
-    """Join the parts of a batch of ``count`` images, in memory that a GPU can read by itself."""
+    """Join the parts of a batch of ``count`` images, in pinned memory for a GPU."""
     parts = list(itertools.islice(crops, -(-count // CHUNK)))
     if device.type != "cuda" or parts[0].is_cuda:
         return torch.cat(parts)
@@ -63,7 +63,7 @@ def next_images(crops: Iterator[Tensor], count: int, device: torch.device) -> Te
 
 
 class PhotoFeed(Feed):
-    """Training batches of ImageNet images, whose look depends on seed, epoch and image alone."""
+    """Training batches of ImageNet images, augmented by seed, epoch and image only."""
 
     def __init__(
         self,
@@ -81,11 +81,11 @@ class PhotoFeed(Feed):
         self.split, self.config, self.seed = split, config, seed
         self.stats = pixel_stats(stats, config.mean, config.std, device)
         self._labels = torch.from_numpy(split.labels)
-        # The noise of an image is the sum of the components, each times its size and its alpha (deviation D17).
+        # The noise of an image is the sum of the components, each multiplied by its size and its alpha (deviation D17).
         sizes = np.sqrt(stats.eigenvalues) if config.colour == "pca_std" else stats.eigenvalues
         self._colours = torch.from_numpy(stats.eigenvectors * sizes)
         self._workers = decoding_workers(config.decoder, workers, device)
-        self._planned: deque[PhotoDraws] = deque()  # draws of the steps that are read ahead
+        self._planned: deque[PhotoDraws] = deque()  # draws of the steps that are being read ahead
         self._crops: Generator[Tensor] | None = None
         self._next_step = -1
 
@@ -110,7 +110,7 @@ class PhotoFeed(Feed):
         """Subtract the mean and add the colour noise (section 3.4)."""
         crops, labels, noise = inputs
         images = normalize(crops, self.stats) + noise[:, :, None, None] / self.stats.std
-        # Krizhevsky's code shrinks what it made noisy, so that training images are about as large as those of tests.
+        # Krizhevsky's code scales noisy images down, so that training images are about as large as test images.
         return (images / (1 + ALPHA) if self.config.colour == "pca_std" else images), labels
 
     def close(self) -> None:
@@ -123,7 +123,7 @@ class PhotoFeed(Feed):
         return PhotoDraws(*self.drawn(step))
 
     def _tasks(self, step: int) -> Iterator[CropTask]:
-        """Yield the images to crop from ``step`` on, without end."""
+        """Yield the images to crop from ``step`` on, endlessly."""
         for coming in itertools.count(step):
             draws = self.draws(coming)
             self._planned.append(draws)
@@ -134,7 +134,7 @@ class PhotoFeed(Feed):
 
 
 class PhotoImages:
-    """ImageNet images to evaluate, ``limit`` or all: the centre crop at a shorter side ``config.eval_resize``."""
+    """ImageNet images to evaluate, ``limit`` or all: centre crops at the shorter side ``config.eval_resize``."""
 
     def __init__(
         self,
@@ -164,10 +164,10 @@ class PhotoImages:
             yield images.to(self.device, non_blocking=True), torch.from_numpy(self.split.labels[batch]).to(self.device)
 
     def whole(self, shorter_side: int, order: Sequence[int] | None = None) -> Iterator[tuple[int, Tensor, int]]:
-        """Yield whole images at ``order`` (positions) or all: position in the split, uint8 (3, H, W), label."""
+        """Yield position, whole image (uint8, 3, H, W) and label of the images at ``order``, or of all."""
         positions = self.positions.tolist() if order is None else order
         make = functools.partial(load_resized, shorter_side=shorter_side, decoder=self.config.decoder)
         images = read_ahead(make, map(self.split.path, positions), self._workers)
         for position, image in zip(positions, images, strict=True):
-            # A copy: images wait for others of their shape, and each in shared memory would hold an open file.
+            # Copy: images wait for others of their shape, and each in shared memory would keep a file open.
             yield position, image.clone(), int(self.split.labels[position])

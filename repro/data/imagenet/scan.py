@@ -29,8 +29,8 @@ from repro.runtime.lock import one_at_a_time
 from repro.runtime.progress import Display, duration
 from repro.runtime.provenance import write_atomically
 
-FORMAT = 1  # version of what is kept; it rises where a scan would find something else in the same files
-CHUNK = 128  # images of one task of a process
+FORMAT = 1  # version of stored scans; increase it when a scan would find other values in the same files
+CHUNK = 128  # images per task of a process
 log = logging.getLogger(__name__)
 
 Splits = tuple[PhotoSplit, PhotoSplit]  # training and validation images
@@ -38,11 +38,11 @@ Splits = tuple[PhotoSplit, PhotoSplit]  # training and validation images
 
 @dataclass(frozen=True)
 class Scan:
-    """Result of a scan. Sums are whole numbers: the same however many processes make them (deviation D17).
+    """Result of a scan. Sums are integers, the same for any number of processes (deviation D17).
 
-    ``train_sizes`` and ``val_sizes`` (N, 2) are heights and widths, 0 where an image cannot be read; ``unreadable``
-    are the reasons by path. ``pixels`` (3, S, S) is the sum of the training images' centre crops and ``products``
-    (3, 3) that of the products of their colours, both int64.
+    ``train_sizes`` and ``val_sizes`` (N, 2) are heights and widths, 0 for unreadable images; ``unreadable`` has the
+    reasons by path. ``pixels`` (3, S, S) is the sum of the training images' centre crops and ``products`` (3, 3) the
+    sum of the products of their colours, both int64.
     """
 
     train_sizes: np.ndarray
@@ -60,13 +60,13 @@ class Scan:
         covariance = self.products / (count * area * 255**2) - np.outer(mean, mean)
         values, vectors = np.linalg.eigh(covariance)
         values, vectors = values[::-1].clip(0), vectors[:, ::-1]
-        # A component and its opposite are the same; libraries differ in which one they give.
+        # The sign of a component is arbitrary and differs between libraries.
         largest = vectors[np.abs(vectors).argmax(0), range(3)]
         return PhotoStats(mean_image, mean, covariance, values, vectors * np.sign(largest))
 
 
 def scan(splits: Splits, data: DataConfig, *, cache: Path | None, workers: int | None) -> Scan:
-    """Scan all images, or return what an earlier scan left in ``cache``."""
+    """Scan all images, or return the stored scan in ``cache``."""
     if cache is None:
         return scan_all(splits, data, workers)
     path = cache / f"photos-{key(splits, data)}.npz"
@@ -86,7 +86,7 @@ def scan(splits: Splits, data: DataConfig, *, cache: Path | None, workers: int |
 
 
 def scan_all(splits: Splits, data: DataConfig, workers: int | None) -> Scan:
-    """Decode every image, with lines of progress."""
+    """Decode every image, with progress."""
     root, size = splits[0].root, data.image_size
     scan_task = functools.partial(scan_files, root=root, data=data)
     tasks = [(files, split is splits[0]) for split in splits for files in chunks(split.files, CHUNK)]
@@ -115,7 +115,10 @@ def scan_all(splits: Splits, data: DataConfig, workers: int | None) -> Scan:
 def scan_files(
     task: tuple[Sequence[str], bool], root: Path, data: DataConfig
 ) -> tuple[list[tuple[int, int]], dict[str, str], np.ndarray, np.ndarray]:
-    """Decode the files of a task; return sizes, unreadable, pixels and products, as of ``Scan``, where they count."""
+    """Decode the files of a task; return sizes, unreadable files, pixels and products as in ``Scan``.
+
+    The second part of the task is whether pixels and products count, as for training images.
+    """
     assert data.eval_resize is not None
     (files, counts), size = task, data.image_size
     sizes, unreadable = [], {}
@@ -131,14 +134,14 @@ def scan_files(
         if counts:
             crop = decode.crop(photo, data.eval_resize, size)
             pixels += crop
-            # The products of one image are below 2^53: doubles hold their sum exactly, in any order.
+            # The products of one image are below 2^53, so that doubles represent their sum exactly, in any order.
             colours = crop.flatten(1).double()
             products += (colours @ colours.T).long()
     return sizes, unreadable, pixels.numpy(), products.numpy()
 
 
 def open_file(path: Path, data: DataConfig) -> decode.Photo:
-    """Decode an image; an UnreadableError where it is none, or no file: opening a pipe would wait forever."""
+    """Decode an image; raise an UnreadableError if it is not one, or not a file (opening a pipe would wait forever)."""
     try:
         mode = path.stat().st_mode
     except OSError as error:
@@ -150,14 +153,14 @@ def open_file(path: Path, data: DataConfig) -> decode.Photo:
 
 
 def decoder_of(data: DataConfig) -> tuple[str, str]:
-    """Return the decoder of a scan and its version: Pillow for nvJPEG, since its processes have no GPU."""
+    """Return the decoder of a scan and its version; for nvJPEG it is Pillow, because the processes have no GPU."""
     if data.decoder == "torchvision":
         return "torchvision", str(torchvision.__version__)
     return "pillow", PIL.__version__
 
 
 def report(unreadable: dict[str, str], root: Path, data: DataConfig, cache: Path | None) -> None:
-    """Log all unreadable images at once, beyond the first in a file; an InputError unless ``data.skip_corrupt``."""
+    """Log all unreadable images, the many of them in a file; raise an InputError unless ``data.skip_corrupt``."""
     lines = [f"{printable(str(root / file))} ({printable(why)})" for file, why in unreadable.items()]
     text, whole = "\n  ".join(lines[:SHOWN]), "\n".join(lines) + "\n"
     if len(lines) > SHOWN:
@@ -175,7 +178,7 @@ def report(unreadable: dict[str, str], root: Path, data: DataConfig, cache: Path
 
 
 def key(splits: Splits, data: DataConfig) -> str:
-    """Digest all that a scan depends on: files with their times of change, sizes, and the decoder's version."""
+    """Digest everything that determines a scan: files with modification times, sizes, and the decoder's version."""
     parts = [FORMAT, *decoder_of(data), data.eval_resize, data.image_size]
     text = json.dumps(parts + [split.digest(with_times=True) for split in splits])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -188,7 +191,7 @@ def write(path: Path, found: Scan) -> None:
 
 
 def read(path: Path, root: Path, data: DataConfig) -> Scan | None:
-    """Return an earlier scan; None where there is none, or an image that was unreadable can be read now."""
+    """Read a stored scan; return None if there is none, or if an unreadable image has become readable."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in ("train_sizes", "val_sizes", "pixels", "products")}
@@ -196,7 +199,7 @@ def read(path: Path, root: Path, data: DataConfig) -> Scan | None:
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
     for name in found.unreadable:
-        # Its rights or the disk were at fault, not the file.
+        # The cause was its permissions or the disk, not the file.
         with contextlib.suppress(decode.UnreadableError):
             open_file(root / name, data)
             return None

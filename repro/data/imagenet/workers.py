@@ -22,11 +22,11 @@ from repro.runtime.parent import die_with_parent
 T = TypeVar("T")
 R = TypeVar("R")
 
-CHUNK = 32  # images decoded at a time: the parts of a batch are decoded side by side
+CHUNK = 32  # images per task: the parts of a batch are decoded in parallel
 
-AHEAD = 4  # tasks that each process is given before the first result is asked for
+AHEAD = 4  # tasks that each process gets before the first result is read
 ENDED = ("exited unexpectedly", "is killed by signal", "shared memory", "No space left on device")
-"""Parts of torch's messages of a process that ended, or could not hand over what it made."""
+"""Parts of torch's messages about a process that ended, or could not return its result."""
 
 
 def chunks(items: Any, size: int) -> list[Any]:
@@ -35,17 +35,19 @@ def chunks(items: Any, size: int) -> list[Any]:
 
 
 def decoding_workers(decoder: str, workers: int, device: torch.device) -> int:
-    """Return the processes that decode: 0 for nvJPEG, which decodes in this one and needs a GPU (InputError)."""
+    """Return the number of processes that decode; for nvJPEG, which needs a GPU, it is 0: this process."""
     if decoder == "nvjpeg" and device.type != "cuda":
         raise InputError("data.decoder=nvjpeg needs device=cuda; data.decoder=pillow decodes on the processors")
     return 0 if decoder == "nvjpeg" else workers
 
 
 def read_ahead(make: Callable[[T], R], tasks: Iterable[T], workers: int) -> Generator[R]:
-    """Yield ``make`` of every task, in their order, made by ``workers`` processes, or in this one for 0.
+    """Yield ``make`` of every task in order, from ``workers`` processes, or from this process for 0.
 
-    ``tasks`` may be endless; the processes end when the generator is closed. Tensors travel through shared memory.
-    Raises AloneError: an image cannot be decoded, or a process ended, killed for its memory perhaps.
+    ``tasks`` may be endless; the processes end when the generator is closed. Tensors are passed in shared memory.
+
+    Raises:
+        AloneError: An image cannot be decoded, or a process ended, perhaps killed for its memory.
     """
     made = _Made(make)
     loader = map(made.__getitem__, tasks) if workers == 0 else _loader(made, tasks, workers)
@@ -58,8 +60,8 @@ def read_ahead(make: Callable[[T], R], tasks: Iterable[T], workers: int) -> Gene
         if not any(word in str(error) for word in ENDED):
             raise
         raise AloneError(
-            f"a process that decodes images ended unexpectedly ({str(error).splitlines()[-1]}); if memory, or shared "
-            "memory (/dev/shm), is short, lower execution.workers"
+            f"a process that decodes images ended unexpectedly ({str(error).splitlines()[-1]}); if memory or shared "
+            "memory (/dev/shm) is short, lower execution.workers"
         ) from error
 
 
@@ -72,14 +74,14 @@ def _loader(made: _Made[T, R], tasks: Iterable[T], workers: int) -> DataLoader[R
         prefetch_factor=AHEAD,
         collate_fn=_unchanged,
         worker_init_fn=_begin,
-        # Forked processes start at once and need none of what this one holds; not safe on other systems.
+        # Forked processes start at once and use no threads or locks of this one; not safe on other systems.
         multiprocessing_context="fork" if sys.platform == "linux" else None,
-        generator=torch.Generator(),  # else torch would draw from the generator that everyone shares
+        generator=torch.Generator(),  # otherwise torch would draw from the global generator
     )
 
 
 class _Made(Dataset[R], Generic[T, R]):
-    """Results by task instead of index, so that a process needs to know no more than its task."""
+    """Results by task instead of index, so that a process needs only its task."""
 
     def __init__(self, make: Callable[[T], R]) -> None:
         self._make = make
@@ -90,8 +92,8 @@ class _Made(Dataset[R], Generic[T, R]):
         except UnreadableError as error:
             return error  # torch would raise it in the parent with the worker's traceback in its message
         if get_worker_info() is not None and isinstance(result, Tensor) and result.numel():
-            # Left to the queue, a thread of it would move the tensor, and where shared memory is full lose it and
-            # leave the other side waiting forever.
+            # Otherwise a thread of the queue would move the tensor; if shared memory is full, it would lose the tensor
+            # and the reader would wait forever.
             tensor: Any = result
             tensor.share_memory_()
         return result
@@ -103,8 +105,8 @@ def _unchanged(result: Any) -> Any:
 
 def _begin(_worker: int) -> None:
     die_with_parent()
-    # Ctrl-C, and what Slurm sends before it takes a machine back, reach the whole group of processes: the parent
-    # decides what becomes of it, and needs its last batches until it has saved.
+    # Ignore signals that Ctrl-C or Slurm sends to the whole group: the parent ends this process, and needs its batches
+    # until it has saved.
     with contextlib.suppress(ValueError):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -115,7 +117,7 @@ CropTask = Sequence[tuple[str, int, Place | None, bool]]
 
 
 def read_crops(tasks: Iterable[CropTask], config: DataConfig, workers: int) -> Generator[Tensor]:
-    """Yield the crops of each task, as ``read_ahead``: uint8 (n, 3, S, S)."""
+    """Yield the crops of each task, uint8 (n, 3, S, S), as in ``read_ahead``."""
     return read_ahead(functools.partial(make_crops, size=config.image_size, decoder=config.decoder), tasks, workers)
 
 

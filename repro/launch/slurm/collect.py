@@ -1,6 +1,7 @@
-"""Runs on Slurm, submitted and collected.
+"""Submission and collection of runs on Slurm.
 
-The command that collects holds nothing: it may end at any moment, and the same command resumes from queue and folder.
+The collecting command has no state of its own: it may end at any time, and resumes from the queue and the work folder
+when it is repeated.
 """
 
 import dataclasses
@@ -25,9 +26,9 @@ from repro.runtime.progress import progress_of
 from repro.runtime.provenance import read_json
 
 log = logging.getLogger(__name__)
-LOST = frozenset({"BOOT_FAIL", "NODE_FAIL", "PREEMPTED", "TIMEOUT"})  # no fault of the runs
-SUBMISSIONS = 3  # the times that one command submits a run
-SETTLED = 3  # looks that must find a job over: one that Slurm queues again looks dead for a moment
+LOST = frozenset({"BOOT_FAIL", "NODE_FAIL", "PREEMPTED", "TIMEOUT"})  # ends that are not the runs' fault
+SUBMISSIONS = 3  # the most submissions of a run by one command
+SETTLED = 3  # checks in a row that must find a job ended: one that Slurm requeues looks dead for a moment
 GONE = "unknown to Slurm"
 
 
@@ -38,7 +39,7 @@ def launch(
     *,
     detach: bool = False,
 ) -> Result:
-    """Train what is missing on Slurm, as ``repro.launch.plan.launch`` does here; ``detach`` only submits it."""
+    """Train the missing runs on Slurm, as ``repro.launch.plan.launch`` does here; with ``detach`` only submit them."""
     check(configs)
     collector = Collector(configs, finished, line_of or {})
     collector.start()
@@ -48,25 +49,25 @@ def launch(
 
 
 def check(configs: Sequence[RunConfig]) -> None:
-    """Check what can be known to be wrong here: the login node may have other devices and data than the jobs."""
+    """Check folders and Slurm's commands; the login node may have other devices and data than the jobs."""
     check_folders(configs)
     for config in configs:
         if odd := set(str(config.paths.work)) & set("'\"\\%\n\r`$"):
-            raise InputError(f"the work folder {config.paths.work} cannot hold Slurm jobs: its name has {odd.pop()!r}")
+            raise InputError(f"paths.work={config.paths.work} must not contain {odd.pop()!r} with execution=slurm")
     call("sbatch", "--version")
 
 
 @dataclass
 class Collector:
-    """Follows the runs of one plan until each has a record or a reason why not."""
+    """The runs of one plan, followed until each has a record or a reason for its failure."""
 
     configs: list[RunConfig]
     finished: Callable[[RunConfig], None]
     line_of: Mapping[str, int]
     result: Result = field(default_factory=Result)
     waiting: dict[str, RunConfig] = field(default_factory=dict)
-    last: dict[str, Job] = field(default_factory=dict)  # by run: its job at the last look
-    looks: Counter[str] = field(default_factory=Counter)  # by run: looks in a row that found its job over
+    last: dict[str, Job] = field(default_factory=dict)  # by run: its job at the last check
+    looks: Counter[str] = field(default_factory=Counter)  # by run: checks in a row that found its job ended
     submitted: Counter[str] = field(default_factory=Counter)
     told: str = ""
 
@@ -75,7 +76,7 @@ class Collector:
         return self.configs[0].paths.work
 
     def start(self) -> None:
-        """Submit what is neither done nor in a job."""
+        """Submit the runs that are neither done nor in a job."""
         self.waiting = {c.run_id: c for c in self.configs if not is_done(c)}
         self.result.finished = [c for c in self.configs if is_done(c)]
         if not self.waiting:
@@ -87,10 +88,10 @@ class Collector:
         counts = ((done, "done"), (held, "in the queue already"), (missing, "submitted"))
         runs = f"{len(self.configs)} {'run' if len(self.configs) == 1 else 'runs'}"
         log.info(", ".join([runs, *(f"{n} {word}" for n, word in counts if n)]))
-        log.info("`repro status` shows them, `repro cancel --all` cancels them, the same command collects")
+        log.info("`repro status` shows them, `repro cancel --all` cancels them, the same command collects the results")
 
     def submit_missing(self, wanted: list[RunConfig]) -> int:
-        """Submit the runs that no living job holds; two commands at once do not submit twice."""
+        """Submit the runs without a live job and count them; commands take turns, so that none submits twice."""
         folder = self.work / FOLDER
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / "lock"):
@@ -104,7 +105,7 @@ class Collector:
         return len(missing)
 
     def collect(self) -> None:
-        """Wait until nothing is left; Ctrl-C leaves the jobs to themselves."""
+        """Wait until every run has ended; Ctrl-C leaves the jobs running."""
         poll_seconds = min(c.execution.slurm.poll_seconds for c in self.configs if c.execution.slurm is not None)
         try:
             while self.waiting:
@@ -112,7 +113,9 @@ class Collector:
                 if self.waiting:
                     time.sleep(poll_seconds)
         except KeyboardInterrupt:
-            log.info("\nthe jobs continue without it; the same command collects, `repro cancel --all` ends them")
+            log.info(
+                "\nthe jobs continue; the same command collects the results, `repro cancel --all` cancels the jobs"
+            )
             self.result.exit_code = 130
         self.result.finished = [c for c in self.configs if is_done(c)]
         if self.result.failed and not self.result.exit_code:
@@ -121,7 +124,7 @@ class Collector:
     def look(self) -> None:
         asked = list({job.submission.folder: job.submission for job in self.last.values()}.values())
         try:
-            # The queue first: a job that ends in between has left its records when they are looked at.
+            # Read the queue before the records: a job that ends in between has then written its records.
             known = {(job.submission.folder, job.shard): job for job in known_jobs(asked)}
         except RunError as error:
             self.tell(f"{error}; asking again")
@@ -135,16 +138,16 @@ class Collector:
         self.tell(self.summary())
 
     def is_over(self, run_id: str, known: dict[tuple[Path, int], Job]) -> bool:
-        """Return whether a run's job has ended, and Slurm has had the time to queue it again."""
+        """Return whether a run's job has ended, and Slurm has had time to requeue it."""
         job = self.last[run_id]
-        # One that the queue forgot may have been forgotten long after it ended: accounting knows how.
+        # The queue forgets a job some time after its end; only accounting then knows how it ended.
         job = known.get((job.submission.folder, job.shard)) or dataclasses.replace(job, state=GONE)
         self.last[run_id] = job
         self.looks[run_id] = 0 if job.is_alive else self.looks[run_id] + 1
         return self.looks[run_id] >= SETTLED
 
     def is_explained(self, run_id: str) -> bool:
-        """Note why a run whose job has ended has no record; return False where it should be submitted again."""
+        """Note why a run has no record after its job ended; return False if it should be submitted again."""
         job = self.last[run_id]
         report = read_report(job.submission.outcome_path(job.shard))
         state = (last_state(job.job_id) if job.state == GONE and job.job_id else job.state) or GONE
@@ -163,7 +166,7 @@ class Collector:
         return True
 
     def summary(self) -> str:
-        """Return ``2 of 6 done, 3 running, 1 pending, 41 % of all steps``."""
+        """Describe the state as ``2 of 6 done, 3 running, 1 pending, 41 % of all steps``."""
         total, done = len(self.configs), sum(map(is_done, self.configs))
         states = Counter(self.last[run_id].state.lower() for run_id in self.waiting)
         steps = sum(config.optim.steps for config in self.configs)
@@ -172,7 +175,7 @@ class Collector:
         return ", ".join([f"{done} of {total} done", *in_states, f"{100 * trained // steps} % of all steps"])
 
     def tell(self, text: str) -> None:
-        """Log a line that is news."""
+        """Log a line unless it repeats the last one."""
         if text != self.told:
             self.told = text
             log.info(text)
@@ -186,7 +189,7 @@ def step_of(config: RunConfig) -> int:
 
 
 def read_report(path: Path) -> Report:
-    """Read what a job said when it ended; empty where nothing can be read."""
+    """Read the report of a job that ended; return an empty one if there is none."""
     try:
         report: Report = build(Report, read_json(path))
     except InputError:

@@ -1,8 +1,7 @@
 """A Slurm job, which trains its share of the runs.
 
-Asked to end (SIGUSR2 before the time limit, SIGTERM on preemption) it lets the runs save themselves and puts itself
-back into the queue, where it later resumes from their checkpoints. The runs' records are the result: what the job
-says of itself is only why some are missing.
+Before its time limit (SIGUSR2) or on preemption (SIGTERM) the job lets its runs save themselves and requeues itself,
+to resume later from their checkpoints. The runs' records are its result; its report only explains missing ones.
 """
 
 import dataclasses
@@ -28,25 +27,25 @@ from repro.runtime.output import steady
 from repro.runtime.provenance import environment, set_command, write_json
 
 log = logging.getLogger(__name__)
-ASKED = 128  # from here on an exit code names a signal
-FRUITLESS_STARTS = 3  # starts without a saved step after which the time limit is too short
-STILL_OURS = ("RUNNING", "SIGNALING")  # undecided; the second is the warning before the time limit
-ELSEWHERE_SECONDS = 600.0  # the wait for a run that another process holds, as on a lost node
+ASKED = 128  # exit codes from here on name a signal
+FRUITLESS_STARTS = 3  # after so many starts without a saved step, the time limit is too short
+UNDECIDED = ("RUNNING", "SIGNALING")  # states in which the job may requeue itself; the second warns of its time limit
+ELSEWHERE_SECONDS = 600.0  # the wait for a run that another process trains, as on a lost node
 LOOK_SECONDS = 10.0
 
 
 class Asked(BaseException):
-    """Somebody asks the job to end while nothing is being trained."""
+    """A request to end the job while it trains nothing."""
 
 
 @dataclass
 class Report:
-    """The reasons why runs of a job that ended have no record."""
+    """The reasons for the missing records of a job that ended."""
 
     failed: Mapping[str, str] = field(default_factory=dict)
     elsewhere: tuple[str, ...] = ()
-    refused: str = ""  # nothing could be trained; one sentence
-    again: bool = False  # the job should continue and could not put itself back into the queue
+    refused: str = ""  # why nothing could be trained, in one sentence
+    again: bool = False  # the job should continue but could not requeue itself
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ class ShardJob:
                     "the job was stopped again before any run had saved a step: raise execution.slurm.time, or "
                     "lower execution.checkpoint_seconds"
                 )
-            elif go_on_later():
+            elif requeue():
                 sys.exit(ASKED + signal.SIGUSR2)
             else:
                 report.again = True
@@ -97,13 +96,13 @@ class ShardJob:
 
 
 def _raise(number: int, frame: FrameType | None) -> None:
-    for either in (signal.SIGTERM, signal.SIGUSR2):  # Slurm may send both: it is one request
+    for either in (signal.SIGTERM, signal.SIGUSR2):  # Slurm may send both for one request
         signal.signal(either, signal.SIG_IGN)
     raise Asked
 
 
 def for_job(config: RunConfig) -> RunConfig:
-    """Return the run as a job trains it: here, and on the device that the job was given, never on another."""
+    """Return the run as the job trains it: on its own node, and only on the device that Slurm gave it."""
     execution, slurm = config.execution, config.execution.slurm
     device = execution.device
     if device == "auto" and slurm is not None:
@@ -112,8 +111,8 @@ def for_job(config: RunConfig) -> RunConfig:
 
 
 def train(configs: list[RunConfig], report: Report) -> bool:
-    """Train what is missing; return whether the job was asked to end before that."""
-    from repro.launch.plan import launch  # only now: a job that refuses to start needs no torch
+    """Train the missing runs; return whether the job was asked to end before they ended."""
+    from repro.launch.plan import launch  # imported late: a job that refuses to start needs no torch
 
     end = time.monotonic() + ELSEWHERE_SECONDS
     while True:
@@ -123,26 +122,26 @@ def train(configs: list[RunConfig], report: Report) -> bool:
             return True
         if not result.elsewhere or time.monotonic() > end:
             return False
-        # A node that Slurm gave up may still train: the run is its own until the lock is free.
+        # A node that Slurm declared lost may still train its run, until it releases the lock.
         configs = [config for config in configs if config.run_id in result.elsewhere]
         time.sleep(LOOK_SECONDS)
 
 
 def saved(configs: list[RunConfig]) -> list[list[str]]:
-    """Return the checkpoints and records that each run has."""
+    """List the checkpoints and records of each run."""
     return [
         sorted(p.name for p in c.work_dir.glob("*") if p.suffix == ".pt" or p.name == "record.json") for c in configs
     ]
 
 
-def go_on_later() -> bool:
-    """Put the job back into the queue, unless Slurm has decided already; return whether that is settled."""
+def requeue() -> bool:
+    """Requeue the job, unless Slurm has already decided about it; return whether either is certain."""
     job_id = os.environ["SLURM_JOB_ID"]
     for wait in (1.0, 5.0, 20.0):
         try:
-            # Else it was cancelled, or preemption puts it back: to ask again would undo a cancellation.
-            if call("squeue", "-h", "-j", job_id, "-o", "%T").strip() in STILL_OURS:
-                log.info("stopped: the job goes back into the queue and later resumes from what is saved")
+            # Otherwise it was cancelled, which requeuing would undo, or preemption requeues it.
+            if call("squeue", "-h", "-j", job_id, "-o", "%T").strip() in UNDECIDED:
+                log.info("stopped: the job is requeued and later resumes from its checkpoints")
                 call("scontrol", "requeue", job_id)
             return True
         except (InputError, RunError) as error:
@@ -152,7 +151,7 @@ def go_on_later() -> bool:
 
 
 def provenance() -> dict[str, Any]:
-    """Return what a job must find again when it starts: commit, Python, packages and the package's own files."""
+    """Return the commit, Python, packages and digest of the code, which must be the same when a job starts."""
     code = hashlib.sha256()
     for path in sorted(PACKAGE.rglob("*.py")):
         code.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
@@ -161,12 +160,12 @@ def provenance() -> dict[str, Any]:
 
 
 def changed(submitted: dict[str, Any]) -> str:
-    """Return a sentence where the code is not what it was when the job was submitted, else nothing."""
+    """Return a sentence if the code has changed since the job was submitted, otherwise an empty text."""
     for name, now in provenance().items():
         then = submitted["provenance"][name]
         if then != now:
             if name == "packages":
                 then, now = (", ".join(sorted(set(a) - set(b))[:4]) or "less" for a, b in ((then, now), (now, then)))
-            again = "the same command submits anew and resumes from what is saved"
-            return f"the job was submitted at {name} {then} and would start on {now}: {again}"
+            again = "repeat the command to submit it again and resume from the checkpoints"
+            return f"the job was submitted with {name} {then} but would start with {now}: {again}"
     return ""

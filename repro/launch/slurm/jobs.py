@@ -1,7 +1,7 @@
 """The Slurm jobs of a work folder and their runs.
 
 A submission is one job array. Its folder ``<work>/slurm/<name>`` is written before the jobs exist and never changed,
-and the jobs carry its name: whatever is killed at whatever moment, queue and folder tell the same story.
+and the jobs have its name, so that queue and folder agree whenever a process is killed.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ ALIVE = frozenset(
     {"COMPLETING", "CONFIGURING", "PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESIZING", "RUNNING"}
     | {"RESV_DEL_HOLD", "SIGNALING", "SPECIAL_EXIT", "STAGE_OUT", "STOPPED", "SUSPENDED"}
 )
-"""Slurm's states that something can follow."""
+"""Slurm's states of a job that has not ended, or may be requeued."""
 
 
 @dataclass(frozen=True)
 class Submission:
-    """One job array, and which runs its jobs train."""
+    """A job array and the runs of its jobs."""
 
     folder: Path
     shards: tuple[tuple[str, ...], ...]  # run ids by job of the array
 
     @classmethod
     def read(cls, folder: Path) -> Submission:
-        """Read the submission of a folder; an InputError where it is damaged."""
+        """Read the submission of a folder; raise an InputError if it is damaged."""
         shards = read_json(folder / SUBMISSION).get("shards")
         try:
             return cls(folder, convert(tuple[tuple[str, ...], ...], shards, "shards"))
@@ -71,12 +71,12 @@ class Submission:
 
 @dataclass(frozen=True)
 class Job:
-    """One job, as Slurm's queue has it."""
+    """A job in Slurm's queue."""
 
-    job_id: str  # as Slurm's own tools take it: ``12_3`` is job 3 of the array 12
-    state: str  # Slurm's word: PENDING, RUNNING, COMPLETING, …
+    job_id: str  # as in Slurm's commands: ``12_3`` is job 3 of the array 12
+    state: str  # Slurm's own: PENDING, RUNNING, COMPLETING, …
     nodes: str
-    reason: str  # why it waits; empty where it does not
+    reason: str  # why it waits, or empty
     submission: Submission
     shard: int
 
@@ -104,12 +104,12 @@ def submissions(work: Path) -> list[Submission]:
 
 
 def jobs(work: Path) -> list[Job]:
-    """Return the jobs that wait or run for unfinished runs of a work folder; empty where there is no Slurm."""
+    """Return the live jobs with unfinished runs of a work folder; without Slurm there are none."""
     return [job for job in known_jobs(submissions(work)) if job.is_alive] if shutil.which("squeue") else []
 
 
 def known_jobs(asked: Sequence[Submission]) -> list[Job]:
-    """Return the jobs of some submissions that Slurm still knows, those that ended minutes ago included."""
+    """Return the jobs of submissions that Slurm still lists, including those that ended minutes ago."""
     if not asked:
         return []
     names = ",".join(submission.name for submission in asked)
@@ -129,7 +129,7 @@ def read_queue(text: str, asked: Iterable[Submission]) -> list[Job]:
 
 
 def last_state(job_id: str) -> str:
-    """Ask Slurm's accounting how a job ended that left the queue; return nothing where a cluster keeps none."""
+    """Ask Slurm's accounting for the last state of a job; return an empty text if the cluster has no accounting."""
     try:
         lines = call("sacct", "-n", "-X", "-P", "-o", "State", "-j", job_id).splitlines()
     except (InputError, RunError):
@@ -138,9 +138,14 @@ def last_state(job_id: str) -> str:
 
 
 def call(*words: str) -> str:
-    """Return what one of Slurm's commands prints; an InputError where it is missing, a RunError where it fails."""
+    """Run one of Slurm's commands and return its output.
+
+    Raises:
+        InputError: The command is not installed.
+        RunError: The command fails or does not answer.
+    """
     if shutil.which(words[0]) is None:
-        raise InputError(f"there is no {words[0]} here: Slurm's commands are found on a login node of a cluster")
+        raise InputError(f"{words[0]} is not installed here: give the command on a login node of the cluster")
     try:
         done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=ANSWER_SECONDS)
     except subprocess.TimeoutExpired as error:
@@ -152,25 +157,25 @@ def call(*words: str) -> str:
 
 
 def spans(nodes: int) -> bool:
-    """Return whether this process is in a Slurm job of so many nodes."""
+    """Return whether this process is in a Slurm job of ``nodes`` nodes."""
     return int(os.environ.get("SLURM_JOB_NUM_NODES", "1")) == nodes
 
 
 def on_each_node(nodes: int, words: Sequence[str]) -> list[str]:
-    """Return the command that starts torchrun's agent on each node of this job; they meet on this one, the first."""
+    """Return the command that starts torchrun's agent on each node of this job; they meet on this first node."""
     with socket.socket() as probe:
         probe.bind(("", 0))
         port = probe.getsockname()[1]
     step = [f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1"]
     if cpus := os.environ.get("SLURM_CPUS_PER_TASK"):
-        step.append(f"--cpus-per-task={cpus}")  # srun itself does not look at what the job was given
+        step.append(f"--cpus-per-task={cpus}")  # srun does not take it over from the job
     meeting = [f"--nnodes={nodes}", "--rdzv-backend=c10d", f"--rdzv-id={os.environ['SLURM_JOB_ID']}"]
     meeting.append(f"--rdzv-endpoint={node_address()}:{port}")
     return ["srun", *step, sys.executable, "-m", "repro.launch.slurm.node", *meeting, *words]
 
 
 def node_address() -> str:
-    """Return the address at which other nodes of this job reach this one: names need not resolve."""
+    """Return the address of this node for the other nodes of the job, where names need not resolve."""
     name = os.environ["SLURMD_NODENAME"]
     for word in call("scontrol", "show", "node", "-o", name).split():
         key, _, value = word.partition("=")
@@ -180,7 +185,7 @@ def node_address() -> str:
 
 
 def cancel(work: Path, run_ids: Sequence[str] | None) -> list[Job]:
-    """Cancel the jobs that hold the runs (None: all jobs of the work folder), each with all its runs; return them."""
+    """Cancel and return the jobs of some runs, or all jobs of the work folder if ``run_ids`` is None."""
     alive = [job for job in known_jobs(submissions(work)) if job.is_alive]
     if run_ids is not None:
         held = {run_id for job in alive for run_id in job.run_ids}

@@ -11,10 +11,10 @@ MEETING_SECONDS = 600
 
 
 def main(words: Sequence[str]) -> int:
-    """Start the agent with torchrun's words, which all nodes share, and this node's address."""
+    """Start the agent with torchrun's words, the same on all nodes, and this node's address."""
     os.environ[torchrun.LAUNCHER] = str(os.getppid())
-    # torch would guess the host of the store by names, which need not resolve; and it waits a minute only, which slow
-    # imports from a shared folder can exceed.
+    # torch would find the host of the store by its name, which need not resolve, and would wait only a minute, too
+    # short for slow imports from a shared folder.
     meeting = f"is_host={int(os.environ['SLURM_NODEID'] == '0')},read_timeout={MEETING_SECONDS}"
     return torchrun.main([f"--local-addr={node_address()}", f"--rdzv-conf={meeting}", *words])
 

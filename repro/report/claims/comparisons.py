@@ -1,4 +1,4 @@
-"""Tests of the comparisons, before anything is corrected or judged."""
+"""Statistical tests of comparisons, before correction and judgement."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from repro.report.claims.statistics import (
 
 Groups = tuple[Seeds, ...]
 
-REVERSED = "the difference is the other way round"
+REVERSED = "the difference has the opposite sign"
 AGAINST_PAPER = "Welch's t test with the published mean ± std"
 WEIGHTS = {1: (-1.0,), 2: (-1.0, 1.0), 4: (1.0, -1.0, -1.0, 1.0)}
-"""Weights of the groups in a difference that is above 0 where it is as the claim says, by their number."""
+"""Weights of the groups, by their number, in a difference that is above 0 if the claim is true."""
 ONE_SIDED = 2
-"""A one-sided test at alpha leaves alpha on both sides of the interval that shows its result: 90 % at 0.05."""
+"""The interval of a one-sided test leaves alpha on both sides: it has 90 % confidence at alpha = 0.05."""
 
 
 @dataclass(frozen=True)
 class Beside:
-    """A published ``effect`` beside ours; ``size`` compares ours with it, empty where no interval can be given."""
+    """A published ``effect`` beside ours; ``size`` compares the two, and is empty if there is no interval."""
 
     effect: float
     size: str = ""
@@ -46,12 +46,12 @@ class Beside:
 
 @dataclass(frozen=True)
 class TestResult:
-    """The result of a comparison's test.
+    """The result of a test.
 
-    ``p_holds`` is small where the runs show what the comparison says, ``p_fails`` where they show the contrary, which
-    ``refuted`` names. Both are None where nothing can be tested, for the reason in ``obstacle``. ``interval`` decides,
-    at its ``confidence``. A published value is ``compatible`` where it lies within an interval that is narrow enough to
-    mean something. Exact numbers have no p: ``fits`` decides.
+    ``p_holds`` is small if the runs confirm the comparison, ``p_fails`` if they show the opposite, which ``refuted``
+    describes. Both are None if nothing can be tested; ``obstacle`` gives the reason. ``interval`` decides at its
+    ``confidence``. A published value is ``compatible`` if it lies within a sufficiently narrow interval. Exact numbers
+    have no p-value: ``fits`` decides.
     """
 
     test: str = ""
@@ -74,26 +74,26 @@ class TestResult:
 
     @property
     def supports(self) -> bool:
-        """True where it speaks for the claim rather than against it, however weakly."""
+        """True if the result favours the claim, however weakly."""
         return bool(self.fits) or (self.p_holds or 0.0) < (self.p_fails or 0.0)
 
     @property
     def p(self) -> float | None:
-        """The p of the side that it speaks for."""
+        """The p-value of the favoured side."""
         return self.p_holds if self.supports else self.p_fails
 
 
 class Untestable(Exception):
-    """Raised with the test's name and the obstacle where nothing can be tested."""
+    """Raised with the name of the test and the obstacle if nothing can be tested."""
 
 
 def compute(claims: Claims, c: Comparison, groups: Groups) -> TestResult:
-    """Test ``c``, every group of which has a run (but for counts of a net, which need none)."""
+    """Test ``c``, whose groups all have a run; counts of a net need none."""
     if c.test == "count":
         fits, numbers, how = count(claims, c, [value for group in groups for value in group.values])
         return TestResult(how, fits=fits, numbers=numbers)
     if any(len(group.values) < 2 for group in groups):
-        return TestResult(obstacle="one seed has no spread, so nothing is tested")
+        return TestResult(obstacle="one seed has no spread, so there is no test")
     try:
         return TESTS[c.test](claims, c, groups)
     except Untestable as why:
@@ -102,14 +102,14 @@ def compute(claims: Claims, c: Comparison, groups: Groups) -> TestResult:
 
 
 def _order(claims: Claims, c: Comparison, groups: Groups) -> TestResult:
-    """Test a direction; a difference that is shown to be below the smallest of interest refutes."""
+    """Test a direction; a difference shown to be below the smallest one of interest refutes it."""
     contrast, test = _difference(c, groups)
     smallest = claims.smallest(c)
     p_holds, reversal = two_sided(contrast.p_above(c.by or 0.0)), two_sided(contrast.p_below(0))
     p_fails = contrast.p_below(smallest) if smallest else reversal
     other_way = reversal < claims.alpha
     absent = p_fails < claims.alpha and not other_way
-    refuted = REVERSED if other_way or not smallest else f"no effect of that size, which is {smallest:.2g} or more"
+    refuted = REVERSED if other_way or not smallest else f"there is no effect of {smallest:.2g} or more"
     beside = _beside(claims, c, groups, WEIGHTS[len(groups)])
     return _result(claims, contrast, test, refuted, p_holds, p_fails, one_sided=absent, beside=beside)
 
@@ -123,7 +123,7 @@ def _equal(claims: Claims, c: Comparison, groups: Groups) -> TestResult:
 
 
 def _no_worse(claims: Claims, c: Comparison, groups: Groups) -> TestResult:
-    """Test one side: better is never a reason to fail. A cited figure without a spread is a fixed limit."""
+    """Test one side, since a better value is no failure. A cited value without a spread is a fixed limit."""
     margin = _given(c.margin)
     if c.limit is None:
         contrast, test = _difference(c, groups)
@@ -138,20 +138,20 @@ def _no_worse(claims: Claims, c: Comparison, groups: Groups) -> TestResult:
 def _bound(claims: Claims, c: Comparison, groups: Groups) -> TestResult:
     limit, sign = (c.above, 1.0) if c.above is not None else (_given(c.below), -1.0)
     sample, images = _sample(c, groups[0]), groups[0].images
-    # With two sets of images, the images that each happens to hold move the errors apart; with one set they cannot.
+    # Errors on two samples of images also differ by chance of the sample; on the same images they do not.
     variance = 0.0
     if c.limit_images is not None:
         ours = binomial_error(sample.mean, images) if images is not None else 0.0
         variance = binomial_error(limit, c.limit_images) ** 2 + ours**2
     contrast = combined([(sign, sample)], sign * limit, more_variance=variance)
-    return _result(claims, contrast, "one-sample t test", "it is beyond the limit", beside=_beside(claims, c))
+    return _result(claims, contrast, "one-sample t test", "the value is beyond the limit", beside=_beside(claims, c))
 
 
 def _layerwise(claims: Claims, c: Comparison, groups: Groups) -> TestResult:
     by_seed = [{record.seed: responses(record) for record in group.records} for group in groups]
     shared = sorted(set(by_seed[0]) & set(by_seed[1]))
     if len(shared) < 2 or any(len(by_seed[0][seed]) != len(by_seed[1][seed]) for seed in shared):
-        raise Untestable("", "there are no two seeds with the same layers in both groups")
+        raise Untestable("", "fewer than two seeds have the same layers in both groups")
     pairs = [list(zip(by_seed[0][seed], by_seed[1][seed], strict=True)) for seed in shared]
     shares = [100 * sum(first < second for first, second in layers) / len(layers) for layers in pairs]
     sample = describe(shares, 100 / len(pairs[0]))
@@ -162,7 +162,7 @@ def _layerwise(claims: Claims, c: Comparison, groups: Groups) -> TestResult:
 
 
 def _value(claims: Claims, c: Comparison, groups: Groups) -> TestResult:
-    """Test ours minus the paper's: a mean ± std of several runs is a sample, a value alone is one more run."""
+    """Test our value minus the paper's: its mean ± std is a sample, its single value is one more run."""
     ours, paper = _sample(c, groups[0]), _published_sample(c)
     assert c.published is not None
     contrast, test = prediction(ours, c.published.headline), "prediction interval of one more run"
@@ -175,7 +175,7 @@ def _value(claims: Claims, c: Comparison, groups: Groups) -> TestResult:
 
 
 def _trend(claims: Claims, c: Comparison, groups: Groups) -> TestResult:
-    """Test that all groups together have the trend, and none goes back: a trend alone may hide the last going back."""
+    """Test that all groups together have the trend and that no step reverses it, which the trend test can miss."""
     found = trend([group.values for group in groups])
     sign = 1.0 if c.direction == "rising" else -1.0
     samples = [_sample(c, group) for group in groups]
@@ -188,15 +188,15 @@ def _trend(claims: Claims, c: Comparison, groups: Groups) -> TestResult:
     against = [*(two_sided(step.p_below(-back)) for step in steps), absent]
     worst = min(range(len(steps)), key=lambda i: steps[i].difference)
     names = f"from {groups[worst].label} to {groups[worst + 1].label}"
-    refuted = f"no trend of that size, which is {smallest:.2g} or more" if smallest else "the trend is the other one"
+    refuted = f"there is no trend of {smallest:.2g} or more" if smallest else "the trend has the opposite direction"
     if min(against[:-1]) < absent:
-        refuted = f"it goes back by more than {back:.2g} {names}"
-    statistic = f"J = {found.j:g} of {found.pairs} pairs, least step {steps[worst].difference:+.2g} {names}"
+        refuted = f"the trend reverses by more than {back:.2g} {names}"
+    statistic = f"J = {found.j:g} of {found.pairs} pairs, smallest step {steps[worst].difference:+.2g} {names}"
     p_holds = max(found.p if as_said else 1.0, *(step.p_above(-back) for step in steps))
     return _result(
         claims,
         ends,
-        "Jonckheere and Terpstra's trend test, by permutation, and a t test of each step",
+        "Jonckheere-Terpstra trend test by permutation, and a t test of each step",
         refuted,
         p_holds,
         min(holm(against)),
@@ -206,7 +206,7 @@ def _trend(claims: Claims, c: Comparison, groups: Groups) -> TestResult:
 
 
 def _throughout(claims: Claims, c: Comparison, groups: Groups) -> TestResult:
-    """Test the whole curve as an ``order``; no single evaluation may stand the other way round."""
+    """Test the mean over the curve as an ``order``; no single evaluation may show the opposite order."""
     whole = _order(claims, c, groups)
     curves = [[series(record, c) for record in group.records] for group in groups]
     steps = sorted(set.intersection(*(set(curve.index) for group in curves for curve in group)))
@@ -223,9 +223,9 @@ def _throughout(claims: Claims, c: Comparison, groups: Groups) -> TestResult:
     return replace(
         whole,
         p_fails=two_sided(min(whole.p_fails, surest)),
-        refuted=whole.refuted if whole.p_fails < surest else "at one evaluation at least the order is the other one",
+        refuted=whole.refuted if whole.p_fails < surest else "at least one evaluation shows the opposite order",
         statistic=f"in this order at {len(steps) - reversed_at} of {len(steps)} evaluations; {whole.statistic}",
-        obstacle=f"at {reversed_at} evaluations the order is the other one" if reversed_at else "",
+        obstacle=f"opposite order at {reversed_at} of {len(steps)} evaluations" if reversed_at else "",
     )
 
 
@@ -243,12 +243,12 @@ TESTS: dict[str, Callable[[Claims, Comparison, Groups], TestResult]] = {
 
 
 def _given(number: float | None) -> float:
-    assert number is not None  # the claims' file was checked
+    assert number is not None  # claims.toml was validated
     return number
 
 
 def _sample(c: Comparison, group: Seeds) -> Sample:
-    """Describe the group's values; the spread is at least that of one count: no spread is not ignorance."""
+    """Describe the group's values; their spread is at least one count, even if all are equal."""
     return describe(group.values, resolution(c, group.records, group.images))
 
 
@@ -260,7 +260,7 @@ def _published_sample(c: Comparison) -> Sample | None:
 
 
 def _difference(c: Comparison, groups: Groups) -> tuple[Contrast, str]:
-    """Return the difference that ``c`` is about, above 0 where it is as the claim says, and the name of the test."""
+    """Return the difference, which is above 0 if the claim is true, and the name of the test."""
     paper = _published_sample(c)
     if paper is not None:
         return welch(paper, _sample(c, groups[0])), AGAINST_PAPER
@@ -269,7 +269,7 @@ def _difference(c: Comparison, groups: Groups) -> tuple[Contrast, str]:
         return combined([(weight, _sample(c, group)) for weight, group in parts]), "Welch's t test"
     shared = sorted(set(groups[0].seeds) & set(groups[1].seeds))
     if len(shared) < 2:
-        raise Untestable("paired t test", "no seed was run in both groups")
+        raise Untestable("paired t test", "fewer than two seeds were run in both groups")
     first, second = ([g.values[g.seeds.index(seed)] for seed in shared] for g in groups)
     return paired(second, first, resolution(c, groups[0].records, groups[0].images)), "paired t test"
 
@@ -290,7 +290,7 @@ def _result(
     statistic: str = "",
     **found: Any,
 ) -> TestResult:
-    """Fill in the figures of a contrast, with the interval at the level of the test that decides.
+    """Return the test result of a contrast, with the interval at the level of the deciding test.
 
     The p-values are those of a difference above 0 unless given.
     """
@@ -309,7 +309,7 @@ def _result(
 
 
 def _beside(claims: Claims, c: Comparison, groups: Groups = (), weights: tuple[float, ...] = ()) -> Beside | None:
-    """Put the published effect of single runs beside ours; one of several runs or pairs stands alone."""
+    """Compare the published effect of single runs with ours; an effect of several runs or pairs is only shown."""
     if c.effect is None:
         return None
     if not groups or c.paired or c.published is not None:

@@ -1,4 +1,4 @@
-"""Records that comparisons rest on, and those left out."""
+"""Records that comparisons use, and those left out."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from repro.results.scales import word
 from repro.results.select import Selection, run_ids, select
 from repro.runtime.provenance import git, read_json
 
-CONFOUNDED = "groups and devices cannot be told apart"
+CONFOUNDED = "groups and devices are confounded"
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A record that no verdict rests on, and why; ``breaks`` where it is committed and so should be right."""
+    """A record that no verdict uses, and the reason; ``breaks`` if it is committed and should be valid."""
 
     name: str
     reason: str
@@ -33,10 +33,9 @@ class Problem:
 
 @dataclass(frozen=True)
 class Seeds:
-    """One group's runs at one scale, a value a seed. ``images`` is what each error was counted over.
+    """Runs of one group at one scale, with one value per seed; each error was counted over ``images``.
 
-    They are the seeds 0 to ``needed`` - 1 and no others; ``missing`` are those of them without a usable run, and
-    ``command`` trains these.
+    Only the seeds 0 to ``needed`` - 1 count. Those without a usable run are ``missing``, and ``command`` trains them.
     """
 
     group: Group
@@ -65,7 +64,7 @@ class Seeds:
 
 
 def usable(reading: Reading, published: Path | None = None) -> tuple[list[Record], list[Problem]]:
-    """Return the records whose code is known and committed, and the reasons against the others."""
+    """Return the records whose code is known and committed, and the problems of the others."""
 
     def is_committed(folder: Path) -> bool:
         return published is None or folder.parent == published
@@ -83,33 +82,33 @@ def _fault(record: Record) -> str | None:
     if not record.provenance.known:
         return "it was made from an unknown commit"
     if record.provenance.dirty is None:
-        return "whether its tree had uncommitted changes is not known"
+        return "it is unknown whether its tree had uncommitted changes"
     return "it was made from a tree with uncommitted changes" if record.provenance.dirty else None
 
 
 class Gathered(NamedTuple):
-    """The groups of a comparison; ``notes`` name what was left out."""
+    """The groups of a comparison; ``notes`` name the records that were left out."""
 
     groups: tuple[Seeds, ...] = ()
     notes: tuple[str, ...] = ()
 
 
 def gather(claims: Claims, c: Comparison, records: Sequence[Record], scale: str = "paper") -> Gathered:
-    """Choose the runs that ``c`` compares at ``scale``: of one recipe, and of one numerics version in all groups."""
+    """Select the runs that ``c`` compares at ``scale``, all of one recipe and one numerics version."""
     version = _version(claims, c, records, scale)
     groups, notes = _filled(claims, c, _of(version, records), scale)
     left = [record for record in records if not _is_of(version, record)]
     for other in sorted({record.numerics_version for record in left}):
         if found := _selection(claims, c, [r for r in left if r.numerics_version == other], scale).records:
             counted = numerics_version(found[0].science.flat(), version)
-            notes.append(f"left out, of numerics version {other} instead of {counted}: {run_ids(found)}")
+            notes.append(f"left out, numerics version {other} instead of {counted}: {run_ids(found)}")
     return Gathered(groups, (*notes, *_unpaired(c, groups), *_unlike_devices(c, groups)))
 
 
 def _version(claims: Claims, c: Comparison, records: Sequence[Record], scale: str) -> int:
-    """Pick the newest numerics version in which the whole claim is complete, else ``c`` alone, else the present one.
+    """Return the newest numerics version in which the whole claim, or else ``c``, is complete; else the current one.
 
-    Some runs of a newer version therefore never displace a complete older one.
+    An incomplete newer version therefore never replaces a complete older one.
     """
     versions = sorted({record.numerics_version for record in records}, reverse=True)
     if len(_of(NUMERICS_VERSION, records)) == len(records):
@@ -129,14 +128,14 @@ def _of(version: int, records: Sequence[Record]) -> list[Record]:
 
 
 def _is_of(version: int, record: Record) -> bool:
-    """Tell whether code of this version makes such a run with the numbers of the record."""
+    """Return whether code of this version repeats the numbers of the record."""
     return numerics_version(record.science.flat(), version) == record.numerics_version
 
 
 def _selection(claims: Claims, c: Comparison, records: Sequence[Record], scale: str) -> Selection:
     groups = [claims.groups[name] for name in c.groups]
     recipe = claims.recipes[groups[0].recipe]
-    # With the nets' later fields as the recipe has them: a net made from a shallower one is another net.
+    # Fields of later nets stay as in the recipe: a net constructed from a shallower one is another net.
     usual = {key: recipe.get(key, value) for key, value in later_defaults().items() if key.startswith("model.")}
     runs, budgets = [{**usual, **group.run} for group in groups], [group.proxy_experiment for group in groups]
     return select(records, recipe, runs, scale, budgets)
@@ -145,7 +144,7 @@ def _selection(claims: Claims, c: Comparison, records: Sequence[Record], scale: 
 def _filled(
     claims: Claims, c: Comparison, records: Sequence[Record], scale: str
 ) -> tuple[tuple[Seeds, ...], list[str]]:
-    """Fill the groups of ``c`` from ``records`` of one numerics version, with notes on what is left out."""
+    """Return the groups of ``c`` from ``records`` of one numerics version, and notes on those left out."""
     selection = _selection(claims, c, records, scale)
     notes = [*selection.notes, *selection.apart]
     filled = tuple(
@@ -162,9 +161,9 @@ def _seeds(
     found: list[tuple[Record, float]] = []
     images = None
     for record in chosen:
-        # Their number is set beforehand: adding seeds until p is small finds something in nothing.
+        # The number of seeds is fixed beforehand: adding seeds until p is small finds effects where there are none.
         if record.seed >= needed:
-            notes.append(f"left out, beyond the {needed} seeds that the claim asks for: {record.run_id}")
+            notes.append(f"left out, beyond the {needed} seeds of the claim: {record.run_id}")
             continue
         try:
             value, images = value_of(record, c)
@@ -188,17 +187,17 @@ def command(claims: Claims, group: Group, seeds: Sequence[int], scale: str) -> s
 
 
 def _unpaired(c: Comparison, groups: Sequence[Seeds]) -> list[str]:
-    """Note each seed of which only one run of a pair is there."""
+    """Return a note for each seed with only one run of its pair."""
     if not c.paired or len(groups) != 2:
         return []
     first, second = groups
     lacking = dict.fromkeys(first.seeds, second.label) | dict.fromkeys(second.seeds, first.label)
     single = sorted(set(first.seeds) ^ set(second.seeds))
-    return [f"seed {seed} makes no pair: there is no usable run of it of {lacking[seed]}" for seed in single]
+    return [f"seed {seed} has no pair: {lacking[seed]} has no usable run of it" for seed in single]
 
 
 def _unlike_devices(c: Comparison, groups: Sequence[Seeds]) -> list[str]:
-    """Note where the groups' devices or precisions differ, which then are a part of any difference."""
+    """Return a note if devices or precisions differ between the groups, since they can cause a difference."""
     if len(groups) < 2 or not all(group.records for group in groups):
         return []
     by_seed = [{r.seed: f"{r.provenance.device} in {r.provenance.precision}" for r in g.records} for g in groups]
@@ -211,7 +210,7 @@ def _unlike_devices(c: Comparison, groups: Sequence[Seeds]) -> list[str]:
     runs = [", ".join(f"{name} ({number} runs)" for name, number in sorted(count.items())) for count in counts]
     told = "; ".join(f"{group.label} on {devices}" for group, devices in zip(groups, runs, strict=True))
     if any(all(set(count).isdisjoint(other) for other in counts if other is not count) for count in counts):
-        return [f"{CONFOUNDED}, so the difference may be that of the devices: {told}"]
+        return [f"{CONFOUNDED}, so the devices may cause the difference: {told}"]
     return [f"devices differ between the groups: {told}"]
 
 
@@ -219,9 +218,9 @@ def _unlike_devices(c: Comparison, groups: Sequence[Seeds]) -> list[str]:
 
 
 def absent(claims: Claims, records: Sequence[Record], folders: Sequence[Path], published: Path | None) -> list[Problem]:
-    """Name every counted seed that failed in ``folders``, and every record once committed in ``published``.
+    """List counted seeds that failed in ``folders``, and committed records that were deleted from ``published``.
 
-    No verdict rests on them. Naming them keeps a failed seed from passing for one that was never run.
+    No verdict uses them. Listing them distinguishes a failed seed from one that was never run.
     """
     finished = {record.run_id for record in records}
     problems = [problem for problem in _failed(claims, folders) if problem.name.split("/")[-1] not in finished]
@@ -229,7 +228,7 @@ def absent(claims: Claims, records: Sequence[Record], folders: Sequence[Path], p
 
 
 def _failed(claims: Claims, folders: Sequence[Path]) -> list[Problem]:
-    """Find the runs at the paper's budget that ended in an error, of seeds that a group asks for."""
+    """List failed runs at the paper's budget whose seeds a group counts."""
     problems = []
     for file in sorted(file for folder in folders for file in folder.glob("*/failure.txt")):
         folder = file.parent
@@ -241,8 +240,8 @@ def _failed(claims: Claims, folders: Sequence[Path]) -> list[Problem]:
             present = folder.name.endswith(science.fingerprint()[:8])
             lines = file.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         except (InputError, OSError):
-            continue  # `repro status` tells of folders that are broken
-        if labels and present:  # one of older numerics is no seed of what is counted now
+            continue  # `repro status` reports invalid folders
+        if labels and present:  # runs of older numerics are not counted
             why = f": {lines[-1].rstrip('.')}" if lines else ""
             reason = f"seed {science.seed} of {', '.join(labels)} failed and stays missing{why}"
             problems.append(Problem(f"{folder.parent.name}/{folder.name}", reason, False))
@@ -250,7 +249,7 @@ def _failed(claims: Claims, folders: Sequence[Path]) -> list[Problem]:
 
 
 def _labels(claims: Claims, science: Science) -> list[str]:
-    """Return the labels of the groups of which a run is a counted seed."""
+    """Return the labels of the groups that count a run."""
     defaults, fields = later_defaults(), science.flat()
     return [
         group.label
@@ -260,14 +259,14 @@ def _labels(claims: Claims, science: Science) -> list[str]:
 
 
 def _deleted(published: Path) -> list[Problem]:
-    """Find the records that were committed in the folder ``published`` and are gone now; none without git."""
+    """List records that were committed in ``published`` and deleted since; none without git."""
     log = git(
         *("-C", str(published.parent), "log", "--diff-filter=A", "--no-renames", "--relative", "--name-only"),
         *("--format=commit %h of %as", "--", f"{published.name}/*/record.json"),
     )
     came_with: dict[str, str] = {}
     for commit, *names in (part.split("\n") for part in (log or "").split("commit ")):
-        came_with = dict.fromkeys(filter(None, names), commit) | came_with  # the log goes back in time
+        came_with = dict.fromkeys(filter(None, names), commit) | came_with  # the log starts with the newest commit
     gone: dict[str, list[str]] = {}
     for name, commit in sorted(came_with.items()):
         if not (published.parent / name).is_file():

@@ -1,4 +1,4 @@
-"""One claim in full: questions, groups, figures, power."""
+"""One claim in full: questions, groups, statistics, power."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from repro.report.claims.wording import effect_text, finding_text, mean_text, nu
 
 
 def explain(check: Check, id: str) -> str:
-    """Write one claim in full: its comparisons, groups with their seeds, tests with their figures, missing seeds."""
+    """Return one claim in full: comparisons, groups and their seeds, test results, missing seeds."""
     claim = check.claims.claim(id)
     verdict = next(verdict for verdict in check.verdicts if verdict.claim.id == claim.id)
     parts = [f"{claim.id}: {verdict.status}", "", *textwrap.wrap(f"{claim.text} ({claim.where})", WIDTH), ""]
     if claim.argued:
-        parts += ["The paper argues from this; it does not stand among its results.", ""]
+        parts += ["The paper argues from this claim and does not list it among its results.", ""]
     if claim.undecidable:
         parts += textwrap.wrap(f"Not decidable here: {claim.undecidable}", WIDTH)
     for judgement in filter(None, (verdict.judgement, verdict.proxy)):
         if judgement.scale != "paper":
-            parts += ["", f"At scale={judgement.scale}, a proxy: {judgement.status} (no part of the verdict)", ""]
+            parts += ["", f"At scale={judgement.scale}, a proxy: {judgement.status} (not part of the verdict)", ""]
         for finding in judgement.findings:
             parts += _finding_lines(check.claims, finding)
     return "\n".join([*parts, *problems(check), ""]).replace("\n\n\n", "\n\n")
@@ -33,24 +33,24 @@ def explain(check: Check, id: str) -> str:
 def _finding_lines(claims: Claims, finding: Finding) -> list[str]:
     c, outcome = finding.comparison, finding.outcome
     unit = finding.unit
-    shown = "" if c.decides else " (shown only, no part of the verdict)"
-    said = [f"Asked: {question(claims, c)}"]
+    shown = "" if c.decides else " (shown only, not part of the verdict)"
+    said = [f"Question: {question(claims, c)}"]
     for group in finding.groups:
         said += _group_lines(group, unit)
     if outcome.exact:
-        said.append(f"Found: {finding_text(finding)}, {outcome.test}.")
+        said.append(f"Result: {finding_text(finding)}, {outcome.test}.")
     elif outcome.difference is not None:
         found = [outcome.test, effect_text(outcome, unit.digits), outcome.statistic, p_value(finding.p)]
-        said.append(f"Found: {', '.join(filter(None, found))}.")
+        said.append(f"Result: {', '.join(filter(None, found))}.")
     if outcome.beside is not None and outcome.beside.bayes_factor is not None:
         said.append(
-            f"Replication Bayes factor: {_bayes_factor(outcome.beside.bayes_factor)}, of the published size over no "
-            "effect (Verhagen and Wagenmakers 2014)."
+            f"Replication Bayes factor: {_bayes_factor(outcome.beside.bayes_factor)} for the published effect against "
+            "no effect (Verhagen and Wagenmakers 2014)."
         )
     if finding.because:
         said.append(f"{finding.because[0].upper()}{finding.because[1:]}.")
     if finding.status == "fails" and c.decides and finding.tests > 1:
-        said.append(f"The p of failing is corrected by Holm for {finding.tests} tests.")
+        said.append(f"The p-value for failing is corrected for {finding.tests} tests (Holm).")
     if finding.planned is not None:
         said.append(_power(claims, finding.planned, unit.digits))
     said += [f"Note: {note}." for note in finding.notes]
@@ -58,14 +58,14 @@ def _finding_lines(claims: Claims, finding: Finding) -> list[str]:
 
 
 def _bayes_factor(factor: float) -> str:
-    """Write ``12``, two digits; beyond 1,000 either way its size says no more than that."""
+    """Return ``12``, with two digits; factors above 1,000 or below 1/1,000 are not given exactly."""
     if factor > 1000:
         return "above 1,000"
     return "below 0.001" if factor < 0.001 else f"{factor:.2g}"
 
 
 def question(claims: Claims, c: Comparison) -> str:
-    """Return what ``c`` asks, as a sentence."""
+    """Return the question of ``c`` as a sentence."""
     labels = [claims.groups[name].label for name in c.groups]
     published = "" if c.published is None else f"{c.published.headline:g}"
     if c.published is not None and c.published.mean is not None:
@@ -74,7 +74,7 @@ def question(claims: Claims, c: Comparison) -> str:
     bounds = {"above": c.above, "below": c.below, "exactly": c.equals}
     limits = " and ".join(f"{word} {limit:,.10g}" for word, limit in bounds.items() if limit is not None)
     if c.limit_images is not None:
-        limits += f", which was counted over {c.limit_images:,} other images"
+        limits += f", counted over {c.limit_images:,} other images"
     single = c.published is None or c.published.mean is None
     as_ours = f"one more run of {first}" if single else f"runs of the same mean as {first}"
     limit = second if c.limit is None else f"{c.limit:g}"
@@ -86,8 +86,8 @@ def question(claims: Claims, c: Comparison) -> str:
         "no_worse": f"is {first} above {limit} by less than {c.margin}, or below it?",
         "value": f"could the published {published} be {as_ours}? An answer needs an interval of at most ±{c.margin}.",
         "bound": f"is {first} {limits}?",
-        "trend": f"is it {c.direction} over {', '.join(labels)}, and goes back by more than "
-        f"{claims.step_back(c):.2g} nowhere?" + _size(claims, c),
+        "trend": f"is it {c.direction} over {', '.join(labels)}, without a step back of more than "
+        f"{claims.step_back(c):.2g}?" + _size(claims, c),
         "throughout": f"does the curve of {first} lie below that of {second} at every evaluation?" + _size(claims, c),
         "layerwise": f"do more than {c.above} % of the layers respond more weakly in {first} than in {second}?",
         "count": f"is {first} {limits}?" if limits else f"are {' and '.join(labels)} the same?",
@@ -102,7 +102,7 @@ def _size(claims: Claims, c: Comparison) -> str:
     smallest = claims.smallest(c)
     if c.by is not None or not smallest:
         return ""
-    return f" It fails where the difference is shown to be below {smallest:.2g}."
+    return f" It fails if the difference is shown to be below {smallest:.2g}."
 
 
 def _group_lines(group: Seeds, unit: Unit) -> list[str]:
@@ -115,7 +115,7 @@ def _group_lines(group: Seeds, unit: Unit) -> list[str]:
         lines.append(f"  runs: {', '.join(group.run_ids)}")
     if group.missing:
         seeds = ", ".join(map(str, group.missing))
-        lines.append(f"  missing of the {group.needed} seeds: {seeds}; {group.command}")
+        lines.append(f"  missing seeds (of {group.needed}): {seeds}; {group.command}")
     return lines
 
 
@@ -124,12 +124,11 @@ def _power(claims: Claims, plan: Planned, digits: int) -> str:
     if plan.power is not None:
         parts.append(f"show it with a power of {percent(plan.power)} if {plan.truth}")
     if plan.detectable is not None:
-        shown = f"{number(plan.detectable, digits)} with one of {percent(claims.power)}"
-        parts.append(shown if parts else f"show a difference of {shown}")
+        parts.append(f"show a difference of {number(plan.detectable, digits)} with a power of {percent(claims.power)}")
     if not parts:
-        return "Power beforehand: the paper prints no number to suppose."
-    text = f"Power beforehand: at a spread of {plan.spread:g} the {plan.seeds} seeds {', and '.join(parts)}."
-    return f"{text} Underpowered: it may well stay inconclusive." if plan.underpowered else text
+        return "Power: the paper prints no effect to assume."
+    text = f"Power: with a spread of {plan.spread:g}, {plan.seeds} seeds {', and '.join(parts)}."
+    return f"{text} Underpowered: the verdict may stay inconclusive." if plan.underpowered else text
 
 
 def _indented(text: str) -> list[str]:

@@ -12,30 +12,30 @@ from repro.report.claims.verdicts import STATUSES, Check, Judgement, Verdict
 from repro.report.claims.wording import BUDGETS, NONE, POINTS, proxy_text, verdict_text
 from repro.report.tables.frame import text_table
 
-PROXY_HEADER = "reduced runs (a proxy, no verdict)"
+PROXY_HEADER = "reduced runs (proxies, no verdict)"
 WIDTH = 110
 
 
 def to_markdown(check: Check) -> str:
-    """Write tables by verdict, with links to the runs in the folder ``runs`` beside the file."""
+    """Return one table per verdict, with links to the folder ``runs`` beside the file."""
     short, paper = check.claims.short, check.claims.paper
     one = f"repro check --paper {paper} CLAIM" if short else "repro check CLAIM"
     parts = [
         f"# The claims of {short}" if short else "# The paper's claims",
         "",
         f"{' '.join([counts(check), *pointing(check), chance(check)])} "
-        f"A claim holds where all its comparisons do, each at {check.claims.alpha:g}, "
-        "and fails where one does, corrected by Holm for their number. Direction decides; the published size stands "
-        "beside ours. Only runs of the paper's full recipe decide; what reduced runs show is a proxy. "
-        f"`{one}` explains one in full.",
+        f"A claim holds if all its comparisons hold, each at {check.claims.alpha:g}, and fails if one of them fails, "
+        "corrected for their number (Holm). The direction of a difference decides; its published size is shown beside "
+        "ours. Only runs of the paper's full recipe decide; reduced runs are proxies. "
+        f"`{one}` explains one claim in full.",
     ]
     for status in STATUSES:
         verdicts = [verdict for verdict in check.verdicts if verdict.status == status]
         if not verdicts:
             continue
-        header = ["claim", "where", "figures", PROXY_HEADER, "runs"]
+        header = ["claim", "where", "result", PROXY_HEADER, "runs"]
         if status == "not decidable here":
-            header = ["claim", "where", "why"]
+            header = ["claim", "where", "reason"]
         rows = [_markdown_row(verdict)[: len(header)] for verdict in verdicts]
         parts += ["", f"## {status.capitalize()} ({len(verdicts)})", "", text_table(rows, header, "pipe", header)]
     parts += [f"- {line}" for line in problems(check)]
@@ -58,7 +58,7 @@ def together(checks: Sequence[Check], form: str) -> str:
 
 
 def to_json(check: Check) -> str:
-    """Write a list of verdicts with all figures, and of problems."""
+    """Return all verdicts with their numbers, and all problems, as JSON."""
     return json.dumps(json_values(check), indent=1, ensure_ascii=False, default=dataclasses.asdict) + "\n"
 
 
@@ -109,7 +109,7 @@ def counts(check: Check) -> str:
 
 
 def pointing(check: Check) -> list[str]:
-    """Count by budget which way the claims point that reduced runs were made for."""
+    """Return one line per reduced budget: the number of claims by the direction in which its runs point."""
     lines = []
     for scale, budget in BUDGETS.items():
         found = [v.proxy.status for v in check.verdicts if v.proxy is not None and v.proxy.scale == scale]
@@ -120,11 +120,11 @@ def pointing(check: Check) -> list[str]:
 
 
 def chance(check: Check) -> str:
-    """Say how many verdicts chance alone would give over all claims, since each is judged by itself."""
+    """Return how many verdicts chance alone would give, since each claim is judged on its own."""
     if check.tested == 0:
         return "No claim has been tested by runs yet."
     number = check.tested * check.claims.alpha
-    claims = "The one claim that was" if check.tested == 1 else f"Of the {check.tested} claims that were"
+    claims = "Of the one claim" if check.tested == 1 else f"Of the {check.tested} claims"
     return (
         f"{claims} tested by runs, chance alone would make up to {number:.2g} hold if none were true, and up to "
         f"{number:.2g} fail if all were."
@@ -132,9 +132,9 @@ def chance(check: Check) -> str:
 
 
 def problems(check: Check) -> list[str]:
-    """Name each record that was left out."""
+    """Return one line for each record that was left out."""
     lines = [
-        f"Left out: {p.name}: {p.reason}{' (committed evidence is broken)' if p.breaks else ''}."
+        f"Left out: {p.name}: {p.reason}{' (committed evidence is invalid)' if p.breaks else ''}."
         for p in check.problems
     ]
     return ["", *lines] if lines else []

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 OF_NET = ("params", "macs")
 """Metrics that are counted on the model, without a run."""
 SMALLEST_NORM = 1e-30
-"""Stands for a gradient of exactly 0, which has no logarithm."""
+"""Replaces a gradient of exactly 0, which has no logarithm."""
 ONSETS = {"onset_90": 90.0, "onset_80": 80.0}
-"""Metrics of when a net begins to converge: the training error below which an evaluation must have come, in percent."""
+"""Metrics of the start of convergence: the first evaluation with a training error below this, in percent."""
 
 
 class Unit(NamedTuple):
@@ -50,9 +50,10 @@ def unit_of(metric: str) -> Unit:
 
 
 def value_of(record: Record, c: Comparison) -> tuple[float, int | None]:
-    """Return the value of one run that ``c`` compares, and the images it was counted over where it is an error rate.
+    """Return the value of one run for ``c``, and the number of images if it is an error rate.
 
-    An ``InputError`` says what the record lacks.
+    Raises:
+        InputError: The record lacks the value.
     """
     metric, result = c.metric, record.result
     if metric == "top1_error":
@@ -95,7 +96,7 @@ def _at_start(record: Record, metric: str) -> float:
 
 
 def resolution(c: Comparison, records: Sequence[Record] = (), images: int | None = None) -> float:
-    """Return what one count changes the value of ``c`` by; without a count, the last digit in which it is written."""
+    """Return the smallest change of the value of ``c``: one count or, without counts, its last digit."""
     if images:
         return 100 / images
     if records and c.metric in ONSETS:
@@ -123,10 +124,10 @@ def series(record: Record, c: Comparison) -> pandas.Series:
 
 
 def _gradient_ratio(flow: Flow) -> float:
-    """Return the logarithm of the gradients that came back to the first quarter of the layers over the last's.
+    """Return log10 of the gradients in the first quarter of the layers relative to those in the last quarter.
 
-    Compared are geometric means of the root mean squares over a layer's outputs: the gradients of activations, since
-    behind a batch norm weights that have grown have smaller gradients.
+    These are gradients of activations, as geometric means over layers of their root mean squares. Gradients of weights
+    would mislead: before a batch norm they shrink as the weights grow.
     """
     logs = [
         math.log10(max(layer.activation_gradient_norm, SMALLEST_NORM) / math.sqrt(_elements(layer.layer)))
@@ -137,8 +138,8 @@ def _gradient_ratio(flow: Flow) -> float:
 
 
 def _elements(layer: str) -> float:
-    """Return the outputs of a 3x3 layer for one image, as a part of those of the first stage's layers."""
-    # From one stage to the next the channels double and both sides of the map halve (Table 1, section 4.2).
+    """Return the number of outputs of a 3x3 layer for one image, relative to a layer of the first stage."""
+    # Each stage doubles the channels and halves height and width (Table 1, section 4.2).
     name, _, place = layer.partition(".")
     return 0.5 ** int(place.partition(".")[0]) if name == "stages" else 1.0
 
@@ -148,15 +149,15 @@ def _onset(record: Record, below: float) -> float:
     curve = read_curve(record)[["epoch", "train_error"]].dropna()
     require(len(curve) > 0, "its curve has no train_error")
     reached = curve[curve["train_error"] < below]
-    # A net that never comes there counts with its last epoch, so that its delay is understated.
+    # A net that never gets there counts with its last epoch, which understates its delay.
     return float((reached["epoch"] if len(reached) else curve["epoch"].iloc[-1:]).iloc[0])
 
 
 def count(claims: Claims, c: Comparison, of_runs: Sequence[float]) -> tuple[bool, tuple[float, ...], str]:
-    """Return whether exact numbers are as ``c`` says, the different ones among them, and how they were counted.
+    """Return whether exact numbers agree with ``c``, the distinct numbers, and how they were counted.
 
     Args:
-        of_runs: The numbers that runs counted; those of a net need none.
+        of_runs: Numbers that were counted in runs; unused for metrics of a net.
     """
     of_net = c.metric in OF_NET
     numbers = [float(_counted(claims, claims.groups[name], c.metric)) for name in c.groups] if of_net else of_runs
@@ -168,7 +169,7 @@ def count(claims: Claims, c: Comparison, of_runs: Sequence[float]) -> tuple[bool
 
 def _counted(claims: Claims, group: Group, metric: str) -> int:
     """Count ``params`` or ``macs`` of the group's net."""
-    # Only here, since torch takes seconds to import and nothing else of the claims needs it.
+    # Imported here, since torch takes seconds to import and nothing else about claims needs it.
     from repro.models.count import measure
 
     try:

@@ -1,4 +1,4 @@
-"""Power of a comparison, computed before there is a run."""
+"""Power of a comparison, computed before any run."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ ERRORS = (
     "multiscale_top1_error",
     "multiscale_top5_error",
 )
-"""Metrics of which ``Claims.spread`` is the spread over seeds."""
+"""Metrics whose spread over seeds is ``Claims.spread``."""
 
 
 @dataclass(frozen=True)
 class Planned:
     """The power of the planned seeds, at the planned spread and the level of the test.
 
-    ``power`` is the probability of showing what the claim says if ``truth``; None where the paper prints no number to
-    assume. ``detectable`` is the difference that is shown with the power of the claims' file.
+    ``power`` is the probability of confirming the claim if ``truth`` is true; None if the paper prints no effect to
+    assume. ``detectable`` is the true difference that is found with the power set in claims.toml.
     """
 
     seeds: int
@@ -36,7 +36,7 @@ class Planned:
 
 
 def planned(claims: Claims, c: Comparison) -> Planned | None:
-    """Return the power of ``c``; None where the spread of its metric is not known beforehand."""
+    """Return the power of ``c``; None if the spread of its metric is unknown beforehand."""
     if c.metric not in ERRORS or c.test not in ("order", "interaction", "equal", "no_worse", "bound", "trend"):
         return None
     contrast = _contrast(claims, c)
@@ -48,10 +48,10 @@ def planned(claims: Claims, c: Comparison) -> Planned | None:
 
 
 def _contrast(claims: Claims, c: Comparison) -> Contrast:
-    """Return a difference of 0 with the error and degrees of freedom that the planned seeds will give it."""
+    """Return a difference of 0 with the standard error and degrees of freedom of the planned seeds."""
     spread = claims.spread_of(c)
     samples = [Sample(claims.groups[name].seeds, 0.0, spread) for name in c.groups]
-    if c.test == "trend":  # its least step is the hardest to show
+    if c.test == "trend":  # the smallest step is the hardest to show
         samples = samples[-2:]
     if c.paired:
         # No correlation between runs of one seed is assumed.

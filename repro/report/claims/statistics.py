@@ -30,7 +30,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Contrast:
-    """A difference with its standard error and degrees of freedom; under the null hypothesis Student's t."""
+    """A difference with its standard error and degrees of freedom, for tests with Student's t."""
 
     difference: float
     error: float
@@ -42,7 +42,7 @@ class Contrast:
 
     @property
     def p(self) -> float:
-        """Two-sided, for a true difference of 0."""
+        """Two-sided p-value for a true difference of 0."""
         return float(2 * stats.t.sf(abs(self.t), self.df))
 
     def half_width(self, alpha: float) -> float:
@@ -84,15 +84,15 @@ class Contrast:
         """Return the true difference that a test with this error and these degrees of freedom finds with ``power``."""
         critical = float(stats.t.isf(alpha / 2, self.df))
 
-        def short(shift: float) -> float:  # the far tail adds nothing that shows
+        def shortfall(shift: float) -> float:  # the opposite tail is negligible
             return float(stats.nct.sf(critical, self.df, shift)) - power
 
-        return float(optimize.brentq(short, 0, 5 * critical)) * self.error
+        return float(optimize.brentq(shortfall, 0, 5 * critical)) * self.error
 
 
 @dataclass(frozen=True)
 class Trend:
-    """Jonckheere and Terpstra's J, from 0 to ``pairs``; ``rising`` where it is above half, and its two-sided p."""
+    """The Jonckheere-Terpstra statistic ``j``, 0 to ``pairs``, and its two-sided p; ``rising`` if above half."""
 
     j: float
     pairs: int
@@ -104,20 +104,20 @@ def describe(values: Sequence[float], resolution: float = 0.0) -> Sample:
     """Return size, mean and standard deviation of at least one value.
 
     Args:
-        resolution: The change of a value by one count. Seeds that agree to the last count are not known better than
-            this, so that it is the least standard deviation of several values.
+        resolution: Change of a value by one count. It is the minimum of the standard deviation, since equal seeds are
+            not known more precisely.
     """
     std = max(statistics.stdev(values), resolution) if len(values) > 1 else None
     return Sample(len(values), statistics.fmean(values), std)
 
 
 def two_sided(p: float) -> float:
-    """Return the two-sided p of a one-sided one."""
+    """Return the two-sided p-value for a one-sided one."""
     return min(1.0, 2 * p)
 
 
 def binomial_error(percent: float, images: int) -> float:
-    """Return the standard error, in points, of an error rate counted over ``images`` of all there could be."""
+    """Return the standard error, in percentage points, of an error rate over a random sample of ``images``."""
     rate = percent / 100
     return 100 * math.sqrt(rate * (1 - rate) / images)
 
@@ -129,14 +129,14 @@ def combined(
     single_runs: bool = False,
     more_variance: float = 0.0,
 ) -> Contrast:
-    """Return the weighted sum of means less ``number``, without supposing equal variances (Welch, Satterthwaite).
+    """Return the weighted sum of means minus ``number``, without assuming equal variances (Welch, Satterthwaite).
 
-    Needs no raw values, so that a published mean ± std of n runs can stand for a sample.
+    It needs no raw values, so a published mean ± std of n runs can serve as a sample.
 
     Args:
-        parts: Weights and samples of at least two values each, of which one has a spread.
-        single_runs: Whether ``number`` is from one further run of each group, whose own spread counts too.
-        more_variance: A variance that is known beside those of the samples.
+        parts: Weights and samples of at least two values each; at least one sample has a spread.
+        single_runs: Whether ``number`` is from one further run of each group, which adds the spread of a run.
+        more_variance: A known variance to add to those of the samples.
     """
     variances = []
     for weight, sample in parts:
@@ -149,27 +149,27 @@ def combined(
 
 
 def welch(a: Sample, b: Sample) -> Contrast:
-    """Return ``a`` minus ``b`` without supposing equal variances."""
+    """Return ``a`` minus ``b`` without assuming equal variances."""
     return combined([(1, a), (-1, b)])
 
 
 def paired(a: Sequence[float], b: Sequence[float], resolution: float = 0.0) -> Contrast:
-    """Return ``a`` minus ``b`` where values of the same place belong together, as two runs of one seed do."""
+    """Return ``a`` minus ``b`` for paired values, such as two runs of one seed."""
     return combined([(1, describe([x - y for x, y in zip(a, b, strict=True)], resolution))])
 
 
 def prediction(sample: Sample, one: float) -> Contrast:
-    """Return our mean minus one further run ``one``, whose own spread counts: the error is s * sqrt(1 + 1/n)."""
+    """Return our mean minus one further run ``one``; the standard error is s * sqrt(1 + 1/n)."""
     return combined([(1, sample)], one, single_runs=True)
 
 
 def replication_bayes_factor(parts: Sequence[tuple[float, Sample]], effect: float) -> float:
-    """Return by how much more our difference speaks for the published ``effect`` than for none.
+    """Return the Bayes factor of our difference for the published ``effect`` against no effect.
 
-    Verhagen and Wagenmakers 2014: the prior of the true difference is what the published study leaves, here ``effect``
-    with the variance v1 of one run of each group. With our difference d, its variance v and Student's density t:
-    BF = [t((d - effect) / sqrt(v1 + v)) / sqrt(v1 + v)] / [t(d / sqrt(v)) / sqrt(v)], both with Welch's degrees of
-    freedom, since the variances are estimated from our seeds.
+    Verhagen and Wagenmakers 2014: the prior of the true difference is the posterior of the published study, here
+    ``effect`` with the variance v1 of one run of each group. With our difference d, its variance v and Student's
+    density t: BF = [t((d - effect) / sqrt(v1 + v)) / sqrt(v1 + v)] / [t(d / sqrt(v)) / sqrt(v)], both with Welch's
+    degrees of freedom, since the variances are estimated from our seeds.
     """
     ours, further = combined(parts), combined(parts, effect, single_runs=True)
     published = float(stats.t.logpdf(further.t, further.df)) - math.log(further.error)
@@ -178,11 +178,10 @@ def replication_bayes_factor(parts: Sequence[tuple[float, Sample]], effect: floa
 
 
 def trend(groups: Sequence[Sequence[float]]) -> Trend:
-    """Test whether values rise or fall over ordered groups (Jonckheere and Terpstra).
+    """Test whether values rise or fall over ordered groups (Jonckheere-Terpstra).
 
-    One question of all groups together has more power than the pairs of neighbours. J counts the pairs of values from
-    different groups that rise, ties as halves; p is from 9,999 random permutations of the values over the groups,
-    always the same ones.
+    One test of all groups has more power than tests of neighbours. J counts the rising pairs of values from different
+    groups, and ties as halves. p comes from 9,999 random permutations of the values, with a fixed seed.
     """
     values = numpy.concatenate([numpy.asarray(group, dtype=float) for group in groups])
     rank = numpy.repeat(numpy.arange(len(groups)), [len(group) for group in groups])
@@ -203,9 +202,9 @@ def trend(groups: Sequence[Sequence[float]]) -> Trend:
 
 
 def holm(ps: Sequence[float], tests: int | None = None) -> list[float]:
-    """Correct p-values for their number by Holm's steps; ``tests`` also counts those declared and not made.
+    """Correct p-values for their number by Holm's method; ``tests`` also counts declared tests that were not made.
 
-    A test that was not made counts as one that found nothing, so that what is missing makes no other one surer.
+    Such a test counts as one with p = 1, so missing runs never strengthen another result.
     """
     total = len(ps) if tests is None else tests
     order = sorted(range(len(ps)), key=lambda i: ps[i])

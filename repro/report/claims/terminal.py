@@ -13,10 +13,11 @@ OPEN = "not decidable here"
 
 
 def to_text(check: Check, width: int = 80, *, verbose: bool = False) -> str:
-    """Write a verdict and a sentence a line, as wide as the terminal; claims that cannot be decided share one line.
+    """Return one line per claim, with verdict and text; claims that cannot be decided share one line.
 
     Args:
-        verbose: Also write the figures of each claim, its reduced runs and its run ids.
+        width: Columns of the terminal.
+        verbose: Whether to add the numbers of each claim, its reduced runs and its run ids.
     """
     decidable = [verdict for verdict in check.verdicts if verdict.status != OPEN]
     others = [verdict.claim.id for verdict in check.verdicts if verdict.status == OPEN]
@@ -28,8 +29,9 @@ def to_text(check: Check, width: int = 80, *, verbose: bool = False) -> str:
         lines += _details(verdict, width) if verbose else []
     if others:
         lines.append(textwrap.shorten(f"{OPEN}: {', '.join(others)}", width, placeholder=" …"))
-    one = "repro check CLAIM" if not check.claims.short else f"repro check --paper {check.claims.paper} CLAIM"
-    summary = [counts(check), *pointing(check), chance(check), f"One claim in full: {one}; all figures: -v"]
+    command = f"repro check --paper {check.claims.paper}" if check.claims.short else "repro check"
+    more = f"One claim in full: {command} CLAIM; all numbers: {command} -v"
+    summary = [counts(check), *pointing(check), chance(check), more]
     return "\n".join([*lines, "", *wrapped([*summary, *problems(check)], width), ""])
 
 
@@ -41,6 +43,6 @@ def _details(verdict: Verdict, width: int) -> list[str]:
 
 
 def wrapped(texts: Sequence[str], width: int) -> list[str]:
-    """Break texts into lines, between words alone: a name that is cut cannot be copied."""
+    """Wrap texts between words only, so that long names can be copied."""
     parts = [textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""] for text in texts]
     return [line for part in parts for line in part]

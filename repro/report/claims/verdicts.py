@@ -1,9 +1,9 @@
 """Verdicts on the paper's claims, with their evidence.
 
-A claim holds where every comparison that decides it shows what it says, and fails where one shows the contrary;
-otherwise it is inconclusive. All of them hold by chance less often than one does, so each stands by its own p. One of
-several fails by chance more often than a given one does, so these p are corrected by Holm. Only runs of the paper's
-full recipe decide. Reduced runs go through the same rules and stand beside a verdict as a proxy.
+A claim holds if all its deciding comparisons hold, and fails if one of them shows the opposite; otherwise it is
+inconclusive. Several comparisons all hold by chance less often than one, so p-values for holding are not corrected. One
+of several fails by chance more often than a given one, so p-values for failing are corrected (Holm). Only runs of the
+paper's full recipe decide. Reduced runs follow the same rules and are shown beside a verdict as a proxy.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ PROXIES = ("tenth", "demo")
 
 @dataclass(frozen=True)
 class Finding:
-    """One comparison with its groups and test; ``because`` explains a status that the figures alone do not.
+    """One comparison with its groups and test; ``because`` explains the status if the numbers do not.
 
-    The status rests on ``p``: that of what the comparison says or, corrected by Holm for the ``tests`` of the claim,
-    that of the contrary. ``planned`` is the power beforehand. ``notes`` name what was left out.
+    ``p`` is the p-value for holding or, corrected for the ``tests`` of the claim (Holm), for failing. ``planned`` is
+    the power before any run. ``notes`` name the records that were left out.
     """
 
     comparison: Comparison
@@ -49,7 +49,7 @@ class Finding:
 
     @property
     def tested(self) -> bool:
-        """True where all seeds exist and a test was made."""
+        """True if all seeds exist and a test was made."""
         return not any(group.missing for group in self.groups) and self.outcome.p_fails is not None
 
     @property
@@ -75,13 +75,13 @@ class Judgement:
 
     @property
     def commands(self) -> tuple[str, ...]:
-        """Commands that train what is missing."""
+        """Commands that train the missing runs."""
         return tuple(dict.fromkeys(group.command for f in self.findings for group in f.groups if group.command))
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The verdict on one claim; ``proxy`` is the same at the largest of ``PROXIES`` with its runs, None without any."""
+    """The verdict on one claim; ``proxy`` judges it at the largest of ``PROXIES`` with runs, None if there is none."""
 
     claim: Claim
     judgement: Judgement
@@ -93,7 +93,7 @@ class Verdict:
 
     @property
     def shown_proxy(self) -> Judgement | None:
-        """The proxy where all its groups have runs."""
+        """The proxy if all its groups have runs."""
         return self.proxy if self.proxy and self.proxy.status != "not run" else None
 
     @property
@@ -104,7 +104,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Check:
-    """All verdicts, and the records that none of them rests on."""
+    """All verdicts, and the records that none of them uses."""
 
     claims: Claims
     verdicts: tuple[Verdict, ...]
@@ -112,11 +112,11 @@ class Check:
 
     @property
     def broken(self) -> bool:
-        """True where committed evidence is refused or was made from uncommitted code."""
+        """True if a committed record is invalid or was made from uncommitted code."""
         return any(problem.breaks for problem in self.problems)
 
     def exit_code(self, strict: bool = False) -> int:
-        """Return 1 where committed evidence is broken, and with ``strict`` where a claim fails; otherwise 0."""
+        """Return 1 if committed evidence is broken or, with ``strict``, if a claim fails; otherwise 0."""
         return int(self.broken or (strict and self.count("fails") > 0))
 
     def count(self, status: Status) -> int:
@@ -124,7 +124,7 @@ class Check:
 
     @property
     def tested(self) -> int:
-        """The number of claims on which all runs are there and a test was made."""
+        """Number of claims with all runs and at least one test."""
         deciding = [verdict.judgement.deciding for verdict in self.verdicts]
         whole = [found for found in deciding if all(f.tested or f.outcome.exact for f in found)]
         return sum(any(f.tested for f in found) for found in whole)
@@ -134,8 +134,8 @@ def check(reading: Reading, published: Path | None = None, folders: Sequence[Pat
     """Judge every claim of ``experiments/<paper>/claims.toml``.
 
     Args:
-        published: The folder of committed records, which must be without fault; None where all of them are.
-        folders: Where failed runs are looked for.
+        published: Folder of committed records, which must be valid; None if all records are committed.
+        folders: Folders that are searched for failed runs.
     """
     claims = load_claims(paper)
     records, problems = usable(reading, published)
@@ -171,8 +171,8 @@ def _proxy(claims: Claims, claim: Claim, records: Sequence[Record]) -> Judgement
 def _examine(claims: Claims, claim: Claim, records: Sequence[Record], scale: str) -> list[Finding]:
     examined = []
     for c in claim.comparisons:
-        if scale != "paper" and _holds_against_the_paper(c):
-            continue  # a reduced run beside a published value says nothing
+        if scale != "paper" and _needs_the_budget(c):
+            continue  # a reduced run is not comparable with a published value
         groups, notes = Gathered() if c.metric in OF_NET else gather(claims, c, records, scale)
         empty = any(not group.values for group in groups)
         outcome = TestResult() if empty else compute(claims, c, groups)
@@ -180,10 +180,10 @@ def _examine(claims: Claims, claim: Claim, records: Sequence[Record], scale: str
     return examined
 
 
-def _holds_against_the_paper(c: Comparison) -> bool:
-    """Tell whether ``c`` has a limit of errors or epochs, which is one of the paper's budget.
+def _needs_the_budget(c: Comparison) -> bool:
+    """Return whether ``c`` has a published value or a limit on errors or epochs, valid only at the paper's budget.
 
-    Limits of signals are ours, and the sizes of differences are the same for proxies.
+    Limits on signals are ours, and sizes of differences are the same for proxies.
     """
     limited = (c.test == "bound" or c.limit is not None) and c.metric.endswith("_error")
     return c.published is not None or limited or c.metric in ONSETS
@@ -199,7 +199,7 @@ def _judge(claims: Claims, claim: Claim, examined: list[Finding], scale: str) ->
     findings = []
     for finding in examined:
         outcome = finding.outcome
-        # A comparison that decides nothing is not one of the tests and keeps its own p.
+        # A comparison that decides nothing is not one of the tests, so its p-value is not corrected.
         p_fails = corrected.get(id(finding), outcome.p_fails)
         status, because = _settle(claims, finding, p_fails)
         p = p_fails if status == "fails" or not outcome.supports else outcome.p_holds
@@ -218,13 +218,13 @@ def _settle(claims: Claims, finding: Finding, p_fails: float | None) -> tuple[St
         return "inconclusive", f"too few seeds: {', '.join(lacking)}"
     if p_fails is None or outcome.p_holds is None:
         return "inconclusive", outcome.obstacle
-    # Failing comes first: an effect that is certain but smaller than any of interest is not the paper's.
+    # Failing is tested first: a certain effect below the smallest one of interest is not the paper's.
     if p_fails < claims.alpha:
         return "fails", outcome.refuted
     if finding.comparison.test == "value":
         if outcome.compatible:
             return "holds", "the published value lies within the interval"
-        return "inconclusive", "the interval is too wide to say anything"
+        return "inconclusive", "the interval is too wide to decide"
     if outcome.p_holds >= claims.alpha:
         return "inconclusive", ""
     return ("inconclusive", outcome.obstacle) if outcome.obstacle else ("holds", "")
@@ -235,7 +235,7 @@ def _together(findings: Sequence[Finding]) -> Status:
     statuses = {finding.status for finding in deciding}
     if "fails" in statuses:
         return "fails"
-    # Counting a net needs no run, so it alone does not make a claim about runs inconclusive.
+    # Counts of a net need no run, so they alone do not make a claim about runs inconclusive.
     if {finding.status for finding in deciding if finding.groups} == {"not run"}:
         return "not run"
     return statuses.pop() if len(statuses) == 1 else "inconclusive"

@@ -19,19 +19,19 @@ def number(value: float, digits: int, sign: str = "") -> str:
 
 
 def p_value(p: float | None) -> str:
-    """Write ``p = 0.012``; never below 0.0001, the least of a permutation test. Empty without a test."""
+    """Return ``p = 0.012``, at least 0.0001 as in a permutation test; empty without a test."""
     if p is None:
         return ""
     return "p < 0.0001" if p < 0.0001 else f"p = {p:.2g}"
 
 
 def percent(share: float) -> str:
-    """Write ``83 %``; never 100 %, which no power is."""
+    """Return ``83 %``; never 100 %, since no power reaches it."""
     return "above 99 %" if share > 0.99 else f"{100 * share:.0f} %"
 
 
 def mean_text(group: Seeds, digits: int) -> str:
-    """Write ``7.05 ± 0.12``: mean and standard deviation over the seeds; empty without any."""
+    """Return ``7.05 ± 0.12``, mean and standard deviation over the seeds; empty without runs."""
     sample = group.sample
     if sample is None:
         return ""
@@ -39,25 +39,25 @@ def mean_text(group: Seeds, digits: int) -> str:
 
 
 def group_text(group: Seeds, digits: int, unit: str = "") -> str:
-    """Write ``plain-20 7.05 ± 0.12 (n=5)``."""
+    """Return ``plain-20 7.05 ± 0.12 (n=5)``."""
     mean = mean_text(group, digits)
     return f"{group.label} {mean}{unit} (n={len(group.values)})" if mean else f"{group.label} {NONE}"
 
 
 def groups_text(finding: Finding) -> str:
-    """Write the groups that have runs."""
+    """Return the means of the groups that have runs."""
     digits, unit = finding.unit
     return ", ".join(group_text(group, digits) for group in finding.groups if group.values) + unit
 
 
 def numbers_text(finding: Finding) -> str:
-    """Write the exact numbers that were counted."""
+    """Return the exact numbers that were counted."""
     digits, unit = finding.unit
     return ", ".join(number(value, digits) for value in finding.outcome.numbers) + unit
 
 
 def finding_text(finding: Finding) -> str:
-    """Write one comparison in one line."""
+    """Return one comparison in one line."""
     outcome = finding.outcome
     if finding.status == "not run":
         return finding.status
@@ -69,7 +69,7 @@ def finding_text(finding: Finding) -> str:
 
 
 def evidence_text(finding: Finding) -> str:
-    """Write what the test found, then what explains the status, then what was left out."""
+    """Return the result of the test, the reason for the status, and the records that were left out."""
     outcome, p = finding.outcome, p_value(finding.p)
     if p and finding.status == "fails" and finding.comparison.decides and finding.tests > 1:
         p += f" (Holm, {finding.tests} tests)"
@@ -79,7 +79,7 @@ def evidence_text(finding: Finding) -> str:
 
 
 def effect_text(outcome: TestResult, digits: int) -> str:
-    """Write ``difference +2.85 (95 %: +2.61 to +3.09), published +2.85, as published``; empty without a difference."""
+    """Return ``difference +2.85 (95 %: +2.61 to +3.09), published +2.85, as published``; empty without a difference."""
     if outcome.difference is None:
         return ""
     low, high = (number(end, digits, "+") for end in outcome.interval or (0.0, 0.0))
@@ -91,7 +91,7 @@ def effect_text(outcome: TestResult, digits: int) -> str:
 
 
 def sentence(verdicts: Sequence[Verdict]) -> str:
-    """Count the paper's claims by verdict, in one sentence."""
+    """Return the number of claims per verdict, in one sentence."""
     one = {"holds": "holds", "fails": "fails", "inconclusive": "is inconclusive", "not run": "lacks runs"}
     many = {"holds": "hold", "fails": "fail", "inconclusive": "are inconclusive", "not run": "lack runs"}
     parts = []
@@ -107,18 +107,18 @@ def sentence(verdicts: Sequence[Verdict]) -> str:
 
 
 def verdict_text(verdict: Verdict) -> str:
-    """Write in one line why the verdict is so; before it is decided also that its seeds are too few."""
+    """Return the reason for a verdict in one line, with a note if the planned seeds give too little power."""
     if verdict.claim.undecidable:
         return verdict.claim.undecidable
     text, weak = judgement_text(verdict.judgement), ""
     plans = [f.planned for f in verdict.judgement.deciding if f.planned is not None and f.planned.underpowered]
     if plans and verdict.status not in ("holds", "fails"):
-        weak = f"underpowered beforehand ({percent(min(plan.power or 0.0 for plan in plans))})"
+        weak = f"underpowered (power {percent(min(plan.power or 0.0 for plan in plans))})"
     return f"{weak}; {text}" if weak and text != NONE else weak or text
 
 
 def proxy_text(verdict: Verdict) -> str:
-    """Say in one line where the runs of a reduced budget point, with the values of the comparison that shows it."""
+    """Return in one line the direction in which reduced runs point, with the values of the decisive comparison."""
     proxy = verdict.shown_proxy
     if proxy is None or proxy.status not in POINTS:
         return NONE
@@ -126,7 +126,7 @@ def proxy_text(verdict: Verdict) -> str:
 
 
 def judgement_text(judgement: Judgement) -> str:
-    """Write the comparison that the verdict hangs on in one line, and how many more there are."""
+    """Return the decisive comparison of a verdict in one line, and the number of others."""
     deciding = judgement.deciding
     if not deciding:
         return NONE
@@ -134,7 +134,7 @@ def judgement_text(judgement: Judgement) -> str:
         begun = [finding for finding in deciding if any(group.values for group in finding.groups)]
         there = [f"{finding.comparison.name}: {groups_text(finding)}" for finding in begun]
         return f"so far {'; '.join(there)}" if there else NONE
-    # Its own status, or for want of one the least decided.
+    # A comparison with the status of the verdict, or else the least decided one.
     order = [judgement.status, "inconclusive", "not run", *STATUSES]
     first = min(deciding, key=lambda finding: order.index(finding.status))
     more = len(deciding) - 1

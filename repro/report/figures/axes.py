@@ -1,4 +1,4 @@
-"""Limits and ticks, the paper's or around the measured values."""
+"""Limits and ticks of axes, from the paper or the values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def fit(axes: Sequence[Axes], plot: Plot) -> None:
-    """Set the axes of all panels; panels of the same quantity, or of the same kind of x, are fitted together."""
+    """Set the axes of all panels; panels with the same quantity or the same kind of x share their limits."""
     by_y: dict[str, list[PlottedPanel]] = defaultdict(list)
     by_x: dict[bool, list[PlottedPanel]] = defaultdict(list)
     for shown in plot.panels:
@@ -42,7 +42,7 @@ def _points(panels: Sequence[PlottedPanel]) -> list[pandas.DataFrame]:
 
 
 def _fit_x(ax: Axes, shown: PlottedPanel, points: Sequence[pandas.DataFrame]) -> None:
-    """Show all from 0 to the last; no ticks where nothing was run."""
+    """Show x from 0 to the last point; no ticks without runs."""
     if points:
         ax.set_xlim(0, shown.panel.x_part * max(table.index.max() for table in points))
     else:
@@ -55,11 +55,11 @@ def _fit_y(ax: Axes, shown: PlottedPanel, points: Sequence[pandas.DataFrame]) ->
         ax.set_yticks([])
         return
     low, high = min(table["low"].min() for table in points), max(table["high"].max() for table in points)
-    # The responses of a net that has hardly trained can be a million times those of another; all must be visible.
+    # A net that has hardly trained can have responses a million times as large as another: show both, on a log scale.
     log = shown.panel.y_scale == "log" or (_quantity(shown) == "response" and high > 100 * low)
     if log and low > 0:
         ax.set_yscale("log")
-        # Whole decades, so that nothing seems to vanish that does not.
+        # Whole decades, so that no line seems to vanish at the edge.
         ax.set_ylim(10 ** math.floor(math.log10(low)), 10 ** math.ceil(math.log10(high) + 1e-9))
         return
     ax.set_yscale("linear")

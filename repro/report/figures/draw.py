@@ -1,8 +1,7 @@
-"""Figures as pictures: in files, and as inline SVG."""
+"""Figures as pictures and files."""
 
 from __future__ import annotations
 
-import html
 import io
 import math
 import re
@@ -26,18 +25,19 @@ if TYPE_CHECKING:
     from matplotlib.patches import Patch
 
 BAND = 0.18
-"""Opacity."""
+"""Opacity of the range over seeds."""
 MARK: dict[str, Any] = {"marker": "o", "markersize": 6, "markeredgecolor": "white"}
 BELOW = 3
 """Nets on a line of a legend below the panels."""
 NOTE_LINE, KEY_LINE = 0.145, 0.22
-"""Inches."""
-FONTS = "font-family: 'DejaVu Sans', Verdana, Geneva, sans-serif"
-"""Verdana runs as wide as DejaVu Sans, which the layout was computed with and few devices have."""
+"""Heights of a line, in inches."""
+RUN_IDS = re.compile(r"[\w.-]+-s\d+-[0-9a-f]{8}(?:, [\w.-]+-s\d+-[0-9a-f]{8})*")
+SERIES = "_series"
+"""Begins the labels of lines and bands of series; matplotlib leaves labels with an underscore out of legends."""
 
 
 def draw(plot: Plot, out_dir: Path) -> list[Path]:
-    """Write the figure as ``.svg``, ``.png`` and, with the plotted numbers, ``.csv``; return their paths.
+    """Write the figure as ``.svg`` and ``.png``, and its numbers as ``.csv``; return their paths.
 
     The same records give the same bytes.
     """
@@ -59,8 +59,8 @@ def draw(plot: Plot, out_dir: Path) -> list[Path]:
     return [write_asked_for(file.with_name(f"{file.name}.{kind}"), content) for kind, content in contents.items()]
 
 
-def picture(plot: Plot, columns: int | None = None) -> Figure:
-    """Draw a figure in the paper's layout, or with ``columns`` of panels, as a narrow page wants them."""
+def picture(plot: Plot, columns: int | None = None, show_notes: bool = True) -> Figure:
+    """Draw a figure in the paper's layout, or in ``columns`` of panels for narrow pages."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -70,7 +70,8 @@ def picture(plot: Plot, columns: int | None = None) -> Figure:
     down = math.ceil(len(plot.panels) / across)
     width = 3.9 if across > 1 or len(plot.panels) == 1 else 6.2
     size = (0.6 + width * across, 0.7 + (3.4 if down == 1 else 2.9) * down)
-    notes = "\n".join(_wrapped(note, 15 * size[0]) for note in plot.notes)
+    shown = [RUN_IDS.sub(_count_ids, note) for note in plot.notes] if show_notes else []
+    notes = "\n".join(_wrapped(note, 15 * size[0]) for note in shown)
     handles = [*_named_below(plot), *_key(plot)]
     rows = 0 if across > 2 else len(handles) if across == 1 else min(1, len(handles))
     rows = rows if plot.paper.legend == "inside" else math.ceil(len(handles) / (1 if across == 1 else BELOW))
@@ -91,7 +92,7 @@ def picture(plot: Plot, columns: int | None = None) -> Figure:
             _draw_panel(ax, plot, panel)
         fit(axes, plot)
         if handles:
-            # Beside the title where the figure is wide enough, otherwise below the panels and above the notes.
+            # Beside the title if the figure is wide enough, otherwise below the panels and above the notes.
             place: Literal["lower center", "upper right"] = "lower center" if rows else "upper right"
             box = (0, room[0] / height, 1, 1 - room[0] / height)
             columns = math.ceil(len(handles) / max(1, rows))
@@ -106,7 +107,7 @@ def picture(plot: Plot, columns: int | None = None) -> Figure:
 
 
 def _settle(drawn: Figure) -> None:
-    """Lay the figure out once, and round: the last digits of what the solver finds differ from time to time."""
+    """Compute the layout once and round it, since the last digits of the solver vary."""
     engine = drawn.get_layout_engine()
     assert engine is not None
     engine.execute(drawn)
@@ -114,6 +115,11 @@ def _settle(drawn: Figure) -> None:
     for ax in drawn.axes:
         left, bottom, width, height = (round(side, 4) for side in ax.get_position().bounds)
         ax.set_position((left, bottom, width, height))
+
+
+def _count_ids(ids: re.Match[str]) -> str:
+    count = ids[0].count(",") + 1
+    return f"{count} run{'' if count == 1 else 's'}"
 
 
 def _wrapped(text: str, columns: float) -> str:
@@ -142,7 +148,7 @@ def _draw_panel(ax: Axes, plot: Plot, shown: PlottedPanel) -> None:
 
 
 def _draw_legend(ax: Axes, plot: Plot, shown: PlottedPanel, chosen: Mapping[str, str]) -> None:
-    """Name the nets with their seeds; in panels of gradient flow also each dash, once for panels that share it."""
+    """Draw the legend: nets with their number of seeds and, in panels of gradient flow, each dash."""
     for curve in shown.curves:
         n = shown.n(curve)
         if n:
@@ -163,11 +169,12 @@ def _draw_series(ax: Axes, series: Series, colour: str) -> None:
     points, line = series.points, series.line
     x = points.index.to_numpy()
     dash = DASHES[series.curve.style or line.style]
-    # A single point has no line: a mark, which is how a constructed net's start is shown.
+    # A single point, such as the start of a constructed net, is shown as a mark instead of a line.
     mark = {**MARK, "zorder": 5} if len(points) == 1 else {}
-    ax.plot(x, points["mean"], color=colour, linewidth=WIDTHS[line.weight], linestyle=dash, clip_on=not mark, **mark)
+    style: dict[str, Any] = {"color": colour, "label": "\t".join((SERIES, series.curve.label, series.label))}
+    ax.plot(x, points["mean"], linewidth=WIDTHS[line.weight], linestyle=dash, clip_on=not mark, **style, **mark)
     if series.n > 1:
-        ax.fill_between(x, points["low"], points["high"], color=colour, alpha=BAND, linewidth=0)
+        ax.fill_between(x, points["low"], points["high"], alpha=BAND, linewidth=0, **style)
 
 
 def _curves(plot: Plot) -> list[Curve]:
@@ -191,7 +198,7 @@ def _named_below(plot: Plot) -> list[Line2D]:
 
 
 def _key(plot: Plot) -> list[Line2D | Patch]:
-    """Say what dashes, weights, marks and bands mean, where the figure has them."""
+    """Return legend entries for the dashes, weights, marks and bands of the figure."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -208,28 +215,3 @@ def _key(plot: Plot) -> list[Line2D | Patch]:
     if any(series.n > 1 for series in plot.series):
         handles.append(Patch(color=INK, alpha=BAND, linewidth=0, label="mean and range over n seeds"))
     return handles
-
-
-def inline_svg(drawn: Figure, name: str, label: str) -> str:
-    """Write ``drawn`` as one ``<svg>`` element without a size of its own, its ids all beginning with ``name``.
-
-    Text stays text: smaller, sharp at any size, found by the browser's search. The same figure gives the same text.
-    """
-    import matplotlib
-
-    out = io.StringIO()
-    # The ids of clips and marks are digests, which the salt makes this figure's own.
-    with matplotlib.rc_context({**STYLE, "svg.fonttype": "none", "svg.hashsalt": name}):
-        drawn.draw_without_rendering()  # makes the last of the ticks
-        for number, part in enumerate(drawn.findobj(), 1):
-            part.set_gid(f"{name}-{number}")
-        drawn.savefig(out, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
-    text = out.getvalue()
-    text = re.sub(r"font: ((?:\w+ )*)([\d.]+px) [^;\"]*", rf"font-size: \2; {FONTS}", text)
-    width, height = (f"{72 * inches:.10g}" for inches in drawn.get_size_inches())
-    head = (
-        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" role="img" '
-        f'aria-label="{html.escape(label)}" viewBox="0 0 {width} {height}" '
-        f'style="width: 100%; max-width: {float(width):.0f}pt">'
-    )
-    return head + text[text.index(">", text.index("<svg")) + 1 :].rstrip() + "\n"

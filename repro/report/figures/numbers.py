@@ -1,4 +1,4 @@
-"""Numbers of a figure with the records behind them."""
+"""Numbers of a figure, with the records behind them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ CSV_COLUMNS = ("figure", "panel", "curve", "line", "x", "mean", "low", "high", "
 
 @dataclass(frozen=True)
 class Series:
-    """One line: ``points`` has ``mean``, ``low`` and ``high`` over the seeds ``records``, by what the x axis shows."""
+    """One line: ``points`` has ``mean``, ``low`` and ``high`` over the seeds ``records``, indexed by x."""
 
     curve: Curve
     line: LineStyle
@@ -61,13 +61,13 @@ class PlottedPanel:
 
     @property
     def missing(self) -> tuple[Curve, ...]:
-        """The curves that nothing was measured for."""
+        """The curves without runs."""
         return tuple(curve for curve in self.curves if not self.n(curve))
 
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure in numbers; ``notes`` stand below it."""
+    """A figure as numbers; ``notes`` are shown below it."""
 
     paper: PaperFigure
     scale: str
@@ -85,7 +85,7 @@ class Plot:
 
     @property
     def run_ids(self) -> tuple[str, ...]:
-        """The runs that it was drawn from."""
+        """The runs behind the figure."""
         return tuple(dict.fromkeys(record.run_id for series in self.series for record in series.records))
 
     @property
@@ -100,7 +100,7 @@ class Plot:
 
 
 def shown_plots(reading: Reading) -> list[Plot]:
-    """Return every figure at the paper's budget, each followed by the proxies that there are, the largest first."""
+    """Return every figure at the paper's budget, each followed by its proxies, the largest budget first."""
     shown = []
     for name in figure_names():
         proxies = [plot(name, reading, scale) for scale in proxies_of(load_figure(name), reading)]
@@ -118,17 +118,17 @@ def later_plots(reading: Reading) -> list[Plot]:
 
 
 def proxies_of(paper: PaperFigure, reading: Reading) -> list[str]:
-    """List the scales below the paper's at which nets of a figure have records, the largest budget first."""
+    """List the reduced scales at which nets of a figure have records, the largest budget first."""
     labels = proxy_scales(reading.records, load_recipe(paper.recipe).fields, _runs(paper), _experiments(paper))
     return [scale for scale in dict.fromkeys(map(scale_of, labels)) if scale != "paper"]
 
 
 def plot(name: int | str, reading: Reading, scale: str = "paper") -> Plot:
-    """Choose the records of a figure and take its numbers from them: the mean over seeds, the lowest and the highest.
+    """Select the records of a figure and compute its numbers: mean, minimum and maximum over seeds.
 
     Args:
         name: The paper's number, or one of ``figure_names``.
-        scale: ``paper`` for the runs of the paper's full recipe; another label, as ``demo``, for the proxies of it.
+        scale: ``paper`` for runs of the paper's full recipe; another label, such as ``demo``, for proxies.
     """
     paper = load_figure(name)
     recipe = load_recipe(paper.recipe).fields
@@ -144,7 +144,7 @@ def plot(name: int | str, reading: Reading, scale: str = "paper") -> Plot:
     if scale == "paper":
         panels = [shown for shown in panels if not shown.panel.reduced]
     else:
-        # A proxy shows what was run; only the paper's own figure names what is missing from it.
+        # A proxy shows only existing runs; the figure at the paper's budget also names missing ones.
         shown = [panel for panel in panels if panel.series]
         panels = [replace(p, curves=tuple(curve for curve in p.curves if p.n(curve))) for p in shown] or panels
     return Plot(paper, scale, _title(paper, selection), tuple(panels), tuple(dict.fromkeys(notes)))
@@ -159,7 +159,7 @@ def _experiments(paper: PaperFigure) -> set[str]:
 
 
 def _complete(runs: Sequence[Run], recipe: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Give ``runs`` every field that sets one of them apart, at the recipe's value where a run does not name it."""
+    """Add to each of ``runs`` the fields that distinguish any of them, at the recipe's value by default."""
     usual = {**later_defaults(), **recipe}
     keys = dict.fromkeys([*APART, *(key for run in runs for key in run)])
     return [{key: run.get(key, usual.get(key)) for key in keys} for run in runs]
@@ -183,7 +183,7 @@ def _panel(
 def _series(
     curve: Curve, group: Sequence[Record], panel: Panel, line: LineStyle, unit: int, notes: list[str]
 ) -> Series | None:
-    """Average over the seeds ``group``; None without any. Records that cannot be read go to ``notes``."""
+    """Average over the seeds ``group``; None without any. Unreadable records are added to ``notes``."""
     import pandas
 
     found: list[tuple[Record, pandas.Series]] = []
@@ -197,7 +197,7 @@ def _series(
             found.append((record, values))
     if not found:
         return None
-    # A place counts where every seed has a value: a mean over other seeds at each place would jump.
+    # Only x values of all seeds count: a mean over different seeds at each x would jump.
     table = pandas.concat([values for _, values in found], axis=1, join="inner").sort_index()
     points = table.agg(["mean", "min", "max"], axis=1).set_axis(["mean", "low", "high"], axis=1)
     points.index = points.index / unit
@@ -217,14 +217,16 @@ def _title(paper: PaperFigure, selection: Selection) -> str:
     return f"{short}. Proxy: {selection.scale}, {size} — not the paper's budget"
 
 
-# --- of one run -----------------------------------------------------------------------------------------------------
+# --- one run -----------------------------------------------------------------------------------------------------
 
 
 def values_of(record: Record, panel: Panel, line: LineStyle) -> pandas.Series:
-    """Return the numbers of ``record`` for ``line``, by step or by the number of the layer from 1.
+    """Return the values of ``record`` for ``line``, by step or by number of the layer from 1.
 
-    They are empty where there is nothing to show, as the start of a net that was not constructed. An ``InputError``
-    says what the record lacks.
+    They are empty if there is nothing to show, such as the start of a net that was not constructed.
+
+    Raises:
+        InputError: The record lacks the values.
     """
     if panel.shows == "curves":
         return _curve(record, line)
@@ -234,7 +236,7 @@ def values_of(record: Record, panel: Panel, line: LineStyle) -> pandas.Series:
 
 
 def step_of(record: Record, panel: Panel, line: LineStyle) -> int | None:
-    """Return the training step that a line over layers shows; None for the other lines."""
+    """Return the training step of a line over layers; None for other lines."""
     if panel.shows != "flow_by_layer" or line.at is None or not record.flow:
         return None
     return record.flow[_position(line.at, len(record.flow))].step
@@ -280,13 +282,13 @@ def _by_layer(values: list[float]) -> pandas.Series:
     return pandas.Series(values, index=range(1, len(values) + 1))
 
 
-# --- without the picture ------------------------------------------------------------------------------------------
+# --- as text ------------------------------------------------------------------------------------------
 
 
 def csv_text(shown: Plot) -> str:
-    """Write one row a point; ``x`` as the axis shows it, errors in percent, six significant digits.
+    """Return one CSV row per point: ``x`` as on the axis, errors in percent, with six significant digits.
 
-    Six digits are more than the eye sees and fewer than another machine's sums differ in.
+    Six digits are enough to redraw the figure, and rounding differences between machines do not reach them.
     """
     out = io.StringIO()
     rows = csv.writer(out, lineterminator="\n")
@@ -300,7 +302,7 @@ def csv_text(shown: Plot) -> str:
 
 
 def description(shown: Plot) -> str:
-    """Describe a figure for readers who cannot see it: title, panels, and where each line begins and ends."""
+    """Describe a figure for readers who cannot see it: title, panels, and the ends of each line."""
     return " ".join([f"{shown.title}.", *map(_panel_in_words, shown.panels)])
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from repro.papers import Curve
 
-# Okabe and Ito's palette, told apart with any colour vision. A depth has one colour in every panel and figure; the
-# ImageNet depths, which never stand beside the CIFAR ones, take those of shallow and deep.
+# The palette of Okabe and Ito, which is distinguishable with any colour vision. A depth has the same colour in every
+# figure; ImageNet depths reuse the colours of CIFAR depths, since no figure has both.
 COLOURS = {
     20: "#0072B2",
     32: "#E69F00",
@@ -44,11 +44,27 @@ STYLE: dict[Any, Any] = {
     "legend.fancybox": False,
     "svg.hashsalt": "repro",
 }
+DARK = {
+    "#ffffff": "#14171b",
+    "#000000": "#e6e9ed",
+    "#333333": "#a2acb8",
+    "#444444": "#c5ccd4",
+    "#767676": "#a2acb8",
+    "#cccccc": "#4a525c",
+    "#e4e4e4": "#2d333b",
+    "#0072b2": "#4f94ff",
+    "#e69f00": "#f0b429",
+    "#009e73": "#2fc79a",
+    "#d55e00": "#ff7a45",
+    "#cc79a7": "#e09ac0",
+    "#56b4e9": "#8ad4fa",
+}
+"""Colours of figures on the page in dark mode, by their colours in light mode."""
 METADATA: dict[str, dict[str, Any]] = {"svg": {"Date": None, "Creator": None}, "png": {"Software": None}}
 
 
 def colours(curves: Sequence[Curve]) -> dict[str, str]:
-    """Choose the colours of a panel's curves, by label: the depth's, or a spare one where depth and dash are taken."""
+    """Return the colour of each curve by label: its depth's, or a spare one if depth and dash are taken."""
     by_depth = {curve.label: COLOURS.get(curve.run.get("model.depth", 0), "") for curve in curves}
     taken: set[tuple[str, str | None]] = set()
     chosen: dict[str, str] = {}

@@ -7,11 +7,13 @@ from typing import Any
 
 from repro.report.figures import Plot, description, inline_svg, picture
 
+RUNNING = "Training errors are counted over augmented batches during training, so they can be above test errors."
+
 
 def figure_views(plots: Sequence[Plot], pictures: bool = True) -> list[dict[str, Any]]:
-    """Draw every figure for the page: at the paper's budget, and by the proxies of the largest reduced one.
+    """Draw every figure for the page: at the paper's budget, and at the largest reduced budget.
 
-    A figure that stands there only with runs, of a later paper, may have no plot at the paper's budget.
+    Figures of later papers may exist at a reduced budget alone.
     """
     by_name: dict[str, list[Plot]] = {}
     for plot in plots:
@@ -24,17 +26,20 @@ def figure_views(plots: Sequence[Plot], pictures: bool = True) -> list[dict[str,
 
 
 def _view(plot: Plot, pictures: bool, smaller: Sequence[Plot]) -> dict[str, Any]:
-    """Return what the template shows; ``narrow`` is a picture for narrow pages, where ``svg`` has several panels."""
+    """Return the values for the template; ``narrow`` is a picture for narrow pages if there are several panels."""
     paper = plot.paper
     short, title = (paper.full_title, "") if paper.number is None else (f"Figure {paper.number}", paper.title)
     anchor = f"figure-{paper.name.replace('/', '-')}" + (f"-{plot.scale}" if plot.is_proxy else "")
     caption = description(plot)
     svg = narrow = ""
     if plot.series and pictures:
-        svg = inline_svg(picture(plot), anchor, caption)
-        narrow = inline_svg(picture(plot, 1), f"{anchor}-narrow", caption) if len(plot.panels) > 1 else ""
+        # Without notes, which the page shows below.
+        svg = inline_svg(picture(plot, show_notes=False), anchor, caption)
+        if len(plot.panels) > 1:
+            narrow = inline_svg(picture(plot, 1, show_notes=False), f"{anchor}-narrow", caption)
     return {
         "anchor": anchor,
+        "number": paper.number,
         "listed": "" if plot.is_proxy else paper.name.replace("_", " "),
         "short": short + (f", proxy {plot.scale}" if plot.is_proxy else ""),
         "title": title,
@@ -45,12 +50,16 @@ def _view(plot: Plot, pictures: bool, smaller: Sequence[Plot]) -> dict[str, Any]
         "points": sum(len(series.points) for series in plot.series),
         "data_file": f"figures/{plot.file_name}.csv",
         "run_ids": plot.run_ids,
-        "notes": [*plot.notes, *_notes(plot), *(f"Drawn too: figures/{other.file_name}.svg." for other in smaller)],
+        "notes": [*plot.notes, *_notes(plot), *_smaller(smaller)],
     }
 
 
+def _smaller(plots: Sequence[Plot]) -> list[str]:
+    return [f"Also run at scale={p.scale}: `repro figure {p.paper.name} --scale {p.scale}`." for p in plots]
+
+
 def _rows(plot: Plot) -> Iterator[tuple[str, ...]]:
-    """Yield one row a line: its mean at the first, middle and last place, and the range of the seeds at the last."""
+    """Yield one row per line: its mean at the first, middle and last point, and the range of seeds at the last."""
     for panel in plot.panels:
         for series in panel.series:
             points = list(series.points[["mean", "low", "high"]].itertuples(name=None))
@@ -61,12 +70,13 @@ def _rows(plot: Plot) -> Iterator[tuple[str, ...]]:
 
 
 def _notes(plot: Plot) -> list[str]:
-    """Say which kind of figure it is, which curves nobody has run, and with which commands to run them."""
+    """Return notes on the kind of figure, and on missing curves with the commands that train them."""
+    running = [RUNNING] if any(series.line.column == "train_error" for series in plot.series) else []
     if plot.is_proxy:
-        return ["A proxy, not the paper's budget."]
-    paper = plot.paper
-    argued = paper.number is None and not paper.paper
-    notes = ["The paper argues from this and prints no figure of it."] if argued else []
+        return ["This is a proxy, not the paper's budget.", *running]
+    argued = plot.paper.number is None and not plot.paper.paper
+    notes = ["The paper argues from this but prints no figure of it."] if argued else []
+    notes += running
     curves = dict.fromkeys(curve.label for panel in plot.panels for curve in panel.missing)
     commands = dict.fromkeys(f"`repro run exp={p.panel.experiment}`" for p in plot.panels if p.missing)
     return notes + ([f"Not run at the paper's budget: {', '.join(curves)}; {', '.join(commands)}."] if curves else [])

@@ -1,7 +1,8 @@
-"""The page as a whole, from records alone."""
+"""The whole report page, from records alone."""
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,20 +13,25 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from repro.config.paths import shared_dir
 from repro.papers import figure_numbers, later_papers, table_numbers
 from repro.papers.toml_files import numbers
 from repro.report.claims.verdicts import Check
 from repro.report.claims.wording import evidence_text, group_text, sentence
 from repro.report.figures import Plot
+from repro.report.figures.style import DARK
 from repro.report.html.figures import figure_views
 from repro.report.html.later_papers import later_parts
 from repro.report.html.runs import group_anchor, net_views
 from repro.report.tables import Cell, Frame
-from repro.results.read import Reading
+from repro.results.read import Reading, Record
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 MARKS = {"holds": "✓", "fails": "✗", "inconclusive": "?", "not run": "–", "not decidable here": "∅"}
 """The verdicts in the order of the page, with their marks."""
+PRINTED = {"tables": (6,), "figures": (1, 6, 7)}
+"""Numbers of the tables and figures in the short version for print, beside the verdicts."""
+COMMIT = re.compile(r"\b[0-9a-f]{40}\b")
 PLACE = re.compile(r"(Table|Figure)s? (\d+)(?: and (\d+))?")
 
 
@@ -46,10 +52,12 @@ def page(
     plots: Sequence[Plot],
     later: Later,
     pictures: bool = True,
+    repository: str = "",
 ) -> str:
-    """Write the whole page as HTML that needs nothing else: no server, script, font or picture from elsewhere.
+    """Return the whole page as HTML that loads nothing else: no server, script, font or picture from elsewhere.
 
-    The same records give the same bytes. Without ``pictures`` the page has only their numbers, which is quick.
+    The same records give the same bytes. Without ``pictures`` the page has only their numbers, which is faster.
+    Commits link to ``repository`` if there is one.
     """
     records = {record.run_id: record for record in reading.records}
 
@@ -58,7 +66,7 @@ def page(
         return [(f"s{records[i].seed}", i) for i in run_ids if i in records]
 
     def target(run_ids: Sequence[str]) -> str:
-        """Return the anchor of a number's run, or of the net where it rests on several seeds; empty without any."""
+        """Return the anchor of a number's run, or of its net if it has several seeds; empty without runs."""
         known = [records[i] for i in run_ids if i in records]
         if not known:
             return ""
@@ -73,6 +81,7 @@ def page(
     )
     jinja.filters |= {"code": code, "seeds": seeds, "target": target, "drawn": Markup, "rows": rows, "places": places}
     jinja.filters |= {"group_text": group_text, "evidence_text": evidence_text}
+    jinja.filters["commits"] = functools.partial(commits, repository)
     figures = figure_views(plots, pictures)
     parts = later_parts(later.tables, later.plots, later.checks, pictures)
     every_table = [*tables, later.overview, *later.tables.values()]
@@ -80,6 +89,9 @@ def page(
     return jinja.get_template("page.html.j2").render(
         sentence=sentence(check.verdicts),
         basis=basis(reading),
+        newest=newest(reading),
+        printed=PRINTED,
+        colours=DARK,
         marks=MARKS,
         check=check,
         tables=tables,
@@ -91,18 +103,38 @@ def page(
 
 
 def basis(reading: Reading) -> str:
-    """Count the runs behind the page, in one sentence."""
+    """Return the number of runs behind the page, in one sentence."""
     runs, proxies = len(reading.records), sum(record.scale != "paper" for record in reading.records)
     if not runs:
         return "No run has been published yet."
-    text = f"{runs} runs stand behind this page" if runs > 1 else "One run stands behind this page"
+    text = f"This page shows {runs} runs" if runs > 1 else "This page shows one run"
     if proxies == runs:
         return f"{text}, all of them proxies: reduced runs, which decide no claim of the paper."
     return text + (f", {proxies} of them proxies (reduced runs)." if proxies else ", at the paper's budget.")
 
 
+def newest(reading: Reading) -> Record | None:
+    """Return the record that was finished last, which dates the page; None without records."""
+    return max(reading.records, key=lambda record: (record.provenance.finished, record.run_id), default=None)
+
+
+def repository() -> str:
+    """Return the address of the repository in CITATION.cff; empty if it names none."""
+    file = shared_dir("results").parent / "CITATION.cff"
+    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+    found = re.search(r'^repository-code: "?(https://[^\s"]+?)/?"?$', text, re.MULTILINE)
+    return found[1] if found else ""
+
+
+def commits(repository: str, text: str) -> Markup:
+    """Escape a text and link its commits to ``repository`` if there is one."""
+    escaped = str(escape(text))
+    link = rf'<a href="{escape(repository)}/commit/\g<0>">\g<0></a>'
+    return Markup(COMMIT.sub(link, escaped) if repository else escaped)
+
+
 def rows(table: Frame) -> Iterator[tuple[str, str, tuple[Cell, ...]]]:
-    """Yield anchor, name and cells of each row; one without a name, as further nets in Table 1, has the last one's."""
+    """Yield anchor, name and cells of each row; a row without a name (Table 1) has that of the row above."""
     name = ""
     for position, row in enumerate(table.rows, 1):
         cells = tuple(row.values())
@@ -123,7 +155,7 @@ def places(where: str, paper: str = "") -> list[tuple[str, str]]:
 def used_by(
     checks: Sequence[Check], tables: Sequence[Frame], figures: Sequence[dict[str, Any]]
 ) -> dict[str, dict[str, str]]:
-    """Return, for every run, the claims, rows and figures that rest on it, by anchor in the order of the page."""
+    """Return the claims, rows and figures that use each run, by anchor in the order of the page."""
     uses: dict[str, dict[str, str]] = defaultdict(dict)
     places = [(f"claim-{v.claim.id}", f"Claim {v.claim.id}", v.run_ids) for check in checks for v in check.verdicts]
     for table in tables:

@@ -1,4 +1,4 @@
-"""Runs of the page, the seeds of one recipe together."""
+"""Runs of the page, grouped by recipe."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from repro.report.html.charts import chart
 from repro.results.read import read_curve
 from repro.results.record import Evaluation, Provenance, Record, RunningError
 from repro.results.scales import word
-from repro.results.select import departures, summarize
+from repro.results.select import departures, net_of, summarize
 from repro.runtime.progress import duration
 
 FILES = ("record.json", "curve.csv", "weights.safetensors", "weights.pt")
-"""Files that may be published of a run."""
+"""Files of a run that may be published."""
 RUN_FIELDS = ("model.name", "model.depth", "model.shortcut", "data.name")
 NET = ("model.depth", "model.shortcut")
-"""Always said, so that a command names the net that it trains."""
+"""Always shown, so that a command names its net."""
 
 
 def net_views(records: Sequence[Record], uses: Mapping[str, Mapping[str, str]]) -> list[dict[str, Any]]:
-    """Lay out all runs by net; ``uses`` are the places on the page that rest on a run, by anchor."""
+    """Return all runs by net; ``uses`` are the places on the page that use a run, by anchor."""
     return [_net_view(sorted(group, key=lambda r: r.seed), uses) for group in by_net(records)]
 
 
 def by_net(records: Sequence[Record]) -> list[list[Record]]:
-    """Group the seeds of one recipe: the paper's budget first, then by data, family and depth."""
+    """Group the seeds of one recipe: own nets last, the paper's budget first, then by data, family and depth."""
     together: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         together[group_anchor(record)].append(record)
@@ -43,8 +43,8 @@ def by_net(records: Sequence[Record]) -> list[list[Record]]:
 
 
 def group_anchor(record: Record) -> str:
-    """Return an anchor that all seeds of one recipe and numerics version share, whichever of them exist."""
-    # Without fields at their default: one that is added later moves no anchor.
+    """Return the anchor that all seeds of one recipe and numerics version share."""
+    # Fields at their default are left out, so that a field added later moves no anchor.
     science = {key: value for key, value in record.science.to_dict().items() if key != "seed"}
     text = json.dumps([record.scale, record.numerics_version, science], sort_keys=True)
     return f"net-{record.key}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
@@ -53,11 +53,11 @@ def group_anchor(record: Record) -> str:
 def _order(record: Record) -> tuple[Any, ...]:
     model, scale = record.science.model, record.scale
     net = (record.science.data.name, model.shortcut != "none", model.shortcut, model.depth)
-    return (scale != "paper", scale, *net, group_anchor(record))
+    return (model.is_own, scale != "paper", scale, *net, group_anchor(record))
 
 
 def _net_view(group: Sequence[Record], uses: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
-    """Return what the template shows of one net: its own settings, departures from the recipe, and all the rest."""
+    """Return the values of one net for the template: its settings, departures from the recipe, and the rest."""
     first, fields = group[0], group[0].science.flat()
     recipe = min(all_recipes(), key=lambda recipe: (len(departing(first, recipe)), recipe.name))
     away = departing(first, recipe)
@@ -71,7 +71,7 @@ def _net_view(group: Sequence[Record], uses: Mapping[str, Mapping[str, str]]) ->
     wanted = {key: show(recipe.fields[key]) if key in recipe.fields else "not named" for key in away}
     return {
         "anchor": group_anchor(first),
-        "title": f"{first.label} on {first.science.data.name}, {budget}",
+        "title": f"{first.marked_label} on {first.science.data.name}, {budget}",
         "summary": f"{summary.text} % error on {first.result.reported.split}, n={summary.n} {seeds}",
         "recipe": recipe.title,
         "chosen": [(key, value) for key, value in follow.items() if key in RUN_FIELDS],
@@ -82,25 +82,26 @@ def _net_view(group: Sequence[Record], uses: Mapping[str, Mapping[str, str]]) ->
 
 
 def departing(record: Record, recipe: Recipe) -> dict[str, Any]:
-    """Return the fields that differ from the recipe; depth and shortcut are the row's to choose where it names none."""
+    """Return the fields that differ from the recipe; net and data set are free if the recipe does not name them."""
     fields = record.science.flat()
     free = {key: fields[key] for key in RUN_FIELDS if key not in recipe.fields}
+    free |= net_of(record) if record.science.model.is_own else {}
     return departures(record, recipe.fields, free)
 
 
 def show(value: object) -> str:
-    """Write a setting as on the command line, ``default`` for null."""
+    """Return a setting as on the command line, ``default`` for null."""
     if value is None:
         return "default"
     return str(value).lower() if isinstance(value, bool) else str(value).replace("'", "")
 
 
 def _run(record: Record, used_by: Mapping[str, str]) -> dict[str, Any]:
-    """Return what the template shows of one run: ``facts`` and ``provenance`` are names with values."""
+    """Return the values of one run for the template; ``facts`` and ``provenance`` are names with values."""
     provenance = record.provenance
     picture, why = None, ""
     try:
-        picture = chart(read_curve(record))
+        picture = chart(read_curve(record), f"run-{record.run_id}", record.result.final.split)
     except InputError as error:
         why = str(error)
     flags = {
@@ -110,7 +111,7 @@ def _run(record: Record, used_by: Mapping[str, str]) -> dict[str, Any]:
     return {
         "record": record,
         "facts": _facts(record),
-        "provenance": _told(record),
+        "provenance": _provenance(record),
         "digests": sorted((provenance.data_digests or {}).items()),
         "flags": [text for text, holds in flags.items() if holds],
         "command": repeat(record),
@@ -151,8 +152,8 @@ def _error(counts: Evaluation | RunningError) -> str:
     return f"{text}{top5}, step {counts.step:,}"
 
 
-def _told(record: Record) -> list[tuple[str, str]]:
-    """Return the provenance in reading order, without what an older record does not have."""
+def _provenance(record: Record) -> list[tuple[str, str]]:
+    """Return the provenance in reading order, without values that older records lack."""
     provenance = record.provenance
     tree = {True: "uncommitted changes", False: "clean tree", None: "tree unknown"}[provenance.dirty]
     commits = dict.fromkeys(str(part.get("commit") or "") for part in provenance.parts)
@@ -173,22 +174,22 @@ def _told(record: Record) -> list[tuple[str, str]]:
 
 
 def _started(provenance: Provenance) -> str:
-    """Return when, and by how many processes where a run was interrupted; older records know the last one alone."""
+    """Return the start and, of an interrupted run, its number of parts; older records know only the last part."""
     started, resumed, parts = provenance.started or "", provenance.resumed_at, provenance.parts
     if not resumed:
         return started
     if not parts:
         return f"{started}, the last part, from step {resumed:,}"
     if first := parts[0].get("from_step"):
-        return f"{started}, from step {first:,}; what was before is not known"
+        return f"{started}, from step {first:,}; earlier parts are unknown"
     return f"{started}, in {len(parts)} parts"
 
 
 def repeat(record: Record) -> str | None:
-    """Write ``repro run …`` for this run alone; None where the configuration files no longer describe such a run."""
+    """Return ``repro run …`` for this run alone; None if the configuration files no longer describe such a run."""
     model, data = record.science.model.name, record.science.data.name
     words = [f"{group}={name}" for group, name in (("model", model), ("data", data)) if name in choices(group)]
-    # The paper's scale is the default, and a run's name carries the scale.
+    # The paper's scale is the default; the id of a run contains any other.
     words += [f"scale={record.scale}"] if record.scale in choices("scale") and record.scale != "paper" else []
     base = _planned(tuple(words))
     if base is None or base.scale != record.scale:
@@ -209,6 +210,6 @@ def _planned(words: tuple[str, ...]) -> RunConfig | None:
 
 @functools.cache
 def _defaults() -> tuple[str, ...]:
-    """Return the words that change nothing because the configuration chooses them anyway."""
+    """Return the words that the configuration chooses by default."""
     base = plan([]).runs[0]
     return f"model={base.model.name}", f"data={base.data.name}"

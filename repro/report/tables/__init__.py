@@ -1,4 +1,4 @@
-"""Published tables with what was measured beside them."""
+"""Published tables with our results beside them."""
 
 from repro.report.tables.filled import size_of, table
 from repro.report.tables.frame import FORMATS, Cell, Frame, to_csv, to_latex, to_markdown

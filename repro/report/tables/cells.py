@@ -18,10 +18,10 @@ ENSEMBLE, PROXY_ENSEMBLE = "Ensemble, validation set", "Proxy: ensemble, validat
 
 @dataclass(frozen=True)
 class Comparison:
-    """One metric of one row: what the paper prints, and what was measured, in percent.
+    """One metric of one row: the paper's value and ours, in percent.
 
-    Differences are measured minus paper, like with like, in percentage points. ``proxies`` are runs below the paper's
-    budget, one a column.
+    Differences are measured minus paper, in percentage points, and compare like with like. ``proxies`` are runs of
+    reduced budgets, one per column.
     """
 
     paper: Published
@@ -30,7 +30,7 @@ class Comparison:
 
     @property
     def difference(self) -> float | None:
-        """Our mean minus the paper's mean, or minus its single value; our median minus a median that stands alone."""
+        """Our mean minus the paper's mean or single value; our median minus its median if it prints no other value."""
         reference = self.paper.single if self.paper.mean is None else self.paper.mean
         if self.measured is not None and reference is None and self.paper.median is not None:
             return self.measured.median - self.paper.median
@@ -38,7 +38,7 @@ class Comparison:
 
     @property
     def difference_best(self) -> float | None:
-        """Best minus best, where the paper prints one and the number of runs is the same."""
+        """Our best minus the paper's, if it prints one of the same number of runs."""
         if self.measured is None or self.paper.best is None or self.measured.n != self.paper.runs:
             return None
         return self.measured.best - self.paper.best
@@ -61,11 +61,11 @@ class Row:
 def cells_of(
     row: Row, table: PaperTable, proxies: Mapping[str, str], protocol: str, ensembles: Sequence[str]
 ) -> dict[str, Cell]:
-    """Lay out a row by column; where no run can fill the table, what was done stands last.
+    """Return the cells of a row by column; the last one shows its runs, or that it was not attempted.
 
     Args:
-        proxies: The scale of each column of proxies, and a few words on its runs.
-        ensembles: The columns of our ensembles, empty here.
+        proxies: Scale of each column of proxies, and a short description of its runs.
+        ensembles: Columns of our ensembles, which are empty here.
     """
     paper, measured = row.paper, row.first.measured
     cells = {
@@ -88,7 +88,7 @@ def _metric_cells(
 ) -> dict[str, Cell]:
     label, several, paper = table.label(metric), len(table.metrics) > 1, row.paper
     name, found = f" {label}" if several else "", row.metrics.get(metric)
-    published = EMPTY if found is None else Cell(published_text(found.paper, paper.decimals))
+    published = EMPTY if found is None or paper.own else Cell(published_text(found.paper, paper.decimals))
     if not table.runnable:
         return {label if several else "Paper": published}
     epoch = ", best epoch" if protocol == "common" else ""
@@ -146,7 +146,7 @@ def _run_ids(summary: Summary | None) -> tuple[str, ...]:
 
 
 def _seeds(summary: Summary) -> str:
-    """Return the runs of a cell in short, ``5: s0–s4``; their full ids stand below the table."""
+    """Return the runs of a cell in short form, ``5: s0–s4``; their full ids are below the table."""
     seeds = sorted(int(run_id.split("-")[-2].removeprefix("s")) for run_id in summary.run_ids)
     if len(seeds) > 2 and seeds == list(range(seeds[0], seeds[-1] + 1)):
         return f"{summary.n}: s{seeds[0]}–s{seeds[-1]}"
@@ -154,7 +154,7 @@ def _seeds(summary: Summary) -> str:
 
 
 def ids_of(rows: Sequence[Row], scales: Sequence[str]) -> list[str]:
-    """Name in full the runs behind every row, the measured ones first."""
+    """Return the full ids of the runs behind every row, measured runs first."""
     notes = []
     for position, kind in enumerate(["", *(f", proxy {scale}" for scale in scales)]):
         for row in rows:
@@ -168,7 +168,7 @@ def ids_of(rows: Sequence[Row], scales: Sequence[str]) -> list[str]:
 
 
 def values_of(row: Row, table: PaperTable, scales: Sequence[str], protocol: str) -> dict[str, object]:
-    """Return a row as unrounded values; an empty one where there is no number, run ids separated by spaces."""
+    """Return a row as unrounded values, None where there is no number; run ids are separated by spaces."""
     paper = row.paper
     values: dict[str, object] = {
         "method": paper.label,
@@ -239,7 +239,7 @@ def setting_of(ensemble: Ensemble) -> str:
 
 
 def ensemble_cells(ensemble: Ensemble, is_proxy: bool) -> dict[str, Cell]:
-    """Lay out an ensemble of ours on the validation set; nothing of it is compared with a published value."""
+    """Return the cells of one of our ensembles on the validation set, which is not compared with published values."""
     error = Cell(f"{ensemble.top5_error:.2f}", ensemble.run_ids)
     column = PROXY_ENSEMBLE if is_proxy else ENSEMBLE
     return {"Method": Cell(label_of(ensemble)), "Setting": Cell(setting_of(ensemble)), column: error}

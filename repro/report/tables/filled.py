@@ -7,16 +7,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from repro.config.execution import PROTOCOLS
+from repro.config.families import FAMILIES
 from repro.config.parse import require
 from repro.errors import nearest
-from repro.papers import PaperTable, Run, load_recipe, load_table
+from repro.papers import PaperRow, PaperTable, Published, Run, load_recipe, load_table
 from repro.report.tables import cells, notes
 from repro.report.tables.cells import EMPTY, ENSEMBLE, PROXY_ENSEMBLE, Comparison, Row
 from repro.report.tables.frame import Cell, Frame
 from repro.results.ensembles import Ensemble, EnsembleReading
 from repro.results.read import Reading, Record
 from repro.results.scales import scale_of
-from repro.results.select import Selection, departures, proxy_scales, select, summarize, view_of
+from repro.results.select import Selection, departures, net_of, proxy_scales, select, summarize, view_of
 
 WORDS = ("Method", "Setting", "Here", "Runs")
 NO_ENSEMBLES = EnsembleReading()
@@ -34,18 +35,18 @@ def table(
     Args:
         number: The first paper's number, or a later paper's folder and number, as ``load_table`` takes them.
         protocol: ``paper`` reads the final error of a run, ``common`` the error of its best epoch.
-        ensembles: Stand beside the published ones in Table 5; no other table takes them.
-        scale: The one whose proxies are shown; by default the largest budget of each row.
+        ensembles: Our ensembles, shown beside the published ones in Table 5 only.
+        scale: Scale of the proxies to show; by default the largest budget of each row.
 
     Raises:
-        InputError: There is no such table or protocol, or the table is of a test that only the final net took.
+        InputError: There is no such table or protocol, or the protocol cannot fill the table.
     """
     require(protocol in PROTOCOLS, f"protocol={protocol} is unknown: {nearest(protocol, PROTOCOLS)}")
-    paper = load_table(number)
+    paper = with_own_nets(load_table(number), reading.records)
     require(
         protocol == "paper" or not paper.view,
-        f"Table {number} is of the test {paper.view}, which only the final net takes: protocol={protocol} reads the "
-        "best epoch and cannot fill it",
+        f"Table {number} shows the test {paper.view}, which only final nets take: use protocol=paper, since "
+        f"protocol={protocol} reads the best epoch",
     )
     filled = fill(paper, reading, protocol, scale)
     rows, below, lacking = filled.rows, filled.below, filled.lacking
@@ -100,6 +101,18 @@ def fill(paper: PaperTable, reading: Reading, protocol: str = "paper", scale: st
     return Filled(recipe, rows, measured, below, smaller, lacking)
 
 
+def with_own_nets(paper: PaperTable, records: Sequence[Record]) -> PaperTable:
+    """Add a row for each net of the user's own that was trained with the table's recipe."""
+    found: dict[tuple[str, int, str], PaperRow] = {}
+    unpublished = dict.fromkeys(paper.metrics, Published())
+    for record in records:
+        model = record.science.model
+        if model.is_own and FAMILIES[model.name].recipe == paper.recipe:
+            row = PaperRow(record.marked_label, unpublished, run=net_of(record), own=True)
+            found[model.name, model.depth, row.label] = replace(row, setting=paper.setting, layers=model.depth)
+    return replace(paper, rows=(*paper.rows, *(found[key] for key in sorted(found))))
+
+
 def _cells(
     paper: PaperTable,
     rows: Sequence[Row],
@@ -107,7 +120,7 @@ def _cells(
     protocol: str,
     own: Sequence[tuple[Ensemble, bool]],
 ) -> list[dict[str, Cell]]:
-    """Lay out all rows; settings, layers and parameters have a column only where they say something."""
+    """Return the cells of all rows; settings, layers and parameters have a column only if it is informative."""
     ours = [ENSEMBLE] if paper.ensembles else []
     ours += [PROXY_ENSEMBLE] if any(is_proxy for _, is_proxy in own) else []
     found = [cells.cells_of(row, paper, proxies, protocol, ours) for row in rows]
@@ -119,16 +132,16 @@ def _cells(
 
 
 def _largest_budgets(below: Sequence[Selection]) -> tuple[list[Selection], list[str]]:
-    """Leave out of each scale's own column the rows that a larger budget fills, and columns that are then empty.
+    """Keep each row only in the column of its largest budget, and drop columns that become empty.
 
     Returns:
-        The columns, the largest budget first as they are given, and the scales that some row was left out of.
+        The remaining columns in their order (largest budget first), and the scales of which a row was left out.
     """
     shown: set[int] = set()
     kept: list[Selection] = []
     smaller: list[str] = []
     for selection in below:
-        if selection.scale != scale_of(selection.scale):  # of another recipe, which stands for no budget
+        if selection.scale != scale_of(selection.scale):  # another recipe is no budget
             kept.append(selection)
             continue
         groups = tuple(() if row in shown else group for row, group in enumerate(selection.groups))
@@ -150,20 +163,20 @@ def _row(paper: PaperTable, position: int, columns: Sequence[Selection], protoco
 
 
 def _lacking(record: Record, paper: PaperTable, recipe: Mapping[str, Any]) -> str:
-    """Return in what a record that follows the recipe was not tested as the table asks; empty where in nothing."""
+    """Return why a record of the recipe was not tested as the table requires; empty if it was."""
     runs: list[Run] = [row.run for row in paper.rows if row.run is not None]
     if all(departures(record, recipe, run) for run in runs):
         return ""
     tested = view_of(record, paper.view) if paper.view else record.result.reported
     if tested is None:
-        return f"it holds no test {paper.view}"
+        return f"it has no test {paper.view}"
     if tested.images != paper.eval_images:
         return f"it was tested on {tested.images:,} images instead of all {paper.eval_images or 0:,}"
     return ""
 
 
 def _is_proxy(ensemble: Ensemble, records: Sequence[Record], paper: PaperTable, recipe: Mapping[str, Any]) -> bool:
-    """Tell whether it was tested on a part of the validation set, or a member departs from the paper's recipe."""
+    """Return whether it was tested on part of the validation set, or a member departs from the paper's recipe."""
     members = [record for record in records if record.run_id in ensemble.run_ids]
     follow = len(members) == len(ensemble.members)
     for record in members:
@@ -174,6 +187,6 @@ def _is_proxy(ensemble: Ensemble, records: Sequence[Record], paper: PaperTable, 
 
 
 def size_of(selection: Selection) -> str:
-    """Describe the runs of a proxy in short: ``200 steps, 16x16``."""
+    """Return a short description of the runs of a proxy: ``200 steps, 16x16``."""
     science = selection.records[0].science
     return f"{science.optim.steps} steps, {science.data.image_size}x{science.data.image_size}"

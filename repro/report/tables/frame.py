@@ -13,12 +13,12 @@ from tabulate import tabulate
 NOT_RUN = "–"
 MINUS = "−"
 WIDE = 12
-"""A LaTeX table of more columns is scaled to the width of the page."""
+"""A LaTeX table with more columns is scaled to the width of the page."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """``run_ids`` are the runs behind the text."""
+    """A text, and the runs behind it."""
 
     text: str
     run_ids: tuple[str, ...] = ()
@@ -26,10 +26,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Frame:
-    """A table for people, and the same for programs.
+    """A table as text for people and as values for programs.
 
-    ``rows`` are cells by column, each row with all columns; ``values`` are unrounded, by the columns of the CSV.
-    ``words`` are the columns set flush left; ``notes`` and the ``ids`` of runs stand below.
+    ``rows`` are cells by column, each row with all columns; ``values`` are unrounded, by columns of the CSV. ``words``
+    are the left-aligned columns; ``notes`` and the run ``ids`` are printed below the table.
     """
 
     number: int | None
@@ -64,7 +64,7 @@ class Frame:
 
     @property
     def numeric(self) -> frozenset[int]:
-        """Positions of the columns that are set flush right."""
+        """Positions of the right-aligned columns."""
         return frozenset(position for position, name in enumerate(self.header) if name not in self.words)
 
     @property
@@ -75,7 +75,7 @@ class Frame:
 def text_table(
     rows: Sequence[Sequence[object]], header: Sequence[str], form: str = "simple", words: Sequence[str] = ()
 ) -> str:
-    """Lay out rows in a format of tabulate; all columns but the first and ``words`` are set flush right."""
+    """Format rows with tabulate; the first column and ``words`` are left-aligned, all others right-aligned."""
     align = ["left" if place == 0 or name in words else "right" for place, name in enumerate(header)]
     return str(tabulate(rows, header, tablefmt=form, colalign=align, disable_numparse=True))
 
@@ -89,7 +89,7 @@ def to_markdown(frame: Frame) -> str:
 
 
 def to_latex(frame: Frame) -> str:
-    """Return a ``table`` environment that needs booktabs, a wide one graphicx too; run ids stand in comments."""
+    """Return a ``table`` environment, which needs booktabs and, if wide, graphicx; run ids are comments."""
     names = [_tex_header(_tex(name)) for name in frame.header]
     header, *body = [
         " & ".join(row) + r" \\" for row in (names, *([_tex(cell) for cell in row] for row in frame.texts))
@@ -119,7 +119,7 @@ def to_latex(frame: Frame) -> str:
 
 
 def to_csv(frame: Frame) -> str:
-    """Return the values, one line a row, columns in the order in which they first come; empty where there is none."""
+    """Return the values with one line per row and columns in order of first appearance; missing ones are empty."""
     out = io.StringIO()
     names = dict.fromkeys(name for line in frame.values for name in line)
     writer = csv.DictWriter(out, list(names), lineterminator="\n")
@@ -132,12 +132,12 @@ FORMATS: dict[str, Callable[[Frame], str]] = {"md": to_markdown, "csv": to_csv, 
 
 
 def rounded(value: float | None) -> float | None:
-    """Drop the last binary digits: an error count of 10,000 images has two decimals, a mean a few more."""
+    """Round away binary noise: an error over 10,000 images has two decimals, a mean a few more."""
     return None if value is None else round(value, 6)
 
 
 def signed(value: float | None, decimals: int = 2) -> str:
-    """Return ``+0.12``, with a true minus sign; a dash where there is none."""
+    """Return ``+0.12``, with a true minus sign; a dash for None."""
     return NOT_RUN if value is None else f"{value:+.{decimals}f}".replace("-", MINUS)
 
 

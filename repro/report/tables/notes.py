@@ -1,4 +1,4 @@
-"""The notes below a table."""
+"""Notes below a table."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from repro.results.read import Record
 from repro.results.select import Selection, run_ids, view_of
 
 VIEWS = {
-    "": "the error of the final iterate, chosen by nothing",
-    "10crop": "the error of the final iterate, chosen by nothing, its softmax averaged over ten crops",
-    "multiscale": "the error of the final iterate, chosen by nothing, its softmax averaged over positions and scales",
+    "": "the error of the final weights; no epoch is chosen",
+    "10crop": "the error of the final weights, with softmax averaged over ten crops; no epoch is chosen",
+    "multiscale": "the error of the final weights, with softmax averaged over positions and scales; no epoch is chosen",
 }
 COMMON = (
-    "the error of the best epoch, chosen on the test set itself, as most public repositories report it; the paper does "
-    "not, so the difference flatters the measured values"
+    "the error of the best epoch, chosen on the test set, as most public repositories report it; the paper does not, "
+    "so the difference flatters the measured values"
 )
 
 
 def paper_notes(paper: PaperTable) -> list[str]:
-    """Say how the paper tested, unless a column does, and which of its own rows are not attempted here."""
+    """Return notes on the paper's test, unless a column shows it, and on rows that are not attempted."""
     alike = all(row.setting == paper.setting for row in paper.rows)
     shown = not alike and any(row.setting == paper.setting for row in paper.rows)
     notes = [] if shown else [f"Setting: {paper.setting}."]
@@ -31,21 +31,24 @@ def paper_notes(paper: PaperTable) -> list[str]:
     for row in paper.rows:
         if row.not_attempted:
             reasons[row.not_attempted][row.label] = None
-    own = {row.label for row in paper.rows if not row.cited}
+    own = {row.label for row in paper.rows if not row.cited and not row.own}
     for reason, labels in reasons.items():
         named = "" if set(labels) == own else f" ({', '.join(labels)})"
         notes.append(f"Not attempted{named}: {reason}.")
+    if any(row.own for row in paper.rows):
+        notes.append("Own nets are below the paper's rows and have no published value.")
     if any(row.net is not None for row in paper.rows):
         notes.append(f"Nothing is trained for this table: `repro table {paper.number}` counts its nets.")
     return notes
 
 
 def measured_notes(paper: PaperTable, measured: Selection, protocol: str) -> list[str]:
-    """Say what fills the measured column, and name the command for what is missing in it."""
+    """Return notes on the measured column, with commands for the rows that it lacks."""
     if not paper.runnable:
         return []
-    missing = [row for row, group in zip(paper.rows, measured.groups, strict=True) if row.run is not None and not group]
-    own = sum(not row.cited for row in paper.rows)
+    rows = [(row, group) for row, group in zip(paper.rows, measured.groups, strict=True) if not row.own]
+    missing = [row for row, group in rows if row.run is not None and not group]
+    own = sum(not row.cited for row, _ in rows)
     notes = []
     if missing:
         commands = ", ".join(dict.fromkeys(f"`repro run exp={row.experiment}`" for row in missing))
@@ -55,7 +58,7 @@ def measured_notes(paper: PaperTable, measured: Selection, protocol: str) -> lis
     if measured.records:
         notes.append("Measured at the paper's full budget on " + _devices(measured.records) + ".")
     if single := [row.label for row, group in zip(paper.rows, measured.groups, strict=True) if len(group) == 1]:
-        notes.append(f"One seed alone ({', '.join(single)}): no spread, and a difference that chance may have made.")
+        notes.append(f"Only one seed ({', '.join(single)}): there is no spread, and a difference can be chance.")
     notes += [f"{note[0].upper()}{note[1:]}." for note in measured.notes]
     versions = sorted({record.numerics_version for record in measured.records})
     if any(numerics_version(r.science.flat(), versions[-1]) != r.numerics_version for r in measured.records):
@@ -71,10 +74,10 @@ def _devices(records: Iterable[Record]) -> str:
 
 
 def best_notes(rows: Sequence[Row]) -> list[str]:
-    """Say where a best stands beside one of another number of runs, and so has no difference."""
+    """Return a note for each best without a difference, since the paper's is of another number of runs."""
     return [
-        f"{row.paper.label}: best of {c.measured.n} here, best of {c.paper.runs} in the paper; the bests are not alike "
-        "and have no difference."
+        f"{row.paper.label}: best of {c.measured.n} here, best of {c.paper.runs} in the paper; these are not "
+        "comparable, so there is no difference."
         for row in rows
         for c in row.metrics.values()
         if c.measured is not None and c.measured.n > 1 and c.paper.best is not None and c.measured.n != c.paper.runs
@@ -82,23 +85,23 @@ def best_notes(rows: Sequence[Row]) -> list[str]:
 
 
 def proxy_notes(selection: Selection, recipe: Mapping[str, object], view: str) -> list[str]:
-    """Say in what a proxy departs from the paper, and whether it was tested in the same way."""
+    """Return notes on a proxy: its departures from the paper, and tests that it lacks."""
     changed = ", ".join(
         f"{key}={_short(value)} (paper {_short(recipe.get(key))})" for key, value in selection.departures.items()
     )
     notes = [f"Proxy {selection.scale}: not comparable with the paper's values: {changed}."]
     if view and any(view_of(record, view) is None for record in selection.records):
-        notes.append(f"Proxy {selection.scale}: without the test {view}; its final evaluation, one view, stands here.")
+        notes.append(f"Proxy {selection.scale}: it has no test {view}; its final evaluation of one view is shown.")
     return notes + [f"Proxy {selection.scale}: {note}." for note in selection.notes]
 
 
 def ensemble_notes(paper: PaperTable, measured: bool) -> list[str]:
-    """Say why our ensembles stand apart, and name the command that trains one's members where there is none."""
+    """Return notes on our ensembles, with the command that trains the members if there is none."""
     if not paper.ensembles:
         return []
     notes = [
-        "Our ensembles are tested on the validation set, the published ones on the test set: they stand in rows and a "
-        "column of their own and have no difference."
+        "Our ensembles are tested on the validation set, the published ones on the test set: they have rows and a "
+        "column of their own, and no difference."
     ]
     if not measured:
         notes.append(f"No ensemble at the paper's budget: `repro run exp={paper.experiment}` trains its members.")

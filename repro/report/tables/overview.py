@@ -88,7 +88,7 @@ def nets(reading: Reading, protocol: str) -> list[Net]:
         recipe = load_recipe(table.recipe).fields
         filled = fill(table, reading, protocol)
         for row in filled.rows:
-            if row.paper.run is None:
+            if row.paper.run is None or row.paper.own:
                 continue
             science = Science.from_flat({**recipe, **row.paper.run})
             if science.data.name != "cifar10":

@@ -1,6 +1,6 @@
 """Table 1, counted on the nets as they are built.
 
-Nothing is a copy of the architecture: layers are read off the modules, sizes off a forward pass without numbers.
+No architecture is copied here: layers are read from the modules, sizes from a forward pass on the meta device.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ COLUMNS = ("Net", "Shortcut", *STAGES, *COSTS, "of VGG-19, paper (%)", "of VGG-1
 
 @dataclass(frozen=True)
 class Net:
-    """A net that was counted; ``stages`` are its layers as ``experiments/resnet/table1.toml`` writes them."""
+    """A counted net; ``stages`` are its layers in the notation of ``experiments/resnet/table1.toml``."""
 
     config: ModelConfig
     stages: Mapping[str, str]
@@ -36,7 +36,7 @@ class Net:
 
     @property
     def option(self) -> str:
-        """Its shortcut, and the place of a bottleneck's stride where that is not the paper's (D16)."""
+        """The shortcut, and the place of a bottleneck's stride if it is not the paper's (D16)."""
         stride = "" if self.config.stride_in == "1x1" else f", stride in the {self.config.stride_in}"
         return ("plain" if self.config.shortcut == "none" else self.config.shortcut) + stride
 
@@ -48,7 +48,7 @@ class Net:
 
 @dataclass(frozen=True)
 class Line:
-    """A row of the table with the nets that were counted for it, the one that the paper means first."""
+    """A row of the table with its counted nets, the paper's net first."""
 
     row: PaperRow
     nets: tuple[Net, ...]
@@ -59,9 +59,9 @@ class Line:
         return self.row.paper["gflops"].headline
 
     def difference(self, net: Net) -> float | None:
-        """Return counted minus published multiply-adds, in percent; None for a net that the paper does not mean.
+        """Return counted minus published multiply-adds, in percent; None for a net that is not the paper's.
 
-        The paper prints one value a depth; its nets of 50 layers and more all have option B (section 4.1).
+        The paper prints one value per depth; its nets of 50 or more layers all have option B (section 4.1).
         """
         if net.config.bottleneck and net.config.shortcut != self.nets[0].config.shortcut:
             return None
@@ -69,7 +69,7 @@ class Line:
 
 
 def architecture() -> Frame:
-    """Return Table 1 from the models, with every shortcut option; bottleneck nets with either stride (D16)."""
+    """Return Table 1 from the models, with every shortcut option and, for bottleneck nets, both strides (D16)."""
     return frame(count())
 
 
@@ -94,7 +94,7 @@ def _config(net: Run) -> ModelConfig:
 
 
 def stages(config: ModelConfig) -> dict[str, str]:
-    """Read off the built net, by stage, the size of its output, the layers of a block and the number of blocks."""
+    """Return output size, layers of a block and number of blocks by stage, read from the built net."""
     sizes: list[str] = []
 
     def keep(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -116,7 +116,7 @@ def stages(config: ModelConfig) -> dict[str, str]:
 
 
 def _layers(chain: list[nn.Module]) -> str:
-    """Return ``3x3 64, 3x3 64; 2 blocks``; blocks of different layers would each be named."""
+    """Return ``3x3 64, 3x3 64; 2 blocks``; different blocks are listed separately."""
     if isinstance(chain[0], nn.Conv2d):
         return _layer(chain[0])
     texts = []
@@ -131,7 +131,7 @@ def _layer(layer: nn.Conv2d) -> str:
 
 
 def frame(lines: Sequence[Line]) -> Frame:
-    """Lay out one row a net; what is the same for all nets of a line stands in its first row only."""
+    """Return one row per net; values shared by the nets of a line are in its first row only."""
     paper = load_table(NUMBER)
     # Section 3.3 compares with the published multiply-adds of VGG-19.
     vgg19 = next(line.published for line in lines if line.row.label == "VGG-19")
@@ -177,26 +177,22 @@ def _values(line: Line, net: Net | None, vgg19: float) -> dict[str, object]:
 
 
 def notes(lines: Sequence[Line], setting: str) -> list[str]:
-    """Say whether layers are as printed, which values are cut off, and which nets are of one size."""
+    """Return notes on layers that differ from the paper's, truncated values, and nets of equal size."""
     texts = [
         f"Setting: {setting}. FLOPs are multiply-adds of convolutions and the fully connected layer; "
         "parameters include batch-norm scales and shifts and the last layer's biases.",
     ]
     nets = [line for line in lines if line.row.stages]
     other = [line.row.label for line in nets if any(net.stages != line.row.stages for net in line.nets)]
-    texts.append(
-        f"Not the layers that the paper prints: {', '.join(other)}." if other else "All layers are as printed."
-    )
+    texts.append(f"Layers differ from the paper's: {', '.join(other)}." if other else "All layers are as printed.")
     for line in nets:
         gflops, printed = line.nets[0].gflops, line.published
         if round(gflops, 1) != printed:
-            how = "cut off, not rounded" if int(gflops * 10) / 10 == printed else "no rounding of it"
+            how = "truncated, not rounded" if int(gflops * 10) / 10 == printed else "neither rounded nor truncated"
             texts.append(f"{line.row.label}: {gflops:.3f} counted, {printed} printed: {how}.")
     same = [line for line in nets if _size(line, "none") == _size(line, "A")]
     sizes = ", ".join(f"{line.row.label} {_size(line, 'A').params:,}" for line in same)
-    texts.append(
-        f"The plain net and option A have the same multiply-adds and the same parameters: {sizes or 'nowhere'}."
-    )
+    texts.append(f"The plain net and option A have the same multiply-adds and parameters: {sizes or 'nowhere'}.")
     return texts
 
 

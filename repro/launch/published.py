@@ -1,0 +1,61 @@
+"""Speeds of the GPUs of Slurm jobs, from published benchmarks."""
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from repro.config.paths import shared_dir
+from repro.config.run import RunConfig
+from repro.errors import InputError
+from repro.launch.cost import BACKWARD, Speed
+from repro.models.count import measure
+from repro.runtime.provenance import read_json
+
+OPERATIONS = 2 * (1 + BACKWARD)  # of a multiply-add in a training step
+
+
+def published_speeds(configs: Sequence[RunConfig], folder: Path | None = None) -> tuple[list[Speed | None], str]:
+    """Return each run's speed on the jobs' kind of GPU, and that kind with the source, or why the speed is unknown.
+
+    Args:
+        folder: The folder of benchmarks as `repro bench --json` writes them; by default ``results/bench``.
+    """
+    slurm = configs[0].execution.slurm
+    assert slurm is not None
+    kind = slurm.gpu or slurm.constraint
+    if not kind:
+        return [None] * len(configs), "set execution.slurm.gpu to the kind of the jobs' GPUs, as in h100"
+    found = list(cases(folder or shared_dir("results") / "bench", kind))
+    speeds = [speed_by(config, [case for _, case in found]) for config in configs]
+    if not all(speeds):
+        fitting = " for the images, batch and precision of all runs" if found else ""
+        return speeds, f"no benchmark of {kind}{fitting} is published in results/bench"
+    return speeds, f"on {kind} (speed published in {' and '.join(dict.fromkeys(name for name, _ in found))})"
+
+
+def cases(folder: Path, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield file name and figures of every net that was measured on a device of this kind."""
+    for path in sorted(folder.glob("*.json")):
+        try:
+            document = read_json(path)
+            if kind.lower() in str(document["device"]["name"]).lower():
+                for part in document["parts"]:
+                    if part["kind"] == "case" and part["result"]:
+                        yield path.name, part["result"]
+        except (InputError, KeyError, TypeError):
+            continue
+
+
+def speed_by(config: RunConfig, found: Sequence[dict[str, Any]]) -> Speed | None:
+    """Return the speed of the net nearest in size among those of the same images, batch and arithmetic, if any."""
+    optim, macs = config.optim, measure(config.model, config.data.image_size, config.data.num_classes).macs
+    wanted = config.data.image_size, optim.batch_size, optim.precision
+    speeds: dict[float, float] = {}
+    for case in found:
+        if (case["image_size"], case["batch_size"], case["arithmetic"]) == wanted:
+            measured = case["flops_per_second"] * case["step_ms"]["median"] / 1000 / optim.batch_size / OPERATIONS
+            distance = abs(math.log(measured / macs))
+            # Of several step modes the fastest, as in execution.step=auto.
+            speeds[distance] = max(speeds.get(distance, 0.0), (1 + BACKWARD) * measured * case["images_per_second"])
+    return Speed(speeds[min(speeds)], block_seconds=0.0) if speeds else None
