@@ -165,7 +165,7 @@ def _draw_series(ax: Axes, series: Series, colour: str) -> None:
     dash = DASHES[series.curve.style or line.style]
     # A single point, such as the start of a constructed net, is shown as a mark instead of a line.
     mark = {**MARK, "zorder": 5} if len(points) == 1 else {}
-    style = {"color": colour, "label": "\t".join((SERIES, series.curve.label, series.label))}
+    style: dict[str, Any] = {"color": colour, "label": "\t".join((SERIES, series.curve.label, series.label))}
     ax.plot(x, points["mean"], linewidth=WIDTHS[line.weight], linestyle=dash, clip_on=not mark, **style, **mark)
     if series.n > 1:
         ax.fill_between(x, points["low"], points["high"], alpha=BAND, linewidth=0, **style)

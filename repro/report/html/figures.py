@@ -7,7 +7,6 @@ from typing import Any
 
 from repro.report.figures import Plot, description, inline_svg, picture
 
-
 RUNNING = "Training errors are counted over augmented batches during training, so they can be above test errors."
 
 
