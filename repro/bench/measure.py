@@ -15,11 +15,10 @@ from typing import Any
 import torch
 
 from repro.bench.loader import HeldFeed, loader, sample
-from repro.bench.parts import changed
+from repro.bench.parts import changed, speeds
 from repro.bench.roofline import ceilings, work_of
 from repro.bench.textbook import Textbook, TorchvisionNet
 from repro.bench.timing import alternate, per_second, repeat, timed
-from repro.bench.worker import speeds
 from repro.config.run import DataConfig, RunConfig
 from repro.data import Dataset, load
 from repro.data.cifar.arrays import missing_files
@@ -95,7 +94,7 @@ class Rig:
         return run_steps([self], count)
 
     def loop(self, count: int) -> float:
-        """Run so many steps of the training loop with its data, without evaluations; return their seconds."""
+        """Run ``count`` steps of the training loop with its data, without evaluations; return their seconds."""
         last = self.state.step + count
         config = changed(changed(self.net.config, "optim", steps=last), "eval", every_steps=last)
         run = partial(train, self.step, self.net.optimizer, self.state, config, len(self.feed), Hooks())
@@ -108,7 +107,7 @@ class Rig:
 
 
 def run_steps(rigs: Sequence[Rig], count: int) -> float:
-    """Run so many steps of each net in turns, without the loop; return their seconds."""
+    """Run ``count`` steps of each net in turns, without the loop; return their seconds."""
     start = time.perf_counter()
     for done in range(1, count + 1):
         for rig in rigs:
@@ -167,7 +166,7 @@ KEPT: list[Rig] = []  # parallel runs of this process
 
 
 def keep(config: RunConfig, runs: int = 1) -> dict[str, Any]:
-    """Keep so many warm nets in this process, each with its own seed and on a GPU its own stream."""
+    """Keep ``runs`` warm nets in this process, each with its own seed and on a GPU its own stream."""
     for seed in range(len(KEPT), runs):
         rig = Rig(dataclasses.replace(config, seed=seed), data_of(config.data, config.paths.data))
         wait(rig.device)

@@ -37,11 +37,12 @@ class Other:
 
     def __init__(self, model: nn.Module, config: RunConfig, device: torch.device) -> None:
         self.model, self.device, self.criterion, optim = model.to(device), device, nn.CrossEntropyLoss(), config.optim
-        more = {"momentum": optim.momentum, "weight_decay": optim.weight_decay}
-        self.optimizer = torch.optim.SGD(model.parameters(), lr=optim.lr, **more)
+        self.optimizer = torch.optim.SGD(
+            model.parameters(), lr=optim.lr, momentum=optim.momentum, weight_decay=optim.weight_decay
+        )
 
     def run(self, steps: int) -> float:
-        """Train so many steps; return their seconds."""
+        """Train ``steps`` steps; return their seconds."""
         with torch_defaults():
             self.model.train()
             return timed(self.one_step, self.device)(steps)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from repro.bench.parts import Part
+from repro.bench.parts import Part, speeds
 from repro.config.run import RunConfig
 from repro.errors import InputError, first_line
 from repro.launch.process import Process
@@ -71,6 +71,7 @@ def serve(requests: Iterator[Any], tell: Callable[[object], None], parent: int, 
     # Imported here, so that the parent needs no torch.
     from repro.bench.measure import MEASUREMENTS, clean_up
 
+    answer: dict[str, Any] | Exception
     for kind, config, options in requests:
         try:
             answer = MEASUREMENTS[kind](config, **options)
@@ -152,8 +153,3 @@ def in_processes(
             answers = ask(members, deadline, "go", config, seconds=seconds / len(counts))
             rows.append(speeds([found["images_per_second"] for found in answers]))
     return f"processes, {'no ' if settings is None else ''}MPS", identity | {"rows": rows}
-
-
-def speeds(each: list[float]) -> dict[str, Any]:
-    """Return the row of parallel runs from the images per second of each."""
-    return {"runs": len(each), "images_per_second": sum(each), "each": each}

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from repro.config.families import FAMILIES, own_family
+from repro.config.run import ModelConfig
 from repro.models.blocks import BlockNet
 
 Net = TypeVar("Net", bound=type[BlockNet])
 
-OWN_NETS: dict[str, Any] = {}
+OWN_NETS: dict[str, Callable[[ModelConfig, int], BlockNet]] = {}
 """The class of each registered family."""
 
 

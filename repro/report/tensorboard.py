@@ -1,12 +1,14 @@
 """TensorBoard's view of a whole sweep, from its records.
 
-It shows final errors against depth, the table of settings and errors, and Figure 7.
+It shows final errors against depth, the table of settings and errors, and Figure 7. Runs have names that tell recipes
+apart: TensorBoard reads a folder of links with these names.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import statistics
 import threading
 from collections import defaultdict
@@ -16,9 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repro.config.run import slug
+from repro.config.science import Science
 from repro.errors import InputError, RunError
 from repro.results.read import Record, read_records
-from repro.results.settings import differing
+from repro.results.settings import differing, scale_of_run
+from repro.runtime.provenance import read_json
 
 if TYPE_CHECKING:
     from tensorboard.compat.proto.summary_pb2 import Summary
@@ -28,6 +32,10 @@ log = logging.getLogger(__name__)
 
 FOLDER = "by-depth"
 """Beside the runs: one folder per family of nets, with the depth as the step."""
+LINKS = "tensorboard"
+"""Beside the runs: a link to each of them, and to the families."""
+LOOK_SECONDS = 10.0
+LONGEST_NAME = 200
 SUFFIX = ".final"
 VIEW = "#custom_scalars&_smoothingWeight=0"
 """The tab with all runs in each chart, without the default smoothing, which would bend curves of five depths."""
@@ -46,8 +54,38 @@ def serve(work: Path, options: Sequence[str]) -> None:
         write_summaries(work)
     except RunError as error:
         log.info(f"{error}: only existing files are shown")
-    log.info(f"TensorBoard shows {work} at {launch(work, options)}{VIEW} (Ctrl-C to stop)")
-    threading.Event().wait()
+    folder = link_runs(work)
+    log.info(f"TensorBoard shows {work} at {launch(folder, options)}{VIEW} (Ctrl-C to stop)")
+    while not threading.Event().wait(LOOK_SECONDS):
+        link_runs(work)  # new runs
+
+
+def link_runs(work: Path) -> Path:
+    """Link all runs and families under readable names; return the folder of links, or ``work`` without links."""
+    folder = work / LINKS
+    targets = {name_of(path.parent): path.parent for path in sorted(work.glob("*/config.json"))}
+    targets |= {f"{FOLDER} {path.name}": path for path in (work / FOLDER).glob("*")}
+    try:
+        folder.mkdir(exist_ok=True)
+        for link in folder.iterdir():
+            if targets.pop(link.name, None) is None:
+                link.unlink()
+        for name, target in targets.items():
+            (folder / name).symlink_to(Path(os.path.relpath(target, folder)), target_is_directory=True)
+    except OSError:  # a read-only folder, or a system without links
+        return work
+    return folder
+
+
+def name_of(folder: Path) -> str:
+    """Return the name of a run in TensorBoard: its run id, and the settings that differ from the scale's recipe."""
+    try:
+        stored = read_json(folder / "config.json")
+        science, scale = Science.from_dict(stored["science"]), str(stored.get("scale", scale_of_run(folder.name)))
+        words = differing(science, scale, str(stored.get("exp", "")))
+    except (InputError, KeyError, TypeError):
+        return folder.name
+    return f"{folder.name} {words}".strip().replace("/", "_")[:LONGEST_NAME]
 
 
 def launch(work: Path, options: Sequence[str] = ()) -> str:

@@ -17,7 +17,7 @@ PAPER = ("data=cifar10", "scale=paper", "execution=slurm")
 
 
 def bench(folder: Path, name: str, device: str, *cases: dict[str, Any]) -> None:
-    parts = [{"kind": "case", "state": "done", "result": case} for case in cases]
+    parts: list[dict[str, Any]] = [{"kind": "case", "state": "done", "result": case} for case in cases]
     parts += [{"kind": "case", "state": "failed", "result": None}, {"kind": "pairs", "result": {}}]
     (folder / f"{name}.json").write_text(json.dumps({"device": {"name": device}, "parts": parts}))
 

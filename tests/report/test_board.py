@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -17,7 +18,7 @@ from repro.cli.main import main
 from repro.engine.tensorboard import Events
 from repro.errors import InputError, RunError
 from repro.report import tensorboard
-from repro.report.tensorboard import FOLDER, VIEW, families, launch, serve, write_summaries
+from repro.report.tensorboard import FOLDER, LINKS, VIEW, families, launch, link_runs, serve, write_summaries
 from repro.results.read import read_records
 from tests.planted import DEMO, plant
 from tests.planted_figures import plant_constructed, plant_responses
@@ -122,6 +123,37 @@ def test_tensorboard_shows_the_charts_and_the_table(tmp_path):
     ]
 
 
+def with_config(folder):
+    """Write the config.json that a run has beside its record."""
+    record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+    values = {name: record[name] for name in ("science", "exp", "scale")}
+    (folder / "config.json").write_text(json.dumps(values), encoding="utf-8")
+    return folder
+
+
+def test_names_of_runs_tell_recipes_apart_and_follow_the_folder(tmp_path):
+    usual = with_config(plant(tmp_path, 20, scale="demo", science=DEMO))
+    other = with_config(plant(tmp_path, 20, scale="demo", science={**DEMO, "optim.nesterov": True}))
+    links = link_runs(tmp_path)
+    assert {link.name: link.resolve() for link in links.iterdir()} == {
+        usual.name: usual.resolve(),
+        f"{other.name} optim.nesterov=true": other.resolve(),
+    }
+    shutil.rmtree(usual)
+    new = plant(tmp_path, 56, scale="demo", science=DEMO)
+    (new / "config.json").write_text("{", encoding="utf-8")
+    assert {link.name for link in link_runs(tmp_path).iterdir()} == {
+        new.name,
+        f"{other.name} optim.nesterov=true",
+    }
+
+
+def test_a_folder_that_takes_no_links_is_shown_as_it_is(tmp_path):
+    with_config(plant(tmp_path, 20))
+    (tmp_path / LINKS).touch()
+    assert link_runs(tmp_path) == tmp_path
+
+
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
     sweep(tmp_path)
     (tmp_path / FOLDER).write_text("", encoding="utf-8")
@@ -141,7 +173,7 @@ def test_summaries_need_no_torch(tmp_path):
 
 def test_serving_writes_first_and_names_the_address_of_the_charts(tmp_path, monkeypatch, told):
     class Forever:
-        def wait(self):
+        def wait(self, seconds):
             raise KeyboardInterrupt
 
     monkeypatch.setattr(
@@ -174,7 +206,7 @@ def test_a_folder_that_cannot_be_written_is_shown_with_the_users_options(tmp_pat
     options = ["--port", "6007", "--bind_all"]
     assert main(["tensorboard", f"paths.work={tmp_path}", *options]) == 130
     assert main(["tensorboard", *options, f"paths.work={tmp_path}"]) == 130
-    assert asked == [(tmp_path, options)] * 2
+    assert asked == [(tmp_path / LINKS, options)] * 2
     assert "cannot be written" in capsys.readouterr().out
 
 

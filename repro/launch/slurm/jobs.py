@@ -157,7 +157,7 @@ def call(*words: str) -> str:
 
 
 def spans(nodes: int) -> bool:
-    """Return whether this process is in a Slurm job of so many nodes."""
+    """Return whether this process is in a Slurm job of ``nodes`` nodes."""
     return int(os.environ.get("SLURM_JOB_NUM_NODES", "1")) == nodes
 
 
