@@ -12,7 +12,7 @@ from repro.report.figures import inline_svg, picture, plot, shown_plots
 from repro.report.figures.style import COLOURS, DARK, SPARE
 from repro.report.html.charts import chart
 from repro.report.html.figures import figure_views
-from repro.report.html.page import PRINTED, TEMPLATES, commits, newest, page
+from repro.report.html.page import PRINTED, TEMPLATES, Later, commits, newest, page
 from repro.report.render import read_evidence
 from repro.results.read import read_curve, read_records
 from tests.planted import DEMO, edit, plant
@@ -62,7 +62,9 @@ def values_of(panel, pairs):
 def test_the_contents_lead_to_every_section_and_stay_in_view(html):
     nav = found(r"<nav.*?</nav>", html)[0]
     linked = re.findall(r'href="#([^"]+)"', nav)
-    sections = re.findall(r'<section id="([^"]+)"', html)
+    later = html.index('<section id="later-papers"')
+    sections = re.findall(r'<section id="([^"]+)"', html[:later])
+    sections += re.findall(r'<section id="(later-papers|paper-[^"]+|runs)"', html[later:])
     wanted = [
         name for name in sections if not name.startswith("net-") and not re.match(r"figure-.*-(tenth|demo)$", name)
     ]
@@ -104,7 +106,8 @@ def test_every_table_and_figure_links_to_its_files(html, results):
 
 def test_a_repository_is_a_part_of_the_page(results):
     evidence = read_evidence(results)
-    made = page(evidence.reading, evidence.check, [], [], False, "https://example.org/repro")
+    later = Later(evidence.overview, {}, [], [])
+    made = page(evidence.reading, evidence.check, [], [], later, False, "https://example.org/repro")
     assert made.count("https://example.org/repro/commit/") == len(evidence.reading.records) + 1
 
 
