@@ -33,12 +33,20 @@ class Family:
     """Layers outside the blocks, as the paper counts them."""
     settings: frozenset[str] = frozenset()
     """Fields of ``ModelConfig`` that this family reads, but not all families."""
+    shortcuts: tuple[str, ...] = ("A", "B", "C", "none")
+    """The possible values of ``model.shortcut``."""
+    is_dense: bool = False
+    """True if layers read the outputs of all layers before them, in place of shortcuts."""
     own: bool = False
     """True for nets of the user's own, which ``repro.models.own.family`` registers."""
 
 
 FAMILIES: dict[str, Family] = {
-    "cifar_resnet": Family("ResNet", (128, ((16, 32), (32, 16), (64, 8))), settings=frozenset({"constructed_from"})),
+    "cifar_resnet": Family(
+        "ResNet",
+        (128, ((16, 32), (32, 16), (64, 8))),
+        settings=frozenset({"constructed_from", "activation", "dropout"}),
+    ),
     "imagenet_resnet": Family(
         "ResNet",
         (8, ((64, 56), (128, 28), (256, 14), (512, 7))),
@@ -60,6 +68,33 @@ FAMILIES: dict[str, Family] = {
         recipe="wide_resnet/cifar_recipe",
         other_layers=4,
         settings=frozenset({"kernels", "width", "dropout"}),
+    ),
+    "densenet": Family(
+        "DenseNet",
+        (64, ((64, 32), (96, 16), (128, 8))),
+        recipe="densenet/cifar_recipe",
+        other_layers=4,
+        settings=frozenset({"growth", "compression", "block", "dropout"}),
+        shortcuts=("none",),
+        is_dense=True,
+    ),
+    "imagenet_densenet": Family(
+        "DenseNet",
+        (8, ((64, 56), (128, 28), (256, 14), (512, 7))),
+        recipe="imagenet_recipe",
+        photos=True,
+        depths=(121, 161, 169, 201, 264),
+        settings=frozenset({"growth", "compression", "block", "dropout", "pool_padding"}),
+        shortcuts=("none",),
+        is_dense=True,
+    ),
+    "highway": Family(
+        "Highway",
+        (100, ((32, 32), (80, 16), (128, 8))),
+        recipe="highway/cifar_recipe",
+        depths=(11, 19, 32),
+        settings=frozenset({"dropout"}),
+        shortcuts=("A",),
     ),
 }
 

@@ -116,6 +116,7 @@ def build_step(
     precision: str,
     window: int,
     micro_batch: int | None = None,
+    label_smoothing: float = 0.0,
 ) -> Step:
     """Build the step in a mode of ``step_modes``.
 
@@ -127,10 +128,16 @@ def build_step(
     if mode == "compile":
         compile_blocks(model)
     kind = GraphStep if feed.device.type == "cuda" and mode != "eager" else EagerStep
-    step = kind(model, optimizer, feed, precision, window, micro_batch)
+    step = kind(model, optimizer, feed, precision, window, micro_batch, label_smoothing)
     if mode == "compile":
         step.augment = torch.compile(feed.augment, dynamic=False)
     return step
+
+
+def copy_all(tensors: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    """Copy values into tensors in place; there may be none."""
+    if tensors:
+        torch._foreach_copy_(list(tensors), list(values))
 
 
 class EagerStep:
@@ -144,9 +151,10 @@ class EagerStep:
         precision: str,
         window: int,
         micro_batch: int | None = None,
+        label_smoothing: float = 0.0,
     ) -> None:
         self.model, self.optimizer, self.feed, self.precision = model, optimizer, feed, precision
-        self.augment = feed.augment
+        self.augment, self.label_smoothing = feed.augment, label_smoothing
         self.micro_batch = micro_batch or feed.part_size
         device = feed.device
         self._dtype = next(model.parameters()).dtype
@@ -166,7 +174,8 @@ class EagerStep:
 
     def _join_ranks(self) -> None:
         self._wrapped = distributed.DataParallel(self.model, is_static=not self.model.skips_blocks)
-        self._mean = distributed.Mean(self._statistics)
+        if self._statistics:
+            self._mean = distributed.Mean(self._statistics)
 
     def run(self, step: int) -> None:
         fed = self.feed.load(step)
@@ -226,10 +235,12 @@ class EagerStep:
             quiet = contextlib.nullcontext() if is_last or self._wrapped is None else self._wrapped.no_sync()
             with quiet:
                 results.append(self._pass(*piece, number - 1, len(images)))
-            torch._foreach_add_(sums, self._statistics)
-            torch._foreach_copy_(self._statistics, before)
-        torch._foreach_div_(sums, len(images))
-        torch._foreach_copy_(self._statistics, sums)
+            if sums:  # nets without batch norm have none
+                torch._foreach_add_(sums, self._statistics)
+            copy_all(self._statistics, before)
+        if sums:
+            torch._foreach_div_(sums, len(images))
+        copy_all(self._statistics, sums)
         losses, errors = (torch.stack(column).sum() for column in zip(*results, strict=True))
         return losses, errors
 
@@ -241,7 +252,7 @@ class EagerStep:
         """
         with self._drawing(piece * len(images)):
             logits = forward(self.model if self._wrapped is None else self._wrapped, images, self.precision)
-            loss = F.cross_entropy(logits.to(self._dtype), labels)
+            loss = F.cross_entropy(logits.to(self._dtype), labels, label_smoothing=self.label_smoothing)
             loss = loss if num_pieces == 1 else loss / num_pieces
             torch.autograd.backward(loss)
         return loss.detach(), (logits.detach().argmax(1) != labels).sum()
@@ -259,7 +270,7 @@ class EagerStep:
         # With the same statistics on all ranks after every step, the time of an evaluation or a checkpoint changes
         # nothing.
         if self._mean is not None:
-            torch._foreach_copy_(self._statistics, self._mean(self._statistics))
+            copy_all(self._statistics, self._mean(self._statistics))
 
     def _keep(self, loss: Tensor, errors: Tensor) -> None:
         # An indexed write would be slower: its deterministic form on CUDA sorts.
@@ -293,7 +304,7 @@ class GraphStep(EagerStep):
         means = self._mean(gradients + self._statistics)
         for p, gradient in zip(self._parameters, means[: len(gradients)], strict=True):
             p.grad = gradient
-        torch._foreach_copy_(self._statistics, means[len(gradients) :])
+        copy_all(self._statistics, means[len(gradients) :])
 
     def _execute(self) -> None:
         if self._graph is None:

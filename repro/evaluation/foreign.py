@@ -16,7 +16,7 @@ from repro.config.run import RunConfig
 from repro.data.augment import PixelStats
 from repro.evaluation.trained import Trained
 from repro.evaluation.weight_files import WeightsFile
-from repro.models.foreign_weights import from_akamaster, from_torchvision
+from repro.models.foreign_weights import from_akamaster, from_torchvision, from_torchvision_dense
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 """Mean and deviation of ImageNet's pixels in torchvision's training scripts."""
@@ -62,6 +62,9 @@ def origin_of(weights: Mapping[str, Tensor]) -> Origin:
 
     if has("stages."):
         return Origin("this project's own names", dict)
+    if has("denseblock4."):
+        name = "torchvision's ImageNet dense nets"
+        return Origin(name, from_torchvision_dense, pixels=Pixels(IMAGENET_MEAN, IMAGENET_STD))
     if has("layer3.") and has("linear.") and not has("layer4."):
         # Its trainer.py normalizes CIFAR-10 images with the statistics of ImageNet.
         settings = {"model.shortcut": "B"} if has("shortcut.") else {"model.option_a": "both_sides"}

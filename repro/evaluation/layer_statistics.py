@@ -15,6 +15,7 @@ from repro.data.augment import PixelStats
 from repro.data.batches import Images
 from repro.evaluation.predict import predict
 from repro.models.forward import forward
+from repro.models.joins import Gate
 from repro.runtime import distributed
 
 
@@ -176,14 +177,17 @@ def layer_moments(model: nn.Module) -> Iterator[dict[str, Moments]]:
 def watched(model: nn.Module, take: Callable[[str, Tensor], None]) -> Iterator[None]:
     """Call ``take`` with the name and the output of each 3x3 layer, after batch norm, before nonlinearity or addition.
 
-    It is called in the order of computation, in every forward pass inside the context, and must not keep the tensor,
-    which the next operation overwrites.
+    A layer with a bias has no batch norm, and gates are no layers. ``take`` is called in the order of computation, in
+    every forward pass inside the context, and must not keep the tensor, which the next operation overwrites.
     """
     waiting: list[str] = []
 
     def convolved(name: str) -> Callable[[nn.Conv2d, object, Tensor], None]:
-        def hook(layer: nn.Conv2d, _: object, __: Tensor) -> None:
-            waiting[:] = [name] if layer.kernel_size == (3, 3) else []
+        def hook(layer: nn.Conv2d, _: object, output: Tensor) -> None:
+            is_layer = layer.kernel_size == (3, 3) and not isinstance(layer, Gate)
+            waiting[:] = [name] if is_layer and layer.bias is None else []
+            if is_layer and layer.bias is not None:
+                take(name, output)
 
         return hook
 

@@ -11,6 +11,8 @@ from repro.config.families import OWN_MODULES
 from repro.config.run import ModelConfig
 from repro.models.blocks import BlockNet
 from repro.models.chance import survival_probabilities
+from repro.models.dense import DenseNet, ImageNetDenseNet
+from repro.models.highway import HighwayNet
 from repro.models.initialization import initialize
 from repro.models.own import OWN_NETS
 from repro.models.preact import PreactResNet
@@ -22,6 +24,9 @@ NETS: dict[str, Callable[[ModelConfig, int], BlockNet]] = {
     "imagenet_resnet": ImageNetResNet,
     "preact_resnet": PreactResNet,
     "wide_resnet": WideResNet,
+    "densenet": DenseNet,
+    "imagenet_densenet": ImageNetDenseNet,
+    "highway": HighwayNet,
 }
 """The class of each family in ``repro.config.families``, except the user's own."""
 

@@ -165,13 +165,33 @@ class ResidualBlock(nn.Module):
         return residual
 
 
+PIECES = {"relu": 1, "maxout": 2}
+"""Outputs of a convolution for each channel after the activation."""
+
+
+def activate(y: Tensor, activation: str) -> Tensor:
+    """Apply ReLU in place, or take the larger one of the two pieces of each channel (deviation D45)."""
+    if activation == "relu":
+        return F.relu(y, inplace=True)
+    one, other = y.chunk(2, 1)
+    # torch.maximum would give the same, but its gradient is not channels last.
+    return torch.where(one >= other, one, other)
+
+
 class BasicBlock(ResidualBlock):
-    """Two 3x3 layers with batch norm; residual unless ``config.shortcut`` is none (Fig. 2, Fig. 5 left)."""
+    """Two 3x3 layers with batch norm; residual unless ``config.shortcut`` is none (Fig. 2, Fig. 5 left).
+
+    With maxout the first layer has two pieces for each channel; with dropout, values are dropped between the layers
+    (deviations D45 and D46).
+    """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, config: ModelConfig) -> None:
         super().__init__()
-        self.conv1 = conv(in_channels, out_channels, 3, stride)
-        self.bn1 = batch_norm(out_channels, config)
+        self.activation = config.activation
+        self.conv1 = conv(in_channels, PIECES[config.activation] * out_channels, 3, stride)
+        self.bn1 = batch_norm(PIECES[config.activation] * out_channels, config)
+        # A layer that drops nothing would change the numbers of the others, and with them what these drop.
+        self.dropout = Dropout(config.dropout) if config.dropout else None
         self.conv2 = conv(out_channels, out_channels, 3)
         self.bn2 = batch_norm(out_channels, config)
         self.shortcut = shortcut(in_channels, out_channels, stride, config)
@@ -179,7 +199,9 @@ class BasicBlock(ResidualBlock):
 
     def residual(self, x: Tensor) -> Tensor:
         # In place, since no backward pass needs the output of a batch norm, and memory traffic limits a small net.
-        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        y = activate(self.bn1(self.conv1(x)), self.activation)
+        if self.dropout is not None:
+            y = self.dropout(y)
         normalized: Tensor = self.bn2(self.conv2(y))
         return normalized
 

@@ -9,17 +9,19 @@ from torch import nn
 
 from repro.config.run import ModelConfig
 from repro.models.blocks import BlockNet
+from repro.models.joins import Gate
 
 
 def initialize(model: BlockNet, config: ModelConfig, generator: torch.Generator) -> None:
     """Draw all convolutions from He's zero-mean Gaussian of variance 2 / fan (deviation D1), then the fully connected
-    layer; batch norms start with weight one and bias zero, gates with the bias ``config.gate_bias``."""
+    layer; batch norms start with weight one and bias zero, gates with the bias ``config.gate_bias``, other biases with
+    zero."""
     mode: Literal["fan_in", "fan_out"] = "fan_out" if config.init == "he_fan_out" else "fan_in"
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode=mode, nonlinearity="relu", generator=generator)
-            if module.bias is not None:  # only gates have one
-                nn.init.constant_(module.bias, config.gate_bias)
+            if module.bias is not None:
+                nn.init.constant_(module.bias, config.gate_bias if isinstance(module, Gate) else 0)
         elif isinstance(module, nn.BatchNorm2d):
             nn.init.ones_(module.weight)
             nn.init.zeros_(module.bias)

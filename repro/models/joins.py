@@ -9,16 +9,24 @@ from repro.config.run import ModelConfig
 from repro.models.chance import Dropout
 
 
+class Gate(nn.Conv2d):
+    """The convolution of a gate, whose bias starts at ``config.gate_bias``."""
+
+
 class Join(nn.Module):
     """Constant factors, gates, and dropout on the shortcut.
 
-    A gate g is the sigmoid of a 1x1 convolution of the block's input. It weights the shortcut with 1 - g and, if it is
-    exclusive, the residual function with g. Its convolution changes dimensions where the block does (D30).
+    A gate g is the sigmoid of a convolution of the block's input, 1x1 in residual nets. It weights the shortcut with
+    1 - g and, if it is exclusive, the residual function with g. Its convolution changes dimensions where the block does
+    (D30).
     """
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int, config: ModelConfig) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, stride: int, config: ModelConfig, gate_kernel: int = 1
+    ) -> None:
         super().__init__()
-        self.gate = nn.Conv2d(in_channels, out_channels, 1, stride) if config.gate != "none" else None
+        shape = in_channels, out_channels, gate_kernel, stride, gate_kernel // 2
+        self.gate = Gate(*shape) if config.gate != "none" else None
         self.is_exclusive = config.gate == "exclusive"
         self.dropout = Dropout(config.shortcut_dropout)
         self.shortcut_scale, self.residual_scale = config.shortcut_scale, config.residual_scale
@@ -34,9 +42,9 @@ class Join(nn.Module):
         return carried if residual is None else carried + self.residual_scale * residual
 
 
-def join(in_channels: int, out_channels: int, stride: int, config: ModelConfig) -> Join | None:
+def join(in_channels: int, out_channels: int, stride: int, config: ModelConfig, gate_kernel: int = 1) -> Join | None:
     """Build the addition of ``config``; None is a plain sum."""
     is_plain = config.shortcut_scale == config.residual_scale == 1 and config.gate == "none"
     if config.shortcut == "none" or (is_plain and not config.shortcut_dropout):
         return None
-    return Join(in_channels, out_channels, stride, config)
+    return Join(in_channels, out_channels, stride, config, gate_kernel)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from repro.config.run import ModelConfig
-from repro.models.blocks import BasicBlock, BlockNet, Bottleneck, ResidualBlock, batch_norm, conv
+from repro.models.blocks import PIECES, BasicBlock, BlockNet, Bottleneck, ResidualBlock, activate, batch_norm, conv
 from repro.models.preact import CIFAR_CHANNELS, Layer, OrderedBlock, last_activation, layers_of
 
 STEM_CHANNELS = 64
@@ -29,9 +29,9 @@ class CifarResNet(BlockNet):
     def __init__(self, config: ModelConfig, num_classes: int) -> None:
         super().__init__()
         num_blocks = (config.depth - 2) // 6
-        self.conv1 = conv(3, CIFAR_CHANNELS[0], 3)
-        self.bn1 = batch_norm(CIFAR_CHANNELS[0], config)
-        channels = CIFAR_CHANNELS[0]
+        self.activation, channels = config.activation, CIFAR_CHANNELS[0]
+        self.conv1 = conv(3, PIECES[config.activation] * channels, 3)
+        self.bn1 = batch_norm(PIECES[config.activation] * channels, config)
         for out_channels in CIFAR_CHANNELS:
             stage = nn.Sequential()
             for block in range(num_blocks):
@@ -42,7 +42,7 @@ class CifarResNet(BlockNet):
         self.fc = nn.Linear(channels, num_classes)
 
     def features(self, x: Tensor) -> Tensor:
-        return self.body(F.relu(self.bn1(self.conv1(x)), inplace=True))
+        return self.body(activate(self.bn1(self.conv1(x)), self.activation))
 
 
 class ImageNetResNet(BlockNet):

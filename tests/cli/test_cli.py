@@ -104,7 +104,10 @@ def test_help_and_tables_start_without_torch() -> None:
         (["evaluate", "nosuchrun"], "nosuchrun"),
         (["evaluate", "x", "--views", "11crop"], "11crop"),
         (["tensorboard"], "no runs in"),
-        (["run", "model=imagenet_resnet", "model.depth=20"], "is not a depth of Table 1: 18, 34, 50, 101, 152"),
+        (
+            ["run", "model=imagenet_resnet", "model.depth=20"],
+            "is not a depth of model=imagenet_resnet: 18, 34, 50, 101, 152",
+        ),
         (["run", "exp=imagenet_depth", "model.depth=50", "paths.data=/nowhere"], "/nowhere"),
         (["run", "model.depth=20", "model.constructed_from=56"], "must be a smaller depth"),
         (["run", "model.shortcut=B", "model.option_a=both_sides"], "model.option_a=both_sides is for model.shortcut=A"),

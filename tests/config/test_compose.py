@@ -218,6 +218,7 @@ def test_device_is_a_short_word_for_execution_device(tmp_path: Path) -> None:
         (["optim=wide_sgd", "model=wide_resnet"], 78125, (23438, 46875, 62500)),
         (["optim=wide_sgd", "model=wide_resnet", "optim.batch_size=64"], 156250, (46875, 93750, 125000)),
         (["optim=stochastic_depth_sgd", "data.split=train45k"], 175781, (87891, 131836)),
+        (["optim=densenet_sgd", "model=densenet"], 234375, (117188, 175781)),
         (["optim=wide_sgd", "data=synthetic", "data.train_images=1280"], 2000, (600, 1200, 1600)),
         (
             ["optim=wide_sgd", "data=synthetic", "data.train_images=1280", "data.split=train45k"],

@@ -120,8 +120,11 @@ def training_of(of: RunConfig) -> dict[str, Any]:
     return {"losses": [s.loss for s in steps], "tensors": training.tensors(), "loss": training.evaluate().loss}
 
 
-def test_four_ranks_drop_the_same_and_agree_with_one_to_1e_9(tmp_path: Path) -> None:
-    of = small(tmp_path, *RANDOM, "model.depth=14")
+@pytest.mark.parametrize(
+    "words", [(*RANDOM, "model.depth=14"), ("model=highway", "model.depth=11", "model.bn_group_size=4")]
+)
+def test_four_ranks_drop_the_same_and_agree_with_one_to_1e_9(tmp_path: Path, words: tuple[str, ...]) -> None:
+    of = small(tmp_path, *words)
     (one,) = on_ranks(1, training_of, of)
     first, *others = on_ranks(4, training_of, of)
     assert first["losses"] == pytest.approx(one["losses"], rel=1e-9)
@@ -131,24 +134,42 @@ def test_four_ranks_drop_the_same_and_agree_with_one_to_1e_9(tmp_path: Path) -> 
         assert all(torch.equal(other["tensors"][name], tensor) for name, tensor in first["tensors"].items())
 
 
-def test_pieces_of_a_batch_drop_the_same(tmp_path: Path) -> None:
-    whole = training_of(small(tmp_path, *RANDOM))
-    pieces = training_of(small(tmp_path, *RANDOM, "execution.micro_batch=4"))
+DROPPING = [
+    RANDOM,
+    ("model=densenet", "model.depth=10", "model.dropout=0.2", "model.bn_group_size=4"),
+    ("model=highway", "model.depth=11", "model.bn_group_size=4"),
+    ("model.activation=maxout", "model.dropout=0.3", "model.bn_group_size=4"),
+]
+
+
+@pytest.mark.parametrize("words", DROPPING, ids=lambda words: words[0])
+def test_pieces_of_a_batch_drop_the_same(tmp_path: Path, words: tuple[str, ...]) -> None:
+    whole = training_of(small(tmp_path, *words))
+    pieces = training_of(small(tmp_path, *words, "execution.micro_batch=4"))
     assert pieces["losses"] == pytest.approx(whole["losses"], rel=1e-9)
     assert_close(pieces["tensors"], whole["tensors"], 1e-9)
 
 
-def test_recomputed_activations_drop_the_same(tmp_path: Path) -> None:
-    kept = training_of(small(tmp_path, *RANDOM))
-    again = training_of(small(tmp_path, *RANDOM, "execution.checkpoint_activations=true"))
+@pytest.mark.parametrize("words", DROPPING, ids=lambda words: words[0])
+def test_recomputed_activations_drop_the_same(tmp_path: Path, words: tuple[str, ...]) -> None:
+    kept = training_of(small(tmp_path, *words))
+    again = training_of(small(tmp_path, *words, "execution.checkpoint_activations=true"))
     assert all(torch.equal(again["tensors"][name], tensor) for name, tensor in kept["tensors"].items())
 
 
 @pytest.mark.parametrize(
-    "words", [RANDOM, ("model=wide_resnet", "model.depth=10", "model.width=1", "model.dropout=0.3")]
+    "words",
+    [
+        RANDOM,
+        ("model=wide_resnet", "model.depth=10", "model.width=1", "model.dropout=0.3"),
+        ("model=densenet", "model.depth=10", "model.dropout=0.2", "data.pad=0", "data.flip=false"),
+        ("model=highway", "model.depth=11"),
+        ("model.activation=maxout", "model.dropout=0.3"),
+    ],
+    ids=lambda words: words[0],
 )
 def test_a_run_that_is_stopped_after_every_step_ends_with_the_same_bits(tmp_path: Path, words: tuple[str, ...]) -> None:
-    words = ("model.depth=8", *words) if "model.depth=10" not in words else words
+    words = words if any(word.startswith("model.depth=") for word in words) else ("model.depth=8", *words)
     whole, broken = config(tmp_path / "whole", *words), config(tmp_path / "broken", *words)
     assert go(whole) is not None
     pieces = 1

@@ -16,9 +16,12 @@ from repro.models import NETS
 from repro.papers import later_papers, later_tables, load_recipe, load_table
 from repro.report.tables import FORMATS, table
 from repro.results.read import read_records
-from tests.planted import plant
+from tests.planted import plant, plant_planned
 
-RECIPES = ("identity_mappings/cifar10_recipe", "wide_resnet/cifar_recipe", "stochastic_depth/cifar10_recipe")
+RECIPES = (
+    *("identity_mappings/cifar10_recipe", "wide_resnet/cifar_recipe", "stochastic_depth/cifar10_recipe"),
+    *("densenet/cifar_recipe", "highway/cifar_recipe"),
+)
 RUNNABLE = [(key, row) for key in later_tables() for row in load_table(key).rows if row.run is not None]
 
 
@@ -26,7 +29,7 @@ def test_a_family_is_an_entry_here_and_one_there() -> None:
     assert set(NETS) == {name for name, family in FAMILIES.items() if not family.own}
     assert set(FAMILIES) <= set(choices("model"))
     for family in FAMILIES.values():
-        assert load_recipe(family.recipe).fields["optim.lr"] == 0.1
+        assert load_recipe(family.recipe).fields["optim.lr"] == (0.025 if family.prefix == "Highway" else 0.1)
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -61,7 +64,16 @@ def test_papers_print_what_the_copies_agree_on() -> None:
     assert published["wide_resnet/5", "WRN-28-10 (CIFAR-100)"].median == 19.25
     assert published["wide_resnet/6", "WRN-16-4 dropout 0.3"].median == 5.24
     assert published["stochastic_depth/1", "ResNet-1202 stochastic depth 0.5"].single == 4.91
-    assert [paper.arxiv for paper in later_papers().values()] == ["1603.05027", "1603.09382", "1605.07146"]
+    assert published["densenet/2", "DenseNet-BC-190-40"].single == 3.46
+    assert published["densenet/2", "DenseNet-BC-250-24 dropout 0.2 (CIFAR-100, no augmentation)"].single == 19.64
+    assert published["densenet/3", "DenseNet-121"].single == 25.02
+    assert (published["highway/2", "Highway-19 dropout 0.2"].best, published["highway/2", "FitNet A"].single) == (
+        7.54,
+        10.99,
+    )
+    assert published["highway/3", "Highway-19 dropout 0.2 (CIFAR-100)"].mean == 32.39
+    arxiv = ["1608.06993", "1507.06228", "1603.05027", "1603.09382", "1605.07146"]
+    assert [paper.arxiv for paper in later_papers().values()] == arxiv
 
 
 def test_a_table_of_a_later_paper_has_its_own_runs_and_the_first_papers(tmp_path: Path) -> None:
@@ -80,6 +92,30 @@ def test_a_table_of_a_later_paper_has_its_own_runs_and_the_first_papers(tmp_path
     assert first.header == table(6, read_records([tmp_path / "nowhere"])).header
     assert [row["paper_aggregate"] for row in frame.values][:2] == ["median of 5", "above"]
     assert all(text_of(frame) for text_of in FORMATS.values())
+
+
+def test_a_run_that_fills_one_row_is_a_proxy_of_no_other(tmp_path: Path) -> None:
+    for words, error in (("data=cifar100", 28.0), ("data.pad=0 data.flip=false", 14.0)):
+        for config in plan(f"exp=stochastic_depth {words} model.survival=none seed=0,1".split()).runs:
+            if config.model.depth == 110:
+                plant_planned(tmp_path, config, error)
+    frame = table("stochastic_depth/1", read_records([tmp_path]))
+    assert not [name for name in frame.header if name.startswith("Proxy")]
+    measured = {row["Method"].text: row["Measured"].text for row in frame.rows}
+    assert measured["ResNet-110"] == "–"
+    assert measured["ResNet-110 (CIFAR-100)"] == "28.00 ± 0.00 (n=2)"
+    assert measured["ResNet-110 (no augmentation)"] == "14.00 ± 0.00 (n=2)"
+
+
+@pytest.mark.parametrize("scale", ["paper", "tenth", "demo"])
+def test_a_run_of_one_papers_recipe_is_no_proxy_of_another_papers(tmp_path: Path, scale: str) -> None:
+    for config in plan(f"exp=stochastic_depth scale={scale} model.survival=none seed=0".split()).runs:
+        plant_planned(tmp_path, config, 7.0)
+    before = table(6, read_records([tmp_path / "nowhere"]))
+    assert table(6, read_records([tmp_path])).texts == before.texts
+    plant(tmp_path, 110, error=9.0, science={"optim.nesterov": True})
+    (name,) = [name for name in table(6, read_records([tmp_path])).header if name.startswith("Proxy")]
+    assert "optim.nesterov=true" in name, "a choice of one's own is shown"
 
 
 def test_the_command_line_takes_a_papers_table(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

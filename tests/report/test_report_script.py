@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html as markup
 import json
-import re
 import shutil
 import subprocess
 
@@ -14,7 +13,7 @@ from repro.report.figures import plot
 from repro.report.html.page import page
 from repro.report.render import read_evidence
 from repro.results.read import read_curve, read_records
-from tests.rendered import plant_some, short_table_1
+from tests.rendered import found, plant_some, short_table_1
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium at hand")
@@ -68,30 +67,30 @@ def run(html, tmp_path):
     def run(body, *options):
         file = tmp_path / "page.html"
         file.write_text(html.replace("</body>", RUNNER.replace("BODY", body) + "</body>"), encoding="utf-8")
-        command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
-        command += ["--virtual-time-budget=3000", *options, "--dump-dom", file.as_uri()]
+        command = [str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=3000", *options]
+        command += [f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", file.as_uri()]
         told = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
-        return json.loads(markup.unescape(re.search(r'<pre id="found">(.*?)</pre>', told, re.DOTALL)[1]))
+        return json.loads(markup.unescape(found(r'<pre id="found">(.*?)</pre>', told)[1]))
 
     return run
 
 
 def test_the_filter_shows_matching_claims_rows_and_runs_and_puts_all_back(run, results):
-    before, found, none, after = run(
+    before, hits, none, after = run(
         "return [type(''), type('plain-20  PLAIN20-S3'), type('nothing-like-this'), type('')];",
     )
     records = read_records([results / "runs"]).records
     assert len(before["runs"]) == len(records) and len(before["blocks"]) == 2
-    assert [name for name in found["runs"] if "plain20-s3" not in name] == []
-    assert len(found["runs"]) == 1 and "1 runs" in found["told"] and found["blocks"] == []
+    assert [name for name in hits["runs"] if "plain20-s3" not in name] == []
+    assert len(hits["runs"]) == 1 and "1 run" in hits["told"] and hits["blocks"] == []
     assert (none["claims"], none["rows"], none["runs"], none["blocks"]) == ([], [], [], [])
     assert {**after, "told": ""} == {**before, "told": ""}
 
 
 def test_the_filter_opens_lists_with_matches_and_closes_them_again(run):
-    before, found, after = run("return ['', 'degradation_cifar', ''].map(text => type(text).claims);")
-    assert "claim-degradation_cifar" in found and all("degradation_cifar" in name for name in found[:1])
-    assert before == after and len(before) > len(found)
+    before, hits, after = run("return ['', 'degradation_cifar', ''].map(text => type(text).claims);")
+    assert "claim-degradation_cifar" in hits and all("degradation_cifar" in name for name in hits[:1])
+    assert before == after and len(before) > len(hits)
 
 
 def test_a_figure_shows_the_values_below_the_pointer_and_can_hide_a_net(run, results):

@@ -16,6 +16,7 @@ from repro.results.scales import fitted_experiments, own_recipe
 IMAGENET = ("model=imagenet_resnet", "optim=imagenet_sgd", "eval=imagenet")
 FITTED = [(scale, exp) for scale in choices("scale") for exp in fitted_experiments(scale)]
 RECIPES = {"wide": "wide_resnet/cifar_recipe", "stochastic": "stochastic_depth/cifar10_recipe"}
+RECIPES |= {"densenet": "densenet/cifar_recipe", "highway": "highway/cifar_recipe"}
 RECIPES |= {"identity_mappings_activation": "identity_mappings/cifar10_recipe"}
 RECIPES |= {"identity_mappings_depth": "identity_mappings/cifar10_recipe"}
 

@@ -32,6 +32,10 @@ LATER_PAPERS = {
     "pre-activation, one layer a block": "model=preact_resnet model.block=single model.shortcut=A model.depth=8",
     "wide": "model=wide_resnet model.depth=10 model.width=2",
     "wide with dropout": "model=wide_resnet model.depth=10 model.width=2 model.dropout=0.3",
+    "dense": "model=densenet model.depth=10 model.block=single",
+    "dense, bottlenecks": "model=densenet model.depth=16 model.dropout=0.2",
+    "highway": "model=highway model.depth=11",
+    "maxout and dropout": "model.depth=14 model.activation=maxout model.dropout=0.3",
     "wide, B(3,1,3)": "model=wide_resnet model.depth=13 model.width=2 model.kernels=[3,1,3]",
 }
 IMAGENET = {
@@ -42,6 +46,7 @@ IMAGENET = {
     "50 B in groups, bf16": "model.depth=50 model.shortcut=B model.bn_group_size=4 optim.precision=bf16",
     "18 wide": "model.depth=18 model.shortcut=B model.width=1.5",
     "50 pre-activation": "model.depth=50 model.shortcut=B model.order=full",
+    "121 dense": "model=imagenet_densenet model.depth=121 model.shortcut=none model.growth=32",
     "50 C": "model.depth=50 model.shortcut=C model.stride_in=3x3",
 }
 

@@ -33,7 +33,8 @@ def inline_svg(drawn: Figure, name: str, label: str) -> str:
         drawn.draw_without_rendering()  # creates the last ticks
         for number, part in enumerate(drawn.findobj(), 1):
             part.set_gid(f"{name}-{number}")
-        panels = [_panel(ax) for ax in drawn.axes]
+        width, height = (72 * float(inches) for inches in drawn.get_size_inches())
+        panels = [_panel(ax, width, height) for ax in drawn.axes]
         drawn.savefig(out, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     text = out.getvalue()
     # Only the ids of series are needed; the others are there since matplotlib's own are the same in every figure.
@@ -42,12 +43,11 @@ def inline_svg(drawn: Figure, name: str, label: str) -> str:
     text = re.sub(r" ?font-family: [^;\"]*;?", "", text)  # once for all, below
     text = re.sub(r" transform=\"rotate\(-0 [^)]*\)\"", "", text)
     text = re.sub(r"(fill|stroke): (#[0-9a-f]{6})", _variable, text)
-    width, height = (f"{72 * inches:.10g}" for inches in drawn.get_size_inches())
     head = (
         '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" role="img" '
-        f'aria-label="{html.escape(label)}" viewBox="0 0 {width} {height}" '
+        f'aria-label="{html.escape(label)}" viewBox="0 0 {width:.10g} {height:.10g}" '
         f'data-panels="{html.escape(json.dumps(panels, ensure_ascii=False))}" '
-        f'style="width: 100%; max-width: {float(width):.0f}pt; fill: {variable("#000000")}; {FONTS}">'
+        f'style="width: 100%; max-width: {width:.0f}pt; fill: {variable("#000000")}; {FONTS}">'
     )
     return head + text[text.index(">", text.index("<svg")) + 1 :].rstrip() + "\n"
 
@@ -61,16 +61,14 @@ def _variable(style: re.Match[str]) -> str:
     return f"{style[1]}: {variable(style[2])}" if style[2] in DARK else style[0]
 
 
-def _panel(ax: Axes) -> dict[str, Any]:
-    """Return where a panel is in the picture, the limits of its axes, and the ids of its series.
+def _panel(ax: Axes, width: float, height: float) -> dict[str, Any]:
+    """Return where a panel is in a picture of this size, the limits of its axes, and the ids of its series.
 
     The script reads the points of a series from its path, so paths keep all points.
     """
     from matplotlib.colors import to_hex
     from matplotlib.lines import Line2D
 
-    assert ax.figure is not None
-    width, height = (72 * inches for inches in ax.figure.get_size_inches())
     left, bottom, right, top = ax.get_position().extents
     series: dict[str, dict[str, Any]] = {}
     for part in ax.get_children():

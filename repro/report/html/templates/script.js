@@ -65,7 +65,8 @@
       if (words.length) box.open = true;
       else if (closed.delete(box)) box.open = false;
     });
-    output.textContent = words.length ? Object.entries(counts).map(([kind, count]) => count + " " + kind).join(", ") : "";
+    const told = Object.entries(counts).map(([kind, count]) => count + " " + (count === 1 ? kind.slice(0, -1) : kind));
+    output.textContent = words.length ? told.join(", ") : "";
     mark();
   }
 
