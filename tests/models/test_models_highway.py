@@ -71,15 +71,11 @@ def test_kernels_of_the_net_of_32_layers_alternate() -> None:
 
 def test_gates_begin_with_their_bias_and_other_layers_with_zero() -> None:
     model = highway(gate_bias=-3.0)
-    biases = {
-        kind: {
-            v
-            for m in model.modules()
-            if isinstance(m, nn.Conv2d) and isinstance(m, Gate) == kind
-            for v in m.bias.tolist()
-        }
-        for kind in (True, False)
-    }
+    convs = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
+    biases = {kind: set[float]() for kind in (True, False)}
+    for conv in convs:
+        assert conv.bias is not None
+        biases[isinstance(conv, Gate)] |= set(conv.bias.tolist())
     assert biases == {True: {-3.0}, False: {0.0}}
 
 

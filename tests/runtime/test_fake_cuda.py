@@ -34,7 +34,6 @@ LATER_PAPERS = {
     "wide with dropout": "model=wide_resnet model.depth=10 model.width=2 model.dropout=0.3",
     "dense": "model=densenet model.depth=10 model.block=single",
     "dense, bottlenecks": "model=densenet model.depth=16 model.dropout=0.2",
-    "dense, recomputed": "model=densenet model.depth=16 execution.checkpoint_activations=true",
     "highway": "model=highway model.depth=11",
     "maxout and dropout": "model.depth=14 model.activation=maxout model.dropout=0.3",
     "wide, B(3,1,3)": "model=wide_resnet model.depth=13 model.width=2 model.kernels=[3,1,3]",
