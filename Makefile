@@ -11,6 +11,7 @@ VENV ?= .venv
 PIP_ARGS ?=
 CONSTRAINTS ?= constraints.txt
 TEST_WORKERS ?= 2
+PAPER ?=
 
 READY := $(VENV)/.repro-ready
 DEV := $(VENV)/.repro-dev-ready
@@ -88,11 +89,11 @@ $(FIGURES): $(READY)  ## draw a figure of the paper from the measured curves
 claims: $(READY)  ## give a verdict for every claim of the paper
 	@$(REPRO) check
 
-tables: $(READY)  ## render all tables and claims into results/, from the published records
-	@$(REPRO) render tables
+tables: $(READY)  ## render all tables and claims into results/, from the published records (PAPER=wide_resnet: of one paper)
+	@$(REPRO) render tables $(addprefix --paper ,$(PAPER))
 
-figures: $(READY)  ## render all figures into results/figures
-	@$(REPRO) render figures
+figures: $(READY)  ## render all figures into results/figures (PAPER=wide_resnet: of one paper)
+	@$(REPRO) render figures $(addprefix --paper ,$(PAPER))
 
 report: $(READY)  ## render everything on one page, results/report.html
 	@$(REPRO) render report

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from repro.config.arguments import evidence_roots, published_results, quiet_caches, record_folders
 from repro.config.paths import resolve_paths
 from repro.errors import InputError
+from repro.papers import ALL_NETS
 from repro.results.read import LeftOut, Reading, read_records
 
 if TYPE_CHECKING:
@@ -99,6 +100,10 @@ def table(
         from repro.report.tables.table1 import architecture
 
         frame = architecture()
+    elif number == ALL_NETS:
+        from repro.report.tables.overview import overview
+
+        frame = overview(_reading(only))
     else:
         frame = filled(number, _reading(only), "paper", read_ensembles(_roots(only)), scale)
     return pandas.DataFrame(frame.values) if unrounded else pandas.DataFrame(frame.texts, columns=list(frame.header))

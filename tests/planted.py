@@ -96,6 +96,31 @@ def plant(
         science: Flat science fields on top of the paper's recipe, as in ``{"optim.lr": 0.2}``.
     """
     config = planted_config(depth, shortcut, seed, scale, exp, **(science or {}))
+    return plant_planned(
+        root,
+        config,
+        error,
+        best=best,
+        train_error=train_error,
+        numerics_version=numerics_version,
+        finished=finished,
+        **provenance,
+    )
+
+
+def plant_planned(
+    root: Path,
+    config: RunConfig,
+    error: float = 8.75,
+    *,
+    best: float | None = None,
+    train_error: float = 0.5,
+    numerics_version: int | None = None,
+    finished: str = "2026-01-01T00:00:00+00:00",
+    **provenance: Any,
+) -> Path:
+    """Write the record and the curve of the run ``config``, as ``plan`` composes it."""
+    seed, depth = config.seed, config.model.depth
     if numerics_version is None:
         numerics_version = config.science.numerics_version
     digest = config.science.fingerprint(numerics_version)
@@ -112,8 +137,8 @@ def plant(
         run_id=run_id,
         key=config.key,
         label=config.model.label,
-        exp=exp,
-        scale=scale,
+        exp=config.exp,
+        scale=config.scale,
         seed=seed,
         fingerprint=digest,
         numerics_version=numerics_version,

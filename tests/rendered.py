@@ -1,4 +1,4 @@
-"""Output rendered from planted records, with a short Table 1, since building all its nets takes seconds."""
+"""Output rendered from planted records, with few nets to count, since building all of them takes seconds."""
 
 from __future__ import annotations
 
@@ -11,20 +11,22 @@ from pathlib import Path
 import pytest
 
 from repro.papers import PaperTable, load_table
-from repro.report.tables import table1
+from repro.report.tables import overview, table1
 from tests.planted import DEMO, plant
 
 
 @contextmanager
 def short_table_1() -> Iterator[None]:
-    """Return Table 1 with only its first net and the references."""
+    """Return Table 1 with only its first net and the references, and the table of all nets with those of 20 layers."""
 
     def first_and_references(number: int) -> PaperTable:
         paper = load_table(number)
         return dataclasses.replace(paper, rows=tuple(row for row in paper.rows if row.cited or row.layers == 18))
 
+    small = dataclasses.replace(load_table(6), rows=tuple(row for row in load_table(6).rows if row.layers == 20))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(table1, "load_table", first_and_references)
+        patch.setattr(overview, "tables", lambda: [small])
         yield
 
 

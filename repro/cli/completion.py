@@ -63,9 +63,10 @@ def names(command: str) -> list[str]:
 
         found += [f"{claim.id} " for claim in load_claims().claims]
     if command in ("table", "figure"):
-        from repro.papers import figure_names, table_numbers
+        from repro.papers import ALL_NETS, figure_names, later_figures, later_tables, table_numbers
 
-        found += [f"{name} " for name in (map(str, table_numbers()) if command == "table" else figure_names())]
+        tables, figures = [*map(str, table_numbers()), *later_tables(), ALL_NETS], [*figure_names(), *later_figures()]
+        found += [f"{name} " for name in (tables if command == "table" else figures)]
     return found
 
 

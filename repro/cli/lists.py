@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from repro.papers import figure_names, later_papers, later_tables, load_figure, load_table, table_numbers
+from repro.papers import (
+    ALL_NETS,
+    figure_names,
+    later_figures,
+    later_papers,
+    later_tables,
+    load_figure,
+    load_table,
+    table_numbers,
+)
 
 if TYPE_CHECKING:
     from repro.report.figures.numbers import Plot
@@ -23,15 +32,21 @@ def print_experiments(texts: dict[str, str]) -> None:
 
 def print_tables() -> None:
     print_list("tables (repro table N)", {str(n): load_table(n).title for n in table_numbers()})
-    for name, paper in later_papers().items():
-        own = [key for key in later_tables() if key.startswith(f"{name}/")]
-        if own:
-            heading = f"tables of {paper.title}, arXiv:{paper.arxiv}"
-            print_list(heading, {key: load_table(key).title for key in own})
+    print_by_paper("tables", {key: load_table(key).title for key in later_tables()})
+    print_list("tables of all papers", {ALL_NETS: "all nets on CIFAR-10, by published error"})
 
 
 def print_figures() -> None:
     print_list("figures (repro figure NAME)", {name: load_figure(name).title for name in figure_names()})
+    print_by_paper("figures", {key: load_figure(key).title for key in later_figures()})
+
+
+def print_by_paper(kind: str, titles: dict[str, str]) -> None:
+    """Print the titles of later papers' tables or figures, paper by paper."""
+    for name, paper in later_papers().items():
+        own = {key: title for key, title in titles.items() if key.startswith(f"{name}/")}
+        if own:
+            print_list(f"{kind} of {paper.title}, arXiv:{paper.arxiv}", own)
 
 
 def print_list(heading: str, texts: dict[str, str]) -> None:

@@ -15,7 +15,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from repro.cli.parser import options_of, parser
 from repro.config.arguments import (
@@ -235,11 +235,14 @@ def data_command(options: argparse.Namespace) -> int:
     from repro.data.cifar.fetch import fetch_cifar10
 
     paths = paths_from(options.words)
-    if options.name == "cifar100":
-        from repro.data import digest_of
-        from repro.data.cifar.cifar100 import fetch_cifar100, open_arrays
+    if options.name != "cifar10":
+        from repro.data import digest_of, svhn
+        from repro.data.cifar import cifar100
 
-        arrays = (fetch_cifar100 if options.action == "fetch" else open_arrays)(paths["data"])
+        fetch: dict[str, Callable[[Path], dict[str, Any]]]
+        fetch = {"cifar100": cifar100.fetch_cifar100, "svhn": svhn.fetch_svhn}
+        read = {"cifar100": cifar100.open_arrays, "svhn": svhn.open_arrays}
+        arrays = (fetch if options.action == "fetch" else read)[options.name](paths["data"])
         for name, array in arrays.items():
             print(f"{digest_of(array)}  {name}")
         print("ok")

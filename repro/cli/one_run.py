@@ -127,7 +127,7 @@ def compare(names: Sequence[str], paths: dict[str, Path]) -> tuple[str, int]:
     text, code = _said(found)
     ours, theirs = record.science.flat(), other.science.flat()
     differing = [f"{key}={ours[key]} against {theirs[key]}" for key in ours if ours[key] != theirs.get(key)]
-    difference = record.result.final.top1_error - other.result.final.top1_error
+    difference = record.result.reported.top1_error - other.result.reported.top1_error
     text += f"\n{record.run_id} − {other.run_id}: {difference:+.2f} points; "
     return text + (f"settings that differ: {', '.join(differing)}" if differing else "the same settings"), code
 

@@ -62,7 +62,8 @@ def parser() -> Parser:
 
     data = add("data", "Fetch a data set, or verify the stored one.", "repro data fetch cifar10")
     data.add_argument("action", choices=["fetch", "verify"], metavar="action", help="fetch or verify")
-    data.add_argument("name", choices=["cifar10", "cifar100"], metavar="data-set", help="cifar10 or cifar100")
+    names = ["cifar10", "cifar100", "svhn"]
+    data.add_argument("name", choices=names, metavar="data-set", help="cifar10, cifar100 or svhn")
     add_folders(data)
 
     add_reading(add)
@@ -114,7 +115,7 @@ def add_reading(add: Callable[[str, str, str], Parser]) -> None:
         type=table_key,
         nargs="?",
         metavar="table",
-        help="for example 6 or wide_resnet/4; without it, list all",
+        help="for example 6 or wide_resnet/4, or cifar10 for the nets of all papers; without it, list all",
     )
     table.add_argument("--format", choices=["md", "csv", "tex"], default="md", metavar="format", help="md, csv or tex")
     table.add_argument("--scale", help="show proxies of this scale (tenth, demo, smoke), not each row's largest")
@@ -130,6 +131,7 @@ def add_reading(add: Callable[[str, str, str], Parser]) -> None:
     check.add_argument("-v", "--verbose", action="store_true", help="also print the numbers and runs of every claim")
     check.add_argument("--strict", action="store_true", help="exit code 1 if a claim fails")
     check.add_argument("--freeze", action="store_true", help="freeze changed rules (experiments/resnet/AMENDMENTS.md)")
+    check.add_argument("--paper", metavar="NAME", help="claims of a later paper (wide_resnet), or all")
     export = add("export", "Export all runs as one tidy CSV (docs/export.md).", "repro export runs.csv")
     export.add_argument("words", nargs="*", metavar="file", help="file to write; and paths.work=, paths.results=")
     export.add_argument("--curves", action="store_true", help="one row per evaluation instead of one per run")
@@ -161,6 +163,7 @@ def add_publishing(add: Callable[[str, str, str], Parser]) -> None:
 
     render = add("render", "Generate tables, figures and pages from the records.", "repro render tables")
     render.add_argument("words", nargs="*", metavar="part", help="tables, figures or report (default: all)")
+    render.add_argument("--paper", metavar="NAME", help="tables and figures of one paper (wide_resnet), or all")
     render.add_argument("--verify", action="store_true", help="change nothing; exit code 1 if something differs")
     report = add("report", "Write all published results to one page, results/report.html.", "repro report")
     report.add_argument("words", nargs="*", metavar="key=value", help="paths.results=, paths.work=")

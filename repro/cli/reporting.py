@@ -24,7 +24,7 @@ from repro.config.arguments import (
 from repro.config.parse import require
 from repro.config.paths import in_checkout, resolve_paths, shared_dir
 from repro.errors import InputError, nearest
-from repro.papers import load_figure
+from repro.papers import ALL_NETS, FIRST, later_papers, load_figure
 from repro.results.read import LeftOut, Reading, read_records
 from repro.runtime.files import write_asked_for
 
@@ -49,6 +49,12 @@ def table_command(options: argparse.Namespace) -> int:
     paths, protocol = paths_from(options.words, protocol=options.number != 1), protocol_from(options.words)
     from repro.report.tables import FORMATS, table
 
+    if options.number == ALL_NETS:
+        from repro.report.tables.overview import overview
+
+        require(options.scale is None, f"--scale {options.scale} is for one paper's table: leave it out")
+        print(FORMATS[options.format](overview(reading_of(options, paths), protocol)), end="")
+        return 0
     if options.number == 1:
         from repro.report.tables.table1 import architecture
 
@@ -92,28 +98,34 @@ def figure_command(options: argparse.Namespace) -> int:
 
 
 def check_command(options: argparse.Namespace) -> int:
+    from repro.papers.claims import papers_with_claims
     from repro.report.claims.explain import explain
-    from repro.report.claims.format import FORMATS
+    from repro.report.claims.format import together
     from repro.report.claims.freeze import freeze
     from repro.report.claims.terminal import to_text
-    from repro.report.claims.verdicts import check
+    from repro.report.claims.verdicts import check_papers
 
     paths, ids = folders_and_names(options.words, "name one claim, or none for all of them")
+    papers = papers_with_claims() if options.paper == "all" else [options.paper or FIRST]
     if options.freeze:
-        print(freeze(), end="")
+        print("".join(map(freeze, papers)), end="")
         return 0
     folders = record_folders(paths, roots_of(options, paths))
     claim, form = next(iter(ids), None), options.format
     require(claim is None or form == "text", f"--format {form} is for all claims together; leave out {claim!r}")
-    found = check(read_records(folders), published_results(paths) / "runs", folders)
+    require(claim is None or len(papers) == 1, f"--paper all is for all claims together; leave out {claim!r}")
+    found = check_papers(papers, read_records(folders), published_results(paths) / "runs", folders)
     if claim is not None:
-        print(explain(found, claim), end="")
-    elif form in FORMATS:
-        print(FORMATS[form](found), end="")
+        print(explain(found[0], claim), end="")
+    elif form == "text":
+        width = shutil.get_terminal_size().columns
+        texts = [to_text(one, width, verbose=options.verbose) for one in found]
+        headings = [f"{one.claims.short}\n" if one.claims.short else "" for one in found]
+        print("\n".join(map("".join, zip(headings, texts, strict=True))), end="")
     else:
-        print(to_text(found, shutil.get_terminal_size().columns, verbose=options.verbose), end="")
+        print(together(found, form), end="")
     # The exit code is about all claims, even if only one is printed.
-    return found.exit_code(options.strict)
+    return max(one.exit_code(options.strict) for one in found)
 
 
 def choices_command(options: argparse.Namespace) -> int:
@@ -131,6 +143,7 @@ def choices_command(options: argparse.Namespace) -> int:
 def render_command(options: argparse.Namespace) -> int:
     paths, parts = folders_and_names(options.words)
     quiet_caches(paths["work"])
+    from repro.papers.claims import papers_with_claims
     from repro.report.claims.freeze import faults
     from repro.report.render import PARTS, pages_of, read_evidence, render, verify
 
@@ -139,16 +152,22 @@ def render_command(options: argparse.Namespace) -> int:
     parts = parts or list(PARTS)
     verified = not options.verify or len(parts) >= len(PARTS)
     require(verified, f"--verify checks all generated files: leave out {' '.join(parts)}")
+    papers = None if options.paper in (None, "all") else [options.paper]
+    known = [FIRST, *later_papers()]
+    for paper in papers or []:
+        require(paper in known, f"unknown paper {paper!r}: {nearest(paper, known)}")
+    require(not (papers and options.verify), "--verify checks all generated files: leave out --paper")
     results = published_results(paths)
     evidence = read_evidence(results)
     # The sections of pages come from the records of their own checkout, not from any folder.
     own = in_checkout() and paths["results"] == resolve_paths({})["results"]
     pages = pages_of(results.parent) if own else []
     if not options.verify:
-        for path in render(evidence, paths["results"], parts, pages):
+        for path in render(evidence, paths["results"], parts, pages, papers):
             print(path)
         return 0
-    wrong, amended = verify(evidence, results, pages), faults()
+    wrong = verify(evidence, results, pages)
+    amended = [fault for paper in papers_with_claims() for fault in faults(paper)]
     for sentence in [*wrong, *amended]:
         print(sentence)
     if wrong:
@@ -174,7 +193,7 @@ def report_command(options: argparse.Namespace) -> int:
         from repro.report.render import REPORT
 
         path = paths["results"] / REPORT
-        options.words, options.verify = ["report", *options.words], False
+        options.words, options.verify, options.paper = ["report", *options.words], False, None
         render_command(options)
     if options.open:
         webbrowser.open(path.as_uri())

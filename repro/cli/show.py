@@ -28,6 +28,7 @@ UNKNOWN = Speed(math.inf, block_seconds=0.0)
 SPLIT_SIZES = {
     "cifar10": {"train": 50_000, "train45k": 45_000, "train45k_test": 45_000, "test": 10_000, "val5k": 5_000},
     "cifar100": {"train": 50_000, "train45k": 45_000, "train45k_test": 45_000, "test": 10_000, "val5k": 5_000},
+    "svhn": {"train": 604_388, "test": 26_032},
     "imagenet": {"train": 1_281_167, "val": 50_000},
     "tiny_imagenet": {"train": 100_000, "val": 10_000},
 }

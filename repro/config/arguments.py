@@ -16,6 +16,7 @@ OPTIONS_WITH_A_VALUE = (
         "--format",
         "--json",
         "--minutes",
+        "--paper",
         "--scale",
         "--views",
         "--weights",

@@ -33,6 +33,7 @@ MOST_VALUES = 10_000
 EPOCH_IMAGES = {
     "cifar10": 50_000,
     "cifar100": 50_000,
+    "svhn": 604_388,
     "synthetic": 5000,
     "imagenet": 1_281_167,
     "tiny_imagenet": 100_000,

@@ -18,7 +18,7 @@ SLURM_OURS = {
 }
 """Options of sbatch that the program sets itself, or that have a setting of their own."""
 
-PROTOCOLS = {"paper": "final", "common": "best"}
+PROTOCOLS = {"paper": "reported", "common": "best"}
 """The evaluation that is reported: of the final weights, or of the best epoch on the evaluated split (D14)."""
 
 

@@ -94,6 +94,15 @@ class RunConfig:
             f"eval.views={list(self.eval.views)} is for ImageNet images (data=imagenet, data=tiny_imagenet)",
         )
         require(
+            self.eval.choose == "last" or self.data.split == "train45k_test",
+            f"eval.choose=validation needs images that are held out and a test beside them: data.split=train45k_test, "
+            f"not {self.data.split}",
+        )
+        require(
+            self.eval.choose == "last" or self.eval.bn_stats == "moving",
+            "eval.choose=validation reports an epoch before the end, but eval.bn_stats=recomputed tests the last one",
+        )
+        require(
             not is_for_photos or self.data.photos,
             f"model={self.model.name} is a net for ImageNet images (data=imagenet, data=tiny_imagenet), but "
             f"data={self.data.name} has none: leave out model=, optim=imagenet_sgd and eval=imagenet",

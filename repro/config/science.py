@@ -17,14 +17,14 @@ from repro.config.model import ModelConfig
 from repro.config.numerics import numerics_version
 from repro.config.parse import NOT_NEGATIVE, POSITIVE, Bound, build, plain, require
 
-SGD_MOMENTUM = Bound("must be at least 0 and below 1", lambda value: 0 <= value < 1)
+SHARE = Bound("must be at least 0 and below 1", lambda value: 0 <= value < 1)
 
 
 @dataclass(frozen=True)
 class DataConfig:
     """The images for training and testing, and their augmentation (paper, sections 3.4 and 4.2)."""
 
-    name: Annotated[Literal["cifar10", "cifar100", "synthetic", "imagenet", "tiny_imagenet"], "the data set"]
+    name: Annotated[Literal["cifar10", "cifar100", "svhn", "synthetic", "imagenet", "tiny_imagenet"], "the data set"]
     split: Annotated[
         Literal["train", "train45k", "train45k_test"],
         "`train`, or `train45k` where 5,000 images are held out (D7); `train45k_test` is tested on the test set (D37)",
@@ -44,6 +44,7 @@ class DataConfig:
     skip_corrupt: Annotated[bool, "whether unreadable ImageNet images were left out"] = False
     partial: Annotated[bool, "whether the folder may hold only a part of the data set"] = False
     pad_mode: Annotated[Literal["zeros", "reflect"], "padding: `zeros`, or the mirrored border of the image"] = "zeros"
+    whiten: Annotated[Literal["none", "zca"], "`none`, or whitening of whole images by `zca` (D50)"] = "none"
 
     @property
     def num_classes(self) -> int:
@@ -66,6 +67,8 @@ class DataConfig:
         if self.photos:
             self.validate_photos()
         else:
+            held_out = self.name == "svhn" and self.split != "train"
+            require(not held_out, f"data.split={self.split} is for CIFAR: SVHN has no images held out (D49)")
             require(self.image_size in (8, 16, 32), f"data.image_size={self.image_size} must be 8, 16 or 32")
             fields = {field.name: field.default for field in dataclasses.fields(self)}
             for name in ("resize", "eval_resize", "colour", "decoder", "skip_corrupt", "partial"):
@@ -74,6 +77,13 @@ class DataConfig:
                 reason = "is for ImageNet images (data=imagenet, data=tiny_imagenet)"
                 require(not value or value == fields[name], f"data.{name}={shown} {reason}")
         require(0 <= self.pad <= self.image_size, f"data.pad={self.pad} must be between 0 and data.image_size")
+        if self.whiten == "zca":
+            fits = not self.photos and (self.mean, self.std) == ("per_pixel", "none")
+            require(fits, "data.whiten=zca is for CIFAR images with data.mean=per_pixel and data.std=none")
+            require(
+                self.pad_order == "after_mean",
+                "data.whiten=zca needs data.pad_order=after_mean: whole images are whitened, then padded",
+            )
         if self.pad_mode == "reflect":
             require(not self.photos, "data.pad_mode=reflect is for CIFAR images: ImageNet images are not padded")
             require(self.pad < self.image_size, f"data.pad={self.pad} must be below data.image_size to be reflected")
@@ -110,7 +120,7 @@ class OptimConfig:
     steps: Annotated[int, "optimizer updates", POSITIVE]
     milestones: Annotated[tuple[int, ...], "steps after which the learning rate drops"]
     decay_factor: Annotated[float, "the learning rate is divided by this at each drop", POSITIVE]
-    momentum: Annotated[float, "momentum of SGD", SGD_MOMENTUM]
+    momentum: Annotated[float, "momentum of SGD", SHARE]
     momentum_form: Annotated[Literal["torch", "caffe"], "`torch` or `caffe` (D5)"]
     nesterov: Annotated[bool, "Nesterov's momentum (D13)"]
     weight_decay: Annotated[float, "factor of the L2 penalty", NOT_NEGATIVE]
@@ -121,9 +131,12 @@ class OptimConfig:
     warmup_steps: Annotated[int, "length of a fixed warm-up", NOT_NEGATIVE]
     warmup_lr: Annotated[float, "learning rate of the warm-up", POSITIVE]
     precision: Annotated[Literal["fp32", "tf32", "bf16"], "requested arithmetic (D10)"]
-    schedule: Annotated[Literal["milestones", "plateau"], "`milestones` or `plateau` (D18)"] = "milestones"
+    schedule: Annotated[
+        Literal["milestones", "plateau", "cosine"], "`milestones`, `plateau` (D18) or `cosine` (D47)"
+    ] = "milestones"
     plateau_evals: Annotated[int, "evaluations without progress before the learning rate drops", POSITIVE] = 5
     plateau_drops: Annotated[int, "the most drops of schedule `plateau`", POSITIVE] = 2
+    label_smoothing: Annotated[float, "share of the target that all classes divide among them (D47)", SHARE] = 0.0
 
     def validate(self) -> None:
         require(
@@ -152,6 +165,10 @@ class EvalConfig:
         Literal["rectangle", "square"],
         "ten crops: corners of the whole `rectangle` or of the centred `square` (D27)",
     ] = "rectangle"
+    choose: Annotated[
+        Literal["last", "validation"],
+        "the epoch whose test error is reported: the `last`, or that of the lowest `validation` error (D48)",
+    ] = "last"
 
     def validate(self) -> None:
         require(len(set(self.views)) == len(self.views), f"eval.views={list(self.views)} names a view twice")

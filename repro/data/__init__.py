@@ -19,11 +19,15 @@ NUM_CLASSES = 10  # classes of CIFAR-10 and of synthetic images; ImageNet images
 
 @dataclass(frozen=True)
 class Split:
-    """Images (N, H, W, 3) uint8 and their labels (N,) int64. ``name``: train, train45k, val5k or test."""
+    """Images (N, H, W, 3) uint8 and their labels (N,) int64. ``name``: train, train45k, val5k or test.
+
+    ``whitening`` is the matrix of training images with ``data.whiten=zca`` (deviation D50).
+    """
 
     name: str
     images: np.ndarray
     labels: np.ndarray
+    whitening: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -95,6 +99,8 @@ class Dataset:
     digests: dict[str, str]
     photo_stats: PhotoStats | None = None
     skipped: tuple[str, ...] = ()
+    held_out: Split | None = None
+    """Training images that are held out while the test set is evaluated, to choose an epoch by (deviation D48)."""
 
 
 def class_names(dataset: Dataset) -> tuple[str, ...]:
@@ -126,13 +132,24 @@ def load(
     """
     match data.name:
         case "cifar10":
-            return load_cifar10(data, root, may_fetch=may_fetch)
+            return whitened(load_cifar10(data, root, may_fetch=may_fetch), data, cache)
         case "cifar100":
-            return load_cifar100(data, root, may_fetch=may_fetch)
+            return whitened(load_cifar100(data, root, may_fetch=may_fetch), data, cache)
+        case "svhn":
+            return whitened(load_svhn(data, root, may_fetch=may_fetch), data, cache)
         case "synthetic":
-            return load_synthetic(data)
+            return whitened(load_synthetic(data), data, cache)
         case "imagenet" | "tiny_imagenet":
             return load_photos(data, root, cache=cache, workers=workers)
+
+
+def whitened(dataset: Dataset, data: DataConfig, cache: Path | None) -> Dataset:
+    """Add the whitening of the training images if ``data.whiten`` asks for it."""
+    if data.whiten == "none" or not isinstance(dataset.train, Split):
+        return dataset
+    from repro.data.whitening import zca
+
+    return replace(dataset, train=replace(dataset.train, whitening=zca(dataset.train.images, cache)))
 
 
 def load_cifar10(data: DataConfig, root: Path, *, may_fetch: bool) -> Dataset:
@@ -152,10 +169,11 @@ def dataset_of(data: DataConfig, arrays: Mapping[str, np.ndarray], digests: dict
     train, test = (
         Split(name, arrays[f"{name}_images"], arrays[f"{name}_labels"].astype(np.int64)) for name in ("train", "test")
     )
-    train, evaluated = divided(train, test, data.split)
+    train, evaluated, held_out = divided(train, test, data.split)
     train = shrink(take_first(train, data.train_images, "data.train_images"), data.image_size)
     evaluated = shrink(take_first(evaluated, data.test_images, "data.test_images"), data.image_size)
-    return Dataset(data.name, train, evaluated, data.num_classes, digests)
+    held_out = None if held_out is None else shrink(held_out, data.image_size)
+    return Dataset(data.name, train, evaluated, data.num_classes, digests, held_out=held_out)
 
 
 def load_cifar100(data: DataConfig, root: Path, *, may_fetch: bool) -> Dataset:
@@ -165,6 +183,16 @@ def load_cifar100(data: DataConfig, root: Path, *, may_fetch: bool) -> Dataset:
     if may_fetch and cifar100.stored(root) is None:
         cifar100.fetch_cifar100(root)
     arrays = cifar100.open_arrays(root)
+    return dataset_of(data, arrays, {name: digest_of(array) for name, array in arrays.items()})
+
+
+def load_svhn(data: DataConfig, root: Path, *, may_fetch: bool) -> Dataset:
+    """Load SVHN: 604,388 training and 26,032 test images of digits."""
+    from repro.data import svhn
+
+    if may_fetch and len(svhn.stored(root)) < len(svhn.official()):
+        svhn.fetch_svhn(root)
+    arrays = svhn.open_arrays(root)
     return dataset_of(data, arrays, {name: digest_of(array) for name, array in arrays.items()})
 
 
@@ -178,8 +206,8 @@ def load_synthetic(data: DataConfig) -> Dataset:
     digests: dict[str, str] = {}
     for split in (train, test):
         digests |= {f"{split.name}_images": digest_of(split.images), f"{split.name}_labels": digest_of(split.labels)}
-    train, test = divided(train, test, data.split)
-    return Dataset(data.name, train, test, NUM_CLASSES, digests)
+    train, test, held_out = divided(train, test, data.split)
+    return Dataset(data.name, train, test, NUM_CLASSES, digests, held_out=held_out)
 
 
 def load_photos(
@@ -209,12 +237,12 @@ def load_photos(
     return Dataset(data.name, train, val, len(val.classes), digests, stats, tuple(found.unreadable))
 
 
-def divided(train: Split, test: Split, split: str) -> tuple[Split, Split]:
-    """Return the images to train and to evaluate on, by ``data.split`` (deviations D7 and D37)."""
+def divided(train: Split, test: Split, split: str) -> tuple[Split, Split, Split | None]:
+    """Return the images to train on, to evaluate on and to hold out, by ``data.split`` (deviations D7, D37, D48)."""
     if split == "train":
-        return train, test
+        return train, test, None
     kept, held_out = hold_out(train)
-    return kept, held_out if split == "train45k" else test
+    return (kept, held_out, None) if split == "train45k" else (kept, test, held_out)
 
 
 def hold_out(train: Split) -> tuple[Split, Split]:

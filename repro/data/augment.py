@@ -25,10 +25,14 @@ class Draws(NamedTuple):
 
 @dataclass(frozen=True)
 class PixelStats:
-    """Mean and deviation of training pixels in [0, 1], each broadcastable to (3, H, W)."""
+    """Mean and deviation of training pixels in [0, 1], each broadcastable to (3, H, W).
+
+    ``whitening`` (D, D) is multiplied with whole images of D values after that (deviation D50).
+    """
 
     mean: Tensor
     std: Tensor
+    whitening: Tensor | None = None
 
 
 def generator_for(*names: object) -> torch.Generator:
@@ -63,8 +67,12 @@ def pixel_stats(images: Tensor, mean: str, std: str) -> PixelStats:
 
 
 def normalize(images: Tensor, stats: PixelStats) -> Tensor:
-    """Subtract the mean from uint8 images (N, 3, H, W): float32, in about [-1, 1] (deviation D11)."""
-    return (images.float() / 255 - stats.mean) / stats.std
+    """Subtract the mean from uint8 images (N, 3, H, W), and whiten them: float32, in about [-1, 1] (deviation D11)."""
+    normalized = (images.float() / 255 - stats.mean) / stats.std
+    if stats.whitening is None:
+        return normalized
+    # In the precision of the matrix: TF32 would keep three digits of sums of thousands of products.
+    return (normalized.flatten(1).to(stats.whitening.dtype) @ stats.whitening).to(normalized.dtype).view_as(normalized)
 
 
 def augment(

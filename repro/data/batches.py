@@ -37,6 +37,12 @@ def eval_images(dataset: Dataset, config: RunConfig, device: torch.device) -> Im
     return images_of(dataset.eval, config, device)
 
 
+def held_out_images(dataset: Dataset, config: RunConfig, device: torch.device) -> Images:
+    """Return the images that are held out to choose an epoch by."""
+    assert dataset.held_out is not None
+    return images_of(dataset.held_out, config, device)
+
+
 def train_images(dataset: Dataset, config: RunConfig, device: torch.device) -> Images:
     """Return the training images without augmentation, for the error on them after training."""
     return images_of(dataset.train, config, device, config.eval.train_images)

@@ -1,6 +1,7 @@
 """Data sets in the memory of the device."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from repro.config.run import DataConfig
 from repro.data import Split
-from repro.data.augment import Draws, augment, draw_epoch, pixel_stats
+from repro.data.augment import Draws, PixelStats, augment, draw_epoch, pixel_stats
 from repro.data.feed import Feed
 from repro.runtime import distributed
 
@@ -17,6 +18,15 @@ def to_device(split: Split, device: torch.device) -> tuple[Tensor, Tensor]:
     """Move a split to ``device``: uint8 images (N, 3, H, W) and int64 labels (N,)."""
     images = torch.from_numpy(np.ascontiguousarray(split.images.transpose(0, 3, 1, 2)))
     return images.to(device), torch.from_numpy(np.array(split.labels, dtype=np.int64)).to(device)
+
+
+def split_stats(split: Split, images: Tensor, config: DataConfig) -> PixelStats:
+    """Return the pixel statistics of a training split, whose ``images`` are on the device."""
+    stats = pixel_stats(images, config.mean, config.std)
+    if split.whitening is None:
+        return stats
+    exact = torch.float32 if images.device.type == "mps" else torch.float64
+    return replace(stats, whitening=torch.from_numpy(split.whitening).to(images.device, exact))
 
 
 class MemoryImages:
@@ -46,7 +56,7 @@ class MemoryFeed(Feed):
         super().__init__(len(split), batch_size, device, rank, num_ranks)
         self.images, self.labels = to_device(split, device)
         self.config, self.seed = config, seed
-        self.stats = pixel_stats(self.images, config.mean, config.std)
+        self.stats = split_stats(split, self.images, config)
 
     def load(self, step: int) -> tuple[Tensor, ...]:
         return tuple(self.drawn(step))

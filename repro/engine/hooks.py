@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from repro.data.batches import held_out_images
 from repro.engine.loop import CurveRow, Hooks, TrainState
 from repro.engine.prepared import Prepared
 from repro.engine.record import evaluator_of
@@ -18,6 +19,7 @@ from repro.errors import AloneError, RunError
 from repro.evaluation.counts import Counts
 from repro.evaluation.layer_statistics import left_as_it_was, measure_flow, watched
 from repro.evaluation.predict import predict
+from repro.evaluation.single_crop import Evaluator
 from repro.runtime import checkpoint, distributed
 from repro.runtime.progress import Progress, write_progress
 from repro.runtime.provenance import curve_csv, write_atomically
@@ -36,6 +38,9 @@ class RankHooks(Hooks):
     def __init__(self, net: Prepared, stopper: Stopper) -> None:
         self.net, self.stopper = net, stopper
         self._evaluator = evaluator_of(net, net.images)
+        self._validator: Evaluator | None = None
+        if net.config.eval.choose == "validation":
+            self._validator = evaluator_of(net, held_out_images(net.dataset, net.config, net.device))
 
     def begin(self) -> None:
         if self.net.resumed is None:
@@ -43,6 +48,9 @@ class RankHooks(Hooks):
 
     def evaluate(self) -> Counts:
         return self._evaluator()
+
+    def validate(self) -> Counts | None:
+        return self._validator() if self._validator else None
 
     def evaluated(self, state: TrainState) -> None:
         self._measure_flow()

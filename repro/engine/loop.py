@@ -33,6 +33,8 @@ class CurveRow:
     lr: float
     train: Counts
     eval: Counts
+    held_out: Counts | None = None
+    """Of the images that choose an epoch (``eval.choose=validation``)."""
 
 
 @dataclass
@@ -59,8 +61,9 @@ class TrainState:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainState:
+        names = ("train", "eval", "held_out")
         rows = [
-            CurveRow(**{**row, "train": Counts(**row["train"]), "eval": Counts(**row["eval"])})
+            CurveRow(**{**row, **{name: Counts(**row[name]) for name in names if row.get(name) is not None}})
             for row in values["curve"]
         ]
         counts = {name: Counts(**values[name]) for name in ("warmup_seen", "window")}
@@ -77,6 +80,10 @@ class Hooks:
 
     def evaluate(self) -> Counts:
         return Counts()
+
+    def validate(self) -> Counts | None:
+        """Count the errors on the images that choose an epoch, where they do."""
+        return None
 
     def evaluated(self, state: TrainState) -> None:
         """Receive the new row of the curve, ``state.curve[-1]``; all ranks call this."""
@@ -128,7 +135,7 @@ def train(
         hooks.logged(state, seen, lr)
         if evaluating:
             epoch = state.step * optim.batch_size / epoch_images
-            state.curve.append(CurveRow(state.step, epoch, lr, state.window, hooks.evaluate()))
+            state.curve.append(CurveRow(state.step, epoch, lr, state.window, hooks.evaluate(), hooks.validate()))
             state.window = Counts()
             now = time.perf_counter()
             state.eval_seconds, clock = state.eval_seconds + now - clock, now

@@ -101,12 +101,17 @@ def first_warmup_end(optim: OptimConfig, model: ModelConfig) -> int | None:
 def lr_at(optim: OptimConfig, step: int, warmup_end: int | None, plateaus: int = 0) -> float:
     """Return the learning rate of ``step``, counted from 0; warm-up steps count towards the milestones.
 
+    A cosine falls from the whole rate, after the warm-up, to nearly 0 at the last step (deviation D47).
+
     Args:
         warmup_end: The first step after the warm-up; None if it is not known yet.
         plateaus: The number of plateaus so far (``count_plateaus``), for ``optim.schedule=plateau``.
     """
     if warmup_end is None or step < warmup_end:
         return optim.warmup_lr
+    if optim.schedule == "cosine":
+        part = (step - warmup_end) / (optim.steps - warmup_end)
+        return optim.lr * (1 + math.cos(math.pi * part)) / 2
     passed = sum(step >= milestone for milestone in optim.milestones)
     # Division gives exactly the decimal values that the paper prints; multiplication by 0.1 would not.
     return optim.lr / optim.decay_factor ** (plateaus if optim.schedule == "plateau" else passed)
@@ -130,17 +135,15 @@ def count_plateaus(optim: OptimConfig, errors: Sequence[float]) -> int:
 
 
 def set_lr(optimizer: torch.optim.SGD, lr: float, momentum_form: str) -> None:
-    """Set the learning rate of the next steps. This waits for the device, so call it only when the rate changes.
+    """Set the learning rate of the next steps; in Caffe's form this waits for the device.
 
     PyTorch keeps v = m*v + g and moves by lr*v; Caffe, which the authors used, keeps v = m*v + lr*g and moves by v.
     They differ only after a change of the rate, because Caffe's buffer keeps the size of the old steps (deviation D5).
     """
     for group in optimizer.param_groups:
-        before, after = float(group["lr"]), float(rate_tensor(lr, group["lr"].device))
-        if before == after:
-            continue
         if momentum_form == "caffe":
-            for p in group["params"]:
+            before, after = float(group["lr"]), float(rate_tensor(lr, group["lr"].device))
+            for p in group["params"] if before != after else []:
                 if (buffer := optimizer.state[p].get("momentum_buffer")) is not None:
                     buffer.mul_(before / after)
         group["lr"].fill_(lr)

@@ -11,6 +11,7 @@ from torch.backends.cudnn import version as cudnn_version
 
 from repro.config.parse import build, plain
 from repro.data.batches import Images, train_images
+from repro.engine.loop import CurveRow
 from repro.engine.prepared import Prepared
 from repro.evaluation.counts import Counts
 from repro.evaluation.layer_statistics import layer_responses
@@ -88,13 +89,27 @@ def make_result(net: Prepared, final: Counts, trained: Counts | None, views: Seq
     tested, train, curve = net.dataset.eval.name, net.dataset.train.name, net.state.curve
     last, before = curve[-1], curve[-2].step if len(curve) > 1 else 0
     best = min(curve, key=lambda row: (row.eval.errors, row.step))
+    chosen = chosen_row(curve)
     return Result(
         final=Evaluation(**counted(final, tested), step=last.step),
         best=Evaluation(**counted(best.eval, tested), step=best.step),
         train=None if trained is None else Evaluation(**counted(trained, train), step=last.step),
         train_running=RunningError(**counted(last.train, train), first_step=before + 1, last_step=last.step),
         views=tuple(ViewResult(**view) for view in views),
+        chosen=None if chosen is None else Evaluation(**counted(chosen.eval, tested), step=chosen.step),
+        validation=None if chosen is None else held_out_errors(net, chosen),
     )
+
+
+def chosen_row(curve: Sequence[CurveRow]) -> CurveRow | None:
+    """Return the evaluation with the lowest error on the images held out, the first of equals (deviation D48)."""
+    validated = [(row.held_out.errors, row.step, row) for row in curve if row.held_out is not None]
+    return min(validated)[2] if validated else None
+
+
+def held_out_errors(net: Prepared, row: CurveRow) -> Evaluation:
+    assert row.held_out is not None and net.dataset.held_out is not None
+    return Evaluation(**counted(row.held_out, net.dataset.held_out.name), step=row.step)
 
 
 def counted(counts: Counts, split: str) -> dict[str, Any]:

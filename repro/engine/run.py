@@ -77,7 +77,10 @@ def run(config: RunConfig, dataset: Dataset, stopper: Stopper) -> Record | None:
 def step_of(net: Prepared) -> Step:
     """Build the step of a run; ``execution.profile`` traces it."""
     config = net.config
-    more = config.optim.precision, config.execution.log_steps, config.execution.micro_batch
+    more = (
+        *(config.optim.precision, config.execution.log_steps),
+        *(config.execution.micro_batch, config.optim.label_smoothing),
+    )
     step = build_step(net.mode, net.model, net.optimizer, net.feed, *more)
     if config.execution.profile and distributed.is_first():
         return ProfiledStep(step, config.work_dir, net.device, config.optim.steps - net.state.step)

@@ -116,6 +116,7 @@ def build_step(
     precision: str,
     window: int,
     micro_batch: int | None = None,
+    label_smoothing: float = 0.0,
 ) -> Step:
     """Build the step in a mode of ``step_modes``.
 
@@ -127,7 +128,7 @@ def build_step(
     if mode == "compile":
         compile_blocks(model)
     kind = GraphStep if feed.device.type == "cuda" and mode != "eager" else EagerStep
-    step = kind(model, optimizer, feed, precision, window, micro_batch)
+    step = kind(model, optimizer, feed, precision, window, micro_batch, label_smoothing)
     if mode == "compile":
         step.augment = torch.compile(feed.augment, dynamic=False)
     return step
@@ -150,9 +151,10 @@ class EagerStep:
         precision: str,
         window: int,
         micro_batch: int | None = None,
+        label_smoothing: float = 0.0,
     ) -> None:
         self.model, self.optimizer, self.feed, self.precision = model, optimizer, feed, precision
-        self.augment = feed.augment
+        self.augment, self.label_smoothing = feed.augment, label_smoothing
         self.micro_batch = micro_batch or feed.part_size
         device = feed.device
         self._dtype = next(model.parameters()).dtype
@@ -250,7 +252,7 @@ class EagerStep:
         """
         with self._drawing(piece * len(images)):
             logits = forward(self.model if self._wrapped is None else self._wrapped, images, self.precision)
-            loss = F.cross_entropy(logits.to(self._dtype), labels)
+            loss = F.cross_entropy(logits.to(self._dtype), labels, label_smoothing=self.label_smoothing)
             loss = loss if num_pieces == 1 else loss / num_pieces
             torch.autograd.backward(loss)
         return loss.detach(), (logits.detach().argmax(1) != labels).sum()

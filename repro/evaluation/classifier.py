@@ -33,6 +33,7 @@ class Classifier(nn.Module):
 
     mean: Tensor
     std: Tensor
+    whitening: Tensor | None
 
     def __init__(self, record: Record, stored: StoredNet) -> None:
         super().__init__()
@@ -43,11 +44,13 @@ class Classifier(nn.Module):
         self.net.load_state_dict(dict(stored.weights), strict=False)  # counters of batches may be missing
         self.register_buffer("mean", stored.stats.mean)
         self.register_buffer("std", stored.stats.std)
+        self.register_buffer("whitening", stored.stats.whitening)
         self.eval()
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return the logits (N, classes) of uint8 images (N, 3, S, S)."""
-        return predict(self.net, pixels, PixelStats(self.mean, self.std), self.record.science.optim.precision)
+        stats = PixelStats(self.mean, self.std, self.whitening)
+        return predict(self.net, pixels, stats, self.record.science.optim.precision)
 
     def pixels(self, picture: Picture) -> Tensor:
         """Return the centre of a picture in the size of the net's test: uint8 (3, S, S).

@@ -15,9 +15,9 @@ import torch
 from repro.config.parse import require
 from repro.config.run import DataConfig, RunConfig
 from repro.data import Dataset, PhotoSplit, Split, load_for, load_photos
-from repro.data.augment import PixelStats, pixel_stats
+from repro.data.augment import PixelStats
 from repro.data.batches import eval_images
-from repro.data.in_memory import to_device
+from repro.data.in_memory import split_stats, to_device
 from repro.errors import InputError
 from repro.evaluation import predictions
 from repro.evaluation.counts import Counts
@@ -185,7 +185,7 @@ class NetTester:
         """Return the pixel statistics of the training images."""
         if isinstance(dataset.train, PhotoSplit):
             return evaluated_images(dataset, config, self.device).crop_stats
-        return pixel_stats(to_device(dataset.train, self.device)[0], config.data.mean, config.data.std)
+        return split_stats(dataset.train, to_device(dataset.train, self.device)[0], config.data)
 
 
 def keep(scores: Predictions, config: RunConfig) -> None:

@@ -10,9 +10,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from repro.config.science import DataConfig
 from repro.data import Dataset, Split, class_names, load
-from repro.data.augment import PixelStats, pixel_stats
-from repro.data.in_memory import to_device
+from repro.data.augment import PixelStats
+from repro.data.in_memory import split_stats, to_device
 from repro.errors import InputError, RunError
 from repro.evaluation.weight_files import METADATA, PIXELS, open_net, read_weights
 from repro.results.read import read_record
@@ -70,22 +71,22 @@ def stored_net(record: Record, work: Path, results: Path, data: Path) -> StoredN
     weights, config = weights_of(record.run_id, work, results), record.science.data
     if path.suffix == ".safetensors":
         about, tensors = open_net(path)
-        stats = PixelStats(tensors[f"{PIXELS}mean"], tensors[f"{PIXELS}std"])
+        stats = PixelStats(tensors[f"{PIXELS}mean"], tensors[f"{PIXELS}std"], tensors.get(f"{PIXELS}whitening"))
         return StoredNet(weights, stats, tuple(about["classes"]))
     dataset = load(config, data, may_fetch=False, cache=work / "cache")
-    return StoredNet(weights, stats_of(dataset, config.mean, config.std), class_names(dataset))
+    return StoredNet(weights, stats_of(dataset, config), class_names(dataset))
 
 
-def stats_of(dataset: Dataset, mean: str, std: str) -> PixelStats:
+def stats_of(dataset: Dataset, config: DataConfig) -> PixelStats:
     """Compute the statistics of the training images, as in training."""
     cpu = torch.device("cpu")
     if isinstance(dataset.train, Split):
-        return pixel_stats(to_device(dataset.train, cpu)[0], mean, std)
+        return split_stats(dataset.train, to_device(dataset.train, cpu)[0], config)
     assert dataset.photo_stats is not None
     from repro.data.imagenet.loader import pixel_stats as photo_pixel_stats
 
     assert dataset.photo_stats is not None
-    return photo_pixel_stats(dataset.photo_stats, mean, std, cpu)
+    return photo_pixel_stats(dataset.photo_stats, config.mean, config.std, cpu)
 
 
 def write_net(path: Path, record: Record, net: StoredNet) -> None:
@@ -98,7 +99,8 @@ def write_net(path: Path, record: Record, net: StoredNet) -> None:
 
     # torch's counters of batches are left out, since nothing reads them.
     tensors = {name: value.contiguous() for name, value in net.weights.items() if value.is_floating_point()}
-    tensors |= {f"{PIXELS}mean": net.stats.mean.contiguous(), f"{PIXELS}std": net.stats.std.contiguous()}
+    stats = {"mean": net.stats.mean, "std": net.stats.std, "whitening": net.stats.whitening}
+    tensors |= {f"{PIXELS}{name}": value.contiguous() for name, value in stats.items() if value is not None}
     final = record.result.final
     about = {
         "run_id": record.run_id,

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from repro.config.parse import POSITIVE, Bound, build, require
+from repro.config.paths import shared_dir
 from repro.errors import InputError, nearest
 from repro.papers.recipes import load_recipe
 from repro.papers.tables import Published
-from repro.papers.toml_files import Run, reading, require_flat
+from repro.papers.toml_files import FIRST, Run, later_papers, reading, require_flat
 
 Metric = Literal[
     "top1_error",
@@ -28,6 +29,7 @@ Metric = Literal[
     "onset_80",
     "start_difference",
     "start_train_difference",
+    "log10_seconds",
     "params",
     "macs",
 ]
@@ -129,6 +131,8 @@ class Comparison:
     window: tuple[float, ...] = (0.0, 1.0)
     paired: bool = False
     decides: bool = True
+    spread: float | None = None
+    """Of the metric over seeds, where it is not ``Claims.spread``."""
 
 
 @dataclass(frozen=True)
@@ -166,6 +170,13 @@ class Claims:
     recipes: Mapping[str, Run]
     groups: Mapping[str, Group]
     claims: tuple[Claim, ...]
+    paper: str = FIRST
+    """The folder of the paper."""
+
+    @property
+    def short(self) -> str:
+        """The name of a later paper; empty for the first one."""
+        return "" if self.paper == FIRST else later_papers()[self.paper].short
 
     def claim(self, id: str) -> Claim:
         """Return a claim by its id.
@@ -185,19 +196,31 @@ class Claims:
 
     def step_back(self, c: Comparison) -> float:
         """Return how far a group of a trend may fall behind the one before it; by default twice the spread."""
-        return c.margin if c.margin is not None else 2 * self.spread
+        return c.margin if c.margin is not None else 2 * self.spread_of(c)
+
+    def spread_of(self, c: Comparison) -> float:
+        """Return the standard deviation over seeds that is expected beforehand."""
+        return self.spread if c.spread is None else c.spread
 
 
-def load_claims() -> Claims:
-    """Read and check ``experiments/resnet/claims.toml``.
+def papers_with_claims() -> list[str]:
+    """List the folders of the papers whose claims are judged, the first paper first."""
+    folder = shared_dir("experiments")
+    return [FIRST, *(paper for paper in later_papers() if (folder / paper / "claims.toml").is_file())]
+
+
+def load_claims(paper: str = FIRST) -> Claims:
+    """Read and check ``experiments/<paper>/claims.toml``.
 
     Raises:
-        InputError: The file is invalid.
+        InputError: There are no claims of this paper, or the file is invalid.
     """
-    with reading("claims") as values:
+    known = papers_with_claims()
+    require(paper in known, f"there are no claims of the paper {paper!r}: {nearest(paper, known)}")
+    with reading(f"{paper}/claims") as values:
         groups = {name: {**group, "name": name} for name, group in values.get("groups", {}).items()}
         recipes = {name: load_recipe(name).fields for name in values.get("words", {})}
-        loaded: Claims = build(Claims, {**values, "groups": groups}, recipes=recipes)
+        loaded: Claims = build(Claims, {**values, "groups": groups}, recipes=recipes, paper=paper)
         _check(loaded)
     return loaded
 
@@ -235,6 +258,7 @@ def _check_sizes(c: Comparison, where: str) -> None:
         allowed = size is None or size >= 0 or (name == "effect" and c.test == "no_worse")
         require(allowed, f"{where}: {name}={size} must be at least 0, in the direction of the claim")
     require(c.by is None or c.smallest is None, f"{where}: give either by or smallest")
+    require(c.spread is None or c.spread > 0, f"{where}: spread={c.spread} must be above 0")
     require(c.limit_images is None or c.test == "bound", f"{where}: limit_images is only for test bound")
     require(c.limit is None or c.test == "no_worse", f"{where}: limit is for test no_worse; bound has above or below")
     if c.test == "value":

@@ -8,7 +8,7 @@ from typing import Literal
 from repro.config.parse import build, require
 from repro.config.paths import shared_dir
 from repro.errors import nearest
-from repro.papers.toml_files import FIRST, Run, numbers, reading, require_flat
+from repro.papers.toml_files import FIRST, Run, later_papers, numbers, reading, require_flat
 
 Dash = Literal["solid", "dashed", "dotted"]
 Place = Literal["first", "middle", "last"]
@@ -67,6 +67,8 @@ class Panel:
     x_part: float = 1.0
     heading: bool = True
     """Whether the title is printed above the axes: not where the axis repeats it."""
+    reduced: bool = False
+    """True for nets that only reduced budgets train: the figure at the paper's budget leaves them out."""
 
     @property
     def over_steps(self) -> bool:
@@ -87,6 +89,20 @@ class PaperFigure:
     number: int | None = None
     x_unit: int = 1
     columns: int | None = None
+    legend: Literal["inside", "below"] = "inside"
+    """The nets are named in every panel, or once below panels that all have the same ones."""
+    paper: str = ""
+    """The folder of a later paper; empty for the first one."""
+
+    @property
+    def full_title(self) -> str:
+        """The title, preceded by the name of a later paper."""
+        return f"{later_papers()[self.paper].short}: {self.title}" if self.paper else self.title
+
+    @property
+    def stem(self) -> str:
+        """The name of its files without an ending: ``figure6``, ``wide_resnet/figure_width``."""
+        return _stem(self.name)
 
     def line(self, name: str) -> LineStyle:
         return next(line for line in self.lines if line.name == name)
@@ -98,33 +114,45 @@ def figure_numbers() -> list[int]:
 
 
 def figure_names() -> list[str]:
-    """List all figures that this project can draw: the paper's numbers, then the names of the others."""
-    named = sorted(
-        file.stem.removeprefix("figure_") for file in (shared_dir("experiments") / FIRST).glob("figure_*.toml")
-    )
-    return [*map(str, figure_numbers()), *named]
+    """List all figures of the first paper: its numbers, then the names of the others."""
+    return [*map(str, figure_numbers()), *_named(FIRST)]
+
+
+def later_figures() -> list[str]:
+    """List the figures of later papers, as in ``wide_resnet/width``."""
+    return [f"{paper}/{name}" for paper in later_papers() for name in _named(paper)]
+
+
+def _named(paper: str) -> list[str]:
+    files = (shared_dir("experiments") / paper).glob("figure_*.toml")
+    return sorted(file.stem.removeprefix("figure_") for file in files)
 
 
 def load_figure(name: int | str) -> PaperFigure:
-    """Read the figure with the number or the name ``name``.
+    """Read the figure with the number or the name ``name``, or one of a later paper by folder and name.
 
     Raises:
         InputError: There is no such figure, or its file is invalid.
     """
-    name, known = str(name), figure_names()
+    name, known = str(name), [*figure_names(), *later_figures()]
     require(name in known, f"there is no figure {name} here: known figures are {', '.join(known)}")
-    file = f"figure{name}" if name.isdigit() else f"figure_{name}"
-    with reading(file) as values:
-        figure: PaperFigure = build(PaperFigure, values, name=name)
+    with reading(_stem(name)) as values:
+        figure: PaperFigure = build(PaperFigure, values, name=name, paper=name.rpartition("/")[0])
         number = int(name) if name.isdigit() else None
         require(figure.number == number, f"number={figure.number} differs from the number in the file's name")
         _check(figure)
     return figure
 
 
+def _stem(name: str) -> str:
+    paper, slash, own = name.rpartition("/")
+    return f"{paper}{slash}figure{own}" if own.isdigit() else f"{paper}{slash}figure_{own}"
+
+
 def _check(figure: PaperFigure) -> None:
     titles = [panel.title for panel in figure.panels]
     require(len(set(titles)) == len(titles), "two panels have the same title")
+    require(not all(panel.reduced for panel in figure.panels), "every panel is reduced: one needs the paper's nets")
     names = {line.name for line in figure.lines}
     for panel in figure.panels:
         where = f"panel {panel.title!r}"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
 from repro.config.parse import build, require
-from repro.papers.toml_files import Run, reading, require_flat
+from repro.config.paths import shared_dir
+from repro.papers.toml_files import FIRST, Run, later_papers, reading, require_flat
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,14 @@ class Recipe:
     def fields(self) -> dict[str, Any]:
         """All fields as ``{"optim.lr": 0.1, …}``, with None for those in ``unset``."""
         return {**self.stated, **self.chosen, **dict.fromkeys(self.unset)}
+
+
+@functools.cache
+def all_recipes() -> tuple[Recipe, ...]:
+    """Load the recipes of all papers, those of the first one first."""
+    folder, papers = shared_dir("experiments"), (FIRST, *later_papers())
+    files = [(paper, file.stem) for paper in papers for file in sorted((folder / paper).glob("*_recipe.toml"))]
+    return tuple(load_recipe(name if paper == FIRST else f"{paper}/{name}") for paper, name in files)
 
 
 def load_recipe(name: str) -> Recipe:

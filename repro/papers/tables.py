@@ -9,6 +9,9 @@ from typing import Any, Literal
 from repro.config.parse import build, require
 from repro.papers.toml_files import Run, later_papers, numbers, reading, require_flat
 
+ALL_NETS = "cifar10"
+"""The name of the table of all papers' nets on CIFAR-10, which no paper prints."""
+
 
 @dataclass(frozen=True)
 class Published:
@@ -89,6 +92,8 @@ class PaperTable:
     not_attempted: str = ""
     ensembles: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
+    unlike: str = ""
+    """What the paper does otherwise than the runs here that stand beside it."""
     paper: str = ""
     """The folder of a later paper; empty for the first one."""
 

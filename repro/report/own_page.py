@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from repro.report.figures import csv_text
-from repro.report.render import REPORT, Evidence, texts, write
+from repro.report.render import REPORT, Evidence, plots_of, texts, write
 
 RUN_LINK = re.compile(r'(href="|\]\()runs/([^/"]+)')
 
@@ -21,6 +21,6 @@ def write_own_page(evidence: Evidence, work: Path) -> Path:
 
     for name, text in texts(evidence, ["tables"]).items():
         write(work / name, relinked(text))
-    for plot in evidence.plots:
+    for plot in plots_of(evidence):
         write(work / "figures" / f"{plot.file_name}.csv", csv_text(plot))
     return write(work / REPORT, relinked(evidence.page()))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from repro.report.html.runs import by_net, departing, recipes, show
+from repro.papers.recipes import all_recipes
+from repro.report.html.runs import by_net, departing, show
 from repro.report.summary import Published, spread
 from repro.report.tables.frame import NOT_RUN, signed, text_table
 from repro.results.read import Reading, Record
@@ -36,7 +37,7 @@ def nets_table(reading: Reading, scale: str, exp: str | None = None) -> str:
     rows = []
     for group in by_net(records):
         train = [record.result.train.top1_error for record in group if record.result.train is not None]
-        test = [record.result.final.top1_error for record in group]
+        test = [record.result.reported.top1_error for record in group]
         rows.append([group[0].label, f"{group[0].params:,}", spread(train), spread(test), str(len(group))])
     return text_table(rows, ["net", "parameters", "training error %", "test error %", "seeds"], "pipe") + "\n"
 
@@ -59,7 +60,7 @@ def _row(group: Sequence[Record], published: Published) -> list[str]:
 
 def _name(record: Record) -> str:
     """Return the label of a net and its departures from the nearest recipe."""
-    away = min((departing(record, recipe) for recipe in recipes()), key=len)
+    away = min((departing(record, recipe) for recipe in all_recipes()), key=len)
     return ", ".join([record.label, *(f"{key}={show(value)}" for key, value in away.items())])
 
 

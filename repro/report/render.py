@@ -9,14 +9,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from repro.errors import InputError, nearest
-from repro.papers import table_numbers
+from repro.papers import ALL_NETS, FIRST, later_tables, table_numbers
+from repro.papers.claims import papers_with_claims
 from repro.report.claims.format import to_markdown as claims_to_markdown
-from repro.report.claims.verdicts import Check, check
+from repro.report.claims.verdicts import Check, check, check_papers
 from repro.report.claims.wording import sentence
-from repro.report.figures import Plot, csv_text, draw, shown_plots
-from repro.report.html.page import page, repository
+from repro.report.figures import Plot, csv_text, draw, later_plots, shown_plots
+from repro.report.html.page import Later, page, repository
 from repro.report.readme import measured_table, nets_table
-from repro.report.tables import FORMATS, Frame, table, table1, to_markdown
+from repro.report.tables import FORMATS, Frame, overview, table, table1, to_markdown
 from repro.results.ensembles import EnsembleReading, read_ensembles
 from repro.results.export import columns_table, sections
 from repro.results.read import Reading, read_records
@@ -28,7 +29,7 @@ REPORT = "report.html"
 DEMO = "cifar_residual_vs_plain"
 """The experiment of ``make demo``, at its scale."""
 CLAIMS = "claims.md"
-GENERATED = ("tables/table*", "figures/figure*")
+GENERATED = ("tables/table*", "figures/figure*", "tables/*/table*", "figures/*/figure*", "claims*.md")
 """Files that are out of date if they come from no record."""
 SECTION = re.compile(r"(<!-- repro:begin (\S+) -->\n)(.*?)(<!-- repro:end \2 -->)", re.DOTALL)
 DRAWN = re.compile(r'<figure class="drawn.*?</figure>', re.DOTALL)
@@ -59,8 +60,29 @@ class Evidence:
             for number in table_numbers()
         }
 
+    @functools.cached_property
+    def later_checks(self) -> list[Check]:
+        """The verdicts on the claims of later papers."""
+        return check_papers(papers_with_claims(), self.reading)[1:]
+
+    @functools.cached_property
+    def later_plots(self) -> list[Plot]:
+        return later_plots(self.reading)
+
+    @functools.cached_property
+    def later_tables(self) -> dict[str, Frame]:
+        """The tables of later papers, by folder and number."""
+        return {key: table(key, self.reading) for key in later_tables()}
+
+    @functools.cached_property
+    def overview(self) -> Frame:
+        """The table of all nets on CIFAR-10."""
+        return overview.overview(self.reading)
+
     def page(self, pictures: bool = True) -> str:
-        return page(self.reading, self.check, list(self.tables.values()), self.plots, pictures, repository())
+        later = Later(self.overview, self.later_tables, self.later_plots, self.later_checks)
+        tables = list(self.tables.values())
+        return page(self.reading, self.check, tables, self.plots, later, pictures, repository())
 
     def section(self, name: str) -> str:
         """Return the text of a marked section of a page.
@@ -71,6 +93,8 @@ class Evidence:
         tables = {f"table{number}": number for number in table_numbers()}
         if name in tables:
             return to_markdown(self.tables[tables[name]])
+        if name == f"table_{ALL_NETS}":
+            return to_markdown(self.overview)
         made: dict[str, Callable[[], str]] = {
             "verdicts": lambda: sentence(self.check.verdicts) + "\n",
             "measured": lambda: measured_table(self.reading),
@@ -88,11 +112,21 @@ def read_evidence(results: Path) -> Evidence:
     return Evidence(read_records([results / "runs"]), read_ensembles([results]))
 
 
-def render(evidence: Evidence, results: Path, parts: Sequence[str] = PARTS, pages: Sequence[Path] = ()) -> list[Path]:
-    """Write ``parts`` under ``results`` and, with the tables, marked sections of ``pages``; return the files."""
-    written = [write(results / name, text) for name, text in texts(evidence, parts).items()]
+def render(
+    evidence: Evidence,
+    results: Path,
+    parts: Sequence[str] = PARTS,
+    pages: Sequence[Path] = (),
+    papers: Sequence[str] | None = None,
+) -> list[Path]:
+    """Write ``parts`` under ``results`` and, with the tables, marked sections of ``pages``; return the files.
+
+    Args:
+        papers: Folders of the papers whose tables and figures are written; all where none is named.
+    """
+    written = [write(results / name, text) for name, text in texts(evidence, parts, papers=papers).items()]
     if "figures" in parts:
-        for plot in evidence.plots:
+        for plot in plots_of(evidence, papers):
             written += draw(plot, results / "figures")
     if "tables" in parts:
         for path in pages:
@@ -105,12 +139,13 @@ def render(evidence: Evidence, results: Path, parts: Sequence[str] = PARTS, page
 def verify(evidence: Evidence, results: Path, pages: Sequence[Path] = ()) -> list[str]:
     """Return one sentence for each file that differs from the records; pixels are not compared."""
     expected = texts(evidence, PARTS, pictures=False)
-    expected |= {f"figures/{plot.file_name}.csv": csv_text(plot) for plot in evidence.plots}
+    plots = plots_of(evidence)
+    expected |= {f"figures/{plot.file_name}.csv": csv_text(plot) for plot in plots}
     wrong = []
     for name, text in expected.items():
         found = read(results / name)
         wrong += difference(f"{results.name}/{name}", without_pictures(found), without_pictures(text))
-    pictures = [f"figures/{plot.file_name}{kind}" for plot in evidence.plots for kind in PICTURES]
+    pictures = [f"figures/{plot.file_name}{kind}" for plot in plots for kind in PICTURES]
     wrong += [f"{results.name}/{name} is missing" for name in pictures if not (results / name).is_file()]
     there = {path.relative_to(results).as_posix() for pattern in GENERATED for path in results.glob(pattern)}
     wrong += [
@@ -123,13 +158,33 @@ def verify(evidence: Evidence, results: Path, pages: Sequence[Path] = ()) -> lis
     return wrong
 
 
-def texts(evidence: Evidence, parts: Sequence[str], pictures: bool = True) -> dict[str, str]:
+def plots_of(evidence: Evidence, papers: Sequence[str] | None = None) -> list[Plot]:
+    """Return the figures of the papers; of all where none is named."""
+    plots = evidence.plots if papers is None or FIRST in papers else []
+    return plots + [plot for plot in evidence.later_plots if papers is None or plot.paper.paper in papers]
+
+
+def frames_of(evidence: Evidence, papers: Sequence[str] | None = None) -> list[Frame]:
+    """Return the tables of the papers; of all where none is named, with the table of all nets."""
+    frames = list(evidence.tables.values()) if papers is None or FIRST in papers else []
+    later = evidence.later_tables.items()
+    frames += [frame for key, frame in later if papers is None or key.partition("/")[0] in papers]
+    return [*frames, evidence.overview] if papers is None else frames
+
+
+def texts(
+    evidence: Evidence, parts: Sequence[str], pictures: bool = True, papers: Sequence[str] | None = None
+) -> dict[str, str]:
     """Return every text file of ``parts`` by its name under the results folder, except files of figures."""
     made: dict[str, str] = {}
     if "tables" in parts:
-        for number, frame in evidence.tables.items():
-            made |= {f"tables/table{number}.{form}": text_of(frame) for form, text_of in FORMATS.items()}
-        made[CLAIMS] = claims_to_markdown(evidence.check)
+        for frame in frames_of(evidence, papers):
+            made |= {f"tables/{frame.stem}.{form}": text_of(frame) for form, text_of in FORMATS.items()}
+        if papers is None or FIRST in papers:
+            made[CLAIMS] = claims_to_markdown(evidence.check)
+        for found in evidence.later_checks:
+            if papers is None or found.claims.paper in papers:
+                made[f"claims-{found.claims.paper}.md"] = claims_to_markdown(found)
     if "report" in parts:
         made[REPORT] = evidence.page(pictures)
     return made

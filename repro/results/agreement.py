@@ -43,7 +43,7 @@ def agreement(record: Record, others: Sequence[Record]) -> Agreement:
     """
     if any(is_same(record, other) for other in others if other.run_id == record.run_id):
         return Agreement("identical", f"{record.run_id} equals the other record of this run to the bit")
-    error, errors = (record.result.final.top1_error, [other.result.final.top1_error for other in others])
+    error, errors = (record.result.reported.top1_error, [other.result.reported.top1_error for other in others])
     if len(errors) < FEWEST:
         seen = f", the only other seed has {errors[0]:.2f} %" if errors else ""
         needs = f"a spread needs {FEWEST} other seeds of its settings, found {len(errors)}"

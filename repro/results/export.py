@@ -23,6 +23,8 @@ ERRORS: Mapping[str, type] = {
     "best": Evaluation,
     "train": Evaluation,
     "train_running": RunningError,
+    "chosen": Evaluation,
+    "validation": Evaluation,
 }
 VIEWS: Mapping[str, type] = {"10crop": ViewResult, "multiscale": ViewResult}
 LAST = ("top5_errors", "top5_error", "changed", "cuda")

@@ -72,6 +72,15 @@ class Result(Open):
     train: Evaluation | None
     train_running: RunningError | None
     views: tuple[ViewResult, ...] = ()
+    chosen: Evaluation | None = None
+    """The errors at the epoch of the lowest ``validation`` error, with ``eval.choose=validation`` (deviation D48)."""
+    validation: Evaluation | None = None
+    """The errors at that epoch on the images that chose it."""
+
+    @property
+    def reported(self) -> Evaluation:
+        """The number of a run: of the epoch that validation chose, where it does, else of the final weights."""
+        return self.final if self.chosen is None else self.chosen
 
 
 @dataclass(frozen=True)
@@ -257,6 +266,11 @@ class Record(Open):
         views = {view.view: view for view in result.views}
         require(len(views) == len(result.views), "result.views names a view twice")
         counted: dict[str, Evaluation | ViewResult] = {"final": result.final, "best": result.best, **views}
+        if result.chosen is not None:
+            counted["chosen"] = result.chosen
+        chooses = self.science.eval.choose == "validation"
+        fits = {result.chosen is not None, result.validation is not None} == {chooses}
+        require(fits, f"result.chosen and result.validation do not fit eval.choose={self.science.eval.choose}")
         for name, tested in counted.items():
             require(tested.split == split, f"result.{name}.split={tested.split} is not data.eval_split={split}")
             _check_counts(name, tested)

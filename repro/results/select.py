@@ -15,6 +15,7 @@ from repro.config.model import NET_FIELDS
 from repro.config.parse import require
 from repro.config.science import later_defaults
 from repro.errors import nearest
+from repro.papers.recipes import all_recipes
 from repro.results.record import Record, ViewResult
 from repro.results.scales import label, scale_of
 
@@ -78,9 +79,8 @@ def proxy_scales(
     experiments: Collection[str] = (),
 ) -> list[str]:
     """List the labels of proxies from the largest budget to the smallest, each scale's own recipe first."""
-    found = {
-        scale_label(r, recipe, run, experiments) for run in runs if run is not None for r in records if _matches(r, run)
-    }
+    labels = [_labels(records, recipe, run, experiments) for run in runs if run is not None]
+    found = {name for named in labels for name in named.values()}
 
     def rank(name: str) -> tuple[int, str, int, str]:
         scale = scale_of(name)
@@ -107,9 +107,8 @@ def select(
     """
     notes: list[str] = []
     groups: list[list[Record]] = []
-    matching = [[r for r in records if run and _matches(r, run)] for run in runs]
-    pairs = zip(runs, matching, strict=True)
-    labels = [{r.run_id: scale_label(r, recipe, run or {}, experiments) for r in group} for run, group in pairs]
+    labels = [_labels(records, recipe, run, experiments) if run else {} for run in runs]
+    matching = [[r for r in records if r.run_id in named] for named in labels]
     there = {name for named in labels for name in named.values()}
     asked, scale = scale, _label_for(scale, there)
     for named, candidates in zip(labels, matching, strict=True):
@@ -132,6 +131,38 @@ def select(
         apart.append(f"not averaged in, of another recipe ({name}): {', '.join(ids)}")
     departed = departures(first[0], recipe, first[1]) if first else {}
     return Selection(scale, chosen, departed, tuple(notes), tuple(apart))
+
+
+def _labels(
+    records: Sequence[Record], recipe: Mapping[str, Any], run: Mapping[str, Any], experiments: Collection[str]
+) -> dict[str, str]:
+    """Return the labels of the runs of a net by their ids, without those of another paper's recipe."""
+    labels = {r.run_id: scale_label(r, recipe, run, experiments) for r in records if _matches(r, run)}
+    return {
+        r.run_id: labels[r.run_id]
+        for r in records
+        if r.run_id in labels and not of_another_paper(r, labels[r.run_id], recipe)
+    }
+
+
+def of_another_paper(record: Record, name: str, recipe: Mapping[str, Any]) -> bool:
+    """Tell whether a run that departs from ``recipe``, as its label ``name`` says, is nearer to another paper's recipe.
+
+    Such a run, as one of Stochastic Depth's ResNet-110, is no proxy of the first paper's.
+    """
+    own = changes(name)
+    if not own:
+        return False
+    fields = record.science.flat()
+    net = {key: fields[key] for key in ("model.depth", "model.shortcut", *OTHER_NETS)}
+    others = [other.fields for other in all_recipes() if other.fields != recipe]
+    return any(changes(scale_label(record, other, net)) < own for other in others)
+
+
+def changes(name: str) -> int:
+    """Count the settings in a label that make another recipe; the images and an experiment's budget make none."""
+    _, *words = name.split(", ")
+    return sum(not word.startswith(("exp=", *OTHER_DATA)) for word in words)
 
 
 OTHER_DATA = ("data=", "data.partial=", "data.skip_corrupt=", "data.decoder=")

@@ -16,7 +16,7 @@ from repro.models import NETS
 from repro.papers import later_papers, later_tables, load_recipe, load_table
 from repro.report.tables import FORMATS, table
 from repro.results.read import read_records
-from tests.planted import plant
+from tests.planted import plant, plant_planned
 
 RECIPES = (
     *("identity_mappings/cifar10_recipe", "wide_resnet/cifar_recipe", "stochastic_depth/cifar10_recipe"),
@@ -92,6 +92,30 @@ def test_a_table_of_a_later_paper_has_its_own_runs_and_the_first_papers(tmp_path
     assert first.header == table(6, read_records([tmp_path / "nowhere"])).header
     assert [row["paper_aggregate"] for row in frame.values][:2] == ["median of 5", "above"]
     assert all(text_of(frame) for text_of in FORMATS.values())
+
+
+def test_a_run_that_fills_one_row_is_a_proxy_of_no_other(tmp_path: Path) -> None:
+    for words, error in (("data=cifar100", 28.0), ("data.pad=0 data.flip=false", 14.0)):
+        for config in plan(f"exp=stochastic_depth {words} model.survival=none seed=0,1".split()).runs:
+            if config.model.depth == 110:
+                plant_planned(tmp_path, config, error)
+    frame = table("stochastic_depth/1", read_records([tmp_path]))
+    assert not [name for name in frame.header if name.startswith("Proxy")]
+    measured = {row["Method"].text: row["Measured"].text for row in frame.rows}
+    assert measured["ResNet-110"] == "–"
+    assert measured["ResNet-110 (CIFAR-100)"] == "28.00 ± 0.00 (n=2)"
+    assert measured["ResNet-110 (no augmentation)"] == "14.00 ± 0.00 (n=2)"
+
+
+@pytest.mark.parametrize("scale", ["paper", "tenth", "demo"])
+def test_a_run_of_one_papers_recipe_is_no_proxy_of_another_papers(tmp_path: Path, scale: str) -> None:
+    for config in plan(f"exp=stochastic_depth scale={scale} model.survival=none seed=0".split()).runs:
+        plant_planned(tmp_path, config, 7.0)
+    before = table(6, read_records([tmp_path / "nowhere"]))
+    assert table(6, read_records([tmp_path])).texts == before.texts
+    plant(tmp_path, 110, error=9.0, science={"optim.nesterov": True})
+    (name,) = [name for name in table(6, read_records([tmp_path])).header if name.startswith("Proxy")]
+    assert "optim.nesterov=true" in name, "a choice of one's own is shown"
 
 
 def test_the_command_line_takes_a_papers_table(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ import shutil
 import pytest
 
 from repro.errors import InputError
+from repro.papers import later_tables
+from repro.papers.claims import papers_with_claims
 from repro.report.render import PARTS, pages_of, read_evidence, render, verify
 from tests.planted import edit, plant
 from tests.rendered import plant_some, short_table_1
@@ -48,8 +50,15 @@ def change(path, old, new):
 
 def test_what_was_rendered_is_what_the_records_give(made):
     assert faults(made) == []
-    tables = {path.name for path in (made / "results" / "tables").iterdir()}
-    assert tables == {f"table{number}.{form}" for number in range(1, 15) for form in ("md", "csv", "tex")}
+    forms, folder = ("md", "csv", "tex"), made / "results" / "tables"
+    names = [*(f"table{number}" for number in range(1, 15)), "table_cifar10"]
+    names += [f"{paper}/table{number}" for paper, _, number in (key.partition("/") for key in later_tables())]
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*.*")}
+    assert found == {f"{name}.{form}" for name in names for form in forms}
+    assert {path.name for path in (made / "results").glob("claims*.md")} == {
+        "claims.md",
+        *(f"claims-{paper}.md" for paper in papers_with_claims()[1:]),
+    }
     for name in ("figure6.svg", "figure6.png", "figure6.csv", "figure1-demo.csv", "figure_warmup.svg"):
         assert (made / "results" / "figures" / name).stat().st_size > 0
 

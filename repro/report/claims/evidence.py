@@ -134,10 +134,11 @@ def _is_of(version: int, record: Record) -> bool:
 
 def _selection(claims: Claims, c: Comparison, records: Sequence[Record], scale: str) -> Selection:
     groups = [claims.groups[name] for name in c.groups]
-    # Fields of later nets stay at their defaults: a net constructed from a shallower one is another net.
-    usual = {key: value for key, value in later_defaults().items() if key.startswith("model.")}
+    recipe = claims.recipes[groups[0].recipe]
+    # Fields of later nets stay as in the recipe: a net constructed from a shallower one is another net.
+    usual = {key: recipe.get(key, value) for key, value in later_defaults().items() if key.startswith("model.")}
     runs, budgets = [{**usual, **group.run} for group in groups], [group.proxy_experiment for group in groups]
-    return select(records, claims.recipes[groups[0].recipe], runs, scale, budgets)
+    return select(records, recipe, runs, scale, budgets)
 
 
 def _filled(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from repro.report.claims.evidence import Seeds
@@ -18,14 +18,16 @@ WIDTH = 110
 
 def to_markdown(check: Check) -> str:
     """Return one table per verdict, with links to the folder ``runs`` beside the file."""
+    short, paper = check.claims.short, check.claims.paper
+    one = f"repro check --paper {paper} CLAIM" if short else "repro check CLAIM"
     parts = [
-        "# The paper's claims",
+        f"# The claims of {short}" if short else "# The paper's claims",
         "",
         f"{' '.join([counts(check), *pointing(check), chance(check)])} "
         f"A claim holds if all its comparisons hold, each at {check.claims.alpha:g}, and fails if one of them fails, "
         "corrected for their number (Holm). The direction of a difference decides; its published size is shown beside "
         "ours. Only runs of the paper's full recipe decide; reduced runs are proxies. "
-        "`repro check CLAIM` explains one claim in full.",
+        f"`{one}` explains one claim in full.",
     ]
     for status in STATUSES:
         verdicts = [verdict for verdict in check.verdicts if verdict.status == status]
@@ -47,9 +49,21 @@ def _markdown_row(verdict: Verdict) -> list[str]:
     return [cell.replace("|", "\\|") for cell in cells]
 
 
+def together(checks: Sequence[Check], form: str) -> str:
+    """Write the verdicts of several papers: one Markdown text, or one JSON value with the papers by name."""
+    if len(checks) == 1 or form == "md":
+        return "\n".join(FORMATS[form](check) for check in checks)
+    values = {check.claims.paper: json_values(check) for check in checks}
+    return json.dumps(values, indent=1, ensure_ascii=False, default=dataclasses.asdict) + "\n"
+
+
 def to_json(check: Check) -> str:
     """Return all verdicts with their numbers, and all problems, as JSON."""
-    values = {
+    return json.dumps(json_values(check), indent=1, ensure_ascii=False, default=dataclasses.asdict) + "\n"
+
+
+def json_values(check: Check) -> dict[str, Any]:
+    return {
         "alpha": check.claims.alpha,
         "verdicts": [
             {
@@ -64,7 +78,6 @@ def to_json(check: Check) -> str:
         "problems": check.problems,
         "broken": check.broken,
     }
-    return json.dumps(values, indent=1, ensure_ascii=False, default=dataclasses.asdict) + "\n"
 
 
 def _judgement_values(judgement: Judgement) -> dict[str, Any]:

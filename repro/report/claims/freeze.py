@@ -21,7 +21,6 @@ PROSE = ("label", "where", "text", "words", "proxy_words", "proxy_experiment")
 """Keys of claims.toml that decide nothing: texts, and commands for missing runs."""
 ENTRY = re.compile(r"^## \d{4}-\d{2}-\d{2}.*\n", re.MULTILINE)
 DIGEST = re.compile(r"^Digest: `([0-9a-f]{16})`", re.MULTILINE)
-REMEDY = f"describe change, reason and known results in experiments/{FIRST}/{LOG}, then run `repro check --freeze`"
 LISTED = 30
 """If there are more changes, the log only counts them by claim or group; the history of the lock has all."""
 
@@ -29,12 +28,12 @@ Rules = Mapping[str, Any]
 """Everything that decides a claim, flat: ``{"groups / plain20 / seeds": 5, …}``."""
 
 
-def rules() -> Rules:
-    """Read the rules of the claims: claims.toml without its prose, and the recipes that it names.
+def rules(paper: str = FIRST) -> Rules:
+    """Read the rules of a paper's claims: its claims.toml without prose, and the recipes that it names.
 
     They are read from the files and not from dataclasses, so that a change of the code does not move the digest.
     """
-    values = read_toml("claims")
+    values = read_toml(f"{paper}/claims")
     recipes = {group["recipe"]: None for group in values.get("groups", {}).values() if "recipe" in group}
     fields = {name: load_recipe(name).fields for name in recipes}
     return dict(_flat({**values, "recipes": fields}))
@@ -45,42 +44,44 @@ def digest(rules: Rules) -> str:
     return hashlib.sha256(_text(rules).encode()).hexdigest()[:16]
 
 
-def faults() -> list[str]:
+def faults(paper: str = FIRST) -> list[str]:
     """Return a sentence if the rules differ from the frozen ones, or the frozen ones from the log; else nothing."""
-    present, frozen = rules(), _frozen()
+    present, frozen, log = rules(paper), _frozen(paper), f"experiments/{paper}/{LOG}"
+    command = "repro check --freeze" if paper == FIRST else f"repro check --paper {paper} --freeze"
+    remedy = f"describe change, reason and known results in {log}, then run `{command}`"
     if changed := changes(frozen, present):
         more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
-        return [f"the rules of the claims differ from the frozen ones: {changed[0]}{more}; {REMEDY}"]
-    logged = DIGEST.findall(_read(LOG))
+        return [f"the rules of the claims differ from the frozen ones: {changed[0]}{more}; {remedy}"]
+    logged = DIGEST.findall(_read(paper, LOG))
     if logged[-1:] != [digest(frozen)]:
         named = logged[-1] if logged else "none"
-        return [f"experiments/{FIRST}/{LOG} ends with the digest {named} instead of {digest(frozen)}; {REMEDY}"]
+        return [f"{log} ends with the digest {named} instead of {digest(frozen)}; {remedy}"]
     return []
 
 
-def freeze() -> str:
+def freeze(paper: str = FIRST) -> str:
     """Write the lock, add digest and changes to the last entry of the log, and return a message.
 
     Raises:
         InputError: The last entry belongs to an earlier freeze, or gives no reason.
     """
-    present, log = rules(), _read(LOG)
-    if not faults():
+    present, log = rules(paper), _read(paper, LOG)
+    if not faults(paper):
         return f"the rules are already frozen, with the digest {digest(present)}\n"
     last = ENTRY.split(log)[-1] if ENTRY.search(log) else ""
     if not last.strip() or DIGEST.search(last):
         raise InputError(
-            f'experiments/{FIRST}/{LOG} needs a new entry for this change: "## YYYY-MM-DD: …" and the reason below'
+            f'experiments/{paper}/{LOG} needs a new entry for this change: "## YYYY-MM-DD: …" and the reason below'
         )
-    changed = changes(_frozen(), present)
+    changed = changes(_frozen(paper), present)
     listed = changed
     if len(changed) > LISTED:
         places = Counter(" / ".join(change.split(" = ")[0].split(" / ")[:2]) for change in changed)
         listed = [f"{place}: {number}" for place, number in places.items()]
     entry = [f"Digest: `{digest(present)}`, {len(changed)} changes (all are in the history of {LOCK}):", ""]
-    write_asked_for(folder() / LOCK, _text(present))
+    write_asked_for(_folder(paper) / LOCK, _text(present))
     lines = [log.rstrip(), "", *entry, *(f"- {line}" for line in listed), ""]
-    write_asked_for(folder() / LOG, "\n".join(lines))
+    write_asked_for(_folder(paper) / LOG, "\n".join(lines))
     return f"frozen, with the digest {digest(present)}: {len(changed)} changes\n"
 
 
@@ -121,24 +122,23 @@ def _text(rules: Rules) -> str:
     return "{\n" + ",\n".join(sorted(lines)) + "\n}\n"
 
 
-def _frozen() -> Rules:
+def _frozen(paper: str) -> Rules:
     try:
-        frozen: Rules = json.loads(_read(LOCK) or "{}")
+        frozen: Rules = json.loads(_read(paper, LOCK) or "{}")
     except ValueError as error:
-        raise InputError(f"experiments/{FIRST}/{LOCK} is not JSON ({error}): restore it from git") from None
+        raise InputError(f"experiments/{paper}/{LOCK} is not JSON ({error}): restore it from git") from None
     return frozen
 
 
-def folder() -> Path:
-    """Return the folder of the first paper."""
-    return shared_dir("experiments") / FIRST
+def _folder(paper: str) -> Path:
+    return shared_dir("experiments") / paper
 
 
-def _read(name: str) -> str:
-    """Return the text of a file of the folder; empty if there is none."""
+def _read(paper: str, name: str) -> str:
+    """Return the text of a file of the paper's folder; empty if there is none."""
     try:
-        return (folder() / name).read_text(encoding="utf-8")
+        return (_folder(paper) / name).read_text(encoding="utf-8")
     except FileNotFoundError:
         return ""
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"experiments/{FIRST}/{name} cannot be read: {error}") from None
+        raise InputError(f"experiments/{paper}/{name} cannot be read: {error}") from None

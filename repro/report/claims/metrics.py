@@ -40,6 +40,7 @@ UNITS = {
     "response_std": Unit(3, ""),
     "lowest_forward_std": Unit(3, ""),
     "log10_gradient_ratio": Unit(3, ""),
+    "log10_seconds": Unit(3, ""),
     **dict.fromkeys(ONSETS, Unit(2, " epochs")),
 }
 
@@ -56,7 +57,7 @@ def value_of(record: Record, c: Comparison) -> tuple[float, int | None]:
     """
     metric, result = c.metric, record.result
     if metric == "top1_error":
-        return result.final.top1_error, result.final.images
+        return result.reported.top1_error, result.reported.images
     if metric == "train_running_error":
         if result.train_running is None:
             raise InputError("it has no training error")
@@ -78,12 +79,20 @@ def value_of(record: Record, c: Comparison) -> tuple[float, int | None]:
         require(len(record.flow) > 0 and all(flow.layers for flow in record.flow), "it has no gradient flow")
         forward = min(layer.forward_std for flow in record.flow for layer in flow.layers)
         return forward if metric == "lowest_forward_std" else min(map(_gradient_ratio, record.flow)), None
+    if metric == "log10_seconds":
+        require(record.wall_seconds > 0, "it has no time of training")
+        return math.log10(record.wall_seconds), None
+    return _at_start(record, metric), None
+
+
+def _at_start(record: Record, metric: str) -> float:
+    """Return a difference between a constructed net before its first step and the shallow net that it comes from."""
     built = record.construction
     if built is None:
         raise InputError("it was not constructed from a trained net")
     if metric == "start_train_difference":
-        return built.deep_batch_error - built.shallow_batch_error, None
-    return built.deep_errors - built.shallow_errors, None
+        return built.deep_batch_error - built.shallow_batch_error
+    return built.deep_errors - built.shallow_errors
 
 
 def resolution(c: Comparison, records: Sequence[Record] = (), images: int | None = None) -> float:

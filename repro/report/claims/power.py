@@ -44,17 +44,18 @@ def planned(claims: Claims, c: Comparison) -> Planned | None:
     directional = c.test in ("order", "interaction")
     detectable = contrast.detectable(claims.alpha, claims.power) + (c.by or 0.0) if directional else None
     seeds = min(claims.groups[name].seeds for name in c.groups)
-    return Planned(seeds, claims.spread, truth, power, detectable, power is not None and power < claims.power)
+    return Planned(seeds, claims.spread_of(c), truth, power, detectable, power is not None and power < claims.power)
 
 
 def _contrast(claims: Claims, c: Comparison) -> Contrast:
     """Return a difference of 0 with the standard error and degrees of freedom of the planned seeds."""
-    samples = [Sample(claims.groups[name].seeds, 0.0, claims.spread) for name in c.groups]
+    spread = claims.spread_of(c)
+    samples = [Sample(claims.groups[name].seeds, 0.0, spread) for name in c.groups]
     if c.test == "trend":  # the smallest step is the hardest to show
         samples = samples[-2:]
     if c.paired:
         # No correlation between runs of one seed is assumed.
-        return combined([(1, replace(samples[0], std=math.sqrt(2) * claims.spread))])
+        return combined([(1, replace(samples[0], std=math.sqrt(2) * spread))])
     published, variance = c.published, 0.0
     if published is not None and published.std is not None and published.runs is not None:
         samples.append(Sample(published.runs, 0.0, published.std))

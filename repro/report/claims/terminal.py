@@ -27,8 +27,10 @@ def to_text(check: Check, width: int = 80, *, verbose: bool = False) -> str:
         head = f"{verdict.status:<{statuses}}  {verdict.claim.id:<{ids}}  "
         lines.append(head + textwrap.shorten(verdict.claim.text, max(width - len(head), 12), placeholder="…"))
         lines += _details(verdict, width) if verbose else []
-    lines.append(textwrap.shorten(f"{OPEN}: {', '.join(others)}", width, placeholder=" …"))
-    more = "One claim in full: repro check CLAIM; all numbers: repro check -v"
+    if others:
+        lines.append(textwrap.shorten(f"{OPEN}: {', '.join(others)}", width, placeholder=" …"))
+    command = f"repro check --paper {check.claims.paper}" if check.claims.short else "repro check"
+    more = f"One claim in full: {command} CLAIM; all numbers: {command} -v"
     summary = [counts(check), *pointing(check), chance(check), more]
     return "\n".join([*lines, "", *wrapped([*summary, *problems(check)], width), ""])
 

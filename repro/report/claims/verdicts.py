@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from repro.papers.claims import Claim, Claims, Comparison, load_claims
+from repro.papers.toml_files import FIRST
 from repro.report.claims.comparisons import TestResult, compute
 from repro.report.claims.evidence import Gathered, Problem, Seeds, absent, gather, usable
 from repro.report.claims.metrics import OF_NET, ONSETS, Unit, unit_of
@@ -129,14 +130,14 @@ class Check:
         return sum(any(f.tested for f in found) for found in whole)
 
 
-def check(reading: Reading, published: Path | None = None, folders: Sequence[Path] = ()) -> Check:
-    """Judge every claim of ``experiments/resnet/claims.toml``.
+def check(reading: Reading, published: Path | None = None, folders: Sequence[Path] = (), paper: str = FIRST) -> Check:
+    """Judge every claim of ``experiments/<paper>/claims.toml``.
 
     Args:
         published: Folder of committed records, which must be valid; None if all records are committed.
         folders: Folders that are searched for failed runs.
     """
-    claims = load_claims()
+    claims = load_claims(paper)
     records, problems = usable(reading, published)
     verdicts = []
     for claim in claims.claims:
@@ -144,6 +145,19 @@ def check(reading: Reading, published: Path | None = None, folders: Sequence[Pat
         verdicts.append(Verdict(claim, judgement, _proxy(claims, claim, records)))
     problems += absent(claims, reading.records, folders, published)
     return Check(claims, tuple(verdicts), tuple(problems))
+
+
+def check_papers(
+    papers: Sequence[str], reading: Reading, published: Path | None = None, folders: Sequence[Path] = ()
+) -> list[Check]:
+    """Judge the claims of several papers; a record that all of them leave out is a problem of the first one alone."""
+    checks: list[Check] = []
+    named: set[Problem] = set()
+    for paper in papers:
+        found = check(reading, published, folders, paper)
+        checks.append(replace(found, problems=tuple(p for p in found.problems if p not in named)))
+        named |= set(found.problems)
+    return checks
 
 
 def _proxy(claims: Claims, claim: Claim, records: Sequence[Record]) -> Judgement | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from repro.errors import InputError
+from repro.papers import Curve
 from repro.report.figures.axes import fit
 from repro.report.figures.numbers import Plot, PlottedPanel, Series, csv_text
 from repro.report.figures.style import DASHES, INK, METADATA, MUTED, STYLE, WIDTHS, colours
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 BAND = 0.18
 """Opacity of the range over seeds."""
 MARK: dict[str, Any] = {"marker": "o", "markersize": 6, "markeredgecolor": "white"}
+BELOW = 3
+"""Nets on a line of a legend below the panels."""
 NOTE_LINE, KEY_LINE = 0.145, 0.22
 """Heights of a line, in inches."""
 RUN_IDS = re.compile(r"[\w.-]+-s\d+-[0-9a-f]{8}(?:, [\w.-]+-s\d+-[0-9a-f]{8})*")
@@ -48,11 +51,12 @@ def draw(plot: Plot, out_dir: Path) -> list[Path]:
             drawn.savefig(out, format=kind, dpi=160, metadata=metadata)
             contents[kind] = out.getvalue()
     contents["csv"] = csv_text(plot)
+    file = out_dir / plot.file_name
     try:
-        out_dir.mkdir(parents=True, exist_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"the figure cannot be written to {out_dir}: {error.strerror or error}") from None
-    return [write_asked_for(out_dir / f"{plot.file_name}.{kind}", content) for kind, content in contents.items()]
+    return [write_asked_for(file.with_name(f"{file.name}.{kind}"), content) for kind, content in contents.items()]
 
 
 def picture(plot: Plot, columns: int | None = None, show_notes: bool = True) -> Figure:
@@ -68,8 +72,9 @@ def picture(plot: Plot, columns: int | None = None, show_notes: bool = True) -> 
     size = (0.6 + width * across, 0.7 + (3.4 if down == 1 else 2.9) * down)
     shown = [RUN_IDS.sub(_count_ids, note) for note in plot.notes] if show_notes else []
     notes = "\n".join(_wrapped(note, 15 * size[0]) for note in shown)
-    handles = _key(plot)
+    handles = [*_named_below(plot), *_key(plot)]
     rows = 0 if across > 2 else len(handles) if across == 1 else min(1, len(handles))
+    rows = rows if plot.paper.legend == "inside" else math.ceil(len(handles) / (1 if across == 1 else BELOW))
     # Inches below the panels, from the bottom: the notes, then the key.
     room = (NOTE_LINE * (1 + notes.count("\n")) + 0.08 if notes else 0.0, KEY_LINE * rows + 0.08 if rows else 0.0)
     height = size[1] + sum(room)
@@ -133,11 +138,12 @@ def _draw_panel(ax: Axes, plot: Plot, shown: PlottedPanel) -> None:
         ax.text(0.5, 0.5, f"not run yet:\n{command}", transform=ax.transAxes, ha="center", va="center", color=MUTED)
         ax.grid(visible=False)
         return
-    chosen = colours(shown.curves)
+    below = plot.paper.legend == "below"
+    chosen = colours(_curves(plot) if below else shown.curves)
     for series in shown.series:
         _draw_series(ax, series, chosen[series.curve.label])
     first = next(p for p in plot.panels if (p.panel.shows, p.panel.lines) == (panel.shows, panel.lines))
-    if first is shown or not panel.shows.startswith("flow"):
+    if not below and (first is shown or not panel.shows.startswith("flow")):
         _draw_legend(ax, plot, shown, chosen)
 
 
@@ -169,6 +175,26 @@ def _draw_series(ax: Axes, series: Series, colour: str) -> None:
     ax.plot(x, points["mean"], linewidth=WIDTHS[line.weight], linestyle=dash, clip_on=not mark, **style, **mark)
     if series.n > 1:
         ax.fill_between(x, points["low"], points["high"], alpha=BAND, linewidth=0, **style)
+
+
+def _curves(plot: Plot) -> list[Curve]:
+    """Return the nets of all panels, each label once."""
+    return list({curve.label: curve for panel in plot.panels for curve in panel.curves}.values())
+
+
+def _named_below(plot: Plot) -> list[Line2D]:
+    """Return the legend of all panels together, where it stands below them."""
+    from matplotlib.lines import Line2D
+
+    handles: list[Line2D] = []
+    if plot.paper.legend == "inside" or not plot.series:
+        return handles
+    chosen = colours(_curves(plot))
+    for curve in _curves(plot):
+        n = max(panel.n(c) for panel in plot.panels for c in panel.curves if c.label == curve.label)
+        look = {"color": chosen[curve.label], "linewidth": WIDTHS["bold"]} if n else {"color": MUTED, "linestyle": ":"}
+        handles.append(Line2D([], [], label=f"{curve.label} (n={n})" if n else f"{curve.label}: not run", **look))
+    return handles
 
 
 def _key(plot: Plot) -> list[Line2D | Patch]:

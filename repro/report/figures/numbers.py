@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Any
 from repro.config.parse import require
 from repro.config.run import later_defaults, slug
 from repro.errors import InputError
-from repro.papers import Curve, LineStyle, Panel, PaperFigure, Run, figure_names, load_figure, load_recipe
+from repro.papers import (
+    Curve,
+    LineStyle,
+    Panel,
+    PaperFigure,
+    Run,
+    figure_names,
+    later_figures,
+    load_figure,
+    load_recipe,
+)
 from repro.papers.figures import Place
 from repro.report.tables import size_of
 from repro.results.read import Reading, Record, read_curve
@@ -80,9 +90,13 @@ class Plot:
 
     @property
     def file_name(self) -> str:
-        """``figure6``, ``figure_warmup``, ``figure6-demo``."""
-        own = f"figure{self.paper.name}" if self.paper.number is not None else f"figure_{self.paper.name}"
-        return f"{own}-{slug(self.scale)}" if self.is_proxy else own
+        """``figure6``, ``figure_warmup``, ``figure6-demo``, ``wide_resnet/figure_width-demo``."""
+        return f"{self.paper.stem}-{slug(self.scale)}" if self.is_proxy else self.paper.stem
+
+    @property
+    def compares(self) -> bool:
+        """True if a panel has at least two nets with runs."""
+        return any(len(panel.curves) - len(panel.missing) > 1 for panel in self.panels)
 
 
 def shown_plots(reading: Reading) -> list[Plot]:
@@ -92,6 +106,15 @@ def shown_plots(reading: Reading) -> list[Plot]:
         proxies = [plot(name, reading, scale) for scale in proxies_of(load_figure(name), reading)]
         shown += [plot(name, reading), *(proxy for proxy in proxies if proxy.series)]
     return shown
+
+
+def later_plots(reading: Reading) -> list[Plot]:
+    """Return the figures of later papers at every budget at which runs compare nets, the largest first."""
+    drawn = []
+    for name in later_figures():
+        scales = ["paper", *proxies_of(load_figure(name), reading)]
+        drawn += [plot(name, reading, scale) for scale in scales]
+    return [shown for shown in drawn if shown.compares]
 
 
 def proxies_of(paper: PaperFigure, reading: Reading) -> list[str]:
@@ -118,7 +141,9 @@ def plot(name: int | str, reading: Reading, scale: str = "paper") -> Plot:
         notes.append(f"Evaluated on {', '.join(sorted(splits))}, not on the test set.")
     groups = (selection.groups[unique.index(run)] for run in runs)
     panels = [_panel(paper, panel, [next(groups) for _ in panel.curves], scale, notes) for panel in paper.panels]
-    if scale != "paper":
+    if scale == "paper":
+        panels = [shown for shown in panels if not shown.panel.reduced]
+    else:
         # A proxy shows only existing runs; the figure at the paper's budget also names missing ones.
         shown = [panel for panel in panels if panel.series]
         panels = [replace(p, curves=tuple(curve for curve in p.curves if p.n(curve))) for p in shown] or panels
@@ -184,7 +209,8 @@ def _series(
 
 
 def _title(paper: PaperFigure, selection: Selection) -> str:
-    short, title = (paper.title, "") if paper.number is None else (f"Figure {paper.number}", f". {paper.title}")
+    numbered = paper.number is not None
+    short, title = (f"Figure {paper.number}", f". {paper.title}") if numbered else (paper.full_title, "")
     if selection.scale == "paper":
         return short + title
     size = size_of(selection).replace(" steps, ", " steps at ") if selection.records else "not run yet"

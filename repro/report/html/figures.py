@@ -11,20 +11,25 @@ RUNNING = "Training errors are counted over augmented batches during training, s
 
 
 def figure_views(plots: Sequence[Plot], pictures: bool = True) -> list[dict[str, Any]]:
-    """Draw every figure for the page: at the paper's budget, and at the largest reduced budget."""
+    """Draw every figure for the page: at the paper's budget, and at the largest reduced budget.
+
+    Figures of later papers may exist at a reduced budget alone.
+    """
     by_name: dict[str, list[Plot]] = {}
     for plot in plots:
         by_name.setdefault(plot.paper.name, []).append(plot)
-    return [
-        _view(plot, pictures, found[2:] if plot.is_proxy else []) for found in by_name.values() for plot in found[:2]
-    ]
+    views = []
+    for found in by_name.values():
+        shown = found[:1] if found[0].is_proxy else found[:2]
+        views += [_view(plot, pictures, found[len(shown) :] if plot.is_proxy else []) for plot in shown]
+    return views
 
 
 def _view(plot: Plot, pictures: bool, smaller: Sequence[Plot]) -> dict[str, Any]:
     """Return the values for the template; ``narrow`` is a picture for narrow pages if there are several panels."""
     paper = plot.paper
-    short, title = (paper.title, "") if paper.number is None else (f"Figure {paper.number}", paper.title)
-    anchor = f"figure-{paper.name}" + (f"-{plot.scale}" if plot.is_proxy else "")
+    short, title = (paper.full_title, "") if paper.number is None else (f"Figure {paper.number}", paper.title)
+    anchor = f"figure-{paper.name.replace('/', '-')}" + (f"-{plot.scale}" if plot.is_proxy else "")
     caption = description(plot)
     svg = narrow = ""
     if plot.series and pictures:
@@ -69,7 +74,8 @@ def _notes(plot: Plot) -> list[str]:
     running = [RUNNING] if any(series.line.column == "train_error" for series in plot.series) else []
     if plot.is_proxy:
         return ["This is a proxy, not the paper's budget.", *running]
-    notes = ["The paper argues from this but prints no figure of it."] if plot.paper.number is None else []
+    argued = plot.paper.number is None and not plot.paper.paper
+    notes = ["The paper argues from this but prints no figure of it."] if argued else []
     notes += running
     curves = dict.fromkeys(curve.label for panel in plot.panels for curve in panel.missing)
     commands = dict.fromkeys(f"`repro run exp={p.panel.experiment}`" for p in plot.panels if p.missing)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from repro.config.paths import shared_dir
-from repro.papers import figure_numbers, table_numbers
+from repro.papers import figure_numbers, later_papers, table_numbers
+from repro.papers.toml_files import numbers
 from repro.report.claims.verdicts import Check
 from repro.report.claims.wording import evidence_text, group_text, sentence
 from repro.report.figures import Plot
 from repro.report.figures.style import DARK
 from repro.report.html.figures import figure_views
+from repro.report.html.later_papers import later_parts
 from repro.report.html.runs import group_anchor, net_views
 from repro.report.tables import Cell, Frame
 from repro.results.read import Reading, Record
@@ -32,11 +35,22 @@ COMMIT = re.compile(r"\b[0-9a-f]{40}\b")
 PLACE = re.compile(r"(Table|Figure)s? (\d+)(?: and (\d+))?")
 
 
+@dataclass(frozen=True)
+class Later:
+    """The content of the page's parts on later papers; ``overview`` is the table of all nets on CIFAR-10."""
+
+    overview: Frame
+    tables: Mapping[str, Frame]
+    plots: Sequence[Plot]
+    checks: Sequence[Check]
+
+
 def page(
     reading: Reading,
     check: Check,
     tables: Sequence[Frame],
     plots: Sequence[Plot],
+    later: Later,
     pictures: bool = True,
     repository: str = "",
 ) -> str:
@@ -69,6 +83,9 @@ def page(
     jinja.filters |= {"group_text": group_text, "evidence_text": evidence_text}
     jinja.filters["commits"] = functools.partial(commits, repository)
     figures = figure_views(plots, pictures)
+    parts = later_parts(later.tables, later.plots, later.checks, pictures)
+    every_table = [*tables, later.overview, *later.tables.values()]
+    every_figure = [*figures, *(figure for part in parts for figure in part["figures"])]
     return jinja.get_template("page.html.j2").render(
         sentence=sentence(check.verdicts),
         basis=basis(reading),
@@ -79,7 +96,9 @@ def page(
         check=check,
         tables=tables,
         figures=figures,
-        groups=net_views(reading.records, used_by(check, tables, figures)),
+        overview=later.overview,
+        later=parts,
+        groups=net_views(reading.records, used_by([check, *later.checks], every_table, every_figure)),
     )
 
 
@@ -120,28 +139,41 @@ def rows(table: Frame) -> Iterator[tuple[str, str, tuple[Cell, ...]]]:
     for position, row in enumerate(table.rows, 1):
         cells = tuple(row.values())
         name = cells[0].text or name
-        yield f"table-{table.number}-row-{position}", name, cells
+        yield f"{table.anchor}-row-{position}", name, cells
 
 
-def places(where: str) -> list[tuple[str, str]]:
+def places(where: str, paper: str = "") -> list[tuple[str, str]]:
     """Return anchor and name of each table and figure of this page in ``where``: ``Table 2, Figures 1 and 4``."""
-    shown = {"Table": table_numbers(), "Figure": figure_numbers()}
-    named = [(kind, int(number)) for kind, *numbers in PLACE.findall(where) for number in numbers if number]
-    return [(f"{kind.lower()}-{number}", f"{kind} {number}") for kind, number in named if number in shown[kind]]
+    shown = {"Table": numbers("table", paper), "Figure": []} if paper else {}
+    shown = shown or {"Table": table_numbers(), "Figure": figure_numbers()}
+    of_paper = f"{paper}-" if paper else ""
+    named = [(kind, int(number)) for kind, *found in PLACE.findall(where) for number in found if number]
+    known = [(kind, number) for kind, number in named if number in shown[kind]]
+    return [(f"{kind.lower()}-{of_paper}{number}", f"{kind} {number}") for kind, number in known]
 
 
-def used_by(check: Check, tables: Sequence[Frame], figures: Sequence[dict[str, Any]]) -> dict[str, dict[str, str]]:
+def used_by(
+    checks: Sequence[Check], tables: Sequence[Frame], figures: Sequence[dict[str, Any]]
+) -> dict[str, dict[str, str]]:
     """Return the claims, rows and figures that use each run, by anchor in the order of the page."""
     uses: dict[str, dict[str, str]] = defaultdict(dict)
-    places = [(f"claim-{v.claim.id}", f"Claim {v.claim.id}", v.run_ids) for v in check.verdicts]
+    places = [(f"claim-{v.claim.id}", f"Claim {v.claim.id}", v.run_ids) for check in checks for v in check.verdicts]
     for table in tables:
         for anchor, name, cells in rows(table):
-            places += [(anchor, f"Table {table.number}, {name}", cell.run_ids) for cell in cells]
+            places += [(anchor, f"{_short(table)}, {name}", cell.run_ids) for cell in cells]
     places += [(figure["anchor"], figure["short"], figure["run_ids"]) for figure in figures]
     for anchor, text, run_ids in places:
         for run_id in run_ids:
             uses[run_id][anchor] = text
     return uses
+
+
+def _short(table: Frame) -> str:
+    """Name a table in short: ``Table 6``, ``Wide ResNet, Table 4``, ``All nets``."""
+    paper = table.key.partition("/")[0]
+    if not table.heading:
+        return "All nets"
+    return f"{later_papers()[paper].short}, {table.heading}" if paper else table.heading
 
 
 def code(text: str) -> Markup:

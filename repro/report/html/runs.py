@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from repro.config.compose import choices, plan
-from repro.config.paths import shared_dir
 from repro.config.run import RunConfig
 from repro.errors import InputError
-from repro.papers import FIRST, Recipe, later_papers, load_recipe
+from repro.papers import Recipe
+from repro.papers.recipes import all_recipes
 from repro.report.html.charts import chart
 from repro.results.read import read_curve
 from repro.results.record import Evaluation, Provenance, Record, RunningError
@@ -42,15 +42,6 @@ def by_net(records: Sequence[Record]) -> list[list[Record]]:
     return sorted(together.values(), key=lambda group: _order(group[0]))
 
 
-@functools.cache
-def recipes() -> list[Recipe]:
-    """Load the recipes of all papers."""
-    names = sorted(file.stem for file in (shared_dir("experiments") / FIRST).glob("*_recipe.toml"))
-    for paper in later_papers():
-        names += [f"{paper}/{file.stem}" for file in (shared_dir("experiments") / paper).glob("*_recipe.toml")]
-    return [load_recipe(name) for name in names]
-
-
 def group_anchor(record: Record) -> str:
     """Return the anchor that all seeds of one recipe and numerics version share."""
     # Fields at their default are left out, so that a field added later moves no anchor.
@@ -68,7 +59,7 @@ def _order(record: Record) -> tuple[Any, ...]:
 def _net_view(group: Sequence[Record], uses: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
     """Return the values of one net for the template: its settings, departures from the recipe, and the rest."""
     first, fields = group[0], group[0].science.flat()
-    recipe = min(recipes(), key=lambda recipe: (len(departing(first, recipe)), recipe.name))
+    recipe = min(all_recipes(), key=lambda recipe: (len(departing(first, recipe)), recipe.name))
     away = departing(first, recipe)
     summary = summarize(group)
     assert summary is not None
@@ -81,7 +72,7 @@ def _net_view(group: Sequence[Record], uses: Mapping[str, Mapping[str, str]]) ->
     return {
         "anchor": group_anchor(first),
         "title": f"{first.marked_label} on {first.science.data.name}, {budget}",
-        "summary": f"{summary.text} % error on {first.result.final.split}, n={summary.n} {seeds}",
+        "summary": f"{summary.text} % error on {first.result.reported.split}, n={summary.n} {seeds}",
         "recipe": recipe.title,
         "chosen": [(key, value) for key, value in follow.items() if key in RUN_FIELDS],
         "departures": [(key, show(value), wanted[key]) for key, value in away.items()],
@@ -134,6 +125,9 @@ def _run(record: Record, used_by: Mapping[str, str]) -> dict[str, Any]:
 def _facts(record: Record) -> list[tuple[str, str]]:
     result, made = record.result, record.construction
     facts = [("Final error", _error(result.final)), ("Lowest error of any epoch", _error(result.best))]
+    if result.chosen is not None and result.validation is not None:
+        facts.append(("Error at the epoch chosen on validation", _error(result.chosen)))
+        facts.append(("Lowest error on the images held out", _error(result.validation)))
     if result.train is not None:
         facts.append(("Training error, in evaluation mode", _error(result.train)))
     if result.train_running is not None:

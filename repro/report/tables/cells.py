@@ -88,7 +88,7 @@ def _metric_cells(
 ) -> dict[str, Cell]:
     label, several, paper = table.label(metric), len(table.metrics) > 1, row.paper
     name, found = f" {label}" if several else "", row.metrics.get(metric)
-    published = EMPTY if found is None or paper.own else Cell(_published(found.paper, paper.decimals))
+    published = EMPTY if found is None or paper.own else Cell(published_text(found.paper, paper.decimals))
     if not table.runnable:
         return {label if several else "Paper": published}
     epoch = ", best epoch" if protocol == "common" else ""
@@ -101,7 +101,11 @@ def _metric_cells(
         return cells
     measured = found.measured
     best = f", best {measured.best:.2f}" if measured and measured.n > 1 and found.paper.best is not None else ""
-    ours = [_cell(measured, best), Cell(_difference(found), _run_ids(measured)), *map(_cell, found.proxies)]
+    ours = [
+        summary_cell(measured, best),
+        Cell(_difference(found), _run_ids(measured)),
+        *map(summary_cell, found.proxies),
+    ]
     return cells | dict(zip(columns[1:], ours, strict=True))
 
 
@@ -113,7 +117,8 @@ def _params(row: Row) -> str:
     return " ".join(texts)
 
 
-def _published(paper: Published, decimals: int) -> str:
+def published_text(paper: Published, decimals: int) -> str:
+    """Write a published value as the paper does: ``6.43 (6.61±0.16)``, ``>20.00``."""
     text = f"{paper.headline:.{decimals}f}"
     if paper.above is not None:
         return f">{text}"
@@ -123,7 +128,8 @@ def _published(paper: Published, decimals: int) -> str:
     return f"{text} ({paper.mean:.{decimals}f}{spread})"
 
 
-def _cell(summary: Summary | None, more: str = "") -> Cell:
+def summary_cell(summary: Summary | None, more: str = "") -> Cell:
+    """Write ``8.61 ± 0.12 (n=5)``."""
     return Cell(NOT_RUN) if summary is None else Cell(f"{summary.text} (n={summary.n}){more}", summary.run_ids)
 
 
@@ -199,10 +205,17 @@ def _metric_values(found: Comparison, scales: Sequence[str]) -> dict[str, object
     }
     for scale, summary in zip(scales, found.proxies, strict=True):
         prefix = f"proxy_{slug(scale.replace(', ', '_'))}_"
-        values[f"{prefix}n"] = getattr(summary, "n", None)
-        values |= _summary_values(prefix, summary)
-        values[f"{prefix}run_ids"] = " ".join(_run_ids(summary))
+        values |= numbers_of(prefix, summary)
     return values
+
+
+def numbers_of(prefix: str, summary: Summary | None) -> dict[str, object]:
+    """Return the number of runs, mean, spread, best and ids of a column, with ``prefix`` before each name."""
+    return {
+        f"{prefix}n": getattr(summary, "n", None),
+        **_summary_values(prefix, summary),
+        f"{prefix}run_ids": " ".join(_run_ids(summary)),
+    }
 
 
 def _summary_values(prefix: str, summary: Summary | None) -> dict[str, object]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from repro.config.execution import PROTOCOLS
@@ -48,24 +48,17 @@ def table(
         f"Table {number} shows the test {paper.view}, which only final nets take: use protocol=paper, since "
         f"protocol={protocol} reads the best epoch",
     )
-    recipe: Mapping[str, Any] = load_recipe(paper.recipe).fields if paper.recipe else {}
-    runs = [row.run for row in paper.rows]
-    lacking = {record.run_id: _lacking(record, paper, recipe) for record in reading.records}
-    records = [record for record in reading.records if not lacking[record.run_id]]
-    measured = select(records, recipe, runs)
-    labels = [label for label in proxy_scales(records, recipe, runs) if scale in (None, scale_of(label))]
-    below = [select(records, recipe, runs, label) for label in labels]
-    below, smaller = (below, []) if scale else _largest_budgets(below)
-    rows = [_row(paper, position, (measured, *below), protocol) for position in range(len(paper.rows))]
-    own = [(e, _is_proxy(e, reading.records, paper, recipe)) for e in ensembles.ensembles if paper.ensembles]
+    filled = fill(paper, reading, protocol, scale)
+    rows, below, lacking = filled.rows, filled.below, filled.lacking
+    own = [(e, _is_proxy(e, reading.records, paper, filled.recipe)) for e in ensembles.ensembles if paper.ensembles]
     proxies = {selection.scale: size_of(selection) for selection in below}
     left_out = [*(reading.left_out if paper.runnable else ()), *(ensembles.left_out if paper.ensembles else ())]
     texts = [
         *notes.paper_notes(paper),
-        *notes.measured_notes(paper, measured, protocol),
+        *notes.measured_notes(paper, filled.measured, protocol),
         *notes.best_notes(rows),
-        *(note for selection in below for note in notes.proxy_notes(selection, recipe, paper.view)),
-        *(f"Also run at scale={name}: `repro table {number} --scale {name}`." for name in smaller),
+        *(note for selection in below for note in notes.proxy_notes(selection, filled.recipe, paper.view)),
+        *(f"Also run at scale={name}: `repro table {number} --scale {name}`." for name in filled.smaller),
         *notes.ensemble_notes(paper, not all(is_proxy for _, is_proxy in own)),
         *(f"Left out: {run_id}: {reason}." for run_id, reason in lacking.items() if reason),
         *(f"Left out: {left.name}: {left.reason}." for left in left_out),
@@ -75,7 +68,37 @@ def table(
     ids = cells.ids_of(rows, [*proxies])
     ids += [f"Runs of {cells.label_of(ensemble)}: {', '.join(ensemble.run_ids)}." for ensemble, _ in own]
     laid_out = _cells(paper, rows, proxies, protocol, own)
-    return Frame(paper.number, paper.full_title, laid_out, values, WORDS, tuple(texts), tuple(ids))
+    key = f"{paper.paper}/{paper.number}" if paper.paper else ""
+    return Frame(paper.number, paper.full_title, laid_out, values, WORDS, tuple(texts), tuple(ids), key)
+
+
+@dataclass(frozen=True)
+class Filled:
+    """The rows of a table with the runs behind them; ``lacking`` says why a record of its recipe does not count."""
+
+    recipe: Mapping[str, Any]
+    rows: list[Row]
+    measured: Selection
+    below: list[Selection]
+    smaller: list[str]
+    lacking: Mapping[str, str]
+
+
+def fill(paper: PaperTable, reading: Reading, protocol: str = "paper", scale: str | None = None) -> Filled:
+    """Choose the runs of every row: at the paper's budget, and of each reduced budget that is shown."""
+    recipe: Mapping[str, Any] = load_recipe(paper.recipe).fields if paper.recipe else {}
+    runs = [row.run for row in paper.rows]
+    lacking = {record.run_id: _lacking(record, paper, recipe) for record in reading.records}
+    records = [record for record in reading.records if not lacking[record.run_id]]
+    measured = select(records, recipe, runs)
+    experiments = {row.experiment.partition(" ")[0] for row in paper.rows if row.experiment}
+    # A run that fills another row, as one on other data, is no proxy of this one.
+    reduced = [record for record in records if all(departures(record, recipe, run) for run in runs if run is not None)]
+    labels = [label for label in proxy_scales(reduced, recipe, runs, experiments) if scale in (None, scale_of(label))]
+    below = [select(reduced, recipe, runs, label, experiments) for label in labels]
+    below, smaller = (below, []) if scale else _largest_budgets(below)
+    rows = [_row(paper, position, (measured, *below), protocol) for position in range(len(paper.rows))]
+    return Filled(recipe, rows, measured, below, smaller, lacking)
 
 
 def with_own_nets(paper: PaperTable, records: Sequence[Record]) -> PaperTable:
@@ -144,7 +167,7 @@ def _lacking(record: Record, paper: PaperTable, recipe: Mapping[str, Any]) -> st
     runs: list[Run] = [row.run for row in paper.rows if row.run is not None]
     if all(departures(record, recipe, run) for run in runs):
         return ""
-    tested = view_of(record, paper.view) if paper.view else record.result.final
+    tested = view_of(record, paper.view) if paper.view else record.result.reported
     if tested is None:
         return f"it has no test {paper.view}"
     if tested.images != paper.eval_images:

@@ -32,13 +32,31 @@ class Frame:
     are the left-aligned columns; ``notes`` and the run ``ids`` are printed below the table.
     """
 
-    number: int
+    number: int | None
     title: str
     rows: Sequence[Mapping[str, Cell]]
     values: Sequence[Mapping[str, object]]
     words: Sequence[str]
     notes: tuple[str, ...]
     ids: tuple[str, ...] = ()
+    key: str = ""
+    """Of a table that is no numbered one of the first paper: ``wide_resnet/4``, ``cifar10``."""
+
+    @property
+    def anchor(self) -> str:
+        """The place of the table on a page."""
+        return f"table-{self.key.replace('/', '-') or self.number}"
+
+    @property
+    def stem(self) -> str:
+        """The name of its files without an ending, in a folder of its own for a later paper."""
+        paper, slash, name = (self.key or str(self.number)).rpartition("/")
+        return f"{paper}{slash}table{'' if name.isdecimal() else '_'}{name}"
+
+    @property
+    def heading(self) -> str:
+        """``Table 6``; empty without a number."""
+        return "" if self.number is None else f"Table {self.number}"
 
     @property
     def header(self) -> tuple[str, ...]:
@@ -66,7 +84,8 @@ def to_markdown(frame: Frame) -> str:
     """Return the table with its title above, its notes and the run ids below."""
     body = text_table(frame.texts, frame.header, "pipe", frame.words)
     notes = [f"- {note}" for note in (*frame.notes, *frame.ids)]
-    return "\n".join([f"**Table {frame.number}.** {frame.title}.", "", body, "", *notes, ""])
+    title = f"**{frame.heading}.** {frame.title}." if frame.heading else f"**{frame.title}.**"
+    return "\n".join([title, "", body, "", *notes, ""])
 
 
 def to_latex(frame: Frame) -> str:
@@ -78,6 +97,7 @@ def to_latex(frame: Frame) -> str:
     columns = "".join("l" if name in frame.words else "r" for name in frame.header)
     begin, end = rf"\begin{{tabular}}{{{columns}}}", r"\end{tabular}"
     tabular = [begin, r"\toprule", header, r"\midrule", *body, r"\bottomrule", end]
+    caption = f"{frame.heading} of the paper. " if frame.heading else ""
     wide = len(columns) > WIDE
     if wide:
         tabular = [r"\resizebox{\linewidth}{!}{%", *tabular, "}"]
@@ -86,7 +106,7 @@ def to_latex(frame: Frame) -> str:
         *(f"% {note}" for note in frame.ids),
         r"\begin{table}[t]",
         r"\centering",
-        rf"\caption{{Table {frame.number} of the paper. {_tex(frame.title)}.}}",
+        rf"\caption{{{caption}{_tex(frame.title)}.}}",
         r"\small\setlength{\tabcolsep}{4pt}",
         *tabular,
         r"\par\medskip",
