@@ -103,8 +103,8 @@ def test_later_papers_are_rendered_apart_and_verified(tmp_path: Path) -> None:
 
 def test_an_unknown_paper_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     folders = [f"paths.work={tmp_path}/work", f"paths.results={tmp_path}/results"]
-    assert main(["render", "tables", "--paper", "densenet", *folders]) == 2
-    assert "'densenet'" in capsys.readouterr().err
+    assert main(["render", "tables", "--paper", "fractalnet", *folders]) == 2
+    assert "'fractalnet'" in capsys.readouterr().err
     assert main(["render", "--verify", "--paper", "wide_resnet", *folders]) == 2
 
 
