@@ -75,7 +75,7 @@ def _notes(plot: Plot) -> list[str]:
     if plot.is_proxy:
         return ["This is a proxy, not the paper's budget.", *running]
     argued = plot.paper.number is None and not plot.paper.paper
-    notes = ["The paper argues from this but prints no figure of it."] if argued else []
+    notes = ["The paper speaks of this but prints no figure of it."] if argued else []
     notes += running
     curves = dict.fromkeys(curve.label for panel in plot.panels for curve in panel.missing)
     commands = dict.fromkeys(f"`repro run exp={p.panel.experiment}`" for p in plot.panels if p.missing)
