@@ -12,7 +12,7 @@ from repro.report.figures import inline_svg, picture, plot, shown_plots
 from repro.report.figures.style import COLOURS, DARK, SPARE
 from repro.report.html.charts import chart
 from repro.report.html.figures import figure_views
-from repro.report.html.page import PRINTED, TEMPLATES, Later, commits, newest, page
+from repro.report.html.page import PRINTED, TEMPLATES, commits, newest, page
 from repro.report.render import read_evidence
 from repro.results.read import read_curve, read_records
 from tests.planted import DEMO, edit, plant
@@ -106,8 +106,7 @@ def test_every_table_and_figure_links_to_its_files(html, results):
 
 def test_a_repository_is_a_part_of_the_page(results):
     evidence = read_evidence(results)
-    later = Later(evidence.overview, {}, [], [])
-    made = page(evidence.reading, evidence.check, [], [], later, False, "https://example.org/repro")
+    made = page(evidence.reading, evidence.check, [], [], False, "https://example.org/repro")
     assert made.count("https://example.org/repro/commit/") == len(evidence.reading.records) + 1
 
 

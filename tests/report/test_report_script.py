@@ -10,7 +10,7 @@ import subprocess
 import pytest
 
 from repro.report.figures import plot
-from repro.report.html.page import Later, page
+from repro.report.html.page import page
 from repro.report.render import read_evidence
 from repro.results.read import read_curve, read_records
 from tests.rendered import found, plant_some, short_table_1
@@ -57,8 +57,7 @@ def html(results):
     evidence = read_evidence(results)
     with short_table_1():
         tables = [evidence.tables[number] for number in (2, 6)]
-    later = Later(evidence.overview, {}, [], [])
-    return page(evidence.reading, evidence.check, tables, [plot(6, evidence.reading)], later)
+    return page(evidence.reading, evidence.check, tables, [plot(6, evidence.reading)])
 
 
 @pytest.fixture
