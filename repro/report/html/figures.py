@@ -40,7 +40,7 @@ def _view(plot: Plot, pictures: bool, smaller: Sequence[Plot]) -> dict[str, Any]
     return {
         "anchor": anchor,
         "number": None if paper.paper else paper.number,
-        "listed": "" if plot.is_proxy else paper.name.replace("_", " "),
+        "listed": "" if plot.is_proxy else paper.name.rpartition("/")[2].replace("_", " "),
         "short": short + (f", proxy {plot.scale}" if plot.is_proxy else ""),
         "title": title,
         "svg": svg,
