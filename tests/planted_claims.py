@@ -36,6 +36,8 @@ CIFAR: dict[str, tuple[float | None, float, float | None]] = {
     "warm110": (None, 0.12, 0.4),  # the same runs as resnet110
     "cold110": (6.62, 0.1, None),
     "flow56": (12.5, 8.0, None),
+    "single20": (9.1, 3.1, None),
+    "single56": (12.6, 8.1, None),
     "constructed56": (9.2, 3.2, None),
 }
 # 10-crop and multi-scale top-1 and top-5 errors that the paper does not print, and training error, which it never

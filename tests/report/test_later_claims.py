@@ -37,7 +37,8 @@ def plant_group(root: Path, claims: Claims, group: Group, error: float, seconds:
 
 
 def test_the_papers_with_claims() -> None:
-    assert papers_with_claims() == ["resnet", "identity_mappings", "stochastic_depth", "wide_resnet"]
+    later = ["densenet", "highway", "identity_mappings", "stochastic_depth", "wide_resnet"]
+    assert papers_with_claims() == ["resnet", *later]
 
 
 @pytest.mark.parametrize("paper", LATER)
@@ -73,7 +74,7 @@ def test_published_effects_are_those_of_the_papers_tables(paper: str) -> None:
                     effects.append(high - errors[0])
             assert c.effect in [pytest.approx(effect) for effect in effects], (claim.id, c.name, effects)
             compared += 1
-    assert compared >= 5
+    assert compared >= 5 or paper == "highway", "whose claims compare with cited nets"
 
 
 @pytest.mark.parametrize("paper", LATER)
@@ -81,7 +82,7 @@ def test_seeds_are_as_many_as_the_published_effects_need(paper: str) -> None:
     claims = load_claims(paper)
     plans = [plan for claim in claims.claims for c in claim.comparisons if (plan := planned(claims, c)) is not None]
     assert plans and not [plan for plan in plans if plan.underpowered]
-    assert {plan.spread for plan in plans} == {0.16, 0.22}, "errors on CIFAR-100 vary more"
+    assert {plan.spread for plan in plans} <= {0.16, 0.22}, "errors on CIFAR-100 vary more"
 
 
 @pytest.mark.parametrize("paper", LATER)
@@ -112,6 +113,22 @@ def test_a_wide_net_that_is_worse_than_a_deep_one_refutes(tmp_path: Path) -> Non
     assert found["dropout_harms_wrn16_4"] == "not run"
 
 
+def test_dense_nets_need_fewer_parameters_and_highway_nets_are_behind(tmp_path: Path) -> None:
+    dense, highway = load_claims("densenet"), load_claims("highway")
+    errors = {"dense_same100": 4.51, "resnet110": 6.41, "resnet50": 6.9, "dense_same40": 5.24, "resnet68": 6.8}
+    for name, error in errors.items():
+        plant_group(tmp_path, dense, dense.groups[name], error)
+    for name, error in {"highway19_same": 7.7, "resnet140": 6.5, "highway19": 7.7, "highway11": 10.8}.items():
+        plant_group(tmp_path, highway, highway.groups[name], error)
+    found = {v.claim.id: v.status for v in check(read_records([tmp_path]), paper="densenet").verdicts}
+    assert found["fewer_parameters_than_residual"] == found["dense_better_at_equal_size"] == "holds"
+    assert found["a_tenth_of_the_parameters"] == "inconclusive", "CIFAR-100 was not run"
+    assert found["dense_capacity"] == "not run"
+    found = {v.claim.id: v.status for v in check(read_records([tmp_path]), paper="highway").verdicts}
+    assert found["highway_behind_residual"] == found["highway_matches_fitnets"] == "holds"
+    assert found["highway32_beats_teacher"] == "not run"
+
+
 def test_the_command_judges_a_paper_or_all(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     folders = [f"paths.work={tmp_path}/work", f"paths.results={tmp_path}/results"]
 
@@ -126,7 +143,7 @@ def test_the_command_judges_a_paper_or_all(capsys: pytest.CaptureFixture[str], t
     assert "# The claims of Wide ResNet" in said("--format", "md", "--paper", "wide_resnet")
     assert "identity_shortcut_best" in said("--paper", "all")
     assert "model.width=10.0" in said("--paper", "wide_resnet", "dropout_helps_wrn28_10")
-    for wrong in (["--paper", "densenet"], ["--paper", "all", "width_beats_depth"]):
+    for wrong in (["--paper", "alexnet"], ["--paper", "all", "width_beats_depth"]):
         assert main(["check", *wrong, *folders]) == 2
         assert wrong[1] in capsys.readouterr().err
 
@@ -135,4 +152,4 @@ def test_a_record_that_all_papers_leave_out_is_named_once(tmp_path: Path) -> Non
     (config,) = plan(["model.depth=20"]).runs
     plant_planned(tmp_path, config, dirty=True)
     named = [one.problems for one in check_papers(papers_with_claims(), read_records([tmp_path]))]
-    assert [len(problems) for problems in named] == [1, 0, 0, 0]
+    assert [len(problems) for problems in named] == [1, 0, 0, 0, 0, 0]

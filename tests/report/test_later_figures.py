@@ -24,6 +24,8 @@ EXPERIMENTS = {
     "wide_resnet/width": ("wide_resnet_width", 3),
     "wide_resnet/dropout": ("wide_resnet_dropout", 4),
     "stochastic_depth/survival": ("stochastic_depth", 4),
+    "densenet/residual": ("densenet_vs_residual", 4),
+    "highway/residual": ("highway_vs_residual", 2),
 }
 
 

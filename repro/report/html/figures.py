@@ -39,7 +39,7 @@ def _view(plot: Plot, pictures: bool, smaller: Sequence[Plot]) -> dict[str, Any]
             narrow = inline_svg(picture(plot, 1, show_notes=False), f"{anchor}-narrow", caption)
     return {
         "anchor": anchor,
-        "number": paper.number,
+        "number": None if paper.paper else paper.number,
         "listed": "" if plot.is_proxy else paper.name.replace("_", " "),
         "short": short + (f", proxy {plot.scale}" if plot.is_proxy else ""),
         "title": title,
@@ -75,7 +75,7 @@ def _notes(plot: Plot) -> list[str]:
     if plot.is_proxy:
         return ["This is a proxy, not the paper's budget.", *running]
     argued = plot.paper.number is None and not plot.paper.paper
-    notes = ["The paper argues from this but prints no figure of it."] if argued else []
+    notes = ["The paper speaks of this but prints no figure of it."] if argued else []
     notes += running
     curves = dict.fromkeys(curve.label for panel in plot.panels for curve in panel.missing)
     commands = dict.fromkeys(f"`repro run exp={p.panel.experiment}`" for p in plot.panels if p.missing)
