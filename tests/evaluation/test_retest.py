@@ -245,7 +245,7 @@ def test_an_ensemble_of_published_runs_is_published(photos: list[RunConfig], tmp
         (("members", 0, "errors"), "none", "errors='none' must be a whole number"),
         (("ensemble_id",), "other", "its id other is not"),
         (("split",), "../val", "not a plain name"),
-        (("schema",), 2, "schema=2 is not 1"),
+        (("schema",), 2, "schema=2"),
         (("surprise",), 1, "unknown key 'surprise'"),
     ],
 )
