@@ -115,13 +115,13 @@ def add_reading(add: Callable[[str, str, str], Parser]) -> None:
         type=table_key,
         nargs="?",
         metavar="table",
-        help="for example 6 or wide_resnet/4, or cifar10 for the nets of all papers; without it, list all",
+        help="as in 6 or wide_resnet/4, or cifar10 for the nets of all papers; without it, list all",
     )
     table.add_argument("--format", choices=["md", "csv", "tex"], default="md", metavar="format", help="md, csv or tex")
     table.add_argument("--scale", help="show proxies of this scale (tenth, demo, smoke), not each row's largest")
     add_folders(table)
     figure = add("figure", "Draw a figure as SVG and PNG, with its numbers as CSV.", FIGURE_EXAMPLES)
-    figure.add_argument("name", nargs="?", help="for example 6 or gradient_flow; without it, list all")
+    figure.add_argument("name", nargs="?", help="as in 6 or gradient_flow; without it, list all")
     figure.add_argument("--scale", default="paper", help="draw proxies of this scale (tenth, demo, smoke)")
     add_folders(figure)
     check = add("check", "Check which of the paper's claims hold.", "repro check degradation_cifar")

@@ -82,7 +82,7 @@ class Evidence:
     def page(self, pictures: bool = True) -> str:
         later = Later(self.overview, self.later_tables, self.later_plots, self.later_checks)
         tables = list(self.tables.values())
-        return page(self.reading, self.check, tables, self.plots, later, pictures, repository())
+        return page(self.reading, self.check, tables, self.plots, pictures, repository(), later)
 
     def section(self, name: str) -> str:
         """Return the text of a marked section of a page.

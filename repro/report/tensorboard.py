@@ -82,10 +82,11 @@ def name_of(folder: Path) -> str:
     try:
         stored = read_json(folder / "config.json")
         science, scale = Science.from_dict(stored["science"]), str(stored.get("scale", scale_of_run(folder.name)))
-        words = differing(science, scale, str(stored.get("exp", "")))
+        differs = differing(science, scale, str(stored.get("exp", ""))).split(", ")
     except (InputError, KeyError, TypeError):
         return folder.name
-    return f"{folder.name} {words}".strip().replace("/", "_")[:LONGEST_NAME]
+    words = [word for word in differs if not word.startswith("data=")]  # the run id names the data
+    return f"{folder.name} {', '.join(words)}".strip().replace("/", "_")[:LONGEST_NAME]
 
 
 def launch(work: Path, options: Sequence[str] = ()) -> str:

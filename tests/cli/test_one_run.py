@@ -43,7 +43,7 @@ def test_the_beginning_of_a_name_means_the_run_of_the_recipe(
 
 @pytest.mark.parametrize(
     ("error", "code", "said"),
-    [(8.5, 0, "to the bit"), (8.8, 0, "within"), (9.5, 1, "outside"), (None, 3, "there is 1")],
+    [(8.5, 0, "to the bit"), (8.8, 0, "within"), (9.5, 1, "outside"), (None, 3, "found 1")],
 )
 def test_compare_tells_identical_within_outside_and_too_few(
     error: float | None, code: int, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -379,7 +379,7 @@ def test_a_folder_without_validation_images_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not the whole of imagenet: it has 3 classes, 9 validation images"):
         asked(of, *(w for w in words if w != "data.partial=true"), weights=file, **MEAN)
     shutil.rmtree(tmp_path / "data" / "val")
-    with pytest.raises(InputError, match="holds no folder val"):
+    with pytest.raises(InputError, match="has no folder val"):
         asked(of, *words, weights=file, **MEAN)
 
 

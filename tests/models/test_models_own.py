@@ -79,17 +79,19 @@ def test_own_nets_stand_below_the_papers_rows_and_in_no_row_of_them(tmp_path: Pa
     for depth, error in ((20, 9.0), (56, 7.0)):
         plant(tmp_path, depth, error=error, science={"model.name": own})
         plant(tmp_path, depth, error=error + 40, scale="demo", science={**DEMO, "model.name": own})
+    plant(tmp_path, 110, error=60.0, scale="demo", science={**DEMO, "model.name": own})
     plant(tmp_path, 20, error=8.5)
     filled = table(6, read_records([tmp_path]))
     rows = {row["Method"].text: {name: cell.text for name, cell in row.items()} for row in filled.rows}
-    assert list(rows)[-2:] == ["OwnNet-20 (own net)", "OwnNet-56 (own net)"]
+    assert list(rows)[-3:] == ["OwnNet-20 (own net)", "OwnNet-56 (own net)", "OwnNet-110 (own net)"]
     assert rows["ResNet-20"]["Measured"].startswith("8.50")
     mine = rows["OwnNet-56 (own net)"]
     assert (mine["Paper"], mine["Difference"], mine["Layers"]) == ("", "–", "56")
     assert mine["Measured"].startswith("7.00")
     (proxy,) = (text for name, text in mine.items() if name.startswith("Proxy"))
     assert proxy.startswith("47.00")
-    assert not [note for note in filled.notes if note.startswith("Not run") and "OwnNet" in note]
+    (missing,) = (note for note in filled.notes if note.startswith("Not run"))
+    assert "5 of the paper's 6" in missing and "OwnNet" not in missing
     assert "OwnNet-20 (own net)" in to_csv(filled)
     assert not [row for row in table(6, read_records([])).rows if "own" in row["Method"].text]
 

@@ -130,9 +130,11 @@ def test_a_curve_that_does_not_fit_is_left_out_and_named(tmp_path):
     good = plant(tmp_path, 20, "none", seed=0)
     bad = plant(tmp_path, 20, "none", seed=1)
     (bad / "curve.csv").unlink()
-    picture = figure(1, read_records([tmp_path]))
+    reading = read_records([tmp_path])
+    picture = figure(1, reading)
     assert legend(picture.axes[0])[0] == "20-layer (n=1)"
-    assert f"the curve of {bad.name}: it has no curve.csv" in picture.get_supxlabel().replace("\n", " ")
+    assert any(bad.name in note and "curve.csv" in note for note in plot(1, reading).notes)
+    assert "1 run: it has no curve.csv" in picture.get_supxlabel().replace("\n", " ")
     (good / "curve.csv").unlink()
     assert "not run yet" in texts(figure(1, read_records([tmp_path])))
 
@@ -233,7 +235,8 @@ def test_a_run_without_responses_is_named_and_left_out(tmp_path):
     plant_responses(tmp_path, 20, "none")
     without = plant(tmp_path, 56, "none").name
     picture = figure(7, read_records([tmp_path]))
-    assert f"the curve of {without}: it has no layer responses" in picture.get_supxlabel().replace("\n", " ")
+    assert any(without in note and "responses" in note for note in plot(7, read_records([tmp_path])).notes)
+    assert "1 run: it has no layer responses" in picture.get_supxlabel().replace("\n", " ")
     assert "plain-56: not run" in legend(picture.axes[0])
 
 

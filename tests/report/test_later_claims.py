@@ -143,7 +143,7 @@ def test_the_command_judges_a_paper_or_all(capsys: pytest.CaptureFixture[str], t
     assert "# The claims of Wide ResNet" in said("--format", "md", "--paper", "wide_resnet")
     assert "identity_shortcut_best" in said("--paper", "all")
     assert "model.width=10.0" in said("--paper", "wide_resnet", "dropout_helps_wrn28_10")
-    for wrong in (["--paper", "fractalnet"], ["--paper", "all", "width_beats_depth"]):
+    for wrong in (["--paper", "alexnet"], ["--paper", "all", "width_beats_depth"]):
         assert main(["check", *wrong, *folders]) == 2
         assert wrong[1] in capsys.readouterr().err
 

@@ -191,7 +191,7 @@ def _series(
         try:
             values = values_of(record, panel, line)
         except InputError as error:
-            notes.append(f"Left out: the curve of {record.run_id}: {error}.")
+            notes.append(f"Left out: {record.run_id}: {error}.")
             continue
         if len(values):
             found.append((record, values))

@@ -39,7 +39,7 @@ def _view(plot: Plot, pictures: bool, smaller: Sequence[Plot]) -> dict[str, Any]
             narrow = inline_svg(picture(plot, 1, show_notes=False), f"{anchor}-narrow", caption)
     return {
         "anchor": anchor,
-        "number": paper.number,
+        "number": None if paper.paper else paper.number,
         "listed": "" if plot.is_proxy else paper.name.replace("_", " "),
         "short": short + (f", proxy {plot.scale}" if plot.is_proxy else ""),
         "title": title,

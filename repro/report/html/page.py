@@ -50,9 +50,9 @@ def page(
     check: Check,
     tables: Sequence[Frame],
     plots: Sequence[Plot],
-    later: Later,
     pictures: bool = True,
     repository: str = "",
+    later: Later | None = None,
 ) -> str:
     """Return the whole page as HTML that loads nothing else: no server, script, font or picture from elsewhere.
 
@@ -83,9 +83,10 @@ def page(
     jinja.filters |= {"group_text": group_text, "evidence_text": evidence_text}
     jinja.filters["commits"] = functools.partial(commits, repository)
     figures = figure_views(plots, pictures)
-    parts = later_parts(later.tables, later.plots, later.checks, pictures)
-    every_table = [*tables, later.overview, *later.tables.values()]
+    parts = later_parts(later.tables, later.plots, later.checks, pictures) if later else []
+    every_table = [*tables, *([later.overview, *later.tables.values()] if later else [])]
     every_figure = [*figures, *(figure for part in parts for figure in part["figures"])]
+    checks = [check, *(later.checks if later else [])]
     return jinja.get_template("page.html.j2").render(
         sentence=sentence(check.verdicts),
         basis=basis(reading),
@@ -96,9 +97,9 @@ def page(
         check=check,
         tables=tables,
         figures=figures,
-        overview=later.overview,
+        overview=later.overview if later else None,
         later=parts,
-        groups=net_views(reading.records, used_by([check, *later.checks], every_table, every_figure)),
+        groups=net_views(reading.records, used_by(checks, every_table, every_figure)),
     )
 
 
