@@ -13,7 +13,7 @@ from repro.config.compose import plan
 from repro.config.paths import shared_dir
 from repro.errors import InputError
 from repro.papers import later_figures, load_figure
-from repro.report.figures import csv_text, description, later_plots, picture, plot
+from repro.report.figures import csv_text, description, later_plots, picture, plot, shown_plots
 from repro.results.read import Reading, read_records
 from tests.planted import plant, plant_planned
 
@@ -77,6 +77,16 @@ def test_one_net_alone_is_no_figure_of_a_later_paper(tmp_path: Path) -> None:
     assert [shown.file_name for shown in later_plots(read_records([tmp_path]))] == [
         "stochastic_depth/figure_survival-demo"
     ]
+
+
+def test_one_net_of_a_reduced_panel_is_no_figure_of_the_first_paper(tmp_path: Path) -> None:
+    one, *others = plan(["exp=cifar_dropout_maxout", "scale=demo"]).runs
+    plant_planned(tmp_path, one)
+    assert "figure_dropout_maxout-demo" not in [shown.file_name for shown in shown_plots(read_records([tmp_path]))]
+    for other in others:
+        plant_planned(tmp_path, other)
+    (shown,) = [p for p in shown_plots(read_records([tmp_path])) if p.file_name == "figure_dropout_maxout-demo"]
+    assert len(shown.run_ids) == 4
 
 
 def test_the_command_draws_a_figure_of_a_later_paper(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -104,8 +104,13 @@ def shown_plots(reading: Reading) -> list[Plot]:
     shown = []
     for name in figure_names():
         proxies = [plot(name, reading, scale) for scale in proxies_of(load_figure(name), reading)]
-        shown += [plot(name, reading), *(proxy for proxy in proxies if proxy.series)]
+        shown += [plot(name, reading), *(proxy for proxy in proxies if proxy.series and _says_something(proxy))]
     return shown
+
+
+def _says_something(proxy: Plot) -> bool:
+    """Return false where only nets of reduced panels are drawn and no panel compares two of them."""
+    return proxy.compares or not all(panel.panel.reduced for panel in proxy.panels)
 
 
 def later_plots(reading: Reading) -> list[Plot]:
