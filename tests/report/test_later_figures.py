@@ -68,6 +68,14 @@ def test_a_figure_of_a_later_paper_has_the_colours_and_files_of_its_own(tmp_path
     assert csv_text(shown).count("identity_mappings/shortcuts,") == 2 * 7 * 10
 
 
+def test_a_label_of_several_depths_has_one_colour_in_all_panels(tmp_path: Path) -> None:
+    for config in plan(["exp=stochastic_depth", "scale=demo"]).runs:
+        plant_planned(tmp_path, config)
+    left, right = picture(plot("stochastic_depth/survival", read_records([tmp_path]), "demo")).axes
+    pairs = [[line.get_color() for line in axes.lines] for axes in (left, right)]
+    assert pairs[0] == pairs[1] and len(set(pairs[0])) == 2
+
+
 def test_one_net_alone_is_no_figure_of_a_later_paper(tmp_path: Path) -> None:
     first, second, *_ = plan(["exp=stochastic_depth", "scale=demo"]).runs
     plant_planned(tmp_path, first)

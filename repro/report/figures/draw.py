@@ -139,7 +139,7 @@ def _draw_panel(ax: Axes, plot: Plot, shown: PlottedPanel) -> None:
         ax.grid(visible=False)
         return
     below = plot.paper.legend == "below"
-    chosen = colours(_curves(plot) if below else shown.curves)
+    chosen = colours(_curves(plot) if below or _depths_share_labels(plot) else shown.curves)
     for series in shown.series:
         _draw_series(ax, series, chosen[series.curve.label])
     first = next(p for p in plot.panels if (p.panel.shows, p.panel.lines) == (panel.shows, panel.lines))
@@ -175,6 +175,12 @@ def _draw_series(ax: Axes, series: Series, colour: str) -> None:
     ax.plot(x, points["mean"], linewidth=WIDTHS[line.weight], linestyle=dash, clip_on=not mark, **style, **mark)
     if series.n > 1:
         ax.fill_between(x, points["low"], points["high"], alpha=BAND, linewidth=0, **style)
+
+
+def _depths_share_labels(plot: Plot) -> bool:
+    """Return whether a label names nets of several depths, one in each panel, which then have one colour."""
+    curves = [curve for panel in plot.panels for curve in panel.curves]
+    return len({(c.label, c.run.get("model.depth")) for c in curves}) > len({c.label for c in curves})
 
 
 def _curves(plot: Plot) -> list[Curve]:
