@@ -14,6 +14,7 @@ from repro.results.select import summarize
 from repro.runtime.progress import duration
 
 HEADER = ["net", "paper", "test error %", "difference", "seeds", "device", "arithmetic", "time of a run"]
+NETS = ["net", "parameters", "training error %", "test error %", "seeds"]
 NONE_YET = "No run of the paper's budget has been published yet.\n"
 
 
@@ -34,12 +35,17 @@ def measured_table(reading: Reading) -> str:
 def nets_table(reading: Reading, scale: str, exp: str | None = None) -> str:
     """Return a table of the nets of a scale or of one experiment at it, with mean ± standard deviation over seeds."""
     records = [r for r in reading.records if r.scale == scale and exp in (None, r.exp) and not r.provenance.dirty]
+    return text_table(net_rows(records), NETS, "pipe") + "\n"
+
+
+def net_rows(records: Sequence[Record]) -> list[list[str]]:
+    """Return one row per net under ``NETS``: errors as mean ± standard deviation over seeds."""
     rows = []
     for group in by_net(records):
         train = [record.result.train.top1_error for record in group if record.result.train is not None]
         test = [record.result.reported.top1_error for record in group]
         rows.append([group[0].label, f"{group[0].params:,}", spread(train), spread(test), str(len(group))])
-    return text_table(rows, ["net", "parameters", "training error %", "test error %", "seeds"], "pipe") + "\n"
+    return rows
 
 
 def _row(group: Sequence[Record], published: Published) -> list[str]:

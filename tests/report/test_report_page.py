@@ -12,7 +12,7 @@ from repro.report.figures import inline_svg, picture, plot, shown_plots
 from repro.report.figures.style import COLOURS, DARK, SPARE
 from repro.report.html.charts import chart
 from repro.report.html.figures import figure_views
-from repro.report.html.page import PRINTED, TEMPLATES, commits, newest, page
+from repro.report.html.page import PRINTED, TEMPLATES, commits, main_figure, newest, page
 from repro.report.render import read_evidence
 from repro.results.read import read_curve, read_records
 from tests.planted import DEMO, edit, plant
@@ -188,6 +188,30 @@ def test_figures_of_curves_say_why_training_errors_can_be_above_test_errors(tmp_
     assert {"figure-6", "figure-6-demo"} <= told and not told & {"figure-1", "figure-7"}
 
 
+# --- the first picture and table ---
+
+
+def test_the_page_begins_with_plain_and_residual_nets_at_the_largest_published_budget(tmp_path):
+    for shortcut in ("none", "A"):
+        plant(tmp_path, 20, shortcut, scale="demo", science=DEMO)
+    evidence = read_evidence(tmp_path.parent)
+    plots = shown_plots(read_records([tmp_path]))
+    made = page(read_records([tmp_path]), evidence.check, [], plots, False)
+    first = found(r'<main id="main">\s*<section id="(\w+)"', made)
+    result = found(r'<section id="result".*?</table>\s*</div>\s*</section>', made)[0]
+    assert first[1] == "result" and 'id="figure-6-demo"' in result
+    assert re.findall(r'<th scope="row">((?:plain|ResNet)-20)</th><td>269,722</td>', result) == [
+        "plain-20",
+        "ResNet-20",
+    ]
+    plant(tmp_path, 20, "A")
+    plots = shown_plots(read_records([tmp_path]))
+    assert main_figure(figure_views(plots, pictures=False))["anchor"] == "figure-6-demo"
+    plant(tmp_path, 20, "none")
+    plots = shown_plots(read_records([tmp_path]))
+    assert main_figure(figure_views(plots, pictures=False))["anchor"] == "figure-6"
+
+
 # --- print ---
 
 
@@ -195,7 +219,8 @@ def test_the_short_version_for_print_has_verdicts_table_6_and_three_figures(html
     assert PRINTED == {"tables": (6,), "figures": (1, 6, 7)}
     short = re.findall(r'<section id="([^"]+)" class="[^"]*\bshort\b', html)
     figures = [name for name in re.findall(r'<section id="(figure-[^"]+)"', html) if re.match(r"figure-[167]\b", name)]
-    assert short == ["verdicts", "tables", "table-6", "figures", *figures]
+    main, *others = figures
+    assert short == ["result", main, "verdicts", "tables", "table-6", "figures", *others]
     rules = STYLE[STYLE.index("@media print") :]
     assert re.search(
         r"main > section:not\(\.short\), section\.short > \.block:not\(\.short\) \{ display: none; \}", rules

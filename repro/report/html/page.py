@@ -23,6 +23,7 @@ from repro.report.figures.style import DARK
 from repro.report.html.figures import figure_views
 from repro.report.html.later_papers import later_parts
 from repro.report.html.runs import group_anchor, net_views
+from repro.report.readme import NETS, net_rows
 from repro.report.tables import Cell, Frame
 from repro.results.read import Reading, Record
 
@@ -31,6 +32,10 @@ MARKS = {"holds": "✓", "fails": "✗", "inconclusive": "?", "not run": "–", 
 """The verdicts in the order of the page, with their marks."""
 PRINTED = {"tables": (6,), "figures": (1, 6, 7)}
 """Numbers of the tables and figures in the short version for print, beside the verdicts."""
+MAIN_FIGURE = 6
+"""The figure that the page begins with: plain beside residual nets."""
+CLASSIFICATION = 6
+"""The number of the last table on classification; those on detection and localization stand after the figures."""
 COMMIT = re.compile(r"\b[0-9a-f]{40}\b")
 PLACE = re.compile(r"(Table|Figure)s? (\d+)(?: and (\d+))?")
 
@@ -83,6 +88,8 @@ def page(
     jinja.filters |= {"group_text": group_text, "evidence_text": evidence_text}
     jinja.filters["commits"] = functools.partial(commits, repository)
     figures = figure_views(plots, pictures)
+    main = main_figure(figures)
+    nets = net_rows([record for record in reading.records if main and record.run_id in main["run_ids"]])
     parts = later_parts(later.tables, later.plots, later.checks, pictures) if later else []
     every_table = [*tables, *([later.overview, *later.tables.values()] if later else [])]
     every_figure = [*figures, *(figure for part in parts for figure in part["figures"])]
@@ -95,12 +102,26 @@ def page(
         colours=DARK,
         marks=MARKS,
         check=check,
-        tables=tables,
-        figures=figures,
+        main=main,
+        nets_header=NETS,
+        nets=nets,
+        tables=[table for table in tables if not _of_detection(table)],
+        detection=[table for table in tables if _of_detection(table)],
+        figures=[figure for figure in figures if figure is not main],
         overview=later.overview if later else None,
         later=parts,
         groups=net_views(reading.records, used_by(checks, every_table, every_figure)),
     )
+
+
+def main_figure(figures: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """Return the view of Figure 6 that shows most lines, the largest budget first; None if no net in it was trained."""
+    views = [figure for figure in figures if figure["number"] == MAIN_FIGURE and figure["rows"]]
+    return max(views, key=lambda figure: len(figure["rows"]), default=None)
+
+
+def _of_detection(table: Frame) -> bool:
+    return table.number is not None and table.number > CLASSIFICATION
 
 
 def basis(reading: Reading) -> str:

@@ -40,7 +40,7 @@
 
   const KINDS = { claims: ".claims > li", rows: ".values:not(.data) tbody tr", figures: "#figures > .block, .block:has(> .drawn)", runs: ".run" };
   const items = Object.entries(KINDS).flatMap(([kind, selector]) => all(selector).map(item => ({ kind, item })));
-  const boxes = all(".outcome, #tables > .block, #later-papers > .block:not(:has(> .drawn)), .group");
+  const boxes = all(".outcome, #tables > .block, #detection > .block, #later-papers > .block:not(:has(> .drawn)), .group");
   const closed = new Set();
 
   function textOf(entry) {
