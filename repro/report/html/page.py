@@ -77,16 +77,8 @@ def page(
             return ""
         return f"run-{known[0].run_id}" if len(known) == 1 else group_anchor(known[0])
 
-    jinja = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    jinja.filters |= {"code": code, "seeds": seeds, "target": target, "drawn": Markup, "rows": rows, "places": places}
-    jinja.filters |= {"group_text": group_text, "evidence_text": evidence_text}
-    jinja.filters["commits"] = functools.partial(commits, repository)
+    jinja = _environment()
+    jinja.filters |= {"seeds": seeds, "target": target, "commits": functools.partial(commits, repository)}
     figures = figure_views(plots, pictures)
     main = main_figure(figures)
     nets = net_rows([record for record in reading.records if main and record.run_id in main["run_ids"]])
@@ -112,6 +104,20 @@ def page(
         later=parts,
         groups=net_views(reading.records, used_by(checks, every_table, every_figure)),
     )
+
+
+def _environment() -> Environment:
+    """Return the environment of the templates, with the filters that need no records."""
+    jinja = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    jinja.filters |= {"code": code, "drawn": Markup, "rows": rows, "places": places}
+    jinja.filters |= {"group_text": group_text, "evidence_text": evidence_text}
+    return jinja
 
 
 def main_figure(figures: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
