@@ -92,6 +92,16 @@ def family(name: str) -> str:
 DATA = {kind: [d for d in choices("data") if family(d) == kind] for kind in ("small images", "ImageNet images")}
 
 
+HELD_OUT = ("cifar_open_choices", "stochastic_depth")
+"""Experiments with images held out of the training set, which SVHN does not have."""
+
+
+@pytest.mark.parametrize("experiment", HELD_OUT)
+def test_svhn_is_refused_where_images_are_held_out(experiment: str) -> None:
+    with pytest.raises(InputError, match="train45k"):
+        plan([f"exp={experiment}", "data=svhn"])
+
+
 @pytest.mark.parametrize(
     ("experiment", "scale", "data"),
     # Every scale on the first data set of a kind, and one scale on the others.
@@ -101,6 +111,7 @@ DATA = {kind: [d for d in choices("data") if family(d) == kind] for kind in ("sm
         for e in choices("exp")
         for scale in choices("scale")
         for d in DATA[family(e)]
+        if not (d == "svhn" and e in HELD_OUT)
         if scale == "tenth" or (scale != "paper" and d == DATA[family(e)][0])
     ],
 )
