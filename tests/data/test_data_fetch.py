@@ -221,6 +221,7 @@ def test_a_kill_while_storing_leaves_nothing_that_looks_whole(tmp_path, arrays, 
     assert_complete(tmp_path, arrays)
 
 
+@pytest.mark.slow
 @posix
 def test_two_processes_at_once_fetch_once(tmp_path, host, arrays):
     host.script = ["gate"]

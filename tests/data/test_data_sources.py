@@ -164,6 +164,7 @@ def test_a_failing_npm_says_why(tmp_path, npm, act, reason):
     assert [path.name for path in (tmp_path / "data" / "cifar10").iterdir()] == [".fetch.lock"]
 
 
+@pytest.mark.slow
 @posix
 def test_an_npm_that_hangs_is_ended(tmp_path, npm):
     (npm / "act").write_text("(here / 'pid').write_text(str(os.getpid()))\ntime.sleep(60)")

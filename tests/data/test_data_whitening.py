@@ -65,6 +65,7 @@ def test_a_batch_is_whitened_as_a_whole_before_it_is_padded() -> None:
     assert not torch.allclose(normalize(feed.images[:2], feed.stats), normalize(feed.images[:2], alone))
 
 
+@pytest.mark.slow
 def test_a_net_is_trained_tested_and_stored_with_its_whitening(tmp_path: Path) -> None:
     run, plain = config(tmp_path, *ZCA), config(tmp_path, "data.mean=per_pixel")
     assert go(run) is not None and go(plain) is not None

@@ -16,6 +16,7 @@ from repro.models.count import measure
 from tests.nets import net_config, trained_net
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("depth", "params"), [(20, 392_970), (110, 2_580_330), (1202, 29_120_298)])
 def test_maxout_adds_half_of_the_parameters(depth: int, params: int) -> None:
     """Deviation D45."""

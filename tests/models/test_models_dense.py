@@ -120,6 +120,7 @@ def test_the_memory_efficient_form_changes_no_bit(kind: Any, changes: Any) -> No
     assert all(m.updates_statistics for m in recomputed.modules() if isinstance(m, GroupBatchNorm2d))
 
 
+@pytest.mark.slow
 def test_the_memory_efficient_form_grows_with_the_layers_and_not_with_their_square() -> None:
     usual, efficient = (
         [activation_bytes(net_config(**{**BC, "depth": depth}), 32, 4, again) for depth in (28, 52, 100)]

@@ -115,6 +115,7 @@ def test_where_blocks_take_their_stride(depth: int, stride_in: str) -> None:
     assert striding == [f"{stage}.0.{part}" for stage in (1, 2, 3) for part in (layer, "shortcut.0")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "maps"), [(64, 2), (56, 2), (32, 1), (33, 2)])
 @pytest.mark.parametrize("depth", [18, 50])
 def test_the_last_map_is_a_32nd_of_the_image_rounded_up(depth: int, size: int, maps: int) -> None:
@@ -240,6 +241,7 @@ def test_weights_of_another_net_are_refused_by_name(name: str) -> None:
         to_torchvision({"layer1.0.conv1.weight": torch.zeros(1)})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [18, 50])
 def test_recomputed_activations_give_the_same_gradients(depth: int) -> None:
     images = torch.randn(4, 3, 64, 64, generator=generator_for(1, "init"))

@@ -45,6 +45,7 @@ def plans() -> dict[str, list[RunConfig]]:
     return {name: plan(f"exp={name}".split()).runs for name in {row.experiment for _, row in RUNNABLE}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("key", "row"), RUNNABLE, ids=[f"{key}-{row.label}" for key, row in RUNNABLE])
 def test_the_experiment_of_a_row_holds_the_run_that_fills_it(key, row, plans) -> None:
     wanted = {**later_defaults(), **load_recipe(load_table(key).recipe).fields, **row.run}
