@@ -6,15 +6,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from repro.papers.recipes import all_recipes
-from repro.report.html.runs import by_net, departing, show
-from repro.report.summary import Published, spread
+from repro.report.html.runs import NETS, by_net, departing, net_rows, show
+from repro.report.summary import Published
 from repro.report.tables.frame import NOT_RUN, signed, text_table
 from repro.results.read import Reading, Record
 from repro.results.select import summarize
 from repro.runtime.progress import duration
 
 HEADER = ["net", "paper", "test error %", "difference", "seeds", "device", "arithmetic", "time of a run"]
-NETS = ["net", "parameters", "training error %", "test error %", "seeds"]
 NONE_YET = "No run of the paper's budget has been published yet.\n"
 
 
@@ -36,16 +35,6 @@ def nets_table(reading: Reading, scale: str, exp: str | None = None) -> str:
     """Return a table of the nets of a scale or of one experiment at it, with mean ± standard deviation over seeds."""
     records = [r for r in reading.records if r.scale == scale and exp in (None, r.exp) and not r.provenance.dirty]
     return text_table(net_rows(records), NETS, "pipe") + "\n"
-
-
-def net_rows(records: Sequence[Record]) -> list[list[str]]:
-    """Return one row per net under ``NETS``: errors as mean ± standard deviation over seeds."""
-    rows = []
-    for group in by_net(records):
-        train = [record.result.train.top1_error for record in group if record.result.train is not None]
-        test = [record.result.reported.top1_error for record in group]
-        rows.append([group[0].label, f"{group[0].params:,}", spread(train), spread(test), str(len(group))])
-    return rows
 
 
 def _row(group: Sequence[Record], published: Published) -> list[str]:

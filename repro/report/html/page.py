@@ -22,8 +22,7 @@ from repro.report.figures import Plot
 from repro.report.figures.style import DARK
 from repro.report.html.figures import figure_views
 from repro.report.html.later_papers import later_parts
-from repro.report.html.runs import group_anchor, net_views
-from repro.report.readme import NETS, net_rows
+from repro.report.html.runs import NETS, group_anchor, net_rows, net_views
 from repro.report.tables import Cell, Frame
 from repro.results.read import Reading, Record
 

@@ -16,6 +16,7 @@ from repro.errors import InputError
 from repro.papers import Recipe
 from repro.papers.recipes import all_recipes
 from repro.report.html.charts import chart
+from repro.report.summary import spread
 from repro.results.read import read_curve
 from repro.results.record import Evaluation, Provenance, Record, RunningError
 from repro.results.scales import word
@@ -27,6 +28,8 @@ FILES = ("record.json", "curve.csv", "weights.safetensors", "weights.pt")
 RUN_FIELDS = ("model.name", "model.depth", "model.shortcut", "data.name")
 NET = ("model.depth", "model.shortcut")
 """Always shown, so that a command names its net."""
+
+NETS = ["net", "parameters", "training error %", "test error %", "seeds"]
 
 
 def net_views(records: Sequence[Record], uses: Mapping[str, Mapping[str, str]]) -> list[dict[str, Any]]:
@@ -79,6 +82,16 @@ def _net_view(group: Sequence[Record], uses: Mapping[str, Mapping[str, str]]) ->
         "others": [(key, value) for key, value in follow.items() if key not in RUN_FIELDS],
         "runs": [_run(record, uses.get(record.run_id, {})) for record in group],
     }
+
+
+def net_rows(records: Sequence[Record]) -> list[list[str]]:
+    """Return one row per net under ``NETS``: errors as mean ± standard deviation over seeds."""
+    rows = []
+    for group in by_net(records):
+        train = [record.result.train.top1_error for record in group if record.result.train is not None]
+        test = [record.result.reported.top1_error for record in group]
+        rows.append([group[0].label, f"{group[0].params:,}", spread(train), spread(test), str(len(group))])
+    return rows
 
 
 def departing(record: Record, recipe: Recipe) -> dict[str, Any]:
