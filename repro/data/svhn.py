@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from repro.data.cifar.arrays import Arrays, Official
-from repro.data.cifar.sources import OfficialArchive, SourceFailedError
+from repro.data.cifar.sources import OfficialArchive, SourceFailedError, unwritable
 from repro.errors import InputError
 from repro.runtime.lock import one_at_a_time
 
@@ -125,8 +125,5 @@ def fetch_svhn(root: Path, sources: Mapping[str, OfficialArchive] | None = None)
         names = ", ".join(_files().values())
         raise InputError(f"SVHN could not be fetched: {error}. Put its files ({names}) into {folder}") from error
     except OSError as error:
-        raise InputError(
-            f"the data folder {root} cannot be written ({error.strerror or error}): "
-            "choose another one with paths.data=<folder> or REPRO_DATA"
-        ) from error
+        raise unwritable(root, error) from error
     return open_arrays(root)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from repro.data.cifar.arrays import Arrays, Official, read_members
-from repro.data.cifar.sources import OfficialArchive, SourceFailedError
+from repro.data.cifar.sources import OfficialArchive, SourceFailedError, unwritable
 from repro.errors import InputError
 from repro.runtime.lock import one_at_a_time
 
@@ -100,8 +100,5 @@ def fetch_cifar100(root: Path, source: OfficialArchive | None = None) -> Arrays:
             f"Put a copy ({ARCHIVE} or its unpacked {BATCHES_DIR}) into {folder}"
         ) from error
     except OSError as error:
-        raise InputError(
-            f"the data folder {root} cannot be written ({error.strerror or error}): "
-            "choose another one with paths.data=<folder> or REPRO_DATA"
-        ) from error
+        raise unwritable(root, error) from error
     return open_arrays(root)

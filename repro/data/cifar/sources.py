@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from repro.data.cifar import arrays as cifar10
+from repro.errors import InputError
 from repro.runtime.progress import Display
 
 MB = 1_000_000
@@ -30,6 +31,14 @@ class SourceFailedError(cifar10.BadCopyError):
 
 class ConnectionBrokenError(Exception):
     """A transfer that ended early and may be resumed."""
+
+
+def unwritable(root: Path, error: OSError) -> InputError:
+    """Return the error of a data folder ``root`` that cannot be written."""
+    return InputError(
+        f"the data folder {root} cannot be written ({error.strerror or error}): "
+        "choose another one with paths.data=<folder> or REPRO_DATA"
+    )
 
 
 class Source(Protocol):
