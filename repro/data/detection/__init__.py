@@ -12,8 +12,8 @@ import numpy as np
 class Objects:
     """The objects of one image.
 
-    ``boxes`` (n, 4) float64 are corners x0, y0, x1, y1 in pixels, from 0 at the left and upper edges of the image to its
-    width and height: a box of PASCAL VOC, whose pixels count from 1 and which includes its last ones, is (xmin - 1,
+    ``boxes`` (n, 4) float64 are corners x0, y0, x1, y1 in pixels, from 0 at the left and upper edges of the image to
+    its width and height: a box of PASCAL VOC, whose pixels count from 1 and which includes its last ones, is (xmin - 1,
     ymin - 1, xmax, ymax). Areas and overlaps of such boxes need no "+ 1". ``labels`` (n,) int64 are positions in the
     classes of the split, without background. ``difficult`` (n,) bool is VOC's and ``crowd`` (n,) bool COCO's mark.
     """
