@@ -43,7 +43,7 @@ def trained(model: Detector, step: Step, proposals: list[torch.Tensor]) -> State
         else:
             losses = model.head_losses(maps, images, proposals, objects, draws(2, number))
         optimizer.zero_grad()
-        sum(losses.values()).backward()
+        torch.stack(list(losses.values())).sum().backward()
         optimizer.step()
     return {name: value.clone() for name, value in model.state_dict().items()}
 
