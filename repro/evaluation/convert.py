@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from tabulate import tabulate
 from torch import nn
 
@@ -148,8 +149,6 @@ def from_trained(name: str, base: RunConfig, to: str) -> Source:
         stats, classes = stored.stats, stored.classes
     except InputError:  # the images are missing, from which the statistics would be computed
         stats, classes = None, tuple(map(str, range(len(trained.weights["fc.weight"]))))
-    import torch
-
     net = trained.build(len(classes), torch.device("cpu"))
     about = {"run_id": run_id, "net": label, "settings": record.science.to_dict(), "classes": list(classes)}
     form: Form = fold(net)

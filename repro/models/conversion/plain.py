@@ -57,8 +57,8 @@ def to_plain(net: ResidualForm, image_size: int) -> PlainForm:
     channels = len(net.stem.weight)
     layers, cut, size = [net.stem], [], halved(image_size, net.stem.stride)
     if net.pool_padding is not None:
-        # A window of 3x3 and stride 2 has the same number of places with and without padding, if it rounds up.
-        size = halved(size, 2)
+        # Without padding the last row of an odd map begins no window.
+        size = halved(size, 2) if net.pool_padding else size // 2
     reading = reading_of(STEM_HOLDS, channels, activates=False)
     for number, block in enumerate(net.blocks):
         if block.shortcut is not None and block.shortcut.pools and size % 2:
