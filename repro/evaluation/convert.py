@@ -20,7 +20,7 @@ from repro.config.science import Science
 from repro.errors import InputError, RunError
 from repro.evaluation.command import SUFFIXES
 from repro.evaluation.converted_file import ConvertedNet, read_converted, write_converted
-from repro.evaluation.same_function import TOLERANCE, Comparison, TestImages, compare, test_images
+from repro.evaluation.same_function import TOLERANCE, Comparison, ImageSet, compare, images_of
 from repro.evaluation.stored_net import stored_net
 from repro.evaluation.trained import from_run, record_of
 from repro.models.blocks import BlockNet
@@ -82,7 +82,7 @@ def convert(words: Sequence[str], *, to: str, out: Path | None = None, images: i
     costs = {"before": cost_before(source), f"{to} net": cost_of(form, size)}
     log.info("\n" + table(costs) + "\n")
     num64, num32 = (images, images) if images else IMAGES[source.config.data.photos]
-    pixels = test_images(source.config, source.stored.stats)
+    pixels = images_of(source.config, source.stored.stats)
     notice(f"comparing both nets on {pixels.text}")
     found = compare(source.net, form, pixels, num64, num32)
     for line in report(found, pixels, source.stored.about["classes"]):
@@ -199,7 +199,7 @@ def table(costs: dict[str, Cost]) -> str:
     return text
 
 
-def report(found: Comparison, images: TestImages, classes: Sequence[str]) -> list[str]:
+def report(found: Comparison, images: ImageSet, classes: Sequence[str]) -> list[str]:
     """Say how alike the two nets are."""
     lines = [
         f"images: {images.text}",

@@ -24,7 +24,7 @@ Batches = Iterator[tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
-class TestImages:
+class ImageSet:
     """Normalized images for a comparison.
 
     Args:
@@ -38,12 +38,12 @@ class TestImages:
     batches: Callable[[int], Batches]
 
 
-def test_images(config: RunConfig, stats: PixelStats | None) -> TestImages:
+def images_of(config: RunConfig, stats: PixelStats | None) -> ImageSet:
     """Return the test images of a run, normalized with ``stats``, or random images if they are missing."""
     try:
         if stats is None:
             raise InputError("the statistics of the training pixels are missing")
-        dataset = test_set(config)
+        dataset = evaluated_set(config)
     except InputError as error:
         return random_images(config, str(error))
     found, pixels = eval_images(dataset, config, torch.device("cpu")), stats
@@ -56,14 +56,10 @@ def test_images(config: RunConfig, stats: PixelStats | None) -> TestImages:
             if most <= 0:
                 return
 
-    return TestImages(f"{dataset.eval.name} images of {dataset.name}", True, batches)
+    return ImageSet(f"{dataset.eval.name} images of {dataset.name}", True, batches)
 
 
-test_images.__test__ = False  # type: ignore[attr-defined]
-TestImages.__test__ = False  # type: ignore[attr-defined]
-
-
-def test_set(config: RunConfig) -> Dataset:
+def evaluated_set(config: RunConfig) -> Dataset:
     """Load the test images of a run; for ImageNet images no training images are read."""
     if not config.data.photos:
         return load_for(config, may_fetch=False)
@@ -71,7 +67,7 @@ def test_set(config: RunConfig) -> Dataset:
     return load_photos(config.data, config.paths.data, cache=cache, workers=workers, only_val=True)
 
 
-def random_images(config: RunConfig, reason: str) -> TestImages:
+def random_images(config: RunConfig, reason: str) -> ImageSet:
     """Return random images, with a sentence on why the test images are not used."""
     size = config.data.image_size
 
@@ -81,7 +77,7 @@ def random_images(config: RunConfig, reason: str) -> TestImages:
             number = min(32, most - start, NUM_RANDOM - start)
             yield torch.randn(number, 3, size, size, generator=generator) / 4, torch.zeros(number, dtype=torch.int64)
 
-    return TestImages(f"random images, because {reason}", False, batches)
+    return ImageSet(f"random images, because {reason}", False, batches)
 
 
 @dataclass(frozen=True)
@@ -124,7 +120,7 @@ class Comparison:
 Net = nn.Module | Form
 
 
-def compare(before: Net, after: Net, images: TestImages, num64: int, num32: int) -> Comparison:
+def compare(before: Net, after: Net, images: ImageSet, num64: int, num32: int) -> Comparison:
     """Run two nets on images, on ``num64`` of them in float64 and on ``num32`` in float32."""
     count64 = count32 = errors_before = errors_after = 0
     difference = largest = 0.0
