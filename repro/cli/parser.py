@@ -169,7 +169,7 @@ def add_publishing(add: Callable[[str, str, str], Parser]) -> None:
     forms = ["plain", "residual"]
     convert.add_argument("--to", choices=forms, required=True, metavar="form", help="plain or residual")
     convert.add_argument("--out", type=Path, metavar="FILE", help="the file to write (default: in the work folder)")
-    convert.add_argument("--images", type=int, metavar="N", help="compare on N test images (10,000; float64: 1,000)")
+    convert.add_argument("--images", type=int, metavar="N", help="compare on N test images, in both precisions")
 
     render = add("render", "Generate tables, figures and pages from the records.", "repro render tables")
     render.add_argument("words", nargs="*", metavar="part", help="tables, figures or report (default: all)")

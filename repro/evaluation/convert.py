@@ -35,8 +35,10 @@ from repro.runtime.log import notice
 
 log = logging.getLogger(__name__)
 
-IMAGES = {False: (1_000, 10_000), True: (50, 500)}
-"""The most images of CIFAR's kind, and of ImageNet's, in float64 and in float32: a few minutes on two cores."""
+MOST = 10_000
+"""The most images of a comparison in float32; a tenth of them are compared in float64, which is slower."""
+WORK = 4e12
+"""The most multiply-adds of both nets on these images: some minutes on two cores."""
 FLIPS = 20
 """The most images in a list."""
 
@@ -81,7 +83,7 @@ def convert(words: Sequence[str], *, to: str, out: Path | None = None, images: i
         log.info(note)
     costs = {"before": cost_before(source), f"{to} net": cost_of(form, size)}
     log.info("\n" + table(costs) + "\n")
-    num64, num32 = (images, images) if images else IMAGES[source.config.data.photos]
+    num64, num32 = (images, images) if images else usual_images(sum(cost.macs for cost in costs.values()))
     pixels = images_of(source.config, source.stored.stats)
     notice(f"comparing both nets on {pixels.text}")
     found = compare(source.net, form, pixels, num64, num32)
@@ -178,6 +180,12 @@ def converted(form: Form, to: str, image_size: int) -> tuple[Form, list[str]]:
         return to_plain(form, image_size), []
     assert isinstance(form, PlainForm)
     return to_residual(form)
+
+
+def usual_images(macs: int) -> tuple[int, int]:
+    """Return how many images are compared in float64 and in float32, from the multiply-adds of both nets."""
+    num32 = max(10, min(MOST, int(WORK / macs)))
+    return num32 // 10, num32
 
 
 def cost_before(source: Source) -> Cost:

@@ -22,6 +22,7 @@ from repro.evaluation.convert import convert
 from repro.evaluation.converted_file import read_converted
 from repro.evaluation.same_function import ImageSet, compare
 from repro.models.conversion.forms import Conv, PlainForm, ResidualForm
+from repro.models.conversion.plain import to_plain
 from repro.results.read import read_record
 from repro.runtime.stop import Stopper
 from tests.lines import logged
@@ -178,7 +179,6 @@ def test_a_net_that_differs_is_not_written(
         plain = to_plain(form, 8)
         return dataclasses.replace(plain, fc_bias=plain.fc_bias + 1e-6)
 
-    to_plain = command.to_plain
     monkeypatch.setattr(command, "to_plain", wrong)
     file = tmp_path / "plain.safetensors"
     with pytest.raises(RunError, match="1e-06"):
@@ -269,3 +269,8 @@ def test_a_path_that_cannot_be_written_is_refused_before_the_work(residual: RunC
     shutil.copy(files / "plain.safetensors", copy)
     with pytest.raises(InputError, match="copy"):
         asked(residual, str(copy), "residual", out=copy)
+
+
+def test_large_nets_are_compared_on_fewer_images() -> None:
+    assert command.usual_images(120_000_000) == (1_000, 10_000)
+    assert command.usual_images(8_000_000_000) == (50, 500)

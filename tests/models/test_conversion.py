@@ -129,7 +129,7 @@ def test_any_signs_and_zeros_of_batch_norms_are_kept(
     net = net_of(**settings_of_net, shortcut_scale=scale)
     with torch.no_grad():
         for norm in (layer for layer in net.modules() if isinstance(layer, nn.BatchNorm2d)):
-            norm.weight *= torch.tensor(gammas, dtype=torch.float64).repeat(len(norm.weight) // 4)
+            norm.weight.mul_(torch.tensor(gammas, dtype=torch.float64).repeat(len(norm.weight) // 4))
     there_and_back(net)
 
 

@@ -45,7 +45,7 @@ def fold(model: BlockNet) -> ResidualForm:
         folded(model.conv1, model.bn1),
         model.pool_padding if isinstance(model, ImageNetResNet) else None,
         tuple(blocks),
-        None if isinstance(model, CifarResNet) else last_affine(model.last, model.fc.in_features),
+        last_affine(getattr(model, "last", nn.Identity()), model.fc.in_features),
         model.fc.weight.detach().double(),
         model.fc.bias.detach().double(),
     )
@@ -116,7 +116,8 @@ def last_affine(last: nn.Module, channels: int) -> Affine | None:
     """Return the activation after the last block (``repro.models.preact.last_activation``)."""
     match last:
         case nn.Sequential():
-            return affine(last[0])
+            norm, _ = last
+            return affine(norm)
         case nn.ReLU():
             return identity(channels)
     return None

@@ -31,7 +31,8 @@ def to_residual(net: PlainForm) -> tuple[ResidualForm, list[str]]:
         return single_layers(net)
     blocks, notes = [], []
     rest = list(net.layers[1:])
-    channels, holds, activates = len(net.layers[0].weight), STEM_HOLDS, False
+    holds: tuple[str, ...] = STEM_HOLDS
+    channels, activates = len(net.layers[0].weight), False
     entry: Affine | None = None
     for cut in net.cut:
         layers, rest = rest[: len(cut.kernels)], rest[len(cut.kernels) :]
@@ -113,8 +114,8 @@ def rebuilt(
         shortcut = Shortcut(carried.sum((2, 3)), cut.pools)
         if len(layers) == 1 and place_of("value", holds, activates) * channels == start:
             convs = [without(convs[0], shortcut)]
-    elif cut.has_shortcut and (before := hidden_identity(cut, channels, layers[0].stride)) is not None:
-        shortcut = Shortcut(padded_identity(cut.features[-1], channels, before), cut.pools)
+    elif cut.has_shortcut and (zeros := hidden_identity(cut, channels, layers[0].stride)) is not None:
+        shortcut = Shortcut(padded_identity(cut.features[-1], channels, zeros), cut.pools)
         # The kernel may have grown to average pixels.
         convs = [without(Conv(layers[0].weight[rows, inputs], convs[0].bias, convs[0].stride), shortcut)]
         convs = [Conv(centre(convs[0].weight, cut.kernels[0]), convs[0].bias, convs[0].stride)]
