@@ -60,8 +60,8 @@ are folded into convolutions. A block of one layer adds the identity to its kern
 extra channels beside the features. The way back needs nothing but the file. A net that was trained as a plain net
 becomes residual with the kernel minus the identity, in every layer that keeps its shape.
 Both nets are compared on up to 10,000 test images in float32 and a tenth of them in float64 (large nets on fewer), or
-on random images if those are missing; the output shows what the conversion costs (docs/conversion.md). Without --out the
-file goes to the folder converted in the work folder, or beside the file that is converted."""
+on random images if those are missing; the output shows what the conversion costs (docs/conversion.md). Without --out
+the file goes to the folder converted in the work folder, or beside the file that is converted."""
 
 FIGURE_EXAMPLES = """\
 repro figure 6
