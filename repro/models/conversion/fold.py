@@ -77,7 +77,7 @@ def folded_block(block: ResidualBlock, survival: float) -> Block:
     if shortcut is not None:
         shortcut = Shortcut(shortcut_scale * shortcut.weight, shortcut.pools)
         convs[-1] = Conv(convs[-1].weight, convs[-1].bias + shortcut_scale * bias, convs[-1].stride)
-    if order == "bn_after_addition":
+    if isinstance(block, OrderedBlock) and order == "bn_after_addition":
         after = affine(block.bns[-1])
         convs[-1] = scaled(convs[-1], after.scale, after.shift)
         if shortcut is not None:
