@@ -50,6 +50,19 @@ repro status
   repro status exp=cifar_depth_sweep state=failed,interrupted
   repro status optim.nesterov=True --json"""
 
+CONVERT_EXAMPLES = """\
+repro convert cifar10-resnet20-s0 --to plain
+  repro convert cifar10-resnet20-s0-5ed7a8a7-plain.safetensors --to residual
+  repro convert cifar10-plain20-tenth-s0 --to residual --out plain20-residual.safetensors
+
+The plain net has no additions: only convolutions with biases, ReLUs, pooling and the fully connected layer. Batch norms
+are folded into convolutions. A block of one layer adds the identity to its kernel; longer blocks carry their input in
+extra channels beside the features. The way back needs nothing but the file. A net that was trained as a plain net
+becomes residual with the kernel minus the identity, in every layer that keeps its shape.
+Both nets are compared on up to 10,000 test images in float32 and a tenth of them in float64 (large nets on fewer), or
+on random images if those are missing; the output shows what the conversion costs (docs/conversion.md). Without --out
+the file goes to the folder converted in the work folder, or beside the file that is converted."""
+
 FIGURE_EXAMPLES = """\
 repro figure 6
   repro figure 6 --scale demo

@@ -11,6 +11,7 @@ from repro.cli.help_texts import (
     BENCH,
     BENCH_EXAMPLES,
     COMPARE_EXAMPLES,
+    CONVERT_EXAMPLES,
     DESCRIPTION,
     EVALUATE_EXAMPLES,
     EXAMPLES,
@@ -160,6 +161,15 @@ def add_publishing(add: Callable[[str, str, str], Parser]) -> None:
     predict = add("predict", "Show the likeliest classes of your own pictures.", PREDICT_EXAMPLES)
     predict.add_argument("words", nargs="*", metavar="run image", help="a run, then image files; and paths.work=")
     predict.add_argument("--top", type=int, default=3, metavar="N", help="number of classes per picture (3)")
+
+    convert = add(
+        "convert", "Rewrite a trained residual net as a plain net, or a plain net as residual.", CONVERT_EXAMPLES
+    )
+    convert.add_argument("words", nargs="*", metavar="run", help="a run, or a file of this command; and paths.work=")
+    forms = ["plain", "residual"]
+    convert.add_argument("--to", choices=forms, required=True, metavar="form", help="plain or residual")
+    convert.add_argument("--out", type=Path, metavar="FILE", help="the file to write (default: in the work folder)")
+    convert.add_argument("--images", type=int, metavar="N", help="compare on N test images, in both precisions")
 
     render = add("render", "Generate tables, figures and pages from the records.", "repro render tables")
     render.add_argument("words", nargs="*", metavar="part", help="tables, figures or report (default: all)")

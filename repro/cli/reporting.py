@@ -251,6 +251,13 @@ def predict_command(options: argparse.Namespace) -> int:
     return 0
 
 
+def convert_command(options: argparse.Namespace) -> int:
+    quiet_caches(resolve_paths(apart(options.words)[0])["work"])
+    from repro.evaluation.convert import convert
+
+    return convert(options.words, to=options.to, out=options.out, images=options.images)
+
+
 def publish_command(options: argparse.Namespace) -> int:
     from repro.results.ensembles import plan_ensembles, publish_ensembles
     from repro.results.publish import plan_publication, publish
@@ -299,6 +306,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "export": export_command,
     "evaluate": evaluate_command,
     "predict": predict_command,
+    "convert": convert_command,
     "publish": publish_command,
     "tensorboard": tensorboard_command,
 }

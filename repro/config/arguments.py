@@ -25,6 +25,9 @@ OPTIONS_WITH_A_VALUE = (
         "--resize",
         "--top",
         "--line",
+        "--to",
+        "--out",
+        "--images",
     ),
 )
 FLAGS = {"publish": ("--weights",), "status": ("--json",)}
