@@ -56,6 +56,7 @@ def is_same(one: State, other: State, prefix: str) -> bool:
     return all(torch.equal(value, other[name]) for name, value in part(one, prefix).items())
 
 
+@pytest.mark.slow
 def test_after_step_4_both_nets_share_the_layers_of_step_2():
     model, images = detector(), shapes_batch(2, size=64)[0]
     new = {name: value.clone() for name, value in model.state_dict().items()}
