@@ -14,10 +14,10 @@ import pytest
 
 from repro.data.detection import Detections, DetectionSplit, Objects
 from repro.errors import InputError
-from repro.evaluation.detection.coco import NAMES, evaluate, tables
+from repro.evaluation.detection.coco import NAMES, evaluate
 from repro.evaluation.detection.files import read_coco, read_voc, write_coco, write_voc
 from repro.evaluation.detection.voc import evaluate as evaluate_voc
-from tests.planted_detection import found, made, objects, random_set
+from tests.planted_detection import annotation, found, made, objects, random_set
 
 BOX = (10.0, 10.0, 20.0, 20.0)
 FAR = (100.0, 100.0, 120.0, 120.0)
@@ -34,14 +34,25 @@ def by_pycocotools(split: DetectionSplit, detections: Sequence[Detections]) -> l
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    sets = []
+    # Built here anew, with gaps between the numbers, so that no fault of ours is in both sides of the comparison.
+    truth, results = [], []
+    for i, name in enumerate(split.ids):
+        own, one = split.objects[i], detections[i]
+        for j, (x0, y0, x1, y1) in enumerate(own.boxes.tolist()):
+            entry = annotation(len(truth) + 1, 10 * int(name), 7 * int(own.labels[j]) + 3, (x0, y0, x1 - x0, y1 - y0))
+            truth.append({**entry, "iscrowd": int(own.crowd[j])})
+        for j, (x0, y0, x1, y1) in enumerate(one.boxes.tolist()):
+            entry = annotation(0, 10 * int(name), 7 * int(one.labels[j]) + 3, (x0, y0, x1 - x0, y1 - y0))
+            results.append({**entry, "score": float(one.scores[j])})
     with contextlib.redirect_stdout(io.StringIO()):
-        for table in tables(split, detections):
-            made_set = COCO()
-            made_set.dataset = table
-            made_set.createIndex()
-            sets.append(made_set)
-        run = COCOeval(*sets, "bbox")
+        official = COCO()
+        official.dataset = {
+            "images": [{"id": 10 * int(name)} for name in split.ids],
+            "categories": [{"id": 7 * label + 3, "name": name} for label, name in enumerate(split.classes)],
+            "annotations": truth,
+        }
+        official.createIndex()
+        run = COCOeval(official, official.loadRes(results), "bbox")
         run.evaluate()
         run.accumulate()
         run.summarize()
