@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,7 +36,8 @@ def by_pycocotools(split: DetectionSplit, detections: Sequence[Detections]) -> l
     from pycocotools.cocoeval import COCOeval
 
     # Built here anew, with gaps between the numbers, so that no fault of ours is in both sides of the comparison.
-    truth, results = [], []
+    truth: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
     for i, name in enumerate(split.ids):
         own, one = split.objects[i], detections[i]
         for j, (x0, y0, x1, y1) in enumerate(own.boxes.tolist()):
