@@ -5,7 +5,9 @@ likewise, or flat (``val/*.JPEG`` or ``val/images/*.JPEG``) with a file of label
 folder among the sorted names.
 """
 
+import contextlib
 import csv
+import hashlib
 import os
 import unicodedata
 from collections import Counter
@@ -18,6 +20,7 @@ import numpy as np
 from repro.config.run import DataConfig
 from repro.data import PhotoSplit
 from repro.errors import InputError
+from repro.runtime.provenance import write_atomically
 
 WHOLE = {"imagenet": (1000, 1_281_167, 50_000), "tiny_imagenet": (200, 100_000, 10_000)}
 """Numbers of classes, training and validation images of the whole sets."""
@@ -237,6 +240,22 @@ def some(names: Sequence[str]) -> str:
     """Return the first names, quoted and escaped, and the number of the others."""
     shown = ", ".join(map(repr, names[:SHOWN]))
     return shown + (f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else "")
+
+
+def listed(lines: Sequence[str], cache: Path | None, name: str) -> str:
+    """Return the first lines and the number of the others, which are all in a file of ``cache`` if it is given."""
+    text = "\n  ".join(lines[:SHOWN])
+    if len(lines) <= SHOWN:
+        return text
+    text += f"\n  and {len(lines) - SHOWN:,} more"
+    if cache is None:
+        return text
+    whole = "\n".join(lines) + "\n"
+    path = cache / f"{name}-{hashlib.sha256(whole.encode()).hexdigest()[:16]}.txt"
+    with contextlib.suppress(OSError):  # otherwise writing says why it fails
+        cache.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, whole)
+    return f"{text}; all are listed in {path}"
 
 
 def printable(name: str) -> str:
