@@ -67,3 +67,17 @@ line names the net that was recognized and the normalization of its pixels.
 
 A finished run is tested with its final weights and the settings of its record; the output says if the errors are equal.
 Scores are kept in the run's folder, so that ensembles and tables later need no GPU."""
+
+LESION_EXAMPLES = """\
+repro lesion cifar10-resnet20-s0
+  repro lesion cifar10-plain20-tenth-s0 cifar10-resnet20-tenth-s0 --images 0
+  repro figure shallow_ensembles/lesions --scale tenth
+
+A deleted block is replaced by its shortcut; a block of a plain net, two layers, is left out. Only blocks whose input
+and output have the same shape can be deleted or change places, so the first block of a later stage stays. There are
+three questions, and no training: the error without one block, by its place; without several random ones; and after
+swaps of two blocks of a stage (tau is the rank correlation of the order with the trained one). All nets lose the same
+blocks.
+
+The errors are kept in the run's folder as lesions.json; `repro publish` copies it beside published records, from where
+the figure and the report take it."""

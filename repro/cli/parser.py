@@ -15,6 +15,7 @@ from repro.cli.help_texts import (
     EVALUATE_EXAMPLES,
     EXAMPLES,
     FIGURE_EXAMPLES,
+    LESION_EXAMPLES,
     PREDICT_EXAMPLES,
     SHOW_EXAMPLES,
     STATUS_EXAMPLES,
@@ -156,6 +157,13 @@ def add_publishing(add: Callable[[str, str, str], Parser]) -> None:
     evaluate.add_argument("--std", type=listed(float), default=(), metavar="R,G,B", help="their standard deviation")
     evaluate.add_argument("--resize", type=int, metavar="N", help="length of the shorter side before cropping")
     evaluate.add_argument("--json", type=Path, metavar="FILE", help="write the results to this file")
+
+    lesion = add("lesion", "Delete and reorder blocks of trained nets, and test them.", LESION_EXAMPLES)
+    lesion.add_argument("words", nargs="*", metavar="run", help="run ids, and settings as key=value")
+    lesion.add_argument("--images", type=int, default=1000, metavar="N", help="first N test images (1000; 0: all)")
+    draws = "random choices for each number of blocks (5)"
+    lesion.add_argument("--draws", type=int, default=5, metavar="N", help=draws)
+    lesion.add_argument("--json", type=Path, metavar="FILE", help="also write all errors to this file")
 
     predict = add("predict", "Show the likeliest classes of your own pictures.", PREDICT_EXAMPLES)
     predict.add_argument("words", nargs="*", metavar="run image", help="a run, then image files; and paths.work=")

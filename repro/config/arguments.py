@@ -25,6 +25,8 @@ OPTIONS_WITH_A_VALUE = (
         "--resize",
         "--top",
         "--line",
+        "--images",
+        "--draws",
     ),
 )
 FLAGS = {"publish": ("--weights",), "status": ("--json",)}
