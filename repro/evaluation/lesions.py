@@ -155,20 +155,28 @@ def kendall_tau(order: Sequence[int], stages: Sequence[Sequence[int]]) -> float:
 def count_errors(
     model: BlockNet, images: Images, stats: PixelStats, batch_size: int, precision: str, lesions: Sequence[Lesion]
 ) -> list[int]:
-    """Count the errors of each damaged net on ``images``.
+    """Count the errors of each damaged net on ``images``."""
+    errors = [0] * len(lesions)
+    for pixels, labels in images.batches(batch_size):
+        for number, logits in enumerate(logits_of(model, pixels, stats, precision, lesions)):
+            errors[number] += int((logits.argmax(1) != labels).sum())
+    return errors
+
+
+def logits_of(
+    model: BlockNet, pixels: Tensor, stats: PixelStats, precision: str, lesions: Sequence[Lesion]
+) -> Iterator[Tensor]:
+    """Compute the logits of each damaged net for a batch of images.
 
     Blocks before the first damaged place are computed only once for all lesions.
     """
-    errors = [0] * len(lesions)
-    for pixels, labels in images.batches(batch_size):
-        inputs: list[Tensor] = []
-        with body_of(model, functools.partial(recorded, model, inputs)):
-            predict(model, pixels, stats, precision)
-        for number, lesion in enumerate(lesions):
-            with body_of(model, functools.partial(resumed, model, inputs, lesion)):
-                logits = predict(model, pixels, stats, precision)
-            errors[number] += int((logits.argmax(1) != labels).sum())
-    return errors
+    inputs: list[Tensor] = []
+    with body_of(model, functools.partial(recorded, model, inputs)):
+        predict(model, pixels, stats, precision)
+    for lesion in lesions:
+        with body_of(model, functools.partial(resumed, model, inputs, lesion)):
+            logits = predict(model, pixels, stats, precision)
+        yield logits
 
 
 def recorded(model: BlockNet, inputs: list[Tensor], x: Tensor) -> Tensor:

@@ -113,15 +113,19 @@ class Lesions:
         return 100 * lesion.errors / self.images
 
 
+def has_lesions(record: Record) -> bool:
+    """Return whether damaged forms of a run's net were tested."""
+    return (record.folder / FILE).is_file()
+
+
 def read_lesions(record: Record) -> Lesions:
     """Read the damaged forms of a run's net.
 
     Raises:
         InputError: They were not tested, or the file is invalid or of another net.
     """
-    file = record.folder / FILE
-    require(file.is_file(), "it has no lesions (repro lesion)")
-    found = read_file(file)
+    require(has_lesions(record), "it has no lesions (repro lesion)")
+    found = read_file(record.folder / FILE)
     require(found.fingerprint == record.fingerprint, f"{FILE} is of the run with fingerprint {found.fingerprint}")
     return found
 
