@@ -19,6 +19,7 @@ from repro.cli.help_texts import (
     PREDICT_EXAMPLES,
     SHOW_EXAMPLES,
     STATUS_EXAMPLES,
+    VISUALIZE_EXAMPLES,
 )
 from repro.errors import InputError, nearest
 
@@ -164,6 +165,15 @@ def add_publishing(add: Callable[[str, str, str], Parser]) -> None:
     draws = "random choices for each number of blocks (5)"
     lesion.add_argument("--draws", type=int, default=5, metavar="N", help=draws)
     lesion.add_argument("--json", type=Path, metavar="FILE", help="also write all errors to this file")
+
+    visualize = add("visualize", "Draw the images that activate channels, block by block.", VISUALIZE_EXAMPLES)
+    visualize.add_argument("words", nargs="*", metavar="run", help="run ids, and settings as key=value")
+    visualize.add_argument("--stage", type=int, default=1, metavar="N", help="stage whose channels are drawn (1)")
+    shown = "channels of the stage that are drawn, from 0 (0,1,2,3)"
+    visualize.add_argument("--channels", type=listed(int), default=(0, 1, 2, 3), metavar="N,…", help=shown)
+    visualize.add_argument("--top", type=int, default=6, metavar="N", help="number of images of each block (6)")
+    visualize.add_argument("--images", type=int, default=1000, metavar="N", help="first N test images (1000; 0: all)")
+    visualize.add_argument("--json", type=Path, metavar="FILE", help="write the comparison to this file")
 
     predict = add("predict", "Show the likeliest classes of your own pictures.", PREDICT_EXAMPLES)
     predict.add_argument("words", nargs="*", metavar="run image", help="a run, then image files; and paths.work=")

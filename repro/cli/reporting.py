@@ -236,6 +236,20 @@ def lesion_command(options: argparse.Namespace) -> int:
     return lesion(options.words, images=options.images, draws=options.draws, json=options.json)
 
 
+def visualize_command(options: argparse.Namespace) -> int:
+    quiet_caches(resolve_paths(apart(options.words)[0])["work"])
+    from repro.cli.visualize import visualize
+
+    return visualize(
+        options.words,
+        stage=options.stage,
+        channels=options.channels,
+        top=options.top,
+        images=options.images,
+        json=options.json,
+    )
+
+
 def predict_command(options: argparse.Namespace) -> int:
     from tabulate import tabulate
 
@@ -308,6 +322,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "export": export_command,
     "evaluate": evaluate_command,
     "lesion": lesion_command,
+    "visualize": visualize_command,
     "predict": predict_command,
     "publish": publish_command,
     "tensorboard": tensorboard_command,

@@ -27,6 +27,8 @@ OPTIONS_WITH_A_VALUE = (
         "--line",
         "--images",
         "--draws",
+        "--stage",
+        "--channels",
     ),
 )
 FLAGS = {"publish": ("--weights",), "status": ("--json",)}
