@@ -61,16 +61,16 @@ def visualize(
         alike[one.name], responded = compared(loaded, top, images or None, stage)
         for channel in channels:
             known = 0 <= channel < responded.shape[1]
-            require(
-                known, f"--channels {channel} does not exist: stage {stage} has channels 0 to {len(responded[0]) - 1}"
-            )
+            last = responded.shape[1] - 1
+            require(known, f"--channels {channel} does not exist: stage {stage} has channels 0 to {last}")
         rows[one.name] = {channel: followed(loaded, responded, stage, channel, top) for channel in channels}
     names = {one.name: short_name(one, trained) for one in trained}
     folder = testing.base.paths.work / FOLDER
+    beginning = trained[0].name + (f"-and-{len(trained) - 1}-more" if len(trained) > 1 else "")
     for channel in channels:
         nets = {names[name]: found[channel] for name, found in rows.items()}
         title = f"Stage {stage}, channel {channel}: the images that activate it most, block by block"
-        file = folder / "-".join([*(one.name for one in trained), f"stage{stage}", f"channel{channel}"])
+        file = folder / f"{beginning}-stage{stage}-channel{channel}"
         for path in draw_channel(nets, title, file):
             log.info(str(path))
     log.info("\n" + to_text(alike))

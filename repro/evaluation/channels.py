@@ -140,7 +140,7 @@ def seen(
     (gradients,) = torch.autograd.grad(strongest.sum(), images)
     return [
         Seen(number, float(response), picture, gradient, patch(gradient))
-        for number, response, picture, gradient in zip(chosen, strongest, pixels, gradients, strict=True)
+        for number, response, picture, gradient in zip(chosen, strongest.detach(), pixels, gradients, strict=True)
     ]
 
 

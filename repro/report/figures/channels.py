@@ -81,7 +81,7 @@ def framed(one: Seen) -> np.ndarray:
     tile = zoomed(one.pixels.permute(1, 2, 0).cpu().numpy())
     top, left, bottom, right = (ZOOM * side for side in one.box)
     frame = np.zeros(tile.shape[:2], bool)
-    frame[top:bottom, left:right] = True
+    frame[max(0, top - 1) : bottom + 1, max(0, left - 1) : right + 1] = True
     frame[top + 1 : bottom - 1, left + 1 : right - 1] = False
     tile[frame] = BOX
     return tile
