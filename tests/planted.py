@@ -219,7 +219,7 @@ def plant_lesions(folder: Path, rise: int) -> None:
         places=(Lesion(errors - 10, deleted=(0,)), Lesion(errors + 10, deleted=(1,))),
         counts=(Lesion(900, deleted=(0, 1)),),
         orders=(Lesion(errors, order=(1, 0), swaps=1, tau=-1.0),),
-        commit=PROVENANCE.commit,
+        commit="0" * 40,
         finished=PROVENANCE.finished,
     )
     write_json(folder / FILE, {"schema": SCHEMA, **plain(lesions)})

@@ -16,7 +16,7 @@ from repro.evaluation.channels import Likeness, Seen, block_of, likeness, respon
 from repro.evaluation.lesion_command import BATCH, named_nets
 from repro.evaluation.reevaluate import Loaded
 from repro.evaluation.trained import Trained
-from repro.report.figures.channels import draw_channel
+from repro.report.channels import draw_channel
 from repro.runtime.provenance import write_json
 
 log = logging.getLogger(__name__)

@@ -117,7 +117,8 @@ def ranks(values: Tensor) -> Tensor:
     """Return the rank of each value from 0, in double precision; equal values share their mean rank."""
     _, group, counts = values.unique(sorted=True, return_inverse=True, return_counts=True)
     ends = counts.cumsum(0).double()
-    return (ends - (counts.double() + 1) / 2)[group]
+    means: Tensor = ends - (counts.double() + 1) / 2
+    return means[group]
 
 
 def seen(

@@ -15,14 +15,14 @@ class GuidedReLU(torch.autograd.Function):
     """A ReLU whose backward pass stops negative gradients too (Springenberg et al. 2015, Striving for Simplicity)."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, x: Tensor) -> Tensor:
         y = x.clamp(min=0)
         ctx.save_for_backward(y)
         return y
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
-        (y,) = ctx.saved_tensors
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        y: Tensor = ctx.saved_tensors[0]
         return gradient.clamp(min=0) * (y > 0)
 
 
@@ -31,8 +31,8 @@ def guided() -> Iterator[None]:
     """Make every ReLU of forward passes inside the context a guided one."""
     usual = F.relu
 
-    def relu(x: Tensor, inplace: bool = False) -> Tensor:
-        y: Tensor = GuidedReLU.apply(x)
+    def relu(input: Tensor, inplace: bool = False) -> Tensor:
+        y: Tensor = GuidedReLU.apply(input)
         return y
 
     F.relu = relu

@@ -243,7 +243,7 @@ def without_gate(block: ResidualBlock) -> Iterator[None]:
 @contextlib.contextmanager
 def body_of(model: BlockNet, body: Callable[[Tensor], Tensor]) -> Iterator[None]:
     """Replace the chain of blocks of a net inside the context."""
-    model.body = body  # type: ignore[method-assign]
+    model.body = body  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:

@@ -106,7 +106,7 @@ def test_stochastic_depth_weights_go_with_their_blocks() -> None:
     model = net(depth=20)
     model.survival = (1.0, 0.5, 0.25, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
     with torch.inference_mode():
-        x = model.conv1.weight.new_ones(1, 16, 8, 8)
+        x = torch.ones(1, 16, 8, 8)
         moved = Lesion(0, order=(1, 0, 2, 3, 4, 5, 6, 7, 8))
         assert torch.equal(applied(model, moved, 0, x), list(model.blocks())[1](x, 0.5))
 
@@ -125,8 +125,8 @@ def test_errors_are_those_of_nets_that_are_built_without_the_blocks(shortcut: st
         blocks = list(model.blocks())
         if shortcut == "A":  # without its last batch norm, a block is its shortcut
             for number in lesion.deleted:
-                nn.init.zeros_(blocks[number].bn2.weight)
-                nn.init.zeros_(blocks[number].bn2.bias)
+                nn.init.zeros_(blocks[number].get_parameter("bn2.weight"))
+                nn.init.zeros_(blocks[number].get_parameter("bn2.bias"))
             kept = [blocks[number] for number in lesion.order or range(6)]
         else:
             kept = [blocks[number] for number in lesion.order or range(6) if number not in lesion.deleted]
