@@ -16,9 +16,11 @@ from repro.cli.help_texts import (
     EVALUATE_EXAMPLES,
     EXAMPLES,
     FIGURE_EXAMPLES,
+    LESION_EXAMPLES,
     PREDICT_EXAMPLES,
     SHOW_EXAMPLES,
     STATUS_EXAMPLES,
+    VISUALIZE_EXAMPLES,
 )
 from repro.errors import InputError, nearest
 
@@ -157,6 +159,22 @@ def add_publishing(add: Callable[[str, str, str], Parser]) -> None:
     evaluate.add_argument("--std", type=listed(float), default=(), metavar="R,G,B", help="their standard deviation")
     evaluate.add_argument("--resize", type=int, metavar="N", help="length of the shorter side before cropping")
     evaluate.add_argument("--json", type=Path, metavar="FILE", help="write the results to this file")
+
+    lesion = add("lesion", "Delete and reorder blocks of trained nets, and test them.", LESION_EXAMPLES)
+    lesion.add_argument("words", nargs="*", metavar="run", help="run ids, and settings as key=value")
+    lesion.add_argument("--images", type=int, default=1000, metavar="N", help="first N test images (1000; 0: all)")
+    draws = "random choices for each number of blocks (5)"
+    lesion.add_argument("--draws", type=int, default=5, metavar="N", help=draws)
+    lesion.add_argument("--json", type=Path, metavar="FILE", help="also write all errors to this file")
+
+    visualize = add("visualize", "Draw the images that activate channels, block by block.", VISUALIZE_EXAMPLES)
+    visualize.add_argument("words", nargs="*", metavar="run", help="run ids, and settings as key=value")
+    visualize.add_argument("--stage", type=int, default=1, metavar="N", help="stage whose channels are drawn (1)")
+    shown = "channels of the stage that are drawn, from 0 (0,1,2,3)"
+    visualize.add_argument("--channels", type=listed(int), default=(0, 1, 2, 3), metavar="N,…", help=shown)
+    visualize.add_argument("--top", type=int, default=6, metavar="N", help="number of images of each block (6)")
+    visualize.add_argument("--images", type=int, default=1000, metavar="N", help="first N test images (1000; 0: all)")
+    visualize.add_argument("--json", type=Path, metavar="FILE", help="write the comparison to this file")
 
     predict = add("predict", "Show the likeliest classes of your own pictures.", PREDICT_EXAMPLES)
     predict.add_argument("words", nargs="*", metavar="run image", help="a run, then image files; and paths.work=")

@@ -28,6 +28,9 @@ OPTIONS_WITH_A_VALUE = (
         "--to",
         "--out",
         "--images",
+        "--draws",
+        "--stage",
+        "--channels",
     ),
 )
 FLAGS = {"publish": ("--weights",), "status": ("--json",)}
