@@ -73,7 +73,7 @@ def test_papers_print_what_the_copies_agree_on() -> None:
         10.99,
     )
     assert published["highway/3", "Highway-19 dropout 0.2 (CIFAR-100)"].mean == 32.39
-    arxiv = ["1608.06993", "1507.06228", "1603.05027", "1603.09382", "1605.07146"]
+    arxiv = ["1608.06993", "1507.06228", "1603.05027", "1605.06431", "1603.09382", "1605.07146"]
     assert [paper.arxiv for paper in later_papers().values()] == arxiv
 
 
