@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -12,12 +13,16 @@ from torch import Tensor
 
 from repro.config.run import ModelConfig
 from repro.data.augment import generator_for
+from repro.models import resnet
 from repro.models.blocks import BlockNet
+from repro.models.detection.alternating import trained_names
 from repro.models.detection.body import recompute_statistics
+from repro.models.detection.boxes import overlaps
 from repro.models.detection.detector import Detector, DetectorSettings
 from repro.models.detection.head import HeadSettings
 from repro.models.detection.images import ScaledImage, Targets, targets
-from repro.models.detection.rpn import RPNSettings
+from repro.models.detection.refinement import Found
+from repro.models.detection.rpn import Limits, RPNSettings
 from repro.models.detection.sampling import ImageDraw
 from repro.models.resnet import ImageNetResNet
 
@@ -26,6 +31,7 @@ SMALL = DetectorSettings(
     RPNSettings(scales=(1, 2, 4), hidden=64, least_side=4, batch=64), HeadSettings(batch=32), size=4
 )
 """Settings for images of 64 to 128 pixels."""
+FEW = Limits(200, 100)
 
 
 def imagenet_net(**changes: Any) -> ImageNetResNet:
@@ -36,6 +42,12 @@ def imagenet_net(**changes: Any) -> ImageNetResNet:
     net: BlockNet = build_model(config, 10, generator_for(0, "init"))
     assert isinstance(net, ImageNetResNet)
     return net
+
+
+def narrow_net(**changes: Any) -> ImageNetResNet:
+    """Build an ImageNet net with a quarter of the filters."""
+    with mock.patch.multiple(resnet, STEM_CHANNELS=16, STAGE_CHANNELS=(16, 32, 64, 128)):
+        return imagenet_net(**changes)
 
 
 def shapes(number: int, size: int = 96) -> tuple[Tensor, np.ndarray, np.ndarray]:
@@ -92,6 +104,43 @@ def draws(count: int, step: int = 0, first: int = 0) -> list[ImageDraw]:
 
 def detector(settings: DetectorSettings = SMALL, num_classes: int = 3, seed: int = 0, **changes: Any) -> Detector:
     """Build a random detector in float64 whose batch-norm statistics are those of drawn shapes."""
-    net = imagenet_net(**changes).double()
+    net = narrow_net(**changes).double()
     recompute_statistics(net, torch.stack([image.pixels for image in shapes_batch(4)[0]]))
     return Detector(net, num_classes, settings, torch.Generator().manual_seed(seed)).double()
+
+
+def train(model: Detector, images: list[ScaledImage], objects: list[Targets], steps: int, rate: float = 0.001) -> None:
+    """Train all parts together on the same images, by Adam with a linear fall of the learning rate to 0."""
+    names = trained_names(None, dict(model.named_parameters()), model.body.fixed(model.settings.fixed))
+    parameters = [value for name, value in model.named_parameters() if name in names]
+    optimizer = torch.optim.Adam(parameters, rate)
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = rate * min((step + 1) / 10, 1 - step / steps)
+        loss = sum(model.losses(images, objects, draws(len(images), step), FEW).values()) / len(images)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+def ap50(found: Sequence[Found], objects: Sequence[Targets]) -> float:
+    """Return the mean over classes of the area below the curve of precision over recall, at an overlap of 0.5."""
+    areas = []
+    for label in sorted({label for known in objects for label in known.labels.tolist()}):
+        hits: list[tuple[float, bool]] = []
+        for image, known in zip(found, objects, strict=True):
+            left = known.boxes[known.labels == label]
+            own = image.labels == label - 1
+            for score, box in sorted(
+                zip(image.scores[own].tolist(), image.boxes[own], strict=True), key=lambda f: -f[0]
+            ):
+                shared = overlaps(box[None].to(left), left)[0]
+                is_hit = len(left) > 0 and shared.max().item() >= 0.5
+                hits.append((score, is_hit))
+                if is_hit:
+                    left = left[torch.arange(len(left)) != shared.argmax()]
+        right = np.cumsum([is_hit for _, is_hit in sorted(hits, key=lambda hit: -hit[0])])
+        precision = np.maximum.accumulate((right / np.arange(1, len(right) + 1))[::-1])[::-1]
+        total = sum(int((known.labels == label).sum()) for known in objects)
+        areas.append(float(np.diff(right, prepend=0) @ precision) / total)
+    return float(np.mean(areas))

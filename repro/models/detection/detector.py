@@ -88,11 +88,15 @@ class Detector(nn.Module):
         return {"head_scores": scores, "head_boxes": boxes}
 
     def losses(
-        self, images: Sequence[ScaledImage], objects: Sequence[Targets], draws: Sequence[ImageDraw]
+        self,
+        images: Sequence[ScaledImage],
+        objects: Sequence[Targets],
+        draws: Sequence[ImageDraw],
+        limits: Limits = TRAINING,
     ) -> dict[str, Tensor]:
         """Compute all losses of joint training, in which proposals count as constants."""
         maps = self.maps(images)
-        proposals = [found.boxes for found in self.propose(maps, images, TRAINING)]
+        proposals = [found.boxes for found in self.propose(maps, images, limits)]
         return self.rpn_losses(maps, images, objects, draws) | self.head_losses(maps, images, proposals, objects, draws)
 
     def propose(self, maps: Sequence[Tensor], images: Sequence[ScaledImage], limits: Limits) -> list[Proposals]:

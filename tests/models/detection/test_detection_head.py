@@ -102,10 +102,10 @@ def test_context_appends_the_feature_of_the_whole_image():
     features = model.head.features(maps, sizes, boxes)
     regions = plain.head.features(maps, sizes, boxes)
     whole = plain.head.features(maps, sizes, [torch.tensor([[0.0, 0, 96, 96]]).double()] * 2)
-    assert features.shape == (3, 1024)
-    assert torch.allclose(features[:, :512], regions)
-    assert torch.allclose(features[:, 512:], whole[[0, 0, 1]])
-    assert sum(p.numel() for p in model.parameters()) - sum(p.numel() for p in plain.parameters()) == 512 * 4 * 5
+    assert features.shape == (3, 256)
+    assert torch.allclose(features[:, :128], regions)
+    assert torch.allclose(features[:, 128:], whole[[0, 0, 1]])
+    assert sum(p.numel() for p in model.parameters()) - sum(p.numel() for p in plain.parameters()) == 128 * 4 * 5
 
 
 def test_the_coding_is_measured_on_regions_of_objects():
