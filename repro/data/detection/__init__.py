@@ -16,12 +16,15 @@ class Objects:
     its width and height: a box of PASCAL VOC, whose pixels count from 1 and which includes its last ones, is (xmin - 1,
     ymin - 1, xmax, ymax). Areas and overlaps of such boxes need no "+ 1". ``labels`` (n,) int64 are positions in the
     classes of the split, without background. ``difficult`` (n,) bool is VOC's and ``crowd`` (n,) bool COCO's mark.
+    ``areas`` (n,) float64 are those of COCO's outlines, by which it calls objects small, medium or large; None if they
+    are the boxes' own.
     """
 
     boxes: np.ndarray
     labels: np.ndarray
     difficult: np.ndarray
     crowd: np.ndarray
+    areas: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)

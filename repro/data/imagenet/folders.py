@@ -6,6 +6,7 @@ folder among the sorted names.
 """
 
 import csv
+import hashlib
 import os
 import unicodedata
 from collections import Counter
@@ -18,6 +19,7 @@ import numpy as np
 from repro.config.run import DataConfig
 from repro.data import PhotoSplit
 from repro.errors import InputError
+from repro.runtime.provenance import write_atomically
 
 WHOLE = {"imagenet": (1000, 1_281_167, 50_000), "tiny_imagenet": (200, 100_000, 10_000)}
 """Numbers of classes, training and validation images of the whole sets."""
@@ -237,6 +239,20 @@ def some(names: Sequence[str]) -> str:
     """Return the first names, quoted and escaped, and the number of the others."""
     shown = ", ".join(map(repr, names[:SHOWN]))
     return shown + (f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else "")
+
+
+def listed(lines: Sequence[str], cache: Path | None, name: str) -> str:
+    """Return the first lines and the number of the others, which are all in a file of ``cache`` if it is given."""
+    text = "\n  ".join(lines[:SHOWN])
+    if len(lines) <= SHOWN:
+        return text
+    text += f"\n  and {len(lines) - SHOWN:,} more"
+    if cache is None:
+        return text
+    whole = "\n".join(lines) + "\n"
+    path = cache / f"{name}-{hashlib.sha256(whole.encode()).hexdigest()[:16]}.txt"
+    write_atomically(path, whole)
+    return f"{text}; all are listed in {path}"
 
 
 def printable(name: str) -> str:

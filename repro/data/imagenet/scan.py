@@ -20,14 +20,13 @@ import torchvision
 from repro.config.run import DataConfig
 from repro.data import PhotoSplit, PhotoStats
 from repro.data.imagenet import decode
-from repro.data.imagenet.folders import SHOWN, plural, printable
+from repro.data.imagenet.folders import listed, plural, printable
 from repro.data.imagenet.workers import chunks, read_ahead
 from repro.errors import InputError, RunError
 from repro.runtime.device import num_processors
 from repro.runtime.files import replacing
 from repro.runtime.lock import one_at_a_time
 from repro.runtime.progress import Display, duration
-from repro.runtime.provenance import write_atomically
 
 FORMAT = 1  # version of stored scans; increase it when a scan would find other values in the same files
 CHUNK = 128  # images per task of a process
@@ -162,13 +161,7 @@ def decoder_of(data: DataConfig) -> tuple[str, str]:
 def report(unreadable: dict[str, str], root: Path, data: DataConfig, cache: Path | None) -> None:
     """Log all unreadable images, the many of them in a file; raise an InputError unless ``data.skip_corrupt``."""
     lines = [f"{printable(str(root / file))} ({printable(why)})" for file, why in unreadable.items()]
-    text, whole = "\n  ".join(lines[:SHOWN]), "\n".join(lines) + "\n"
-    if len(lines) > SHOWN:
-        text += f"\n  and {len(lines) - SHOWN:,} more"
-    if len(lines) > SHOWN and cache is not None:
-        path = cache / f"unreadable-{hashlib.sha256(whole.encode()).hexdigest()[:16]}.txt"
-        write_atomically(path, whole)
-        text += f"; all are listed in {path}"
+    text = listed(lines, cache, "unreadable")
     images = plural(len(lines), "image", "images")
     if not data.skip_corrupt:
         raise InputError(

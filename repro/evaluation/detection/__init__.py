@@ -1,0 +1,1 @@
+"""Scores of detections, and the files of the evaluation servers."""
