@@ -38,6 +38,8 @@ EPOCH_IMAGES = {
     "imagenet": 1_281_167,
     "tiny_imagenet": 100_000,
     "shapes": 1000,
+    "voc": 16_551,
+    "coco": 82_783,
 }
 """Training images of each whole data set."""
 GROUPS = ("model", "data", "optim", "eval", "detection", "execution", "exp", "scale")

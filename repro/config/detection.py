@@ -20,7 +20,7 @@ class DetectionConfig:
     """
 
     training: Annotated[Literal["alternating", "joint"], "the four steps of [32], or all parts together"]
-    start: Annotated[str, "weights of the body: `random`, the id of a run, or a file of weights in `paths.data`"]
+    start: Annotated[str | None, "weights of the body: `random`, the id of a run, or a file of weights in `paths.data`"]
     start_images: Annotated[int, "training images over which a random body's batch norm is computed", POSITIVE]
     steps: Annotated[tuple[int, ...], "optimizer updates of each step of training"]
     drops: Annotated[tuple[int, ...], "updates of each step after which its learning rate drops"]
@@ -42,7 +42,9 @@ class DetectionConfig:
     context: Annotated[bool, "whether the whole image's feature stands beside each region's (D61)"]
     scales: Annotated[tuple[int, ...], "shorter sides in testing; empty means that of training (D60)"]
     refine: Annotated[bool, "whether boxes are refined and vote in testing (D59)"]
-    metric: Annotated[Literal["voc07", "voc12"], "average precision over 11 points, or over all"]
+    metric: Annotated[
+        Literal["voc07", "voc12", "coco"], "average precision over 11 points, over all, or COCO's twelve numbers"
+    ]
 
     @property
     def num_steps(self) -> int:
@@ -52,7 +54,7 @@ class DetectionConfig:
     @property
     def start_is_file(self) -> bool:
         """True if the body starts from a file of weights."""
-        return self.start.endswith(WEIGHT_FILES)
+        return self.start is not None and self.start.endswith(WEIGHT_FILES)
 
     def validate(self) -> None:
         for name in ("steps", "drops"):
@@ -63,7 +65,7 @@ class DetectionConfig:
                 f"detection.training={self.training}",
             )
         require(
-            self.start != "" and "/" not in self.start and "\\" not in self.start,
+            self.start is None or (self.start != "" and not {"/", "\\"} & set(self.start)),
             f"detection.start={self.start!r} must be random, the id of a run, or the name of a file in paths.data",
         )
         require(

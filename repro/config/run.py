@@ -124,7 +124,7 @@ class RunConfig:
         require(
             self.data.has_boxes,
             f"data={self.data.name} has no boxes of objects, which detection.training={detection.training} needs: use "
-            "data=shapes",
+            "data=voc, data=coco or data=shapes",
         )
         detection.validate()
         require(

@@ -18,6 +18,8 @@ from repro.config.model import ModelConfig
 from repro.config.numerics import numerics_version
 from repro.config.parse import NOT_NEGATIVE, POSITIVE, Bound, build, plain, require
 
+BOXES = ("shapes", "voc", "coco")
+"""Data sets of images with boxes."""
 SHARE = Bound("must be at least 0 and below 1", lambda value: 0 <= value < 1)
 
 
@@ -26,7 +28,8 @@ class DataConfig:
     """The images for training and testing, and their augmentation (paper, sections 3.4 and 4.2)."""
 
     name: Annotated[
-        Literal["cifar10", "cifar100", "svhn", "synthetic", "imagenet", "tiny_imagenet", "shapes"], "the data set"
+        Literal["cifar10", "cifar100", "svhn", "synthetic", "imagenet", "tiny_imagenet", "shapes", "voc", "coco"],
+        "the data set",
     ]
     split: Annotated[
         Literal["train", "train45k", "train45k_test"],
@@ -48,11 +51,17 @@ class DataConfig:
     partial: Annotated[bool, "whether the folder may hold only a part of the data set"] = False
     pad_mode: Annotated[Literal["zeros", "reflect"], "padding: `zeros`, or the mirrored border of the image"] = "zeros"
     whiten: Annotated[Literal["none", "zca"], "`none`, or whitening of whole images by `zca` (D50)"] = "none"
+    lists: Annotated[tuple[str, ...], "lists of training images with boxes, as in `2007_trainval`"] = ()
+    test_lists: Annotated[tuple[str, ...], "lists of test images with boxes"] = ()
+    classes: Annotated[tuple[str, ...], "classes of VOC folders; empty means VOC's twenty"] = ()
 
     @property
     def num_classes(self) -> int:
         """Classes of the whole set; a partial folder may have fewer."""
-        return {"imagenet": 1000, "tiny_imagenet": 200, "cifar100": 100, "shapes": 3}.get(self.name, 10)
+        if self.classes:
+            return len(self.classes)
+        others = {"tiny_imagenet": 200, "cifar100": 100, "coco": 80, "voc": 20, "shapes": 3}
+        return {"imagenet": 1000, **others}.get(self.name, 10)
 
     @property
     def photos(self) -> bool:
@@ -62,7 +71,7 @@ class DataConfig:
     @property
     def has_boxes(self) -> bool:
         """True if images have boxes of objects, for detectors."""
-        return self.name == "shapes"
+        return self.name in BOXES
 
     @property
     def eval_split(self) -> str:
@@ -86,6 +95,11 @@ class DataConfig:
                 shown = str(value).lower() if isinstance(value, bool) else value
                 reason = "is for ImageNet images (data=imagenet, data=tiny_imagenet)"
                 require(not value or value == fields[name], f"data.{name}={shown} {reason}")
+        for name in ("lists", "test_lists", "classes"):
+            value = list(getattr(self, name))
+            owners = ("voc",) if name == "classes" else ("voc", "coco")
+            words = " and ".join(f"data={owner}" for owner in owners)
+            require(not value or self.name in owners, f"data.{name}={value} is for {words}, not for data={self.name}")
         require(0 <= self.pad <= self.image_size, f"data.pad={self.pad} must be between 0 and data.image_size")
         if self.whiten == "zca":
             fits = not (self.photos or self.has_boxes) and (self.mean, self.std) == ("per_pixel", "none")
@@ -113,6 +127,9 @@ class DataConfig:
         )
         is_plain = not self.resize and self.eval_resize is None and self.colour == "none"
         require(is_plain, "data.resize, data.eval_resize and data.colour are for ImageNet images, not for detectors")
+        if self.name != "shapes":
+            for name in ("lists", "test_lists"):
+                require(len(getattr(self, name)) > 0, f"data.{name}=[] must name lists of images of data={self.name}")
 
     def validate_photos(self) -> None:
         size = self.image_size
