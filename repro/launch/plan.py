@@ -9,6 +9,7 @@ from pathlib import Path
 
 from repro.config.run import DataConfig, RunConfig
 from repro.data import AnyDataset, load_any
+from repro.engine.detection.start import check_start
 from repro.engine.resume import check_folder
 from repro.engine.step import pick_random_step, pick_step
 from repro.errors import InputError
@@ -169,6 +170,8 @@ def check(configs: list[RunConfig]) -> None:
     for config in configs:
         if config.execution.num_ranks > 1:
             torchrun.check(config.execution)
+        if not is_done(config):
+            check_start(config)
 
 
 def check_folders(configs: Sequence[RunConfig]) -> None:

@@ -10,7 +10,7 @@ from repro.config.parse import plain
 from repro.config.run import RunConfig
 from repro.data.detection.dataset import DetectionDataset
 from repro.engine.detection.hooks import RankHooks, write_losses
-from repro.engine.detection.prepared import DetectionState, PreparedDetector, prepare_detector
+from repro.engine.detection.prepared import DetectionState, PreparedDetector, prepare_detector, train_only
 from repro.engine.detection.size import detector_size
 from repro.engine.detection.steps import remove_steps
 from repro.engine.detection.testing import run_test, write_detections
@@ -51,6 +51,7 @@ def run_detector(config: RunConfig, dataset: DetectionDataset, stopper: Stopper)
             restore = filled_from(stored or {}) if net.resumed is not None else None
             if net.state.part == len(net.steps):  # only the test is missing
                 assert restore is not None
+                train_only(net)
                 restore(net)
             elif not train_detector(net, hooks, restore):
                 return None
