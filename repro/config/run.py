@@ -82,6 +82,9 @@ class RunConfig:
     def validate(self) -> None:
         is_for_photos = FAMILIES[self.model.name].photos
         require(0 <= self.seed < 2**32, f"seed={self.seed} must be a whole number from 0 to 4294967295")
+        if self.detection is not None or self.data.has_boxes:
+            self._validate_detector()
+            return
         require(
             is_for_photos or not self.data.photos,
             f"data={self.data.name} has ImageNet images, but model={self.model.name} is a net for CIFAR-10: add "
@@ -89,9 +92,6 @@ class RunConfig:
         )
         for part in (self.model, self.data, self.optim, self.eval, self.execution):
             part.validate()
-        if self.detection is not None or self.data.has_boxes:
-            self._validate_detector()
-            return
         require(
             self.optim.batch_size % self.model.bn_group_size == 0,
             f"model.bn_group_size={self.model.bn_group_size} must divide optim.batch_size={self.optim.batch_size}",
@@ -126,7 +126,8 @@ class RunConfig:
             f"data={self.data.name} has no boxes of objects, which detection.training={detection.training} needs: use "
             "data=voc, data=coco or data=shapes",
         )
-        detection.validate()
+        for part in (self.model, self.data, self.optim, self.eval, self.execution, detection):
+            part.validate()
         require(
             self.model.name == "imagenet_resnet" and self.model.order == "original",
             f"model={self.model.name} model.order={self.model.order} has no body for detectors: use "

@@ -70,7 +70,7 @@ def estimate_detector(
     whole = 1 + BACKWARD
     region = whole * detection.samples * size.region_macs
     if detection.training == "joint":
-        macs = detection.steps[0] * optim.batch_size * (whole * (size.body_macs + size.rpn_macs) + region)
+        macs: float = detection.steps[0] * optim.batch_size * (whole * (size.body_macs + size.rpn_macs) + region)
     else:
         rpn, head = detection.rpn_batch_size, optim.batch_size
         one, two, three, four = detection.steps
