@@ -51,9 +51,13 @@ class DataConfig:
     partial: Annotated[bool, "whether the folder may hold only a part of the data set"] = False
     pad_mode: Annotated[Literal["zeros", "reflect"], "padding: `zeros`, or the mirrored border of the image"] = "zeros"
     whiten: Annotated[Literal["none", "zca"], "`none`, or whitening of whole images by `zca` (D50)"] = "none"
-    lists: Annotated[tuple[str, ...], "lists of training images with boxes, as in `2007_trainval`"] = ()
-    test_lists: Annotated[tuple[str, ...], "lists of test images with boxes"] = ()
-    classes: Annotated[tuple[str, ...], "classes of VOC folders; empty means VOC's twenty"] = ()
+    # Of detectors, whose runs are not exported: without a text.
+    lists: tuple[str, ...] = ()
+    """Lists of training images with boxes, as in ``2007_trainval``."""
+    test_lists: tuple[str, ...] = ()
+    """Lists of test images with boxes."""
+    classes: tuple[str, ...] = ()
+    """Classes of VOC folders; empty means VOC's twenty."""
 
     @property
     def num_classes(self) -> int:

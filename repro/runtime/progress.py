@@ -178,6 +178,7 @@ def read_progress(folder: Path) -> Told | None:
     try:
         told: Told = build(Told, {f.name: values[f.name] for f in dataclasses.fields(Told) if f.name in values})
         require(0 <= told.step <= told.steps, f"step={told.step} is not from 0 to steps={told.steps}")
+        require(told.train_error is not None or told.loss is not None, "it has no train_error and no loss")
     except (InputError, OverflowError) as error:
         raise InputError(f"{path} has no valid progress ({error})") from None
     return told
