@@ -118,7 +118,7 @@ $(READY): pyproject.toml $(CONSTRAINTS)
 	  { echo "$(PYTHON) cannot create a virtual environment: install its venv module (on Debian: python3-venv)" >&2; exit 1; }
 	@echo "Installing into $(VENV), once, some minutes. On Linux PyTorch brings its GPU libraries: 3 GB to download, 6 GB on" >&2
 	@echo "disk. Without an NVIDIA GPU stop here and take its CPU build, a tenth of that: README.md has the line." >&2
-	@$(PIP_INSTALL) --editable . >&2
+	@$(PIP_INSTALL) --editable '.[detection]' >&2
 	@touch $@
 
 $(DEV): $(READY)

@@ -18,8 +18,12 @@ class AloneError(RunError):
     """A failure that one rank may meet alone, while the other ranks know nothing of it and wait."""
 
 
+LISTED = 24
+"""The most words of a list in a message."""
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Return a clause that names the closest known word, those that contain ``word``, or all if none is close."""
+    """Return a clause that names the closest known word, those that contain ``word``, or a list if none is close."""
     names = sorted(known)
     containing = [name for name in names if word and word in name]
     if 1 < len(containing) <= 4:
@@ -27,7 +31,8 @@ def nearest(word: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
     if close:
         return f"did you mean {close[0]!r}?"
-    return f"known: {', '.join(names)}"
+    more = [f"and {len(names) - LISTED} more"] if len(names) > LISTED else []
+    return f"known: {', '.join([*names[:LISTED], *more])}"
 
 
 def nearest_key(key: str, known: Iterable[str]) -> str:

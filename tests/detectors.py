@@ -117,7 +117,8 @@ def train(model: Detector, images: list[ScaledImage], objects: list[Targets], st
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = rate * min((step + 1) / 10, 1 - step / steps)
-        loss = sum(model.losses(images, objects, draws(len(images), step), FEW).values()) / len(images)
+        losses = model.losses(images, objects, draws(len(images), step), FEW)
+        loss = torch.stack(list(losses.values())).sum() / len(images)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from repro.config.numerics import numerics_version as present_version
+from repro.config.parse import plain
 from repro.config.run import RunConfig, Science
 from repro.papers import load_recipe
+from repro.results.lesions import FILE, SCHEMA, Lesion, Lesions
 from repro.results.record import Evaluation, Provenance, Record, Result, RunningError
 from repro.results.scales import own_recipe
+from repro.runtime.provenance import write_json
 
 
 def scale_science(
@@ -167,13 +170,13 @@ def plant_planned(
     return folder
 
 
-def edit(folder: Path, *path: str, value: Any) -> None:
+def edit(folder: Path, *path: str, value: Any, name: str = "record.json") -> None:
     """Overwrite one value of a planted record: ``edit(folder, "result", "final", "errors", value=3)``."""
-    file = folder / "record.json"
+    file = folder / name
     record = json.loads(file.read_text(encoding="utf-8"))
     part = record
-    for name in path[:-1]:
-        part = part[name]
+    for key in path[:-1]:
+        part = part[key]
     part[path[-1]] = value
     file.write_text(json.dumps(record), encoding="utf-8")
 
@@ -196,3 +199,27 @@ def write_curve(file: Path, config: RunConfig, train_error: float, error: float)
             last = step == steps
             cells = [step, round(step / 391, 3), config.optim.lr * 0.1**drops, 0.3]
             rows.writerow([*cells, min(90.0, max(0.0, train)), 0.4, error if last else min(90.0, test)])
+
+
+def plant_lesions(folder: Path, rise: int) -> None:
+    """Write the lesions of a net of two blocks, whose error rises by ``rise`` points without one and after a swap."""
+    record = json.loads((folder / "record.json").read_text())
+    errors = 100 + 10 * rise
+    lesions = Lesions(
+        run_id=record["run_id"],
+        fingerprint=record["fingerprint"],
+        weights="0" * 64,
+        split="test",
+        images=1000,
+        errors=100,
+        stages=(2,),
+        removable=(0, 1),
+        draws=5,
+        seed=0,
+        places=(Lesion(errors - 10, deleted=(0,)), Lesion(errors + 10, deleted=(1,))),
+        counts=(Lesion(900, deleted=(0, 1)),),
+        orders=(Lesion(errors, order=(1, 0), swaps=1, tau=-1.0),),
+        commit="0" * 40,
+        finished=PROVENANCE.finished,
+    )
+    write_json(folder / FILE, {"schema": SCHEMA, **plain(lesions)})

@@ -31,6 +31,12 @@ def project() -> dict[str, Any]:
     return settings
 
 
+def used() -> list[str]:
+    """Return the dependencies of the package itself, with those of its extras but the development tools."""
+    extras = project()["optional-dependencies"]
+    return [*project()["dependencies"], *(text for name in extras if name != "dev" for text in extras[name])]
+
+
 def requirements(texts: list[str]) -> dict[str, Requirement]:
     return {canonicalize_name(r.name): r for r in map(Requirement, texts)}
 
@@ -129,7 +135,7 @@ def test_installed_package_finds_its_files(wheel: Path, tmp_path: Path) -> None:
 
 
 def test_every_dependency_is_constrained_within_its_range() -> None:
-    ranges, exact = requirements(project()["dependencies"]), pins()
+    ranges, exact = requirements(used()), pins()
     assert set(exact) == set(ranges)
     for name, pin in exact.items():
         (version,) = pin.specifier
@@ -138,7 +144,7 @@ def test_every_dependency_is_constrained_within_its_range() -> None:
 
 
 def test_every_import_is_a_declared_dependency() -> None:
-    declared = set(requirements(project()["dependencies"]))
+    declared = set(requirements(used()))
     providers = packages_distributions()
     modules = {name.partition(".")[0] for path in (ROOT / "repro").rglob("*.py") for name in imported_names(path)}
     foreign = modules - set(sys.stdlib_module_names) - {"repro"}
@@ -148,7 +154,7 @@ def test_every_import_is_a_declared_dependency() -> None:
 
 
 def test_a_range_never_pins() -> None:
-    for name, requirement in requirements(project()["dependencies"]).items():
+    for name, requirement in requirements(used()).items():
         operators = {part.operator for part in requirement.specifier}
         assert ">=" in operators, f"{name} has no lowest version"
         assert not operators & {"==", "==="}, f"{requirement} is a pin: pins belong into constraints.txt"

@@ -50,6 +50,19 @@ repro status
   repro status exp=cifar_depth_sweep state=failed,interrupted
   repro status optim.nesterov=True --json"""
 
+CONVERT_EXAMPLES = """\
+repro convert cifar10-resnet20-s0 --to plain
+  repro convert cifar10-resnet20-s0-5ed7a8a7-plain.safetensors --to residual
+  repro convert cifar10-plain20-tenth-s0 --to residual --out plain20-residual.safetensors
+
+The plain net has no additions: only convolutions with biases, ReLUs, pooling and the fully connected layer. Batch norms
+are folded into convolutions. A block of one layer adds the identity to its kernel; longer blocks carry their input in
+extra channels beside the features. The way back needs nothing but the file. A net that was trained as a plain net
+becomes residual with the kernel minus the identity, in every layer that keeps its shape.
+Both nets are compared on up to 10,000 test images in float32 and a tenth of them in float64 (large nets on fewer), or
+on random images if those are missing; the output shows what the conversion costs (docs/conversion.md). Without --out
+the file goes to the folder converted in the work folder, or beside the file that is converted."""
+
 FIGURE_EXAMPLES = """\
 repro figure 6
   repro figure 6 --scale demo
@@ -67,3 +80,27 @@ line names the net that was recognized and the normalization of its pixels.
 
 A finished run is tested with its final weights and the settings of its record; the output says if the errors are equal.
 Scores are kept in the run's folder, so that ensembles and tables later need no GPU."""
+
+LESION_EXAMPLES = """\
+repro lesion cifar10-resnet20-s0
+  repro lesion cifar10-plain20-tenth-s0 cifar10-resnet20-tenth-s0 --images 0
+  repro figure shallow_ensembles/lesions --scale tenth
+
+A deleted block is replaced by its shortcut; a block of a plain net, two layers, is left out. Only blocks whose input
+and output have the same shape can be deleted or change places, so the first block of a later stage stays. There are
+three questions, and no training: the error without one block, by its place; without several random ones; and after
+swaps of two blocks of a stage (tau is the rank correlation of the order with the trained one). All nets lose the same
+blocks.
+
+The errors are kept in the run's folder as lesions.json; `repro publish` copies it beside published records, from where
+the figure and the report take it."""
+
+VISUALIZE_EXAMPLES = """\
+repro visualize cifar10-plain20-tenth-s0 cifar10-resnet20-tenth-s0
+  repro visualize cifar10-resnet20-s0 --stage 3 --channels 5,17
+
+For each channel one picture, as PNG and SVG in the work folder: a row for every block of the stage has the test images
+that activate this channel of its output most, with a frame around the patch that does, and below them what in the patch
+does (guided backpropagation). If shortcuts make the layers of a stage refine the same features, the rows look alike.
+The table says how alike: the share of the top images that the next block has too, and the rank correlation of the
+responses to all images."""

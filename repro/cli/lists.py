@@ -45,11 +45,13 @@ def print_by_paper(kind: str, titles: dict[str, str]) -> None:
     """Print the titles of later papers' tables or figures, paper by paper."""
     for name, paper in later_papers().items():
         own = {key: title for key, title in titles.items() if key.startswith(f"{name}/")}
-        if own:
-            print_list(f"{kind} of {paper.title}, arXiv:{paper.arxiv}", own)
+        print_list(f"{kind} of {paper.title}, arXiv:{paper.arxiv}", own)
 
 
 def print_list(heading: str, texts: dict[str, str]) -> None:
+    """Print the texts by name below the heading, or nothing if there are none: a paper may have no tables."""
+    if not texts:
+        return
     width = max(map(len, texts))
     print(f"{heading}\n" + "".join(f"  {name:<{width}}  {text}\n" for name, text in texts.items()))
 

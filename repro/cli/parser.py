@@ -11,13 +11,16 @@ from repro.cli.help_texts import (
     BENCH,
     BENCH_EXAMPLES,
     COMPARE_EXAMPLES,
+    CONVERT_EXAMPLES,
     DESCRIPTION,
     EVALUATE_EXAMPLES,
     EXAMPLES,
     FIGURE_EXAMPLES,
+    LESION_EXAMPLES,
     PREDICT_EXAMPLES,
     SHOW_EXAMPLES,
     STATUS_EXAMPLES,
+    VISUALIZE_EXAMPLES,
 )
 from repro.errors import InputError, nearest
 
@@ -157,9 +160,34 @@ def add_publishing(add: Callable[[str, str, str], Parser]) -> None:
     evaluate.add_argument("--resize", type=int, metavar="N", help="length of the shorter side before cropping")
     evaluate.add_argument("--json", type=Path, metavar="FILE", help="write the results to this file")
 
+    lesion = add("lesion", "Delete and reorder blocks of trained nets, and test them.", LESION_EXAMPLES)
+    lesion.add_argument("words", nargs="*", metavar="run", help="run ids, and settings as key=value")
+    lesion.add_argument("--images", type=int, default=1000, metavar="N", help="first N test images (1000; 0: all)")
+    draws = "random choices for each number of blocks (5)"
+    lesion.add_argument("--draws", type=int, default=5, metavar="N", help=draws)
+    lesion.add_argument("--json", type=Path, metavar="FILE", help="also write all errors to this file")
+
+    visualize = add("visualize", "Draw the images that activate channels, block by block.", VISUALIZE_EXAMPLES)
+    visualize.add_argument("words", nargs="*", metavar="run", help="run ids, and settings as key=value")
+    visualize.add_argument("--stage", type=int, default=1, metavar="N", help="stage whose channels are drawn (1)")
+    shown = "channels of the stage that are drawn, from 0 (0,1,2,3)"
+    visualize.add_argument("--channels", type=listed(int), default=(0, 1, 2, 3), metavar="N,…", help=shown)
+    visualize.add_argument("--top", type=int, default=6, metavar="N", help="number of images of each block (6)")
+    visualize.add_argument("--images", type=int, default=1000, metavar="N", help="first N test images (1000; 0: all)")
+    visualize.add_argument("--json", type=Path, metavar="FILE", help="write the comparison to this file")
+
     predict = add("predict", "Show the likeliest classes of your own pictures.", PREDICT_EXAMPLES)
     predict.add_argument("words", nargs="*", metavar="run image", help="a run, then image files; and paths.work=")
     predict.add_argument("--top", type=int, default=3, metavar="N", help="number of classes per picture (3)")
+
+    convert = add(
+        "convert", "Rewrite a trained residual net as a plain net, or a plain net as residual.", CONVERT_EXAMPLES
+    )
+    convert.add_argument("words", nargs="*", metavar="run", help="a run, or a file of this command; and paths.work=")
+    forms = ["plain", "residual"]
+    convert.add_argument("--to", choices=forms, required=True, metavar="form", help="plain or residual")
+    convert.add_argument("--out", type=Path, metavar="FILE", help="the file to write (default: in the work folder)")
+    convert.add_argument("--images", type=int, metavar="N", help="compare on N test images, in both precisions")
 
     render = add("render", "Generate tables, figures and pages from the records.", "repro render tables")
     render.add_argument("words", nargs="*", metavar="part", help="tables, figures or report (default: all)")

@@ -229,6 +229,27 @@ def evaluate_command(options: argparse.Namespace) -> int:
     )
 
 
+def lesion_command(options: argparse.Namespace) -> int:
+    quiet_caches(resolve_paths(apart(options.words)[0])["work"])
+    from repro.evaluation.lesion_command import lesion
+
+    return lesion(options.words, images=options.images, draws=options.draws, json=options.json)
+
+
+def visualize_command(options: argparse.Namespace) -> int:
+    quiet_caches(resolve_paths(apart(options.words)[0])["work"])
+    from repro.cli.visualize import visualize
+
+    return visualize(
+        options.words,
+        stage=options.stage,
+        channels=options.channels,
+        top=options.top,
+        images=options.images,
+        json=options.json,
+    )
+
+
 def predict_command(options: argparse.Namespace) -> int:
     from tabulate import tabulate
 
@@ -251,8 +272,16 @@ def predict_command(options: argparse.Namespace) -> int:
     return 0
 
 
+def convert_command(options: argparse.Namespace) -> int:
+    quiet_caches(resolve_paths(apart(options.words)[0])["work"])
+    from repro.evaluation.convert import convert
+
+    return convert(options.words, to=options.to, out=options.out, images=options.images)
+
+
 def publish_command(options: argparse.Namespace) -> int:
     from repro.results.ensembles import plan_ensembles, publish_ensembles
+    from repro.results.lesions import plan_lesions, publish_lesions
     from repro.results.publish import plan_publication, publish
 
     paths, run_ids = folders_and_names(options.runs)
@@ -260,6 +289,7 @@ def publish_command(options: argparse.Namespace) -> int:
     # Check everything before writing anything: a refused command changes nothing.
     planned = plan_publication(run_ids, work, results, replace=options.replace)
     ensembles = plan_ensembles(work, results, planned.run_ids, replace=options.replace)
+    lesions = plan_lesions(work, results, planned.run_ids, replace=options.replace)
     weights: list[str] = []
     if options.weights:
         from repro.evaluation.stored_net import plan_weights, publish_weights
@@ -271,8 +301,8 @@ def publish_command(options: argparse.Namespace) -> int:
         print(folder)
     for run_id in weights:
         print(publish_weights(run_id, paths))
-    for folder in publish_ensembles(ensembles, work, results):
-        print(folder)
+    for path in [*publish_lesions(lesions, work, results), *publish_ensembles(ensembles, work, results)]:
+        print(path)
     return 0
 
 
@@ -298,7 +328,10 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "report": report_command,
     "export": export_command,
     "evaluate": evaluate_command,
+    "lesion": lesion_command,
+    "visualize": visualize_command,
     "predict": predict_command,
+    "convert": convert_command,
     "publish": publish_command,
     "tensorboard": tensorboard_command,
 }

@@ -25,6 +25,12 @@ OPTIONS_WITH_A_VALUE = (
         "--resize",
         "--top",
         "--line",
+        "--to",
+        "--out",
+        "--images",
+        "--draws",
+        "--stage",
+        "--channels",
     ),
 )
 FLAGS = {"publish": ("--weights",), "status": ("--json",)}

@@ -16,7 +16,7 @@ from repro.config.parse import require
 from repro.config.run import DataConfig, RunConfig
 from repro.data import Dataset, PhotoSplit, Split, load_for, load_photos
 from repro.data.augment import PixelStats
-from repro.data.batches import eval_images
+from repro.data.batches import Images, eval_images, images_of
 from repro.data.in_memory import split_stats, to_device
 from repro.errors import InputError
 from repro.evaluation import predictions
@@ -64,21 +64,40 @@ def beside_record(name: str, view: str, split: str, counts: Counts, record: Reco
     return Tested(name, view, split, counts, (recorded.errors, recorded.top5_errors) if recorded else (None, None))
 
 
+@dataclass(frozen=True)
+class Loaded:
+    """A trained net on its device, with its data set and the pixel statistics of its training images."""
+
+    trained: Trained
+    model: BlockNet
+    dataset: Dataset
+    stats: PixelStats
+
+    def images(self, limit: int | None = None) -> Images:
+        """Return the first ``limit`` images that the net is tested on; all if None."""
+        return images_of(self.dataset.eval, self.trained.config, self.model.fc.weight.device, limit)
+
+
 class NetTester:
-    """Tests nets one after the other, with the device and the folders of ``base``.
+    """Tests nets one after the other, with the device and the folders of ``base``; messages name ``command``.
 
     Raises:
         InputError: ``base`` asks for several devices, or for a device that does not exist.
     """
 
-    def __init__(self, base: RunConfig) -> None:
-        require(base.execution.engine == "local", "repro evaluate runs on this machine: leave out execution=slurm")
+    def __init__(self, base: RunConfig, command: str = "repro evaluate") -> None:
+        require(base.execution.engine == "local", f"{command} runs on this machine: leave out execution=slurm")
         step_by_step = base.execution.step in ("auto", "eager")
-        require(step_by_step, "repro evaluate trains nothing: leave out execution.step")
-        require(base.execution.num_ranks == 1, "repro evaluate uses one device: execution.devices must be 1")
+        require(step_by_step, f"{command} trains nothing: leave out execution.step")
+        require(base.execution.num_ranks == 1, f"{command} uses one device: execution.devices must be 1")
         self.base = base
         self.device = set_up(base.execution, base.optim.precision)
         self._datasets: dict[DataConfig, Dataset] = {}
+
+    def load(self, trained: Trained) -> Loaded:
+        """Load what tests of a net need."""
+        dataset = self._dataset(trained.config)
+        return Loaded(trained, self._net(trained, dataset), dataset, self._stats(dataset, trained.config))
 
     def test_run(self, record: Record, views: Sequence[str]) -> list[Tested]:
         """Test a finished run on ``views``, by default those of its own test."""

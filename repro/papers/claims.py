@@ -30,6 +30,8 @@ Metric = Literal[
     "start_difference",
     "start_train_difference",
     "log10_seconds",
+    "deletion_rise",
+    "reordering_rise",
     "params",
     "macs",
 ]

@@ -12,6 +12,16 @@ from repro.papers.toml_files import FIRST, Run, later_papers, numbers, reading, 
 
 Dash = Literal["solid", "dashed", "dotted"]
 Place = Literal["first", "middle", "last"]
+Shows = Literal[
+    "curves",
+    "responses",
+    "sorted_responses",
+    "flow_by_layer",
+    "flow_by_step",
+    "lesions_by_count",
+    "lesions_by_place",
+    "lesions_by_swaps",
+]
 
 
 @dataclass(frozen=True)
@@ -27,7 +37,7 @@ class LineStyle:
     """One kind of line: the values that it shows and the paper's way to draw it.
 
     ``column`` is a column of ``curve.csv``, or the error of a constructed net before its first step. ``at`` selects an
-    evaluation or a layer of ``Record.flow``. A line of responses needs neither.
+    evaluation or a layer of ``Record.flow``. A line of responses or of lesions needs neither.
     """
 
     name: str
@@ -59,16 +69,23 @@ class Panel:
     experiment: str
     lines: tuple[str, ...]
     curves: tuple[Curve, ...]
-    shows: Literal["curves", "responses", "sorted_responses", "flow_by_layer", "flow_by_step"] = "curves"
+    shows: Shows = "curves"
     quantity: Literal["forward_std", "gradient_norm", "activation_gradient_norm"] | None = None
     x: Axis | None = None
     y: Axis | None = None
     y_scale: Literal["linear", "log"] = "linear"
     x_part: float = 1.0
+    x_label: str = ""
+    """The label of the x axis, where it is not the figure's."""
     heading: bool = True
     """Whether the title is printed above the axes: not where the axis repeats it."""
     reduced: bool = False
     """True for nets that only reduced budgets train: the figure at the paper's budget leaves them out."""
+
+    @property
+    def of_lesions(self) -> bool:
+        """True if trained nets are shown with blocks deleted or swapped."""
+        return self.shows.startswith("lesions")
 
     @property
     def over_steps(self) -> bool:

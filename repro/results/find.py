@@ -29,7 +29,7 @@ def find_record(name: str, roots: Sequence[Path]) -> Record:
     if len(alike) > 1:
         raise InputError(f"{name!r} matches {len(alike)} runs, name one of them: {', '.join(alike)}")
     if not alike:
-        known = nearest(name, found) if found else "there is none"
+        known = f"{nearest(name, found)} (`repro export` lists all)" if found else "there is none"
         raise InputError(f"{name!r} is not a finished run of {' or '.join(map(str, roots))}: {known}")
     return _read(found[alike[0]])
 

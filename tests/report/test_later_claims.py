@@ -16,9 +16,10 @@ from repro.papers.claims import Claims, Group, load_claims, papers_with_claims
 from repro.report.claims.freeze import faults
 from repro.report.claims.power import planned
 from repro.report.claims.verdicts import check, check_papers
+from repro.results.lesions import FILE
 from repro.results.read import read_records
 from repro.results.scales import word
-from tests.planted import edit, plant_planned
+from tests.planted import edit, plant, plant_lesions, plant_planned
 
 LATER = papers_with_claims()[1:]
 
@@ -37,7 +38,7 @@ def plant_group(root: Path, claims: Claims, group: Group, error: float, seconds:
 
 
 def test_the_papers_with_claims() -> None:
-    later = ["densenet", "highway", "identity_mappings", "stochastic_depth", "wide_resnet"]
+    later = ["densenet", "highway", "identity_mappings", "shallow_ensembles", "stochastic_depth", "wide_resnet"]
     assert papers_with_claims() == ["resnet", *later]
 
 
@@ -74,14 +75,14 @@ def test_published_effects_are_those_of_the_papers_tables(paper: str) -> None:
                     effects.append(high - errors[0])
             assert c.effect in [pytest.approx(effect) for effect in effects], (claim.id, c.name, effects)
             compared += 1
-    assert compared >= 5 or paper == "highway", "whose claims compare with cited nets"
+    assert compared >= 5 or paper in ("highway", "shallow_ensembles"), "one cites others' nets, one prints only curves"
 
 
 @pytest.mark.parametrize("paper", LATER)
 def test_seeds_are_as_many_as_the_published_effects_need(paper: str) -> None:
     claims = load_claims(paper)
     plans = [plan for claim in claims.claims for c in claim.comparisons if (plan := planned(claims, c)) is not None]
-    assert plans and not [plan for plan in plans if plan.underpowered]
+    assert (plans or paper == "shallow_ensembles") and not [plan for plan in plans if plan.underpowered]
     assert {plan.spread for plan in plans} <= {0.16, 0.22}, "errors on CIFAR-100 vary more"
 
 
@@ -101,6 +102,18 @@ def test_time_and_error_decide_the_claims_of_stochastic_depth(tmp_path: Path) ->
     assert finding.outcome.difference == pytest.approx(0.137, abs=0.002)
     assert found["stochastic_depth_1202"].status == "holds"
     assert found["stochastic_depth_better"].status == "inconclusive", "CIFAR-100 was not run"
+
+
+def test_nets_without_blocks_decide_the_claims_of_shallow_ensembles(tmp_path: Path) -> None:
+    for shortcut, rise in (("A", 10), ("none", 80)):
+        for seed in range(3):
+            plant_lesions(plant(tmp_path, 20, shortcut, seed), rise + seed)
+    found = {v.claim.id: v for v in check(read_records([tmp_path]), paper="shallow_ensembles").verdicts}
+    assert {verdict.status for verdict in found.values()} == {"holds"}
+    (finding,) = found["lesion_deletion"].judgement.findings
+    assert finding.outcome.difference == pytest.approx(70)
+    (tmp_path / read_records([tmp_path]).records[0].run_id / FILE).unlink()
+    assert check(read_records([tmp_path]), paper="shallow_ensembles").verdicts[0].status != "holds"
 
 
 def test_a_wide_net_that_is_worse_than_a_deep_one_refutes(tmp_path: Path) -> None:

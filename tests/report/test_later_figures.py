@@ -15,7 +15,7 @@ from repro.errors import InputError
 from repro.papers import later_figures, load_figure
 from repro.report.figures import csv_text, description, later_plots, picture, plot, shown_plots
 from repro.results.read import Reading, read_records
-from tests.planted import plant, plant_planned
+from tests.planted import plant, plant_lesions, plant_planned
 
 EXPERIMENTS = {
     "identity_mappings/shortcuts": ("identity_mappings_shortcuts", 7),
@@ -119,3 +119,18 @@ def test_a_figure_of_reduced_panels_alone_is_refused(tmp_path: Path, monkeypatch
     (folder / "figure_width.toml").write_text(f"{head}[[panels]]{panels[-1]}", encoding="utf-8")
     with pytest.raises(InputError, match="every panel is reduced"):
         load_figure("wide_resnet/width")
+
+
+def test_one_net_without_blocks_is_a_figure(tmp_path: Path) -> None:
+    folder = plant(tmp_path, 20, exp="")
+    assert "shallow_ensembles/figure_lesions" not in [
+        shown.file_name for shown in later_plots(read_records([tmp_path]))
+    ]
+    plant_lesions(folder, 20)
+    (shown,) = [one for one in later_plots(read_records([tmp_path])) if one.paper.name == "shallow_ensembles/lesions"]
+    assert [series.points["mean"].to_dict() for series in shown.series] == [
+        {0: 10.0, 1: pytest.approx(30.0), 2: 90.0},
+        {0: 10.0, 1: pytest.approx(29.0), 2: pytest.approx(31.0)},
+        {0: 10.0, 1: pytest.approx(30.0)},
+    ]
+    assert [axes.get_xlabel() for axes in picture(shown).axes] == [panel.panel.x_label for panel in shown.panels]

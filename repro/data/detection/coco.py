@@ -4,7 +4,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -135,7 +135,7 @@ def categories(
             raise InputError(f"{path} has no categories with whole numbers as ids, and names")
         repeat(problems, path, [number for number, _ in pairs], "category id")
         repeat(problems, path, [name for _, name in pairs], "category")
-        found = tuple(name for _, name in sorted(pairs)), tuple(number for number, _ in sorted(pairs))
+        found = tuple(str(name) for _, name in sorted(pairs)), tuple(int(number) for number, _ in sorted(pairs))
         first = first or found
         if found != first:
             problems.add(path, "has other categories than the other splits")
@@ -149,11 +149,11 @@ def read_images(
     """Return file, height and width of the images by id, in the order of the ids."""
     repeat(problems, path, [str(entry["id"]) for entry in entries], "image id")
     repeat(problems, path, [str(entry.get("file_name")) for entry in entries], "image file")
-    known = {}
+    known: dict[int, tuple[str, tuple[int, int]]] = {}
     for entry in entries:
         file, height, width = entry.get("file_name"), entry.get("height"), entry.get("width")
         if whole(entry["id"]) and isinstance(file, str) and whole(height) and whole(width):
-            known[entry["id"]] = (f"{split}/{file}", (height, width))
+            known[entry["id"]] = f"{split}/{file}", (height, width)
         else:
             problems.add(path, f"the image {entry['id']} lacks a whole number as id, file_name, height or width")
     return dict(sorted(known.items()))
@@ -211,7 +211,7 @@ def objects_of(
     return Objects(corners, labels, none, crowd, np.array(areas, np.float64))
 
 
-def whole(value: object) -> bool:
+def whole(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
 
 

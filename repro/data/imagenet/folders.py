@@ -5,6 +5,7 @@ likewise, or flat (``val/*.JPEG`` or ``val/images/*.JPEG``) with a file of label
 folder among the sorted names.
 """
 
+import contextlib
 import csv
 import hashlib
 import os
@@ -251,6 +252,8 @@ def listed(lines: Sequence[str], cache: Path | None, name: str) -> str:
         return text
     whole = "\n".join(lines) + "\n"
     path = cache / f"{name}-{hashlib.sha256(whole.encode()).hexdigest()[:16]}.txt"
+    with contextlib.suppress(OSError):  # otherwise writing says why it fails
+        cache.mkdir(parents=True, exist_ok=True)
     write_atomically(path, whole)
     return f"{text}; all are listed in {path}"
 

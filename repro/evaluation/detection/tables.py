@@ -55,7 +55,9 @@ def detection_rows(split: DetectionSplit, detections: Sequence[Detections]) -> R
     if len(labels) and not 0 <= labels.min() <= labels.max() < len(split.classes):
         raise ValueError(f"labels {labels.min()} to {labels.max()} of {len(split.classes)} classes")
     none = np.zeros(0, bool)
-    return Rows(image, boxes, labels, scores, none, none, areas_of(boxes))
+    # As COCO's code computes them: negative if two corners are exchanged, which makes it ignore the detection.
+    areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+    return Rows(image, boxes, labels, scores, none, none, areas)
 
 
 def object_rows(split: DetectionSplit) -> Rows:

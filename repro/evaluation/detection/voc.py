@@ -121,8 +121,8 @@ def paired_overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
 def eleven_points(right: np.ndarray, wrong: np.ndarray, to_find: int) -> float:
     """Return the mean over the recalls 0, 0.1, …, 1 of the highest precision at this recall or more.
 
-    Recalls are compared in whole numbers: steps of 0.1 in floating point miss recalls of exactly 0.3 (and in Python's
-    ports 0.6 and 0.7).
+    Recalls are compared in whole numbers. Ports that step by 0.1 in floating point miss recalls of exactly 0.3, 0.6 and
+    0.7, and find a lower precision there.
     """
     precision = right / np.maximum(right + wrong, 1)
     reached = [10 * right >= tenths * to_find for tenths in range(11)]

@@ -125,7 +125,8 @@ class ResNetTop(Top):
                 layer.stride = stride
 
     def forward(self, pooled: Tensor, draws: Sequence[tuple[ImageDraw, int]] = ()) -> Tensor:
-        return self.last(self.stage(pooled)).mean((2, 3))
+        features: Tensor = self.last(self.stage(pooled)).mean((2, 3))
+        return features
 
 
 class VGGBody(Body):
@@ -150,7 +151,7 @@ class VGGTop(Top):
 
     def __init__(self, net: VGG) -> None:
         super().__init__()
-        self.size, self.channels = 7, 4096
+        self.size, self.channels = 7, net.classifier[3].out_features
         self.fc6, self.fc7 = net.classifier[0], net.classifier[3]
 
     def forward(self, pooled: Tensor, draws: Sequence[tuple[ImageDraw, int]] = ()) -> Tensor:

@@ -19,6 +19,7 @@ class _RoIPool(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, features: Tensor, rois: Tensor, size: int) -> Tensor:
+        pooled: Tensor
         pooled, argmax = torch.ops.torchvision.roi_pool(features, rois, 1 / STRIDE, size, size)
         ctx.save_for_backward(argmax, rois)
         ctx.shape = features.shape

@@ -84,6 +84,7 @@ class RPN(nn.Module):
         self.codes = nn.Conv2d(hidden, 4 * num_anchors, 1)
         for layer in (self.conv, self.scores, self.codes):
             nn.init.normal_(layer.weight, std=0.01, generator=generator)  # [32], section 3.1
+            assert layer.bias is not None
             nn.init.zeros_(layer.bias)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:

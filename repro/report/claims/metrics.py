@@ -10,6 +10,7 @@ from repro.config.parse import require
 from repro.config.science import Science
 from repro.errors import InputError
 from repro.papers.claims import Claims, Comparison, Group
+from repro.results.lesions import read_lesions
 from repro.results.read import read_curve
 from repro.results.record import Flow, Record
 from repro.results.select import view_of
@@ -41,6 +42,8 @@ UNITS = {
     "lowest_forward_std": Unit(3, ""),
     "log10_gradient_ratio": Unit(3, ""),
     "log10_seconds": Unit(3, ""),
+    "deletion_rise": Unit(2, " points"),
+    "reordering_rise": Unit(2, " points"),
     **dict.fromkeys(ONSETS, Unit(2, " epochs")),
 }
 
@@ -82,6 +85,9 @@ def value_of(record: Record, c: Comparison) -> tuple[float, int | None]:
     if metric == "log10_seconds":
         require(record.wall_seconds > 0, "it has no time of training")
         return math.log10(record.wall_seconds), None
+    if metric in ("deletion_rise", "reordering_rise"):
+        lesions = read_lesions(record)
+        return lesions.deletion_rise() if metric == "deletion_rise" else lesions.reordering_rise(), None
     return _at_start(record, metric), None
 
 

@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 def fit(axes: Sequence[Axes], plot: Plot) -> None:
     """Set the axes of all panels; panels with the same quantity or the same kind of x share their limits."""
     by_y: dict[str, list[PlottedPanel]] = defaultdict(list)
-    by_x: dict[bool, list[PlottedPanel]] = defaultdict(list)
+    by_x: dict[tuple[bool, str], list[PlottedPanel]] = defaultdict(list)
     for shown in plot.panels:
         by_y[_quantity(shown)].append(shown)
-        by_x[shown.panel.over_steps].append(shown)
+        by_x[shown.panel.over_steps, shown.panel.x_label].append(shown)
     for ax, shown in zip(axes, plot.panels, strict=True):
         panel = shown.panel
         if panel.x is not None and not plot.is_proxy:
             ax.set(xlim=panel.x.limits, xticks=panel.x.ticks)
         else:
-            _fit_x(ax, shown, _points(by_x[panel.over_steps]))
+            _fit_x(ax, shown, _points(by_x[panel.over_steps, panel.x_label]))
         if panel.y is not None and not plot.is_proxy:
             ax.set(ylim=panel.y.limits, yticks=panel.y.ticks)
         else:
@@ -34,7 +34,7 @@ def fit(axes: Sequence[Axes], plot: Plot) -> None:
 
 
 def _quantity(shown: PlottedPanel) -> str:
-    return shown.panel.quantity or ("error" if shown.panel.shows == "curves" else "response")
+    return shown.panel.quantity or ("error" if shown.panel.shows == "curves" or shown.panel.of_lesions else "response")
 
 
 def _points(panels: Sequence[PlottedPanel]) -> list[pandas.DataFrame]:

@@ -141,7 +141,7 @@ def _draw_panel(ax: Axes, plot: Plot, shown: PlottedPanel) -> None:
     below = plot.paper.legend == "below"
     chosen = colours(_curves(plot) if below or _depths_share_labels(plot) else shown.curves)
     for series in shown.series:
-        _draw_series(ax, series, chosen[series.curve.label])
+        _draw_series(ax, series, chosen[series.curve.label], marked=shown.panel.of_lesions)
     first = next(p for p in plot.panels if (p.panel.shows, p.panel.lines) == (panel.shows, panel.lines))
     if not below and (first is shown or not panel.shows.startswith("flow")):
         _draw_legend(ax, plot, shown, chosen)
@@ -165,12 +165,13 @@ def _draw_legend(ax: Axes, plot: Plot, shown: PlottedPanel, chosen: Mapping[str,
     ax.legend(loc="upper right" if plot.scale == "paper" and shown.panel.y is not None else "best")
 
 
-def _draw_series(ax: Axes, series: Series, colour: str) -> None:
+def _draw_series(ax: Axes, series: Series, colour: str, *, marked: bool) -> None:
     points, line = series.points, series.line
     x = points.index.to_numpy()
     dash = DASHES[series.curve.style or line.style]
-    # A single point, such as the start of a constructed net, is shown as a mark instead of a line.
-    mark = {**MARK, "zorder": 5} if len(points) == 1 else {}
+    # A single point, such as the start of a constructed net, is shown as a mark instead of a line. Marks on a line show
+    # that it has values at whole numbers alone.
+    mark = {**MARK, "zorder": 5} if len(points) == 1 or marked else {}
     style: dict[str, Any] = {"color": colour, "label": "\t".join((SERIES, series.curve.label, series.label))}
     ax.plot(x, points["mean"], linewidth=WIDTHS[line.weight], linestyle=dash, clip_on=not mark, **style, **mark)
     if series.n > 1:

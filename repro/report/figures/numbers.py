@@ -24,6 +24,7 @@ from repro.papers import (
 )
 from repro.papers.figures import Place
 from repro.report.tables import size_of
+from repro.results.lesions import has_lesions, read_lesions
 from repro.results.read import Reading, Record, read_curve
 from repro.results.scales import scale_of
 from repro.results.select import APART, Selection, proxy_scales, select
@@ -95,8 +96,8 @@ class Plot:
 
     @property
     def compares(self) -> bool:
-        """True if a panel has at least two nets with runs."""
-        return any(len(panel.curves) - len(panel.missing) > 1 for panel in self.panels)
+        """True if a panel has at least two nets with runs, or one net beside itself without blocks."""
+        return any(len(p.curves) - len(p.missing) > (0 if p.panel.of_lesions else 1) for p in self.panels)
 
 
 def shown_plots(reading: Reading) -> list[Plot]:
@@ -182,7 +183,7 @@ def _panel(
     x_label = "step" if panel.over_steps and scale != "paper" else paper.x_label
     if paper.x_unit > 1 and not panel.over_steps:
         x_label = "layer"
-    return PlottedPanel(panel, x_label, panel.curves, tuple(filter(None, drawn)))
+    return PlottedPanel(panel, panel.x_label or x_label, panel.curves, tuple(filter(None, drawn)))
 
 
 def _series(
@@ -226,7 +227,7 @@ def _title(paper: PaperFigure, selection: Selection) -> str:
 
 
 def values_of(record: Record, panel: Panel, line: LineStyle) -> pandas.Series:
-    """Return the values of ``record`` for ``line``, by step or by number of the layer from 1.
+    """Return the values of ``record`` for ``line``, by step, by number of the layer from 1, or by number of blocks.
 
     They are empty if there is nothing to show, such as the start of a net that was not constructed.
 
@@ -237,6 +238,8 @@ def values_of(record: Record, panel: Panel, line: LineStyle) -> pandas.Series:
         return _curve(record, line)
     if panel.shows in ("responses", "sorted_responses"):
         return _responses(record, largest_first=panel.shows == "sorted_responses")
+    if panel.of_lesions:
+        return _lesions(record, panel)
     return _flow(record, panel, line)
 
 
@@ -267,6 +270,20 @@ def _responses(record: Record, largest_first: bool) -> pandas.Series:
     require(bool(record.responses), "it has no layer responses")
     values = record.deviations()
     return _by_layer(sorted(values, reverse=True) if largest_first else values)
+
+
+def _lesions(record: Record, panel: Panel) -> pandas.Series:
+    """Average the errors of a damaged net over random draws; empty if it was not tested."""
+    import pandas
+
+    if not has_lesions(record):
+        return pandas.Series(dtype=float)
+    lesions = read_lesions(record)
+    if panel.shows == "lesions_by_place":
+        found = {0: [lesions.error], **lesions.by_place()}
+    else:
+        found = lesions.by_count() if panel.shows == "lesions_by_count" else lesions.by_swaps()
+    return pandas.Series({x: sum(errors) / len(errors) for x, errors in found.items()})
 
 
 def _flow(record: Record, panel: Panel, line: LineStyle) -> pandas.Series:

@@ -43,7 +43,7 @@ def trained(model: Detector, step: Step, proposals: list[torch.Tensor]) -> State
         else:
             losses = model.head_losses(maps, images, proposals, objects, draws(2, number))
         optimizer.zero_grad()
-        sum(losses.values()).backward()
+        torch.stack(list(losses.values())).sum().backward()
         optimizer.step()
     return {name: value.clone() for name, value in model.state_dict().items()}
 
@@ -56,6 +56,7 @@ def is_same(one: State, other: State, prefix: str) -> bool:
     return all(torch.equal(value, other[name]) for name, value in part(one, prefix).items())
 
 
+@pytest.mark.slow
 def test_after_step_4_both_nets_share_the_layers_of_step_2():
     model, images = detector(), shapes_batch(2, size=64)[0]
     new = {name: value.clone() for name, value in model.state_dict().items()}

@@ -9,7 +9,7 @@ import torchvision
 from torch import nn
 
 from repro.models.blocks import GroupBatchNorm2d
-from repro.models.detection.body import FrozenBatchNorm, cut, recompute_statistics
+from repro.models.detection.body import FrozenBatchNorm, ResNetTop, cut, recompute_statistics
 from repro.models.detection.images import by_shape
 from repro.models.detection.roi_pool import pool_regions
 from repro.models.detection.sampling import ImageDraw
@@ -74,7 +74,7 @@ def test_fixed_batch_norm_stays_fixed_in_training():
     images, objects = shapes_batch(2)
     optimizer = torch.optim.SGD(model.parameters(), 0.01)
     features = model.maps(images)[0].detach()
-    sum(model.losses(images, objects, draws(2)).values()).backward()
+    torch.stack(list(model.losses(images, objects, draws(2)).values())).sum().backward()
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in before.items())
     model.eval()
     assert torch.equal(model.maps(images)[0], features)
@@ -108,6 +108,7 @@ def test_the_classifier_is_left_as_it_was():
 @pytest.mark.parametrize(("size", "stride", "left"), [(14, 2, 7), (7, 1, 7), (7, 2, 4)])
 def test_regions_of_7_pixels_are_halved_or_not(size, stride, left, shortcut):
     _, top = cut(imagenet_net(shortcut=shortcut), size, stride)
+    assert isinstance(top, ResNetTop)
     with torch.no_grad():
         assert top.stage(noise(1, 256, size, size)).shape[2:] == (left, left)
 
@@ -135,14 +136,22 @@ def test_vgg_keeps_its_layers_and_loses_the_last_pooling(vgg):
 
 
 def test_vgg_computes_the_classifiers_feature():
-    net = torchvision.models.vgg16(num_classes=2).eval()
+    with torch.device("meta"):
+        net = torchvision.models.vgg16()
+    # Layers of 4096 outputs would take most of the test's time.
+    net.classifier = nn.Sequential(
+        nn.Linear(25088, 64), nn.ReLU(True), nn.Dropout(), nn.Linear(64, 64), nn.ReLU(True), nn.Dropout()
+    )
+    net = net.to_empty(device="cpu").eval()
+    for number, parameter in enumerate(net.parameters()):
+        nn.init.normal_(parameter, std=0.03, generator=torch.Generator().manual_seed(number))
     body, top = cut(net)
     images = noise(1, 3, 32, 32)
     with torch.no_grad():
         maps = net.features[:-1](images)
         assert torch.equal(body(images), maps)
         pooled = noise(2, 512, 7, 7)
-        assert torch.equal(top(pooled), net.classifier[:6](pooled.flatten(1)))
+        assert torch.equal(top(pooled), net.classifier(pooled.flatten(1)))
         # In training, an image's regions drop the same values beside other images.
         one, other = ImageDraw(0, 3, "a"), ImageDraw(0, 3, "b")
         both = top(pooled, [(other, 1), (one, 1)])

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from repro.models.detection.boxes import FIXED
 from repro.models.detection.head import HeadSettings, region_codes, region_labels, region_targets
-from repro.models.detection.images import Targets
+from repro.models.detection.images import Targets, targets
 from tests.detectors import SMALL, detector, draws, known, shapes_batch
 
 SETTINGS = HeadSettings()
@@ -116,18 +117,23 @@ def test_the_coding_is_measured_on_regions_of_objects():
 
 
 NOTHING = known([])
+DIFFICULT = targets(
+    np.array([[0.0, 0, 40, 40]]), np.array([1]), np.array([True]), np.array([False]), like=NOTHING.boxes
+)
 CROWD = known([], crowds=[[0, 0, 64, 64]])
 
 
-@pytest.mark.parametrize("objects", [[NOTHING, NOTHING], [CROWD, CROWD], [NOTHING, None]], ids=["none", "crowd", "one"])
+@pytest.mark.parametrize(
+    "objects", [[NOTHING] * 2, [DIFFICULT] * 2, [CROWD] * 2, [NOTHING, None]], ids=["none", "difficult", "crowd", "one"]
+)
 @pytest.mark.parametrize("background", [0.1, 0.0])
 def test_images_without_objects_to_learn_have_finite_losses(objects: list[Targets | None], background):
     settings = dataclasses.replace(SMALL, head=dataclasses.replace(SMALL.head, background=background))
     model, (images, learned) = detector(settings), shapes_batch(2, 64)
     losses = model.losses(images, [known or real for known, real in zip(objects, learned, strict=True)], draws(2))
     assert all(torch.isfinite(loss) for loss in losses.values())
-    sum(losses.values()).backward()
+    torch.stack(list(losses.values())).sum().backward()
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
     is_learned = objects[1] is None
     assert bool(losses["rpn_boxes"] > 0) == bool(losses["head_boxes"] > 0) == is_learned
-    assert bool(losses["rpn_scores"] > 0) == (objects[0] is NOTHING)
+    assert bool(losses["rpn_scores"] > 0) == (objects[0] is not CROWD)

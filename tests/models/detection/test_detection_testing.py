@@ -35,7 +35,7 @@ def regions(scores: list[list[float]], boxes: list[list[float]]) -> Regions:
     return Regions(torch.cat([1 - own.sum(1, keepdim=True), own], 1), each)
 
 
-NEAR = [[0.0, 0, 10, 10], [0, 0, 10, 9], [0, 0, 10, 2.5], [50, 50, 60, 60]]
+NEAR: list[list[float]] = [[0, 0, 10, 10], [0, 0, 10, 9], [0, 0, 10, 2.5], [50, 50, 60, 60]]
 
 
 def test_boxes_are_suppressed_within_their_class():

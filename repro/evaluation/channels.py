@@ -1,0 +1,154 @@
+"""Images that activate a channel most, followed through the blocks of a stage."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from repro.config.parse import require
+from repro.data.augment import PixelStats, normalize
+from repro.data.batches import Images
+from repro.evaluation.guided import guided
+from repro.evaluation.predict import predict
+from repro.models.blocks import BlockNet
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """How alike the images of channels are in neighbouring blocks of a stage, on average over channels and blocks.
+
+    ``overlap`` is the share of the top images of a channel that are also those of the channel in the next block, and
+    ``correlation`` the rank correlation of its responses to all images. ``by_chance`` is the expected overlap of
+    unrelated channels.
+    """
+
+    stage: int
+    blocks: int
+    channels: int
+    top: int
+    images: int
+    overlap: float
+    correlation: float
+
+    @property
+    def by_chance(self) -> float:
+        return self.top / self.images
+
+
+@dataclass(frozen=True)
+class Seen:
+    """An image that activates a channel, with the channel's strongest place in it.
+
+    ``gradient`` (3, H, W) is the guided gradient of the response there; ``box`` is the patch that it covers: first row,
+    first column, end row, end column.
+    """
+
+    image: int
+    response: float
+    pixels: Tensor
+    gradient: Tensor
+    box: tuple[int, int, int, int]
+
+
+def block_of(model: BlockNet, stage: int) -> list[nn.Module]:
+    """Return the blocks of a stage, counted from 1.
+
+    Raises:
+        InputError: There is no such stage, or it has a single block.
+    """
+    stages = list(model.stages)
+    require(1 <= stage <= len(stages), f"--stage {stage} does not exist: the net has stages 1 to {len(stages)}")
+    blocks = list(stages[stage - 1].children())
+    require(len(blocks) > 1, f"--stage {stage} has a single block, so that no channel can be followed through blocks")
+    return blocks
+
+
+@torch.inference_mode()
+def responses(
+    model: BlockNet, stage: int, images: Images, stats: PixelStats, batch_size: int, precision: str
+) -> Tensor:
+    """Return the largest output of every channel of a stage's blocks in every image: (blocks, channels, images)."""
+    blocks = block_of(model, stage)
+    found: dict[nn.Module, list[Tensor]] = {block: [] for block in blocks}
+
+    def take(block: nn.Module, _: object, output: Tensor) -> None:
+        found[block].append(output.amax((2, 3)).float().cpu())
+
+    hooks = [block.register_forward_hook(take) for block in blocks]
+    try:
+        for pixels, _ in images.batches(batch_size):
+            predict(model, pixels, stats, precision)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return torch.stack([torch.cat(found[block]).T for block in blocks])
+
+
+def likeness(responded: Tensor, stage: int, top: int) -> Likeness:
+    """Compare the responses (blocks, channels, images) of each channel in neighbouring blocks.
+
+    Channels that respond equally to all images in one of two blocks, dead ones, are left out of this pair.
+    """
+    blocks, channels, images = responded.shape
+    top = min(top, images)
+    overlaps, correlations = [], []
+    for one, other in itertools.pairwise(responded):
+        for channel in range(channels):
+            if one[channel].std() == 0 or other[channel].std() == 0:
+                continue
+            first, second = (set(each[channel].topk(top).indices.tolist()) for each in (one, other))
+            overlaps.append(len(first & second) / top)
+            correlations.append(rank_correlation(one[channel], other[channel]))
+    require(bool(overlaps), f"stage {stage} has no channel that responds differently to the images")
+    means = (sum(each) / len(each) for each in (overlaps, correlations))
+    return Likeness(stage, blocks, channels, top, images, *means)
+
+
+def rank_correlation(one: Tensor, other: Tensor) -> float:
+    """Return Spearman's rank correlation of two vectors; equal values share their mean rank."""
+    return float(torch.corrcoef(torch.stack([ranks(one), ranks(other)]))[0, 1])
+
+
+def ranks(values: Tensor) -> Tensor:
+    """Return the rank of each value from 0, in double precision; equal values share their mean rank."""
+    _, group, counts = values.unique(sorted=True, return_inverse=True, return_counts=True)
+    ends = counts.cumsum(0).double()
+    means: Tensor = ends - (counts.double() + 1) / 2
+    return means[group]
+
+
+def seen(
+    model: BlockNet, stage: int, block: int, channel: int, chosen: Sequence[int], pixels: Tensor, stats: PixelStats
+) -> list[Seen]:
+    """Show what in images activates a channel of a block, by guided backpropagation from its strongest place.
+
+    Args:
+        chosen: The numbers of the images ``pixels``, uint8 (N, 3, H, W).
+    """
+    outputs: list[Tensor] = []
+    hook = block_of(model, stage)[block].register_forward_hook(lambda _, __, output: outputs.append(output))
+    images = normalize(pixels, stats).to(model.fc.weight.dtype).requires_grad_()
+    try:
+        with guided():
+            model(images)
+    finally:
+        hook.remove()
+    strongest = outputs[0][:, channel].flatten(1).amax(1)
+    (gradients,) = torch.autograd.grad(strongest.sum(), images)
+    return [
+        Seen(number, float(response), picture, gradient, patch(gradient))
+        for number, response, picture, gradient in zip(chosen, strongest.detach(), pixels, gradients, strict=True)
+    ]
+
+
+def patch(gradient: Tensor, part: float = 0.1) -> tuple[int, int, int, int]:
+    """Return the window of a gradient (3, H, W) that holds all values above ``part`` of the largest one."""
+    size = gradient.abs().amax(0)
+    if not size.max() > 0:
+        return (0, 0, *size.shape)
+    rows, columns = (size > part * size.max()).nonzero().unbind(1)
+    return int(rows.min()), int(columns.min()), int(rows.max()) + 1, int(columns.max()) + 1

@@ -1,0 +1,1 @@
+"""Trained nets as chains of convolutions, with and without additions."""
