@@ -20,6 +20,8 @@ from repro.config.parse import NOT_NEGATIVE, POSITIVE, Bound, build, plain, requ
 
 BOXES = ("shapes", "voc", "coco")
 """Data sets of images with boxes."""
+OF_BOXES = ("lists", "test_lists", "classes")
+"""Fields of ``data`` that classification does not have."""
 SHARE = Bound("must be at least 0 and below 1", lambda value: 0 <= value < 1)
 
 
@@ -99,7 +101,7 @@ class DataConfig:
                 shown = str(value).lower() if isinstance(value, bool) else value
                 reason = "is for ImageNet images (data=imagenet, data=tiny_imagenet)"
                 require(not value or value == fields[name], f"data.{name}={shown} {reason}")
-        for name in ("lists", "test_lists", "classes"):
+        for name in OF_BOXES:
             value = list(getattr(self, name))
             owners = ("voc",) if name == "classes" else ("voc", "coco")
             words = " and ".join(f"data={owner}" for owner in owners)
@@ -264,13 +266,14 @@ class Science:
     def flat(self) -> dict[str, Any]:
         """Return all fields except the seed: ``{"optim.lr": 0.1, …}``, with lists for tuples.
 
-        Those of ``detection`` are there for detectors only.
+        Those of ``detection`` and the lists and classes of ``data`` are there for detectors only.
         """
         return {
             f"{group}.{name}": list(value) if isinstance(value, tuple) else value
             for group, part in vars(self).items()
             if group != "seed" and part is not None
             for name, value in vars(part).items()
+            if not (self.detection is None and group == "data" and name in OF_BOXES)
         }
 
     @property
@@ -296,5 +299,5 @@ def later_defaults() -> dict[str, Any]:
         f"{group}.{field.name}": list(field.default) if isinstance(field.default, tuple) else field.default
         for group, kind in groups().items()
         for field in dataclasses.fields(kind)
-        if field.default is not dataclasses.MISSING
+        if field.default is not dataclasses.MISSING and not (group == "data" and field.name in OF_BOXES)
     }
