@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import get_type_hints
 
+from repro.config.detection import DetectionConfig
 from repro.config.execution import ExecutionConfig
 from repro.config.paths import resolve_paths, shared_dir
-from repro.config.science import Science
+from repro.config.science import groups
 
 SCRIPT = """\
 # repro completion: add  eval "$(repro completion)"  to ~/.bashrc or ~/.zshrc
@@ -23,7 +23,7 @@ _repro() {
 }
 complete -o nospace -F _repro repro
 """
-GROUPS = ("exp", "scale", "data", "model", "optim", "eval", "execution")
+GROUPS = ("exp", "scale", "data", "model", "optim", "eval", "detection", "execution")
 TAKE_RUNS = ("show", "compare", "evaluate", "convert", "lesion", "visualize", "predict", "publish", "cancel")
 TAKE_SETTINGS = ("run", "show", "bench", "choices", "status")
 
@@ -71,9 +71,8 @@ def names(command: str) -> list[str]:
 
 
 def keys() -> list[str]:
-    groups = {name: kind for name, kind in get_type_hints(Science).items() if name != "seed"}
-    groups["execution"] = ExecutionConfig
-    return [f"{group}.{field.name}=" for group, kind in groups.items() for field in dataclasses.fields(kind)]
+    found = groups() | {"detection": DetectionConfig, "execution": ExecutionConfig}
+    return [f"{group}.{field.name}=" for group, kind in found.items() for field in dataclasses.fields(kind)]
 
 
 def values(key: str) -> list[str]:

@@ -122,11 +122,14 @@ def run_command(options: argparse.Namespace) -> int:
     summary = Summary(planned.protocol)
 
     def finished(config: RunConfig) -> None:
-        if record := record_of(config):
+        if config.detection is not None:
+            log.info(detector_line(config))
+        elif record := record_of(config):
             log.info(summary.line(record))
 
     result = launch(configs, finished, planned.line_of)
-    records = [record for record in map(record_of, result.finished) if record]
+    classified = [config for config in result.finished if config.detection is None]
+    records = [record for record in map(record_of, classified) if record]
     if len(configs) > 1 and records:
         log.info("\n" + summary.table(records))
         summarize_for_tensorboard(paths.work)
@@ -137,6 +140,17 @@ def run_command(options: argparse.Namespace) -> int:
         for run_id, reason in result.failed.items():
             log.info(f"  {run_id}: {reason}")
     return result.exit_code
+
+
+def detector_line(config: RunConfig) -> str:
+    """Describe a finished detector in one line, or the fault of its record."""
+    from repro.report.detection import line
+    from repro.results.detection_record import read_detection_record
+
+    try:
+        return line(read_detection_record(config.work_dir / "record.json"))
+    except InputError as error:
+        return f"the record of {config.run_id} is invalid: {error}"
 
 
 def record_of(config: RunConfig) -> Record | None:

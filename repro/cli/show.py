@@ -31,6 +31,9 @@ SPLIT_SIZES = {
     "svhn": {"train": 604_388, "test": 26_032},
     "imagenet": {"train": 1_281_167, "val": 50_000},
     "tiny_imagenet": {"train": 100_000, "val": 10_000},
+    "shapes": {"train": 1000, "test": 200},
+    "voc": {"train": 16_551, "test": 4952},
+    "coco": {"train": 82_783, "test": 40_504},
 }
 
 
@@ -86,9 +89,11 @@ def composed(configs: Sequence[RunConfig]) -> str:
 def _values(configs: Sequence[RunConfig]) -> list[tuple[str, str, list[object]]]:
     """Return group, name and distinct values of every setting."""
     rows: list[tuple[str, str, list[object]]] = [("", "seed", list(dict.fromkeys(c.seed for c in configs)))]
-    for group in ("model", "data", "optim", "eval", "execution", "paths"):
+    for group in ("model", "data", "optim", "eval", "detection", "execution", "paths"):
+        if getattr(configs[0], group) is None:
+            continue
         for field in dataclasses.fields(getattr(configs[0], group)):
-            values = [getattr(getattr(config, group), field.name) for config in configs]
+            values = [getattr(getattr(config, group), field.name, None) for config in configs]
             rows.append((group, field.name, list(dict.fromkeys(values))))
     return rows
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,9 +37,12 @@ EPOCH_IMAGES = {
     "synthetic": 5000,
     "imagenet": 1_281_167,
     "tiny_imagenet": 100_000,
+    "shapes": 1000,
+    "voc": 16_551,
+    "coco": 82_783,
 }
 """Training images of each whole data set."""
-GROUPS = ("model", "data", "optim", "eval", "execution", "exp", "scale")
+GROUPS = ("model", "data", "optim", "eval", "detection", "execution", "exp", "scale")
 
 
 @dataclass(frozen=True)
@@ -171,6 +174,12 @@ def steps_of_epochs(epochs: float, *, _root_: DictConfig) -> int:
     return max(1, round(epochs * images / batch_size))
 
 
+def total(values: Iterable[int]) -> int:
+    """Add up numbers, for ``${total:${detection.steps}}`` in conf/."""
+    return sum(int(value) for value in values)
+
+
+OmegaConf.register_new_resolver("total", total, replace=True)
 OmegaConf.register_new_resolver("epochs", steps_of_epochs, replace=True)
 
 

@@ -12,15 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from repro.config.detection import DetectionConfig
 from repro.config.execution import ExecutionConfig
 from repro.config.families import FAMILIES, IMAGENET_DEPTHS
 from repro.config.model import ModelConfig
 from repro.config.parse import build, require
 from repro.config.science import DataConfig, EvalConfig, OptimConfig, Science, later_defaults
+from repro.errors import InputError
 
 __all__ = [
     "IMAGENET_DEPTHS",
     "DataConfig",
+    "DetectionConfig",
     "EvalConfig",
     "ModelConfig",
     "OptimConfig",
@@ -54,6 +57,7 @@ class RunConfig:
     eval: EvalConfig
     execution: ExecutionConfig
     paths: Paths
+    detection: DetectionConfig | None = None
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> RunConfig:
@@ -78,6 +82,9 @@ class RunConfig:
     def validate(self) -> None:
         is_for_photos = FAMILIES[self.model.name].photos
         require(0 <= self.seed < 2**32, f"seed={self.seed} must be a whole number from 0 to 4294967295")
+        if self.detection is not None or self.data.has_boxes:
+            self._validate_detector()
+            return
         require(
             is_for_photos or not self.data.photos,
             f"data={self.data.name} has ImageNet images, but model={self.model.name} is a net for CIFAR-10: add "
@@ -109,16 +116,75 @@ class RunConfig:
         )
         self.execution.validate_batch(self.optim.batch_size, self.model.bn_group_size)
 
+    def _validate_detector(self) -> None:
+        """Refuse settings that do not fit together in a run that trains a detector."""
+        detection, optim, execution = self.detection, self.optim, self.execution
+        if detection is None:
+            raise InputError(f"data={self.data.name} has boxes of objects, for detectors: add exp=voc_detection")
+        require(
+            self.data.has_boxes,
+            f"data={self.data.name} has no boxes of objects, which detection.training={detection.training} needs: use "
+            "data=voc, data=coco or data=shapes",
+        )
+        for part in (self.model, self.data, self.optim, self.eval, self.execution, detection):
+            part.validate()
+        require(
+            self.model.name == "imagenet_resnet" and self.model.order == "original",
+            f"model={self.model.name} model.order={self.model.order} has no body for detectors: use "
+            "model=imagenet_resnet model.order=original",
+        )
+        require(not self.model.is_random, "model.dropout and model.survival are not for detectors: leave them out")
+        planned = sum(detection.steps)
+        require(
+            optim.steps == planned,
+            f"optim.steps={optim.steps} is not {planned}, the sum of detection.steps: set detection.steps alone",
+        )
+        is_stepwise = not optim.milestones and (optim.schedule, optim.warmup) == ("milestones", "none")
+        require(is_stepwise, "detection.drops is the schedule of detectors: use optim=detection_sgd")
+        is_plain = not self.eval.views and not self.eval.train_error and self.eval.choose == "last"
+        require(is_plain, "eval.views, eval.train_error and eval.choose are not for detectors: use eval=detection")
+        ranks = execution.num_ranks
+        for key, batch in (("optim.batch_size", optim.batch_size), ("detection.rpn_batch_size", self._rpn_batch)):
+            require(
+                batch % ranks == 0,
+                f"{key}={batch} does not divide evenly over the {ranks} devices: use a multiple of {ranks}",
+            )
+        require(
+            execution.step in ("auto", "eager"),
+            f"execution.step={execution.step} is not for detectors, whose images have many sizes: use eager or auto",
+        )
+        for name in ("micro_batch", "checkpoint_activations", "profile"):
+            value = getattr(execution, name)
+            shown = str(value).lower()
+            require(not value, f"execution.{name}={shown} is for classification: leave it out for detectors")
+        require(
+            detection.pooling == "pool" or execution.device == "cpu" or not execution.deterministic,
+            f"detection.pooling={detection.pooling} does not add its gradients in a fixed order on a GPU: use "
+            "detection.pooling=pool or execution.deterministic=false",
+        )
+
+    @property
+    def _rpn_batch(self) -> int:
+        """Images of an update of the region proposal network alone."""
+        assert self.detection is not None
+        return self.detection.rpn_batch_size if self.detection.training == "alternating" else self.optim.batch_size
+
     @property
     def science(self) -> Science:
         """All settings that can change a reported number."""
-        return Science(self.seed, self.model, self.data, self.optim, self.eval)
+        return Science(self.seed, self.model, self.data, self.optim, self.eval, self.detection)
+
+    @property
+    def label(self) -> str:
+        """The paper's name of what is trained: ``ResNet-20``, ``Faster R-CNN ResNet-101``."""
+        return self.model.label if self.detection is None else f"Faster R-CNN {self.model.label}"
 
     @property
     def key(self) -> str:
         """A readable name: the data, the net, and the scale unless it is the paper's."""
         words = "-".join(self.model.label.lower().replace("-", "", 1).split())
         net = "".join(c for c in words if c.isalnum() or c in "-._")
+        net = net if self.detection is None else f"fasterrcnn-{net}"
         return "-".join([self.data.name, net] + ([] if self.scale == "paper" else [slug(self.scale)]))
 
     @property

@@ -13,10 +13,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_type_hints
 
+from repro.config.detection import DetectionConfig
 from repro.config.model import ModelConfig
 from repro.config.numerics import numerics_version
 from repro.config.parse import NOT_NEGATIVE, POSITIVE, Bound, build, plain, require
 
+BOXES = ("shapes", "voc", "coco")
+"""Data sets of images with boxes."""
+OF_BOXES = ("lists", "test_lists", "classes")
+"""Fields of ``data`` that classification does not have."""
 SHARE = Bound("must be at least 0 and below 1", lambda value: 0 <= value < 1)
 
 
@@ -24,7 +29,10 @@ SHARE = Bound("must be at least 0 and below 1", lambda value: 0 <= value < 1)
 class DataConfig:
     """The images for training and testing, and their augmentation (paper, sections 3.4 and 4.2)."""
 
-    name: Annotated[Literal["cifar10", "cifar100", "svhn", "synthetic", "imagenet", "tiny_imagenet"], "the data set"]
+    name: Annotated[
+        Literal["cifar10", "cifar100", "svhn", "synthetic", "imagenet", "tiny_imagenet", "shapes", "voc", "coco"],
+        "the data set",
+    ]
     split: Annotated[
         Literal["train", "train45k", "train45k_test"],
         "`train`, or `train45k` where 5,000 images are held out (D7); `train45k_test` is tested on the test set (D37)",
@@ -45,16 +53,31 @@ class DataConfig:
     partial: Annotated[bool, "whether the folder may hold only a part of the data set"] = False
     pad_mode: Annotated[Literal["zeros", "reflect"], "padding: `zeros`, or the mirrored border of the image"] = "zeros"
     whiten: Annotated[Literal["none", "zca"], "`none`, or whitening of whole images by `zca` (D50)"] = "none"
+    # Of detectors, whose runs are not exported: without a text.
+    lists: tuple[str, ...] = ()
+    """Lists of training images with boxes, as in ``2007_trainval``."""
+    test_lists: tuple[str, ...] = ()
+    """Lists of test images with boxes."""
+    classes: tuple[str, ...] = ()
+    """Classes of VOC folders; empty means VOC's twenty."""
 
     @property
     def num_classes(self) -> int:
         """Classes of the whole set; a partial folder may have fewer."""
-        return {"imagenet": 1000, "tiny_imagenet": 200, "cifar100": 100}.get(self.name, 10)
+        if self.classes:
+            return len(self.classes)
+        others = {"tiny_imagenet": 200, "cifar100": 100, "coco": 80, "voc": 20, "shapes": 3}
+        return {"imagenet": 1000, **others}.get(self.name, 10)
 
     @property
     def photos(self) -> bool:
         """True if images are files of various sizes, decoded when they are needed."""
         return self.name in ("imagenet", "tiny_imagenet")
+
+    @property
+    def has_boxes(self) -> bool:
+        """True if images have boxes of objects, for detectors."""
+        return self.name in BOXES
 
     @property
     def eval_split(self) -> str:
@@ -66,6 +89,8 @@ class DataConfig:
     def validate(self) -> None:
         if self.photos:
             self.validate_photos()
+        elif self.has_boxes:
+            self.validate_boxes()
         else:
             held_out = self.name == "svhn" and self.split != "train"
             require(not held_out, f"data.split={self.split} is for CIFAR: SVHN has no images held out (D49)")
@@ -76,21 +101,41 @@ class DataConfig:
                 shown = str(value).lower() if isinstance(value, bool) else value
                 reason = "is for ImageNet images (data=imagenet, data=tiny_imagenet)"
                 require(not value or value == fields[name], f"data.{name}={shown} {reason}")
+        for name in OF_BOXES:
+            value = list(getattr(self, name))
+            owners = ("voc",) if name == "classes" else ("voc", "coco")
+            words = " and ".join(f"data={owner}" for owner in owners)
+            require(not value or self.name in owners, f"data.{name}={value} is for {words}, not for data={self.name}")
         require(0 <= self.pad <= self.image_size, f"data.pad={self.pad} must be between 0 and data.image_size")
         if self.whiten == "zca":
-            fits = not self.photos and (self.mean, self.std) == ("per_pixel", "none")
+            fits = not (self.photos or self.has_boxes) and (self.mean, self.std) == ("per_pixel", "none")
             require(fits, "data.whiten=zca is for CIFAR images with data.mean=per_pixel and data.std=none")
             require(
                 self.pad_order == "after_mean",
                 "data.whiten=zca needs data.pad_order=after_mean: whole images are whitened, then padded",
             )
         if self.pad_mode == "reflect":
-            require(not self.photos, "data.pad_mode=reflect is for CIFAR images: ImageNet images are not padded")
+            is_padded = not (self.photos or self.has_boxes)
+            require(is_padded, "data.pad_mode=reflect is for CIFAR images: ImageNet images are not padded")
             require(self.pad < self.image_size, f"data.pad={self.pad} must be below data.image_size to be reflected")
             require(
                 self.pad_order == "after_mean",
                 "data.pad_mode=reflect needs data.pad_order=after_mean: before_mean pads with black",
             )
+
+    def validate_boxes(self) -> None:
+        require(self.image_size >= 32, f"data.image_size={self.image_size} must be a shorter side of at least 32")
+        require(self.pad == 0, f"data.pad={self.pad} must be 0 for images with boxes: they are not cropped")
+        require(self.split == "train", f"data.split={self.split} is for CIFAR-10: use data.split=train")
+        require(
+            self.mean == "per_channel",
+            f"data.mean={self.mean} must be per_channel for images with boxes, which have many sizes (D63)",
+        )
+        is_plain = not self.resize and self.eval_resize is None and self.colour == "none"
+        require(is_plain, "data.resize, data.eval_resize and data.colour are for ImageNet images, not for detectors")
+        if self.name != "shapes":
+            for name in ("lists", "test_lists"):
+                require(len(getattr(self, name)) > 0, f"data.{name}=[] must name lists of images of data={self.name}")
 
     def validate_photos(self) -> None:
         size = self.image_size
@@ -187,6 +232,8 @@ class Science:
     data: DataConfig
     optim: OptimConfig
     eval: EvalConfig
+    detection: DetectionConfig | None = None
+    """Of a detector; None for classification."""
 
     @classmethod
     def from_dict(cls, values: Any) -> Science:
@@ -217,12 +264,16 @@ class Science:
         return science
 
     def flat(self) -> dict[str, Any]:
-        """Return all fields except the seed: ``{"optim.lr": 0.1, …}``, with lists for tuples."""
+        """Return all fields except the seed: ``{"optim.lr": 0.1, …}``, with lists for tuples.
+
+        Those of ``detection`` and the lists and classes of ``data`` are there for detectors only.
+        """
         return {
             f"{group}.{name}": list(value) if isinstance(value, tuple) else value
             for group, part in vars(self).items()
-            if group != "seed"
+            if group != "seed" and part is not None
             for name, value in vars(part).items()
+            if not (self.detection is None and group == "data" and name in OF_BOXES)
         }
 
     @property
@@ -237,12 +288,16 @@ class Science:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def groups() -> dict[str, Any]:
+    """Return the groups that all runs have, by name, with their dataclasses."""
+    return {name: kind for name, kind in get_type_hints(Science).items() if dataclasses.is_dataclass(kind)}
+
+
 def later_defaults() -> dict[str, Any]:
     """Return the fields added later, flat, at their defaults, at which the fingerprint leaves them out."""
     return {
         f"{group}.{field.name}": list(field.default) if isinstance(field.default, tuple) else field.default
-        for group, kind in get_type_hints(Science).items()
-        if group != "seed"
+        for group, kind in groups().items()
         for field in dataclasses.fields(kind)
-        if field.default is not dataclasses.MISSING
+        if field.default is not dataclasses.MISSING and not (group == "data" and field.name in OF_BOXES)
     }

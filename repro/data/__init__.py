@@ -6,12 +6,16 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from repro.config.paths import resolve_paths
 from repro.config.run import DataConfig, RunConfig
 from repro.errors import InputError
+
+if TYPE_CHECKING:
+    from repro.data.detection.dataset import DetectionDataset
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 NUM_CLASSES = 10  # classes of CIFAR-10 and of synthetic images; ImageNet images have one per folder
@@ -103,6 +107,9 @@ class Dataset:
     """Training images that are held out while the test set is evaluated, to choose an epoch by (deviation D48)."""
 
 
+AnyDataset: TypeAlias = "Dataset | DetectionDataset"
+
+
 def class_names(dataset: Dataset) -> tuple[str, ...]:
     """Return the names of the classes by label: CIFAR-10's own, the folders of ImageNet images, or numbers."""
     if isinstance(dataset.train, PhotoSplit):
@@ -110,8 +117,18 @@ def class_names(dataset: Dataset) -> tuple[str, ...]:
     return CIFAR10_CLASSES if dataset.name == "cifar10" else tuple(map(str, range(dataset.num_classes)))
 
 
+def load_any(config: RunConfig, *, may_fetch: bool = True) -> AnyDataset:
+    """Load the data of a run, of classification or of a detector."""
+    if config.data.has_boxes:
+        from repro.data.detection.dataset import load_detection
+
+        return load_detection(config.data, config.paths.data, config.paths.work / "cache")
+    return load_for(config, may_fetch=may_fetch)
+
+
 def load_for(config: RunConfig, *, may_fetch: bool = True) -> Dataset:
-    """Load the data of a run; only the default data folder is ever written, not one that the user names."""
+    """Load the data of a run of classification; only the default data folder is ever written, not one that the user
+    names."""
     root, cache = config.paths.data, config.paths.work / "cache"
     may_fetch = may_fetch and root == resolve_paths({})["data"]
     return load(config.data, root, may_fetch=may_fetch, cache=cache, workers=config.execution.workers)
@@ -141,6 +158,8 @@ def load(
             return whitened(load_synthetic(data), data, cache)
         case "imagenet" | "tiny_imagenet":
             return load_photos(data, root, cache=cache, workers=workers)
+        case "shapes" | "voc" | "coco":
+            raise InputError(f"data={data.name} has boxes of objects, for detectors")
 
 
 def whitened(dataset: Dataset, data: DataConfig, cache: Path | None) -> Dataset:

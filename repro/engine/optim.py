@@ -46,15 +46,18 @@ def in_memory_order(tensor: Tensor) -> Tensor:
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.SGD:
-    """Build SGD in one fused kernel; ``decay_scope`` selects the parameters that decay (deviation D2).
+    """Build SGD in one fused kernel for all parameters that require gradients.
+
+    ``decay_scope`` selects the parameters that decay (deviation D2).
 
     Learning rate and momentum buffers are tensors that are never replaced, so that a CUDA graph can refer to them.
     Buffers start at zero, which gives the same first step as torch's own start: v = g.
     """
     # Convolutions have four dimensions, the fully connected weights two, and all other parameters one.
     least = 4 if config.decay_scope == "convolutions" else 2
-    weights = [p for p in model.parameters() if p.ndim >= least]
-    others = [p for p in model.parameters() if p.ndim < least]
+    trained = [p for p in model.parameters() if p.requires_grad]
+    weights = [p for p in trained if p.ndim >= least]
+    others = [p for p in trained if p.ndim < least]
     groups = [
         {"params": weights, "weight_decay": config.weight_decay},
         {"params": others, "weight_decay": config.weight_decay if config.decay_scope == "all" else 0.0},

@@ -139,10 +139,30 @@ def any_dirty(trees: Sequence[bool | None]) -> bool | None:
 
 def make_provenance(net: Prepared, construction: Construction | None) -> Provenance:
     """Describe the code, the command and the machine behind the run."""
-    parts, cuda = net.state.parts, net.device.type == "cuda"
+    origins = [] if construction is None else [construction.from_dirty]
+    precision = arithmetic(net.device, net.config.optim.precision)
+    return provenance_of(
+        net.state.parts, net.device, precision, net.dataset.digests, skipped=net.dataset.skipped, trees=origins
+    )
+
+
+def provenance_of(
+    parts: Sequence[Mapping[str, Any]],
+    device: torch.device,
+    precision: str,
+    digests: Mapping[str, str],
+    *,
+    skipped: Sequence[str] = (),
+    trees: Sequence[bool | None] = (),
+) -> Provenance:
+    """Describe the code, the command and the machine behind a run with these ``parts``.
+
+    Args:
+        trees: Whether the trees of other code behind the run had uncommitted changes.
+    """
+    cuda = device.type == "cuda"
     # The code is clean only if it was in all parts, and checkpoints of older code do not describe their first steps.
-    trees = [*([None] if parts[0]["from_step"] else []), *(part["dirty"] for part in parts)]
-    trees += [] if construction is None else [construction.from_dirty]
+    trees = [*([None] if parts[0]["from_step"] else []), *(part["dirty"] for part in parts), *trees]
     return Provenance(
         **environment()
         | {
@@ -150,15 +170,15 @@ def make_provenance(net: Prepared, construction: Construction | None) -> Provena
             "dirty": any_dirty(trees),
             "command": command(),
             "device": ", then ".join(dict.fromkeys(part["device"] for part in parts)),
-            "precision": arithmetic(net.device, net.config.optim.precision),
+            "precision": precision,
             "torch": str(torch.__version__),
             "cuda": torch.version.cuda if cuda else None,
             "cudnn": cudnn_version() if cuda else None,
-            "data_digests": net.dataset.digests,
+            "data_digests": digests,
             "resumed_at": parts[-1]["from_step"] or None,
             "started": parts[0]["started"],
             "finished": now(),
             "parts": tuple(parts),
-            "data_skipped": tuple(net.dataset.skipped),
+            "data_skipped": tuple(skipped),
         }
     )

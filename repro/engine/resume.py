@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 from repro.config.run import RunConfig
 from repro.engine.loop import TrainState
@@ -76,10 +77,13 @@ def load_last(net: Prepared) -> None:
             "  some previous steps were trained with uncommitted changes, or by unknown code, so this run will not "
             f"count as measured; move {config.work_dir} away to train it again"
         )
-    before = {"ranks": "1"} | stored["setting"]  # older checkpoints do not store the number of ranks
-    changes = [
-        f"{name} {before.get(name)} → {value}" for name, value in net.made_on.items() if before.get(name) != value
-    ]
+    changed_setting(net.made_on, stored["setting"])
+
+
+def changed_setting(made_on: Mapping[str, str], stored: Mapping[str, str]) -> None:
+    """Log settings that have changed since a checkpoint and move the last bits of results."""
+    before = {"ranks": "1"} | dict(stored)  # older checkpoints do not store the number of ranks
+    changes = [f"{name} {before.get(name)} → {value}" for name, value in made_on.items() if before.get(name) != value]
     if changes:
         log.info(f"  the setting has changed ({', '.join(changes)}): results agree up to rounding, not to the last bit")
 

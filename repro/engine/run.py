@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 
 from repro.config.run import RunConfig
-from repro.data import Dataset
+from repro.data import AnyDataset, Dataset
+from repro.data.detection.dataset import DetectionDataset
+from repro.engine.detection.run import run_detector
 from repro.engine.hooks import hooks_of, payload, write_curve
 from repro.engine.identity_construction import begin_constructed, kept_report
 from repro.engine.loop import NotFiniteError, train
@@ -22,6 +24,20 @@ from repro.runtime.provenance import now, write_json
 from repro.runtime.stop import Stopper
 
 
+def run_any(config: RunConfig, dataset: AnyDataset, stopper: Stopper) -> object | None:
+    """Train, test and record one run, of a classification net (``run``) or of a detector."""
+    if isinstance(dataset, DetectionDataset):
+        check_ranks(config)
+        return run_detector(config, dataset, stopper)
+    return run(config, dataset, stopper)
+
+
+def check_ranks(config: RunConfig) -> None:
+    """Raise an ``InputError`` if there are more or fewer processes than a run needs."""
+    if distributed.size() != config.execution.num_ranks:
+        raise InputError(f"{config.run_id} needs {config.execution.num_ranks} processes, started by torchrun")
+
+
 def run(config: RunConfig, dataset: Dataset, stopper: Stopper) -> Record | None:
     """Train, evaluate and record one run, from its last checkpoint if there is one.
 
@@ -35,8 +51,7 @@ def run(config: RunConfig, dataset: Dataset, stopper: Stopper) -> Record | None:
         RunError: The loss is not finite, or a file cannot be written.
     """
     started = now()
-    if distributed.size() != config.execution.num_ranks:
-        raise InputError(f"{config.run_id} needs {config.execution.num_ranks} processes, started by torchrun")
+    check_ranks(config)
     distributed.on_first(lambda: claim_folder(config))
     net = prepare(config, dataset)
     restore(net)

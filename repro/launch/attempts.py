@@ -4,8 +4,8 @@ import traceback
 from collections.abc import Callable
 
 from repro.config.run import RunConfig
-from repro.data import Dataset
-from repro.engine.run import run
+from repro.data import AnyDataset
+from repro.engine.run import run_any
 from repro.errors import InputError, RunError, first_line, is_out_of_memory, memory_advice
 from repro.launch import torchrun
 from repro.launch.outcome import FAILURE, Outcome, is_done, note_failure
@@ -13,7 +13,7 @@ from repro.runtime.lock import Elsewhere, hold
 from repro.runtime.stop import Stopper
 
 
-def attempt(config: RunConfig, dataset_of: Callable[[RunConfig], Dataset], stopper: Stopper) -> Outcome:
+def attempt(config: RunConfig, dataset_of: Callable[[RunConfig], AnyDataset], stopper: Stopper) -> Outcome:
     """Train one run under its lock; note a failure in its folder and return it instead of raising it."""
     failure = config.work_dir / FAILURE
     sound = True
@@ -28,7 +28,7 @@ def attempt(config: RunConfig, dataset_of: Callable[[RunConfig], Dataset], stopp
             if is_done(config):
                 return Outcome("done")
             failure.unlink(missing_ok=True)
-            done = run(config, dataset_of(config), stopper) is not None
+            done = run_any(config, dataset_of(config), stopper) is not None
             return Outcome("done" if done else "stopped")
     except Elsewhere as error:
         return Outcome("elsewhere", str(error))

@@ -9,7 +9,8 @@ from functools import cache
 import torch
 
 from repro.config.families import FAMILIES
-from repro.config.run import ModelConfig, RunConfig
+from repro.config.run import DetectionConfig, ModelConfig, RunConfig
+from repro.engine.detection.size import detector_size
 from repro.models.blocks import BasicBlock
 from repro.models.count import Size, activation_bytes, measure
 from repro.models.forward import forward
@@ -46,6 +47,8 @@ def estimate(config: RunConfig, speed: Speed, train_images: int, eval_images: in
         train_images: The images of an epoch.
         eval_images: The images of an evaluation.
     """
+    if config.detection is not None:
+        return estimate_detector(config, config.detection, speed, train_images, eval_images)
     size = measure(config.model, config.data.image_size, config.data.num_classes)
     optim = config.optim
     evaluations = optim.steps / (config.eval.every_steps or max(train_images / optim.batch_size, 1)) + 1
@@ -59,9 +62,39 @@ def estimate(config: RunConfig, speed: Speed, train_images: int, eval_images: in
     return Estimate(size, optim.steps, macs, seconds / config.execution.num_ranks, memory(config, size))
 
 
+def estimate_detector(
+    config: RunConfig, detection: DetectionConfig, speed: Speed, train_images: int, eval_images: int
+) -> Estimate:
+    """Estimate a detector's run; a frozen body has no backward pass, and a proposal net no regions."""
+    size, optim = detector_size(config, config.data.num_classes), config.optim
+    whole = 1 + BACKWARD
+    region = whole * detection.samples * size.region_macs
+    if detection.training == "joint":
+        macs: float = detection.steps[0] * optim.batch_size * (whole * (size.body_macs + size.rpn_macs) + region)
+    else:
+        rpn, head = detection.rpn_batch_size, optim.batch_size
+        one, two, three, four = detection.steps
+        macs = one * rpn * whole * (size.body_macs + size.rpn_macs) + two * head * (whole * size.body_macs + region)
+        macs += three * rpn * (size.body_macs + whole * size.rpn_macs) + four * head * (size.body_macs + region)
+        macs += 2 * train_images * size.macs(0)
+    # Other scales are about as large together as their areas; refinement classifies all regions again.
+    views = sum((side / config.data.image_size) ** 2 for side in detection.scales) or 1.0
+    rounds = (2 if detection.refine else 1) * min(2, max(1, len(detection.scales)))
+    tested = views * size.body_macs + rounds * detection.test_proposals * size.region_macs
+    macs += eval_images * tested
+    seconds = macs / speed.macs_per_second / config.execution.num_ranks
+    shown = Size(size.params, size.macs(detection.test_proposals))
+    return Estimate(shown, optim.steps, macs, seconds, memory(config, shown))
+
+
 def memory(config: RunConfig, size: Size) -> int:
     """Estimate the bytes that training needs on each device; bfloat16 halves activations, not weights."""
     image_size, batch_size = config.data.image_size, config.optim.batch_size
+    if config.detection is not None:
+        # The region head keeps its activations of each region, of the size of the pooled map, as the top would of an
+        # image with as many positions.
+        positions = (image_size / 16) ** 2 * 4 / 3 + config.detection.samples * config.detection.pooled_size**2
+        image_size = max(32, round(16 * positions**0.5))
     kept = activation_bytes(config.model, image_size, batch_size, config.execution.checkpoint_activations)
     kept = kept * (config.execution.micro_batch or batch_size // config.execution.num_ranks) // batch_size
     return (kept // 2 if config.optim.precision == "bf16" else kept) + 3 * 4 * size.params

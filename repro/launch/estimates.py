@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from repro.config.run import DataConfig, RunConfig
-from repro.data import Dataset
+from repro.data import AnyDataset
 from repro.launch.cost import estimate
 from repro.launch.slots import Slot, runs_at_once
 from repro.launch.speeds import speeds_of
@@ -11,7 +11,7 @@ from repro.runtime.device import device_name, num_threads, pick_device
 from repro.runtime.progress import Display, Told, duration, name_of, progress_of
 
 
-def seconds_of(configs: Sequence[RunConfig], datasets: Mapping[DataConfig, Dataset]) -> dict[str, float]:
+def seconds_of(configs: Sequence[RunConfig], datasets: Mapping[DataConfig, AnyDataset]) -> dict[str, float]:
     """Estimate the time of each whole run, alone on the device, by run id."""
     sizes = {data: (len(dataset.train), len(dataset.eval)) for data, dataset in datasets.items()}
     speeds = zip(configs, speeds_of(configs), strict=True)

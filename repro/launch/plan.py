@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from repro.config.run import DataConfig, RunConfig
-from repro.data import Dataset, load_for
+from repro.data import AnyDataset, load_any
+from repro.engine.detection.start import check_start
 from repro.engine.resume import check_folder
 from repro.engine.step import pick_random_step, pick_step
 from repro.errors import InputError
@@ -169,6 +170,8 @@ def check(configs: list[RunConfig]) -> None:
     for config in configs:
         if config.execution.num_ranks > 1:
             torchrun.check(config.execution)
+        if not is_done(config):
+            check_start(config)
 
 
 def check_folders(configs: Sequence[RunConfig]) -> None:
@@ -191,12 +194,12 @@ def check_folder_is_usable(path: Path) -> None:
         ) from error
 
 
-def load_all(configs: list[RunConfig]) -> dict[DataConfig, Dataset]:
-    found: dict[DataConfig, Dataset] = {}
+def load_all(configs: list[RunConfig]) -> dict[DataConfig, AnyDataset]:
+    found: dict[DataConfig, AnyDataset] = {}
     for config in configs:
         if config.data not in found:
             notice(f"reading {config.data.name}")
-            found[config.data] = load_for(config)
+            found[config.data] = load_any(config)
     return found
 
 

@@ -127,8 +127,8 @@ def report(config: RunConfig, outcome: Outcome, folder: Path | None) -> None:
 
 def train_run(config: RunConfig, stopper: Stopper) -> Outcome:
     """Train a run; return its outcome, the same on all ranks."""
-    from repro.data import load_for
-    from repro.engine.run import run
+    from repro.data import load_any
+    from repro.engine.run import run_any
     from repro.runtime import distributed
 
     with contextlib.ExitStack() as held:
@@ -138,9 +138,9 @@ def train_run(config: RunConfig, stopper: Stopper) -> Outcome:
                 return Outcome("done")
             if distributed.on_any(stopper.asked()):
                 return Outcome("stopped")
-            load = functools.partial(load_for, config)
+            load = functools.partial(load_any, config)
             distributed.on_first(load)  # it may fetch the data for the other ranks
-            done = run(config, distributed.agreed(load), stopper) is not None
+            done = run_any(config, distributed.agreed(load), stopper) is not None
             return Outcome("done" if done else "stopped")
         except Elsewhere as error:
             return Outcome("elsewhere", str(error))

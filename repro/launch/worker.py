@@ -27,7 +27,7 @@ from repro.runtime.stop import SIGNALS, Stopper
 if TYPE_CHECKING:
     import torch
 
-    from repro.data import Dataset
+    from repro.data import AnyDataset
 
 ORPHAN_SECONDS = 60.0  # the time to save after the launcher was killed
 
@@ -86,7 +86,7 @@ class Trainer:
     def __init__(self, width: int, tell: Callable[[tuple[str, str | Outcome]], None]) -> None:
         self.width, self.tell = width, tell
         self.stopper = Stopper(None)
-        self._datasets: dict[DataConfig, Dataset] = {}
+        self._datasets: dict[DataConfig, AnyDataset] = {}
         self._loading = threading.Lock()
         self._own = Own()
 
@@ -120,11 +120,11 @@ class Trainer:
             torch.cuda.empty_cache()  # other processes on the GPU need the memory
         return outcome
 
-    def _dataset(self, config: RunConfig) -> Dataset:
+    def _dataset(self, config: RunConfig) -> AnyDataset:
         """Load the run's data once; the launcher has fetched it."""
-        from repro.data import load_for
+        from repro.data import load_any
 
         with self._loading:
             if config.data not in self._datasets:
-                self._datasets[config.data] = load_for(config, may_fetch=False)
+                self._datasets[config.data] = load_any(config, may_fetch=False)
             return self._datasets[config.data]

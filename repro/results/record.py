@@ -11,13 +11,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 from repro.config.parse import Open, build, plain, require
 from repro.config.science import Science
 
 SCHEMA = 1
 RECORD = "record.json"
+DETECTION = "detection"
+"""The key of the results in the record of a detector (``repro.results.detection_record``)."""
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -165,6 +167,51 @@ class Carried(Open):
     step: str | None = None
 
 
+class Identified(Protocol):
+    """A record: the names, the settings and the size of a run."""
+
+    @property
+    def run_id(self) -> str: ...
+    @property
+    def key(self) -> str: ...
+    @property
+    def exp(self) -> str: ...
+    @property
+    def scale(self) -> str: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def numerics_version(self) -> int: ...
+    @property
+    def science(self) -> Science: ...
+    @property
+    def steps(self) -> int: ...
+    @property
+    def params(self) -> int: ...
+    @property
+    def macs(self) -> int: ...
+    @property
+    def folder(self) -> Path: ...
+
+
+def check_identity(record: Identified) -> None:
+    """Raise an ``InputError`` if the names and the settings of a record contradict each other."""
+    for name in ("run_id", "key", "scale", *(["exp"] if record.exp else [])):  # empty without an experiment
+        value = getattr(record, name)
+        require(PLAIN_NAME.fullmatch(value) is not None, f"{name}={value!r} is not a plain name")
+    require(record.run_id == record.folder.name, f"its run_id {record.run_id} is not the name of its folder")
+    digest = record.science.fingerprint(record.numerics_version)
+    require(digest == record.fingerprint, f"its configuration has the fingerprint {digest}, not {record.fingerprint}")
+    name = f"{record.key}-s{record.seed}-{digest[:8]}"
+    require(record.run_id == name, f"its run_id is not {name}, which follows from its key, seed and fingerprint")
+    require(record.seed == record.science.seed, f"seed={record.seed} is not the seed of its configuration")
+    require(record.params > 0 and record.macs > 0, "params and macs must be above 0")
+    planned = record.science.optim.steps
+    require(record.steps == planned, f"it ended at step {record.steps} of {planned}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Record(Open):
     """A finished run; ``folder`` holds its ``record.json`` and ``curve.csv``."""
@@ -241,18 +288,7 @@ class Record(Open):
 
     def check(self) -> None:
         """Raise an ``InputError`` if parts of the record contradict each other."""
-        for name in ("run_id", "key", "scale", *(["exp"] if self.exp else [])):  # empty without an experiment
-            value = getattr(self, name)
-            require(PLAIN_NAME.fullmatch(value) is not None, f"{name}={value!r} is not a plain name")
-        require(self.run_id == self.folder.name, f"its run_id {self.run_id} is not the name of its folder")
-        digest = self.science.fingerprint(self.numerics_version)
-        require(digest == self.fingerprint, f"its configuration has the fingerprint {digest}, not {self.fingerprint}")
-        name = f"{self.key}-s{self.seed}-{digest[:8]}"
-        require(self.run_id == name, f"its run_id is not {name}, which follows from its key, seed and fingerprint")
-        require(self.seed == self.science.seed, f"seed={self.seed} is not the seed of its configuration")
-        require(self.params > 0 and self.macs > 0, "params and macs must be above 0")
-        planned = self.science.optim.steps
-        require(self.steps == planned, f"it ended at step {self.steps} of {planned}")
+        check_identity(self)
         below = self.below_80_step
         require(below is None or 0 < below <= self.steps, f"below_80_step={below} is not one of its {self.steps} steps")
         require(self.carried.world_size > 0, f"execution.world_size={self.carried.world_size} must be above 0")

@@ -101,6 +101,15 @@ def shared(value: T) -> T:
     return box[0]
 
 
+def everyone(value: T) -> list[T]:
+    """Return the values of all ranks, in their order, on all ranks."""
+    if size() == 1:
+        return [value]
+    values: list[T | None] = [None] * size()
+    distributed.all_gather_object(values, value)
+    return values  # type: ignore[return-value]
+
+
 def total(values: Sequence[float]) -> list[float]:
     """Sum over the ranks, in double precision; whole numbers stay exact."""
     if size() == 1:

@@ -95,22 +95,25 @@ class Display:
 
 @dataclass(frozen=True)
 class Told:
-    """The progress of a run: errors in percent, speed, and the seconds left."""
+    """The progress of a run: errors in percent, speed, and the seconds left; a detector has a loss and no error."""
 
     step: int
     steps: int
-    train_error: float
+    train_error: float | None
     images_per_second: float
     seconds_left: float
+    loss: float | None = None
 
     def text(self, eval_error: str = "") -> str:
         speed = f"{self.images_per_second:,.0f} images/s, " if self.images_per_second else ""
-        errors = f"train error {self.train_error:.2f} %{eval_error}"
+        errors = f"loss {self.loss or 0:.3f}" if self.train_error is None else f"train error {self.train_error:.2f} %"
+        errors += eval_error
         return f"step {self.step:,} of {self.steps:,}, {speed}{errors}, {duration(self.seconds_left)} left"
 
     def parts(self, name: str, eval_error: str = "") -> list[str]:
         """Return the parts of a line on a terminal, the most important first."""
-        errors = [f"train {self.train_error:.2f}%", *([eval_error] if eval_error else [])]
+        known = f"loss {self.loss or 0:.3f}" if self.train_error is None else f"train {self.train_error:.2f}%"
+        errors = [known, *([eval_error] if eval_error else [])]
         after = [f"plan {duration(self.seconds_left + _seconds_after)}"] if _seconds_after else []
         speed = [f"{self.images_per_second:,.0f} images/s"] if self.images_per_second else []
         done = f"{name} {100 * self.step // max(self.steps, 1)}%"
@@ -175,6 +178,7 @@ def read_progress(folder: Path) -> Told | None:
     try:
         told: Told = build(Told, {f.name: values[f.name] for f in dataclasses.fields(Told) if f.name in values})
         require(0 <= told.step <= told.steps, f"step={told.step} is not from 0 to steps={told.steps}")
+        require(told.train_error is not None or told.loss is not None, "it has no train_error and no loss")
     except (InputError, OverflowError) as error:
         raise InputError(f"{path} has no valid progress ({error})") from None
     return told

@@ -86,10 +86,13 @@ def test_the_same_run_asked_for_twice_is_one() -> None:
 
 
 def family(name: str) -> str:
+    if "detection" in name or name in ("shapes", "voc", "coco"):
+        return "images with boxes"
     return "ImageNet images" if "imagenet" in name else "small images"
 
 
-DATA = {kind: [d for d in choices("data") if family(d) == kind] for kind in ("small images", "ImageNet images")}
+KINDS = ("small images", "ImageNet images", "images with boxes")
+DATA = {kind: [d for d in choices("data") if family(d) == kind] for kind in KINDS}
 
 
 HELD_OUT = ("cifar_open_choices", "stochastic_depth")

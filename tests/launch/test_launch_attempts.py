@@ -21,7 +21,7 @@ def go(run: RunConfig, error: BaseException, monkeypatch: pytest.MonkeyPatch) ->
     def fail(*_: object) -> NoReturn:
         raise error
 
-    monkeypatch.setattr("repro.launch.attempts.run", fail)
+    monkeypatch.setattr("repro.launch.attempts.run_any", fail)
     monkeypatch.setattr("repro.launch.attempts.torchrun.train", fail)
     return attempt(run, lambda _: None, Stopper(None))  # type: ignore[arg-type, return-value]
 

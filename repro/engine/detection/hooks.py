@@ -1,0 +1,90 @@
+"""Callbacks of a detector's training: progress, losses and checkpoints."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+from repro.engine.detection.prepared import PreparedDetector
+from repro.engine.detection.steps import NAMES
+from repro.engine.detection.training import DetectionHooks, Losses, save_checkpoint
+from repro.errors import RunError
+from repro.runtime import distributed
+from repro.runtime.progress import Display, Told, write_progress
+from repro.runtime.provenance import write_atomically
+from repro.runtime.stop import Stopper
+
+STATUS_SECONDS = 2.0
+LOSSES = ("rpn_scores", "rpn_boxes", "head_scores", "head_boxes")
+CURVE = "losses.csv"
+
+
+class RankHooks(DetectionHooks):
+    """Callbacks of every rank; only the first one writes."""
+
+    def __init__(self, net: PreparedDetector, stopper: Stopper) -> None:
+        self.stopper = stopper
+        self._saved = self._begun = time.monotonic()
+        self._told, self._first = 0.0, net.state.images
+        self._seconds = net.config.execution.checkpoint_seconds
+        self._display: Display | None = None
+        if distributed.is_first():
+            self._display = Display(net.config.execution.progress, net.config.optim.steps, net.updates)
+
+    def logged(self, net: PreparedDetector, losses: Losses, lr: float) -> None:
+        if self._display is None:
+            return
+        told = self.told(net, losses)
+        if self._display.is_due():
+            name = f"step {net.state.part + 1} of {len(net.steps)} ({NAMES[net.step]})"
+            label = f"{net.config.label} s{net.config.seed}"
+            self._display.show(told.step, told.parts(label), [f"{name}: {told.text()}"])
+        if time.monotonic() - self._told >= STATUS_SECONDS:
+            self._told = time.monotonic()
+            # A full disk ends the run at its next checkpoint, with a message; the status alone is not worth it.
+            with contextlib.suppress(RunError):
+                write_progress(net.config.work_dir, told)
+
+    def told(self, net: PreparedDetector, losses: Losses) -> Told:
+        """Return the progress; the time left is that of the images left at the pace of this process so far."""
+        seconds, done = time.monotonic() - self._begun, net.state.images - self._first
+        pace = done / seconds if seconds > 0 else 0.0
+        left = images_of(net) - net.state.images
+        loss = sum(losses.values())
+        return Told(net.updates, net.config.optim.steps, None, pace, left / pace if pace else 0.0, loss)
+
+    def save_is_due(self) -> bool:
+        is_due = distributed.is_first() and time.monotonic() - self._saved >= self._seconds
+        return distributed.on_any(is_due)
+
+    def save(self, net: PreparedDetector) -> None:
+        distributed.on_first(lambda: self._write(net))
+        self._saved = time.monotonic()
+
+    def _write(self, net: PreparedDetector) -> None:
+        save_checkpoint(net)
+        write_losses(net)
+
+    def stop(self) -> bool:
+        return distributed.on_any(self.stopper.asked())
+
+    def close(self) -> None:
+        if self._display is not None:
+            self._display.close()
+
+
+def images_of(net: PreparedDetector) -> int:
+    """Count the images of all updates of a run."""
+    config = net.config
+    assert config.detection is not None
+    sizes = [config.detection.rpn_batch_size, config.optim.batch_size] * 2 if len(net.steps) > 1 else []
+    return sum(n * size for n, size in zip(net.steps, sizes or [config.optim.batch_size], strict=True))
+
+
+def write_losses(net: PreparedDetector) -> None:
+    """Write the mean losses over training, a row for each read of them."""
+    columns = ("update", "step", "lr", *LOSSES)
+    lines = [",".join(columns)]
+    for row in net.state.losses:
+        lines.append(",".join(format(row[name], ".10g") if name in row else "" for name in columns))
+    write_atomically(net.config.work_dir / CURVE, "".join(f"{line}\n" for line in lines))

@@ -1,0 +1,116 @@
+"""One run of a detector, from its last checkpoint to its record."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from typing import Any
+
+from repro.config.parse import plain
+from repro.config.run import RunConfig
+from repro.data.detection.dataset import DetectionDataset
+from repro.engine.detection.hooks import RankHooks, write_losses
+from repro.engine.detection.prepared import DetectionState, PreparedDetector, prepare_detector, train_only
+from repro.engine.detection.size import detector_size
+from repro.engine.detection.steps import remove_steps
+from repro.engine.detection.testing import run_test, write_detections
+from repro.engine.detection.training import filled_from, payload, train_detector
+from repro.engine.loop import NotFiniteError
+from repro.engine.record import part, provenance_of
+from repro.engine.resume import changed_setting, claim_folder, last_good
+from repro.errors import RunError
+from repro.results.detection_record import DetectionRecord, DetectionResult
+from repro.results.record import RECORD
+from repro.runtime import checkpoint, distributed
+from repro.runtime.device import arithmetic, num_threads
+from repro.runtime.provenance import now, write_json
+from repro.runtime.stop import Stopper
+
+log = logging.getLogger(__name__)
+
+
+def run_detector(config: RunConfig, dataset: DetectionDataset, stopper: Stopper) -> DetectionRecord | None:
+    """Train, test and record one detector, from its last checkpoint if there is one.
+
+    Every rank of the run calls this; only the first rank reads and writes the folder of the run.
+
+    Returns:
+        The record, or None if the run was stopped and saved a checkpoint.
+
+    Raises:
+        InputError: The folder of the run holds another run, or the weights that it starts from do not exist.
+        RunError: A loss is not finite, or a file cannot be written.
+    """
+    started = now()
+    distributed.on_first(lambda: claim_folder(config))
+    net = prepare_detector(config, dataset)
+    stored = load_state(net)
+    net.state.parts.append(part(net.updates, started, net.made_on))
+    try:
+        with contextlib.closing(RankHooks(net, stopper)) as hooks:
+            restore = filled_from(stored or {}) if net.resumed is not None else None
+            if net.state.part == len(net.steps):  # only the test is missing
+                assert restore is not None
+                train_only(net)
+                restore(net)
+            elif not train_detector(net, hooks, restore):
+                return None
+    except NotFiniteError as error:
+        raise RunError(f"{error}; {last_good(config)}") from error
+    last = payload(net)
+    distributed.on_first(lambda: checkpoint.save(config.work_dir / checkpoint.FINAL, last))
+    result, found = run_test(net)
+    record = make_record(net, result)
+
+    def leave() -> None:
+        write_losses(net)
+        write_detections(net, found)
+        write_json(config.work_dir / RECORD, record.to_json())
+        remove_steps(config.work_dir)
+
+    distributed.on_first(leave)
+    return record
+
+
+def load_state(net: PreparedDetector) -> dict[str, Any] | None:
+    """Read the newest readable checkpoint on the first rank, and its state on all; return it there."""
+    stored: dict[str, Any] | None = None
+    if distributed.is_first():
+        found = checkpoint.load_latest(net.config.work_dir)
+        if found is not None:
+            path, stored = found
+            net.state = DetectionState(**stored["state"])
+            net.resumed = net.updates
+            log.info(f"  resumes at update {net.updates:,} from {path.name}")
+            changed_setting(net.made_on, stored["setting"])
+    net.state, net.resumed = distributed.shared((net.state, net.resumed))
+    return stored
+
+
+def make_record(net: PreparedDetector, result: DetectionResult) -> DetectionRecord:
+    """Describe the final detector and how it was trained."""
+    config, state = net.config, net.state
+    assert config.detection is not None
+    size = detector_size(config, net.dataset.num_classes)
+    told = {"threads": num_threads(config.execution), "step": "eager", "world_size": distributed.size()}
+    precision = arithmetic(net.device, config.optim.precision)
+    return DetectionRecord(
+        run_id=config.run_id,
+        key=config.key,
+        label=config.label,
+        exp=config.exp,
+        scale=config.scale,
+        seed=config.seed,
+        fingerprint=config.fingerprint,
+        numerics_version=config.science.numerics_version,
+        science=config.science,
+        detection=result,
+        steps=net.updates,
+        params=size.params,
+        macs=size.macs(config.detection.test_proposals),
+        wall_seconds=round(state.train_seconds, 3),
+        images_per_second=round(state.images / max(state.train_seconds, 1e-9), 1),
+        execution=plain(config.execution) | told,
+        provenance=provenance_of(state.parts, net.device, precision, net.digests),
+        folder=config.work_dir,
+    )

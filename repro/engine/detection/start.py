@@ -1,0 +1,152 @@
+"""The net and the pixel statistics from which a detector starts."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from repro.config.parse import require
+from repro.config.run import ModelConfig, RunConfig
+from repro.data.augment import PixelStats, generator_for
+from repro.data.detection.dataset import DetectionDataset
+from repro.data.detection.scaled import channel_stats, scaled_image, square_crops
+from repro.errors import InputError
+from repro.evaluation.foreign import origin_of
+from repro.evaluation.stored_net import file_of, stored_net
+from repro.evaluation.trained import misfit
+from repro.evaluation.weight_files import read_weights
+from repro.models import build_model
+from repro.models.detection.body import recompute_statistics
+from repro.models.resnet import ImageNetResNet
+from repro.results.find import find_record
+from repro.results.record import Record
+
+TRAINED_ONLY = ("init", "fc_init", "bn_group_size", "bn_momentum")
+"""Settings of a net that do not change what its trained weights compute."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """A classification net with its weights, the statistics of its pixels, and the digest of a file of weights."""
+
+    net: ImageNetResNet
+    stats: PixelStats
+    digests: dict[str, str]
+
+
+def check_start(config: RunConfig) -> None:
+    """Raise ``InputError`` if the weights that a detector starts from are not named or do not exist."""
+    detection = config.detection
+    if detection is None or detection.start == "random":
+        return
+    require(
+        detection.start is not None,
+        "detection.start=null names no weights of the body: name a finished run, a file in paths.data such as "
+        "resnet101-cd907fc2.pth, or random",
+    )
+    if detection.start_is_file:
+        path = weights_path(config)
+        require(path.is_file(), f"detection.start={detection.start} does not exist: put the file into {path.parent}")
+    else:
+        record = started_from(config)
+        file_of(record.run_id, config.paths.work, config.paths.results)
+
+
+def build_start(config: RunConfig, dataset: DetectionDataset, device: torch.device) -> Start:
+    """Build the classification net that a detector starts from, on the CPU.
+
+    Raises:
+        InputError: The weights do not exist, or do not fit the net.
+    """
+    assert config.detection is not None
+    check_start(config)
+    if config.detection.start == "random":
+        return random_start(config, dataset)
+    if not config.detection.start_is_file:
+        record = started_from(config)
+        found = stored_net(record, config.paths.work, config.paths.results, config.paths.data)
+        return Start(filled(config, found.weights), channel_values(found.stats), {"start": record.fingerprint})
+    path = weights_path(config)
+    weights = read_weights(path).weights
+    origin = origin_of(weights)
+    require(
+        len(origin.pixels.mean) == 3,
+        f"detection.start={path.name} has weights of {origin.name}, whose pixel statistics are unknown: use a file "
+        "with torchvision's names, or a run",
+    )
+    for key, value in origin.settings.items():
+        name = key.removeprefix("model.")
+        there = getattr(config.model, name)
+        require(str(there) == value, f"{key}={there} does not fit detection.start={path.name}: it needs {key}={value}")
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (origin.pixels.mean, origin.pixels.std))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return Start(filled(config, dict(origin.to_ours(weights))), PixelStats(mean, std), {"start": digest})
+
+
+def weights_path(config: RunConfig) -> Path:
+    assert config.detection is not None and config.detection.start is not None
+    return config.paths.data / config.detection.start
+
+
+def started_from(config: RunConfig) -> Record:
+    """Read the record of the run whose final net is the start, and check that the nets are the same."""
+    assert config.detection is not None and config.detection.start is not None
+    record = find_record(config.detection.start, [config.paths.work, config.paths.results / "runs"])
+    require(
+        record.run_id == config.detection.start,
+        f"detection.start={config.detection.start} must be the whole id of a run: {record.run_id}",
+    )
+    one, other = comparable(config.model), comparable(record.science.model)
+    for field in dataclasses.fields(ModelConfig):
+        here, there = getattr(one, field.name), getattr(other, field.name)
+        require(
+            here == there,
+            f"model.{field.name}={here} does not fit detection.start={record.run_id}, which has {there}: set "
+            f"model.{field.name}={there}",
+        )
+    return record
+
+
+def comparable(model: ModelConfig) -> ModelConfig:
+    usual = {"init": "he_fan_in", "fc_init": "he", "bn_group_size": 1, "bn_momentum": 0.1}
+    return dataclasses.replace(model, **usual)  # type: ignore[arg-type]
+
+
+def filled(config: RunConfig, weights: dict[str, Tensor] | object) -> ImageNetResNet:
+    """Build the run's net with trained weights."""
+    assert isinstance(weights, dict) and config.detection is not None
+    net = build_net(config, len(weights["fc.weight"]) if "fc.weight" in weights else 1000)
+    if reason := misfit(net.state_dict(), weights):
+        raise InputError(f"detection.start={config.detection.start} does not contain a {config.model.label}: {reason}")
+    net.load_state_dict(weights, strict=False)  # only counters of batches may be missing
+    return net
+
+
+def build_net(config: RunConfig, num_classes: int) -> ImageNetResNet:
+    net = build_model(config.model, num_classes, generator_for(config.seed, "init"))
+    assert isinstance(net, ImageNetResNet)
+    return net
+
+
+def channel_values(stats: PixelStats) -> PixelStats:
+    """Average the statistics of each channel over all positions: images have many sizes (deviation D63)."""
+    mean, std = (values.expand(3, *values.shape[1:]).mean((1, 2), keepdim=True) for values in (stats.mean, stats.std))
+    return PixelStats(mean, std)
+
+
+def random_start(config: RunConfig, dataset: DetectionDataset) -> Start:
+    """Build a net with random weights, whose batch-norm statistics are those of some training images."""
+    assert config.detection is not None
+    positions = range(min(config.detection.start_images, len(dataset.train)))
+    stats = channel_stats(dataset.train, positions, config.data.std)
+    sides = (config.data.image_size, config.detection.longest_side)
+    like = torch.empty(0)
+    images = [scaled_image(dataset.train, position, sides, stats, like) for position in positions]
+    net = build_net(config, 10)
+    recompute_statistics(net, square_crops(images))
+    return Start(net, stats, {})

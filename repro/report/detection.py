@@ -1,0 +1,21 @@
+"""Finished detectors as lines."""
+
+from __future__ import annotations
+
+from repro.report.tables.frame import NOT_RUN
+from repro.results.detection_record import DetectionRecord
+
+METRICS = {"voc07": "mAP over 11 points", "voc12": "mAP", "coco": "AP over overlaps 0.5 to 0.95"}
+
+
+def line(record: DetectionRecord) -> str:
+    """Return ``Faster R-CNN ResNet-101 seed 0: test mAP over 11 points 76.4 %, 4,952 images``."""
+    result = record.detection
+    value = NOT_RUN if result.map is None else f"{result.map:.1f} %"
+    text = f"{record.label} seed {record.seed}: {result.split} {METRICS[result.metric]} {value}"
+    if result.coco is not None and result.coco.get("AP50") is not None:
+        text += f", {result.coco['AP50']:.1f} % at overlap 0.5"
+    text += f", {result.images:,} images"
+    if record.scale != "paper":
+        text += f" (a proxy, scale={record.scale}: not comparable with the paper)"
+    return f"  {text}"

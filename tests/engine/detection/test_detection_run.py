@@ -1,0 +1,140 @@
+"""Runs of detectors: killed in every step, resumed, stopped, tested and recorded."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from repro.config.run import RunConfig
+from repro.engine.detection.feed import DetectionFeed
+from repro.engine.detection.run import run_detector
+from repro.engine.detection.steps import PROPOSALS
+from repro.errors import InputError
+from repro.results.detection_record import read_detection_record, read_detection_records
+from repro.results.read import read_record, read_records
+from repro.runtime import checkpoint
+from tests.detector_runs import detector_config, final_payload, shapes_of
+from tests.runs import StopAfter
+
+pytestmark = pytest.mark.slow
+
+
+def trained(folder: Path, *words: str, stop: int | None = None) -> RunConfig:
+    of = detector_config(folder, *words)
+    run_detector(of, shapes_of(of), StopAfter(stop))
+    return of
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
+    return trained(tmp_path_factory.mktemp("whole"))
+
+
+def same(one: RunConfig, other: RunConfig) -> bool:
+    """Compare weights, momentum and losses by their digests, and all detections."""
+    first, second = final_payload(one), final_payload(other)
+    assert first["model"].keys() == second["model"].keys()
+    found = [(of.work_dir / "detections.json").read_text() for of in (one, other)]
+    return checkpoint.digest(first) == checkpoint.digest(second) and found[0] == found[1]
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("update", [0, 1])
+@pytest.mark.parametrize("part", [0, 1, 2, 3])
+def test_killed_in_any_step_it_ends_with_the_same_bits(
+    whole: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: int, update: int
+) -> None:
+    read = DetectionFeed.batch
+
+    def kill(self: DetectionFeed, at: int, number: int, *more: int) -> object:
+        if (at, number) == (part, update):
+            raise Killed
+        return read(self, at, number, *more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DetectionFeed, "batch", kill)
+        with pytest.raises(Killed):
+            trained(tmp_path)
+    assert same(trained(tmp_path), whole)
+
+
+def test_proposals_that_are_lost_or_damaged_are_made_again(whole: RunConfig, tmp_path: Path) -> None:
+    of = trained(tmp_path, stop=2)  # after the first update of the region head
+    (of.work_dir / PROPOSALS).write_bytes(b"PK damaged")
+    trained(tmp_path, stop=0)
+    (of.work_dir / PROPOSALS).unlink()
+    assert same(trained(tmp_path), whole)
+
+
+def test_another_seed_gives_another_detector(whole: RunConfig, tmp_path: Path) -> None:
+    assert not same(trained(tmp_path, "seed=1"), whole)
+
+
+def test_a_detector_killed_in_its_test_is_tested_again(
+    whole: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kill(net: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr("repro.engine.detection.run.run_test", kill)
+        with pytest.raises(Killed):
+            trained(tmp_path)
+    assert (tmp_path / "work" / whole.run_id / checkpoint.FINAL).exists()
+    assert same(trained(tmp_path), whole)
+
+
+def test_the_record_has_the_precision_of_each_class_and_comes_back(whole: RunConfig) -> None:
+    record = read_detection_record(whole.work_dir / "record.json")
+    result = record.detection
+    assert (result.split, result.images, result.metric) == ("test", 4, "voc07")
+    assert [one.name for one in result.classes] == ["disc", "frame", "cross"]
+    assert record.science == whole.science and record.steps == 8
+    assert result.detections == sum(
+        len(one["labels"]) for one in json.loads((whole.work_dir / "detections.json").read_text())["images"].values()
+    )
+    assert json.loads((whole.work_dir / "record.json").read_text()) == json.loads(json.dumps(record.to_json()))
+    lines = (whole.work_dir / "losses.csv").read_text().splitlines()
+    assert len(lines) == 9 and [line.split(",")[1] for line in lines[1:]] == list("11223344")
+
+
+def test_readers_of_classification_pass_over_detectors(whole: RunConfig) -> None:
+    work = whole.paths.work
+    assert read_records([work]).records == () and read_records([work]).left_out == ()
+    assert [record.run_id for record in read_detection_records([work])[0]] == [whole.run_id]
+    with pytest.raises(InputError, match="detector"):
+        read_record(whole.work_dir / "record.json")
+
+
+def test_after_training_only_the_final_detector_is_kept(whole: RunConfig) -> None:
+    assert not list(whole.work_dir.glob("end_of_*")) and not (whole.work_dir / PROPOSALS).exists()
+
+
+def test_a_record_whose_mean_is_not_that_of_its_classes_is_refused(whole: RunConfig, tmp_path: Path) -> None:
+    values = json.loads((whole.work_dir / "record.json").read_text())
+    values["detection"]["map"] = 99.0
+    folder = tmp_path / whole.run_id
+    folder.mkdir()
+    (folder / "record.json").write_text(json.dumps(values))
+    with pytest.raises(InputError, match=r"detection\.map=99\.0"):
+        read_detection_record(folder / "record.json")
+
+
+JOINT = ("detection.training=joint", "detection.steps=[3]", "detection.drops=[2]")
+
+
+def test_joint_training_resumes_to_the_same_bits(tmp_path: Path) -> None:
+    straight = trained(tmp_path / "one", *JOINT)
+    trained(tmp_path / "two", *JOINT, stop=1)
+    assert same(trained(tmp_path / "two", *JOINT), straight)
+
+
+def test_test_time_choices_change_the_detections_alone(whole: RunConfig, tmp_path: Path) -> None:
+    refined = trained(tmp_path, "detection.refine=true", "detection.scales=[64,96]")
+    assert checkpoint.digest(final_payload(refined)["model"]) == checkpoint.digest(final_payload(whole)["model"])
+    assert not same(refined, whole)
