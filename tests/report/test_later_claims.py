@@ -164,5 +164,5 @@ def test_the_command_judges_a_paper_or_all(capsys: pytest.CaptureFixture[str], t
 def test_a_record_that_all_papers_leave_out_is_named_once(tmp_path: Path) -> None:
     (config,) = plan(["model.depth=20"]).runs
     plant_planned(tmp_path, config, dirty=True)
-    named = [one.problems for one in check_papers(papers_with_claims(), read_records([tmp_path]))]
-    assert [len(problems) for problems in named] == [1, 0, 0, 0, 0, 0]
+    first, *later = [one.problems for one in check_papers(papers_with_claims(), read_records([tmp_path]))]
+    assert (len(first), [problems for problems in later if problems]) == (1, [])
