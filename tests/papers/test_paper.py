@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 
+from repro.config.compose import plan
 from repro.config.paths import shared_dir
 from repro.config.run import later_defaults
 from repro.errors import InputError
