@@ -19,7 +19,7 @@ from repro.models.blocks import BlockNet
 
 @dataclass(frozen=True)
 class Likeness:
-    """How alike the images of channels are in neighbouring blocks of a stage, on average over channels and blocks.
+    """The likeness of the images of channels in neighbouring blocks of a stage, on average over channels and blocks.
 
     ``overlap`` is the share of the top images of a channel that are also those of the channel in the next block, and
     ``correlation`` the rank correlation of its responses to all images. ``by_chance`` is the expected overlap of

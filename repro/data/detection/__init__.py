@@ -53,7 +53,7 @@ class DetectionSplit:
 
 @dataclass(frozen=True)
 class Detections:
-    """What a detector finds in one image: ``boxes`` (n, 4) and ``labels`` (n,) as of ``Objects``, and ``scores`` (n,)
+    """The findings of a detector in one image: ``boxes`` (n, 4) and ``labels`` (n,) as of ``Objects``, and ``scores`` (n,)
     float64."""
 
     boxes: np.ndarray

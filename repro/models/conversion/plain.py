@@ -23,7 +23,7 @@ STEM_HOLDS = ("positive",)
 
 @dataclass(frozen=True)
 class Reading:
-    """How the channels (n) of a plain layer give the map (C) of the residual net, as matrices (C, n).
+    """The way from the channels (n) of a plain layer to the map (C) of the residual net, as matrices (C, n).
 
     ``entered`` gives the map that the next convolution reads, ``value`` the one that the next shortcut reads.
     """
