@@ -53,8 +53,8 @@ class DetectionSplit:
 
 @dataclass(frozen=True)
 class Detections:
-    """The findings of a detector in one image: ``boxes`` (n, 4) and ``labels`` (n,) as of ``Objects``, and ``scores`` (n,)
-    float64."""
+    """The findings of a detector in one image: ``boxes`` (n, 4) and ``labels`` (n,) as of ``Objects``, and
+    ``scores`` (n,) float64."""
 
     boxes: np.ndarray
     labels: np.ndarray
