@@ -15,8 +15,8 @@ from repro.report.tables import cells, notes
 from repro.report.tables.by_class import cells_by_class, is_by_class
 from repro.report.tables.cells import EMPTY, ENSEMBLE, PROXY_ENSEMBLE, Comparison, Row
 from repro.report.tables.frame import Cell, Frame
-from repro.results.ensembles import Ensemble, EnsembleReading
 from repro.results.detection_record import DetectionRecord
+from repro.results.ensembles import Ensemble, EnsembleReading
 from repro.results.read import Reading, Record
 from repro.results.scales import scale_of
 from repro.results.select import (
