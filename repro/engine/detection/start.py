@@ -9,9 +9,12 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torchvision.models import VGG
 
+from repro.config.families import FAMILIES
 from repro.config.parse import require
 from repro.config.run import ModelConfig, RunConfig
+from repro.config.science import Science
 from repro.data.augment import PixelStats, generator_for
 from repro.data.detection.dataset import DetectionDataset
 from repro.data.detection.scaled import channel_stats, scaled_image, square_crops
@@ -20,8 +23,7 @@ from repro.evaluation.foreign import origin_of
 from repro.evaluation.stored_net import file_of, stored_net
 from repro.evaluation.trained import misfit
 from repro.evaluation.weight_files import read_weights
-from repro.models import build_model
-from repro.models.detection.body import recompute_statistics
+from repro.models.detection.body import build_uncut, recompute_statistics
 from repro.models.resnet import ImageNetResNet
 from repro.results.find import find_record
 from repro.results.record import Record
@@ -34,7 +36,7 @@ TRAINED_ONLY = ("init", "fc_init", "bn_group_size", "bn_momentum")
 class Start:
     """A classification net with its weights, the statistics of its pixels, and the digest of a file of weights."""
 
-    net: ImageNetResNet
+    net: ImageNetResNet | VGG
     stats: PixelStats
     digests: dict[str, str]
 
@@ -80,8 +82,7 @@ def build_start(config: RunConfig, dataset: DetectionDataset, device: torch.devi
         "with torchvision's names, or a run",
     )
     for key, value in origin.settings.items():
-        name = key.removeprefix("model.")
-        there = getattr(config.model, name)
+        there = config.model.name if key == "model" else getattr(config.model, key.removeprefix("model."))
         require(str(there) == value, f"{key}={there} does not fit detection.start={path.name}: it needs {key}={value}")
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (origin.pixels.mean, origin.pixels.std))
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -117,20 +118,19 @@ def comparable(model: ModelConfig) -> ModelConfig:
     return dataclasses.replace(model, **usual)  # type: ignore[arg-type]
 
 
-def filled(config: RunConfig, weights: dict[str, Tensor] | object) -> ImageNetResNet:
+def filled(config: RunConfig, weights: dict[str, Tensor] | object) -> ImageNetResNet | VGG:
     """Build the run's net with trained weights."""
     assert isinstance(weights, dict) and config.detection is not None
-    net = build_net(config, len(weights["fc.weight"]) if "fc.weight" in weights else 1000)
+    output = "classifier.6.weight" if FAMILIES[config.model.name].is_body else "fc.weight"
+    net = build_net(config, len(weights[output]) if output in weights else 1000)
     if reason := misfit(net.state_dict(), weights):
         raise InputError(f"detection.start={config.detection.start} does not contain a {config.model.label}: {reason}")
     net.load_state_dict(weights, strict=False)  # only counters of batches may be missing
     return net
 
 
-def build_net(config: RunConfig, num_classes: int) -> ImageNetResNet:
-    net = build_model(config.model, num_classes, generator_for(config.seed, "init"))
-    assert isinstance(net, ImageNetResNet)
-    return net
+def build_net(config: RunConfig | Science, num_classes: int) -> ImageNetResNet | VGG:
+    return build_uncut(config.model, num_classes, generator_for(config.seed, "init"))
 
 
 def channel_values(stats: PixelStats) -> PixelStats:

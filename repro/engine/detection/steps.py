@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from repro.engine.detection.prepared import PreparedDetector, train_only
+from repro.engine.detection.tested import TESTED
 from repro.errors import RunError
 from repro.models.detection.alternating import ORIGINS, Step, initial_state
 from repro.models.detection.rpn import TRAINING
@@ -71,7 +72,7 @@ def end_step(net: PreparedDetector) -> None:
 
 def remove_steps(folder: Path) -> None:
     """Remove the files that only training needs."""
-    for path in (*folder.glob("end_of_*.pt"), folder / PROPOSALS):
+    for path in (*folder.glob("end_of_*.pt"), folder / PROPOSALS, folder / TESTED):
         path.unlink(missing_ok=True)
 
 

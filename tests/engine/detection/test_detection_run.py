@@ -78,7 +78,7 @@ def test_another_seed_gives_another_detector(whole: RunConfig, tmp_path: Path) -
 def test_a_detector_killed_in_its_test_is_tested_again(
     whole: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def kill(net: object) -> None:
+    def kill(*_: object) -> None:
         raise Killed
 
     with monkeypatch.context() as patch:
