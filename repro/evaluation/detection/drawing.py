@@ -35,7 +35,7 @@ def drawn(photo: Photo, found: Detections, classes: Sequence[str], known: Object
     image = Image.fromarray(pixels)
     image = image.resize((photo.width * factor, photo.height * factor), Image.Resampling.BICUBIC)
     draw = ImageDraw.Draw(image)
-    line = max(2, min(image.size) // 240)
+    line = max(3, min(image.size) // 200)
     font = label_font(max(13, min(image.size) // 32))
     for box in [] if known is None else known.boxes * factor:
         draw.rectangle(box.tolist(), outline=KNOWN, width=line)

@@ -69,7 +69,10 @@ def recompute_statistics(net: nn.Module, images: Tensor) -> None:
 
 
 class Body(nn.Module):
-    """Layers that compute the shared map (N, channels, H / 16, W / 16), sides rounded up, of images (N, 3, H, W)."""
+    """Layers that compute the shared map (N, channels, H / 16, W / 16), sides rounded up, of images (N, 3, H, W).
+
+    Those of VGG-16 are rounded down, as in torchvision.
+    """
 
     channels: int
 

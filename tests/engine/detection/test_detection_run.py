@@ -5,13 +5,20 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from repro.config.run import RunConfig
+from repro.data.detection import DetectionSplit
+from repro.engine.detection import testing
 from repro.engine.detection.feed import DetectionFeed
+from repro.engine.detection.prepared import PreparedDetector, prepare_detector
 from repro.engine.detection.run import run_detector
 from repro.engine.detection.steps import PROPOSALS
+from repro.engine.detection.tested import TESTED, read_tested
 from repro.errors import InputError
+from repro.models.detection.refinement import Found
 from repro.results.detection_record import read_detection_record, read_detection_records
 from repro.results.read import read_record, read_records
 from repro.runtime import checkpoint
@@ -87,6 +94,40 @@ def test_a_detector_killed_in_its_test_is_tested_again(
             trained(tmp_path)
     assert (tmp_path / "work" / whole.run_id / checkpoint.FINAL).exists()
     assert same(trained(tmp_path), whole)
+
+
+def test_a_detector_stopped_in_its_test_finds_the_rest_alone(
+    whole: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of = trained(tmp_path, "execution.checkpoint_seconds=999", stop=8 + 1)  # 8 updates, then after the second image
+    assert not (of.work_dir / "record.json").exists()
+    with np.load(of.work_dir / TESTED) as stored:
+        assert stored["positions"].tolist() == [0, 1]
+    assert read_tested(prepare_detector(of, shapes_of(of))) == {}  # detections of other weights
+    tested: list[int] = []
+    look = testing.find
+
+    def find(net: PreparedDetector, split: DetectionSplit, position: int) -> Found:
+        tested.append(position)
+        return look(net, split, position)
+
+    monkeypatch.setattr(testing, "find", find)
+    assert same(trained(tmp_path), whole)
+    assert tested == [2, 3] and not (of.work_dir / TESTED).exists()
+
+
+def test_tensorboard_shows_proposals_and_detections_of_the_same_images_in_every_step(whole: RunConfig) -> None:
+    events = EventAccumulator(str(whole.work_dir), size_guidance={"scalars": 0, "images": 0})
+    events.Reload()
+    assert [tag for tag in events.Tags()["images"] if tag.startswith("detections")] == [
+        f"detections/{number + 1} {number}" for number in range(4)
+    ]
+    assert [event.step for event in events.Images("proposals/1 0")] == [1, 2, 5, 6]
+    assert [event.step for event in events.Images("detections/4 3")] == [3, 4, 7, 8]
+    assert [event.step for event in events.Scalars("loss/head_boxes")] == [3, 4, 7, 8]
+    (precision,) = events.Scalars("average_precision/test")
+    record = read_detection_record(whole.work_dir / "record.json")
+    assert precision.value == pytest.approx(record.detection.map) and precision.step == 8
 
 
 def test_the_record_has_the_precision_of_each_class_and_comes_back(whole: RunConfig) -> None:
