@@ -19,7 +19,9 @@ from repro.results.detection_record import DetectionResult
 IMAGES = 4
 """The first test images, which are shown again and again."""
 TIMES = 5
-"""Pictures in each step of training, the last at its end."""
+"""Pictures of an image in each step of training, the last at its end."""
+LEAST_UPDATES = 50
+"""Updates between two pictures of an image: drawing them may take a second."""
 LEAST_SCORE = 0.3
 PROPOSALS = 10
 """Proposals of an image that are shown where there is no region head yet."""
@@ -64,8 +66,9 @@ class DetectorEvents:
 
 def are_due(net: PreparedDetector, previous: int) -> bool:
     """Return whether pictures are due, which were last considered at update ``previous`` of this step."""
-    updates = net.steps[net.state.part]
-    return net.state.update == updates or net.state.update * TIMES // updates > previous * TIMES // updates
+    updates, update = net.steps[net.state.part], net.state.update
+    apart = max(LEAST_UPDATES, -(-updates // TIMES))
+    return update == updates or update // apart > previous // apart
 
 
 @torch.no_grad()

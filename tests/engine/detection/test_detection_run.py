@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from repro.config.run import RunConfig
 from repro.data.detection import DetectionSplit
-from repro.engine.detection import testing
+from repro.engine.detection import events, testing
 from repro.engine.detection.feed import DetectionFeed
 from repro.engine.detection.prepared import PreparedDetector, prepare_detector
 from repro.engine.detection.run import run_detector
@@ -28,15 +29,17 @@ from tests.runs import StopAfter
 pytestmark = pytest.mark.slow
 
 
-def trained(folder: Path, *words: str, stop: int | None = None) -> RunConfig:
+def trained(folder: Path, *words: str, stop: int | None = None, pictures: int = 0) -> RunConfig:
+    """Train at smoke scale, with ``pictures`` for TensorBoard, which would take most of the time."""
     of = detector_config(folder, *words)
-    run_detector(of, shapes_of(of), StopAfter(stop))
+    with mock.patch.object(events, "IMAGES", pictures):
+        run_detector(of, shapes_of(of), StopAfter(stop))
     return of
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
-    return trained(tmp_path_factory.mktemp("whole"))
+    return trained(tmp_path_factory.mktemp("whole"), pictures=2)
 
 
 def same(one: RunConfig, other: RunConfig) -> bool:
@@ -117,15 +120,14 @@ def test_a_detector_stopped_in_its_test_finds_the_rest_alone(
 
 
 def test_tensorboard_shows_proposals_and_detections_of_the_same_images_in_every_step(whole: RunConfig) -> None:
-    events = EventAccumulator(str(whole.work_dir), size_guidance={"scalars": 0, "images": 0})
-    events.Reload()
-    assert [tag for tag in events.Tags()["images"] if tag.startswith("detections")] == [
-        f"detections/{number + 1} {number}" for number in range(4)
-    ]
-    assert [event.step for event in events.Images("proposals/1 0")] == [1, 2, 5, 6]
-    assert [event.step for event in events.Images("detections/4 3")] == [3, 4, 7, 8]
-    assert [event.step for event in events.Scalars("loss/head_boxes")] == [3, 4, 7, 8]
-    (precision,) = events.Scalars("average_precision/test")
+    shown = EventAccumulator(str(whole.work_dir), size_guidance={"scalars": 0, "images": 0})
+    shown.Reload()
+    wanted = [f"{kind}/{number}" for kind in ("detections", "proposals") for number in ("1 0", "2 1")]
+    assert sorted(shown.Tags()["images"]) == wanted
+    assert [event.step for event in shown.Images("proposals/1 0")] == [2, 6]
+    assert [event.step for event in shown.Images("detections/2 1")] == [4, 8]
+    assert [event.step for event in shown.Scalars("loss/head_boxes")] == [3, 4, 7, 8]
+    (precision,) = shown.Scalars("average_precision/test")
     record = read_detection_record(whole.work_dir / "record.json")
     assert precision.value == pytest.approx(record.detection.map) and precision.step == 8
 
