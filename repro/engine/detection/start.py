@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from repro.models.detection.body import build_uncut, recompute_statistics
 from repro.models.resnet import ImageNetResNet
 from repro.results.find import find_record
 from repro.results.record import Record
+from repro.runtime import checkpoint
 
 TRAINED_ONLY = ("init", "fc_init", "bn_group_size", "bn_momentum")
 """Settings of a net that do not change what its trained weights compute."""
@@ -71,8 +73,8 @@ def build_start(config: RunConfig, dataset: DetectionDataset, device: torch.devi
         return random_start(config, dataset)
     if not config.detection.start_is_file:
         record = started_from(config)
-        found = stored_net(record, config.paths.work, config.paths.results, config.paths.data)
-        return Start(filled(config, found.weights), channel_values(found.stats), {"start": record.fingerprint})
+        weights, stats = weights_and_pixels(config, record)
+        return Start(filled(config, weights), channel_values(stats), {"start": record.fingerprint})
     path = weights_path(config)
     weights = read_weights(path).weights
     origin = origin_of(weights)
@@ -113,14 +115,30 @@ def started_from(config: RunConfig) -> Record:
     return record
 
 
+def weights_and_pixels(config: RunConfig, record: Record) -> tuple[Mapping[str, Tensor], PixelStats]:
+    """Read the final weights of a classification run and the statistics of its pixels.
+
+    Its images are elsewhere: ``paths.data`` has those of the detector. Only a checkpoint of older code, which lacks
+    the statistics, needs them.
+    """
+    paths = config.paths
+    path = file_of(record.run_id, paths.work, paths.results)
+    if path.name == checkpoint.FINAL:
+        stored = checkpoint.load(path)
+        if "pixels" in stored:
+            return stored["model"], PixelStats(stored["pixels"]["mean"], stored["pixels"]["std"])
+    found = stored_net(record, paths.work, paths.results, paths.data)
+    return found.weights, found.stats
+
+
 def comparable(model: ModelConfig) -> ModelConfig:
     usual = {"init": "he_fan_in", "fc_init": "he", "bn_group_size": 1, "bn_momentum": 0.1}
     return dataclasses.replace(model, **usual)  # type: ignore[arg-type]
 
 
-def filled(config: RunConfig, weights: dict[str, Tensor] | object) -> ImageNetResNet | VGG:
+def filled(config: RunConfig, weights: Mapping[str, Tensor]) -> ImageNetResNet | VGG:
     """Build the run's net with trained weights."""
-    assert isinstance(weights, dict) and config.detection is not None
+    assert config.detection is not None
     output = "classifier.6.weight" if FAMILIES[config.model.name].is_body else "fc.weight"
     net = build_net(config, len(weights[output]) if output in weights else 1000)
     if reason := misfit(net.state_dict(), weights):

@@ -12,16 +12,21 @@ import torch
 import torchvision
 from torchvision.models.vgg import make_layers
 
+from repro.data import load
 from repro.data.augment import PixelStats
 from repro.data.detection.scaled import flipped, scaled_image, scaled_objects
 from repro.engine.detection import start
 from repro.engine.detection.feed import DetectionFeed
+from repro.engine.run import run
 from repro.errors import InputError
-from repro.evaluation.stored_net import StoredNet
+from repro.evaluation.stored_net import StoredNet, stats_of
 from repro.models.detection.body import cut
 from repro.models.vgg import build_vgg
+from repro.runtime import checkpoint
+from repro.runtime.stop import Stopper
 from tests.detector_runs import detector_config, shapes_of
-from tests.runs import config
+from tests.photos import make_imagenet
+from tests.runs import config, photo_config
 
 CPU = torch.device("cpu")
 NO_STATS = PixelStats(torch.zeros(3, 1, 1), torch.ones(3, 1, 1))
@@ -109,7 +114,7 @@ def test_a_run_brings_its_net_and_the_mean_of_its_mean_image(tmp_path: Path, mon
     model = dataclasses.replace(of.model, bn_group_size=32)
     record = SimpleNamespace(run_id=name, science=SimpleNamespace(model=model), fingerprint="0" * 16)
     monkeypatch.setattr(start, "find_record", lambda *_: record)
-    monkeypatch.setattr(start, "file_of", lambda *_: None)
+    monkeypatch.setattr(start, "file_of", lambda *_: Path("weights.safetensors"))
     stored = StoredNet(before, PixelStats(image, torch.ones(1, 1, 1)), tuple("abcdefg"))
     monkeypatch.setattr(start, "stored_net", lambda *_: stored)
     found = start.build_start(of, shapes_of(of), CPU)
@@ -118,6 +123,21 @@ def test_a_run_brings_its_net_and_the_mean_of_its_mean_image(tmp_path: Path, mon
     record.science.model = dataclasses.replace(model, pool_padding=0)
     with pytest.raises(InputError, match=r"model\.pool_padding=0"):
         start.build_start(of, shapes_of(of), CPU)
+
+
+@pytest.mark.slow
+def test_an_own_run_on_imagenet_images_is_a_body_where_its_images_are_not(tmp_path: Path) -> None:
+    net = ("model.width=0.125", "model.shortcut=B", "optim.steps=2", "optim.milestones=[]", "eval.every_steps=2")
+    trained = photo_config(tmp_path, *net, "optim.batch_size=8", "model.bn_group_size=8", "data.mean=per_channel")
+    make_imagenet(trained.paths.data)
+    assert run(trained, load(trained.data, trained.paths.data, may_fetch=False), Stopper(None)) is not None
+    weights = checkpoint.load(trained.work_dir / checkpoint.FINAL)["model"]
+    of = detector_config(tmp_path, f"detection.start={trained.run_id}", f"paths.data={tmp_path / 'elsewhere'}")
+    found = start.build_start(of, shapes_of(of), CPU)
+    assert all(torch.equal(value, weights[name]) for name, value in found.net.state_dict().items())
+    stats = stats_of(load(trained.data, trained.paths.data, may_fetch=False), trained.data)
+    assert torch.equal(found.stats.mean, stats.mean) and 0.2 < float(stats.mean.min()) < 0.8
+    assert found.digests == {"start": trained.fingerprint}
 
 
 def test_a_flipped_image_and_its_boxes_are_the_mirror_image(tmp_path: Path) -> None:
