@@ -104,7 +104,7 @@ def listing(shown: Detections, found: Detections, classes: Sequence[str]) -> str
         for box, label, score in zip(shown.boxes, shown.labels, shown.scores, strict=True)
     ]
     if rows:
-        return tabulate(rows, tablefmt="plain", disable_numparse=True)
+        return str(tabulate(rows, tablefmt="plain", disable_numparse=True))
     if not len(found):
         return "  nothing"
     best = int(np.argmax(found.scores))

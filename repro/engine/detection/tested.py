@@ -37,11 +37,12 @@ def write_tested(net: PreparedDetector, done: Mapping[int, Share]) -> None:
 
     def write() -> None:
         positions = sorted(done)
-        columns = zip(*(done[position] for position in positions), strict=True)
-        values = {name: np.concatenate(column) for name, column in zip(Share._fields, columns, strict=True)}
-        counts = np.array([len(done[position].scores) for position in positions])
+        found = [done[position] for position in positions]
+        boxes, labels, scores = (np.concatenate(column) for column in zip(*found, strict=True))
+        counts, digest = np.array([len(one.scores) for one in found]), np.array(digest_of(net))
+        places = np.array(positions)
         with replacing(net.config.work_dir / TESTED, RunError) as file:
-            np.savez(file, detector=np.array(digest_of(net)), positions=np.array(positions), counts=counts, **values)
+            np.savez(file, detector=digest, positions=places, counts=counts, boxes=boxes, labels=labels, scores=scores)
 
     distributed.on_first(write)
 

@@ -47,7 +47,7 @@ def run_test(net: PreparedDetector, hooks: DetectionHooks) -> tuple[DetectionRes
 def find_all(net: PreparedDetector, hooks: DetectionHooks) -> list[Found] | None:
     """Return the detections of each test image, or None if the run was stopped and saved those so far."""
     split, ranks, rank = net.dataset.eval, distributed.size(), distributed.rank()
-    done = distributed.shared(read_tested(net) if distributed.is_first() else None)
+    done = distributed.shared(read_tested(net) if distributed.is_first() else {})
     left = [position for position in range(len(split)) if position not in done]
     display = Display(net.config.execution.progress if distributed.is_first() else "none", len(split))
     own: dict[int, Share] = {}

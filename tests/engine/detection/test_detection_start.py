@@ -70,7 +70,7 @@ def test_a_file_of_torchvisions_vgg_gives_its_body_and_its_fully_connected_layer
     of = detector_config(tmp_path, *VGG)
     assert of.label == "Faster R-CNN VGG-16-0.0625" and of.key == "shapes-fasterrcnn-vgg16-0.0625-smoke"
     names: list[str | int] = [4, 4, "M", 8, 8, "M", 16, 16, 16, "M", 32, 32, 32, "M", 32, 32, 32, "M"]
-    features = make_layers(names)  # type: ignore[arg-type]
+    features = make_layers(names)
     classifier = build_vgg(of.model, 1000, torch.Generator().manual_seed(1)).classifier.eval()
     theirs = torch.nn.ModuleDict({"features": features, "classifier": classifier})
     of.paths.data.mkdir(parents=True)
