@@ -67,10 +67,13 @@ def train_detector(
         NotFiniteError: A loss is not finite.
     """
     while net.state.part < len(net.steps):
-        proposals = begin_step(net)
+        proposals = begin_step(net, hooks.stop)
         if restore is not None:
             restore(net)
             restore = None
+        if proposals is None:
+            hooks.save(net)
+            return False
         if not train_step_of(net, proposals, hooks):
             return False
         end_step(net)

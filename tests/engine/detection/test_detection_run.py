@@ -74,10 +74,21 @@ def test_killed_in_any_step_it_ends_with_the_same_bits(
 
 
 def test_proposals_that_are_lost_or_damaged_are_made_again(whole: RunConfig, tmp_path: Path) -> None:
-    of = trained(tmp_path, stop=2)  # after the first update of the region head
+    of = trained(tmp_path, stop=2 + 8)  # after the first update of the region head
     (of.work_dir / PROPOSALS).write_bytes(b"PK damaged")
     trained(tmp_path, stop=0)
     (of.work_dir / PROPOSALS).unlink()
+    assert same(trained(tmp_path), whole)
+
+
+@pytest.mark.parametrize("before", [2, 6 + 8], ids=["for step 2", "for step 4"])
+def test_a_detector_stopped_while_proposals_are_made_resumes_to_the_same_bits(
+    whole: RunConfig, tmp_path: Path, before: int
+) -> None:
+    of = trained(tmp_path, stop=before + 3)
+    stored = checkpoint.load_latest(of.work_dir)
+    assert stored is not None
+    assert (stored[1]["state"]["part"], stored[1]["state"]["update"]) == (1 if before == 2 else 3, 0)
     assert same(trained(tmp_path), whole)
 
 
@@ -102,7 +113,7 @@ def test_a_detector_killed_in_its_test_is_tested_again(
 def test_a_detector_stopped_in_its_test_finds_the_rest_alone(
     whole: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    of = trained(tmp_path, "execution.checkpoint_seconds=999", stop=8 + 1)  # 8 updates, then after the second image
+    of = trained(tmp_path, "execution.checkpoint_seconds=999", stop=8 + 2 * 8 + 1)  # after the second image
     assert not (of.work_dir / "record.json").exists()
     with np.load(of.work_dir / TESTED) as stored:
         assert stored["positions"].tolist() == [0, 1]
