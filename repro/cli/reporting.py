@@ -273,6 +273,16 @@ def predict_command(options: argparse.Namespace) -> int:
     return 0
 
 
+def detect_command(options: argparse.Namespace) -> int:
+    paths, names = folders_and_names(options.words)
+    quiet_caches(paths["work"])
+    from repro.cli.detect import detect
+
+    return detect(
+        names, paths, published_results(paths), out=options.out, threshold=options.threshold, device=options.device
+    )
+
+
 def convert_command(options: argparse.Namespace) -> int:
     quiet_caches(resolve_paths(apart(options.words)[0])["work"])
     from repro.evaluation.convert import convert
@@ -338,6 +348,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "lesion": lesion_command,
     "visualize": visualize_command,
     "predict": predict_command,
+    "detect": detect_command,
     "convert": convert_command,
     "publish": publish_command,
     "tensorboard": tensorboard_command,

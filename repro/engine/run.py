@@ -78,6 +78,9 @@ def run(config: RunConfig, dataset: Dataset, stopper: Stopper) -> Record | None:
         net.feed.close()
 
     last = payload(net)
+    if config.data.photos:
+        # A detector on this net's body needs them, in a folder without these images.
+        last["pixels"] = {"mean": net.feed.stats.mean, "std": net.feed.stats.std}
     distributed.on_first(lambda: checkpoint.save(config.work_dir / checkpoint.FINAL, last))
     begun = kept_report(config) if is_constructed else None
     record = make_record(net, final, begun)

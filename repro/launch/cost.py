@@ -93,12 +93,12 @@ def memory(config: RunConfig, size: Size) -> int:
     """Estimate the bytes that training needs on each device; bfloat16 halves activations, not weights."""
     image_size, batch_size = config.data.image_size, config.optim.batch_size
     if config.detection is not None:
-        # The region head keeps its activations of each region, of the size of the pooled map, as the top would of an
-        # image with as many positions.
-        positions = (image_size / 16) ** 2 * 4 / 3 + config.detection.samples * config.detection.pooled_size**2
-        image_size = max(32, round(16 * positions**0.5))
-    kept = activation_bytes(config.model, image_size, batch_size, config.execution.checkpoint_activations)
-    kept = kept * (config.execution.micro_batch or batch_size // config.execution.num_ranks) // batch_size
+        from repro.engine.detection.size import activation_bytes as detector_activation_bytes  # a slow import, seconds
+
+        kept = detector_activation_bytes(config, config.data.num_classes)
+    else:
+        kept = activation_bytes(config.model, image_size, batch_size, config.execution.checkpoint_activations)
+        kept = kept * (config.execution.micro_batch or batch_size // config.execution.num_ranks) // batch_size
     return (kept // 2 if config.optim.precision == "bf16" else kept) + 3 * 4 * size.params
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
@@ -54,6 +55,11 @@ def activation_bytes(config: ModelConfig, image_size: int, batch_size: int, reco
         model = build_model(config, num_classes=10)
         model.recompute = recompute
         images = torch.empty(batch_size, 3, image_size, image_size)
+    return kept_bytes(model, lambda: model(images))
+
+
+def kept_bytes(model: nn.Module, call: Callable[[], torch.Tensor]) -> int:
+    """Count the bytes that ``call`` keeps for its backward pass, without the parameters of ``model``."""
     kept: dict[int, torch.UntypedStorage] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -62,7 +68,7 @@ def activation_bytes(config: ModelConfig, image_size: int, batch_size: int, reco
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        logits = model(images)
+        output = call()
     learned = {p.untyped_storage()._cdata for p in model.parameters()}
-    assert logits.requires_grad
+    assert output.requires_grad
     return sum(storage.nbytes() for address, storage in kept.items() if address not in learned)

@@ -23,7 +23,7 @@ from tests.planted import DEMO, plant
 
 COMMANDS = (
     *("run", "show", "list", "data", "bench", "table", "figure", "check", "export", "evaluate", "render", "report"),
-    *("publish", "tensorboard", "status", "cancel", "doctor", "compare", "predict", "convert", "completion"),
+    *("publish", "tensorboard", "status", "cancel", "doctor", "compare", "predict", "detect", "convert", "completion"),
 )
 
 
