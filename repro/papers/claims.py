@@ -32,6 +32,9 @@ Metric = Literal[
     "log10_seconds",
     "deletion_rise",
     "reordering_rise",
+    "mAP",
+    "mAP_50",
+    "mAP_50_95",
     "params",
     "macs",
 ]
