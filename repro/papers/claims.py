@@ -35,6 +35,8 @@ Metric = Literal[
     "mAP",
     "mAP_50",
     "mAP_50_95",
+    "channel_overlap",
+    "channel_correlation",
     "params",
     "macs",
 ]

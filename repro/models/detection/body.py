@@ -12,9 +12,12 @@ from torch import Tensor, nn
 from torchvision.models import VGG
 from torchvision.ops import FrozenBatchNorm2d
 
+from repro.config.run import ModelConfig
+from repro.models import build_model
 from repro.models.blocks import GroupBatchNorm2d, PaddedIdentity
 from repro.models.detection.sampling import ImageDraw, dropped
 from repro.models.resnet import ImageNetResNet
+from repro.models.vgg import build_vgg
 
 Fixed = Literal["none", "conv1", "conv2"]
 DROPOUT = 0.5
@@ -66,7 +69,10 @@ def recompute_statistics(net: nn.Module, images: Tensor) -> None:
 
 
 class Body(nn.Module):
-    """Layers that compute the shared map (N, channels, H / 16, W / 16), sides rounded up, of images (N, 3, H, W)."""
+    """Layers that compute the shared map (N, channels, H / 16, W / 16), sides rounded up, of images (N, 3, H, W).
+
+    Those of VGG-16 are rounded down, as in torchvision.
+    """
 
     channels: int
 
@@ -135,7 +141,7 @@ class VGGBody(Body):
     def __init__(self, net: VGG) -> None:
         super().__init__()
         self.features = net.features[:-1]
-        self.channels = 512
+        self.channels = next(m.out_channels for m in reversed(self.features) if isinstance(m, nn.Conv2d))
 
     def forward(self, images: Tensor) -> Tensor:
         features: Tensor = self.features(images)
@@ -162,6 +168,17 @@ class VGGTop(Top):
                 pieces = x.split([count for _, count in draws])
                 x = torch.cat([dropped(y, draw, name, DROPOUT) for y, (draw, _) in zip(pieces, draws, strict=True)])
         return x
+
+
+def build_uncut(
+    config: ModelConfig, num_classes: int, generator: torch.Generator | None = None
+) -> ImageNetResNet | VGG:
+    """Build the classification net of a detector, initialized from ``generator`` if one is given."""
+    if config.name == "vgg":
+        return build_vgg(config, num_classes, generator)
+    net = build_model(config, num_classes, generator)
+    assert isinstance(net, ImageNetResNet)
+    return net
 
 
 def cut(net: ImageNetResNet | VGG, size: int = 14, stride: int = 2) -> tuple[Body, Top]:
