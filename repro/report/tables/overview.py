@@ -19,8 +19,8 @@ from repro.report.tables.cells import Row, numbers_of, published_text, summary_c
 from repro.report.tables.filled import fill
 from repro.report.tables.frame import NOT_RUN, Cell, Frame, rounded
 from repro.results.read import Reading
-from repro.results.scales import scale_of
-from repro.results.select import Summary, is_of_detector
+from repro.results.scales import is_of_detector, scale_of
+from repro.results.select import Summary
 
 TITLE = "All nets of all papers on CIFAR-10, by published error"
 FIRST_PAPER = "Deep Residual Learning"
