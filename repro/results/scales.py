@@ -48,6 +48,11 @@ def compared(science: Science) -> dict[str, Any]:
     return fields
 
 
+def is_of_detector(recipe: Mapping[str, Any]) -> bool:
+    """Return whether a recipe trains detectors."""
+    return "detection.metric" in recipe
+
+
 def own_recipe(recipe: Mapping[str, Any], scale: str, data: str, exp: str = "") -> dict[str, Any]:
     """Compose the settings of ``scale``, flat: ``recipe``, overridden by files of conf/ in Hydra's order.
 
@@ -57,10 +62,11 @@ def own_recipe(recipe: Mapping[str, Any], scale: str, data: str, exp: str = "") 
         exp: The experiment, which may have its own budget at this scale (``conf/fitted_exp``).
     """
     chosen = {**_file(f"scale/{scale}"), **_file(f"fitted/{scale}_{data}"), **_file(f"fitted_exp/{scale}_{exp}")}
-    fields = {**DEFAULTS, **recipe}
+    of_images = OF_IMAGES if is_of_detector(recipe) else {}
+    fields = {**of_images, **later_defaults(), **recipe}
     if data != recipe["data.name"]:
         # Lists of images belong to one data set. An experiment's settings of its images apply to other data sets too.
-        fields |= {**OF_IMAGES, **_file(f"data/{data}", "data"), **(_file(f"exp/{exp}") if exp else {})}
+        fields |= {**of_images, **_file(f"data/{data}", "data"), **(_file(f"exp/{exp}") if exp else {})}
     fields |= chosen
     # A value such as ${optim.batch_size} follows the one that it names, unless the scale sets it.
     for key, value in _file(f"model/{recipe['model.name']}", "model").items():

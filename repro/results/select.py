@@ -18,7 +18,7 @@ from repro.errors import nearest
 from repro.papers.recipes import all_recipes
 from repro.results.detection_record import DetectionRecord
 from repro.results.record import Record, ViewResult
-from repro.results.scales import DEFAULTS, compared, label, scale_of
+from repro.results.scales import DEFAULTS, compared, is_of_detector, label, scale_of
 
 AnyRecord = Record | DetectionRecord
 R = TypeVar("R", bound=AnyRecord)
@@ -152,11 +152,6 @@ def _labels(
         for r in records
         if r.run_id in labels and not of_another_paper(r, labels[r.run_id], recipe)
     }
-
-
-def is_of_detector(recipe: Mapping[str, Any]) -> bool:
-    """Return whether a recipe trains detectors."""
-    return "detection.metric" in recipe
 
 
 def of_another_paper(record: AnyRecord, name: str, recipe: Mapping[str, Any]) -> bool:

@@ -25,19 +25,20 @@ def cells_by_class(row: Row, table: PaperTable, proxies: Mapping[str, str]) -> l
         proxies: Scale of each proxy, and a short description of its runs.
     """
     paper = row.paper
-    published = {metric: Cell(published_text(found.paper, paper.decimals)) for metric, found in row.metrics.items()}
-    found = [] if paper.own else [line(row, table, "paper", published)]
+    found = []
+    if not paper.own:
+        texts = {metric: published_text(one.paper, paper.decimals) for metric, one in row.metrics.items()}
+        found.append(line(row, table, "paper", {metric: Cell(text) for metric, text in texts.items()}))
     if paper.cited:
         return found
-    measured = {metric: number(found.measured) for metric, found in row.metrics.items()}
+    measured = {metric: number(one.measured) for metric, one in row.metrics.items()}
     if paper.not_attempted:
         measured = {"mAP": Cell(NOT_ATTEMPTED)}
     found.append(line(row, table, "measured", measured, row.first.measured, shows_runs=paper.run is not None))
     for position, (scale, size) in enumerate(proxies.items()):
-        values = {metric: found.proxies[position] for metric, found in row.metrics.items()}
         runs = row.first.proxies[position]
         if runs is not None:
-            told = {metric: number(summary) for metric, summary in values.items()}
+            told = {metric: number(one.proxies[position]) for metric, one in row.metrics.items()}
             found.append(line(row, table, f"proxy: {scale} ({size})", told, runs, shows_runs=True))
     return found
 

@@ -18,13 +18,12 @@ from repro.report.tables.frame import Cell, Frame
 from repro.results.detection_record import DetectionRecord
 from repro.results.ensembles import Ensemble, EnsembleReading
 from repro.results.read import Reading, Record
-from repro.results.scales import scale_of
+from repro.results.scales import is_of_detector, scale_of
 from repro.results.select import (
     AnyRecord,
     Selection,
     departures,
     improvements_of,
-    is_of_detector,
     net_of,
     proxy_scales,
     select,
