@@ -109,9 +109,11 @@ the figure and the report take it."""
 VISUALIZE_EXAMPLES = """\
 repro visualize cifar10-plain20-tenth-s0 cifar10-resnet20-tenth-s0
   repro visualize cifar10-resnet20-s0 --stage 3 --channels 5,17
+  repro figure visualizing_residual/channels --scale tenth
 
 For each channel one picture, as PNG and SVG in the work folder: a row for every block of the stage has the test images
 that activate this channel of its output most, with a frame around the patch that does, and below them what in the patch
 does (guided backpropagation). If shortcuts make the layers of a stage refine the same features, the rows look alike.
 The table says how alike: the share of the top images that the next block has too, and the rank correlation of the
-responses to all images."""
+responses to all images. With the usual --top and --images it is kept in the run's folder as channels.json; `repro
+publish` copies it beside published records, from where the figure and the report take it."""

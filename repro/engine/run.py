@@ -7,7 +7,6 @@ import contextlib
 from repro.config.run import RunConfig
 from repro.data import AnyDataset, Dataset
 from repro.data.detection.dataset import DetectionDataset
-from repro.engine.detection.run import run_detector
 from repro.engine.hooks import hooks_of, payload, write_curve
 from repro.engine.identity_construction import begin_constructed, kept_report
 from repro.engine.loop import NotFiniteError, train
@@ -27,6 +26,8 @@ from repro.runtime.stop import Stopper
 def run_any(config: RunConfig, dataset: AnyDataset, stopper: Stopper) -> object | None:
     """Train, test and record one run, of a classification net (``run``) or of a detector."""
     if isinstance(dataset, DetectionDataset):
+        from repro.engine.detection.run import run_detector  # its operators of torchvision are a slow import, seconds
+
         check_ranks(config)
         return run_detector(config, dataset, stopper)
     return run(config, dataset, stopper)

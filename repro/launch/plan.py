@@ -9,7 +9,6 @@ from pathlib import Path
 
 from repro.config.run import DataConfig, RunConfig
 from repro.data import AnyDataset, load_any
-from repro.engine.detection.start import check_start
 from repro.engine.resume import check_folder
 from repro.engine.step import pick_random_step, pick_step
 from repro.errors import InputError
@@ -170,7 +169,9 @@ def check(configs: list[RunConfig]) -> None:
     for config in configs:
         if config.execution.num_ranks > 1:
             torchrun.check(config.execution)
-        if not is_done(config):
+        if config.detection is not None and not is_done(config):
+            from repro.engine.detection.start import check_start  # a slow import, seconds
+
             check_start(config)
 
 

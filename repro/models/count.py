@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -22,9 +23,14 @@ class Size:
     """Multiply-adds of one image's forward pass in convolutions and the fully connected layer (the paper's FLOPs)."""
 
 
-@cache
 def measure(config: ModelConfig, image_size: int, num_classes: int) -> Size:
     """Count parameters and multiply-adds of a net."""
+    # The groups of batch norm change neither, so nets for batches of another size are not counted anew.
+    return _measure(dataclasses.replace(config, bn_group_size=1), image_size, num_classes)
+
+
+@cache
+def _measure(config: ModelConfig, image_size: int, num_classes: int) -> Size:
     # Tensors on the meta device have shapes but no values, so nothing is computed.
     with torch.device("meta"):
         model = build_model(config, num_classes).eval()

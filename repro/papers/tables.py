@@ -61,6 +61,8 @@ class PaperRow:
     not_attempted: str = ""
     experiment: str = ""
     setting: str = ""
+    eval_images: int | None = None
+    """Where it is on other images than the table: the size of their whole split."""
     decimals: int = 2
     layers: int | None = None
     params_millions: float | None = None

@@ -10,7 +10,7 @@ from repro.config.execution import PROTOCOLS
 from repro.config.families import FAMILIES
 from repro.config.parse import require
 from repro.errors import nearest
-from repro.papers import PaperRow, PaperTable, Published, Run, load_recipe, load_table
+from repro.papers import PaperRow, PaperTable, Published, load_recipe, load_table
 from repro.report.tables import cells, notes
 from repro.report.tables.cells import EMPTY, ENSEMBLE, PROXY_ENSEMBLE, Comparison, Row
 from repro.report.tables.frame import Cell, Frame
@@ -164,14 +164,15 @@ def _row(paper: PaperTable, position: int, columns: Sequence[Selection], protoco
 
 def _lacking(record: Record, paper: PaperTable, recipe: Mapping[str, Any]) -> str:
     """Return why a record of the recipe was not tested as the table requires; empty if it was."""
-    runs: list[Run] = [row.run for row in paper.rows if row.run is not None]
-    if all(departures(record, recipe, run) for run in runs):
+    filled = [row for row in paper.rows if row.run is not None and not departures(record, recipe, row.run)]
+    if not filled:
         return ""
     tested = view_of(record, paper.view) if paper.view else record.result.reported
     if tested is None:
         return f"it has no test {paper.view}"
-    if tested.images != paper.eval_images:
-        return f"it was tested on {tested.images:,} images instead of all {paper.eval_images or 0:,}"
+    images = filled[0].eval_images or paper.eval_images or 0
+    if tested.images != images:
+        return f"it was tested on {tested.images:,} images instead of all {images:,}"
     return ""
 
 
