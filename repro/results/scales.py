@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 from collections.abc import Collection, Mapping
@@ -10,10 +11,41 @@ from typing import Any
 import yaml
 
 from repro.config.paths import shared_dir
-from repro.config.science import Science, later_defaults
+from repro.config.science import OF_BOXES, DataConfig, Science, later_defaults
 
-GROUPS = ("model", "data", "optim", "eval")
+GROUPS = ("model", "data", "optim", "eval", "detection")
 """The groups of science in a file; the others are execution and text."""
+
+TOTAL = "${total:${"
+"""The beginning of a sum in conf/, as in ``${total:${detection.steps}}``."""
+IMAGENET = "imagenet"
+"""The start of a detector whose body was trained on ImageNet (deviation D70)."""
+
+
+OF_IMAGES: Mapping[str, Any] = {
+    f"data.{field.name}": list(field.default) if isinstance(field.default, tuple) else field.default
+    for field in dataclasses.fields(DataConfig)
+    if field.name in OF_BOXES
+}
+"""The fields of images with boxes, flat, as they are without any."""
+DEFAULTS: Mapping[str, Any] = {**OF_IMAGES, **later_defaults()}
+"""Values of the fields that a recipe may leave out."""
+
+
+def compared(science: Science) -> dict[str, Any]:
+    """Return the fields of a run as recipes write them, flat.
+
+    The weights that a detector starts from differ between seeds and users: ``imagenet`` stands for a file of weights
+    and for a run on ImageNet at the paper's budget, and the key of any other run for its id (deviation D70).
+    """
+    fields = science.flat()
+    if science.detection is not None:
+        start = science.detection.start or "null"
+        key = start.rsplit("-", 2)[0] if start.count("-") > 2 else start
+        proxies = tuple(f"-{path.stem}" for path in (shared_dir("conf") / "scale").glob("*.yaml"))
+        is_full = science.detection.start_is_file or (key.startswith("imagenet-") and not key.endswith(proxies))
+        fields["detection.start"] = IMAGENET if is_full else key
+    return fields
 
 
 def own_recipe(recipe: Mapping[str, Any], scale: str, data: str, exp: str = "") -> dict[str, Any]:
@@ -25,15 +57,18 @@ def own_recipe(recipe: Mapping[str, Any], scale: str, data: str, exp: str = "") 
         exp: The experiment, which may have its own budget at this scale (``conf/fitted_exp``).
     """
     chosen = {**_file(f"scale/{scale}"), **_file(f"fitted/{scale}_{data}"), **_file(f"fitted_exp/{scale}_{exp}")}
-    fields = {**later_defaults(), **recipe}
+    fields = {**DEFAULTS, **recipe}
     if data != recipe["data.name"]:
-        # An experiment's settings of its images apply to other data sets too.
-        fields |= {**_file(f"data/{data}", "data"), **(_file(f"exp/{exp}") if exp else {})}
+        # Lists of images belong to one data set. An experiment's settings of its images apply to other data sets too.
+        fields |= {**OF_IMAGES, **_file(f"data/{data}", "data"), **(_file(f"exp/{exp}") if exp else {})}
     fields |= chosen
     # A value such as ${optim.batch_size} follows the one that it names, unless the scale sets it.
     for key, value in _file(f"model/{recipe['model.name']}", "model").items():
         if key not in chosen and isinstance(value, str) and value.startswith("${"):
             fields[key] = fields[value[2:-1]]
+    for key, value in fields.items():
+        if isinstance(value, str) and value.startswith(TOTAL):
+            fields[key] = sum(fields[value.removeprefix(TOTAL).rstrip("}")])
     return fields
 
 
@@ -54,7 +89,7 @@ def label(
     """
     data, fitted = science.data.name, fitted_experiments(scale)
     home = next((exp for exp in fitted if exp in experiments), "")
-    fields = science.flat()
+    fields = compared(science)
     words = ["custom" if scale == "paper" else scale]
     words += [f"data={data}"] if data != recipe["data.name"] else []
     found = []
