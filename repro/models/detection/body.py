@@ -22,8 +22,8 @@ from repro.models.vgg import build_vgg
 Fixed = Literal["none", "conv1", "conv2"]
 DROPOUT = 0.5
 """Dropout after both fully connected layers of VGG-16 in training, as in Fast R-CNN."""
-VGG_FIRST_TRAINED = 10
-"""Position of conv3_1 among the layers of VGG-16."""
+VGG_FIRST_TRAINED: dict[Fixed, int] = {"none": 0, "conv1": 5, "conv2": 10}
+"""Position among the layers of VGG-16 of conv1_1, conv2_1 and conv3_1, by the last layers that are not trained."""
 
 
 class FrozenBatchNorm(FrozenBatchNorm2d):  # type: ignore[misc]
@@ -148,8 +148,9 @@ class VGGBody(Body):
         return features
 
     def fixed(self, fixed: Fixed) -> list[str]:
-        # [32], section 3.1: VGG-16 is trained from conv3_1 on.
-        return [name for name, _ in self.named_parameters() if int(name.split(".")[1]) < VGG_FIRST_TRAINED]
+        # [32], section 3.1: VGG-16 is trained from conv3_1 on, so with conv2.
+        first = VGG_FIRST_TRAINED[fixed]
+        return [name for name, _ in self.named_parameters() if int(name.split(".")[1]) < first]
 
 
 class VGGTop(Top):
