@@ -21,6 +21,7 @@ from repro.results.read import Reading, Record
 from repro.results.scales import is_of_detector, scale_of
 from repro.results.select import (
     AnyRecord,
+    R,
     Selection,
     departures,
     improvements_of,
@@ -242,7 +243,7 @@ def _is_proxy(ensemble: Ensemble, records: Sequence[Record], paper: PaperTable, 
     return not follow or (ensemble.data, ensemble.images) != (recipe["data.name"], paper.eval_images)
 
 
-def size_of(selection: Selection[AnyRecord]) -> str:
+def size_of(selection: Selection[R]) -> str:
     """Return a short description of the runs of a proxy: ``200 steps, 16x16``."""
     science = selection.records[0].science
     size = science.data.image_size
