@@ -13,8 +13,7 @@ from repro.config.paths import shared_dir
 from repro.errors import InputError
 from repro.papers import load_recipe, load_table
 from repro.papers.claims import load_claims
-from repro.results.scales import word
-from repro.results.settings import DEFAULTS, compared
+from repro.results.scales import DEFAULTS, compared, word
 
 ON_SERVERS = {"coco_win", "voc12_margin", "det_margin", "loc_gain", "ensemble_win"}
 TOLD = {"identity_not_optimal", "not_sota_focus"}
