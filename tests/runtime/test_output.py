@@ -31,7 +31,7 @@ def records(folder: Path) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("words", [("execution.parallel=1",), ("execution.parallel=2",), ("execution=ddp", "seed=0")])
+@pytest.mark.parametrize("words", [("execution.parallel=2",), ("execution=ddp", "seed=0")])
 def test_training_goes_on_without_a_reader(tmp_path: Path, words: tuple[str, ...]) -> None:
     given = {word.partition("=")[0] for word in words}
     all_words = [*(word for word in RUN if word.partition("=")[0] not in given), *words]
