@@ -104,6 +104,9 @@ def test_invalid_requests_are_one_sentence(run: RunConfig, tmp_path: Path, capsy
     classifier = plant(run.paths.results / "runs", depth=20).name
     work = tmp_path / "work"
     shutil.copytree(run.work_dir, work / run.run_id, ignore=shutil.ignore_patterns("*.pt"))
+    published = tmp_path / "published" / "runs" / run.run_id
+    shutil.copytree(work / run.run_id, published)
+    (published / "weights.pt").write_bytes(b"PK")
     stored = checkpoint.load(run.work_dir / checkpoint.FINAL)
     old = tmp_path / "old" / run.run_id
     shutil.copytree(work / run.run_id, old)
@@ -117,6 +120,7 @@ def test_invalid_requests_are_one_sentence(run: RunConfig, tmp_path: Path, capsy
         (run.run_id, picture, "--threshold", "1.5"): "--threshold 1.5",
         (run.run_id, picture, "--out", str(tmp_path / "text.jpg")): "--out",
         (run.run_id, picture, f"paths.work={work}"): checkpoint.FINAL,
+        (run.run_id, picture, f"paths.work={tmp_path}", f"paths.results={published.parents[1]}"): checkpoint.FINAL,
         (run.run_id, picture, f"paths.work={old.parent}"): "older code",
     }
     for words, named in requests.items():
