@@ -17,7 +17,7 @@ from repro.engine.detection.stored import StoredDetector, load_detector
 from repro.errors import InputError, RunError
 from repro.evaluation.detection.drawing import above, drawn
 from repro.runtime.device import pick_device
-from repro.runtime.files import replacing
+from repro.runtime.files import make_folder, replacing
 
 log = logging.getLogger(__name__)
 FOLDER = "detections"
@@ -89,10 +89,7 @@ def files(pictures: Sequence[str], out: Path) -> list[Path]:
 
 
 def write(content: bytes, path: Path) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"the folder {path.parent} cannot be made ({error.strerror})") from error
+    make_folder(path.parent, RunError)
     with replacing(path, RunError) as file:
         file.write(content)
 
