@@ -51,10 +51,12 @@ def detect(
     out = paths["work"] / FOLDER if out is None else out
     require(not out.exists() or out.is_dir(), f"--out {out} is not a folder")
     net = load_detector(run, paths["work"], published, pick_device(device))
-    # All are read before any is drawn: a wrong name among many is told at once.
-    photos = [read(picture) for picture in pictures]
+    # All are read before any is drawn: a wrong name among many is told at once. Memory has no room for all of them.
+    for picture in pictures:
+        read(picture)
     log.info(f"{net.record.run_id}: {len(net.classes)} classes, boxes with a score of at least {threshold:g}")
-    for picture, photo, file in zip(pictures, photos, files(pictures, out), strict=True):
+    for picture, file in zip(pictures, files(pictures, out), strict=True):
+        photo = read(picture)
         found = net.find(photo)
         shown = above(found, threshold)
         write(drawn_picture(photo, shown, net), file)
