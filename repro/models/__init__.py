@@ -51,4 +51,5 @@ def build_any(config: ModelConfig, num_classes: int, generator: torch.Generator 
         return build_model(config, num_classes, generator)
     from repro.models.vgg import build_vgg  # loads torchvision, seconds
 
-    return build_vgg(config, num_classes, generator)
+    net: nn.Module = build_vgg(config, num_classes, generator)
+    return net
