@@ -72,4 +72,4 @@ def _fit_y(ax: Axes, shown: PlottedPanel, points: Sequence[pandas.DataFrame]) ->
         margin = max(1.0, 0.06 * (high - low))
         ax.set_ylim(max(0, low - margin), min(100, high + margin))
     else:
-        ax.set_ylim(1.06 * min(0, low), 1.06 * max(0, high))
+        ax.set_ylim(1.06 * min(0, low), 1.06 * high)
