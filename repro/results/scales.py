@@ -5,13 +5,18 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
 import yaml
 
+from repro.config.families import FAMILIES
+from repro.config.model import ModelConfig
+from repro.config.numerics import NUMERICS_VERSION
 from repro.config.paths import shared_dir
 from repro.config.science import OF_BOXES, DataConfig, Science, later_defaults
+from repro.papers import load_recipe
 
 GROUPS = ("model", "data", "optim", "eval", "detection")
 """The groups of science in a file; the others are execution and text."""
@@ -36,16 +41,28 @@ def compared(science: Science) -> dict[str, Any]:
     """Return the fields of a run as recipes write them, flat.
 
     The weights that a detector starts from differ between seeds and users: ``imagenet`` stands for a file of weights
-    and for a run on ImageNet at the paper's budget, and the key of any other run for its id (deviation D70).
+    and for a run of the paper's recipe on ImageNet, and the key of any other run for its id (deviation D70).
     """
     fields = science.flat()
     if science.detection is not None:
         start = science.detection.start or "null"
         key = start.rsplit("-", 2)[0] if start.count("-") > 2 else start
-        proxies = tuple(f"-{path.stem}" for path in (shared_dir("conf") / "scale").glob("*.yaml"))
-        is_full = science.detection.start_is_file or (key.startswith("imagenet-") and not key.endswith(proxies))
+        is_full = science.detection.start_is_file or _is_on_imagenet(start, science.model)
         fields["detection.start"] = IMAGENET if is_full else key
     return fields
+
+
+@functools.cache
+def _is_on_imagenet(run_id: str, model: ModelConfig) -> bool:
+    """Return whether the id is that of a run of a net by the recipe of its family, in any version of the numerics."""
+    found = re.fullmatch(r"imagenet-.+-s(\d+)-([0-9a-f]{8})", run_id)
+    if found is None or model.name != "imagenet_resnet":
+        return False
+    # The name alone does not tell a changed budget from the paper's.
+    net = {"model.depth": model.depth, "model.shortcut": model.shortcut}
+    run = Science.from_flat({**load_recipe(FAMILIES[model.name].recipe).fields, **net}, int(found[1]))
+    versions = range(1, NUMERICS_VERSION + 1)
+    return any(run.fingerprint(version).startswith(found[2]) for version in versions)
 
 
 def is_of_detector(recipe: Mapping[str, Any]) -> bool:
