@@ -121,6 +121,7 @@ def start_of(experiment: str) -> list[str]:
     return ["detection.start=weights.pth"] if experiment.startswith(("voc_", "coco_")) else []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "row"), RUNNABLE, ids=[f"{n}-{row.label}" for n, row in RUNNABLE])
 def test_the_experiment_of_a_row_holds_the_run_that_fills_it(number, row, plans) -> None:
     """In all settings of the recipe, so that the run would appear under Measured."""
