@@ -71,7 +71,7 @@ def names(command: str) -> list[str]:
 
 
 def keys() -> list[str]:
-    found = groups() | {"detection": DetectionConfig, "execution": ExecutionConfig}
+    found = {**groups(), "detection": DetectionConfig, "execution": ExecutionConfig}
     return [f"{group}.{field.name}=" for group, kind in found.items() for field in dataclasses.fields(kind)]
 
 
