@@ -10,6 +10,7 @@ from pathlib import Path
 from repro.config.run import DataConfig, RunConfig
 from repro.data import AnyDataset, load_any
 from repro.engine.detection.start import check_start
+from repro.engine.localization.classes import check_classes
 from repro.engine.resume import check_folder
 from repro.engine.step import pick_random_step, pick_step
 from repro.errors import InputError
@@ -172,6 +173,7 @@ def check(configs: list[RunConfig]) -> None:
             torchrun.check(config.execution)
         if not is_done(config):
             check_start(config)
+            check_classes(config)
 
 
 def check_folders(configs: Sequence[RunConfig]) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from repro.config.parse import require
 from repro.errors import InputError
-from repro.results.record import DETECTION, RECORD, SCHEMA, Record
+from repro.results.record import DETECTION, LOCALIZATION, RECORD, SCHEMA, Record
 from repro.runtime.provenance import CURVE_COLUMNS
 
 if TYPE_CHECKING:
@@ -41,15 +41,15 @@ class Reading:
 def read_records(roots: Iterable[Path]) -> Reading:
     """Read ``<root>/<run_id>/record.json`` under every root; a run in two roots counts once.
 
-    A folder without a record is an unfinished run, and a root may be missing. Records of detectors have no
-    classification errors: ``repro.results.detection_record`` reads them.
+    A folder without a record is an unfinished run, and a root may be missing. Records of detectors and of
+    localizers have no classification errors: ``repro.results.detection_record`` and ``localization_record`` read them.
     """
     records: dict[str, Record] = {}
     left_out: list[LeftOut] = []
     for file in (file for root in roots for file in sorted(root.glob(f"*/{RECORD}"))):
         name = f"{file.parent.parent.name}/{file.parent.name}"
         try:
-            if is_detector(file):
+            if is_detector(file) or is_localizer(file):
                 continue
             record = read_record(file)
         except InputError as error:
@@ -70,12 +70,18 @@ def read_record(file: Path) -> Record:
     """
     values = read_values(file, SCHEMA)
     require(DETECTION not in values, "it is the record of a detector, which has no classification errors")
+    require(LOCALIZATION not in values, "it is the record of a localizer, which has no classification errors")
     return Record.from_json(values, file.parent)
 
 
 def is_detector(file: Path) -> bool:
     """Return whether a record is that of a detector."""
     return DETECTION in read_values(file, SCHEMA)
+
+
+def is_localizer(file: Path) -> bool:
+    """Return whether a record is that of a localizer."""
+    return LOCALIZATION in read_values(file, SCHEMA)
 
 
 def read_values(file: Path, schema: int) -> dict[str, Any]:

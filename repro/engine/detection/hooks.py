@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 
-from repro.engine.detection.prepared import PreparedDetector
+from repro.engine.detection.prepared import Training
 from repro.engine.detection.steps import NAMES
 from repro.engine.detection.training import DetectionHooks, Losses, save_checkpoint
 from repro.errors import RunError
@@ -16,13 +16,14 @@ from repro.runtime.stop import Stopper
 
 STATUS_SECONDS = 2.0
 LOSSES = ("rpn_scores", "rpn_boxes", "head_scores", "head_boxes")
+LOCALIZER_LOSSES = ("scores", "boxes")
 CURVE = "losses.csv"
 
 
 class RankHooks(DetectionHooks):
     """Callbacks of every rank; only the first one writes."""
 
-    def __init__(self, net: PreparedDetector, stopper: Stopper) -> None:
+    def __init__(self, net: Training, stopper: Stopper) -> None:
         self.stopper = stopper
         self._saved = self._begun = time.monotonic()
         self._told, self._first = 0.0, net.state.images
@@ -31,7 +32,7 @@ class RankHooks(DetectionHooks):
         if distributed.is_first():
             self._display = Display(net.config.execution.progress, net.config.optim.steps, net.updates)
 
-    def logged(self, net: PreparedDetector, losses: Losses, lr: float) -> None:
+    def logged(self, net: Training, losses: Losses, lr: float) -> None:
         if self._display is None:
             return
         told = self.told(net, losses)
@@ -45,7 +46,7 @@ class RankHooks(DetectionHooks):
             with contextlib.suppress(RunError):
                 write_progress(net.config.work_dir, told)
 
-    def told(self, net: PreparedDetector, losses: Losses) -> Told:
+    def told(self, net: Training, losses: Losses) -> Told:
         """Return the progress; the time left is that of the images left at the pace of this process so far."""
         seconds, done = time.monotonic() - self._begun, net.state.images - self._first
         pace = done / seconds if seconds > 0 else 0.0
@@ -57,11 +58,11 @@ class RankHooks(DetectionHooks):
         is_due = distributed.is_first() and time.monotonic() - self._saved >= self._seconds
         return distributed.on_any(is_due)
 
-    def save(self, net: PreparedDetector) -> None:
+    def save(self, net: Training) -> None:
         distributed.on_first(lambda: self._write(net))
         self._saved = time.monotonic()
 
-    def _write(self, net: PreparedDetector) -> None:
+    def _write(self, net: Training) -> None:
         save_checkpoint(net)
         write_losses(net)
 
@@ -73,17 +74,18 @@ class RankHooks(DetectionHooks):
             self._display.close()
 
 
-def images_of(net: PreparedDetector) -> int:
+def images_of(net: Training) -> int:
     """Count the images of all updates of a run."""
     config = net.config
-    assert config.detection is not None
-    sizes = [config.detection.rpn_batch_size, config.optim.batch_size] * 2 if len(net.steps) > 1 else []
+    sizes: list[int] = []
+    if config.detection is not None and len(net.steps) > 1:
+        sizes = [config.detection.rpn_batch_size, config.optim.batch_size] * 2
     return sum(n * size for n, size in zip(net.steps, sizes or [config.optim.batch_size], strict=True))
 
 
-def write_losses(net: PreparedDetector) -> None:
+def write_losses(net: Training) -> None:
     """Write the mean losses over training, a row for each read of them."""
-    columns = ("update", "step", "lr", *LOSSES)
+    columns = ("update", "step", "lr", *(LOSSES if net.config.localization is None else LOCALIZER_LOSSES))
     lines = [",".join(columns)]
     for row in net.state.losses:
         lines.append(",".join(format(row[name], ".10g") if name in row else "" for name in columns))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from repro.config.run import RunConfig
 from repro.data.augment import generator_for
@@ -40,6 +40,29 @@ class DetectionState:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+class Training(Protocol):
+    """A net in training with its optimizer and its state: a detector or a localizer."""
+
+    config: RunConfig
+    device: torch.device
+    optimizer: torch.optim.SGD
+    state: DetectionState
+    made_on: dict[str, str]
+    resumed: int | None
+
+    @property
+    def model(self) -> nn.Module: ...
+
+    @property
+    def steps(self) -> tuple[int, ...]: ...
+
+    @property
+    def updates(self) -> int: ...
+
+    @property
+    def step(self) -> Step | None: ...
 
 
 @dataclass
