@@ -1,0 +1,53 @@
+"""1, 2 and 4 ranks train the same localizer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from repro.config.run import RunConfig
+from repro.engine.detection.training import DetectionHooks
+from repro.engine.localization.prepared import prepare_localizer
+from repro.engine.localization.run import train_localizer
+from repro.engine.localization.testing import locate_all
+from repro.engine.optim import build_optimizer
+from repro.engine.resume import claim_folder
+from repro.runtime import distributed
+from tests.localizer_runs import boxed, localizer_config
+from tests.ranks import on_ranks
+
+
+def train_double(of: RunConfig) -> dict[str, Any]:
+    """Train in float64 on this rank; return weights, losses and boxes of the test images."""
+    distributed.on_first(lambda: claim_folder(of))
+    net = prepare_localizer(of, boxed(of))
+    net.model.double()
+    net.feed.like = net.feed.like.double()
+    net.optimizer = build_optimizer(net.model, of.optim)
+    assert train_localizer(net, DetectionHooks())
+    labels = net.dataset.eval.photos.labels[:, None]
+    return {
+        "weights": net.model.state_dict(),
+        "losses": net.state.losses,
+        "boxes": [locate_all(net, labels, view) for view in ("1crop", "dense")],
+    }
+
+
+@pytest.mark.slow
+def test_training_in_float64_agrees_with_one_rank_to_1e_9(tmp_path: Path) -> None:
+    results = {n: on_ranks(n, train_double, localizer_config(tmp_path / str(n))) for n in (1, 2, 4)}
+    expected = results[1][0]
+    for ranks in (2, 4):
+        first, *others = results[ranks]
+        for name, value in expected["weights"].items():
+            off = (first["weights"][name] - value).norm() / value.norm().clamp_min(1e-6)
+            assert float(off) < 1e-9, name
+            assert all(torch.equal(other["weights"][name], first["weights"][name]) for other in others), name
+        for row, wanted in zip(first["losses"], expected["losses"], strict=True):
+            assert row == pytest.approx(wanted, rel=1e-9)
+        for boxes, wanted in zip(first["boxes"], expected["boxes"], strict=True):
+            assert np.allclose(boxes, wanted, rtol=1e-9, atol=1e-9)
