@@ -55,6 +55,11 @@ def planted_config(
 ) -> RunConfig:
     """Return the run of the paper's CIFAR-10 recipe with the flat ``science`` fields on top."""
     flat = {**load_recipe("cifar10_recipe").fields, "model.depth": depth, "model.shortcut": shortcut, **science}
+    return flat_config(flat, seed, scale, exp)
+
+
+def flat_config(flat: dict[str, Any], seed: int, scale: str, exp: str) -> RunConfig:
+    """Return the run with all ``flat`` science fields."""
     values: dict[str, Any] = {"exp": exp, "scale": scale, **Science.from_flat(flat, seed).to_dict()}
     values["execution"] = {
         "device": "cpu",

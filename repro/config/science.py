@@ -250,9 +250,15 @@ class Science:
     """Of a localizer; None for all others."""
 
     @property
+    def kind(self) -> Literal["classification", "detection", "localization"]:
+        """The task: that of a net that classifies images, of a detector or of a localizer."""
+        if self.localization is not None:
+            return "localization"
+        return "classification" if self.detection is None else "detection"
+
+    @property
     def is_classification(self) -> bool:
-        """True for a net that is trained to classify images, neither a detector nor a localizer."""
-        return self.detection is None and self.localization is None
+        return self.kind == "classification"
 
     @classmethod
     def from_dict(cls, values: Any) -> Science:

@@ -10,6 +10,7 @@ import torch
 from torch.backends.cudnn import version as cudnn_version
 
 from repro.config.parse import build, plain
+from repro.config.run import RunConfig
 from repro.data.batches import Images, train_images
 from repro.engine.loop import CurveRow
 from repro.engine.prepared import Prepared
@@ -56,18 +57,9 @@ def make_record(net: Prepared, final: Counts, begun: Mapping[str, Any] | None = 
         trained = evaluator_of(net, train_images(net.dataset, config, net.device))()
     responses = layer_responses(net.model, net.images, net.feed.stats, batch_size, precision)
     views = test_views(net.model, net.dataset, config, net.device) if config.eval.views else []
-    told = {"threads": num_threads(config.execution), "step": net.mode, "world_size": distributed.size()}
     construction = None if begun is None else build(Construction, begun)
     return Record(
-        run_id=config.run_id,
-        key=config.key,
-        label=config.model.label,
-        exp=config.exp,
-        scale=config.scale,
-        seed=config.seed,
-        fingerprint=config.fingerprint,
-        numerics_version=config.science.numerics_version,
-        science=config.science,
+        **of_run(config, net.mode),
         result=make_result(net, final, trained, views),
         steps=state.step,
         below_80_step=state.below_80_step or None,
@@ -78,10 +70,26 @@ def make_record(net: Prepared, final: Counts, begun: Mapping[str, Any] | None = 
         responses=tuple(LayerResponse(**layer) for layer in responses),  # type: ignore[arg-type]
         flow=tuple(build(Flow, flow) for flow in state.flow),
         construction=construction,
-        execution=plain(config.execution) | told,
         provenance=make_provenance(net, construction),
-        folder=config.work_dir,
     )
+
+
+def of_run(config: RunConfig, mode: str) -> dict[str, Any]:
+    """Return the fields of a record that follow from the run's settings and the ``mode`` of its step."""
+    told = {"threads": num_threads(config.execution), "step": mode, "world_size": distributed.size()}
+    return {
+        "run_id": config.run_id,
+        "key": config.key,
+        "label": config.label,
+        "exp": config.exp,
+        "scale": config.scale,
+        "seed": config.seed,
+        "fingerprint": config.fingerprint,
+        "numerics_version": config.science.numerics_version,
+        "science": config.science,
+        "execution": plain(config.execution) | told,
+        "folder": config.work_dir,
+    }
 
 
 def make_result(net: Prepared, final: Counts, trained: Counts | None, views: Sequence[Mapping[str, Any]]) -> Result:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from repro.config.parse import Open, build, plain, require
+from repro.config.parse import Open, require
 from repro.config.science import Science
-from repro.errors import InputError
-from repro.results.read import LeftOut, is_detector, read_values
-from repro.results.record import RECORD, SCHEMA, Provenance, check_identity
+from repro.results.record import SCHEMA, Provenance, Stored, check_identity, read_values
+
+COCO = {"mAP_50": "AP50", "mAP_50_95": "AP"}
+"""Names of the tables, and of COCO's evaluation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +41,7 @@ class DetectionResult(Open):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DetectionRecord(Open):
+class DetectionRecord(Stored):
     """A finished run of a detector; ``folder`` holds its ``record.json``, ``losses.csv`` and ``detections.json``."""
 
     run_id: str
@@ -62,18 +63,27 @@ class DetectionRecord(Open):
     provenance: Provenance
     folder: Path
 
-    @classmethod
-    def from_json(cls, values: dict[str, Any], folder: Path) -> DetectionRecord:
-        """Build and check the record in ``folder``; raise an ``InputError`` if it is invalid."""
-        record: DetectionRecord = build(cls, {**values, "folder": folder})
-        record.check()
-        return record
+    @property
+    def marked_label(self) -> str:
+        """The label of the body, as rows of tables have it."""
+        return self.science.model.label
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the values of the file."""
-        values = {"schema": SCHEMA, **plain(self)}
-        del values["folder"]
-        return values
+    @property
+    def outcome(self) -> DetectionResult:
+        """What was measured."""
+        return self.detection
+
+    def value(self, metric: str) -> float | None:
+        """Return a number of a table in percent: ``mAP``, ``mAP_50`` and ``mAP_50_95`` of COCO, or that of a class.
+
+        None if the test has no such number.
+        """
+        result = self.detection
+        if metric == "mAP":
+            return result.map
+        if metric in COCO:
+            return (result.coco or {}).get(COCO[metric])
+        return next((one.ap for one in result.classes if one.name == metric), None)
 
     def check(self) -> None:
         """Raise an ``InputError`` if parts of the record contradict each other."""
@@ -100,17 +110,3 @@ def read_detection_record(file: Path) -> DetectionRecord:
         InputError: The file cannot be read, or is invalid.
     """
     return DetectionRecord.from_json(read_values(file, SCHEMA), file.parent)
-
-
-def read_detection_records(roots: Iterable[Path]) -> tuple[list[DetectionRecord], list[LeftOut]]:
-    """Read the records of all detectors under ``roots``, by run id, and list the invalid ones."""
-    records: dict[str, DetectionRecord] = {}
-    left_out: list[LeftOut] = []
-    for file in (file for root in roots for file in sorted(root.glob(f"*/{RECORD}"))):
-        try:
-            if is_detector(file):
-                record = read_detection_record(file)
-                records.setdefault(record.run_id, record)
-        except InputError as error:
-            left_out.append(LeftOut(file.parent.name, str(error), file.parent))
-    return [records[run_id] for run_id in sorted(records)], left_out

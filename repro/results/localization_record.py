@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from repro.config.parse import Open, build, plain, require
+from repro.config.parse import Open, require
 from repro.config.science import Science
-from repro.errors import InputError
-from repro.results.read import LeftOut, is_localizer, read_values
-from repro.results.record import RECORD, SCHEMA, Provenance, check_identity
+from repro.results.record import SCHEMA, Provenance, Stored, check_identity, read_values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +43,7 @@ class LocalizationResult(Open):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LocalizationRecord(Open):
+class LocalizationRecord(Stored):
     """A finished run of a localizer; ``folder`` holds its ``record.json``, ``losses.csv`` and ``boxes.json``."""
 
     run_id: str
@@ -67,18 +65,20 @@ class LocalizationRecord(Open):
     provenance: Provenance
     folder: Path
 
-    @classmethod
-    def from_json(cls, values: dict[str, Any], folder: Path) -> LocalizationRecord:
-        """Build and check the record in ``folder``; raise an ``InputError`` if it is invalid."""
-        record: LocalizationRecord = build(cls, {**values, "folder": folder})
-        record.check()
-        return record
+    @property
+    def marked_label(self) -> str:
+        """The label of the body, as rows of tables have it."""
+        return self.science.model.label
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the values of the file."""
-        values = {"schema": SCHEMA, **plain(self)}
-        del values["folder"]
-        return values
+    @property
+    def outcome(self) -> LocalizationResult:
+        """What was measured."""
+        return self.localization
+
+    def value(self, metric: str, view: str) -> float | None:
+        """Return a number of Table 13 in percent on ``view``; None if the test has no such number."""
+        found = next((one for one in self.localization.views if one.view == view), None)
+        return None if found is None else found.error if metric == "error_class_given" else found.top5_error
 
     def check(self) -> None:
         """Raise an ``InputError`` if parts of the record contradict each other."""
@@ -100,17 +100,3 @@ def read_localization_record(file: Path) -> LocalizationRecord:
         InputError: The file cannot be read, or is invalid.
     """
     return LocalizationRecord.from_json(read_values(file, SCHEMA), file.parent)
-
-
-def read_localization_records(roots: Iterable[Path]) -> tuple[list[LocalizationRecord], list[LeftOut]]:
-    """Read the records of all localizers under ``roots``, by run id, and list the invalid ones."""
-    records: dict[str, LocalizationRecord] = {}
-    left_out: list[LeftOut] = []
-    for file in (file for root in roots for file in sorted(root.glob(f"*/{RECORD}"))):
-        try:
-            if is_localizer(file):
-                record = read_localization_record(file)
-                records.setdefault(record.run_id, record)
-        except InputError as error:
-            left_out.append(LeftOut(file.parent.name, str(error), file.parent))
-    return [records[run_id] for run_id in sorted(records)], left_out

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from repro.config.parse import require
 from repro.errors import InputError
-from repro.results.record import DETECTION, LOCALIZATION, RECORD, SCHEMA, Record
+from repro.results.detection_record import DetectionRecord
+from repro.results.localization_record import LocalizationRecord
+from repro.results.record import DETECTION, LOCALIZATION, RECORD, SCHEMA, Record, read_values
 from repro.runtime.provenance import CURVE_COLUMNS
 
 if TYPE_CHECKING:
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
 __all__ = ["LeftOut", "Reading", "Record", "read_curve", "read_record", "read_records", "read_values"]
 
 CURVE = "curve.csv"
+
+
+AnyRecord = Record | DetectionRecord | LocalizationRecord
+KINDS: dict[str, type[AnyRecord]] = {DETECTION: DetectionRecord, LOCALIZATION: LocalizationRecord}
+"""Classes of the records that have a key of their own."""
 
 
 @dataclass(frozen=True)
@@ -32,34 +38,41 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Reading:
-    """All valid records, and the invalid ones."""
+    """All valid records, of classification, of ``detectors`` and of ``localizers``, and the invalid ones."""
 
     records: tuple[Record, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
+    detectors: tuple[DetectionRecord, ...] = ()
+    localizers: tuple[LocalizationRecord, ...] = ()
 
 
 def read_records(roots: Iterable[Path]) -> Reading:
     """Read ``<root>/<run_id>/record.json`` under every root; a run in two roots counts once.
 
-    A folder without a record is an unfinished run, and a root may be missing. Records of detectors and of
-    localizers have no classification errors: ``repro.results.detection_record`` and ``localization_record`` read them.
+    A folder without a record is an unfinished run, and a root may be missing.
     """
-    records: dict[str, Record] = {}
+    found: dict[str, AnyRecord] = {}
     left_out: list[LeftOut] = []
     for file in (file for root in roots for file in sorted(root.glob(f"*/{RECORD}"))):
         name = f"{file.parent.parent.name}/{file.parent.name}"
         try:
-            if is_detector(file) or is_localizer(file):
-                continue
-            record = read_record(file)
+            values = read_values(file, SCHEMA)
+            kind = next((kind for key, kind in KINDS.items() if key in values), Record)
+            record = kind.from_json(values, file.parent)
         except InputError as error:
             left_out.append(LeftOut(name, str(error), file.parent))
             continue
-        first = records.setdefault(record.run_id, record)
-        if first.result != record.result:
+        first = found.setdefault(record.run_id, record)
+        if first.outcome != record.outcome:
             reason = f"its result differs from the one of {first.folder.parent.name}/{first.run_id}, which counts"
             left_out.append(LeftOut(name, reason, file.parent))
-    return Reading(tuple(records[run_id] for run_id in sorted(records)), tuple(left_out))
+    every = [found[run_id] for run_id in sorted(found)]
+    return Reading(
+        tuple(record for record in every if isinstance(record, Record)),
+        tuple(left_out),
+        tuple(record for record in every if isinstance(record, DetectionRecord)),
+        tuple(record for record in every if isinstance(record, LocalizationRecord)),
+    )
 
 
 def read_record(file: Path) -> Record:
@@ -77,30 +90,6 @@ def read_record(file: Path) -> Record:
 def is_detector(file: Path) -> bool:
     """Return whether a record is that of a detector."""
     return DETECTION in read_values(file, SCHEMA)
-
-
-def is_localizer(file: Path) -> bool:
-    """Return whether a record is that of a localizer."""
-    return LOCALIZATION in read_values(file, SCHEMA)
-
-
-def read_values(file: Path, schema: int) -> dict[str, Any]:
-    """Read the JSON object in ``file``.
-
-    Raises:
-        InputError: The file cannot be read, is not an object or has another schema. The caller names its folder.
-    """
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{file.name} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{file.name} is not JSON: {error}") from None
-    if not isinstance(values, dict):
-        raise InputError(f"{file.name} is not a JSON object")
-    found = values.pop("schema", None)
-    require(found == schema, f"schema={found!r} must be {schema}")
-    return values
 
 
 def read_curve(record: Record) -> pandas.DataFrame:

@@ -7,14 +7,16 @@ are not exported. Fields that older code did not write have a default, at which 
 from __future__ import annotations
 
 import functools
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol, Self
 
 from repro.config.parse import Open, build, plain, require
 from repro.config.science import Science
+from repro.errors import InputError
 
 SCHEMA = 1
 RECORD = "record.json"
@@ -195,6 +197,8 @@ class Identified(Protocol):
     @property
     def macs(self) -> int: ...
     @property
+    def provenance(self) -> Provenance: ...
+    @property
     def folder(self) -> Path: ...
 
 
@@ -214,8 +218,48 @@ def check_identity(record: Identified) -> None:
     require(record.steps == planned, f"it ended at step {record.steps} of {planned}")
 
 
+class Stored(Open):
+    """A record as the values of its file, which has all fields but ``folder``."""
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any], folder: Path) -> Self:
+        """Build and check the record in ``folder``; raise an ``InputError`` if it is invalid."""
+        record: Self = build(cls, {**values, "folder": folder})
+        record.check()
+        return record
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the values of the file."""
+        values = {"schema": SCHEMA, **plain(self)}
+        del values["folder"]
+        return values
+
+    def check(self) -> None:
+        """Raise an ``InputError`` if parts of the record contradict each other."""
+        raise NotImplementedError
+
+
+def read_values(file: Path, schema: int) -> dict[str, Any]:
+    """Read the JSON object in ``file``.
+
+    Raises:
+        InputError: The file cannot be read, is not an object or has another schema. The caller names its folder.
+    """
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{file.name} cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{file.name} is not JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{file.name} is not a JSON object")
+    found = values.pop("schema", None)
+    require(found == schema, f"schema={found!r} must be {schema}")
+    return values
+
+
 @dataclass(frozen=True, kw_only=True)
-class Record(Open):
+class Record(Stored):
     """A finished run; ``folder`` holds its ``record.json`` and ``curve.csv``."""
 
     run_id: Annotated[str, "name of the run: key, seed and the first digits of the fingerprint"]
@@ -251,28 +295,20 @@ class Record(Open):
     provenance: Provenance
     folder: Path
 
-    @classmethod
-    def from_json(cls, values: dict[str, Any], folder: Path) -> Record:
-        """Build and check the record in ``folder``; raise an ``InputError`` if it is invalid."""
-        record: Record = build(cls, {**values, "folder": folder})
-        record.check()
-        return record
+    @property
+    def marked_label(self) -> str:
+        """The label, with a mark for a net of the user's own."""
+        return f"{self.label} (own net)" if self.science.model.is_own else self.label
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the values of the file."""
-        values = {"schema": SCHEMA, **plain(self)}
-        del values["folder"]
-        return values
+    @property
+    def outcome(self) -> Result:
+        """What was measured."""
+        return self.result
 
     @functools.cached_property
     def carried(self) -> Carried:
         carried: Carried = build(Carried, self.execution, "execution")
         return carried
-
-    @property
-    def marked_label(self) -> str:
-        """The label, with a mark for a net of the user's own."""
-        return f"{self.label} (own net)" if self.science.model.is_own else self.label
 
     @property
     def machine(self) -> str:

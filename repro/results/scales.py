@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 from collections.abc import Collection, Mapping
@@ -9,11 +10,52 @@ from typing import Any
 
 import yaml
 
+from repro.config.detection import is_weight_file
 from repro.config.paths import shared_dir
-from repro.config.science import Science, later_defaults
+from repro.config.science import OF_BOXES, DataConfig, Science, later_defaults
 
-GROUPS = ("model", "data", "optim", "eval")
+GROUPS = ("model", "data", "optim", "eval", "detection", "localization")
 """The groups of science in a file; the others are execution and text."""
+
+TOTAL = "${total:${"
+"""The beginning of a sum in conf/, as in ``${total:${detection.steps}}``."""
+IMAGENET = "imagenet"
+"""The start of a detector whose body was trained on ImageNet (deviation D70)."""
+
+
+OF_IMAGES: Mapping[str, Any] = {
+    f"data.{field.name}": list(field.default) if isinstance(field.default, tuple) else field.default
+    for field in dataclasses.fields(DataConfig)
+    if field.name in OF_BOXES
+}
+"""The fields of images with boxes, flat, as they are without any."""
+DEFAULTS: Mapping[str, Any] = {**OF_IMAGES, **later_defaults()}
+"""Values of the fields that a recipe may leave out."""
+
+
+def compared(science: Science) -> dict[str, Any]:
+    """Return the fields of a run as recipes write them, flat.
+
+    The weights that a detector starts from differ between seeds and users: ``imagenet`` stands for a file of weights
+    and for a run on ImageNet at the paper's budget, and the key of any other run for its id (deviation D70).
+    """
+    fields = science.flat()
+    for key in ("detection.start", "localization.start", "localization.classes_of"):
+        if key in fields:
+            fields[key] = known_weights(fields[key])
+    if fields.get("localization.classes_of") == IMAGENET:
+        # A run with predicted classes has the boxes of a run without them, and one number more.
+        fields["localization.classes_of"] = None
+    return fields
+
+
+def known_weights(start: str | None) -> str | None:
+    """Return ``imagenet`` for a file of weights and for a run at the paper's budget, or the key of another run."""
+    if start is None or is_weight_file(start):
+        return start and IMAGENET
+    key = start.rsplit("-", 2)[0] if start.count("-") > 2 else start
+    proxies = tuple(f"-{path.stem}" for path in (shared_dir("conf") / "scale").glob("*.yaml"))
+    return IMAGENET if key.startswith("imagenet-") and not key.endswith(proxies) else key
 
 
 def own_recipe(recipe: Mapping[str, Any], scale: str, data: str, exp: str = "") -> dict[str, Any]:
@@ -25,16 +67,25 @@ def own_recipe(recipe: Mapping[str, Any], scale: str, data: str, exp: str = "") 
         exp: The experiment, which may have its own budget at this scale (``conf/fitted_exp``).
     """
     chosen = {**_file(f"scale/{scale}"), **_file(f"fitted/{scale}_{data}"), **_file(f"fitted_exp/{scale}_{exp}")}
-    fields = {**later_defaults(), **recipe}
-    if data != recipe["data.name"]:
-        # An experiment's settings of its images apply to other data sets too.
-        fields |= {**_file(f"data/{data}", "data"), **(_file(f"exp/{exp}") if exp else {})}
+    fields = {**DEFAULTS, **recipe}
+    if data != data_of(recipe):
+        # Lists of images belong to one data set. An experiment's settings of its images apply to other data sets too.
+        fields |= {**OF_IMAGES, **_file(f"data/{data}", "data"), **(_file(f"exp/{exp}") if exp else {})}
     fields |= chosen
     # A value such as ${optim.batch_size} follows the one that it names, unless the scale sets it.
     for key, value in _file(f"model/{recipe['model.name']}", "model").items():
         if key not in chosen and isinstance(value, str) and value.startswith("${"):
             fields[key] = fields[value[2:-1]]
+    for key, value in fields.items():
+        if isinstance(value, str) and value.startswith(TOTAL):
+            fields[key] = sum(fields[value.removeprefix(TOTAL).rstrip("}")])
     return fields
+
+
+def data_of(fields: Mapping[str, Any]) -> str:
+    """Return the choice of ``data=`` that flat fields have, as in ``imagenet`` or ``imagenet_boxes``."""
+    name: str = fields["data.name"]
+    return f"{name}_boxes" if fields.get("data.boxes") else name
 
 
 def fitted_experiments(scale: str) -> list[str]:
@@ -52,11 +103,11 @@ def label(
     an experiment's own budget, which counts as the scale's own recipe in a column of ``experiments``. A run at the
     paper's scale that departs from the paper is ``custom, …``.
     """
-    data, fitted = science.data.name, fitted_experiments(scale)
+    data, fitted = data_of(science.flat()), fitted_experiments(scale)
     home = next((exp for exp in fitted if exp in experiments), "")
-    fields = science.flat()
+    fields = compared(science)
     words = ["custom" if scale == "paper" else scale]
-    words += [f"data={data}"] if data != recipe["data.name"] else []
+    words += [f"data={data}"] if data != data_of(recipe) else []
     found = []
     for exp in (home, *(other for other in fitted if other != home)):
         wanted = {**own_recipe(recipe, scale, data, exp), **run}

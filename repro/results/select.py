@@ -6,9 +6,9 @@ Runs of different settings are never averaged.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from repro.config.execution import PROTOCOLS
 from repro.config.model import NET_FIELDS
@@ -16,8 +16,13 @@ from repro.config.parse import require
 from repro.config.science import later_defaults
 from repro.errors import nearest
 from repro.papers.recipes import all_recipes
+from repro.results.detection_record import DetectionRecord
+from repro.results.localization_record import LocalizationRecord
+from repro.results.read import AnyRecord
 from repro.results.record import Record, ViewResult
-from repro.results.scales import label, scale_of
+from repro.results.scales import DEFAULTS, compared, label, scale_of
+
+R = TypeVar("R", bound=AnyRecord)
 
 BUDGETS = ("tenth", "demo", "smoke")
 """Reduced budgets, the largest first; scales of other names come after them."""
@@ -25,7 +30,10 @@ BUDGETS = ("tenth", "demo", "smoke")
 
 @dataclass(frozen=True)
 class Summary:
-    """A metric over the seeds of one net; ``std`` divides by n-1 and is None for one seed, ``best`` is the lowest."""
+    """A metric over the seeds of one net; ``std`` divides by n-1 and is None for one seed.
+
+    ``best`` is the lowest error, of detectors the highest precision.
+    """
 
     n: int
     mean: float
@@ -41,39 +49,40 @@ class Summary:
 
 
 @dataclass(frozen=True)
-class Selection:
+class Selection(Generic[R]):
     """The runs of a column: one group of seeds per row, all of one recipe, each group of one numerics version.
 
     ``departures`` are the values of the fields that differ from the recipe.
     """
 
     scale: str
-    groups: tuple[tuple[Record, ...], ...]
+    groups: tuple[tuple[R, ...], ...]
     departures: Mapping[str, Any]
     notes: tuple[str, ...]
     apart: tuple[str, ...] = ()
     """Notes on the other recipes of this scale, for output that has no column for each."""
 
     @property
-    def records(self) -> list[Record]:
+    def records(self) -> list[R]:
         return [record for group in self.groups for record in group]
 
 
-def departures(record: Record, recipe: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
+def departures(record: AnyRecord, recipe: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
     """Return the science fields of ``record``, flat, that differ from the recipe overridden by ``run``."""
-    wanted = {**later_defaults(), **recipe, **run}
-    return {key: value for key, value in record.science.flat().items() if key not in wanted or value != wanted[key]}
+    wanted = {**DEFAULTS, **recipe, **run}
+    fields = compared(record.science)
+    return {key: value for key, value in fields.items() if key not in wanted or value != wanted[key]}
 
 
 def scale_label(
-    record: Record, recipe: Mapping[str, Any], run: Mapping[str, Any], experiments: Collection[str] = ()
+    record: AnyRecord, recipe: Mapping[str, Any], run: Mapping[str, Any], experiments: Collection[str] = ()
 ) -> str:
     """Return ``paper`` for a run of exactly the recipe, otherwise its scale and its departures from that."""
     return label(record.science, record.scale, recipe, run, experiments) if departures(record, recipe, run) else "paper"
 
 
 def proxy_scales(
-    records: Sequence[Record],
+    records: Sequence[AnyRecord],
     recipe: Mapping[str, Any],
     runs: Sequence[Mapping[str, Any] | None],
     experiments: Collection[str] = (),
@@ -90,12 +99,12 @@ def proxy_scales(
 
 
 def select(
-    records: Sequence[Record],
+    records: Sequence[R],
     recipe: Mapping[str, Any],
     runs: Sequence[Mapping[str, Any] | None],
     scale: str = "paper",
     experiments: Collection[str] = (),
-) -> Selection:
+) -> Selection[R]:
     """Select the records of one column, all of one recipe.
 
     Args:
@@ -106,7 +115,7 @@ def select(
         experiments: The experiments of the column, which may have their own budgets at a scale.
     """
     notes: list[str] = []
-    groups: list[list[Record]] = []
+    groups: list[list[R]] = []
     labels = [_labels(records, recipe, run, experiments) if run else {} for run in runs]
     matching = [[r for r in records if r.run_id in named] for named in labels]
     there = {name for named in labels for name in named.values()}
@@ -134,10 +143,11 @@ def select(
 
 
 def _labels(
-    records: Sequence[Record], recipe: Mapping[str, Any], run: Mapping[str, Any], experiments: Collection[str]
+    records: Sequence[AnyRecord], recipe: Mapping[str, Any], run: Mapping[str, Any], experiments: Collection[str]
 ) -> dict[str, str]:
     """Return the labels of the runs of a net by their ids, without those of another paper's recipe."""
-    labels = {r.run_id: scale_label(r, recipe, run, experiments) for r in records if _matches(r, run)}
+    alike = [r for r in records if kind_of(recipe) == r.science.kind]
+    labels = {r.run_id: scale_label(r, recipe, run, experiments) for r in alike if _matches(r, run)}
     return {
         r.run_id: labels[r.run_id]
         for r in records
@@ -145,17 +155,31 @@ def _labels(
     }
 
 
-def of_another_paper(record: Record, name: str, recipe: Mapping[str, Any]) -> bool:
-    """Tell whether a run that departs from ``recipe``, as its label ``name`` says, is nearer to another paper's recipe.
+def kind_of(recipe: Mapping[str, Any]) -> str:
+    """Return the task of a recipe's runs, as ``Science.kind``."""
+    groups = {key.partition(".")[0] for key in recipe}
+    return next((kind for kind in ("detection", "localization") if kind in groups), "classification")
 
-    Such a run, as one of Stochastic Depth's ResNet-110, is no proxy of the first paper's.
+
+def is_of_detector(recipe: Mapping[str, Any]) -> bool:
+    """Return whether a recipe trains detectors."""
+    return kind_of(recipe) == "detection"
+
+
+def of_another_paper(record: AnyRecord, name: str, recipe: Mapping[str, Any]) -> bool:
+    """Tell whether a run that departs from ``recipe``, as its label ``name`` says, is nearer to another recipe.
+
+    Such a run, as one of Stochastic Depth's ResNet-110, is no proxy of the first paper's; nor is a detector that was
+    trained and scored as on COCO one of PASCAL VOC.
     """
     own = changes(name)
     if not own:
         return False
     fields = record.science.flat()
     net = {key: fields[key] for key in ("model.depth", "model.shortcut", *OTHER_NETS)}
+    net |= improvements_of(record)
     others = [other.fields for other in all_recipes() if other.fields != recipe]
+    others = [other for other in others if kind_of(other) == kind_of(recipe)]
     return any(changes(scale_label(record, other, net)) < own for other in others)
 
 
@@ -180,7 +204,7 @@ def _label_for(scale: str, there: Collection[str]) -> str:
 
 
 def summarize(
-    records: Sequence[Record], metric: str = "top1_error", protocol: str = "paper", view: str = ""
+    records: Sequence[AnyRecord], metric: str = "top1_error", protocol: str = "paper", view: str = ""
 ) -> Summary | None:
     """Summarize ``metric`` over the seeds ``records`` under ``protocol``; return None if any or all are missing.
 
@@ -188,22 +212,36 @@ def summarize(
         view: The test on several views to read instead, if all records have it (section 3.4).
     """
     require(protocol in PROTOCOLS, f"protocol={protocol} is unknown: {nearest(protocol, PROTOCOLS)}")
-    views = [view_of(record, view) for record in records]
-    read = views if None not in views else [getattr(record.result, PROTOCOLS[protocol]) for record in records]
-    values = [getattr(result, metric) for result in read]
-    if not values or None in values:
+    detectors = [record for record in records if isinstance(record, DetectionRecord)]
+    if detectors:
+        return _summary(records, [record.value(metric) for record in detectors], max)
+    localizers = [record for record in records if isinstance(record, LocalizationRecord)]
+    if localizers:
+        return _summary(records, [record.value(metric, view) for record in localizers], min)
+    nets = [record for record in records if isinstance(record, Record)]
+    views = [view_of(record, view) for record in nets]
+    read = views if None not in views else [getattr(record.result, PROTOCOLS[protocol]) for record in nets]
+    return _summary(records, [getattr(result, metric) for result in read], min)
+
+
+def _summary(
+    records: Sequence[AnyRecord], values: Sequence[float | None], best: Callable[[Sequence[float]], float]
+) -> Summary | None:
+    known = [value for value in values if value is not None]
+    if not known or len(known) < len(values):
         return None
-    std = statistics.stdev(values) if len(values) > 1 else None
+    std = statistics.stdev(known) if len(known) > 1 else None
     ids = tuple(record.run_id for record in records)
-    return Summary(len(values), statistics.fmean(values), std, min(values), statistics.median(values), ids)
+    return Summary(len(known), statistics.fmean(known), std, best(known), statistics.median(known), ids)
 
 
-def view_of(record: Record, view: str) -> ViewResult | None:
+def view_of(record: AnyRecord, view: str) -> ViewResult | None:
     """Return the final net's result on ``view`` (``10crop``, ``multiscale``), or None if it was not tested."""
-    return next((result for result in record.result.views if result.view == view), None)
+    views = record.result.views if isinstance(record, Record) else ()
+    return next((result for result in views if result.view == view), None)
 
 
-def run_ids(records: Iterable[Record]) -> str:
+def run_ids(records: Iterable[AnyRecord]) -> str:
     return ", ".join(record.run_id for record in records)
 
 
@@ -212,15 +250,26 @@ APART: Mapping[str, Any] = {"model.constructed_from": None, "eval.gradient_flow"
 """Defaults that a run must have at any scale, unless a row or curve asks for other values."""
 
 
-def net_of(record: Record) -> dict[str, Any]:
+TESTS: Mapping[str, Any] = {"detection.context": False, "detection.scales": [], "detection.refine": False}
+"""Improvements of detectors (Table 9), which a run must not have unless a row asks for them."""
+
+
+def net_of(record: AnyRecord) -> dict[str, Any]:
     """Return the fields that name the net of ``record``, as in a row's ``run``."""
     fields = record.science.flat()
     names = ["model.name", "model.depth", "model.shortcut"]
     return {name: fields[name] for name in names} | {k: fields[k] for k in OTHER_NETS if fields[k] != OTHER_NETS[k]}
 
 
-def _matches(record: Record, run: Mapping[str, Any]) -> bool:
+def improvements_of(record: AnyRecord) -> dict[str, Any]:
+    """Return the improvements of a detector, as in a row's ``run``; empty for classification."""
+    fields = record.science.flat()
+    return {key: fields[key] for key in TESTS if key in fields}
+
+
+def _matches(record: AnyRecord, run: Mapping[str, Any]) -> bool:
     if record.science.model.is_own and "model.name" not in run:
         return False  # an own net has its own row
-    fields = record.science.flat()
-    return all(key in fields and fields[key] == value for key, value in {**APART, **run}.items())
+    fields = compared(record.science)
+    usual = APART if record.science.detection is None else {**APART, **TESTS}
+    return all(key in fields and fields[key] == value for key, value in {**usual, **run}.items())

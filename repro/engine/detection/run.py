@@ -6,7 +6,6 @@ import contextlib
 import logging
 from typing import Any
 
-from repro.config.parse import plain
 from repro.config.run import RunConfig
 from repro.data.detection.dataset import DetectionDataset
 from repro.engine.detection.hooks import RankHooks, write_losses
@@ -16,13 +15,13 @@ from repro.engine.detection.steps import remove_steps
 from repro.engine.detection.testing import run_test, write_detections
 from repro.engine.detection.training import filled_from, payload, train_detector
 from repro.engine.loop import NotFiniteError
-from repro.engine.record import part, provenance_of
+from repro.engine.record import of_run, part, provenance_of
 from repro.engine.resume import changed_setting, claim_folder, last_good
 from repro.errors import RunError
 from repro.results.detection_record import DetectionRecord, DetectionResult
 from repro.results.record import RECORD
 from repro.runtime import checkpoint, distributed
-from repro.runtime.device import arithmetic, num_threads
+from repro.runtime.device import arithmetic
 from repro.runtime.provenance import now, write_json
 from repro.runtime.stop import Stopper
 
@@ -92,25 +91,14 @@ def make_record(net: PreparedDetector, result: DetectionResult) -> DetectionReco
     config, state = net.config, net.state
     assert config.detection is not None
     size = detector_size(config, net.dataset.num_classes)
-    told = {"threads": num_threads(config.execution), "step": "eager", "world_size": distributed.size()}
     precision = arithmetic(net.device, config.optim.precision)
     return DetectionRecord(
-        run_id=config.run_id,
-        key=config.key,
-        label=config.label,
-        exp=config.exp,
-        scale=config.scale,
-        seed=config.seed,
-        fingerprint=config.fingerprint,
-        numerics_version=config.science.numerics_version,
-        science=config.science,
+        **of_run(config, "eager"),
         detection=result,
         steps=net.updates,
         params=size.params,
         macs=size.macs(config.detection.test_proposals),
         wall_seconds=round(state.train_seconds, 3),
         images_per_second=round(state.images / max(state.train_seconds, 1e-9), 1),
-        execution=plain(config.execution) | told,
         provenance=provenance_of(state.parts, net.device, precision, net.digests),
-        folder=config.work_dir,
     )

@@ -214,7 +214,7 @@ def _series(
     return Series(curve, line, label, points, records)
 
 
-def _title(paper: PaperFigure, selection: Selection) -> str:
+def _title(paper: PaperFigure, selection: Selection[Record]) -> str:
     numbered = paper.number is not None
     short, title = (f"Figure {paper.number}", f". {paper.title}") if numbered else (paper.full_title, "")
     if selection.scale == "paper":

@@ -79,8 +79,8 @@ def cells_of(
     cells |= dict.fromkeys(ensembles, EMPTY)
     if not table.runnable:
         return cells | {"Here": Cell(NOT_ATTEMPTED if paper.not_attempted else "")}
-    runs = NOT_RUN if measured is None else _seeds(measured)
-    return cells | {"Runs": EMPTY if paper.run is None else Cell(runs, _run_ids(measured))}
+    runs = NOT_RUN if measured is None else seeds_text(measured)
+    return cells | {"Runs": EMPTY if paper.run is None else Cell(runs, run_ids_of(measured))}
 
 
 def _metric_cells(
@@ -103,7 +103,7 @@ def _metric_cells(
     best = f", best {measured.best:.2f}" if measured and measured.n > 1 and found.paper.best is not None else ""
     ours = [
         summary_cell(measured, best),
-        Cell(_difference(found), _run_ids(measured)),
+        Cell(_difference(found), run_ids_of(measured)),
         *map(summary_cell, found.proxies),
     ]
     return cells | dict(zip(columns[1:], ours, strict=True))
@@ -141,11 +141,11 @@ def _difference(comparison: Comparison) -> str:
     return f"{mean}best {signed(comparison.difference_best)}"
 
 
-def _run_ids(summary: Summary | None) -> tuple[str, ...]:
+def run_ids_of(summary: Summary | None) -> tuple[str, ...]:
     return () if summary is None else summary.run_ids
 
 
-def _seeds(summary: Summary) -> str:
+def seeds_text(summary: Summary) -> str:
     """Return the runs of a cell in short form, ``5: s0–s4``; their full ids are below the table."""
     seeds = sorted(int(run_id.split("-")[-2].removeprefix("s")) for run_id in summary.run_ids)
     if len(seeds) > 2 and seeds == list(range(seeds[0], seeds[-1] + 1)):
@@ -201,7 +201,7 @@ def _metric_values(found: Comparison, scales: Sequence[str]) -> dict[str, object
         **_summary_values("measured_", found.measured),
         "difference": rounded(found.difference),
         "difference_best": rounded(found.difference_best),
-        "run_ids": " ".join(_run_ids(found.measured)),
+        "run_ids": " ".join(run_ids_of(found.measured)),
     }
     for scale, summary in zip(scales, found.proxies, strict=True):
         prefix = f"proxy_{slug(scale.replace(', ', '_'))}_"
@@ -214,7 +214,7 @@ def numbers_of(prefix: str, summary: Summary | None) -> dict[str, object]:
     return {
         f"{prefix}n": getattr(summary, "n", None),
         **_summary_values(prefix, summary),
-        f"{prefix}run_ids": " ".join(_run_ids(summary)),
+        f"{prefix}run_ids": " ".join(run_ids_of(summary)),
     }
 
 

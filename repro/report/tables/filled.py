@@ -12,14 +12,31 @@ from repro.config.parse import require
 from repro.errors import nearest
 from repro.papers import PaperRow, PaperTable, Published, Run, load_recipe, load_table
 from repro.report.tables import cells, notes
+from repro.report.tables.by_class import cells_by_class, is_by_class
 from repro.report.tables.cells import EMPTY, ENSEMBLE, PROXY_ENSEMBLE, Comparison, Row
 from repro.report.tables.frame import Cell, Frame
+from repro.results.detection_record import DetectionRecord
 from repro.results.ensembles import Ensemble, EnsembleReading
+from repro.results.localization_record import LocalizationRecord
 from repro.results.read import Reading, Record
 from repro.results.scales import scale_of
-from repro.results.select import Selection, departures, net_of, proxy_scales, select, summarize, view_of
+from repro.results.select import (
+    AnyRecord,
+    Selection,
+    departures,
+    improvements_of,
+    is_of_detector,
+    kind_of,
+    net_of,
+    proxy_scales,
+    select,
+    summarize,
+    view_of,
+)
 
-WORDS = ("Method", "Setting", "Here", "Runs")
+WORDS = ("Method", "Setting", "Here", "Value", "Runs")
+SETTINGS = {"1crop": "1 crop", "dense": "dense, several scales"}
+"""Descriptions of the views of localizers."""
 NO_ENSEMBLES = EnsembleReading()
 
 
@@ -42,7 +59,12 @@ def table(
         InputError: There is no such table or protocol, or the protocol cannot fill the table.
     """
     require(protocol in PROTOCOLS, f"protocol={protocol} is unknown: {nearest(protocol, PROTOCOLS)}")
-    paper = with_own_nets(load_table(number), reading.records)
+    paper = with_own_nets(load_table(number), reading)
+    require(
+        protocol == "paper" or kind_of(recipe_of(paper)) == "classification",
+        f"Table {number} shows detectors or localizers, which are tested at the end only: use protocol=paper, since "
+        f"protocol={protocol} reads the best epoch",
+    )
     require(
         protocol == "paper" or not paper.view,
         f"Table {number} shows the test {paper.view}, which only final nets take: use protocol=paper, since "
@@ -78,18 +100,19 @@ class Filled:
 
     recipe: Mapping[str, Any]
     rows: list[Row]
-    measured: Selection
-    below: list[Selection]
+    measured: Selection[AnyRecord]
+    below: list[Selection[AnyRecord]]
     smaller: list[str]
     lacking: Mapping[str, str]
 
 
 def fill(paper: PaperTable, reading: Reading, protocol: str = "paper", scale: str | None = None) -> Filled:
     """Choose the runs of every row: at the paper's budget, and of each reduced budget that is shown."""
-    recipe: Mapping[str, Any] = load_recipe(paper.recipe).fields if paper.recipe else {}
+    recipe = recipe_of(paper)
     runs = [row.run for row in paper.rows]
-    lacking = {record.run_id: _lacking(record, paper, recipe) for record in reading.records}
-    records = [record for record in reading.records if not lacking[record.run_id]]
+    every = records_of(reading, recipe)
+    lacking = {record.run_id: _lacking(record, paper, recipe) for record in every}
+    records = [record for record in every if not lacking[record.run_id]]
     measured = select(records, recipe, runs)
     experiments = {row.experiment.partition(" ")[0] for row in paper.rows if row.experiment}
     # A run that fills another row, as one on other data, is no proxy of this one.
@@ -101,16 +124,67 @@ def fill(paper: PaperTable, reading: Reading, protocol: str = "paper", scale: st
     return Filled(recipe, rows, measured, below, smaller, lacking)
 
 
-def with_own_nets(paper: PaperTable, records: Sequence[Record]) -> PaperTable:
-    """Add a row for each net of the user's own that was trained with the table's recipe."""
+def records_of(reading: Reading, recipe: Mapping[str, Any]) -> Sequence[AnyRecord]:
+    """Return the records of a recipe's task."""
+    kinds: dict[str, Sequence[AnyRecord]] = {"detection": reading.detectors, "localization": reading.localizers}
+    return kinds.get(kind_of(recipe), reading.records)
+
+
+def recipe_of(paper: PaperTable) -> Mapping[str, Any]:
+    """Return the fields of the recipe of a table; none for a table without runs."""
+    return load_recipe(paper.recipe).fields if paper.recipe else {}
+
+
+def with_own_nets(paper: PaperTable, reading: Reading) -> PaperTable:
+    """Add a row for each net of the user's own that was trained with the table's recipe.
+
+    A table of detectors has rows for all bodies that no row of the paper has, as those of reduced budgets.
+    """
+    recipe = recipe_of(paper)
+    views: list[Any] = [""]
+    if kind_of(recipe) == "localization":
+        known = [net_of_row(row, recipe) for row in paper.rows if row.run is not None]
+        own: Sequence[AnyRecord] = [record for record in reading.localizers if net_of(record) not in known]
+        views = ["1crop", "dense"]
+    elif is_of_detector(recipe):
+        own = [record for record in reading.detectors if _is_other(record, paper, recipe)]
+    else:
+        own = [r for r in reading.records if r.science.model.is_own and _recipe_name(r) == paper.recipe]
     found: dict[tuple[str, int, str], PaperRow] = {}
     unpublished = dict.fromkeys(paper.metrics, Published())
-    for record in records:
-        model = record.science.model
-        if model.is_own and FAMILIES[model.name].recipe == paper.recipe:
-            row = PaperRow(record.marked_label, unpublished, run=net_of(record), own=True)
-            found[model.name, model.depth, row.label] = replace(row, setting=paper.setting, layers=model.depth)
+    for record in own:
+        model, run = record.science.model, net_of(record) | improvements_of(record)
+        label = record.marked_label + _improved(run)
+        for view in views:
+            row = PaperRow(label, unpublished, run=run, own=True, view=view)
+            setting = SETTINGS.get(view, paper.setting)
+            found[model.name, model.depth, label + view] = replace(row, setting=setting, layers=model.depth)
     return replace(paper, rows=(*paper.rows, *(found[key] for key in sorted(found))))
+
+
+def net_of_row(row: PaperRow, recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields that name a row's net, as ``net_of`` those of a record."""
+    fields = {**recipe, **(row.run or {})}
+    return {key: fields[key] for key in ("model.name", "model.depth", "model.shortcut")}
+
+
+def _recipe_name(record: AnyRecord) -> str:
+    return FAMILIES[record.science.model.name].recipe
+
+
+def _is_other(record: DetectionRecord, paper: PaperTable, recipe: Mapping[str, Any]) -> bool:
+    """Return whether a detector has the metric and the improvements of a row, but the body of none."""
+    runs = [{**recipe, **row.run} for row in paper.rows if row.run is not None]
+    improved, net = improvements_of(record), net_of(record)
+    alike = [run for run in runs if improved.items() <= run.items()]
+    is_known = any(net.items() <= run.items() for run in runs)
+    return record.detection.metric == recipe["detection.metric"] and bool(alike) and not is_known
+
+
+def _improved(run: Mapping[str, Any]) -> str:
+    """Return `` + box refinement + context`` for the improvements of a detector."""
+    names = {"refine": "box refinement", "context": "context", "scales": "multi-scale testing"}
+    return "".join(f" + {text}" for name, text in names.items() if run.get(f"detection.{name}"))
 
 
 def _cells(
@@ -123,22 +197,25 @@ def _cells(
     """Return the cells of all rows; settings, layers and parameters have a column only if it is informative."""
     ours = [ENSEMBLE] if paper.ensembles else []
     ours += [PROXY_ENSEMBLE] if any(is_proxy for _, is_proxy in own) else []
-    found = [cells.cells_of(row, paper, proxies, protocol, ours) for row in rows]
+    if is_by_class(paper):
+        found = [cell for row in rows for cell in cells_by_class(row, paper, proxies)]
+    else:
+        found = [cells.cells_of(row, paper, proxies, protocol, ours) for row in rows]
     found += [dict.fromkeys(found[0], EMPTY) | cells.ensemble_cells(*ensemble) for ensemble in own]
-    silent = [name for name in ("Layers", "Params") if not any(row[name].text for row in found)]
+    silent = [name for name in ("Layers", "Params") if not any(row.get(name, EMPTY).text for row in found)]
     if not own and all(row.setting == paper.setting for row in paper.rows):
         silent.append("Setting")
     return [{name: cell for name, cell in row.items() if name not in silent} for row in found]
 
 
-def _largest_budgets(below: Sequence[Selection]) -> tuple[list[Selection], list[str]]:
+def _largest_budgets(below: Sequence[Selection[AnyRecord]]) -> tuple[list[Selection[AnyRecord]], list[str]]:
     """Keep each row only in the column of its largest budget, and drop columns that become empty.
 
     Returns:
         The remaining columns in their order (largest budget first), and the scales of which a row was left out.
     """
     shown: set[int] = set()
-    kept: list[Selection] = []
+    kept: list[Selection[AnyRecord]] = []
     smaller: list[str] = []
     for selection in below:
         if selection.scale != scale_of(selection.scale):  # another recipe is no budget
@@ -151,28 +228,36 @@ def _largest_budgets(below: Sequence[Selection]) -> tuple[list[Selection], list[
     return kept, smaller
 
 
-def _row(paper: PaperTable, position: int, columns: Sequence[Selection], protocol: str) -> Row:
+def _row(paper: PaperTable, position: int, columns: Sequence[Selection[AnyRecord]], protocol: str) -> Row:
     row = paper.rows[position]
     groups = [selection.groups[position] for selection in columns]
     comparisons = {}
     for metric in paper.metrics:
         if metric in row.paper:
-            first, *rest = (summarize(group, metric, protocol, paper.view) for group in groups)
+            first, *rest = (summarize(group, metric, protocol, row.view or paper.view) for group in groups)
             comparisons[metric] = Comparison(row.paper[metric], first, tuple(rest))
     return Row(row, next((group[0].params for group in groups if group), None), comparisons)
 
 
-def _lacking(record: Record, paper: PaperTable, recipe: Mapping[str, Any]) -> str:
+def _lacking(record: AnyRecord, paper: PaperTable, recipe: Mapping[str, Any]) -> str:
     """Return why a record of the recipe was not tested as the table requires; empty if it was."""
     runs: list[Run] = [row.run for row in paper.rows if row.run is not None]
     if all(departures(record, recipe, run) for run in runs):
         return ""
-    tested = view_of(record, paper.view) if paper.view else record.result.reported
-    if tested is None:
-        return f"it has no test {paper.view}"
-    if tested.images != paper.eval_images:
-        return f"it was tested on {tested.images:,} images instead of all {paper.eval_images or 0:,}"
-    return ""
+    if isinstance(record, DetectionRecord):
+        images = record.detection.images
+    elif isinstance(record, LocalizationRecord):
+        images = record.localization.images
+    else:
+        tested = view_of(record, paper.view) if paper.view else record.result.reported
+        if tested is None:
+            return f"it has no test {paper.view}"
+        images = tested.images
+    return "" if images == paper.eval_images else _too_few(images, paper.eval_images or 0)
+
+
+def _too_few(images: int, all_images: int) -> str:
+    return f"it was tested on {images:,} images instead of all {all_images:,}"
 
 
 def _is_proxy(ensemble: Ensemble, records: Sequence[Record], paper: PaperTable, recipe: Mapping[str, Any]) -> bool:
@@ -186,7 +271,10 @@ def _is_proxy(ensemble: Ensemble, records: Sequence[Record], paper: PaperTable, 
     return not follow or (ensemble.data, ensemble.images) != (recipe["data.name"], paper.eval_images)
 
 
-def size_of(selection: Selection) -> str:
+def size_of(selection: Selection[AnyRecord]) -> str:
     """Return a short description of the runs of a proxy: ``200 steps, 16x16``."""
     science = selection.records[0].science
-    return f"{science.optim.steps} steps, {science.data.image_size}x{science.data.image_size}"
+    size = science.data.image_size
+    if science.detection is not None:
+        return f"{science.optim.steps} updates, shorter side {size}"
+    return f"{science.optim.steps} steps, {size}x{size}"

@@ -6,16 +6,16 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from repro.config.numerics import numerics_version
-from repro.papers import PaperTable
+from repro.papers import PaperTable, load_recipe
 from repro.report.tables.cells import Row
-from repro.results.read import Record
-from repro.results.select import Selection, run_ids, view_of
+from repro.results.select import AnyRecord, Selection, is_of_detector, run_ids, view_of
 
 VIEWS = {
     "": "the error of the final weights; no epoch is chosen",
     "10crop": "the error of the final weights, with softmax averaged over ten crops; no epoch is chosen",
     "multiscale": "the error of the final weights, with softmax averaged over positions and scales; no epoch is chosen",
 }
+DETECTORS = "the precision of the detector after its last update; no update is chosen"
 COMMON = (
     "the error of the best epoch, chosen on the test set, as most public repositories report it; the paper does not, "
     "so the difference flatters the measured values"
@@ -36,13 +36,13 @@ def paper_notes(paper: PaperTable) -> list[str]:
         named = "" if set(labels) == own else f" ({', '.join(labels)})"
         notes.append(f"Not attempted{named}: {reason}.")
     if any(row.own for row in paper.rows):
-        notes.append("Own nets are below the paper's rows and have no published value.")
+        notes.append("Nets that the paper does not have are below its rows, without a published value.")
     if any(row.net is not None for row in paper.rows):
         notes.append(f"Nothing is trained for this table: `repro table {paper.number}` counts its nets.")
     return notes
 
 
-def measured_notes(paper: PaperTable, measured: Selection, protocol: str) -> list[str]:
+def measured_notes(paper: PaperTable, measured: Selection[AnyRecord], protocol: str) -> list[str]:
     """Return notes on the measured column, with commands for the rows that it lacks."""
     if not paper.runnable:
         return []
@@ -54,7 +54,8 @@ def measured_notes(paper: PaperTable, measured: Selection, protocol: str) -> lis
         commands = ", ".join(dict.fromkeys(f"`repro run exp={row.experiment}`" for row in missing))
         labels = ", ".join(row.label for row in missing)
         notes.append(f"Not run: {len(missing)} of the paper's {own} own rows ({labels}); {commands}.")
-    notes.append(f"Protocol `{protocol}`: {VIEWS[paper.view] if protocol == 'paper' else COMMON}.")
+    final = DETECTORS if is_of_detector(load_recipe(paper.recipe).fields) else VIEWS[paper.view]
+    notes.append(f"Protocol `{protocol}`: {final if protocol == 'paper' else COMMON}.")
     if measured.records:
         notes.append("Measured at the paper's full budget on " + _devices(measured.records) + ".")
     if single := [row.label for row, group in zip(paper.rows, measured.groups, strict=True) if len(group) == 1]:
@@ -68,7 +69,7 @@ def measured_notes(paper: PaperTable, measured: Selection, protocol: str) -> lis
     return notes
 
 
-def _devices(records: Iterable[Record]) -> str:
+def _devices(records: Iterable[AnyRecord]) -> str:
     counts = Counter(f"{record.provenance.device}, {record.provenance.precision}" for record in records)
     return "; ".join(f"{name} ({count} {'run' if count == 1 else 'runs'})" for name, count in sorted(counts.items()))
 
@@ -84,7 +85,7 @@ def best_notes(rows: Sequence[Row]) -> list[str]:
     ]
 
 
-def proxy_notes(selection: Selection, recipe: Mapping[str, object], view: str) -> list[str]:
+def proxy_notes(selection: Selection[AnyRecord], recipe: Mapping[str, object], view: str) -> list[str]:
     """Return notes on a proxy: its departures from the paper, and tests that it lacks."""
     changed = ", ".join(
         f"{key}={_short(value)} (paper {_short(recipe.get(key))})" for key, value in selection.departures.items()

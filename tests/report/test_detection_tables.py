@@ -1,0 +1,113 @@
+"""Tables 7 to 12 from planted records of detectors."""
+
+from __future__ import annotations
+
+import pytest
+
+from repro.errors import InputError
+from repro.report.tables import table, to_csv, to_latex
+from repro.results.read import read_records
+from tests.planted_detectors import RESNET, SMALL, VGG, plant_detector
+from tests.report.test_tables import comma, markdown, row
+
+SCALES = [200, 400, 600, 800, 1000]
+
+
+def test_detectors_of_the_papers_recipe_are_measured_with_seeds_and_spread(tmp_path):
+    for seed, value in enumerate((76.1, 76.5, 76.9)):
+        plant_detector(tmp_path, value, seed)
+    plant_detector(tmp_path, 73.0, run=VGG)
+    rows, notes = markdown(tmp_path, number=7)
+    assert [r["Measured"] for r in rows] == ["73.00 (n=1)", "not attempted", "76.50 ± 0.40 (n=3)", "not attempted"]
+    assert (rows[2]["Difference"], rows[2]["Runs"], rows[0]["Difference"]) == ("+0.10", "3: s0–s2", "−0.20")
+    assert not any("Proxy" in name for name in rows[0])
+    assert "Not run" not in notes and "the VOC 2012 test set" in notes
+    line = comma(tmp_path, number=7)[2]
+    assert (line["paper"], line["measured_mean"], line["measured_std"], line["n"]) == ("76.4", "76.5", "0.4", "3")
+    assert line["measured_best"] == "76.9"  # a precision, so that the highest is the best
+    assert len(line["run_ids"].split()) == 3
+
+
+def test_without_runs_the_cells_say_not_run_and_name_the_experiments(tmp_path):
+    rows, notes = markdown(tmp_path, number=7)
+    assert [(r["Measured"], r["Runs"]) for r in rows] == [("–", "–"), ("not attempted", "")] * 2
+    assert "`repro run exp=voc_detection_vgg`, `repro run exp=voc_detection`" in notes
+    assert "exp=coco_improvements" in markdown(tmp_path, number=9)[1]
+
+
+def test_proxies_of_another_net_have_a_row_and_a_column_of_their_own(tmp_path):
+    plant_detector(tmp_path, 30.0, run=SMALL, scale="demo", data="shapes")
+    plant_detector(tmp_path, 5.0, run=SMALL, scale="smoke", data="shapes")
+    rows, notes = markdown(tmp_path, number=7)
+    column = "Proxy: demo, data=shapes (800 updates, shorter side 96)"
+    assert [r["Measured"] for r in rows] == ["–", "not attempted", "–", "not attempted", "–"]
+    assert (rows[4]["Method"], rows[4]["Paper"], rows[4][column]) == ("ResNet-18 B", "", "30.00 (n=1)")
+    assert rows[2][column] == "–"
+    assert "not comparable with the paper's values" in notes and "--scale smoke" in notes
+
+
+def test_a_detector_of_coco_fills_no_row_of_voc_and_none_of_classification(tmp_path):
+    plant_detector(tmp_path, 48.0, recipe="coco_recipe")
+    plant_detector(tmp_path, 20.0, run=SMALL, recipe="coco_recipe", scale="smoke", data="shapes")
+    assert [r["Measured"] for r in markdown(tmp_path, number=7)[0]] == ["–", "not attempted"] * 2
+    for number in (2, 4):
+        assert not any("Proxy" in name for name in markdown(tmp_path, number=number)[0][0])
+    cells = row(markdown(tmp_path, number=8)[0], "ResNet-101")
+    assert cells["Measured mAP at IoU 0.5 (%)"] == "48.00 (n=1)"
+    assert cells["Difference mAP at IoU 0.5 to 0.95 (%)"] == "−3.20"
+
+
+def test_what_departs_from_the_recipe_or_has_too_few_images_is_not_measured(tmp_path):
+    few = plant_detector(tmp_path, 76.0, images=4951)
+    plant_detector(tmp_path, 60.0, 1, run={**RESNET, "detection.start": "imagenet-resnet101-demo-s0-0123abcd"})
+    plant_detector(tmp_path, 70.0, 2, run={**RESNET, "detection.pooling": "align"})
+    plant_detector(tmp_path, 70.0, 3, dirty=True)
+    rows, notes = markdown(tmp_path, number=7)
+    assert rows[2]["Measured"] == "–"
+    assert f"{few.name}: it was tested on 4,951 images instead of all 4,952" in notes
+    proxies = [name.split(" (")[0] for name in rows[0] if name.startswith("Proxy")]
+    assert proxies == [
+        "Proxy: custom, detection.pooling=align",
+        "Proxy: custom, detection.start=imagenet-resnet101-demo",
+    ]
+
+
+@pytest.mark.parametrize("start", ["imagenet-resnet101-s4-0123abcd", "resnet101-cd907fc2.pth"])
+def test_weights_of_any_file_and_of_any_seed_on_imagenet_are_the_papers_start(tmp_path, start):
+    plant_detector(tmp_path, 76.0, run={**RESNET, "detection.start": start})
+    assert markdown(tmp_path, number=7)[0][2]["Measured"] == "76.00 (n=1)"
+
+
+def test_each_improvement_fills_its_own_row_of_table_9(tmp_path):
+    tests = {"refine": True}, {"refine": True, "context": True}, {"refine": True, "context": True, "scales": SCALES}
+    for value, improved in zip((48.0, 50.0, 51.0, 54.0), ({}, *tests), strict=True):
+        run = {**RESNET, **{f"detection.{name}": setting for name, setting in improved.items()}}
+        plant_detector(tmp_path, value, run=run, recipe="coco_recipe")
+    rows, _ = markdown(tmp_path, number=9)
+    measured = [r["Measured mAP at IoU 0.5 (%)"] for r in rows]
+    assert measured == ["–", *(f"{value:.2f} (n=1)" for value in (48, 50, 51, 54)), *["not attempted"] * 3]
+    assert row(markdown(tmp_path, number=8)[0], "ResNet-101")["Measured mAP at IoU 0.5 (%)"] == "48.00 (n=1)"
+
+
+def test_classes_have_a_line_for_the_paper_and_a_line_for_what_was_measured(tmp_path):
+    plant_detector(tmp_path, 70.0)
+    plant_detector(tmp_path, 30.0, run=SMALL, scale="demo")
+    rows, _ = markdown(tmp_path, number=10)
+    lines = [(r["Method"], r["Value"].split(" (")[0], r["mAP (%)"], r["tv"]) for r in rows]
+    assert lines == [
+        ("baseline, VGG-16", "paper", "73.2", "72.6"),
+        ("baseline, VGG-16", "measured", "–", "–"),
+        ("baseline, ResNet-101", "paper", "76.4", "72.0"),
+        ("baseline, ResNet-101", "measured", "70.00", "70.00"),
+        ("baseline+++, ResNet-101", "paper", "85.6", "86.8"),
+        ("baseline+++, ResNet-101", "measured", "not attempted", ""),
+        ("ResNet-18 B", "measured", "–", "–"),
+        ("ResNet-18 B", "proxy: demo", "30.00", "30.00"),
+    ]
+    assert "graphicx" in to_latex(table(10, read_records([tmp_path])))
+    assert "70.0" in to_csv(table(10, read_records([tmp_path])))
+
+
+def test_detectors_have_no_best_epoch(tmp_path):
+    with pytest.raises(InputError, match=r"Table 7 .*protocol=paper.*protocol=common"):
+        table(7, read_records([tmp_path]), "common")
