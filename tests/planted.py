@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from repro.config.numerics import numerics_version as present_version
-from repro.config.parse import plain
 from repro.config.run import RunConfig, Science
 from repro.papers import load_recipe
-from repro.results.lesions import FILE, SCHEMA, Lesion, Lesions
+from repro.results.channels import CHANNELS, IMAGES, TOP, Channels, Likeness
+from repro.results.lesions import LESIONS, Lesion, Lesions
 from repro.results.record import Evaluation, Provenance, Record, Result, RunningError
 from repro.results.scales import own_recipe
-from repro.runtime.provenance import write_json
 
 
 def scale_science(
@@ -123,11 +122,12 @@ def plant_planned(
     *,
     best: float | None = None,
     train_error: float = 0.5,
+    images: int = 10000,
     numerics_version: int | None = None,
     finished: str = "2026-01-01T00:00:00+00:00",
     **provenance: Any,
 ) -> Path:
-    """Write the record and the curve of the run ``config``, as ``plan`` composes it."""
+    """Write the record and the curve of the run ``config``, as ``plan`` composes it, tested on so many ``images``."""
     seed, depth = config.seed, config.model.depth
     if numerics_version is None:
         numerics_version = config.science.numerics_version
@@ -153,8 +153,8 @@ def plant_planned(
         science=config.science,
         execution={"device": "cpu", "threads": 2},
         result=Result(
-            final=Evaluation(**counts(error, 10000, tested), step=steps),
-            best=Evaluation(**counts(lowest, 10000, tested), step=max(1, steps * 15 // 16)),
+            final=Evaluation(**counts(error, images, tested), step=steps),
+            best=Evaluation(**counts(lowest, images, tested), step=max(1, steps * 15 // 16)),
             train=Evaluation(**counts(train_error, 50000, "train"), step=steps),
             train_running=RunningError(
                 **counts(train_error, 50048, "train"), first_step=max(0, steps - 391), last_step=steps
@@ -227,4 +227,21 @@ def plant_lesions(folder: Path, rise: int) -> None:
         commit="0" * 40,
         finished=PROVENANCE.finished,
     )
-    write_json(folder / FILE, {"schema": SCHEMA, **plain(lesions)})
+    LESIONS.store(folder, lesions)
+
+
+def plant_channels(folder: Path, overlap: float, correlation: float, images: int = IMAGES) -> None:
+    """Write how alike the channels of a net of two stages are, 0.1 more in the second one."""
+    record = json.loads((folder / "record.json").read_text())
+    channels = Channels(
+        run_id=record["run_id"],
+        fingerprint=record["fingerprint"],
+        weights="0" * 64,
+        split="test",
+        commit="0" * 40,
+        finished=PROVENANCE.finished,
+        stages=tuple(
+            Likeness(1 + more, 3, 16, TOP, images, overlap + more / 10, correlation + more / 10) for more in (0, 1)
+        ),
+    )
+    CHANNELS.store(folder, channels)

@@ -25,7 +25,7 @@ _repro() {
 complete -o nospace -F _repro repro
 """
 GROUPS = ("exp", "scale", "data", "model", "optim", "eval", "detection", "localization", "execution")
-TAKE_RUNS = ("show", "compare", "evaluate", "convert", "lesion", "visualize", "predict", "publish", "cancel")
+TAKE_RUNS = ("show", "compare", "evaluate", "convert", "lesion", "visualize", "predict", "detect", "publish", "cancel")
 TAKE_SETTINGS = ("run", "show", "bench", "choices", "status")
 
 

@@ -35,6 +35,17 @@ repro predict cifar10-resnet20-s0 cat.jpg dog.png
 
 Pictures are cropped to their centre, at the size of the images on which the net was tested."""
 
+DETECT_EXAMPLES = """\
+repro run exp=voc_detection data=shapes scale=demo        train a detector of drawn shapes in minutes
+  repro detect shapes-fasterrcnn-resnet18-demo-s0 picture.jpg --threshold 0.3
+  repro detect RUN *.jpg --out found --threshold 0.7
+
+Each picture is scaled as in the test of the run and written as PNG with the boxes of all objects found, their classes
+and scores; the words below list them in pixels of the picture, from its upper left corner. Pictures below 320 pixels
+are enlarged. A score is the detector's probability of the class, so a higher threshold leaves fewer and surer boxes;
+a detector that was trained for a few updates gives low scores everywhere. If there is no box, the best one below the
+threshold is named. Pictures of a camera are turned upright first. docs/detection.md explains how to train one."""
+
 SHOW_EXAMPLES = """\
 repro show model.depth=56
   repro show cifar10-resnet20-s0-5ed7a8a7"""
@@ -100,9 +111,11 @@ the figure and the report take it."""
 VISUALIZE_EXAMPLES = """\
 repro visualize cifar10-plain20-tenth-s0 cifar10-resnet20-tenth-s0
   repro visualize cifar10-resnet20-s0 --stage 3 --channels 5,17
+  repro figure visualizing_residual/channels --scale tenth
 
 For each channel one picture, as PNG and SVG in the work folder: a row for every block of the stage has the test images
 that activate this channel of its output most, with a frame around the patch that does, and below them what in the patch
 does (guided backpropagation). If shortcuts make the layers of a stage refine the same features, the rows look alike.
 The table says how alike: the share of the top images that the next block has too, and the rank correlation of the
-responses to all images."""
+responses to all images. With the usual --top and --images it is kept in the run's folder as channels.json; `repro
+publish` copies it beside published records, from where the figure and the report take it."""

@@ -13,6 +13,7 @@ from repro.cli.help_texts import (
     COMPARE_EXAMPLES,
     CONVERT_EXAMPLES,
     DESCRIPTION,
+    DETECT_EXAMPLES,
     EVALUATE_EXAMPLES,
     EXAMPLES,
     FIGURE_EXAMPLES,
@@ -75,6 +76,7 @@ def parser() -> Parser:
 
     add_reading(add)
     add_publishing(add)
+    add_pictures(add)
 
     bench = add("bench", BENCH, BENCH_EXAMPLES)
     extent = bench.add_mutually_exclusive_group()
@@ -180,10 +182,6 @@ def add_publishing(add: Callable[[str, str, str], Parser]) -> None:
     visualize.add_argument("--images", type=int, default=1000, metavar="N", help="first N test images (1000; 0: all)")
     visualize.add_argument("--json", type=Path, metavar="FILE", help="write the comparison to this file")
 
-    predict = add("predict", "Show the likeliest classes of your own pictures.", PREDICT_EXAMPLES)
-    predict.add_argument("words", nargs="*", metavar="run image", help="a run, then image files; and paths.work=")
-    predict.add_argument("--top", type=int, default=3, metavar="N", help="number of classes per picture (3)")
-
     convert = add(
         "convert", "Rewrite a trained residual net as a plain net, or a plain net as residual.", CONVERT_EXAMPLES
     )
@@ -205,6 +203,21 @@ def add_publishing(add: Callable[[str, str, str], Parser]) -> None:
     publish.add_argument("--weights", action="store_true", help="also copy the final nets, for `repro evaluate`")
     publish.add_argument("--replace", action="store_true", help="overwrite published runs that have another result")
     publish.add_argument("runs", nargs="*", metavar="run", help="run ids (default: all finished runs)")
+
+
+def add_pictures(add: Callable[[str, str, str], Parser]) -> None:
+    """Add the commands of ``repro.cli.reporting`` that show what a net sees in a user's own pictures."""
+    predict = add("predict", "Show the likeliest classes of your own pictures.", PREDICT_EXAMPLES)
+    predict.add_argument("words", nargs="*", metavar="run image", help="a run, then image files; and paths.work=")
+    predict.add_argument("--top", type=int, default=3, metavar="N", help="number of classes per picture (3)")
+
+    detect = add("detect", "Draw the boxes that a detector finds on your own pictures.", DETECT_EXAMPLES)
+    detect.add_argument("words", nargs="*", metavar="run image", help="a detector's run, then image files; paths.work=")
+    detect.add_argument("--out", type=Path, metavar="DIR", help="folder of the drawn pictures (in the work folder)")
+    least = "least score of a box that is drawn (0.5)"
+    detect.add_argument("--threshold", type=float, default=0.5, metavar="S", help=least)
+    devices = ["auto", "cpu", "cuda", "mps"]
+    detect.add_argument("--device", choices=devices, default="auto", metavar="device", help="auto, cpu, cuda or mps")
 
 
 def listed(kind: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:

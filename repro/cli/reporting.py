@@ -272,6 +272,16 @@ def predict_command(options: argparse.Namespace) -> int:
     return 0
 
 
+def detect_command(options: argparse.Namespace) -> int:
+    paths, names = folders_and_names(options.words)
+    quiet_caches(paths["work"])
+    from repro.cli.detect import detect
+
+    return detect(
+        names, paths, published_results(paths), out=options.out, threshold=options.threshold, device=options.device
+    )
+
+
 def convert_command(options: argparse.Namespace) -> int:
     quiet_caches(resolve_paths(apart(options.words)[0])["work"])
     from repro.evaluation.convert import convert
@@ -280,8 +290,9 @@ def convert_command(options: argparse.Namespace) -> int:
 
 
 def publish_command(options: argparse.Namespace) -> int:
+    from repro.results.channels import CHANNELS
     from repro.results.ensembles import plan_ensembles, publish_ensembles
-    from repro.results.lesions import plan_lesions, publish_lesions
+    from repro.results.lesions import LESIONS
     from repro.results.publish import plan_publication, publish
 
     paths, run_ids = folders_and_names(options.runs)
@@ -289,7 +300,8 @@ def publish_command(options: argparse.Namespace) -> int:
     # Check everything before writing anything: a refused command changes nothing.
     planned = plan_publication(run_ids, work, results, replace=options.replace)
     ensembles = plan_ensembles(work, results, planned.run_ids, replace=options.replace)
-    lesions = plan_lesions(work, results, planned.run_ids, replace=options.replace)
+    kinds = (LESIONS, CHANNELS)
+    beside = [kind.plan(work, results, planned.run_ids, replace=options.replace) for kind in kinds]
     weights: list[str] = []
     if options.weights:
         from repro.evaluation.stored_net import plan_weights, publish_weights
@@ -301,7 +313,10 @@ def publish_command(options: argparse.Namespace) -> int:
         print(folder)
     for run_id in weights:
         print(publish_weights(run_id, paths))
-    for path in [*publish_lesions(lesions, work, results), *publish_ensembles(ensembles, work, results)]:
+    for kind, measured in zip(kinds, beside, strict=True):
+        for path in kind.publish(measured, work, results):
+            print(path)
+    for path in publish_ensembles(ensembles, work, results):
         print(path)
     return 0
 
@@ -331,6 +346,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "lesion": lesion_command,
     "visualize": visualize_command,
     "predict": predict_command,
+    "detect": detect_command,
     "convert": convert_command,
     "publish": publish_command,
     "tensorboard": tensorboard_command,

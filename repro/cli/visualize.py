@@ -12,17 +12,16 @@ from tabulate import tabulate
 from torch import Tensor
 
 from repro.config.parse import require
-from repro.evaluation.channels import Likeness, Seen, block_of, likeness, responses, seen
+from repro.evaluation.channels import Seen, block_of, likeness, responses, seen
 from repro.evaluation.lesion_command import BATCH, named_nets
 from repro.evaluation.reevaluate import Loaded
 from repro.evaluation.trained import Trained
 from repro.report.channels import draw_channel
-from repro.runtime.provenance import write_json
+from repro.results.channels import CHANNELS, IMAGES, PICTURES, TOP, Channels, Likeness
+from repro.runtime import checkpoint
+from repro.runtime.provenance import commit, now, write_json
 
 log = logging.getLogger(__name__)
-
-FOLDER = "visualizations"
-"""The name of the folder of pictures in the work folder."""
 
 
 def visualize(
@@ -30,11 +29,13 @@ def visualize(
     *,
     stage: int = 1,
     channels: Sequence[int] = (0, 1, 2, 3),
-    top: int = 6,
-    images: int = 1000,
+    top: int = TOP,
+    images: int = IMAGES,
     json: Path | None = None,
 ) -> int:
-    """Draw the images that activate channels most, block by block, and show how alike they are; return the exit code.
+    """Draw the images that activate channels most, block by block, and show how alike they are.
+
+    The comparison of the usual number of images is also stored, beside the records of the runs.
 
     Args:
         words: Run ids, and settings as ``key=value``.
@@ -43,6 +44,9 @@ def visualize(
         top: The number of images in a row, and of those that are compared.
         images: The number of test images, from the first; 0 for all.
         json: A file to which the comparison is written.
+
+    Returns:
+        The exit code.
 
     Raises:
         InputError: The words do not fit, a run, its weights, the stage or a channel do not exist.
@@ -63,9 +67,11 @@ def visualize(
             known = 0 <= channel < responded.shape[1]
             last = responded.shape[1] - 1
             require(known, f"--channels {channel} does not exist: stage {stage} has channels 0 to {last}")
+        if (images, top) == (IMAGES, TOP):  # only these compare with other nets
+            CHANNELS.store(one.config.paths.work / one.name, to_store(loaded, alike[one.name]))
         rows[one.name] = {channel: followed(loaded, responded, stage, channel, top) for channel in channels}
     names = {one.name: short_name(one, trained) for one in trained}
-    folder = testing.base.paths.work / FOLDER
+    folder = testing.base.paths.work / PICTURES
     beginning = trained[0].name + (f"-and-{len(trained) - 1}-more" if len(trained) > 1 else "")
     for channel in channels:
         nets = {names[name]: found[channel] for name, found in rows.items()}
@@ -77,6 +83,21 @@ def visualize(
     if json is not None:
         write_json(json, {name: [dataclasses.asdict(each) for each in found] for name, found in alike.items()})
     return 0
+
+
+def to_store(loaded: Loaded, stages: Sequence[Likeness]) -> Channels:
+    """Return the comparison of a net as it is stored beside the record of its run."""
+    trained = loaded.trained
+    assert trained.record is not None
+    return Channels(
+        run_id=trained.name,
+        fingerprint=trained.record.fingerprint,
+        weights=checkpoint.digest({"model": loaded.model.state_dict()}),
+        split=loaded.dataset.eval.name,
+        commit=commit(),
+        finished=now(),
+        stages=tuple(stages),
+    )
 
 
 def short_name(one: Trained, others: Sequence[Trained]) -> str:

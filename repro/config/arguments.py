@@ -31,6 +31,8 @@ OPTIONS_WITH_A_VALUE = (
         "--draws",
         "--stage",
         "--channels",
+        "--threshold",
+        "--device",
     ),
 )
 FLAGS = {"publish": ("--weights",), "status": ("--json",)}

@@ -37,6 +37,8 @@ class Family:
     """The possible values of ``model.shortcut``."""
     is_dense: bool = False
     """True if layers read the outputs of all layers before them, in place of shortcuts."""
+    is_body: bool = False
+    """True for nets that are not trained here but are bodies of detectors, from weights of others."""
     own: bool = False
     """True for nets of the user's own, which ``repro.models.own.family`` registers."""
 
@@ -87,6 +89,16 @@ FAMILIES: dict[str, Family] = {
         settings=frozenset({"growth", "compression", "block", "dropout", "pool_padding"}),
         shortcuts=("none",),
         is_dense=True,
+    ),
+    "vgg": Family(
+        "VGG",
+        (8, ((64, 56), (128, 28), (256, 14), (512, 7))),
+        recipe="imagenet_recipe",
+        photos=True,
+        depths=(16,),
+        settings=frozenset({"width"}),
+        shortcuts=("none",),
+        is_body=True,
     ),
     "highway": Family(
         "Highway",

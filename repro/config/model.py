@@ -135,9 +135,11 @@ class ModelConfig:
                 is_usual = kind == "BC" and self.growth == DENSE_GROWTH.get(self.depth, 32)
                 return f"DenseNet-{self.depth}" if is_usual else f"DenseNet-{kind}-{self.depth}-{self.growth}"
             return "-".join(["DenseNet", *([kind] if kind else []), str(self.depth), str(self.growth)])
+        family = FAMILIES[self.name]
         is_wide = self.name == "wide_resnet" or self.width != 1
-        prefix = "WRN" if is_wide else "PreResNet" if self.order == "full" else FAMILIES[self.name].prefix
-        if self.shortcut == "none":
+        prefix = "PreResNet" if self.order == "full" else family.prefix
+        prefix = "WRN" if is_wide and not family.is_body else prefix
+        if self.shortcut == "none" and family.shortcuts != ("none",):
             prefix = "plain" if prefix == "ResNet" else f"plain {prefix}"
         width = f"-{self.width:g}" if is_wide else ""
         return f"{prefix}-{self.depth}{width}"

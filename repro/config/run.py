@@ -93,6 +93,11 @@ class RunConfig:
             self._validate_detector()
             return
         require(
+            not FAMILIES[self.model.name].is_body,
+            f"model={self.model.name} is not trained here as a classifier, it is a body of detectors: add "
+            "exp=voc_detection, or use model=imagenet_resnet",
+        )
+        require(
             is_for_photos or not self.data.photos,
             f"data={self.data.name} has ImageNet images, but model={self.model.name} is a net for CIFAR-10: add "
             "model=imagenet_resnet, and optim=imagenet_sgd eval=imagenet to train and test it as the paper does",
@@ -135,10 +140,16 @@ class RunConfig:
         )
         for part in (self.model, self.data, self.optim, self.eval, self.execution, detection):
             part.validate()
+        is_body = FAMILIES[self.model.name].is_body
         require(
-            self.model.name == "imagenet_resnet" and self.model.order == "original",
+            is_body or (self.model.name == "imagenet_resnet" and self.model.order == "original"),
             f"model={self.model.name} model.order={self.model.order} has no body for detectors: use "
-            "model=imagenet_resnet model.order=original",
+            "model=imagenet_resnet model.order=original, or model=vgg",
+        )
+        require(
+            not is_body or detection.pooled_size == 7,
+            f"detection.pooled_size={detection.pooled_size} must be 7 for model={self.model.name}, whose first fully "
+            "connected layer reads regions of 7x7",
         )
         require(not self.model.is_random, "model.dropout and model.survival are not for detectors: leave them out")
         planned = sum(detection.steps)

@@ -16,7 +16,6 @@ from repro.engine.loop import CurveRow
 from repro.engine.prepared import Prepared
 from repro.evaluation.counts import Counts
 from repro.evaluation.layer_statistics import layer_responses
-from repro.evaluation.multi_crop import test_views
 from repro.evaluation.single_crop import TOP5_CLASSES, Evaluator
 from repro.models.count import measure
 from repro.results.record import (
@@ -56,7 +55,11 @@ def make_record(net: Prepared, final: Counts, begun: Mapping[str, Any] | None = 
     if config.eval.train_error:
         trained = evaluator_of(net, train_images(net.dataset, config, net.device))()
     responses = layer_responses(net.model, net.images, net.feed.stats, batch_size, precision)
-    views = test_views(net.model, net.dataset, config, net.device) if config.eval.views else []
+    views: Sequence[Mapping[str, Any]] = []
+    if config.eval.views:
+        from repro.evaluation.multi_crop import test_views  # loads torchvision's operators, seconds
+
+        views = test_views(net.model, net.dataset, config, net.device)
     construction = None if begun is None else build(Construction, begun)
     return Record(
         **of_run(config, net.mode),

@@ -8,10 +8,8 @@ from repro.config.run import RunConfig
 from repro.data import AnyDataset, Dataset
 from repro.data.detection.dataset import DetectionDataset
 from repro.data.localization import LocalizationDataset
-from repro.engine.detection.run import run_detector
 from repro.engine.hooks import hooks_of, payload, write_curve
 from repro.engine.identity_construction import begin_constructed, kept_report
-from repro.engine.localization.run import run_localizer
 from repro.engine.loop import NotFiniteError, train
 from repro.engine.prepared import Prepared, prepare
 from repro.engine.profiling import ProfiledStep
@@ -27,11 +25,15 @@ from repro.runtime.stop import Stopper
 
 
 def run_any(config: RunConfig, dataset: AnyDataset, stopper: Stopper) -> object | None:
-    """Train, test and record one run, of a classification net (``run``) of a detector or of a localizer."""
+    """Train, test and record one run, of a classification net (``run``), of a detector or of a localizer."""
     if isinstance(dataset, DetectionDataset):
+        from repro.engine.detection.run import run_detector  # its operators of torchvision are a slow import, seconds
+
         check_ranks(config)
         return run_detector(config, dataset, stopper)
     if isinstance(dataset, LocalizationDataset):
+        from repro.engine.localization.run import run_localizer
+
         check_ranks(config)
         return run_localizer(config, dataset, stopper)
     return run(config, dataset, stopper)
@@ -82,6 +84,9 @@ def run(config: RunConfig, dataset: Dataset, stopper: Stopper) -> Record | None:
         net.feed.close()
 
     last = payload(net)
+    if config.data.photos:
+        # A detector on this net's body needs them, in a folder without these images.
+        last["pixels"] = {"mean": net.feed.stats.mean, "std": net.feed.stats.std}
     distributed.on_first(lambda: checkpoint.save(config.work_dir / checkpoint.FINAL, last))
     begun = kept_report(config) if is_constructed else None
     record = make_record(net, final, begun)

@@ -15,28 +15,7 @@ from repro.data.batches import Images
 from repro.evaluation.guided import guided
 from repro.evaluation.predict import predict
 from repro.models.blocks import BlockNet
-
-
-@dataclass(frozen=True)
-class Likeness:
-    """The likeness of the images of channels in neighbouring blocks of a stage, on average over channels and blocks.
-
-    ``overlap`` is the share of the top images of a channel that are also those of the channel in the next block, and
-    ``correlation`` the rank correlation of its responses to all images. ``by_chance`` is the expected overlap of
-    unrelated channels.
-    """
-
-    stage: int
-    blocks: int
-    channels: int
-    top: int
-    images: int
-    overlap: float
-    correlation: float
-
-    @property
-    def by_chance(self) -> float:
-        return self.top / self.images
+from repro.results.channels import Likeness
 
 
 @dataclass(frozen=True)

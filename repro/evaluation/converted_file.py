@@ -12,7 +12,7 @@ import torch
 
 from repro.data.augment import PixelStats
 from repro.errors import InputError, RunError
-from repro.evaluation.weight_files import METADATA, PIXELS, is_safetensors, open_net, other_kind
+from repro.evaluation.weight_files import METADATA, PIXELS, head_of, is_safetensors, open_net
 from repro.models.conversion.forms import Form
 from repro.models.conversion.stored import form_of, structure_of, tensors_of
 from repro.runtime import checkpoint
@@ -62,13 +62,7 @@ def read_converted(path: Path) -> ConvertedNet:
     Raises:
         InputError: The file cannot be read, is damaged, or was not written by ``write_converted``.
     """
-    try:
-        with path.open("rb") as file:
-            head = file.read(512)
-    except OSError as error:
-        raise InputError(f"the weights {path} cannot be read ({error.strerror or error})") from None
-    if kind := other_kind(head):
-        raise InputError(f"{path} is {kind}")
+    head = head_of(path)
     foreign = InputError(
         f"{path} was not written by `repro convert`: name a trained run, or the file of a net that it converted"
     )

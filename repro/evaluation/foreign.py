@@ -62,6 +62,9 @@ def origin_of(weights: Mapping[str, Tensor]) -> Origin:
 
     if has("stages."):
         return Origin("this project's own names", dict)
+    if {"features.28.weight", "classifier.6.weight"} <= set(weights) and not has("running_mean"):
+        settings = {"model": "vgg"}
+        return Origin("torchvision's VGG nets", dict, settings, Pixels(IMAGENET_MEAN, IMAGENET_STD))
     if has("denseblock4."):
         name = "torchvision's ImageNet dense nets"
         return Origin(name, from_torchvision_dense, pixels=Pixels(IMAGENET_MEAN, IMAGENET_STD))

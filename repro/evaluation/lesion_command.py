@@ -13,12 +13,11 @@ from tabulate import tabulate
 from repro.config.arguments import is_setting
 from repro.config.compose import plan
 from repro.config.parse import plain, require
-from repro.errors import RunError
 from repro.evaluation.command import SETTINGS
 from repro.evaluation.lesions import count_errors, each_alone, random_orders, random_subsets, stages_of
 from repro.evaluation.reevaluate import NetTester
 from repro.evaluation.trained import Trained, from_run, record_of
-from repro.results.lesions import FILE, SCHEMA, Lesion, Lesions
+from repro.results.lesions import LESIONS, Lesion, Lesions
 from repro.runtime import checkpoint
 from repro.runtime.provenance import commit, now, write_json
 
@@ -53,22 +52,11 @@ def lesion(words: Sequence[str], *, images: int = 1000, draws: int = 5, json: Pa
     found = []
     for one in trained:
         found.append(damage(one, testing, images or None, draws))
-        path = one.config.paths.work / one.name / FILE
-        store(path, found[-1])
+        LESIONS.store(one.config.paths.work / one.name, found[-1])
     log.info("\n" + to_text(found))
     if json is not None:
         write_json(json, {"lesions": [plain(one) for one in found]})
     return 0
-
-
-def store(path: Path, lesions: Lesions) -> None:
-    """Write the errors of damaged nets into the folder of their run."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"{path} cannot be written ({error.strerror})") from error
-    write_json(path, {"schema": SCHEMA, **plain(lesions)})
-    log.info(f"wrote {path}")
 
 
 def named_nets(words: Sequence[str], command: str) -> tuple[list[Trained], NetTester]:

@@ -35,7 +35,7 @@ def stages_of(model: BlockNet, image_size: int, name: str) -> list[list[int]]:
         InputError: The net has no such blocks; the message begins with ``name``.
     """
     blocks = list(model.blocks())
-    with_blocks = ", ".join(family for family, known in FAMILIES.items() if not known.is_dense)
+    with_blocks = ", ".join(family for family, known in FAMILIES.items() if not (known.is_dense or known.is_body))
     separate = all(isinstance(block, ResidualBlock) for block in blocks)
     require(
         separate and bool(blocks),

@@ -19,9 +19,9 @@ from repro.data.batches import eval_images
 from repro.data.imagenet.loader import PhotoImages, pixel_stats
 from repro.evaluation import predictions
 from repro.evaluation.layer_statistics import uncompiled
-from repro.evaluation.predict import FullyConvolutional, centre_crop, crop_scores, dense_scores, ten_crops, training_map
 from repro.evaluation.predictions import Predictions, digest_of_images, made_of
 from repro.evaluation.scoring import Score, Scored, gathered, mean_of, scored
+from repro.evaluation.views import FullyConvolutional, centre_crop, crop_scores, dense_scores, ten_crops, training_map
 from repro.models.blocks import BlockNet
 from repro.runtime import distributed
 

@@ -76,13 +76,7 @@ def read_weights(path: Path) -> WeightsFile:
     Raises:
         InputError: The file is of another kind, is damaged, or has no finite floating-point weights of a net.
     """
-    try:
-        with path.open("rb") as file:
-            head = file.read(512)
-    except OSError as error:
-        raise InputError(f"the weights {path} cannot be read ({error.strerror or error})") from None
-    if kind := other_kind(head):
-        raise InputError(f"{path} is {kind}")
+    head = head_of(path)
     damaged = check_archive(path) if head.startswith(ARCHIVE) else None
     try:
         payload = read_safetensors(path) if is_safetensors(head) else read_torch(path, head.startswith(ARCHIVE))
@@ -105,6 +99,22 @@ def read_weights(path: Path) -> WeightsFile:
     stripped, more = without_prefix(found)
     weights, conversions = as_float32(path, stripped)
     return WeightsFile(weights, (*notes, *more, *conversions))
+
+
+def head_of(path: Path) -> bytes:
+    """Read the first bytes of a file that may be weights.
+
+    Raises:
+        InputError: The file cannot be read, or is of a kind that cannot be weights.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(512)
+    except OSError as error:
+        raise InputError(f"the weights {path} cannot be read ({error.strerror or error})") from None
+    if kind := other_kind(head):
+        raise InputError(f"{path} is {kind}")
+    return head
 
 
 def other_kind(head: bytes) -> str:

@@ -10,8 +10,6 @@ import torch
 
 from repro.config.families import FAMILIES
 from repro.config.run import DetectionConfig, ModelConfig, RunConfig
-from repro.engine.detection.size import detector_size
-from repro.engine.localization.size import localizer_size
 from repro.models.blocks import BasicBlock
 from repro.models.count import Size, activation_bytes, measure
 from repro.models.forward import forward
@@ -21,6 +19,7 @@ from repro.runtime.log import notice
 BACKWARD = 2  # a backward pass costs two forward passes: the gradients of the inputs and of the weights
 WINDOWS = 5
 PASSES = 2
+SHORT = 5.0  # seconds of training that are not worth a precise measurement
 
 
 @dataclass(frozen=True)
@@ -52,6 +51,8 @@ def estimate(config: RunConfig, speed: Speed, train_images: int, eval_images: in
         return estimate_detector(config, config.detection, speed, train_images, eval_images)
     optim = config.optim
     if config.localization is not None:
+        from repro.engine.localization.size import localizer_size
+
         size = localizer_size(config, config.data.num_classes)
         crop = config.data.image_size
         views = 1 + sum((side / crop) ** 2 * 4 / 3 for side in config.localization.scales)
@@ -74,6 +75,8 @@ def estimate_detector(
     config: RunConfig, detection: DetectionConfig, speed: Speed, train_images: int, eval_images: int
 ) -> Estimate:
     """Estimate a detector's run; a frozen body has no backward pass, and a proposal net no regions."""
+    from repro.engine.detection.size import detector_size  # a slow import, seconds
+
     size, optim = detector_size(config, config.data.num_classes), config.optim
     whole = 1 + BACKWARD
     region = whole * detection.samples * size.region_macs
@@ -99,45 +102,54 @@ def memory(config: RunConfig, size: Size) -> int:
     """Estimate the bytes that training needs on each device; bfloat16 halves activations, not weights."""
     image_size, batch_size = config.data.image_size, config.optim.batch_size
     if config.detection is not None:
-        # The region head keeps its activations of each region, of the size of the pooled map, as the top would of an
-        # image with as many positions.
-        positions = (image_size / 16) ** 2 * 4 / 3 + config.detection.samples * config.detection.pooled_size**2
-        image_size = max(32, round(16 * positions**0.5))
-    kept = activation_bytes(config.model, image_size, batch_size, config.execution.checkpoint_activations)
-    kept = kept * (config.execution.micro_batch or batch_size // config.execution.num_ranks) // batch_size
+        from repro.engine.detection.size import activation_bytes as detector_activation_bytes  # a slow import
+
+        kept = detector_activation_bytes(config, config.data.num_classes)
+    else:
+        kept = activation_bytes(config.model, image_size, batch_size, config.execution.checkpoint_activations)
+        kept = kept * (config.execution.micro_batch or batch_size // config.execution.num_ranks) // batch_size
     return (kept // 2 if config.optim.precision == "bf16" else kept) + 3 * 4 * size.params
 
 
 def calibrate(config: RunConfig) -> Speed:
-    """Measure the speed of this device, once in a process; takes about a second."""
+    """Measure the speed of this device, once in a process; takes about a second, less for a run of seconds."""
     # Not stored for later processes: a speed that was measured beside other programs is wrong without them.
     device = set_up(config.execution, config.optim.precision)
-    speed = measure_speed(device, num_threads(config.execution), config.model.name, config.optim.precision)
+    setting = device, num_threads(config.execution), config.model.name, config.optim.precision
+    speed = measure_speed(*setting, windows=1)
+    if config.detection is not None or training_macs(config) > SHORT * speed.macs_per_second:
+        speed = measure_speed(*setting, windows=WINDOWS)
     # A CUDA graph launches a whole step at once: launching single blocks costs nothing (repro.engine.step).
     graph = device.type == "cuda" and config.execution.step != "eager" and not config.model.is_random
     return replace(speed, block_seconds=0.0) if graph else speed
 
 
+def training_macs(config: RunConfig) -> float:
+    """Return the multiply-adds of all updates of a classification net."""
+    size = measure(config.model, config.data.image_size, config.data.num_classes)
+    return (1 + BACKWARD) * size.macs * config.optim.batch_size * config.optim.steps
+
+
 @cache
-def measure_speed(device: torch.device, threads: int, family: str, precision: str) -> Speed:
+def measure_speed(device: torch.device, threads: int, family: str, precision: str, windows: int) -> Speed:
     """Time a basic block of each stage at the paper's map sizes, and one on tiny maps."""
     notice("measuring this machine")
     batch_size, stages = FAMILIES[family].timed
     shapes = [(batch_size, channels, map_size) for channels, map_size in stages]
     tiny = (2, 16, 4)
     passes = [block_pass(shape, device, precision) for shape in (*shapes, tiny)]
-    *seconds, launch = fastest(passes)
+    *seconds, launch = fastest(passes, windows)
     macs = sum((1 + BACKWARD) * 2 * 9 * channels**2 * map_size**2 * batch_size for channels, map_size in stages)
     return Speed(macs / max(sum(seconds) - len(stages) * launch, sum(seconds) / 10), launch)
 
 
-def fastest(passes: Sequence[Callable[[], None]]) -> list[float]:
-    """Return the seconds of each pass in the fastest of several short windows.
+def fastest(passes: Sequence[Callable[[], None]], windows: int) -> list[float]:
+    """Return the seconds of each pass in the fastest of so many short windows.
 
     Other programs only ever slow a pass down. The windows of one pass are apart, so that a busy moment is not in all.
     """
-    windows = [[timeit.timeit(run, number=PASSES, timer=time.perf_counter) for run in passes] for _ in range(WINDOWS)]
-    return [min(seconds) / PASSES for seconds in zip(*windows, strict=True)]
+    found = [[timeit.timeit(run, number=PASSES, timer=time.perf_counter) for run in passes] for _ in range(windows)]
+    return [min(seconds) / PASSES for seconds in zip(*found, strict=True)]
 
 
 def block_pass(shape: tuple[int, int, int], device: torch.device, precision: str) -> Callable[[], None]:

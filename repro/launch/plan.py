@@ -9,8 +9,6 @@ from pathlib import Path
 
 from repro.config.run import DataConfig, RunConfig
 from repro.data import AnyDataset, load_any
-from repro.engine.detection.start import check_start
-from repro.engine.localization.classes import check_classes
 from repro.engine.resume import check_folder
 from repro.engine.step import pick_random_step, pick_step
 from repro.errors import InputError
@@ -171,7 +169,10 @@ def check(configs: list[RunConfig]) -> None:
     for config in configs:
         if config.execution.num_ranks > 1:
             torchrun.check(config.execution)
-        if not is_done(config):
+        if not (config.science.is_classification or is_done(config)):
+            from repro.engine.detection.start import check_start  # a slow import, seconds
+            from repro.engine.localization.classes import check_classes
+
             check_start(config)
             check_classes(config)
 

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from repro.config.run import ModelConfig
-from repro.models.batch_norm_across_ranks import normalize_across
 from repro.models.chance import Draw, Dropout, surviving
 from repro.models.joins import Join, join
 from repro.runtime import distributed
@@ -59,6 +58,8 @@ class GroupBatchNorm2d(nn.BatchNorm2d):
         return y
 
     def _across_ranks(self, x: Tensor) -> Tensor:
+        from repro.models.batch_norm_across_ranks import normalize_across  # loads torch's compiler, seconds
+
         ranks, rest = divmod(self.group_size, x.shape[0])
         if rest or distributed.size() % ranks:
             raise ValueError(

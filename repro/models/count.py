@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
@@ -21,9 +23,14 @@ class Size:
     """Multiply-adds of one image's forward pass in convolutions and the fully connected layer (the paper's FLOPs)."""
 
 
-@cache
 def measure(config: ModelConfig, image_size: int, num_classes: int) -> Size:
     """Count parameters and multiply-adds of a net."""
+    # The groups of batch norm change neither, so nets for batches of another size are not counted anew.
+    return _measure(dataclasses.replace(config, bn_group_size=1), image_size, num_classes)
+
+
+@cache
+def _measure(config: ModelConfig, image_size: int, num_classes: int) -> Size:
     # Tensors on the meta device have shapes but no values, so nothing is computed.
     with torch.device("meta"):
         model = build_model(config, num_classes).eval()
@@ -48,6 +55,11 @@ def activation_bytes(config: ModelConfig, image_size: int, batch_size: int, reco
         model = build_model(config, num_classes=10)
         model.recompute = recompute
         images = torch.empty(batch_size, 3, image_size, image_size)
+    return kept_bytes(model, lambda: model(images))
+
+
+def kept_bytes(model: nn.Module, call: Callable[[], torch.Tensor]) -> int:
+    """Count the bytes that ``call`` keeps for its backward pass, without the parameters of ``model``."""
     kept: dict[int, torch.UntypedStorage] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -56,7 +68,7 @@ def activation_bytes(config: ModelConfig, image_size: int, batch_size: int, reco
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        logits = model(images)
+        output = call()
     learned = {p.untyped_storage()._cdata for p in model.parameters()}
-    assert logits.requires_grad
+    assert output.requires_grad
     return sum(storage.nbytes() for address, storage in kept.items() if address not in learned)

@@ -32,6 +32,8 @@ Metric = Literal[
     "log10_seconds",
     "deletion_rise",
     "reordering_rise",
+    "channel_overlap",
+    "channel_correlation",
     "params",
     "macs",
 ]

@@ -21,6 +21,8 @@ Shows = Literal[
     "lesions_by_count",
     "lesions_by_place",
     "lesions_by_swaps",
+    "channels_overlap",
+    "channels_correlation",
 ]
 
 
@@ -37,7 +39,7 @@ class LineStyle:
     """One kind of line: the values that it shows and the paper's way to draw it.
 
     ``column`` is a column of ``curve.csv``, or the error of a constructed net before its first step. ``at`` selects an
-    evaluation or a layer of ``Record.flow``. A line of responses or of lesions needs neither.
+    evaluation or a layer of ``Record.flow``. A line of responses, lesions or channels needs neither.
     """
 
     name: str
@@ -86,6 +88,11 @@ class Panel:
     def of_lesions(self) -> bool:
         """True if trained nets are shown with blocks deleted or swapped."""
         return self.shows.startswith("lesions")
+
+    @property
+    def of_channels(self) -> bool:
+        """True if channels of trained nets are compared from block to block, by stage."""
+        return self.shows.startswith("channels")
 
     @property
     def over_steps(self) -> bool:

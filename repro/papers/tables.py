@@ -63,6 +63,8 @@ class PaperRow:
     setting: str = ""
     view: Literal["", "1crop", "dense"] = ""
     """The view of a localizer's test that the row shows (Table 13); it then has one of the table's metrics."""
+    eval_images: int | None = None
+    """Where it is on other images than the table: the size of their whole split."""
     decimals: int = 2
     layers: int | None = None
     params_millions: float | None = None

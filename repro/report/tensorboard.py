@@ -1,7 +1,7 @@
 """TensorBoard's view of a whole sweep, from its records.
 
-It shows final errors against depth, the table of settings and errors, and Figure 7. Runs have names that tell recipes
-apart: TensorBoard reads a folder of links with these names.
+It shows final errors against depth, the table of settings and errors, Figure 7, and the pictures of channels. Runs have
+names that tell recipes apart: TensorBoard reads a folder of links with these names.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import statistics
+import struct
 import threading
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from repro.config.run import slug
 from repro.config.science import Science
 from repro.errors import InputError, RunError
+from repro.results.channels import PICTURES
 from repro.results.read import Record, read_records
 from repro.results.settings import differing, scale_of_run
 from repro.runtime.provenance import read_json
@@ -65,6 +67,7 @@ def link_runs(work: Path) -> Path:
     folder = work / LINKS
     targets = {name_of(path.parent): path.parent for path in sorted(work.glob("*/config.json"))}
     targets |= {f"{FOLDER} {path.name}": path for path in (work / FOLDER).glob("*")}
+    targets |= {path.name: path for path in work.glob(PICTURES)}
     try:
         folder.mkdir(exist_ok=True)
         for link in folder.iterdir():
@@ -119,6 +122,7 @@ def write_summaries(work: Path) -> None:
         for record in records:
             _write_final(record)
         _write_by_depth(work / FOLDER, records)
+        _write_pictures(work / PICTURES)
     except OSError as error:
         raise RunError(f"TensorBoard's summaries cannot be written to {work} ({error.strerror or error})") from None
 
@@ -176,6 +180,12 @@ def _write_by_depth(folder: Path, records: Sequence[Record]) -> None:
         _write(folder / name, [(0, _experiment(records)), *points])
 
 
+def _write_pictures(folder: Path) -> None:
+    """Add the pictures that ``repro visualize`` drew."""
+    if pictures := sorted(folder.glob("*.png")):
+        _write(folder, [(0, _image(f"channels/{file.stem}", file.read_bytes())) for file in pictures])
+
+
 def _write_final(record: Record) -> None:
     """Add settings, final errors and the standard deviations of layer responses to the events of a run."""
     from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
@@ -230,6 +240,14 @@ def _scalar(tag: str, value: float) -> Summary:
     from tensorboard.compat.proto.summary_pb2 import Summary
 
     return Summary(value=[Summary.Value(tag=tag, simple_value=value)])
+
+
+def _image(tag: str, png: bytes) -> Summary:
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+    width, height = struct.unpack(">II", png[16:24])  # the first chunk of every PNG
+    image = Summary.Image(height=height, width=width, colorspace=4, encoded_image_string=png)
+    return Summary(value=[Summary.Value(tag=tag, image=image)])
 
 
 def _hparams(kind: str, content: HParamsPluginData) -> Summary:

@@ -23,7 +23,7 @@ from tests.planted import DEMO, plant
 
 COMMANDS = (
     *("run", "show", "list", "data", "bench", "table", "figure", "check", "export", "evaluate", "render", "report"),
-    *("publish", "tensorboard", "status", "cancel", "doctor", "compare", "predict", "convert", "completion"),
+    *("publish", "tensorboard", "status", "cancel", "doctor", "compare", "predict", "detect", "convert", "completion"),
 )
 
 
@@ -306,11 +306,19 @@ def test_a_run_that_another_process_trains_is_no_success(tmp_path: Path) -> None
     assert main(["run", *words]) == 0
 
 
+def test_plans_of_classification_start_without_what_takes_seconds_to_load() -> None:
+    code = (
+        "import sys, repro.launch.plan; print(*sorted({'torch._dynamo', 'torchvision', 'pandas'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr
+
+
 @pytest.mark.parametrize("error", [MemoryError("no"), RuntimeError("DefaultCPUAllocator: can't allocate memory: 9")])
 def test_no_memory_for_an_estimate_is_one_sentence(
     error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr("repro.launch.cost.measure_speed", fail)

@@ -12,7 +12,7 @@ from repro.config.run import RunConfig
 from repro.data import load
 from repro.engine.run import run
 from repro.evaluation.lesion_command import lesion
-from repro.results.lesions import read_lesions
+from repro.results.lesions import LESIONS
 from repro.results.read import read_record
 from repro.runtime.stop import Stopper
 from tests.lines import logged
@@ -46,7 +46,7 @@ def test_the_undamaged_net_has_the_errors_of_its_record(runs: list[RunConfig], t
     written = json.loads((tmp_path / "out.json").read_text())["lesions"]
     for of, values in zip((residual, plain), written, strict=True):
         record = read_record(of.work_dir / "record.json")
-        found = read_lesions(record)
+        found = LESIONS.read(record)
         assert (found.errors, found.images) == (record.result.final.errors, record.result.final.images)
         assert (found.stages, found.removable) == ((2, 2, 2), (0, 1, 3, 5))
         assert [len(one.deleted) for one in found.counts] == [2, 2, 3, 3, 4]
@@ -58,7 +58,7 @@ def test_the_undamaged_net_has_the_errors_of_its_record(runs: list[RunConfig], t
 def test_only_the_first_images_count(runs: list[RunConfig]) -> None:
     residual = runs[0]
     lesion([residual.run_id, *settings(residual), "execution.threads=1"], images=10, draws=1)
-    assert read_lesions(read_record(residual.work_dir / "record.json")).images == 10
+    assert LESIONS.read(read_record(residual.work_dir / "record.json")).images == 10
 
 
 def test_invalid_requests_are_one_sentence(

@@ -56,6 +56,10 @@ def test_the_schedules_are_those_of_the_paper(tmp_path: Path) -> None:
     (longer,) = plan(["exp=voc_detection", "detection=voc12"]).runs
     assert longer.detection is not None
     assert (longer.detection.steps[1], longer.detection.drops[1]) == (100_000, 40_000)
+    (modern,) = plan(["exp=voc_detection", "detection=voc_modern", "device=cpu"]).runs
+    assert modern.detection is not None
+    assert (modern.detection.training, modern.detection.pooling, modern.optim.steps) == ("joint", "align", 55_000)
+    assert modern.optim.steps * modern.optim.batch_size == 110_000  # images, as D76 says
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from repro.data.augment import PixelStats, generator_for
 from repro.data.imagenet.decode import load_resized
 from repro.errors import RunError
 from repro.evaluation import multi_crop, predictions, scoring
-from repro.evaluation.predict import (
+from repro.evaluation.views import (
     FullyConvolutional,
     centre_crop,
     crop_scores,

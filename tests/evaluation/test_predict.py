@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from repro.data.augment import PixelStats, generator_for, normalize
-from repro.evaluation.predict import FullyConvolutional, dense_scores, predict
+from repro.evaluation.predict import predict
+from repro.evaluation.views import FullyConvolutional, dense_scores
 from repro.models.forward import forward
 from tests.nets import trained_net
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -60,6 +60,21 @@ def test_a_measurement_is_made_once_in_a_process_and_leaves_nothing(tmp_path: Pa
 
 
 @pytest.mark.usefixtures("measured_anew")
+def test_a_long_run_is_worth_a_precise_measurement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[int] = []
+
+    def fastest(passes: Sequence[Callable[[], None]], windows: int) -> list[float]:
+        looked.append(windows)
+        return [1e-3] * (len(passes) - 1) + [0.0]
+
+    monkeypatch.setattr("repro.launch.cost.fastest", fastest)
+    calibrate(config(tmp_path, "optim.steps=2", "optim.milestones=[]"))
+    assert looked == [1]
+    calibrate(config(tmp_path, "optim.steps=1000000", "optim.milestones=[]"))
+    assert looked == [1, 5]
+
+
+@pytest.mark.usefixtures("measured_anew")
 def test_what_was_measured_on_a_busy_machine_is_not_taken_by_the_next_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -68,7 +83,7 @@ def test_what_was_measured_on_a_busy_machine_is_not_taken_by_the_next_command(
     for name, seconds in (("busy", 1.0), ("quiet", 0.01)):
         measure_speed.cache_clear()
         monkeypatch.setattr(
-            "repro.launch.cost.fastest", lambda passes, seconds=seconds: [seconds] * (len(passes) - 1) + [0.0]
+            "repro.launch.cost.fastest", lambda passes, windows, seconds=seconds: [seconds] * (len(passes) - 1) + [0.0]
         )
         found[name] = calibrate(one).macs_per_second
     assert found["quiet"] == pytest.approx(100 * found["busy"])
@@ -88,7 +103,7 @@ def test_the_fastest_window_counts(monkeypatch: pytest.MonkeyPatch) -> None:
         return run
 
     one, two = [9.0, 9.0, 0.5, 0.7, *[8.0] * 6], [30.0] * 8 + [2.0, 4.0]
-    assert fastest([taking(one), taking(two)]) == pytest.approx([0.6, 3.0])
+    assert fastest([taking(one), taking(two)], windows=5) == pytest.approx([0.6, 3.0])
 
 
 def test_several_devices_share_the_time_and_the_activations(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ RUNNABLE = [(key, row) for key in later_tables() for row in load_table(key).rows
 
 
 def test_a_family_is_an_entry_here_and_one_there() -> None:
-    assert set(NETS) == {name for name, family in FAMILIES.items() if not family.own}
+    assert set(NETS) == {name for name, family in FAMILIES.items() if not family.own and not family.is_body}
     assert set(FAMILIES) <= set(choices("model"))
     for family in FAMILIES.values():
         assert load_recipe(family.recipe).fields["optim.lr"] == (0.025 if family.prefix == "Highway" else 0.1)
@@ -58,20 +58,28 @@ def test_papers_print_what_the_copies_agree_on() -> None:
     assert published["identity_mappings/2", "PreResNet-164"].median == 5.46
     assert published["identity_mappings/1", "ResNet-110 shortcut dropout 0.5"].above == 20
     assert published["identity_mappings/3", "PreResNet-1001"].mean == 4.89
+    batch_64 = published["identity_mappings/4", "PreResNet-1001 (batch 64)"]
+    assert (batch_64.median, batch_64.mean, batch_64.std) == (4.62, 4.69, 0.2)
+    assert published["identity_mappings/5", "PreResNet-200"].single == 20.7
+    assert published["wide_resnet/2", "WRN-31-2 B(3,1,3)"].median == 5.78
+    assert published["wide_resnet/3", "WRN-40-2 B(3,3,3,3)"].median == 5.93
     assert published["wide_resnet/4", "WRN-28-10"].median == 4.17
     assert published["wide_resnet/5", "WRN-28-10"].median == 4.0
     assert published["wide_resnet/5", "WRN-28-10 (CIFAR-100)"].median == 19.25
     assert published["wide_resnet/6", "WRN-16-4 dropout 0.3"].median == 5.24
+    assert published["wide_resnet/7", "WRN-34-2"].single == 23.39
+    assert published["wide_resnet/8", "WRN-50-2"].single == 21.9
     assert published["stochastic_depth/1", "ResNet-1202 stochastic depth 0.5"].single == 4.91
     assert published["densenet/2", "DenseNet-BC-190-40"].single == 3.46
     assert published["densenet/2", "DenseNet-BC-250-24 dropout 0.2 (CIFAR-100, no augmentation)"].single == 19.64
+    assert published["densenet/2", "DenseNet-100-24 dropout 0.2 (SVHN)"].single == 1.59
     assert published["densenet/3", "DenseNet-121"].single == 25.02
     assert (published["highway/2", "Highway-19 dropout 0.2"].best, published["highway/2", "FitNet A"].single) == (
         7.54,
         10.99,
     )
     assert published["highway/3", "Highway-19 dropout 0.2 (CIFAR-100)"].mean == 32.39
-    arxiv = ["1608.06993", "1507.06228", "1603.05027", "1605.06431", "1603.09382", "1605.07146"]
+    arxiv = ["1608.06993", "1507.06228", "1603.05027", "1605.06431", "1603.09382", "1701.02362", "1605.07146"]
     assert [paper.arxiv for paper in later_papers().values()] == arxiv
 
 
@@ -104,6 +112,15 @@ def test_a_run_that_fills_one_row_is_a_proxy_of_no_other(tmp_path: Path) -> None
     assert measured["ResNet-110"] == "–"
     assert measured["ResNet-110 (CIFAR-100)"] == "28.00 ± 0.00 (n=2)"
     assert measured["ResNet-110 (no augmentation)"] == "14.00 ± 0.00 (n=2)"
+
+
+def test_a_row_on_other_images_needs_all_of_those(tmp_path: Path) -> None:
+    config = plan(["exp=densenet_svhn", "model.depth=40", "model.block=single", "seed=0"]).runs[0]
+    for images, shown in ((10000, "–"), (26032, "1.75 (n=1)")):
+        plant_planned(tmp_path, config, 1.75, images=images)
+        rows = {row["Method"].text: row["Measured"].text for row in table("densenet/2", read_records([tmp_path])).rows}
+        assert rows["DenseNet-40-12 dropout 0.2 (SVHN)"] == shown
+        assert rows["DenseNet-40-12 dropout 0.2 (no augmentation)"] == "–"
 
 
 @pytest.mark.parametrize("scale", ["paper", "tenth", "demo"])

@@ -11,6 +11,7 @@ import urllib.request
 from types import SimpleNamespace
 
 import pytest
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import metadata
 
@@ -19,6 +20,7 @@ from repro.engine.tensorboard import Events
 from repro.errors import InputError, RunError
 from repro.report import tensorboard
 from repro.report.tensorboard import FOLDER, LINKS, VIEW, families, launch, link_runs, serve, write_summaries
+from repro.results.channels import PICTURES
 from repro.results.read import read_records
 from tests.planted import DEMO, plant
 from tests.planted_figures import plant_constructed, plant_responses
@@ -89,6 +91,18 @@ def test_a_runs_own_events_get_its_settings_final_errors_and_responses(tmp_path)
     start = metadata.parse_session_start_info_plugin_data(content)
     assert start.hparams["net"].string_value == "ResNet-20"
     assert start.hparams["learning rate"].number_value == 0.1
+
+
+def test_pictures_of_channels_are_shown_once(tmp_path):
+    sweep(tmp_path)
+    folder = tmp_path / PICTURES
+    folder.mkdir()
+    Image.new("RGBA", (30, 20)).save(folder / "run-stage2-channel5.png")
+    write_summaries(tmp_path)
+    write_summaries(tmp_path)
+    (shown,) = read(link_runs(tmp_path) / PICTURES).Images("channels/run-stage2-channel5")
+    assert (shown.width, shown.height) == (30, 20)
+    assert shown.encoded_image_string == (folder / "run-stage2-channel5.png").read_bytes()
 
 
 def test_tensorboard_shows_the_charts_and_the_table(tmp_path):

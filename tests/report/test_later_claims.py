@@ -16,12 +16,15 @@ from repro.papers.claims import Claims, Group, load_claims, papers_with_claims
 from repro.report.claims.freeze import faults
 from repro.report.claims.power import planned
 from repro.report.claims.verdicts import check, check_papers
-from repro.results.lesions import FILE
+from repro.results.channels import CHANNELS
+from repro.results.lesions import LESIONS
 from repro.results.read import read_records
 from repro.results.scales import word
-from tests.planted import edit, plant, plant_lesions, plant_planned
+from tests.planted import edit, plant, plant_channels, plant_lesions, plant_planned
 
 LATER = papers_with_claims()[1:]
+NO_NUMBERS = ("shallow_ensembles", "visualizing_residual")
+"""Papers that print curves and pictures only."""
 
 
 def science_of(recipe: str, run: Any) -> dict[str, Any]:
@@ -38,8 +41,15 @@ def plant_group(root: Path, claims: Claims, group: Group, error: float, seconds:
 
 
 def test_the_papers_with_claims() -> None:
-    later = ["densenet", "highway", "identity_mappings", "shallow_ensembles", "stochastic_depth", "wide_resnet"]
-    assert papers_with_claims() == ["resnet", *later]
+    later = [
+        "densenet",
+        "highway",
+        "identity_mappings",
+        "shallow_ensembles",
+        "stochastic_depth",
+        "visualizing_residual",
+    ]
+    assert papers_with_claims() == ["resnet", *later, "wide_resnet"]
 
 
 @pytest.mark.parametrize("paper", LATER)
@@ -75,14 +85,14 @@ def test_published_effects_are_those_of_the_papers_tables(paper: str) -> None:
                     effects.append(high - errors[0])
             assert c.effect in [pytest.approx(effect) for effect in effects], (claim.id, c.name, effects)
             compared += 1
-    assert compared >= 5 or paper in ("highway", "shallow_ensembles"), "one cites others' nets, one prints only curves"
+    assert compared >= 5 or paper in ("highway", *NO_NUMBERS), "it cites others' nets"
 
 
 @pytest.mark.parametrize("paper", LATER)
 def test_seeds_are_as_many_as_the_published_effects_need(paper: str) -> None:
     claims = load_claims(paper)
     plans = [plan for claim in claims.claims for c in claim.comparisons if (plan := planned(claims, c)) is not None]
-    assert (plans or paper == "shallow_ensembles") and not [plan for plan in plans if plan.underpowered]
+    assert (plans or paper in NO_NUMBERS) and not [plan for plan in plans if plan.underpowered]
     assert {plan.spread for plan in plans} <= {0.16, 0.22}, "errors on CIFAR-100 vary more"
 
 
@@ -112,8 +122,23 @@ def test_nets_without_blocks_decide_the_claims_of_shallow_ensembles(tmp_path: Pa
     assert {verdict.status for verdict in found.values()} == {"holds"}
     (finding,) = found["lesion_deletion"].judgement.findings
     assert finding.outcome.difference == pytest.approx(70)
-    (tmp_path / read_records([tmp_path]).records[0].run_id / FILE).unlink()
+    (tmp_path / read_records([tmp_path]).records[0].run_id / LESIONS.file).unlink()
     assert check(read_records([tmp_path]), paper="shallow_ensembles").verdicts[0].status != "holds"
+
+
+def test_channels_that_stay_alike_decide_the_claim_of_visualizing_residual(tmp_path: Path) -> None:
+    for shortcut, alike in (("A", 0.5), ("none", 0.1)):
+        for seed in range(3):
+            plant_channels(plant(tmp_path, 20, shortcut, seed), alike + seed / 100, alike + seed / 50)
+    (found,) = check(read_records([tmp_path]), paper="visualizing_residual").verdicts
+    assert found.status == "holds"
+    differences = [finding.outcome.difference for finding in found.judgement.findings]
+    assert differences == [pytest.approx(0.4), pytest.approx(0.4)]
+    run = read_records([tmp_path]).records[0].folder
+    plant_channels(run, 0.1, 0.1, images=2000)
+    (found,) = check(read_records([tmp_path]), paper="visualizing_residual").verdicts
+    assert found.status != "holds", "compared on other images"
+    assert CHANNELS.read_file(run / CHANNELS.file).stages[0].images == 2000
 
 
 def test_a_wide_net_that_is_worse_than_a_deep_one_refutes(tmp_path: Path) -> None:

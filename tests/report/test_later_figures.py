@@ -15,7 +15,7 @@ from repro.errors import InputError
 from repro.papers import later_figures, load_figure
 from repro.report.figures import csv_text, description, later_plots, picture, plot, shown_plots
 from repro.results.read import Reading, read_records
-from tests.planted import plant, plant_lesions, plant_planned
+from tests.planted import plant, plant_channels, plant_lesions, plant_planned
 
 EXPERIMENTS = {
     "identity_mappings/shortcuts": ("identity_mappings_shortcuts", 7),
@@ -134,3 +134,16 @@ def test_one_net_without_blocks_is_a_figure(tmp_path: Path) -> None:
         {0: 10.0, 1: pytest.approx(30.0)},
     ]
     assert [axes.get_xlabel() for axes in picture(shown).axes] == [panel.panel.x_label for panel in shown.panels]
+
+
+def test_channels_are_drawn_by_stage(tmp_path: Path) -> None:
+    for shortcut, alike in (("A", 0.5), ("none", -0.2)):
+        plant_channels(plant(tmp_path, 20, shortcut, exp=""), abs(alike), alike)
+    shown = plot("visualizing_residual/channels", read_records([tmp_path]))
+    assert [series.points["mean"].to_dict() for series in shown.series] == [
+        pytest.approx({1: 0.2, 2: 0.3}),
+        pytest.approx({1: 0.5, 2: 0.6}),
+        pytest.approx({1: -0.2, 2: -0.1}),
+        pytest.approx({1: 0.5, 2: 0.6}),
+    ]
+    assert [axes.get_ylim()[0] < -0.2 for axes in picture(shown).axes] == [True, True], "one scale of both"

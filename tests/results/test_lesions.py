@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from repro.errors import InputError
-from repro.results.lesions import FILE, plan_lesions, publish_lesions, read_lesions
+from repro.results.lesions import LESIONS
 from repro.results.read import read_record
 from tests.planted import edit, plant, plant_lesions
 
@@ -19,7 +19,7 @@ def planted(root: Path, rise: int = 20) -> Path:
 
 
 def test_errors_are_read_in_percent_by_number_of_blocks_and_by_place(tmp_path: Path) -> None:
-    found = read_lesions(read_record(planted(tmp_path) / "record.json"))
+    found = LESIONS.read(read_record(planted(tmp_path) / "record.json"))
     assert found.error == 10
     assert found.by_place() == {1: [29.0], 2: [31.0]}
     assert found.by_count() == {0: [10.0], 1: [29.0, 31.0], 2: [90.0]}
@@ -40,26 +40,26 @@ def test_errors_are_read_in_percent_by_number_of_blocks_and_by_place(tmp_path: P
 )
 def test_a_file_that_does_not_fit_is_refused(key: str, value: object, reason: str, tmp_path: Path) -> None:
     folder = planted(tmp_path)
-    edit(folder, key, value=value, name=FILE)
+    edit(folder, key, value=value, name=LESIONS.file)
     with pytest.raises(InputError, match=reason):
-        read_lesions(read_record(folder / "record.json"))
+        LESIONS.read(read_record(folder / "record.json"))
 
 
 def test_a_run_without_lesions_names_the_command(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="repro lesion"):
-        read_lesions(read_record(plant(tmp_path) / "record.json"))
+        LESIONS.read(read_record(plant(tmp_path) / "record.json"))
 
 
 def test_lesions_of_published_runs_are_published_once(tmp_path: Path) -> None:
     work, results = tmp_path / "work", tmp_path / "results"
     folder = planted(work)
-    assert plan_lesions(work, results, []) == [], "the run is not published"
-    assert plan_lesions(work, results, [folder.name]) == [folder.name]
+    assert LESIONS.plan(work, results, []) == [], "the run is not published"
+    assert LESIONS.plan(work, results, [folder.name]) == [folder.name]
     plant(results / "runs", 20)
-    assert plan_lesions(work, results, []) == [folder.name]
-    assert publish_lesions([folder.name], work, results) == [results / "runs" / folder.name / FILE]
-    assert plan_lesions(work, results, []) == []
+    assert LESIONS.plan(work, results, []) == [folder.name]
+    assert LESIONS.publish([folder.name], work, results) == [results / "runs" / folder.name / LESIONS.file]
+    assert LESIONS.plan(work, results, []) == []
     plant_lesions(folder, 30)
     with pytest.raises(InputError, match="--replace"):
-        plan_lesions(work, results, [])
-    assert plan_lesions(work, results, [], replace=True) == [folder.name]
+        LESIONS.plan(work, results, [])
+    assert LESIONS.plan(work, results, [], replace=True) == [folder.name]

@@ -77,6 +77,15 @@ def test_a_net_that_ends_on_an_addition_stays_on_the_gpu(tmp_path: Path) -> None
     nothing_slow(evaluation(run))
 
 
+def test_the_memory_efficient_form_joins_maps_once_more(tmp_path: Path) -> None:
+    """In six dense layers and two transitions, for the backward pass."""
+    words = ("model=densenet", "model.depth=10", "model.block=single", "model.compression=1", "model.bn_group_size=16")
+    forms = [config(tmp_path, *words, f"execution.checkpoint_activations={on}") for on in ("false", "true")]
+    usual, efficient = map(training_step, forms)
+    nothing_slow(efficient)
+    assert efficient.operations["aten.cat.default"] - usual.operations["aten.cat.default"] == 8
+
+
 @pytest.mark.parametrize("words", IMAGENET.values(), ids=IMAGENET)
 def test_imagenet_nets_stay_on_the_gpu_and_channels_last(tmp_path: Path, words: str) -> None:
     run = photo_config(tmp_path, "data.image_size=64", "data.resize=[64,80]", "data.eval_resize=64", *words.split())

@@ -69,7 +69,9 @@ def load_detection(data: DataConfig, root: Path, cache: Path | None = None) -> D
 def first(split: DetectionSplit, count: int | None, key: str) -> DetectionSplit:
     """Return the first ``count`` images of a split, or all for None."""
     if count is not None and count > len(split):
-        raise InputError(f"{key}={count} is more than the {len(split)} images of the split {split.name}")
+        raise InputError(
+            f"{key}={count} is more than the {len(split)} images of the split {split.name}: set {key}=null for all"
+        )
     if count is None or count == len(split):
         return split
     parts = {"files": split.files, "ids": split.ids, "objects": split.objects}

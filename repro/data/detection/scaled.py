@@ -9,7 +9,7 @@ from torch import Tensor
 from repro.data.augment import PixelStats
 from repro.data.detection import DetectionSplit
 from repro.data.detection.shapes import DrawnSplit
-from repro.data.imagenet.decode import PillowPhoto, UnreadableError, open_photo
+from repro.data.imagenet.decode import Photo, PillowPhoto, UnreadableError, open_photo
 from repro.errors import AloneError
 from repro.models.detection.images import ScaledImage, Targets, targets
 
@@ -46,14 +46,20 @@ def scaled_image(
     like: Tensor,
     flip: bool = False,
 ) -> ScaledImage:
-    """Read an image, scale it by ``scale_of`` and normalize it.
+    """Read an image of ``split`` and scale it as ``scaled_photo`` does."""
+    return scaled_photo(photo_of(split, position), sides, stats, like, flip)
+
+
+def scaled_photo(
+    photo: Photo, sides: tuple[int, int], stats: PixelStats, like: Tensor, flip: bool = False
+) -> ScaledImage:
+    """Scale an image by ``scale_of`` and normalize it.
 
     Args:
         sides: The shorter side, and the limit of the longer one.
         like: A tensor of the wanted type and device.
         flip: Whether the image is flipped horizontally.
     """
-    photo = photo_of(split, position)
     scale = scale_of(photo.height, photo.width, *sides)
     pixels = photo.resized(max(1, round(photo.height * scale)), max(1, round(photo.width * scale)))
     pixels = (pixels.flip(-1) if flip else pixels).to(like.device)

@@ -1,8 +1,8 @@
 """Decoding, resizing and cropping of image files.
 
 The shorter side is resized as in the paper, section 3.4, bilinearly, with antialiasing when it shrinks (deviation D20).
-The decoder is a science setting, because decoders give different pixels. The EXIF orientation is ignored, as in the
-tools of the paper's time.
+The decoder is a science setting, because decoders give different pixels. The EXIF orientation of data sets is ignored,
+as in the tools of the paper's time.
 """
 
 import warnings
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 Place = tuple[float, float]  # position of a crop among all possible ones, in [0, 1), downwards and to the right
@@ -95,8 +95,11 @@ def resized_size(photo: Photo, shorter_side: int) -> tuple[int, int]:
     return shorter_side * photo.height // shorter, shorter_side * photo.width // shorter
 
 
-def open_photo(path: Path | str, decoder: str) -> Photo:
+def open_photo(path: Path | str, decoder: str, *, upright: bool = False) -> Photo:
     """Decode a file by its content, not its name, with ``pillow``, ``torchvision`` or ``nvjpeg`` (on the GPU).
+
+    Args:
+        upright: Whether Pillow turns the image as its EXIF orientation says, for pictures of a camera.
 
     Raises:
         UnreadableError: The file cannot be decoded.
@@ -107,7 +110,7 @@ def open_photo(path: Path | str, decoder: str) -> Photo:
             return decoded
         try:  # Pillow also decodes files that the other two cannot
             with Image.open(path) as image:
-                photo = PillowPhoto(to_rgb(image))
+                photo = PillowPhoto(to_rgb(ImageOps.exif_transpose(image) if upright else image))
         except MemoryError:
             raise
         except UnidentifiedImageError as error:

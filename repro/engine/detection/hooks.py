@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import time
 
-from repro.engine.detection.prepared import Training
+from repro.engine.detection.events import DetectorEvents, are_due
+from repro.engine.detection.prepared import PreparedDetector, Training
 from repro.engine.detection.steps import NAMES
 from repro.engine.detection.training import DetectionHooks, Losses, save_checkpoint
+from repro.engine.hooks import charts_of
 from repro.errors import RunError
+from repro.results.detection_record import DetectionResult
 from repro.runtime import distributed
 from repro.runtime.progress import Display, Told, write_progress
 from repro.runtime.provenance import write_atomically
@@ -28,14 +31,21 @@ class RankHooks(DetectionHooks):
         self._saved = self._begun = time.monotonic()
         self._told, self._first = 0.0, net.state.images
         self._seconds = net.config.execution.checkpoint_seconds
+        self._shown = (net.state.part, net.state.update)
         self._display: Display | None = None
+        self._events: DetectorEvents | None = None
         if distributed.is_first():
+            self._events = DetectorEvents(net.config.work_dir, net.updates)
             self._display = Display(net.config.execution.progress, net.config.optim.steps, net.updates)
 
     def logged(self, net: Training, losses: Losses, lr: float) -> None:
-        if self._display is None:
+        if self._display is None or self._events is None:
             return
         told = self.told(net, losses)
+        with charts_of(net.config.work_dir):
+            self._events.logged(net, losses, lr, told.images_per_second)
+            if isinstance(net, PreparedDetector):
+                self._show(self._events, net)
         if self._display.is_due():
             name = f"step {net.state.part + 1} of {len(net.steps)} ({NAMES[net.step]})"
             label = f"{net.config.label} s{net.config.seed}"
@@ -45,6 +55,19 @@ class RankHooks(DetectionHooks):
             # A full disk ends the run at its next checkpoint, with a message; the status alone is not worth it.
             with contextlib.suppress(RunError):
                 write_progress(net.config.work_dir, told)
+
+    def _show(self, events: DetectorEvents, net: PreparedDetector) -> None:
+        """Show pictures if they are due."""
+        part, update = self._shown
+        if are_due(net, update if part == net.state.part else 0):
+            events.pictures(net)
+        self._shown = (net.state.part, net.state.update)
+
+    def tested(self, net: PreparedDetector, result: DetectionResult) -> None:
+        """Receive the result of the test."""
+        if self._events is not None:
+            with charts_of(net.config.work_dir):
+                self._events.tested(net, result)
 
     def told(self, net: Training, losses: Losses) -> Told:
         """Return the progress; the time left is that of the images left at the pace of this process so far."""
@@ -60,6 +83,9 @@ class RankHooks(DetectionHooks):
 
     def save(self, net: Training) -> None:
         distributed.on_first(lambda: self._write(net))
+        self.saved()
+
+    def saved(self) -> None:
         self._saved = time.monotonic()
 
     def _write(self, net: Training) -> None:
@@ -72,6 +98,10 @@ class RankHooks(DetectionHooks):
     def close(self) -> None:
         if self._display is not None:
             self._display.close()
+        if self._events is not None:
+            # An error here must not hide why the run ended.
+            with contextlib.suppress(OSError):
+                self._events.close()
 
 
 def images_of(net: Training) -> int:

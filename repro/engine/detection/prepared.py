@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from repro.config.run import RunConfig
+from repro.config.science import Science
 from repro.data.augment import generator_for
 from repro.data.detection.dataset import DetectionDataset
 from repro.engine.detection.feed import DetectionFeed
@@ -125,7 +126,7 @@ def prepare_detector(config: RunConfig, dataset: DetectionDataset) -> PreparedDe
     return PreparedDetector(config, dataset, device, model, new, feed, optimizer, DetectionState(), made_on, digests)
 
 
-def settings_of(config: RunConfig) -> DetectorSettings:
+def settings_of(config: RunConfig | Science) -> DetectorSettings:
     """Return the settings of a run's detector."""
     detection = config.detection
     assert detection is not None

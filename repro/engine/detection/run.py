@@ -45,20 +45,14 @@ def run_detector(config: RunConfig, dataset: DetectionDataset, stopper: Stopper)
     net = prepare_detector(config, dataset)
     stored = load_state(net)
     net.state.parts.append(part(net.updates, started, net.made_on))
-    try:
-        with contextlib.closing(RankHooks(net, stopper)) as hooks:
-            restore = filled_from(stored or {}) if net.resumed is not None else None
-            if net.state.part == len(net.steps):  # only the test is missing
-                assert restore is not None
-                train_only(net)
-                restore(net)
-            elif not train_detector(net, hooks, restore):
-                return None
-    except NotFiniteError as error:
-        raise RunError(f"{error}; {last_good(config)}") from error
-    last = payload(net)
-    distributed.on_first(lambda: checkpoint.save(config.work_dir / checkpoint.FINAL, last))
-    result, found = run_test(net)
+    with contextlib.closing(RankHooks(net, stopper)) as hooks:
+        if not train_all(net, hooks, stored):
+            return None
+        tested = run_test(net, hooks)
+        if tested is None:
+            return None
+        result, found = tested
+        hooks.tested(net, result)
     record = make_record(net, result)
 
     def leave() -> None:
@@ -69,6 +63,24 @@ def run_detector(config: RunConfig, dataset: DetectionDataset, stopper: Stopper)
 
     distributed.on_first(leave)
     return record
+
+
+def train_all(net: PreparedDetector, hooks: RankHooks, stored: dict[str, Any] | None) -> bool:
+    """Train to the end, from a checkpoint if there is one, and save; return False if the run was stopped before."""
+    restore = filled_from(stored or {}) if net.resumed is not None else None
+    if net.state.part == len(net.steps):  # only the test is missing
+        assert restore is not None
+        train_only(net)
+        restore(net)
+        return True
+    try:
+        if not train_detector(net, hooks, restore):
+            return False
+    except NotFiniteError as error:
+        raise RunError(f"{error}; {last_good(net.config)}") from error
+    last = payload(net)
+    distributed.on_first(lambda: checkpoint.save(net.config.work_dir / checkpoint.FINAL, last))
+    return True
 
 
 def load_state(net: Training) -> dict[str, Any] | None:

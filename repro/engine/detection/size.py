@@ -9,9 +9,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from repro.config.run import RunConfig
 from repro.engine.detection.prepared import settings_of
-from repro.models import build_model
+from repro.models.count import kept_bytes
+from repro.models.detection.body import build_uncut
 from repro.models.detection.detector import Detector
-from repro.models.resnet import ImageNetResNet
 
 WIDER = 4 / 3
 """Longer over shorter side of an image, of most photographs."""
@@ -33,14 +33,8 @@ class DetectorSize:
 
 def detector_size(config: RunConfig, num_classes: int) -> DetectorSize:
     """Count parameters and multiply-adds of a run's detector on an image of the usual shape."""
-    assert config.detection is not None
-    height = config.data.image_size
-    width = min(round(height * WIDER), config.detection.longest_side)
-    with torch.device("meta"):
-        net = build_model(config.model, 10)
-        assert isinstance(net, ImageNetResNet)
-        model = Detector(net, num_classes, settings_of(config))
-        image = torch.empty(1, 3, height, width)
+    model, image = on_meta(config, num_classes)
+    height, width = image.shape[2:]
     counts = []
     with torch.no_grad():
         features = None
@@ -55,6 +49,31 @@ def detector_size(config: RunConfig, num_classes: int) -> DetectorSize:
     assert features is not None
     params = sum(p.numel() for p in model.parameters())
     return DetectorSize(params, *counts)
+
+
+def on_meta(config: RunConfig, num_classes: int) -> tuple[Detector, torch.Tensor]:
+    """Build a run's detector and an image of the usual shape, without values."""
+    assert config.detection is not None
+    height = config.data.image_size
+    with torch.device("meta"):
+        model = Detector(build_uncut(config.model, 10), num_classes, settings_of(config))
+        return model, torch.empty(1, 3, height, min(round(height * WIDER), config.detection.longest_side))
+
+
+def activation_bytes(config: RunConfig, num_classes: int) -> int:
+    """Count the bytes that an update keeps for its backward pass on each device: of body, proposals and regions."""
+    model, image = on_meta(config, num_classes)
+    assert config.detection is not None
+    head, side = model.head, model.head.top.size
+    regions = torch.empty(config.detection.samples, model.body.channels, side, side, device="meta")
+
+    def forward() -> torch.Tensor:
+        scores, codes = model.rpn(model.body(image))
+        features = head.top(regions)
+        classes, _ = head.predict(torch.cat([features, features], 1) if head.settings.context else features)
+        return torch.stack([scores.sum(), codes.sum(), classes.sum()])
+
+    return kept_bytes(model, forward) * (config.optim.batch_size // config.execution.num_ranks)
 
 
 def top_features(model: Detector) -> torch.Tensor:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from torchvision.models import VGG
 
+from repro.config.families import FAMILIES
 from repro.config.parse import require
 from repro.config.run import ModelConfig, RunConfig
+from repro.config.science import Science
 from repro.data.augment import PixelStats, generator_for
 from repro.data.detection.dataset import DetectionDataset
 from repro.data.detection.scaled import channel_stats, scaled_image, square_crops
@@ -20,11 +24,11 @@ from repro.evaluation.foreign import origin_of
 from repro.evaluation.stored_net import file_of, stored_net
 from repro.evaluation.trained import misfit
 from repro.evaluation.weight_files import read_weights
-from repro.models import build_model
-from repro.models.detection.body import recompute_statistics
+from repro.models.detection.body import build_uncut, recompute_statistics
 from repro.models.resnet import ImageNetResNet
 from repro.results.find import find_record
 from repro.results.record import Record
+from repro.runtime import checkpoint
 
 TRAINED_ONLY = ("init", "fc_init", "bn_group_size", "bn_momentum")
 """Settings of a net that do not change what its trained weights compute."""
@@ -34,7 +38,7 @@ TRAINED_ONLY = ("init", "fc_init", "bn_group_size", "bn_momentum")
 class Start:
     """A classification net with its weights, the statistics of its pixels, and the digest of a file of weights."""
 
-    net: ImageNetResNet
+    net: ImageNetResNet | VGG
     stats: PixelStats
     digests: dict[str, str]
 
@@ -77,8 +81,8 @@ def stored_start(config: RunConfig) -> Start:
     assert config.starts_from is not None
     if not config.starts_from.start_is_file:
         record = started_from(config)
-        found = stored_net(record, config.paths.work, config.paths.results, config.paths.data)
-        return Start(filled(config, found.weights), channel_values(found.stats), {"start": record.fingerprint})
+        weights, stats = weights_and_pixels(config, record)
+        return Start(filled(config, weights), channel_values(stats), {"start": record.fingerprint})
     path = weights_path(config)
     weights = read_weights(path).weights
     origin = origin_of(weights)
@@ -88,8 +92,7 @@ def stored_start(config: RunConfig) -> Start:
         "with torchvision's names, or a run",
     )
     for key, value in origin.settings.items():
-        name = key.removeprefix("model.")
-        there = getattr(config.model, name)
+        there = config.model.name if key == "model" else getattr(config.model, key.removeprefix("model."))
         require(str(there) == value, f"{key}={there} does not fit {key_of(config)}: it needs {key}={value}")
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (origin.pixels.mean, origin.pixels.std))
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -126,25 +129,39 @@ def started_from(config: RunConfig) -> Record:
     return record
 
 
+def weights_and_pixels(config: RunConfig, record: Record) -> tuple[Mapping[str, Tensor], PixelStats]:
+    """Read the final weights of a classification run and the statistics of its pixels.
+
+    Its images are elsewhere: ``paths.data`` has those of the detector. Only a checkpoint of older code, which lacks
+    the statistics, needs them.
+    """
+    paths = config.paths
+    path = file_of(record.run_id, paths.work, paths.results)
+    if path.name == checkpoint.FINAL:
+        stored = checkpoint.load(path)
+        if "pixels" in stored:
+            return stored["model"], PixelStats(stored["pixels"]["mean"], stored["pixels"]["std"])
+    found = stored_net(record, paths.work, paths.results, paths.data)
+    return found.weights, found.stats
+
+
 def comparable(model: ModelConfig) -> ModelConfig:
     usual = {"init": "he_fan_in", "fc_init": "he", "bn_group_size": 1, "bn_momentum": 0.1}
     return dataclasses.replace(model, **usual)  # type: ignore[arg-type]
 
 
-def filled(config: RunConfig, weights: dict[str, Tensor] | object) -> ImageNetResNet:
+def filled(config: RunConfig, weights: Mapping[str, Tensor]) -> ImageNetResNet | VGG:
     """Build the run's net with trained weights."""
-    assert isinstance(weights, dict) and config.starts_from is not None
-    net = build_net(config, len(weights["fc.weight"]) if "fc.weight" in weights else 1000)
+    output = "classifier.6.weight" if FAMILIES[config.model.name].is_body else "fc.weight"
+    net = build_net(config, len(weights[output]) if output in weights else 1000)
     if reason := misfit(net.state_dict(), weights):
         raise InputError(f"{key_of(config)} does not contain a {config.model.label}: {reason}")
     net.load_state_dict(weights, strict=False)  # only counters of batches may be missing
     return net
 
 
-def build_net(config: RunConfig, num_classes: int) -> ImageNetResNet:
-    net = build_model(config.model, num_classes, generator_for(config.seed, "init"))
-    assert isinstance(net, ImageNetResNet)
-    return net
+def build_net(config: RunConfig | Science, num_classes: int) -> ImageNetResNet | VGG:
+    return build_uncut(config.model, num_classes, generator_for(config.seed, "init"))
 
 
 def channel_values(stats: PixelStats) -> PixelStats:

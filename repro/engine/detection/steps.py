@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from repro.engine.detection.prepared import PreparedDetector, train_only
+from repro.engine.detection.tested import TESTED
 from repro.errors import RunError
 from repro.models.detection.alternating import ORIGINS, Step, initial_state
 from repro.models.detection.rpn import TRAINING
@@ -34,17 +36,23 @@ def end_path(folder: Path, step: Step) -> Path:
     return folder / f"end_of_{step}.pt"
 
 
-def begin_step(net: PreparedDetector) -> list[Tensor]:
-    """Fill the detector as the present step of training starts, with a new optimizer; return its proposals, if any.
+def begin_step(net: PreparedDetector, stop: Callable[[], bool]) -> list[Tensor] | None:
+    """Fill the detector as the present step of training starts, with a new optimizer.
+
+    Args:
+        stop: Returns whether the run shall end, on all ranks.
+
+    Returns:
+        The proposals of the step, if it has any; None if the run was stopped while they were made.
 
     Raises:
         RunError: The end of an earlier step cannot be read.
     """
     step, folder = net.step, net.config.work_dir
-    proposals: list[Tensor] = []
+    proposals: list[Tensor] | None = []
     if step in (2, 4):
         before: Step = 1 if step == 2 else 3
-        proposals = stored_proposals(net, before)
+        proposals = stored_proposals(net, before, stop)
     if step is not None:
 
         def fill() -> None:
@@ -71,11 +79,11 @@ def end_step(net: PreparedDetector) -> None:
 
 def remove_steps(folder: Path) -> None:
     """Remove the files that only training needs."""
-    for path in (*folder.glob("end_of_*.pt"), folder / PROPOSALS):
+    for path in (*folder.glob("end_of_*.pt"), folder / PROPOSALS, folder / TESTED):
         path.unlink(missing_ok=True)
 
 
-def stored_proposals(net: PreparedDetector, step: Step) -> list[Tensor]:
+def stored_proposals(net: PreparedDetector, step: Step, stop: Callable[[], bool]) -> list[Tensor] | None:
     """Return the proposals (n, 4) of each scaled training image by the detector at the end of ``step``.
 
     They are computed once and stored; a file that is missing or damaged is made again, with the same values.
@@ -90,24 +98,30 @@ def stored_proposals(net: PreparedDetector, step: Step) -> list[Tensor]:
 
         distributed.on_first(fill)
         distributed.copy_from_first(list(net.model.state_dict().values()))
-        found = made_proposals(net)
-        made = found
+        made = made_proposals(net, stop)
+        if made is None:
+            return None
+        found = made
         distributed.on_first(lambda: write_proposals(path, step, made))
     return [torch.from_numpy(boxes) for boxes in found]
 
 
 @torch.no_grad()
-def made_proposals(net: PreparedDetector) -> list[np.ndarray]:
-    """Propose regions in all training images, each rank in its share of them."""
+def made_proposals(net: PreparedDetector, stop: Callable[[], bool]) -> list[np.ndarray] | None:
+    """Propose regions in all training images, each rank in its share of them; return None if the run was stopped."""
     assert net.config.detection is not None
     limits = TRAINING._replace(after=net.config.detection.train_proposals)
     count, ranks, mine = len(net.dataset.train), distributed.size(), distributed.rank()
     own = []
-    for position in range(mine, count, ranks):
-        image = net.feed.image(position)
-        with autocast(net.device, net.config.optim.precision):
-            (found,) = net.model.propose(net.model.maps([image]), [image], limits)
-        own.append(found.boxes.cpu().numpy())
+    # All ranks make the same number of rounds, so that they stop together.
+    for first in range(0, count, ranks):
+        if first + mine < count:
+            image = net.feed.image(first + mine)
+            with autocast(net.device, net.config.optim.precision):
+                (found,) = net.model.propose(net.model.maps([image]), [image], limits)
+            own.append(found.boxes.cpu().numpy())
+        if stop():
+            return None
     every = distributed.everyone(own)
     return [every[position % ranks][position // ranks] for position in range(count)]
 

@@ -6,15 +6,20 @@ import json
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-import numpy as np
 import torch
+from torch import Tensor
 
+from repro.config.science import Science
+from repro.data.augment import PixelStats
 from repro.data.detection import Detections, DetectionSplit
-from repro.data.detection.scaled import scaled_image
+from repro.data.detection.scaled import photo_of, scaled_photo
+from repro.data.imagenet.decode import Photo
 from repro.engine.detection.prepared import PreparedDetector
+from repro.engine.detection.tested import Share, gathered, read_tested, write_tested
+from repro.engine.detection.training import DetectionHooks
 from repro.evaluation.detection import coco, voc
+from repro.models.detection.detector import Detector
 from repro.models.detection.refinement import DetectionSettings, Found, limited_over_set
 from repro.models.detection.rpn import TESTING
 from repro.models.detection.testing import detect
@@ -28,63 +33,78 @@ log = logging.getLogger(__name__)
 FILE = "detections.json"
 
 
-def run_test(net: PreparedDetector) -> tuple[DetectionResult, list[Detections]]:
-    """Detect objects in all test images, each rank in its share of them, and score the detections."""
+def run_test(net: PreparedDetector, hooks: DetectionHooks) -> tuple[DetectionResult, list[Detections]] | None:
+    """Detect objects in all test images and score the detections; return None if the run was stopped before."""
     settings = net.config.detection
     assert settings is not None
-    found = [as_arrays(one) for one in limited_over_set(find_all(net), net.dataset.num_classes)]
+    every = find_all(net, hooks)
+    if every is None:
+        return None
+    found = [as_arrays(one) for one in limited_over_set(every, net.dataset.num_classes)]
     return scored(net.dataset.eval, found, settings.metric), found
 
 
-@dataclass(frozen=True)
-class Share:
-    """Detections of one image, as they travel between ranks."""
-
-    boxes: np.ndarray
-    labels: np.ndarray
-    scores: np.ndarray
-
-
-def find_all(net: PreparedDetector) -> list[Found]:
-    """Return the detections of each test image."""
-    split, count = net.dataset.eval, distributed.size()
+def find_all(net: PreparedDetector, hooks: DetectionHooks) -> list[Found] | None:
+    """Return the detections of each test image, or None if the run was stopped and saved those so far."""
+    split, ranks, rank = net.dataset.eval, distributed.size(), distributed.rank()
+    done = distributed.shared(read_tested(net) if distributed.is_first() else {})
+    left = [position for position in range(len(split)) if position not in done]
     display = Display(net.config.execution.progress if distributed.is_first() else "none", len(split))
-    own = []
-    for done, position in enumerate(range(distributed.rank(), len(split), count), start=1):
-        found = find(net, split, position)
-        own.append(Share(found.boxes.cpu().numpy(), found.labels.cpu().numpy(), found.scores.cpu().numpy()))
+    own: dict[int, Share] = {}
+    # All ranks make the same number of rounds, each with an image of its own, so that they stop together.
+    for first in range(0, len(left), ranks):
+        for position in left[first + rank : first + rank + 1]:
+            own[position] = Share(*(value.cpu().numpy() for value in find(net, split, position)))
+        count = min(len(split) - len(left) + first + ranks, len(split))
         if display.is_due():
-            text = f"test: {min(done * count, len(split)):,} of {len(split):,} images"
-            display.show(done * count, [text], [text])
+            text = f"test: {count:,} of {len(split):,} images"
+            display.show(count, [text], [text])
+        is_stopped = count < len(split) and hooks.stop()
+        if count < len(split) and (is_stopped or hooks.save_is_due()):
+            done, own = gathered(done, own), {}
+            write_tested(net, done)
+            hooks.saved()
+        if is_stopped:
+            display.close()
+            return None
     display.close()
-    every = distributed.everyone(own)
-    shares = [every[position % count][position // count] for position in range(len(split))]
-    return [Found(*map(torch.from_numpy, (one.boxes, one.labels, one.scores))) for one in shares]
+    done = gathered(done, own)
+    return [Found(*map(torch.from_numpy, done[position])) for position in range(len(split))]
 
 
 def find(net: PreparedDetector, split: DetectionSplit, position: int) -> Found:
     """Detect objects in one image of ``split``, at the scales of the test."""
-    settings = net.config.detection
+    return find_in(photo_of(split, position), net.model, net.config.science, net.feed.stats, net.feed.like)
+
+
+def find_in(photo: Photo, model: Detector, science: Science, stats: PixelStats, like: Tensor) -> Found:
+    """Detect objects in an image at the scales of a detector's test.
+
+    Args:
+        stats: The pixel statistics of the detector.
+        like: A tensor of the type and device of its weights.
+    """
+    settings = science.detection
     assert settings is not None
-    train_side = net.config.data.image_size
+    train_side = science.data.image_size
     # Proposals come from the first view, which is that of training (appendix B).
     sides = [train_side, *(side for side in settings.scales if side != train_side)]
     sides = sides if not settings.scales or train_side in settings.scales else list(settings.scales)
     views = []
     for side in sides:
         longest = settings.longest_side * side // train_side
-        views.append(scaled_image(split, position, (side, longest), net.feed.stats, net.feed.like))
+        views.append(scaled_photo(photo, (side, longest), stats, like))
     limits = TESTING._replace(after=settings.test_proposals)
-    with autocast(net.device, net.config.optim.precision):
-        found = detect([net.model], views, DetectionSettings(refine=settings.refine), limits)
-    height, width = split.sizes[position].tolist()
+    with autocast(like.device, science.optim.precision):
+        found = detect([model], views, DetectionSettings(refine=settings.refine), limits)
     # The sides of a scaled image are whole numbers, so that a box at its edge may end beyond the original.
-    highest = found.boxes.new_tensor([width, height, width, height])
+    highest = found.boxes.new_tensor([photo.width, photo.height, photo.width, photo.height])
     return Found(found.boxes.clamp(min=0).minimum(highest), found.labels, found.scores)
 
 
 def as_arrays(found: Found) -> Detections:
-    return Detections(found.boxes.double().numpy(), found.labels.numpy(), found.scores.double().numpy())
+    boxes, scores = found.boxes.double().cpu().numpy(), found.scores.double().cpu().numpy()
+    return Detections(boxes, found.labels.cpu().numpy(), scores)
 
 
 def scored(split: DetectionSplit, found: Sequence[Detections], metric: str) -> DetectionResult:

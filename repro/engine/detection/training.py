@@ -23,7 +23,7 @@ Values = dict[str, Tensor]
 
 
 class DetectionHooks:
-    """Callbacks of training that do nothing; ``repro.engine.detection.hooks`` has those of a run."""
+    """Callbacks that do nothing; ``repro.engine.detection.hooks`` has those of a run."""
 
     def logged(self, net: Training, losses: Losses, lr: float) -> None:
         """Receive the mean losses since the last call."""
@@ -34,8 +34,11 @@ class DetectionHooks:
     def save(self, net: Training) -> None:
         """Save a checkpoint."""
 
+    def saved(self) -> None:
+        """Receive that all detections of the test so far are saved."""
+
     def stop(self) -> bool:
-        """Return whether the run shall save and end before its last update."""
+        """Return whether the run shall save and end before its last update or test image."""
         return False
 
 
@@ -66,10 +69,13 @@ def train_detector(
         NotFiniteError: A loss is not finite.
     """
     while net.state.part < len(net.steps):
-        proposals = begin_step(net)
+        proposals = begin_step(net, hooks.stop)
         if restore is not None:
             restore(net)
             restore = None
+        if proposals is None:
+            hooks.save(net)
+            return False
         mean, batch_size = Averager(net), batch_size_of(net)
 
         def one_update(proposals: list[Tensor] = proposals, mean: Averager = mean, size: int = batch_size) -> Values:
@@ -115,6 +121,7 @@ def train_step_of(
         state.train_seconds, clock = state.train_seconds + now - clock, now
         state.losses.append({"update": net.updates, "step": state.part + 1, "lr": lr, **losses})
         hooks.logged(net, losses, lr)
+        clock = time.perf_counter()
         is_end = state.update == updates and state.part == last
         if hooks.stop() and not is_end:
             hooks.save(net)
@@ -209,6 +216,9 @@ def payload(net: Training) -> dict[str, object]:
         "optimizer": net.optimizer.state_dict(),
         "state": net.state.to_dict(),
         "setting": net.made_on,
+        # With these, the file alone is a detector (repro.engine.detection.stored).
+        "pixels": {"mean": net.feed.stats.mean, "std": net.feed.stats.std},
+        "classes": list(net.dataset.train.classes),
     }
 
 

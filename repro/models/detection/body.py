@@ -12,15 +12,18 @@ from torch import Tensor, nn
 from torchvision.models import VGG
 from torchvision.ops import FrozenBatchNorm2d
 
+from repro.config.run import ModelConfig
+from repro.models import build_model
 from repro.models.blocks import GroupBatchNorm2d, PaddedIdentity
 from repro.models.detection.sampling import ImageDraw, dropped
 from repro.models.resnet import ImageNetResNet
+from repro.models.vgg import build_vgg
 
 Fixed = Literal["none", "conv1", "conv2"]
 DROPOUT = 0.5
 """Dropout after both fully connected layers of VGG-16 in training, as in Fast R-CNN."""
-VGG_FIRST_TRAINED = 10
-"""Position of conv3_1 among the layers of VGG-16."""
+VGG_FIRST_TRAINED: dict[Fixed, int] = {"none": 0, "conv1": 5, "conv2": 10}
+"""Position among the layers of VGG-16 of conv1_1, conv2_1 and conv3_1, by the last layers that are not trained."""
 
 
 class FrozenBatchNorm(FrozenBatchNorm2d):  # type: ignore[misc]
@@ -66,7 +69,10 @@ def recompute_statistics(net: nn.Module, images: Tensor) -> None:
 
 
 class Body(nn.Module):
-    """Layers that compute the shared map (N, channels, H / 16, W / 16), sides rounded up, of images (N, 3, H, W)."""
+    """Layers that compute the shared map (N, channels, H / 16, W / 16), sides rounded up, of images (N, 3, H, W).
+
+    Those of VGG-16 are rounded down, as in torchvision.
+    """
 
     channels: int
 
@@ -135,15 +141,16 @@ class VGGBody(Body):
     def __init__(self, net: VGG) -> None:
         super().__init__()
         self.features = net.features[:-1]
-        self.channels = 512
+        self.channels = next(m.out_channels for m in reversed(self.features) if isinstance(m, nn.Conv2d))
 
     def forward(self, images: Tensor) -> Tensor:
         features: Tensor = self.features(images)
         return features
 
     def fixed(self, fixed: Fixed) -> list[str]:
-        # [32], section 3.1: VGG-16 is trained from conv3_1 on.
-        return [name for name, _ in self.named_parameters() if int(name.split(".")[1]) < VGG_FIRST_TRAINED]
+        # [32], section 3.1: VGG-16 is trained from conv3_1 on, so with conv2.
+        first = VGG_FIRST_TRAINED[fixed]
+        return [name for name, _ in self.named_parameters() if int(name.split(".")[1]) < first]
 
 
 class VGGTop(Top):
@@ -162,6 +169,17 @@ class VGGTop(Top):
                 pieces = x.split([count for _, count in draws])
                 x = torch.cat([dropped(y, draw, name, DROPOUT) for y, (draw, _) in zip(pieces, draws, strict=True)])
         return x
+
+
+def build_uncut(
+    config: ModelConfig, num_classes: int, generator: torch.Generator | None = None
+) -> ImageNetResNet | VGG:
+    """Build the classification net of a detector, initialized from ``generator`` if one is given."""
+    if config.name == "vgg":
+        return build_vgg(config, num_classes, generator)
+    net = build_model(config, num_classes, generator)
+    assert isinstance(net, ImageNetResNet)
+    return net
 
 
 def cut(net: ImageNetResNet | VGG, size: int = 14, stride: int = 2) -> tuple[Body, Top]:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.models import VGG
 
 from repro.models.detection.anchors import RATIOS, cell_anchors, grid_anchors
 from repro.models.detection.body import Body, cut
@@ -48,7 +49,7 @@ class Localizer(nn.Module):
 
     def __init__(
         self,
-        net: ImageNetResNet,
+        net: ImageNetResNet | VGG,
         num_classes: int,
         settings: LocalizerSettings,
         generator: torch.Generator | None = None,

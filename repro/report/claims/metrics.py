@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from repro.config.parse import require
 from repro.config.science import Science
 from repro.errors import InputError
 from repro.papers.claims import Claims, Comparison, Group
-from repro.results.lesions import read_lesions
+from repro.results.channels import CHANNELS
+from repro.results.lesions import LESIONS
 from repro.results.read import read_curve
 from repro.results.record import Flow, Record
 from repro.results.select import view_of
@@ -22,6 +23,13 @@ OF_NET = ("params", "macs")
 """Metrics that are counted on the model, without a run."""
 SMALLEST_NORM = 1e-30
 """Replaces a gradient of exactly 0, which has no logarithm."""
+OF_FINAL_NET: Mapping[str, Callable[[Record], float]] = {
+    "deletion_rise": lambda record: LESIONS.read(record).deletion_rise(),
+    "reordering_rise": lambda record: LESIONS.read(record).reordering_rise(),
+    "channel_overlap": lambda record: CHANNELS.read(record).mean("overlap"),
+    "channel_correlation": lambda record: CHANNELS.read(record).mean("correlation"),
+}
+"""Metrics of the final net, measured after the training by a command of their own."""
 ONSETS = {"onset_90": 90.0, "onset_80": 80.0}
 """Metrics of the start of convergence: the first evaluation with a training error below this, in percent."""
 
@@ -44,6 +52,8 @@ UNITS = {
     "log10_seconds": Unit(3, ""),
     "deletion_rise": Unit(2, " points"),
     "reordering_rise": Unit(2, " points"),
+    "channel_overlap": Unit(3, ""),
+    "channel_correlation": Unit(3, ""),
     **dict.fromkeys(ONSETS, Unit(2, " epochs")),
 }
 
@@ -85,9 +95,8 @@ def value_of(record: Record, c: Comparison) -> tuple[float, int | None]:
     if metric == "log10_seconds":
         require(record.wall_seconds > 0, "it has no time of training")
         return math.log10(record.wall_seconds), None
-    if metric in ("deletion_rise", "reordering_rise"):
-        lesions = read_lesions(record)
-        return lesions.deletion_rise() if metric == "deletion_rise" else lesions.reordering_rise(), None
+    if metric in OF_FINAL_NET:
+        return OF_FINAL_NET[metric](record), None
     return _at_start(record, metric), None
 
 

@@ -34,7 +34,9 @@ def fit(axes: Sequence[Axes], plot: Plot) -> None:
 
 
 def _quantity(shown: PlottedPanel) -> str:
-    return shown.panel.quantity or ("error" if shown.panel.shows == "curves" or shown.panel.of_lesions else "response")
+    panel = shown.panel
+    other = "likeness" if panel.of_channels else "response"
+    return panel.quantity or ("error" if panel.shows == "curves" or panel.of_lesions else other)
 
 
 def _points(panels: Sequence[PlottedPanel]) -> list[pandas.DataFrame]:
@@ -67,4 +69,4 @@ def _fit_y(ax: Axes, shown: PlottedPanel, points: Sequence[pandas.DataFrame]) ->
         margin = max(1.0, 0.06 * (high - low))
         ax.set_ylim(max(0, low - margin), min(100, high + margin))
     else:
-        ax.set_ylim(0, 1.06 * high)
+        ax.set_ylim(1.06 * min(0, low), 1.06 * high)

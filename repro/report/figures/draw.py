@@ -141,7 +141,7 @@ def _draw_panel(ax: Axes, plot: Plot, shown: PlottedPanel) -> None:
     below = plot.paper.legend == "below"
     chosen = colours(_curves(plot) if below or _depths_share_labels(plot) else shown.curves)
     for series in shown.series:
-        _draw_series(ax, series, chosen[series.curve.label], marked=shown.panel.of_lesions)
+        _draw_series(ax, series, chosen[series.curve.label], marked=shown.panel.of_lesions or shown.panel.of_channels)
     first = next(p for p in plot.panels if (p.panel.shows, p.panel.lines) == (panel.shows, panel.lines))
     if not below and (first is shown or not panel.shows.startswith("flow")):
         _draw_legend(ax, plot, shown, chosen)

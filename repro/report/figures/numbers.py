@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from repro.config.parse import require
 from repro.config.run import later_defaults, slug
 from repro.errors import InputError
 from repro.papers import (
@@ -22,10 +21,9 @@ from repro.papers import (
     load_figure,
     load_recipe,
 )
-from repro.papers.figures import Place
+from repro.report.figures.values import step_of, values_of
 from repro.report.tables import size_of
-from repro.results.lesions import has_lesions, read_lesions
-from repro.results.read import Reading, Record, read_curve
+from repro.results.read import Reading, Record
 from repro.results.scales import scale_of
 from repro.results.select import APART, Selection, proxy_scales, select
 
@@ -221,87 +219,6 @@ def _title(paper: PaperFigure, selection: Selection[Record]) -> str:
         return short + title
     size = size_of(selection).replace(" steps, ", " steps at ") if selection.records else "not run yet"
     return f"{short}. Proxy: {selection.scale}, {size} — not the paper's budget"
-
-
-# --- one run -----------------------------------------------------------------------------------------------------
-
-
-def values_of(record: Record, panel: Panel, line: LineStyle) -> pandas.Series:
-    """Return the values of ``record`` for ``line``, by step, by number of the layer from 1, or by number of blocks.
-
-    They are empty if there is nothing to show, such as the start of a net that was not constructed.
-
-    Raises:
-        InputError: The record lacks the values.
-    """
-    if panel.shows == "curves":
-        return _curve(record, line)
-    if panel.shows in ("responses", "sorted_responses"):
-        return _responses(record, largest_first=panel.shows == "sorted_responses")
-    if panel.of_lesions:
-        return _lesions(record, panel)
-    return _flow(record, panel, line)
-
-
-def step_of(record: Record, panel: Panel, line: LineStyle) -> int | None:
-    """Return the training step of a line over layers; None for other lines."""
-    if panel.shows != "flow_by_layer" or line.at is None or not record.flow:
-        return None
-    return record.flow[_position(line.at, len(record.flow))].step
-
-
-def _position(at: Place, count: int) -> int:
-    return {"first": 0, "middle": count // 2, "last": count - 1}[at]
-
-
-def _curve(record: Record, line: LineStyle) -> pandas.Series:
-    import pandas
-
-    if line.column is not None and line.column.startswith("start_"):
-        begun = record.construction
-        if begun is None:
-            return pandas.Series(dtype=float)
-        train = line.column == "start_train_error"
-        return pandas.Series({0: begun.deep_batch_error if train else 100 * begun.deep_errors / begun.images})
-    return read_curve(record).set_index("step")[line.column].dropna()
-
-
-def _responses(record: Record, largest_first: bool) -> pandas.Series:
-    require(bool(record.responses), "it has no layer responses")
-    values = record.deviations()
-    return _by_layer(sorted(values, reverse=True) if largest_first else values)
-
-
-def _lesions(record: Record, panel: Panel) -> pandas.Series:
-    """Average the errors of a damaged net over random draws; empty if it was not tested."""
-    import pandas
-
-    if not has_lesions(record):
-        return pandas.Series(dtype=float)
-    lesions = read_lesions(record)
-    if panel.shows == "lesions_by_place":
-        found = {0: [lesions.error], **lesions.by_place()}
-    else:
-        found = lesions.by_count() if panel.shows == "lesions_by_count" else lesions.by_swaps()
-    return pandas.Series({x: sum(errors) / len(errors) for x, errors in found.items()})
-
-
-def _flow(record: Record, panel: Panel, line: LineStyle) -> pandas.Series:
-    import pandas
-
-    require(bool(record.flow), "it has no gradient flow (eval.gradient_flow)")
-    assert line.at is not None and panel.quantity is not None
-    if panel.shows == "flow_by_layer":
-        flow = record.flow[_position(line.at, len(record.flow))]
-        return _by_layer([getattr(layer, panel.quantity) for layer in flow.layers])
-    by_step = {flow.step: flow.layers[_position(line.at, len(flow.layers))] for flow in record.flow}
-    return pandas.Series({step: getattr(layer, panel.quantity) for step, layer in by_step.items()})
-
-
-def _by_layer(values: list[float]) -> pandas.Series:
-    import pandas
-
-    return pandas.Series(values, index=range(1, len(values) + 1))
 
 
 # --- as text ------------------------------------------------------------------------------------------

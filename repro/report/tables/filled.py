@@ -10,7 +10,7 @@ from repro.config.execution import PROTOCOLS
 from repro.config.families import FAMILIES
 from repro.config.parse import require
 from repro.errors import nearest
-from repro.papers import PaperRow, PaperTable, Published, Run, load_recipe, load_table
+from repro.papers import PaperRow, PaperTable, Published, load_recipe, load_table
 from repro.report.tables import cells, notes
 from repro.report.tables.by_class import cells_by_class, is_by_class
 from repro.report.tables.cells import EMPTY, ENSEMBLE, PROXY_ENSEMBLE, Comparison, Row
@@ -241,8 +241,8 @@ def _row(paper: PaperTable, position: int, columns: Sequence[Selection[AnyRecord
 
 def _lacking(record: AnyRecord, paper: PaperTable, recipe: Mapping[str, Any]) -> str:
     """Return why a record of the recipe was not tested as the table requires; empty if it was."""
-    runs: list[Run] = [row.run for row in paper.rows if row.run is not None]
-    if all(departures(record, recipe, run) for run in runs):
+    filled = [row for row in paper.rows if row.run is not None and not departures(record, recipe, row.run)]
+    if not filled:
         return ""
     if isinstance(record, DetectionRecord):
         images = record.detection.images
@@ -253,11 +253,8 @@ def _lacking(record: AnyRecord, paper: PaperTable, recipe: Mapping[str, Any]) ->
         if tested is None:
             return f"it has no test {paper.view}"
         images = tested.images
-    return "" if images == paper.eval_images else _too_few(images, paper.eval_images or 0)
-
-
-def _too_few(images: int, all_images: int) -> str:
-    return f"it was tested on {images:,} images instead of all {all_images:,}"
+    all_images = filled[0].eval_images or paper.eval_images or 0
+    return "" if images == all_images else f"it was tested on {images:,} images instead of all {all_images:,}"
 
 
 def _is_proxy(ensemble: Ensemble, records: Sequence[Record], paper: PaperTable, recipe: Mapping[str, Any]) -> bool:

@@ -28,7 +28,7 @@ def train_double(of: RunConfig) -> dict[str, Any]:
     net.new = {name: value.double() for name, value in net.new.items()}
     net.feed.like = torch.empty(0, dtype=torch.float64)
     assert train_detector(net, DetectionHooks())
-    return {"weights": net.model.state_dict(), "losses": net.state.losses, "found": find_all(net)}
+    return {"weights": net.model.state_dict(), "losses": net.state.losses, "found": find_all(net, DetectionHooks())}
 
 
 @pytest.mark.slow

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from unittest import mock
 
+import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from repro.config.run import RunConfig
+from repro.data.detection import DetectionSplit
+from repro.engine.detection import events, testing
 from repro.engine.detection.feed import DetectionFeed
+from repro.engine.detection.prepared import PreparedDetector, prepare_detector
 from repro.engine.detection.run import run_detector
 from repro.engine.detection.steps import PROPOSALS
+from repro.engine.detection.tested import TESTED, read_tested
 from repro.errors import InputError
+from repro.models.detection.refinement import Found
 from repro.results.detection_record import read_detection_record, read_detection_records
 from repro.results.read import read_record, read_records
 from repro.runtime import checkpoint
@@ -21,15 +29,17 @@ from tests.runs import StopAfter
 pytestmark = pytest.mark.slow
 
 
-def trained(folder: Path, *words: str, stop: int | None = None) -> RunConfig:
+def trained(folder: Path, *words: str, stop: int | None = None, pictures: int = 0) -> RunConfig:
+    """Train at smoke scale, with ``pictures`` for TensorBoard, which would take most of the time."""
     of = detector_config(folder, *words)
-    run_detector(of, shapes_of(of), StopAfter(stop))
+    with mock.patch.object(events, "IMAGES", pictures):
+        run_detector(of, shapes_of(of), StopAfter(stop))
     return of
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
-    return trained(tmp_path_factory.mktemp("whole"))
+    return trained(tmp_path_factory.mktemp("whole"), pictures=2)
 
 
 def same(one: RunConfig, other: RunConfig) -> bool:
@@ -64,10 +74,21 @@ def test_killed_in_any_step_it_ends_with_the_same_bits(
 
 
 def test_proposals_that_are_lost_or_damaged_are_made_again(whole: RunConfig, tmp_path: Path) -> None:
-    of = trained(tmp_path, stop=2)  # after the first update of the region head
+    of = trained(tmp_path, stop=2 + 8)  # after the first update of the region head
     (of.work_dir / PROPOSALS).write_bytes(b"PK damaged")
     trained(tmp_path, stop=0)
     (of.work_dir / PROPOSALS).unlink()
+    assert same(trained(tmp_path), whole)
+
+
+@pytest.mark.parametrize("before", [2, 6 + 8], ids=["for step 2", "for step 4"])
+def test_a_detector_stopped_while_proposals_are_made_resumes_to_the_same_bits(
+    whole: RunConfig, tmp_path: Path, before: int
+) -> None:
+    of = trained(tmp_path, stop=before + 3)
+    stored = checkpoint.load_latest(of.work_dir)
+    assert stored is not None
+    assert (stored[1]["state"]["part"], stored[1]["state"]["update"]) == (1 if before == 2 else 3, 0)
     assert same(trained(tmp_path), whole)
 
 
@@ -78,7 +99,7 @@ def test_another_seed_gives_another_detector(whole: RunConfig, tmp_path: Path) -
 def test_a_detector_killed_in_its_test_is_tested_again(
     whole: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def kill(net: object) -> None:
+    def kill(*_: object) -> None:
         raise Killed
 
     with monkeypatch.context() as patch:
@@ -87,6 +108,39 @@ def test_a_detector_killed_in_its_test_is_tested_again(
             trained(tmp_path)
     assert (tmp_path / "work" / whole.run_id / checkpoint.FINAL).exists()
     assert same(trained(tmp_path), whole)
+
+
+def test_a_detector_stopped_in_its_test_finds_the_rest_alone(
+    whole: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of = trained(tmp_path, "execution.checkpoint_seconds=999", stop=8 + 2 * 8 + 1)  # after the second image
+    assert not (of.work_dir / "record.json").exists()
+    with np.load(of.work_dir / TESTED) as stored:
+        assert stored["positions"].tolist() == [0, 1]
+    assert read_tested(prepare_detector(of, shapes_of(of))) == {}  # detections of other weights
+    tested: list[int] = []
+    look = testing.find
+
+    def find(net: PreparedDetector, split: DetectionSplit, position: int) -> Found:
+        tested.append(position)
+        return look(net, split, position)
+
+    monkeypatch.setattr(testing, "find", find)
+    assert same(trained(tmp_path), whole)
+    assert tested == [2, 3] and not (of.work_dir / TESTED).exists()
+
+
+def test_tensorboard_shows_proposals_and_detections_of_the_same_images_in_every_step(whole: RunConfig) -> None:
+    shown = EventAccumulator(str(whole.work_dir), size_guidance={"scalars": 0, "images": 0})
+    shown.Reload()
+    wanted = [f"{kind}/{number}" for kind in ("detections", "proposals") for number in ("1 0", "2 1")]
+    assert sorted(shown.Tags()["images"]) == wanted
+    assert [event.step for event in shown.Images("proposals/1 0")] == [2, 6]
+    assert [event.step for event in shown.Images("detections/2 1")] == [4, 8]
+    assert [event.step for event in shown.Scalars("loss/head_boxes")] == [3, 4, 7, 8]
+    (precision,) = shown.Scalars("average_precision/test")
+    record = read_detection_record(whole.work_dir / "record.json")
+    assert precision.value == pytest.approx(record.detection.map) and precision.step == 8
 
 
 def test_the_record_has_the_precision_of_each_class_and_comes_back(whole: RunConfig) -> None:

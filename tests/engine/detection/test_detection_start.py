@@ -10,14 +10,23 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from torchvision.models.vgg import make_layers
 
+from repro.data import load
 from repro.data.augment import PixelStats
 from repro.data.detection.scaled import flipped, scaled_image, scaled_objects
 from repro.engine.detection import start
 from repro.engine.detection.feed import DetectionFeed
+from repro.engine.run import run
 from repro.errors import InputError
-from repro.evaluation.stored_net import StoredNet
+from repro.evaluation.stored_net import StoredNet, stats_of
+from repro.models.detection.body import cut
+from repro.models.vgg import build_vgg
+from repro.runtime import checkpoint
+from repro.runtime.stop import Stopper
 from tests.detector_runs import detector_config, shapes_of
+from tests.photos import make_imagenet
+from tests.runs import config, photo_config
 
 CPU = torch.device("cpu")
 NO_STATS = PixelStats(torch.zeros(3, 1, 1), torch.ones(3, 1, 1))
@@ -51,6 +60,52 @@ def test_a_file_that_is_not_of_the_net_is_refused(tmp_path: Path, words: str, sa
         start.build_start(of, shapes_of(of), CPU)
 
 
+VGG = (
+    *("model=vgg", "model.depth=16", "model.shortcut=none", "model.width=0.0625", "detection.pooled_size=7"),
+    "detection.start=vgg16-0.pth",
+)
+
+
+def test_a_file_of_torchvisions_vgg_gives_its_body_and_its_fully_connected_layers(tmp_path: Path) -> None:
+    of = detector_config(tmp_path, *VGG)
+    assert of.label == "Faster R-CNN VGG-16-0.0625" and of.key == "shapes-fasterrcnn-vgg16-0.0625-smoke"
+    names: list[str | int] = [4, 4, "M", 8, 8, "M", 16, 16, 16, "M", 32, 32, 32, "M", 32, 32, 32, "M"]
+    features = make_layers(names)
+    classifier = build_vgg(of.model, 1000, torch.Generator().manual_seed(1)).classifier.eval()
+    theirs = torch.nn.ModuleDict({"features": features, "classifier": classifier})
+    of.paths.data.mkdir(parents=True)
+    torch.save(theirs.state_dict(), of.paths.data / "vgg16-0.pth")
+    found = start.build_start(of, shapes_of(of), CPU)
+    body, top = cut(found.net)
+    images = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(body(images), features[:-1](images))
+        pooled = torch.nn.functional.adaptive_avg_pool2d(features(images), 7)
+        assert torch.equal(top(pooled), classifier[:5](pooled.flatten(1)))
+    assert body.channels == 32 and found.stats.mean.flatten().tolist() == pytest.approx([0.485, 0.456, 0.406])
+    with torch.device("meta"):
+        wanted = torchvision.models.vgg16().state_dict()
+    whole = dataclasses.replace(of.model, width=1.0)
+    with torch.device("meta"):
+        ours = build_vgg(whole, 1000).state_dict()
+    assert {name: value.shape for name, value in ours.items()} == {name: value.shape for name, value in wanted.items()}
+
+
+def test_vgg_is_refused_where_its_layers_do_not_fit(tmp_path: Path) -> None:
+    of = detector_config(tmp_path, *FILE)
+    of.paths.data.mkdir(parents=True)
+    torch.save(
+        {"features.28.weight": torch.ones(1), "classifier.6.weight": torch.ones(1)},
+        of.paths.data / FILE[-1].partition("=")[2],
+    )
+    with pytest.raises(InputError, match="model=vgg"):
+        start.build_start(of, shapes_of(of), CPU)
+    with pytest.raises(InputError, match=r"detection\.pooled_size=14 must be 7"):
+        detector_config(tmp_path, *VGG[:-2], "detection.pooled_size=14")
+    with pytest.raises(InputError, match="model=vgg"):
+        config(tmp_path, "model=vgg", "data=imagenet")
+
+
 def test_a_run_brings_its_net_and_the_mean_of_its_mean_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name = "imagenet-resnet18-s0-00000000"
     of = detector_config(tmp_path, f"detection.start={name}")
@@ -59,7 +114,7 @@ def test_a_run_brings_its_net_and_the_mean_of_its_mean_image(tmp_path: Path, mon
     model = dataclasses.replace(of.model, bn_group_size=32)
     record = SimpleNamespace(run_id=name, science=SimpleNamespace(model=model), fingerprint="0" * 16)
     monkeypatch.setattr(start, "find_record", lambda *_: record)
-    monkeypatch.setattr(start, "file_of", lambda *_: None)
+    monkeypatch.setattr(start, "file_of", lambda *_: Path("weights.safetensors"))
     stored = StoredNet(before, PixelStats(image, torch.ones(1, 1, 1)), tuple("abcdefg"))
     monkeypatch.setattr(start, "stored_net", lambda *_: stored)
     found = start.build_start(of, shapes_of(of), CPU)
@@ -68,6 +123,21 @@ def test_a_run_brings_its_net_and_the_mean_of_its_mean_image(tmp_path: Path, mon
     record.science.model = dataclasses.replace(model, pool_padding=0)
     with pytest.raises(InputError, match=r"model\.pool_padding=0"):
         start.build_start(of, shapes_of(of), CPU)
+
+
+@pytest.mark.slow
+def test_an_own_run_on_imagenet_images_is_a_body_where_its_images_are_not(tmp_path: Path) -> None:
+    net = ("model.width=0.125", "model.shortcut=B", "optim.steps=2", "optim.milestones=[]", "eval.every_steps=2")
+    trained = photo_config(tmp_path, *net, "optim.batch_size=8", "model.bn_group_size=8", "data.mean=per_channel")
+    make_imagenet(trained.paths.data)
+    assert run(trained, load(trained.data, trained.paths.data, may_fetch=False), Stopper(None)) is not None
+    weights = checkpoint.load(trained.work_dir / checkpoint.FINAL)["model"]
+    of = detector_config(tmp_path, f"detection.start={trained.run_id}", f"paths.data={tmp_path / 'elsewhere'}")
+    found = start.build_start(of, shapes_of(of), CPU)
+    assert all(torch.equal(value, weights[name]) for name, value in found.net.state_dict().items())
+    stats = stats_of(load(trained.data, trained.paths.data, may_fetch=False), trained.data)
+    assert torch.equal(found.stats.mean, stats.mean) and 0.2 < float(stats.mean.min()) < 0.8
+    assert found.digests == {"start": trained.fingerprint}
 
 
 def test_a_flipped_image_and_its_boxes_are_the_mirror_image(tmp_path: Path) -> None:
