@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from repro.config.run import RunConfig
 from repro.config.science import Science
-from repro.data.augment import generator_for
+from repro.data.augment import PixelStats, generator_for
 from repro.data.detection.dataset import DetectionDataset
 from repro.engine.detection.feed import DetectionFeed
 from repro.engine.detection.start import build_start
@@ -65,6 +65,12 @@ class Training(Protocol):
     @property
     def step(self) -> Step | None: ...
 
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+
+    @property
+    def stats(self) -> PixelStats: ...
+
 
 @dataclass
 class PreparedDetector:
@@ -94,6 +100,16 @@ class PreparedDetector:
     def updates(self) -> int:
         """Updates so far, in all steps of training."""
         return self.before + self.state.update
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes by label."""
+        return self.dataset.train.classes
+
+    @property
+    def stats(self) -> PixelStats:
+        """Statistics of the pixels that the body was trained on."""
+        return self.feed.stats
 
     @property
     def before(self) -> int:

@@ -217,8 +217,8 @@ def payload(net: Training) -> dict[str, object]:
         "state": net.state.to_dict(),
         "setting": net.made_on,
         # With these, the file alone is a detector (repro.engine.detection.stored).
-        "pixels": {"mean": net.feed.stats.mean, "std": net.feed.stats.std},
-        "classes": list(net.dataset.train.classes),
+        "pixels": {"mean": net.stats.mean, "std": net.stats.std},
+        "classes": list(net.classes),
     }
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from repro.config.run import RunConfig
-from repro.data.augment import generator_for
+from repro.data.augment import PixelStats, generator_for
 from repro.data.imagenet.loader import pixel_stats
 from repro.data.localization import LocalizationDataset
 from repro.data.localization.feed import LocalizationFeed, centre, photo_of
@@ -42,6 +42,16 @@ class PreparedLocalizer:
     def steps(self) -> tuple[int, ...]:
         """Updates of each step of training, of which there is one."""
         return (self.config.optim.steps,)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes by label."""
+        return self.dataset.train.photos.classes
+
+    @property
+    def stats(self) -> PixelStats:
+        """Statistics of the pixels that the body was trained on."""
+        return self.feed.stats
 
     @property
     def updates(self) -> int:
