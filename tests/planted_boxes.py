@@ -13,7 +13,7 @@ from tests.photos import CLASSES, make_imagenet, make_tiny
 from tests.planted_detection import element
 
 
-def make_tiny_boxes(folder: Path, train: int = 4, val: int = 2, **changed: str) -> Path:
+def make_tiny_boxes(folder: Path, train: int = 4, val: int = 2, changed: Mapping[str, str] = {}) -> Path:
     """Write Tiny ImageNet with a box of 20x20 pixels in each image; ``changed`` are other corners by image."""
     make_tiny(folder, train, val)
     for name in CLASSES:

@@ -134,11 +134,11 @@ def bounds(cells: Tensor, step: int, grid: tuple[int, int], known: Known) -> Ten
     columns, group = cells[:, (0, 2)].unique(dim=0, return_inverse=True)
     for number in range(len(columns)):
         own = (group == number).nonzero()[:, 0]
-        across = common(*(side[own[:1]] for side in largest[0]), boxes[:, 0], boxes[:, 2])
+        across = common(largest[0][0][own[:1]], largest[0][1][own[:1]], boxes[:, 0], boxes[:, 2])
         near = across[0] > 0
         near_boxes, area, across = boxes[near], areas[near], across[:, near]
         for part in own.split(16):
-            down = common(*(side[part] for side in largest[1]), near_boxes[:, 1], near_boxes[:, 3])
+            down = common(largest[1][0][part], largest[1][1][part], near_boxes[:, 1], near_boxes[:, 3])
             inner, least = across * down, least_area[part, None]
             right = 3 * inner - least >= area
             if step > 1:  # a union is not smaller than one of its parts
@@ -158,4 +158,5 @@ def common(low: Tensor, high: Tensor, starts: Tensor, ends: Tensor) -> Tensor:
 
 def fixed_boxes(split: BoxedSplit, box: Sequence[float], grid: tuple[int, int]) -> np.ndarray:
     """Return a box of the grid in the pixels (N, 4) of each image."""
-    return np.array(box) * np.tile(split.sizes[:, ::-1] / np.array(grid), (1, 2))
+    boxes: np.ndarray = np.array(box) * np.tile(split.sizes[:, ::-1] / np.array(grid), (1, 2))
+    return boxes

@@ -33,7 +33,7 @@ def test_degenerate_boxes_are_listed_left_out_and_counted(
 ) -> None:
     name = f"{CLASSES[1]}_2"
     with caplog.at_level(logging.INFO, "repro"):
-        train, val = loaded(make_tiny_boxes(tmp_path, **{name: corners}))
+        train, val = loaded(make_tiny_boxes(tmp_path, changed={name: corners}))
     assert (len(train), train.left_out, len(val), val.left_out) == (11, 1, 6, 0)
     assert not [file for file in train.photos.files if name in file] and len(train.photos.labels) == 11
     assert f"({', '.join(corners.split())})" in caplog.text

@@ -85,7 +85,7 @@ def resized(size: np.ndarray, shorter_side: int) -> tuple[int, int]:
 
 def in_crop(boxes: np.ndarray, size: int, flip: bool, least_inside: float) -> np.ndarray:
     """Cut boxes (n, 4) to a crop of ``size`` pixels, and keep those with ``least_inside`` of their area in it (D86)."""
-    cut = boxes.clip(0, size)
+    cut: np.ndarray = boxes.clip(0, size)
     areas, inside = ((own[:, 2:] - own[:, :2]).prod(1) for own in (boxes, cut))
     cut = cut[(inside > 0) & (inside >= least_inside * areas)]
     if flip:

@@ -109,7 +109,8 @@ def in_whole(net: PreparedLocalizer, position: int, classes: Tensor) -> np.ndarr
         boxes.append(in_own_pixels(found.boxes.cpu().double().numpy(), size[None], side)[0])
         scores.append(found.scores[0].cpu().numpy())
     best = np.stack(scores).argmax(0)
-    return np.stack(boxes)[best, np.arange(len(best))][None]
+    chosen: np.ndarray = np.stack(boxes)[best, np.arange(len(best))][None]
+    return chosen
 
 
 def located(net: PreparedLocalizer, pixels: Tensor, classes: Tensor) -> Located:

@@ -18,10 +18,9 @@ from repro.report.tables.frame import Cell, Frame
 from repro.results.detection_record import DetectionRecord
 from repro.results.ensembles import Ensemble, EnsembleReading
 from repro.results.localization_record import LocalizationRecord
-from repro.results.read import Reading, Record
+from repro.results.read import AnyRecord, Reading, Record
 from repro.results.scales import scale_of
 from repro.results.select import (
-    AnyRecord,
     Selection,
     departures,
     improvements_of,

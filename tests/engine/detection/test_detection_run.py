@@ -20,7 +20,7 @@ from repro.engine.detection.steps import PROPOSALS
 from repro.engine.detection.tested import TESTED, read_tested
 from repro.errors import InputError
 from repro.models.detection.refinement import Found
-from repro.results.detection_record import read_detection_record, read_detection_records
+from repro.results.detection_record import read_detection_record
 from repro.results.read import read_record, read_records
 from repro.runtime import checkpoint
 from tests.detector_runs import detector_config, final_payload, shapes_of
@@ -160,7 +160,7 @@ def test_the_record_has_the_precision_of_each_class_and_comes_back(whole: RunCon
 def test_readers_of_classification_pass_over_detectors(whole: RunConfig) -> None:
     work = whole.paths.work
     assert read_records([work]).records == () and read_records([work]).left_out == ()
-    assert [record.run_id for record in read_detection_records([work])[0]] == [whole.run_id]
+    assert [record.run_id for record in read_records([work]).detectors] == [whole.run_id]
     with pytest.raises(InputError, match="detector"):
         read_record(whole.work_dir / "record.json")
 

@@ -16,7 +16,7 @@ from repro.engine.localization.prepared import prepare_localizer
 from repro.engine.localization.run import run_localizer
 from repro.engine.localization.testing import in_own_pixels, locate_all
 from repro.errors import InputError
-from repro.results.localization_record import read_localization_record, read_localization_records
+from repro.results.localization_record import read_localization_record
 from repro.results.read import read_record, read_records
 from repro.runtime import checkpoint
 from tests.detector_runs import final_payload
@@ -97,7 +97,7 @@ def test_the_record_has_the_errors_of_both_views_and_comes_back(whole: RunConfig
 def test_readers_of_classification_pass_over_localizers(whole: RunConfig) -> None:
     work = whole.paths.work
     assert read_records([work]).records == () and read_records([work]).left_out == ()
-    assert [record.run_id for record in read_localization_records([work])[0]] == [whole.run_id]
+    assert [record.run_id for record in read_records([work]).localizers] == [whole.run_id]
     with pytest.raises(InputError, match="localizer"):
         read_record(whole.work_dir / "record.json")
 
