@@ -34,6 +34,9 @@ Metric = Literal[
     "reordering_rise",
     "channel_overlap",
     "channel_correlation",
+    "mAP",
+    "mAP_50",
+    "mAP_50_95",
     "params",
     "macs",
 ]

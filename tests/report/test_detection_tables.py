@@ -42,8 +42,8 @@ def test_proxies_of_another_net_have_a_row_and_a_column_of_their_own(tmp_path):
     column = "Proxy: demo, data=shapes (800 updates, shorter side 96)"
     assert [r["Measured"] for r in rows] == ["–", "not attempted", "–", "not attempted", "–"]
     assert (rows[4]["Method"], rows[4]["Paper"], rows[4][column]) == ("ResNet-18 B", "", "30.00 (n=1)")
-    assert rows[2][column] == "–"
-    assert "not comparable with the paper's values" in notes and "--scale smoke" in notes
+    assert rows[4]["Proxy: smoke, data=shapes (8 updates, shorter side 96)"] == "5.00 (n=1)"
+    assert rows[2][column] == "–" and "not comparable with the paper's values" in notes
 
 
 def test_a_detector_of_coco_fills_no_row_of_voc_and_none_of_classification(tmp_path):

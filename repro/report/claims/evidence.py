@@ -14,9 +14,9 @@ from repro.errors import InputError
 from repro.papers.claims import Claims, Comparison, Group
 from repro.report.claims.metrics import OF_NET, value_of
 from repro.report.claims.statistics import Sample, describe
-from repro.results.read import Reading, Record
-from repro.results.scales import word
-from repro.results.select import Selection, run_ids, select
+from repro.results.read import Reading
+from repro.results.scales import DEFAULTS, compared, word
+from repro.results.select import AnyRecord, Selection, run_ids, select
 from repro.runtime.provenance import git, read_json
 
 CONFOUNDED = "groups and devices are confounded"
@@ -43,7 +43,7 @@ class Seeds:
     seeds: tuple[int, ...] = ()
     values: tuple[float, ...] = ()
     images: int | None = None
-    records: tuple[Record, ...] = ()
+    records: tuple[AnyRecord, ...] = ()
     command: str = ""
 
     @property
@@ -63,22 +63,23 @@ class Seeds:
         return tuple(seed for seed in range(self.needed) if seed not in self.seeds)
 
 
-def usable(reading: Reading, published: Path | None = None) -> tuple[list[Record], list[Problem]]:
+def usable(reading: Reading, published: Path | None = None) -> tuple[list[AnyRecord], list[Problem]]:
     """Return the records whose code is known and committed, and the problems of the others."""
 
     def is_committed(folder: Path) -> bool:
         return published is None or folder.parent == published
 
     problems = [Problem(out.name, out.reason, is_committed(out.folder)) for out in reading.left_out]
-    faults = {record.run_id: _fault(record) for record in reading.records}
-    for record in reading.records:
+    every: list[AnyRecord] = [*reading.records, *reading.detectors]
+    faults = {record.run_id: _fault(record) for record in every}
+    for record in every:
         if reason := faults[record.run_id]:
             name = f"{record.folder.parent.name}/{record.run_id}"
             problems.append(Problem(name, reason, is_committed(record.folder) and bool(record.provenance.dirty)))
-    return [record for record in reading.records if not faults[record.run_id]], problems
+    return [record for record in every if not faults[record.run_id]], problems
 
 
-def _fault(record: Record) -> str | None:
+def _fault(record: AnyRecord) -> str | None:
     if not record.provenance.known:
         return "it was made from an unknown commit"
     if record.provenance.dirty is None:
@@ -93,7 +94,7 @@ class Gathered(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def gather(claims: Claims, c: Comparison, records: Sequence[Record], scale: str = "paper") -> Gathered:
+def gather(claims: Claims, c: Comparison, records: Sequence[AnyRecord], scale: str = "paper") -> Gathered:
     """Select the runs that ``c`` compares at ``scale``, all of one recipe and one numerics version."""
     version = _version(claims, c, records, scale)
     groups, notes = _filled(claims, c, _of(version, records), scale)
@@ -105,7 +106,7 @@ def gather(claims: Claims, c: Comparison, records: Sequence[Record], scale: str 
     return Gathered(groups, (*notes, *_unpaired(c, groups), *_unlike_devices(c, groups)))
 
 
-def _version(claims: Claims, c: Comparison, records: Sequence[Record], scale: str) -> int:
+def _version(claims: Claims, c: Comparison, records: Sequence[AnyRecord], scale: str) -> int:
     """Return the newest numerics version in which the whole claim, or else ``c``, is complete; else the current one.
 
     An incomplete newer version therefore never replaces a complete older one.
@@ -123,16 +124,16 @@ def _version(claims: Claims, c: Comparison, records: Sequence[Record], scale: st
     return NUMERICS_VERSION
 
 
-def _of(version: int, records: Sequence[Record]) -> list[Record]:
+def _of(version: int, records: Sequence[AnyRecord]) -> list[AnyRecord]:
     return [record for record in records if _is_of(version, record)]
 
 
-def _is_of(version: int, record: Record) -> bool:
+def _is_of(version: int, record: AnyRecord) -> bool:
     """Return whether code of this version repeats the numbers of the record."""
     return numerics_version(record.science.flat(), version) == record.numerics_version
 
 
-def _selection(claims: Claims, c: Comparison, records: Sequence[Record], scale: str) -> Selection:
+def _selection(claims: Claims, c: Comparison, records: Sequence[AnyRecord], scale: str) -> Selection[AnyRecord]:
     groups = [claims.groups[name] for name in c.groups]
     recipe = claims.recipes[groups[0].recipe]
     # Fields of later nets stay as in the recipe: a net constructed from a shallower one is another net.
@@ -142,7 +143,7 @@ def _selection(claims: Claims, c: Comparison, records: Sequence[Record], scale: 
 
 
 def _filled(
-    claims: Claims, c: Comparison, records: Sequence[Record], scale: str
+    claims: Claims, c: Comparison, records: Sequence[AnyRecord], scale: str
 ) -> tuple[tuple[Seeds, ...], list[str]]:
     """Return the groups of ``c`` from ``records`` of one numerics version, and notes on those left out."""
     selection = _selection(claims, c, records, scale)
@@ -155,10 +156,10 @@ def _filled(
 
 
 def _seeds(
-    claims: Claims, group: Group, c: Comparison, chosen: Sequence[Record], scale: str, notes: list[str]
+    claims: Claims, group: Group, c: Comparison, chosen: Sequence[AnyRecord], scale: str, notes: list[str]
 ) -> Seeds:
     needed = group.seeds if scale == "paper" else min(group.seeds, claims.proxy_seeds)
-    found: list[tuple[Record, float]] = []
+    found: list[tuple[AnyRecord, float]] = []
     images = None
     for record in chosen:
         # The number of seeds is fixed beforehand: adding seeds until p is small finds effects where there are none.
@@ -217,7 +218,9 @@ def _unlike_devices(c: Comparison, groups: Sequence[Seeds]) -> list[str]:
 # --- seeds without a record ---------------------------------------------------------------------------------------
 
 
-def absent(claims: Claims, records: Sequence[Record], folders: Sequence[Path], published: Path | None) -> list[Problem]:
+def absent(
+    claims: Claims, records: Sequence[AnyRecord], folders: Sequence[Path], published: Path | None
+) -> list[Problem]:
     """List counted seeds that failed in ``folders``, and committed records that were deleted from ``published``.
 
     No verdict uses them. Listing them distinguishes a failed seed from one that was never run.
@@ -250,12 +253,13 @@ def _failed(claims: Claims, folders: Sequence[Path]) -> list[Problem]:
 
 def _labels(claims: Claims, science: Science) -> list[str]:
     """Return the labels of the groups that count a run."""
-    defaults, fields = later_defaults(), science.flat()
-    return [
-        group.label
-        for group in claims.groups.values()
-        if science.seed < group.seeds and fields == {**defaults, **claims.recipes[group.recipe], **group.run}
-    ]
+    fields = compared(science)
+    found = []
+    for group in claims.groups.values():
+        wanted = {**DEFAULTS, **claims.recipes[group.recipe], **group.run}
+        if science.seed < group.seeds and all(wanted.get(key, ...) == value for key, value in fields.items()):
+            found.append(group.label)
+    return found
 
 
 def _deleted(published: Path) -> list[Problem]:

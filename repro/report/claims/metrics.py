@@ -11,8 +11,9 @@ from repro.config.science import Science
 from repro.errors import InputError
 from repro.papers.claims import Claims, Comparison, Group
 from repro.results.channels import CHANNELS
+from repro.results.detection_record import DetectionRecord
 from repro.results.lesions import LESIONS
-from repro.results.read import read_curve
+from repro.results.read import AnyRecord, read_curve
 from repro.results.record import Flow, Record
 from repro.results.select import view_of
 
@@ -62,12 +63,22 @@ def unit_of(metric: str) -> Unit:
     return UNITS.get(metric, Unit(2, " %"))
 
 
-def value_of(record: Record, c: Comparison) -> tuple[float, int | None]:
+def value_of(record: AnyRecord, c: Comparison) -> tuple[float, int | None]:
     """Return the value of one run for ``c``, and the number of images if it is an error rate.
 
     Raises:
         InputError: The record lacks the value.
     """
+    if isinstance(record, DetectionRecord):
+        precision = record.value(c.metric)
+        if precision is None:
+            raise InputError(f"it has no {c.metric}")
+        return precision, None
+    return _value_of_net(record, c)
+
+
+def _value_of_net(record: Record, c: Comparison) -> tuple[float, int | None]:
+    """Return the value of a run of classification."""
     metric, result = c.metric, record.result
     if metric == "top1_error":
         return result.reported.top1_error, result.reported.images
@@ -110,28 +121,36 @@ def _at_start(record: Record, metric: str) -> float:
     return built.deep_errors - built.shallow_errors
 
 
-def resolution(c: Comparison, records: Sequence[Record] = (), images: int | None = None) -> float:
+def resolution(c: Comparison, records: Sequence[AnyRecord] = (), images: int | None = None) -> float:
     """Return the smallest change of the value of ``c``: one count or, without counts, its last digit."""
     if images:
         return 100 / images
     if records and c.metric in ONSETS:
         # Convergence begins somewhere between two evaluations.
-        epochs = read_curve(records[0])["epoch"]
+        epochs = read_curve(of_classification(records[0]))["epoch"]
         return float(epochs.diff().fillna(epochs).max())
     digits: float = 10.0 ** -unit_of(c.metric).digits
     return digits
 
 
-def responses(record: Record) -> list[float]:
+def of_classification(record: AnyRecord) -> Record:
+    """Return the record if it is one of classification; raise an ``InputError`` if not."""
+    if isinstance(record, DetectionRecord):
+        raise InputError("it is the record of a detector")
+    return record
+
+
+def responses(record: AnyRecord) -> list[float]:
     """Return the standard deviation of each layer's responses, in the order of computation."""
+    record = of_classification(record)
     require(len(record.responses) > 0, "it has no responses of layers")
     return record.deviations()
 
 
-def series(record: Record, c: Comparison) -> pandas.Series:
+def series(record: AnyRecord, c: Comparison) -> pandas.Series:
     """Return the errors of the curve within the window of ``c``, in percent, by step."""
     column = c.metric.removeprefix("curve_")
-    curve = read_curve(record).set_index("step")[column].dropna()
+    curve = read_curve(of_classification(record)).set_index("step")[column].dropna()
     first, last = (part * record.steps for part in c.window)
     within = curve[(curve.index > first) & (curve.index <= last)]
     require(len(within) > 0, f"its curve has no {column} within {c.window[0]:.0%} to {c.window[1]:.0%} of the steps")

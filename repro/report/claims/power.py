@@ -9,12 +9,15 @@ from repro.papers.claims import Claims, Comparison
 from repro.report.claims.comparisons import ONE_SIDED, WEIGHTS
 from repro.report.claims.statistics import Contrast, Sample, binomial_error, combined
 
-ERRORS = (
+WITH_SPREAD = (
     "top1_error",
     "10crop_top1_error",
     "10crop_top5_error",
     "multiscale_top1_error",
     "multiscale_top5_error",
+    "mAP",
+    "mAP_50",
+    "mAP_50_95",
 )
 """Metrics whose spread over seeds is ``Claims.spread``."""
 
@@ -37,7 +40,7 @@ class Planned:
 
 def planned(claims: Claims, c: Comparison) -> Planned | None:
     """Return the power of ``c``; None if the spread of its metric is unknown beforehand."""
-    if c.metric not in ERRORS or c.test not in ("order", "interaction", "equal", "no_worse", "bound", "trend"):
+    if c.metric not in WITH_SPREAD or c.test not in ("order", "interaction", "equal", "no_worse", "bound", "trend"):
         return None
     contrast = _contrast(claims, c)
     truth, power = _power(claims, c, contrast)

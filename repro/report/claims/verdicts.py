@@ -20,7 +20,8 @@ from repro.report.claims.evidence import Gathered, Problem, Seeds, absent, gathe
 from repro.report.claims.metrics import OF_NET, ONSETS, Unit, unit_of
 from repro.report.claims.power import Planned, planned
 from repro.report.claims.statistics import holm
-from repro.results.read import Reading, Record
+from repro.results.read import Reading
+from repro.results.select import AnyRecord
 
 Status = Literal["holds", "fails", "inconclusive", "not run", "not decidable here"]
 
@@ -143,7 +144,7 @@ def check(reading: Reading, published: Path | None = None, folders: Sequence[Pat
     for claim in claims.claims:
         judgement = _judge(claims, claim, _examine(claims, claim, records, "paper"), "paper")
         verdicts.append(Verdict(claim, judgement, _proxy(claims, claim, records)))
-    problems += absent(claims, reading.records, folders, published)
+    problems += absent(claims, [*reading.records, *reading.detectors], folders, published)
     return Check(claims, tuple(verdicts), tuple(problems))
 
 
@@ -160,7 +161,7 @@ def check_papers(
     return checks
 
 
-def _proxy(claims: Claims, claim: Claim, records: Sequence[Record]) -> Judgement | None:
+def _proxy(claims: Claims, claim: Claim, records: Sequence[AnyRecord]) -> Judgement | None:
     """Judge a claim at the largest reduced budget that has all its runs, else at the largest that has some."""
     examined = {scale: _examine(claims, claim, records, scale) for scale in PROXIES}
     begun = {s: found for s, found in examined.items() if any(group.values for f in found for group in f.groups)}
@@ -168,7 +169,7 @@ def _proxy(claims: Claims, claim: Claim, records: Sequence[Record]) -> Judgement
     return min(judged, key=lambda judgement: judgement.status == "not run", default=None)
 
 
-def _examine(claims: Claims, claim: Claim, records: Sequence[Record], scale: str) -> list[Finding]:
+def _examine(claims: Claims, claim: Claim, records: Sequence[AnyRecord], scale: str) -> list[Finding]:
     examined = []
     for c in claim.comparisons:
         if scale != "paper" and _needs_the_budget(c):

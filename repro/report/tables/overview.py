@@ -20,7 +20,7 @@ from repro.report.tables.filled import fill
 from repro.report.tables.frame import NOT_RUN, Cell, Frame, rounded
 from repro.results.read import Reading
 from repro.results.scales import scale_of
-from repro.results.select import Summary
+from repro.results.select import Summary, is_of_detector
 
 TITLE = "All nets of all papers on CIFAR-10, by published error"
 FIRST_PAPER = "Deep Residual Learning"
@@ -76,9 +76,10 @@ def overview(reading: Reading, protocol: str = "paper") -> Frame:
 
 
 def tables() -> list[PaperTable]:
-    """Load the tables of all papers with errors of a single view."""
+    """Load the tables of all papers with errors of classifiers in a single view."""
     keys: list[int | str] = [*table_numbers(), *later_tables()]
-    return [table for table in map(load_table, keys) if table.runnable and not table.view]
+    found = [table for table in map(load_table, keys) if table.runnable and not table.view]
+    return [table for table in found if not is_of_detector(load_recipe(table.recipe).fields)]
 
 
 def nets(reading: Reading, protocol: str) -> list[Net]:
