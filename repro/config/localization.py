@@ -21,6 +21,7 @@ class LocalizationConfig:
     negative: Annotated[float, "overlap below which an anchor is negative (D85)", OVERLAP]
     samples: Annotated[int, "anchors of an image in the loss, at most half of them positive", POSITIVE]
     least_inside: Annotated[float, "least share of a box in a crop that is to learn it (D86)", OVERLAP]
+    vote: Annotated[bool, "whether boxes that overlap the likeliest by a half are averaged with it (D88)"]
     scales: Annotated[tuple[int, ...], "shorter sides of the dense test; empty means none (D88)"]
     classes_of: Annotated[str | None, "run of classification whose five likeliest classes are tested too (D89)"]
 

@@ -80,7 +80,7 @@ def settings_of(config: RunConfig) -> LocalizerSettings:
     """Return the settings of a run's localizer."""
     own = config.localization
     assert own is not None
-    return LocalizerSettings(own.anchor_scales, own.width, own.positive, own.negative, own.samples)
+    return LocalizerSettings(own.anchor_scales, own.width, own.positive, own.negative, own.samples, own.vote)
 
 
 def build_start(config: RunConfig, dataset: LocalizationDataset) -> Start:

@@ -17,6 +17,9 @@ from repro.models.detection.boxes import UNNORMALIZED, clip, overlaps
 from repro.models.detection.sampling import ImageDraw, sampled
 from repro.models.resnet import ImageNetResNet
 
+VOTE_OVERLAP = 0.5
+"""As in the box voting of appendix B (D59)."""
+
 
 @dataclass(frozen=True)
 class LocalizerSettings:
@@ -29,6 +32,8 @@ class LocalizerSettings:
     negative: float = 0.3
     samples: int = 8
     """Anchors of an image in the loss, at most half of them positive (appendix C)."""
+    vote: bool = True
+    """Whether boxes that overlap the likeliest by a half are averaged with it (D88)."""
 
 
 class Located(NamedTuple):
@@ -117,12 +122,23 @@ class Localizer(nn.Module):
 
     @torch.no_grad()
     def locate(self, images: Tensor, classes: Tensor) -> Located:
-        """Return the box of the highest-scored anchor of each of ``classes`` (N, k) in images of one size (D88)."""
+        """Return the likeliest box of each of ``classes`` (N, k) in images of one size (D88)."""
         scores, codes, anchors = self(images, classes)
-        best, anchor = scores.max(2)
-        chosen = codes.gather(2, anchor[..., None, None].expand(-1, -1, 1, 4))[:, :, 0]
-        size = (images.shape[-2], images.shape[-1])
-        return Located(clip(UNNORMALIZED.decode(chosen, anchors[anchor]), size), best)
+        boxes = clip(UNNORMALIZED.decode(codes, anchors), (images.shape[-2], images.shape[-1])).flatten(0, 1)
+        best, anchor = scores.flatten(0, 1).max(1)
+        found = boxes[torch.arange(len(boxes), device=boxes.device), anchor]
+        if self.settings.vote:
+            probabilities = scores.flatten(0, 1).sigmoid()
+            found = torch.stack([voted(*each) for each in zip(found, boxes, probabilities, strict=True)])
+        return Located(found.view(*classes.shape, 4), best.view_as(classes))
+
+
+def voted(best: Tensor, boxes: Tensor, weights: Tensor) -> Tensor:
+    """Return the mean (4,) of those of ``boxes`` (A, 4) that overlap ``best`` (4,) by a half, by ``weights`` (A,)."""
+    near = overlaps(best[None], boxes)[0] >= VOTE_OVERLAP
+    if not near.any():  # the best box is empty, at the edge of the image
+        return best
+    return (boxes[near] * weights[near, None]).sum(0) / weights[near].sum()
 
 
 def anchor_labels(anchors: Tensor, boxes: Tensor, settings: LocalizerSettings) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from repro.models.detection.localizer import Localizer, LocalizerSettings, anchor_labels
+from repro.models.detection.localizer import Localizer, LocalizerSettings, anchor_labels, voted
 from repro.models.detection.sampling import ImageDraw
 from tests.detectors import narrow_net
 
@@ -60,6 +60,7 @@ def test_only_the_outputs_of_an_images_own_class_learn_from_eight_anchors(model:
 
 def test_the_box_is_that_of_the_highest_score_of_its_class(model: Localizer) -> None:
     model = copy.deepcopy(model)
+    model.settings = dataclasses.replace(model.settings, vote=False)
     torch.nn.init.zeros_(model.codes.weight)
     images = torch.randn(2, 3, 64, 64, dtype=torch.float64)
     classes = torch.tensor([[4, 1], [0, 0]])
@@ -68,3 +69,11 @@ def test_the_box_is_that_of_the_highest_score_of_its_class(model: Localizer) -> 
     assert torch.equal(found.scores, scores.amax(2)) and torch.equal(found.boxes[1, 0], found.boxes[1, 1])
     # Codes are 0, so that boxes are the anchors, cut to the image.
     assert torch.allclose(found.boxes, anchors[scores.argmax(2)].clamp(0, 64))
+
+
+def test_boxes_near_the_best_vote_by_their_scores() -> None:
+    boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 6], [0, 0, 10, 4], [50, 50, 60, 60]])
+    weights = torch.tensor([0.75, 0.25, 1.0, 1.0])
+    assert voted(boxes[0], boxes, weights).tolist() == [0, 0, 10, 9]
+    empty = torch.tensor([5.0, 5, 5, 5])
+    assert voted(empty, boxes, weights).tolist() == empty.tolist()
