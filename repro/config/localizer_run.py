@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from repro.config.execution import ExecutionConfig
 from repro.config.parse import require
+from repro.config.science import Science
 from repro.errors import InputError
 
-if TYPE_CHECKING:
-    from repro.config.run import RunConfig
 
-
-def validate_localizer(config: RunConfig) -> None:
+def validate_localizer(config: Science, execution: ExecutionConfig) -> None:
     """Refuse settings that do not fit together in a run that trains a localizer."""
-    model, data, optim, execution = config.model, config.data, config.optim, config.execution
+    model, data, optim = config.model, config.data, config.optim
     if config.localization is None:
         raise InputError(f"data.boxes=true has boxes of {data.name}, for localizers: add exp=imagenet_localization")
     require(

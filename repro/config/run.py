@@ -87,7 +87,7 @@ class RunConfig:
         is_for_photos = FAMILIES[self.model.name].photos
         require(0 <= self.seed < 2**32, f"seed={self.seed} must be a whole number from 0 to 4294967295")
         if self.localization is not None or self.data.boxes:
-            validate_localizer(self)
+            validate_localizer(self.science, self.execution)
             return
         if self.detection is not None or self.data.has_boxes:
             self._validate_detector()
