@@ -16,6 +16,7 @@ from repro.report.claims.evidence import Seeds
 from repro.report.claims.verdicts import Verdict, check
 from repro.results.read import read_records
 from tests.planted import edit, plant
+from tests.planted_detectors import plant_detector
 
 # Final error, training error (in percent) and, where Figure 7 shows it, the mean response of a layer. Errors that the
 # paper prints come from its tables; these are for errors that it only draws.
@@ -54,6 +55,16 @@ IMAGENET: dict[str, tuple[tuple[float, float] | None, tuple[float, float] | None
     "resnet50": (None, None, 24.0),
     "resnet101": (None, None, 21.0),
     "resnet152": (None, None, 19.0),
+}
+# mAP in percent: of VOC, and of COCO at an overlap of 0.5 and over 0.5 to 0.95 (Tables 7 to 9).
+DETECTION: dict[str, tuple[float, float | None]] = {
+    "voc_vgg16": (73.2, None),
+    "voc_resnet101": (76.4, None),
+    "coco_vgg16": (41.5, 21.2),
+    "coco_resnet101": (48.4, 27.2),
+    "coco_refined": (49.9, 29.9),
+    "coco_context": (51.1, 30.0),
+    "coco_multiscale": (53.8, 32.5),
 }
 SPREAD = (-0.1, 0.1, 0.0, -0.05, 0.05)
 """The effect of each seed, times ``noise``."""
@@ -94,8 +105,13 @@ def recipe(name: str) -> Mapping[str, Any]:
 
 
 def plant_group(root: Path, name: str, seed: int, *, noise: float = 1.0, shift: float = 0.0, **more: Any) -> Path:
-    """Plant one seed of the group ``name``; ``shift`` is added to its errors, ``more`` is passed to ``plant``."""
+    """Plant one seed of the group ``name``; ``shift`` is added to its errors or mAP; ``more`` goes to ``plant``."""
     group = groups()[name]
+    if name in DETECTION:
+        off = shift + noise * SPREAD[seed % 5]
+        value, mean = DETECTION[name]
+        mean = None if mean is None else mean + off
+        return plant_detector(root, value + off, seed, run=group.run, recipe=group.recipe, over_overlaps=mean, **more)
     science = {**recipe(group.recipe), **group.run, **more.pop("science", {})}
     depth, shortcut = science.pop("model.depth"), science.pop("model.shortcut")
     off = noise * SPREAD[(seed + 2 * (name == "cold110")) % 5]

@@ -35,12 +35,14 @@ def plant_detector(
     scale: str = "paper",
     data: str = "",
     images: int | None = None,
+    over_overlaps: float | None = None,
     **provenance: Any,
 ) -> Path:
     """Write the record of a detector under ``root`` and return its folder.
 
     Args:
-        value: mAP in percent; of COCO at an overlap of 0.5, and the mean over overlaps is half of it.
+        value: mAP in percent; of COCO at an overlap of 0.5.
+        over_overlaps: Of COCO the mean over the overlaps 0.5 to 0.95, by default half of ``value``.
         run: Flat science fields on top of the recipe.
     """
     fields = load_recipe(recipe).fields
@@ -51,7 +53,8 @@ def plant_detector(
     metric = config.detection.metric if config.detection is not None else ""
     names = {"voc": CLASSES, "shapes": ("disc", "frame", "cross")}
     classes = tuple(ClassPrecision(name=name, ap=value) for name in names.get(data, ())) if metric != "coco" else ()
-    coco = {"AP": value / 2, "AP50": value} if metric == "coco" else None
+    mean = value / 2 if over_overlaps is None else over_overlaps
+    coco = {"AP": mean, "AP50": value} if metric == "coco" else None
     record = DetectionRecord(
         run_id=config.run_id,
         key=config.key,
@@ -66,7 +69,7 @@ def plant_detector(
             split="test",
             images=images or {"voc": 4952, "coco": 40504}.get(data, 4),
             metric=metric,
-            map=value / 2 if metric == "coco" else value,
+            map=mean if metric == "coco" else value,
             classes=classes,
             coco=coco,
             detections=1000,

@@ -32,11 +32,11 @@ Metric = Literal[
     "log10_seconds",
     "deletion_rise",
     "reordering_rise",
-    "channel_overlap",
-    "channel_correlation",
     "mAP",
     "mAP_50",
     "mAP_50_95",
+    "channel_overlap",
+    "channel_correlation",
     "params",
     "macs",
 ]

@@ -11,6 +11,7 @@ from repro.config.paths import shared_dir
 from repro.config.run import later_defaults
 from repro.errors import InputError
 from repro.papers import Published, figure_numbers, load_figure, load_recipe, load_table, table_numbers
+from repro.results.scales import DEFAULTS, compared
 from tests.planted import planted_config
 
 
@@ -88,6 +89,16 @@ def test_the_recipe_names_every_science_field_but_those_of_the_row(name):
     assert fields - {"model.depth", "model.shortcut"} - set(later_defaults()) <= named < fields
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("voc_recipe", "exp=voc_detection"), ("coco_recipe", "exp=coco_detection")],
+)
+def test_a_recipe_of_detectors_is_its_experiment(name, words):
+    run = plan([words, "detection.start=weights.pth"]).runs[0]
+    net = {"model.depth": 101, "model.shortcut": "B"}
+    assert compared(run.science) == {**DEFAULTS, **load_recipe(name).fields, **net}
+
+
 def test_the_recipe_is_the_papers():
     fields = load_recipe("cifar10_recipe").fields
     assert (fields["optim.steps"], fields["optim.milestones"]) == (64000, [32000, 48000])
@@ -155,10 +166,10 @@ def test_a_number_without_data_names_those_that_exist():
         ),
         ("table5", "labels = { top5_error", "labels = { top_error", "labels has unknown metrics: top_error"),
         (
-            "table7",
-            'not_attempted = "object detection is outside this project"\n',
+            "table14",
+            'not_attempted = "object localization is outside this project"\n',
             "",
-            "VGG-16: a row needs",
+            "a row needs",
         ),
         ("table1", '"model.depth" = 18', "depth = 18", "18-layer: net: depth must read"),
         ("table6", '"model.depth" = 20', "depth = 20", "depth must read"),

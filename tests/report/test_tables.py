@@ -375,11 +375,11 @@ def test_what_is_not_attempted_says_so_and_why(tmp_path):
     assert [line["not_attempted"] != "" for line in comma(tmp_path, number=14)] == [False, False, False, True]
 
 
-def test_the_classes_of_table_10_stand_beside_their_mean(tmp_path):
-    rows, _ = markdown(tmp_path, number=10)
+def test_the_classes_of_table_11_stand_beside_their_mean(tmp_path):
+    rows, _ = markdown(tmp_path, number=11)
     assert list(rows[0])[:4] == ["Method", "Setting", "mAP (%)", "aero"]
-    assert (rows[2]["mAP (%)"], rows[2]["tv"], rows[0]["plant"]) == ("85.6", "86.8", "38.8")
-    assert "graphicx" in to_latex(build(tmp_path, number=10))
+    assert (rows[2]["mAP (%)"], rows[2]["tv"], rows[0]["plant"]) == ("83.8", "80.0", "40.1")
+    assert "graphicx" in to_latex(build(tmp_path, number=11))
 
 
 def test_the_best_epoch_has_no_several_views(tmp_path):
@@ -391,9 +391,10 @@ def test_the_best_epoch_has_no_several_views(tmp_path):
 def test_every_table_is_the_same_in_all_formats(tmp_path, number):
     records(tmp_path / "runs")
     labels = [r.label for r in load_table(number).rows]
-    rows, _ = markdown(tmp_path / "runs", number=number)
-    assert [r["Method"].removesuffix(" (cited)") for r in rows] == labels
     assert [line["method"] for line in comma(tmp_path / "runs", number=number)] == labels
+    rows, _ = markdown(tmp_path / "runs", number=number)
+    labels = [label for label in labels for _ in range(2 if number == 10 else 1)]  # with lines for what was measured
+    assert [r["Method"].removesuffix(" (cited)") for r in rows] == labels
     latex = to_latex(build(tmp_path / "runs", number=number))
     assert latex.count("{") == latex.count("}")
     body = latex.split(r"\midrule")[1].split(r"\bottomrule")[0]
