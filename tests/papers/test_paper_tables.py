@@ -118,6 +118,8 @@ def plans() -> dict[str, list[RunConfig]]:
 
 
 def start_of(experiment: str) -> list[str]:
+    if experiment == "imagenet_localization":
+        return ["localization.start=weights.pth"]
     return ["detection.start=weights.pth"] if experiment.startswith(("voc_", "coco_")) else []
 
 
@@ -128,7 +130,7 @@ def test_the_experiment_of_a_row_holds_the_run_that_fills_it(number, row, plans)
     wanted = {**DEFAULTS, **load_recipe(table.recipe).fields, **row.run}
     found = [run for run in plans[row.experiment] if compared(run.science).items() <= wanted.items()]
     assert found
-    if found[0].detection is not None:  # rows of detectors are named by their improvements, too
+    if not found[0].science.is_classification:  # rows of detectors and localizers are named by their improvements, too
         return
     assert {run.model.label for run in found} == {row.label}
     assert row.layers == found[0].model.depth
