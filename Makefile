@@ -62,8 +62,8 @@ test: $(DEV)  ## run the tests
 test-fast: $(DEV)  ## run the tests that need neither training nor processes (one minute)
 	@$(VENV)/bin/python -m pytest -n $(TEST_WORKERS) -m "not slow" $(addprefix tests/,config data models papers results)
 
-test-faults: $(DEV)  ## kill runs at fifty random moments and compare the final bits (up to 15 minutes)
-	@REPRO_FAULTS=50 $(VENV)/bin/python -m pytest tests/engine/test_faults.py
+test-faults: $(DEV)  ## kill runs at fifty random moments and compare the final bits (tens of minutes)
+	@REPRO_FAULTS=50 $(VENV)/bin/python -m pytest tests/engine/test_faults.py tests/launch/test_torchrun.py tests/launch/test_launch_pool.py
 
 test-slurm: $(DEV)  ## run a sweep on a real Slurm of two nodes on this machine (needs slurm-wlm and munge)
 	@$(VENV)/bin/python -m pytest -m slurm tests/launch/test_slurm.py

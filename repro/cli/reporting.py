@@ -9,6 +9,7 @@ import sys
 import webbrowser
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from repro.cli.lists import print_figures, print_tables, where_runs_are
 from repro.config.arguments import (
@@ -290,6 +291,7 @@ def convert_command(options: argparse.Namespace) -> int:
 
 
 def publish_command(options: argparse.Namespace) -> int:
+    from repro.results.beside import Beside
     from repro.results.channels import CHANNELS
     from repro.results.ensembles import plan_ensembles, publish_ensembles
     from repro.results.lesions import LESIONS
@@ -300,7 +302,7 @@ def publish_command(options: argparse.Namespace) -> int:
     # Check everything before writing anything: a refused command changes nothing.
     planned = plan_publication(run_ids, work, results, replace=options.replace)
     ensembles = plan_ensembles(work, results, planned.run_ids, replace=options.replace)
-    kinds = (LESIONS, CHANNELS)
+    kinds: tuple[Beside[Any], ...] = (LESIONS, CHANNELS)
     beside = [kind.plan(work, results, planned.run_ids, replace=options.replace) for kind in kinds]
     weights: list[str] = []
     if options.weights:

@@ -102,7 +102,7 @@ def memory(config: RunConfig, size: Size) -> int:
     """Estimate the bytes that training needs on each device; bfloat16 halves activations, not weights."""
     image_size, batch_size = config.data.image_size, config.optim.batch_size
     if config.detection is not None:
-        from repro.engine.detection.size import activation_bytes as detector_activation_bytes  # a slow import
+        from repro.engine.detection.size import activation_bytes as detector_activation_bytes  # a slow import, seconds
 
         kept = detector_activation_bytes(config, config.data.num_classes)
     else:
@@ -117,17 +117,12 @@ def calibrate(config: RunConfig) -> Speed:
     device = set_up(config.execution, config.optim.precision)
     setting = device, num_threads(config.execution), config.model.name, config.optim.precision
     speed = measure_speed(*setting, windows=1)
-    if config.detection is not None or training_macs(config) > SHORT * speed.macs_per_second:
+    macs = (1 + BACKWARD) * measure(config.model, config.data.image_size, config.data.num_classes).macs
+    if macs * config.optim.batch_size * config.optim.steps > SHORT * speed.macs_per_second:
         speed = measure_speed(*setting, windows=WINDOWS)
     # A CUDA graph launches a whole step at once: launching single blocks costs nothing (repro.engine.step).
     graph = device.type == "cuda" and config.execution.step != "eager" and not config.model.is_random
     return replace(speed, block_seconds=0.0) if graph else speed
-
-
-def training_macs(config: RunConfig) -> float:
-    """Return the multiply-adds of all updates of a classification net."""
-    size = measure(config.model, config.data.image_size, config.data.num_classes)
-    return (1 + BACKWARD) * size.macs * config.optim.batch_size * config.optim.steps
 
 
 @cache

@@ -70,7 +70,7 @@ class DetectionRecord(Stored):
 
     @property
     def outcome(self) -> DetectionResult:
-        """What was measured."""
+        """Return what was measured."""
         return self.detection
 
     def value(self, metric: str) -> float | None:

@@ -302,7 +302,7 @@ class Record(Stored):
 
     @property
     def outcome(self) -> Result:
-        """What was measured."""
+        """Return what was measured."""
         return self.result
 
     @functools.cached_property

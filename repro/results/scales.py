@@ -58,6 +58,17 @@ def known_weights(start: str | None) -> str | None:
     return IMAGENET if key.startswith("imagenet-") and not key.endswith(proxies) else key
 
 
+def kind_of(recipe: Mapping[str, Any]) -> str:
+    """Return the task of a recipe's runs, as ``Science.kind``."""
+    groups = {key.partition(".")[0] for key in recipe}
+    return next((kind for kind in ("detection", "localization") if kind in groups), "classification")
+
+
+def is_of_detector(recipe: Mapping[str, Any]) -> bool:
+    """Return whether a recipe trains detectors."""
+    return kind_of(recipe) == "detection"
+
+
 def own_recipe(recipe: Mapping[str, Any], scale: str, data: str, exp: str = "") -> dict[str, Any]:
     """Compose the settings of ``scale``, flat: ``recipe``, overridden by files of conf/ in Hydra's order.
 
@@ -67,10 +78,11 @@ def own_recipe(recipe: Mapping[str, Any], scale: str, data: str, exp: str = "") 
         exp: The experiment, which may have its own budget at this scale (``conf/fitted_exp``).
     """
     chosen = {**_file(f"scale/{scale}"), **_file(f"fitted/{scale}_{data}"), **_file(f"fitted_exp/{scale}_{exp}")}
-    fields = {**DEFAULTS, **recipe}
+    of_images = {} if kind_of(recipe) == "classification" else OF_IMAGES
+    fields = {**of_images, **later_defaults(), **recipe}
     if data != data_of(recipe):
         # Lists of images belong to one data set. An experiment's settings of its images apply to other data sets too.
-        fields |= {**OF_IMAGES, **_file(f"data/{data}", "data"), **(_file(f"exp/{exp}") if exp else {})}
+        fields |= {**of_images, **_file(f"data/{data}", "data"), **(_file(f"exp/{exp}") if exp else {})}
     fields |= chosen
     # A value such as ${optim.batch_size} follows the one that it names, unless the scale sets it.
     for key, value in _file(f"model/{recipe['model.name']}", "model").items():

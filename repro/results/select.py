@@ -20,7 +20,7 @@ from repro.results.detection_record import DetectionRecord
 from repro.results.localization_record import LocalizationRecord
 from repro.results.read import AnyRecord
 from repro.results.record import Record, ViewResult
-from repro.results.scales import DEFAULTS, compared, label, scale_of
+from repro.results.scales import DEFAULTS, compared, kind_of, label, scale_of
 
 R = TypeVar("R", bound=AnyRecord)
 
@@ -153,17 +153,6 @@ def _labels(
         for r in records
         if r.run_id in labels and not of_another_paper(r, labels[r.run_id], recipe)
     }
-
-
-def kind_of(recipe: Mapping[str, Any]) -> str:
-    """Return the task of a recipe's runs, as ``Science.kind``."""
-    groups = {key.partition(".")[0] for key in recipe}
-    return next((kind for kind in ("detection", "localization") if kind in groups), "classification")
-
-
-def is_of_detector(recipe: Mapping[str, Any]) -> bool:
-    """Return whether a recipe trains detectors."""
-    return kind_of(recipe) == "detection"
 
 
 def of_another_paper(record: AnyRecord, name: str, recipe: Mapping[str, Any]) -> bool:

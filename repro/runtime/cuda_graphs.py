@@ -45,9 +45,16 @@ def record_graph(function: Callable[[], T], undo: Callable[[], None] = lambda: N
         current.wait_stream(aside)
         undo()
         graph = torch.cuda.CUDAGraph()
-        # thread_local: another run of this process may allocate memory meanwhile.
-        with no_collection(), torch.cuda.graph(graph, stream=aside, capture_error_mode="thread_local"):
-            result = function()
+        if is_default:
+            torch.cuda.empty_cache()  # the graph gets its own memory
+        # Not by ``torch.cuda.graph``, which waits for the whole device: parallel runs keep it busy, and one run stood
+        # still for a minute. thread_local: another run of this process may allocate memory meanwhile.
+        with no_collection(), torch.cuda.stream(aside):
+            graph.capture_begin(capture_error_mode="thread_local")
+            try:
+                result = function()
+            finally:
+                graph.capture_end()
         current.wait_stream(aside)
         return graph, result
 

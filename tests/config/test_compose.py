@@ -86,7 +86,7 @@ def test_the_same_run_asked_for_twice_is_one() -> None:
 
 
 def family(name: str) -> str:
-    if "detection" in name or name in ("shapes", "voc", "coco"):
+    if "detection" in name or name.startswith(("shapes", "voc", "coco")):
         return "images with boxes"
     return "ImageNet images" if "imagenet" in name else "small images"
 

@@ -72,6 +72,7 @@ def test_images_and_fine_labels_are_the_archives(archive: Path, tmp_path: Path, 
     assert np.array_equal(arrays["train_images"][7, 3, 5], data[7].reshape(3, 32, 32)[:, 3, 5])
 
 
+@pytest.mark.slow
 def test_a_run_trains_on_100_classes(archive: Path, tmp_path: Path) -> None:
     put(archive, tmp_path / "data")
     of = config(tmp_path, "data=cifar100", "model.depth=8", "data.train_images=160", "data.test_images=64")

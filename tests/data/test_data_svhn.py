@@ -51,6 +51,7 @@ def test_images_and_digits_are_those_of_the_files(home: Path, tmp_path: Path) ->
     assert arrays["train_labels"][40 + 7] == extra["y"][7, 0]
 
 
+@pytest.mark.slow
 def test_a_run_trains_on_it_without_augmentation(home: Path, tmp_path: Path) -> None:
     shutil.copytree(home, tmp_path / "data")
     words = ("data=svhn", "model.depth=8", "data.pad=0", "data.train_images=80", "data.test_images=30")

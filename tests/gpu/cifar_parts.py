@@ -31,7 +31,7 @@ def pack(source: Path, parts: Sequence[Path], images_in_picture: int = IMAGES_IN
     for number, (name, images) in enumerate(pictures):
         part = parts[number * len(parts) // len(pictures)]
         picture = Image.fromarray(np.ascontiguousarray(images).reshape(-1, 32, 3))
-        picture.save(part / name, "WEBP", lossless=True, quality=60, method=4)
+        picture.save(part / name, "WEBP", lossless=True, quality=60, method=6)
     for split in SPLITS:
         np.save(parts[-1] / f"{split}_labels.npy", np.load(source / f"{split}_labels.npy"))
 

@@ -1,10 +1,14 @@
 #!/usr/bin/env bash
-# What a GPU machine without network does in one call:  gpu.sh first SECONDS | gpu.sh second SECONDS
+# What a GPU machine without network does in one call:  gpu.sh first|second|speeds SECONDS
 # Every step has a limit and a line of its own in the log; one that fails takes nothing with it, and the exit code is 1.
 # README.md tells the rest.
 set -uo pipefail
 stage=$1 total=$2 begun=$SECONDS failed=
-case $stage in first) load=.gpu1 ;; second) load=.gpu2 ;; *) echo "first or second, not $stage" >&2; exit 2 ;; esac
+case $stage in
+  first) load=.gpu1 ;;
+  second | speeds) load=.gpu2 ;;
+  *) echo "first, second or speeds, not $stage" >&2; exit 2 ;;
+esac
 cd "$(dirname "$0")/../.."
 here=tests/gpu load=$PWD/$load
 : "${OUT:?is the folder that comes back}" "${KEEP:=/tmp/keep}" "${SITE:=/tmp/site}" "${PYTHON:=python3}"
@@ -62,14 +66,14 @@ fi
 echo "left: $(left) s; $(nproc) processors; commit $REPRO_COMMIT"
 
 first() {
-  local net="model.depth=20 execution.step=graph" mps
+  local parts=--all mps # what the targets in docs/performance.md ask, in order of worth
   local steps=${GPU_SHORT:-400}
   # Without a GPU, four runs at once share the processor's cores: fewer steps fit the same limits.
   [ -z "${GPU_REHEARSAL:-}" ] || steps=${GPU_SHORT:-100}
   local words="data=synthetic model.depth=20 optim.milestones=[] optim.warmup=none eval.train_error=false"
   words="$words optim.steps=$steps eval.every_steps=$steps execution.progress=none"
   if [ -n "${GPU_REHEARSAL:-}" ]; then
-    net="model.depth=20 execution.step=eager"
+    parts="model.depth=20 execution.step=eager optim.precision=tf32,bf16 execution.deterministic=true,false"
     words="$words scale=smoke"
   fi
   local four="$words seed=0,1,2,3 execution.runs_per_gpu=4"
@@ -93,11 +97,7 @@ from PIL import features; print("WebP:", features.check("webp"))'
   [ -z "$mps" ] || step mps 60 bash -c "repro run $four paths.work=$trials-mps && same $trials-mps MPS"
   step nccl 40 "$PYTHON" $here/nccl_graph.py
 
-  # Speed, in order of worth.
-  step bench 240 bash -c "repro bench $net optim.precision=tf32,bf16 execution.deterministic=true,false \
-    --minutes $(minutes 240 20) --json $OUT/bench.json"
-  step compiled 280 bash -c "repro bench model.depth=20,110 execution.step=compile optim.precision=tf32,bf16 \
-    --minutes $(minutes 280 20) --json $OUT/bench-compiled.json"
+  step bench 240 bash -c "repro bench $parts --minutes $(minutes 240 20) --json $OUT/bench.json"
 }
 
 second() {
@@ -120,9 +120,19 @@ second() {
   step status 15 bash -c "repro status | tail -20"
 }
 
+speeds() {
+  local photos="data=imagenet paths.data=$KEEP/photos data.partial=true" # small ones: only what the device does with a batch counts
+  [ -z "${GPU_REHEARSAL:-}" ] || photos="$photos model.depth=18"
+  step photos 30 "$PYTHON" -c "from pathlib import Path; from tests.photos import make_imagenet
+make_imagenet(Path('$KEEP/photos'), 1, 1, classes=tuple(f'n{number:08}' for number in range(1000)))" || return 1
+  step imagenet 150 bash -c "repro bench --quick $photos --minutes $(minutes 150 10) --json $OUT/bench-imagenet.json"
+  step compiled 280 bash -c "repro bench model.depth=20,110 execution.step=compile optim.precision=tf32,bf16 \
+    --minutes $(minutes 280 20) --json $OUT/bench-compiled.json"
+}
+
 $stage
 head -40 "$REPRO_WORK"/*/failure.txt 2>/dev/null
-"$PYTHON" $here/pack_out.py "$REPRO_WORK" "$OUT" 5
+[ "$stage" = speeds ] || "$PYTHON" $here/pack_out.py "$REPRO_WORK" "$OUT" 5
 ls -la "$OUT"
 echo "done at $(( SECONDS - begun )) s of $total; failed:${failed:- none}"
 [ -z "$failed" ]

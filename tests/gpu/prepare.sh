@@ -24,8 +24,10 @@ PYTHONPATH=$PWD "$python" tests/gpu/cifar_parts.py pack "$data" .gpu1/cifar .gpu
 echo "export REPRO_COMMIT=$(git rev-parse HEAD) REPRO_DIRTY=0" > .gpu1/commit.sh
 cp -r .gpu1/wheels .gpu1/commit.sh .gpu2/
 
-tree=$(git ls-files -z | xargs -0 du -cb | tail -1 | cut -f1)
+# In an archive each file takes a header and whole blocks, which counts where a transfer has a limit.
+tree=$(git ls-files -z | tar -c --null -T - | wc -c)
 for folder in .gpu1 .gpu2; do
-  bytes=$(du -sb "$folder" | cut -f1)
-  echo "$folder: $(( bytes / 1048576 )) MiB, with the tree $(( (bytes + tree) / 1048576 )) MiB"
+  bytes=$(tar -c "$folder" | wc -c)
+  awk -v folder="$folder" -v own="$bytes" -v tree="$tree" \
+    'BEGIN { printf "%s: %.1f MiB, with the tree %.1f MiB\n", folder, own / 1048576, (own + tree) / 1048576 }'
 done

@@ -41,6 +41,8 @@ WORDS = (
 SHORT = ("execution=ddp", "optim.steps=2", "optim.milestones=[]", "data.image_size=8", "model.depth=8")
 SECONDS = 120.0
 
+takes_minutes = pytest.mark.skipif(not os.environ.get("REPRO_FAULTS"), reason="takes minutes: make test-faults")
+
 
 def processes(folder: Path) -> dict[int, str]:
     """Return the command lines of the living processes that name ``folder``, by process id."""
@@ -120,6 +122,7 @@ def undisturbed(folder: Path, *words: str) -> str:
     return train_run(config(folder, *WORDS, *words), Stopper(None)).state
 
 
+@takes_minutes
 @pytest.mark.slow
 def test_a_killed_worker_a_killed_launcher_and_a_stop_end_with_the_undisturbed_bits(tmp_path: Path) -> None:
     whole, broken = (config(tmp_path / name, *WORDS) for name in ("whole", "broken"))
@@ -152,6 +155,7 @@ def test_a_killed_worker_a_killed_launcher_and_a_stop_end_with_the_undisturbed_b
     assert_same(whole, broken)
 
 
+@takes_minutes
 @pytest.mark.slow
 def test_two_agents_with_a_killed_worker_end_with_the_undisturbed_bits(tmp_path: Path) -> None:
     """The test starts the command that is printed for several machines."""

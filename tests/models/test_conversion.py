@@ -60,6 +60,7 @@ def there_and_back(net: BlockNet, size: int = 8) -> tuple[ResidualForm, PlainFor
 # --- the same function ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [

@@ -41,6 +41,10 @@ def test_parameters_of_table_6(depth: int, params: int, millions: float) -> None
     assert measure(net_config(depth=depth, shortcut="none"), 32, 10) == size, "option A adds nothing to the plain net"
 
 
+def test_nets_for_another_batch_are_not_counted_anew() -> None:
+    assert measure(net_config(bn_group_size=4), 32, 10) is measure(net_config(bn_group_size=8), 32, 10)
+
+
 @pytest.mark.parametrize(("depth", "millions"), [(20, 40.55), (32, 68.86), (44, 97.17), (56, 125.5), (110, 252.9)])
 def test_multiply_adds(depth: int, millions: float) -> None:
     assert measure(net_config(depth=depth), 32, 10).macs / 1e6 == pytest.approx(millions, rel=1e-3)

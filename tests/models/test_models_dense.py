@@ -25,6 +25,7 @@ BC = {"name": "densenet", "shortcut": "none", "block": "bottleneck", "growth": 1
 IMAGENET = {**BC, "name": "imagenet_densenet", "growth": 32}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "params", "macs", "millions"),
     [
@@ -135,6 +136,7 @@ def torchvisions(depth: int, **more: Any) -> Any:
     return getattr(torchvision.models, f"densenet{depth}")(**more)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("depth", "growth"), [(121, 32), (161, 48), (169, 32), (201, 32)])
 def test_the_imagenet_nets_have_torchvisions_layers(depth: int, growth: int) -> None:
     with torch.device("meta"):

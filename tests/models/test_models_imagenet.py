@@ -187,6 +187,7 @@ def assert_agree(ours: Tensor, theirs: Tensor) -> None:
     assert (ours - theirs).abs().max() <= 1e-5 * theirs.abs().max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [18, 34, 50])
 def test_agrees_with_torchvision_with_the_same_weights(depth: int) -> None:
     theirs = torchvisions(depth)
@@ -201,6 +202,7 @@ def test_agrees_with_torchvision_with_the_same_weights(depth: int) -> None:
             assert_agree(ours.state_dict()[name], value)
 
 
+@pytest.mark.slow
 def test_the_stride_of_the_paper_is_another_net_than_torchvisions() -> None:
     theirs = torchvisions(50).eval()
     images = torch.randn(2, 3, 64, 64, generator=generator_for(1, "init"))

@@ -36,6 +36,7 @@ def test_the_nets_of_tables_2_to_4_have_1_7_million_parameters(changes: Any, par
     assert (size.params, round(size.params / 1e6, 1), size.macs) == (params, 1.7, macs)
 
 
+@pytest.mark.slow
 def test_1001_layers_have_a_tenth_of_a_million_more_parameters_than_is_printed() -> None:
     """Table 4 prints 10.2 million. 333 blocks and two layers are what the paper says, and what is counted here."""
     with torch.device("meta"):

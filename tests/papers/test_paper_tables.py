@@ -144,6 +144,7 @@ def test_the_ensemble_is_of_six_nets_two_of_them_of_152_layers() -> None:
     assert len({run.run_id for run in runs}) == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", ["plain_vs_residual", "shortcuts", "depth", "ensemble"])
 def test_an_imagenet_experiment_runs_on_other_photographs_too(experiment: str) -> None:
     small = plan([f"exp=imagenet_{experiment}", "data=tiny_imagenet", "scale=smoke"]).runs

@@ -79,8 +79,13 @@ def test_weights_of_any_file_and_of_any_seed_on_imagenet_are_the_papers_start(tm
 
 
 def test_each_improvement_fills_its_own_row_of_table_9(tmp_path):
-    tests = {"refine": True}, {"refine": True, "context": True}, {"refine": True, "context": True, "scales": SCALES}
-    for value, improved in zip((48.0, 50.0, 51.0, 54.0), ({}, *tests), strict=True):
+    tests: list[dict[str, object]] = [
+        {},
+        {"refine": True},
+        {"refine": True, "context": True},
+        {"refine": True, "context": True, "scales": SCALES},
+    ]
+    for value, improved in zip((48.0, 50.0, 51.0, 54.0), tests, strict=True):
         run = {**RESNET, **{f"detection.{name}": setting for name, setting in improved.items()}}
         plant_detector(tmp_path, value, run=run, recipe="coco_recipe")
     rows, _ = markdown(tmp_path, number=9)

@@ -146,4 +146,6 @@ def test_channels_are_drawn_by_stage(tmp_path: Path) -> None:
         pytest.approx({1: -0.2, 2: -0.1}),
         pytest.approx({1: 0.5, 2: 0.6}),
     ]
-    assert [axes.get_ylim()[0] < -0.2 for axes in picture(shown).axes] == [True, True], "one scale of both"
+    drawn = picture(shown).axes
+    assert [axes.get_ylim()[0] < -0.2 for axes in drawn] == [True, True], "one scale of both"
+    assert [axes.get_xticks().tolist() for axes in drawn] == [[1, 2], [1, 2]]

@@ -10,9 +10,11 @@ import pytest
 
 from repro.cli.main import main
 from repro.errors import InputError
+from repro.results.channels import CHANNELS
+from repro.results.lesions import LESIONS
 from repro.results.publish import beside_published, plan_publication, publish
 from repro.results.read import read_records
-from tests.planted import DEMO, edit, plant
+from tests.planted import DEMO, edit, plant, plant_channels, plant_lesions
 from tests.planted_imagenet import plant_ensemble, plant_imagenet
 
 OTHER_MACHINE: dict[str, Any] = {"device": "Apple M4", "finished": "2027-01-01T00:00:00+00:00", "commit": "f" * 40}
@@ -52,6 +54,20 @@ def test_new_runs_are_copied_and_equal_ones_left_as_they_are(work, tmp_path, cap
     assert contents(published / new.name) == contents(new)
     assert main(["publish"]) == 0
     assert capsys.readouterr().out.count("equals the published one, to the bit") == 2
+
+
+def test_measurements_of_a_net_are_copied_beside_its_record(work, tmp_path, capsys):
+    folder = plant(work)
+    plant_lesions(folder, 20)
+    plant_channels(folder, 0.4, 0.7)
+    capsys.readouterr()
+    assert main(["publish"]) == 0
+    published = tmp_path / "results" / "runs" / folder.name
+    assert contents(published) == contents(folder)
+    assert capsys.readouterr().out.split() == [str(published / name) for name in ("", LESIONS.file, CHANNELS.file)]
+    plant_channels(folder, 0.5, 0.7)
+    capsys.readouterr()
+    assert str(published / CHANNELS.file) in refused(capsys)
 
 
 @pytest.mark.parametrize("what", ["record", "curve", "broken", "no curve"])

@@ -32,6 +32,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("recipe", "scale", "data", "exp"), CASES)
 def test_the_own_recipe_of_a_scale_is_what_hydra_composes(recipe: str, scale: str, data: str, exp: str) -> None:
     own = own_recipe(load_recipe(recipe).fields, scale, data, exp)

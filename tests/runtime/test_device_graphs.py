@@ -7,7 +7,6 @@ import gc
 import weakref
 from collections.abc import Iterator
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -27,36 +26,54 @@ def collection_as_it_was() -> Iterator[None]:
     gc.enable()
 
 
+class Recording:
+    """A fake CUDA device with one stream, and what recordings asked of it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.collected: list[bool] = []
+        """After each recording, whether collection was on at its start."""
+        self.ended = self.emptied = 0
+        self.stream = SimpleNamespace(wait_stream=lambda other: None)
+        self.default_stream = self.stream
+        fakes = {
+            "current_stream": lambda: self.stream,
+            "default_stream": lambda: self.default_stream,
+            "current_device": lambda: 0,
+            "stream": contextlib.nullcontext,
+            "empty_cache": self.empty_cache,
+            "synchronize": lambda: pytest.fail("waited for the whole device"),
+            "CUDAGraph": lambda: SimpleNamespace(capture_begin=self.begin, capture_end=self.end),
+        }
+        for name, fake in fakes.items():
+            monkeypatch.setattr(f"torch.cuda.{name}", fake)
+        monkeypatch.setattr("repro.runtime.cuda_graphs._side_stream", lambda device: self.stream)
+
+    def begin(self, *, capture_error_mode: str) -> None:
+        assert capture_error_mode == "thread_local"
+        self.collected.append(gc.isenabled())
+
+    def end(self) -> None:
+        self.ended += 1
+
+    def empty_cache(self) -> None:
+        self.emptied += 1
+
+
 @pytest.fixture
-def recording(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Fake a CUDA device; the list says after each recording whether collection was on at its start."""
-    seen: list[bool] = []
-
-    @contextlib.contextmanager
-    def graph(*_: Any, **__: Any) -> Iterator[None]:
-        seen.append(gc.isenabled())
-        yield
-
-    stream = SimpleNamespace(wait_stream=lambda other: None)
-    for name in ("current_stream", "default_stream"):
-        monkeypatch.setattr(f"torch.cuda.{name}", lambda: stream)
-    monkeypatch.setattr("torch.cuda.current_device", lambda: 0)
-    monkeypatch.setattr("torch.cuda.stream", contextlib.nullcontext)
-    monkeypatch.setattr("torch.cuda.CUDAGraph", object)
-    monkeypatch.setattr("torch.cuda.graph", graph)
-    monkeypatch.setattr("repro.runtime.cuda_graphs._side_stream", lambda device: stream)
-    return seen
+def recording(monkeypatch: pytest.MonkeyPatch) -> Recording:
+    return Recording(monkeypatch)
 
 
-def test_nothing_is_collected_while_a_graph_is_recorded(recording: list[bool]) -> None:
+def test_nothing_is_collected_while_a_graph_is_recorded(recording: Recording) -> None:
     calls: list[bool] = []
     record_graph(lambda: calls.append(gc.isenabled()))
-    assert recording == [False]
+    assert recording.collected == [False]
+    assert recording.ended == 1
     assert calls == [True] * WARMUP_CALLS + [False]
     assert gc.isenabled()
 
 
-def test_collection_is_on_again_after_a_recording_that_fails(recording: list[bool]) -> None:
+def test_collection_is_on_again_after_a_recording_that_fails(recording: Recording) -> None:
     calls: list[None] = []
 
     def fail() -> None:
@@ -66,8 +83,17 @@ def test_collection_is_on_again_after_a_recording_that_fails(recording: list[boo
 
     with pytest.raises(RuntimeError, match="capturing"):
         record_graph(fail)
-    assert recording == [False]
+    assert recording.collected == [False]
+    assert recording.ended == 1
     assert gc.isenabled()
+
+
+def test_a_run_beside_others_does_not_wait_for_the_whole_device(recording: Recording) -> None:
+    record_graph(lambda: None)
+    assert recording.emptied == 1
+    recording.default_stream = SimpleNamespace()  # the run has a stream of its own
+    record_graph(lambda: None)
+    assert recording.emptied == 1  # which would wait for the other runs
 
 
 def test_old_garbage_goes_before_and_what_the_user_switched_off_stays_off() -> None:

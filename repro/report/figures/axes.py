@@ -44,8 +44,11 @@ def _points(panels: Sequence[PlottedPanel]) -> list[pandas.DataFrame]:
 
 
 def _fit_x(ax: Axes, shown: PlottedPanel, points: Sequence[pandas.DataFrame]) -> None:
-    """Show x from 0 to the last point; no ticks without runs."""
-    if points:
+    """Show x from 0 to the last point, or all stages; no ticks without runs."""
+    if points and shown.panel.of_channels:
+        stages = range(1, 1 + int(max(table.index.max() for table in points)))
+        ax.set(xlim=(0.5, len(stages) + 0.5), xticks=stages)
+    elif points:
         ax.set_xlim(0, shown.panel.x_part * max(table.index.max() for table in points))
     else:
         ax.set_xticks([])

@@ -19,13 +19,12 @@ from repro.results.detection_record import DetectionRecord
 from repro.results.ensembles import Ensemble, EnsembleReading
 from repro.results.localization_record import LocalizationRecord
 from repro.results.read import AnyRecord, Reading, Record
-from repro.results.scales import scale_of
+from repro.results.scales import is_of_detector, kind_of, scale_of
 from repro.results.select import (
+    R,
     Selection,
     departures,
     improvements_of,
-    is_of_detector,
-    kind_of,
     net_of,
     proxy_scales,
     select,
@@ -267,7 +266,7 @@ def _is_proxy(ensemble: Ensemble, records: Sequence[Record], paper: PaperTable, 
     return not follow or (ensemble.data, ensemble.images) != (recipe["data.name"], paper.eval_images)
 
 
-def size_of(selection: Selection[AnyRecord]) -> str:
+def size_of(selection: Selection[R]) -> str:
     """Return a short description of the runs of a proxy: ``200 steps, 16x16``."""
     science = selection.records[0].science
     size = science.data.image_size

@@ -159,8 +159,9 @@ def test_the_record_has_the_precision_of_each_class_and_comes_back(whole: RunCon
 
 def test_readers_of_classification_pass_over_detectors(whole: RunConfig) -> None:
     work = whole.paths.work
-    assert read_records([work]).records == () and read_records([work]).left_out == ()
-    assert [record.run_id for record in read_records([work]).detectors] == [whole.run_id]
+    found = read_records([work])
+    assert (found.records, found.left_out) == ((), ())
+    assert [record.run_id for record in found.detectors] == [whole.run_id]
     with pytest.raises(InputError, match="detector"):
         read_record(whole.work_dir / "record.json")
 

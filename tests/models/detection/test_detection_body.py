@@ -26,6 +26,7 @@ def recomputed_net(**changes):
     return net
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [{}, {"shortcut": "none"}, {"shortcut": "A", "depth": 34}, {"depth": 50}, {"depth": 50, "pool_padding": 0}],
@@ -55,6 +56,7 @@ def test_the_same_at_the_size_of_classification():
         assert torch.equal(feature, net.features(images).mean((2, 3)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [101, 152])
 def test_deep_nets_are_cut_before_conv5(depth):
     with torch.device("meta"):

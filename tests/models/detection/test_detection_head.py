@@ -123,6 +123,7 @@ DIFFICULT = targets(
 CROWD = known([], crowds=[[0, 0, 64, 64]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "objects", [[NOTHING] * 2, [DIFFICULT] * 2, [CROWD] * 2, [NOTHING, None]], ids=["none", "difficult", "crowd", "one"]
 )
