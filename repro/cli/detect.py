@@ -17,7 +17,7 @@ from repro.engine.detection.stored import StoredDetector, load_detector
 from repro.errors import InputError, RunError
 from repro.evaluation.detection.drawing import above, drawn
 from repro.runtime.device import pick_device
-from repro.runtime.files import replacing
+from repro.runtime.files import make_folder, replacing
 
 log = logging.getLogger(__name__)
 FOLDER = "detections"
@@ -51,10 +51,12 @@ def detect(
     out = paths["work"] / FOLDER if out is None else out
     require(not out.exists() or out.is_dir(), f"--out {out} is not a folder")
     net = load_detector(run, paths["work"], published, pick_device(device))
-    # All are read before any is drawn: a wrong name among many is told at once.
-    photos = [read(picture) for picture in pictures]
+    # All are read before any is drawn: a wrong name among many is told at once. Memory has no room for all of them.
+    for picture in pictures:
+        read(picture)
     log.info(f"{net.record.run_id}: {len(net.classes)} classes, boxes with a score of at least {threshold:g}")
-    for picture, photo, file in zip(pictures, photos, files(pictures, out), strict=True):
+    for picture, file in zip(pictures, files(pictures, out), strict=True):
+        photo = read(picture)
         found = net.find(photo)
         shown = above(found, threshold)
         write(drawn_picture(photo, shown, net), file)
@@ -89,10 +91,7 @@ def files(pictures: Sequence[str], out: Path) -> list[Path]:
 
 
 def write(content: bytes, path: Path) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"the folder {path.parent} cannot be made ({error.strerror})") from error
+    make_folder(path.parent, RunError)
     with replacing(path, RunError) as file:
         file.write(content)
 

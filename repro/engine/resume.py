@@ -11,6 +11,7 @@ from repro.engine.optim import load_optimizer
 from repro.engine.prepared import Prepared
 from repro.errors import InputError, RunError
 from repro.runtime import checkpoint, distributed
+from repro.runtime.files import make_folder
 from repro.runtime.provenance import environment, read_json, write_json
 
 log = logging.getLogger(__name__)
@@ -27,10 +28,7 @@ def claim_folder(config: RunConfig) -> None:
     if stored.exists():
         check_folder(config)
         return
-    try:
-        config.work_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"the folder {config.work_dir} cannot be made ({error.strerror})") from error
+    make_folder(config.work_dir, RunError)
     labels = {name: getattr(config, name) for name in ("run_id", "fingerprint", "exp", "scale")}
     write_json(stored, {**labels, "science": config.science.to_dict()})
 

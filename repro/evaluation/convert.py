@@ -31,6 +31,7 @@ from repro.models.conversion.plain import to_plain
 from repro.models.conversion.residual import to_residual
 from repro.models.count import measure
 from repro.runtime.device import set_up
+from repro.runtime.files import make_folder
 from repro.runtime.log import notice
 
 log = logging.getLogger(__name__)
@@ -94,7 +95,7 @@ def convert(words: Sequence[str], *, to: str, out: Path | None = None, images: i
             f"the {to} net of {source.name} differs from the original by {found.difference:.2g} in float64, more than "
             f"{TOLERANCE:g}: nothing is written"
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent, RunError)
     write_converted(path, dataclasses.replace(source.stored, form=form))
     log.info(f"wrote {path}")
     return 0

@@ -12,6 +12,7 @@ from repro.errors import InputError, RunError
 from repro.evaluation.predictions import Predictions, count_errors
 from repro.results.ensembles import FILE, FOLDER, SCHEMA, Ensemble, Member, ensemble_id
 from repro.results.read import Record
+from repro.runtime.files import make_folder
 from repro.runtime.provenance import commit, now, write_json
 
 
@@ -79,9 +80,6 @@ def write_ensemble(work: Path, ensemble: Ensemble) -> Path:
         RunError: The file cannot be written.
     """
     file = work / FOLDER / ensemble.ensemble_id / FILE
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"the folder {file.parent} cannot be made ({error.strerror})") from error
+    make_folder(file.parent, RunError)
     write_json(file, {"schema": SCHEMA, **dataclasses.asdict(ensemble)})
     return file

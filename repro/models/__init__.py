@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Callable
 
 import torch
+from torch import nn
 
 from repro.config.families import OWN_MODULES
 from repro.config.run import ModelConfig
@@ -42,3 +43,13 @@ def build_model(config: ModelConfig, num_classes: int, generator: torch.Generato
     if generator is not None:
         initialize(model, config, generator)
     return model
+
+
+def build_any(config: ModelConfig, num_classes: int, generator: torch.Generator | None = None) -> nn.Module:
+    """Build a net as ``build_model`` does, or VGG-16, which has no blocks."""
+    if config.name != "vgg":
+        return build_model(config, num_classes, generator)
+    from repro.models.vgg import build_vgg  # loads torchvision, seconds
+
+    net: nn.Module = build_vgg(config, num_classes, generator)
+    return net

@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from repro.config.run import ModelConfig
-from repro.models import build_model
+from repro.models import build_any, build_model
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def measure(config: ModelConfig, image_size: int, num_classes: int) -> Size:
 def _measure(config: ModelConfig, image_size: int, num_classes: int) -> Size:
     # Tensors on the meta device have shapes but no values, so nothing is computed.
     with torch.device("meta"):
-        model = build_model(config, num_classes).eval()
+        model = build_any(config, num_classes).eval()
         image = torch.empty(1, 3, image_size, image_size)
     # Batch norm keeps shapes and has no multiply-adds by the paper's count, but would take most of the time here.
     for module in model.modules():

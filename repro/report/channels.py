@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from repro.errors import InputError
 from repro.report.figures.style import METADATA, STYLE
-from repro.runtime.files import write_asked_for
+from repro.runtime.files import make_folder, write_asked_for
 
 if TYPE_CHECKING:
     from repro.evaluation.channels import Seen
@@ -32,6 +33,7 @@ def draw_channel(nets: Mapping[str, Sequence[Sequence[Seen]]], title: str, file:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    make_folder(file.parent, InputError)
     mosaics = {name: mosaic(blocks) for name, blocks in nets.items()}
     widest, highest = (max(each.shape[axis] for each in mosaics.values()) for axis in (1, 0))
     with matplotlib.rc_context({**STYLE, "axes.grid": False}):
@@ -50,7 +52,6 @@ def draw_channel(nets: Mapping[str, Sequence[Sequence[Seen]]], title: str, file:
             ax.tick_params(length=0)
             ax.spines[:].set_visible(False)
         paths = []
-        file.parent.mkdir(parents=True, exist_ok=True)
         for kind, metadata in METADATA.items():
             out = io.BytesIO()
             drawn.savefig(out, format=kind, dpi=100, metadata=metadata)

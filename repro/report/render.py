@@ -21,7 +21,7 @@ from repro.report.tables import FORMATS, Frame, overview, table, table1, to_mark
 from repro.results.ensembles import EnsembleReading, read_ensembles
 from repro.results.export import columns_table, sections
 from repro.results.read import Reading, read_records
-from repro.runtime.files import write_asked_for
+from repro.runtime.files import make_folder, write_asked_for
 
 PARTS = ("tables", "figures", "report")
 PICTURES = (".svg", ".png")
@@ -231,8 +231,5 @@ def read(path: Path) -> str | None:
 
 
 def write(path: Path, text: str) -> Path:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written ({error.strerror or error})") from None
+    make_folder(path.parent, InputError)
     return write_asked_for(path, text)

@@ -39,6 +39,8 @@ LINKS = "tensorboard"
 LOOK_SECONDS = 10.0
 LONGEST_NAME = 200
 SUFFIX = ".final"
+PNG, PNG_BEGINNING = b"\x89PNG\r\n\x1a\n", 24
+"""The first bytes of every PNG, and the length of its beginning with its width and height at the end."""
 VIEW = "#custom_scalars&_smoothingWeight=0"
 """The tab with all runs in each chart, without the default smoothing, which would bend curves of five depths."""
 METRICS = {"final/error": "final test error %", "final/train_error": "final training error %"}
@@ -181,9 +183,11 @@ def _write_by_depth(folder: Path, records: Sequence[Record]) -> None:
 
 
 def _write_pictures(folder: Path) -> None:
-    """Add the pictures that ``repro visualize`` drew."""
-    if pictures := sorted(folder.glob("*.png")):
-        _write(folder, [(0, _image(f"channels/{file.stem}", file.read_bytes())) for file in pictures])
+    """Add the pictures that ``repro visualize`` drew, without files that are none."""
+    found = {file.stem: file.read_bytes() for file in sorted(folder.glob("*.png"))}
+    pictures = {stem: png for stem, png in found.items() if png.startswith(PNG) and len(png) >= PNG_BEGINNING}
+    if pictures:
+        _write(folder, [(0, _image(f"channels/{stem}", png)) for stem, png in pictures.items()])
 
 
 def _write_final(record: Record) -> None:
@@ -245,7 +249,7 @@ def _scalar(tag: str, value: float) -> Summary:
 def _image(tag: str, png: bytes) -> Summary:
     from tensorboard.compat.proto.summary_pb2 import Summary
 
-    width, height = struct.unpack(">II", png[16:24])  # the first chunk of every PNG
+    width, height = struct.unpack(">II", png[16:PNG_BEGINNING])
     image = Summary.Image(height=height, width=width, colorspace=4, encoded_image_string=png)
     return Summary(value=[Summary.Value(tag=tag, image=image)])
 

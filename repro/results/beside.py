@@ -14,6 +14,7 @@ from repro.errors import InputError, RunError
 from repro.results.publish import copy_files
 from repro.results.read import read_values
 from repro.results.record import RECORD, Record
+from repro.runtime.files import make_folder
 from repro.runtime.provenance import write_json
 
 log = logging.getLogger(__name__)
@@ -77,10 +78,7 @@ class Beside(Generic[M]):
     def store(self, folder: Path, measured: M) -> None:
         """Write a measurement into the folder of its run."""
         path = folder / self.file
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RunError(f"{path} cannot be written ({error.strerror})") from error
+        make_folder(folder, RunError)
         write_json(path, {"schema": self.schema, **plain(measured)})
         log.info(f"wrote {path}")
 

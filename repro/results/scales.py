@@ -5,14 +5,19 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
 import yaml
 
 from repro.config.detection import is_weight_file
+from repro.config.families import FAMILIES
+from repro.config.model import ModelConfig
+from repro.config.numerics import NUMERICS_VERSION
 from repro.config.paths import shared_dir
 from repro.config.science import OF_BOXES, DataConfig, Science, later_defaults
+from repro.papers import load_recipe
 
 GROUPS = ("model", "data", "optim", "eval", "detection", "localization")
 """The groups of science in a file; the others are execution and text."""
@@ -37,31 +42,44 @@ def compared(science: Science) -> dict[str, Any]:
     """Return the fields of a run as recipes write them, flat.
 
     The weights that a detector starts from differ between seeds and users: ``imagenet`` stands for a file of weights
-    and for a run on ImageNet at the paper's budget, and the key of any other run for its id (deviation D70).
+    and for a run of the paper's recipe on ImageNet, and the key of any other run for its id (deviation D70).
     """
     fields = science.flat()
     for key in ("detection.start", "localization.start", "localization.classes_of"):
         if key in fields:
-            fields[key] = known_weights(fields[key])
+            fields[key] = known_weights(fields[key], science.model)
     if fields.get("localization.classes_of") == IMAGENET:
         # A run with predicted classes has the boxes of a run without them, and one number more.
         fields["localization.classes_of"] = None
     return fields
 
 
-def known_weights(start: str | None) -> str | None:
-    """Return ``imagenet`` for a file of weights and for a run at the paper's budget, or the key of another run."""
-    if start is None or is_weight_file(start):
-        return start and IMAGENET
-    key = start.rsplit("-", 2)[0] if start.count("-") > 2 else start
-    proxies = tuple(f"-{path.stem}" for path in (shared_dir("conf") / "scale").glob("*.yaml"))
-    return IMAGENET if key.startswith("imagenet-") and not key.endswith(proxies) else key
+def known_weights(start: str | None, model: ModelConfig) -> str | None:
+    """Return ``imagenet`` for a file of weights and for a run of the paper's recipe, or the key of another run."""
+    if start is None:
+        return None
+    if is_weight_file(start) or _is_on_imagenet(start, model):
+        return IMAGENET
+    return start.rsplit("-", 2)[0] if start.count("-") > 2 else start
 
 
 def kind_of(recipe: Mapping[str, Any]) -> str:
     """Return the task of a recipe's runs, as ``Science.kind``."""
     groups = {key.partition(".")[0] for key in recipe}
     return next((kind for kind in ("detection", "localization") if kind in groups), "classification")
+
+
+@functools.cache
+def _is_on_imagenet(run_id: str, model: ModelConfig) -> bool:
+    """Return whether the id is that of a run of a net by the recipe of its family, in any version of the numerics."""
+    found = re.fullmatch(r"imagenet-.+-s(\d+)-([0-9a-f]{8})", run_id)
+    if found is None or model.name != "imagenet_resnet":
+        return False
+    # The name alone does not tell a changed budget from the paper's.
+    net = {"model.depth": model.depth, "model.shortcut": model.shortcut}
+    run = Science.from_flat({**load_recipe(FAMILIES[model.name].recipe).fields, **net}, int(found[1]))
+    versions = range(1, NUMERICS_VERSION + 1)
+    return any(run.fingerprint(version).startswith(found[2]) for version in versions)
 
 
 def is_of_detector(recipe: Mapping[str, Any]) -> bool:

@@ -24,7 +24,7 @@ def from_paper(science: Science) -> dict[str, tuple[Any, Any]]:
 def differing(science: Science, scale: str, exp: str) -> str:
     """Return the settings that differ from a scale's own recipe, as on the command line; empty if none does.
 
-    Detectors and localizers have no recipe in experiments/ yet, so that nothing can be said of them.
+    It is empty for detectors and localizers: bodies have settings of their own, which only the rows of the tables know.
     """
     if not science.is_classification:
         return ""

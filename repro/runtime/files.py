@@ -41,6 +41,14 @@ def replacing(path: Path, failure: type[InputError | RunError] | None = None) ->
         raise
 
 
+def make_folder(folder: Path, failure: type[InputError | RunError]) -> None:
+    """Make a folder and those above it; raise ``failure`` if they cannot be made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise failure(f"the folder {folder} cannot be made ({error.strerror or error})") from error
+
+
 def write_asked_for(path: Path, content: str | bytes) -> Path:
     """Write a file that the user asked for; raise an InputError if it cannot be written."""
     with replacing(path, InputError) as file:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from unittest import mock
+from weakref import WeakSet
 
 import numpy as np
 import pytest
@@ -13,6 +15,8 @@ from PIL import Image
 
 from repro.cli.main import main
 from repro.config.run import RunConfig
+from repro.data.detection import Detections
+from repro.data.imagenet.decode import PillowPhoto
 from repro.engine.detection import events
 from repro.engine.detection.run import run_detector
 from repro.errors import InputError
@@ -98,12 +102,35 @@ def test_without_a_box_the_best_one_is_named(run: RunConfig, capsys: pytest.Capt
     assert (run.paths.work / "detections" / "000001-boxes.png").exists()
 
 
+def test_one_picture_at_a_time_is_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alive: WeakSet[PillowPhoto] = WeakSet()
+    counts: list[int] = []
+
+    def opened(*_: object, **__: object) -> PillowPhoto:
+        photo = PillowPhoto(Image.new("RGB", (8, 8)))
+        alive.add(photo)
+        return photo
+
+    def find(_: PillowPhoto) -> Detections:
+        counts.append(len(alive))
+        return Detections(np.zeros((0, 4)), np.zeros(0, np.int64), np.zeros(0))
+
+    net = SimpleNamespace(record=SimpleNamespace(run_id="run"), classes=(), find=find)
+    monkeypatch.setattr("repro.cli.detect.load_detector", lambda *_: net)
+    monkeypatch.setattr("repro.cli.detect.open_photo", opened)
+    assert main(["detect", "run", "1.png", "2.png", "3.png", "--out", str(tmp_path), f"paths.work={tmp_path}"]) == 0
+    assert counts == [1, 1, 1] and len(list(tmp_path.glob("*-boxes.png"))) == 3
+
+
 def test_invalid_requests_are_one_sentence(run: RunConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     picture = str(run.paths.data / "VOC2007" / "JPEGImages" / "000001.jpg")
     (tmp_path / "text.jpg").write_text("no picture")
     classifier = plant(run.paths.results / "runs", depth=20).name
     work = tmp_path / "work"
     shutil.copytree(run.work_dir, work / run.run_id, ignore=shutil.ignore_patterns("*.pt"))
+    published = tmp_path / "published" / "runs" / run.run_id
+    shutil.copytree(work / run.run_id, published)
+    (published / "weights.pt").write_bytes(b"PK")
     stored = checkpoint.load(run.work_dir / checkpoint.FINAL)
     old = tmp_path / "old" / run.run_id
     shutil.copytree(work / run.run_id, old)
@@ -117,6 +144,7 @@ def test_invalid_requests_are_one_sentence(run: RunConfig, tmp_path: Path, capsy
         (run.run_id, picture, "--threshold", "1.5"): "--threshold 1.5",
         (run.run_id, picture, "--out", str(tmp_path / "text.jpg")): "--out",
         (run.run_id, picture, f"paths.work={work}"): checkpoint.FINAL,
+        (run.run_id, picture, f"paths.work={tmp_path}", f"paths.results={published.parents[1]}"): checkpoint.FINAL,
         (run.run_id, picture, f"paths.work={old.parent}"): "older code",
     }
     for words, named in requests.items():

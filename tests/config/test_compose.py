@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import collections
+import os
+import shutil
+import time
 from pathlib import Path
 
 import pytest
 
-from repro.config.compose import choices, describe, plan
+from repro.config.compose import Settings, choices, describe, plan
+from repro.config.paths import shared_dir
 from repro.config.run import later_defaults
 from repro.errors import InputError
 from repro.papers import load_recipe, load_table
@@ -249,3 +253,13 @@ def test_a_schedule_in_epochs_is_one_in_steps(words: list[str], steps: int, mile
     """Deviation D35."""
     (run,) = plan(words).runs
     assert (run.optim.steps, run.optim.milestones) == (steps, milestones)
+
+
+def test_an_edited_file_counts_in_a_process_that_has_read_it(tmp_path: Path) -> None:
+    conf = tmp_path / "conf"
+    shutil.copytree(shared_dir("conf"), conf)
+    first = Settings(conf).compose({})
+    file = conf / "optim" / "sgd.yaml"
+    file.write_text(file.read_text().replace("lr: 0.1", "lr: 0.3"))
+    os.utime(file, (time.time() + 5, time.time() + 5))  # some file systems have a coarse clock
+    assert (first["optim"]["lr"], Settings(conf).compose({})["optim"]["lr"]) == (0.1, 0.3)

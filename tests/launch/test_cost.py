@@ -9,7 +9,8 @@ import pytest
 
 from repro.config.run import RunConfig
 from repro.launch.cost import Speed, calibrate, estimate, fastest, measure_speed, memory
-from repro.models.count import measure
+from repro.models.count import Size, measure
+from tests.detector_runs import detector_config
 from tests.runs import config, configs
 
 
@@ -120,3 +121,13 @@ def test_pieces_of_a_batch_need_the_memory_of_one(tmp_path: Path) -> None:
     size = measure(whole.model, whole.data.image_size, whole.data.num_classes)
     weights = 12 * size.params
     assert memory(pieces, size) - weights == (memory(whole, size) - weights) // 4
+
+
+def test_a_detector_with_the_body_of_vgg_has_a_size_and_a_speed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = detector_config(tmp_path, "exp=voc_detection_vgg", "model.width=1.0", "detection.pooled_size=7")
+    # Those that torchvision's documentation gives to VGG-16.
+    assert measure(one.model, 224, 1000) == Size(138_357_544, 15_470_264_320)
+    monkeypatch.setattr("repro.launch.cost.measure_speed", lambda *_, windows: Speed(1e12, float(windows)))
+    assert calibrate(one).block_seconds == 1.0, "a run of seconds is measured once"

@@ -98,9 +98,13 @@ def test_pictures_of_channels_are_shown_once(tmp_path):
     folder = tmp_path / PICTURES
     folder.mkdir()
     Image.new("RGBA", (30, 20)).save(folder / "run-stage2-channel5.png")
+    for name, content in (("empty", b""), ("text", b"a text that is longer than the beginning of a picture")):
+        (folder / f"{name}.png").write_bytes(content)
     write_summaries(tmp_path)
     write_summaries(tmp_path)
-    (shown,) = read(link_runs(tmp_path) / PICTURES).Images("channels/run-stage2-channel5")
+    events = read(link_runs(tmp_path) / PICTURES)
+    assert events.Tags()["images"] == ["channels/run-stage2-channel5"]
+    (shown,) = events.Images("channels/run-stage2-channel5")
     assert (shown.width, shown.height) == (30, 20)
     assert shown.encoded_image_string == (folder / "run-stage2-channel5.png").read_bytes()
 

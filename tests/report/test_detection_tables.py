@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from repro.errors import InputError
+from repro.papers import load_recipe
 from repro.report.tables import table, to_csv, to_latex
 from repro.results.read import read_records
+from tests.planted import flat_config
 from tests.planted_detectors import RESNET, SMALL, VGG, plant_detector
 from tests.report.test_tables import comma, markdown, row
 
@@ -72,10 +74,25 @@ def test_what_departs_from_the_recipe_or_has_too_few_images_is_not_measured(tmp_
     ]
 
 
-@pytest.mark.parametrize("start", ["imagenet-resnet101-s4-0123abcd", "resnet101-cd907fc2.pth"])
+def trained_on_imagenet(**changes):
+    """Return the id of a run of ResNet-101 by the paper's recipe, with ``changes``."""
+    fields = {**load_recipe("imagenet_recipe").fields, **RESNET, **changes}
+    return flat_config(fields, 4, "paper", "imagenet_depth").run_id
+
+
+@pytest.mark.parametrize("start", [trained_on_imagenet(), "resnet101-cd907fc2.pth"])
 def test_weights_of_any_file_and_of_any_seed_on_imagenet_are_the_papers_start(tmp_path, start):
     plant_detector(tmp_path, 76.0, run={**RESNET, "detection.start": start})
     assert markdown(tmp_path, number=7)[0][2]["Measured"] == "76.00 (n=1)"
+
+
+def test_weights_of_a_changed_run_on_imagenet_are_not_the_papers_start(tmp_path):
+    start = trained_on_imagenet(**{"optim.steps": 10})
+    assert start.startswith("imagenet-resnet101-s4-"), "its name does not tell the budget"
+    plant_detector(tmp_path, 40.0, run={**RESNET, "detection.start": start})
+    cells = markdown(tmp_path, number=7)[0][2]
+    assert cells["Measured"] == "–"
+    assert [cells[name] for name in cells if name.startswith("Proxy: custom, detection.start=")] == ["40.00 (n=1)"]
 
 
 def test_each_improvement_fills_its_own_row_of_table_9(tmp_path):

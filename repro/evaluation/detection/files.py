@@ -13,7 +13,7 @@ from repro.data.detection import Detections, DetectionSplit
 from repro.data.imagenet.folders import listed, plural
 from repro.errors import InputError
 from repro.evaluation.detection.tables import in_order
-from repro.runtime.files import write_asked_for
+from repro.runtime.files import make_folder, write_asked_for
 
 Found = tuple[int, float, list[float]]  # label, score and corners of one detection
 
@@ -39,7 +39,7 @@ def write_voc(folder: Path, split: DetectionSplit, detections: Sequence[Detectio
             corners = (box[0] + 1, box[1] + 1, box[2], box[3])
             lines[label].append(" ".join([split.ids[i], *map(repr, (score, *corners))]))
     paths = [voc_file(folder, name, part) for name in split.classes]
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder, InputError)
     for path, own in zip(paths, lines, strict=True):
         write_asked_for(path, "".join(f"{line}\n" for line in own))
     return paths

@@ -13,11 +13,10 @@ from torchvision.models import VGG
 from torchvision.ops import FrozenBatchNorm2d
 
 from repro.config.run import ModelConfig
-from repro.models import build_model
+from repro.models import build_any
 from repro.models.blocks import GroupBatchNorm2d, PaddedIdentity
 from repro.models.detection.sampling import ImageDraw, dropped
 from repro.models.resnet import ImageNetResNet
-from repro.models.vgg import build_vgg
 
 Fixed = Literal["none", "conv1", "conv2"]
 DROPOUT = 0.5
@@ -175,10 +174,8 @@ def build_uncut(
     config: ModelConfig, num_classes: int, generator: torch.Generator | None = None
 ) -> ImageNetResNet | VGG:
     """Build the classification net of a detector, initialized from ``generator`` if one is given."""
-    if config.name == "vgg":
-        return build_vgg(config, num_classes, generator)
-    net = build_model(config, num_classes, generator)
-    assert isinstance(net, ImageNetResNet)
+    net = build_any(config, num_classes, generator)
+    assert isinstance(net, ImageNetResNet | VGG)
     return net
 
 

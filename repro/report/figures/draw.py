@@ -16,7 +16,7 @@ from repro.report.figures.axes import fit
 from repro.report.figures.numbers import Plot, PlottedPanel, Series, csv_text
 from repro.report.figures.style import DASHES, INK, METADATA, MUTED, STYLE, WIDTHS, colours
 from repro.results.scales import scale_of
-from repro.runtime.files import write_asked_for
+from repro.runtime.files import make_folder, write_asked_for
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,10 +52,7 @@ def draw(plot: Plot, out_dir: Path) -> list[Path]:
             contents[kind] = out.getvalue()
     contents["csv"] = csv_text(plot)
     file = out_dir / plot.file_name
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"the figure cannot be written to {out_dir}: {error.strerror or error}") from None
+    make_folder(file.parent, InputError)
     return [write_asked_for(file.with_name(f"{file.name}.{kind}"), content) for kind, content in contents.items()]
 
 

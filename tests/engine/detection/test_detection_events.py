@@ -1,4 +1,4 @@
-"""When TensorBoard shows pictures, and how many bytes an update keeps."""
+"""When TensorBoard shows pictures, how many bytes an update keeps, and the multiply-adds of proposals."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from repro.engine.detection.events import are_due
-from repro.engine.detection.size import activation_bytes
+from repro.engine.detection.size import activation_bytes, detector_size
 from tests.detector_runs import detector_config
 
 
@@ -25,7 +25,7 @@ def test_pictures_come_at_most_five_times_in_a_step_and_at_its_end(updates: int,
     assert found == shown
 
 
-def test_vgg_keeps_its_maps_for_the_backward_pass(tmp_path: Path) -> None:
+def test_vgg_keeps_its_maps_for_the_backward_pass_and_rounds_the_last_one_down(tmp_path: Path) -> None:
     words = ("model=vgg", "model.depth=16", "model.shortcut=none", "model.width=0.0625", "detection.pooled_size=7")
     of = detector_config(tmp_path, *words, "data.image_size=64", "detection.samples=5", "optim.batch_size=3")
     height, width, channels = 64, 85, (4, 8, 16, 32, 32)
@@ -38,3 +38,5 @@ def test_vgg_keeps_its_maps_for_the_backward_pass(tmp_path: Path) -> None:
     kept += 4 * 16 * height * width  # the 3x3 layer of the proposals
     kept += 4 * 5 * (32 * 7 * 7 + 2 * 256)  # regions, fc6 and fc7
     assert activation_bytes(of, 3) == 3 * kept
+    anchors, (height, width) = 9, (4, 5)
+    assert detector_size(of, 3).rpn_macs == height * width * (9 * 32 * 16 + 16 * anchors * (2 + 4))

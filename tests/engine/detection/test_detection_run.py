@@ -16,7 +16,7 @@ from repro.engine.detection import events, testing
 from repro.engine.detection.feed import DetectionFeed
 from repro.engine.detection.prepared import PreparedDetector, prepare_detector
 from repro.engine.detection.run import run_detector
-from repro.engine.detection.steps import PROPOSALS
+from repro.engine.detection.steps import PROPOSALS, read_proposals, write_proposals
 from repro.engine.detection.tested import TESTED, read_tested
 from repro.errors import InputError
 from repro.models.detection.refinement import Found
@@ -79,6 +79,19 @@ def test_proposals_that_are_lost_or_damaged_are_made_again(whole: RunConfig, tmp
     trained(tmp_path, stop=0)
     (of.work_dir / PROPOSALS).unlink()
     assert same(trained(tmp_path), whole)
+
+
+def test_any_damage_to_stored_proposals_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / PROPOSALS
+    write_proposals(path, 1, [np.ones((2, 4)), np.zeros((1, 4))])
+    content, found = path.read_bytes(), read_proposals(path, 1)
+    assert found is not None and [boxes.tolist() for boxes in found] == [[[1.0] * 4] * 2, [[0.0] * 4]]
+    assert read_proposals(path, 3) is None
+    # Empty after a loss of power, not an archive, and one that claims to be encrypted.
+    for damaged in (b"", b"text", content.replace(b"PK\1\2-\3-\0\0", b"PK\1\2-\3-\0\1")):
+        assert damaged != content
+        path.write_bytes(damaged)
+        assert read_proposals(path, 1) is None
 
 
 @pytest.mark.parametrize("before", [2, 6 + 8], ids=["for step 2", "for step 4"])
