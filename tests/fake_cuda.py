@@ -49,7 +49,8 @@ class Watch(TorchDispatchMode):
         result = None if func.overloadpacket is SGD else func(*args, **(kwargs or {}))
         self.operations[str(func)] += 1
         tensors = [t for t in tree_leaves((args, kwargs, result)) if isinstance(t, Tensor)]
-        if any(t.device.type != "cuda" for t in tensors):
+        # Recomputation keeps an empty tensor on the CPU in torch 2.11: there is nothing in it to copy or wait for.
+        if any(t.device.type != "cuda" and t.numel() for t in tensors):
             self.elsewhere.append(str(func))
         # Images have three channels, and a single pixel fits any layout.
         made = [t for t in tree_leaves(result) if isinstance(t, Tensor) and t.ndim == 4]
