@@ -43,7 +43,7 @@ EPOCH_IMAGES = {
     "coco": 82_783,
 }
 """Training images of each whole data set."""
-GROUPS = ("model", "data", "optim", "eval", "detection", "execution", "exp", "scale")
+GROUPS = ("model", "data", "optim", "eval", "detection", "localization", "execution", "exp", "scale")
 
 
 @dataclass(frozen=True)

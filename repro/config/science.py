@@ -15,13 +15,16 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_type_hints
 
 from repro.config.detection import DetectionConfig
+from repro.config.localization import LocalizationConfig
 from repro.config.model import ModelConfig
 from repro.config.numerics import numerics_version
 from repro.config.parse import NOT_NEGATIVE, POSITIVE, Bound, build, plain, require
 
 BOXES = ("shapes", "voc", "coco")
 """Data sets of images with boxes."""
-OF_BOXES = ("lists", "test_lists", "classes")
+OF_LISTS = ("lists", "test_lists", "classes")
+"""Fields of ``data`` that only detectors have."""
+OF_BOXES = (*OF_LISTS, "boxes")
 """Fields of ``data`` that classification does not have."""
 SHARE = Bound("must be at least 0 and below 1", lambda value: 0 <= value < 1)
 
@@ -61,6 +64,8 @@ class DataConfig:
     """Lists of test images with boxes."""
     classes: tuple[str, ...] = ()
     """Classes of VOC folders; empty means VOC's twenty."""
+    boxes: bool = False
+    """True if the objects of the images' classes have boxes, for localizers."""
 
     @property
     def num_classes(self) -> int:
@@ -81,14 +86,19 @@ class DataConfig:
         return self.name in BOXES
 
     @property
+    def is_boxed_shapes(self) -> bool:
+        """True for drawn images of one class each, cropped as ImageNet images are."""
+        return self.boxes and self.name == "shapes"
+
+    @property
     def eval_split(self) -> str:
         """The split for evaluation: ImageNet's validation set, the test set, or the images held out by ``train45k``."""
-        if self.photos:
+        if self.photos or self.is_boxed_shapes:
             return "val"
         return "val5k" if self.split == "train45k" else "test"
 
     def validate(self) -> None:
-        if self.photos:
+        if self.photos or self.is_boxed_shapes:
             self.validate_photos()
         elif self.has_boxes:
             self.validate_boxes()
@@ -102,7 +112,9 @@ class DataConfig:
                 shown = str(value).lower() if isinstance(value, bool) else value
                 reason = "is for ImageNet images (data=imagenet, data=tiny_imagenet)"
                 require(not value or value == fields[name], f"data.{name}={shown} {reason}")
-        for name in OF_BOXES:
+        fits = not self.boxes or self.photos or self.name == "shapes"
+        require(fits, f"data.boxes=true is for data=imagenet_boxes and the like, not for data={self.name}")
+        for name in OF_LISTS:
             value = list(getattr(self, name))
             owners = ("voc",) if name == "classes" else ("voc", "coco")
             words = " and ".join(f"data={owner}" for owner in owners)
@@ -235,6 +247,19 @@ class Science:
     eval: EvalConfig
     detection: DetectionConfig | None = None
     """Of a detector; None for classification."""
+    localization: LocalizationConfig | None = None
+    """Of a localizer; None for all others."""
+
+    @property
+    def kind(self) -> Literal["classification", "detection", "localization"]:
+        """The task: that of a net that classifies images, of a detector or of a localizer."""
+        if self.localization is not None:
+            return "localization"
+        return "classification" if self.detection is None else "detection"
+
+    @property
+    def is_classification(self) -> bool:
+        return self.kind == "classification"
 
     @classmethod
     def from_dict(cls, values: Any) -> Science:
@@ -267,7 +292,8 @@ class Science:
     def flat(self) -> dict[str, Any]:
         """Return all fields except the seed: ``{"optim.lr": 0.1, …}``, with lists for tuples.
 
-        Those of ``detection`` and the lists and classes of ``data`` are there for detectors only.
+        Those of ``detection`` and ``localization``, and those of ``data`` for images with boxes, are there for runs
+        of these kinds only.
         """
         return dict(self._flat)
 
@@ -279,7 +305,7 @@ class Science:
             for group, part in parts.items()
             if group != "seed" and part is not None
             for name, value in vars(part).items()
-            if not (self.detection is None and group == "data" and name in OF_BOXES)
+            if not (self.is_classification and group == "data" and name in OF_BOXES)
         }
 
     @property

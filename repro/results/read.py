@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from repro.config.parse import require
 from repro.errors import InputError
 from repro.results.detection_record import DetectionRecord
-from repro.results.record import DETECTION, RECORD, SCHEMA, Record, read_values
+from repro.results.localization_record import LocalizationRecord
+from repro.results.record import DETECTION, LOCALIZATION, RECORD, SCHEMA, Record, read_values
 from repro.runtime.provenance import CURVE_COLUMNS
 
 if TYPE_CHECKING:
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
 __all__ = ["LeftOut", "Reading", "Record", "read_curve", "read_record", "read_records", "read_values"]
 
 CURVE = "curve.csv"
+
+
+AnyRecord = Record | DetectionRecord | LocalizationRecord
+KINDS: dict[str, type[AnyRecord]] = {DETECTION: DetectionRecord, LOCALIZATION: LocalizationRecord}
+"""Classes of the records that have a key of their own."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +38,12 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Reading:
-    """All valid records, of classification and of ``detectors``, and the invalid ones."""
+    """All valid records, of classification, of ``detectors`` and of ``localizers``, and the invalid ones."""
 
     records: tuple[Record, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
     detectors: tuple[DetectionRecord, ...] = ()
+    localizers: tuple[LocalizationRecord, ...] = ()
 
 
 def read_records(roots: Iterable[Path]) -> Reading:
@@ -44,13 +51,13 @@ def read_records(roots: Iterable[Path]) -> Reading:
 
     A folder without a record is an unfinished run, and a root may be missing.
     """
-    found: dict[str, Record | DetectionRecord] = {}
+    found: dict[str, AnyRecord] = {}
     left_out: list[LeftOut] = []
     for file in (file for root in roots for file in sorted(root.glob(f"*/{RECORD}"))):
         name = f"{file.parent.parent.name}/{file.parent.name}"
         try:
             values = read_values(file, SCHEMA)
-            kind: type[Record | DetectionRecord] = DetectionRecord if DETECTION in values else Record
+            kind = next((kind for key, kind in KINDS.items() if key in values), Record)
             record = kind.from_json(values, file.parent)
         except InputError as error:
             left_out.append(LeftOut(name, str(error), file.parent))
@@ -64,6 +71,7 @@ def read_records(roots: Iterable[Path]) -> Reading:
         tuple(record for record in every if isinstance(record, Record)),
         tuple(left_out),
         tuple(record for record in every if isinstance(record, DetectionRecord)),
+        tuple(record for record in every if isinstance(record, LocalizationRecord)),
     )
 
 
@@ -75,6 +83,7 @@ def read_record(file: Path) -> Record:
     """
     values = read_values(file, SCHEMA)
     require(DETECTION not in values, "it is the record of a detector, which has no classification errors")
+    require(LOCALIZATION not in values, "it is the record of a localizer, which has no classification errors")
     return Record.from_json(values, file.parent)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from repro.config.detection import is_weight_file
 from repro.config.families import FAMILIES
 from repro.config.model import ModelConfig
 from repro.config.numerics import NUMERICS_VERSION
@@ -18,7 +19,7 @@ from repro.config.paths import shared_dir
 from repro.config.science import OF_BOXES, DataConfig, Science, later_defaults
 from repro.papers import load_recipe
 
-GROUPS = ("model", "data", "optim", "eval", "detection")
+GROUPS = ("model", "data", "optim", "eval", "detection", "localization")
 """The groups of science in a file; the others are execution and text."""
 
 TOTAL = "${total:${"
@@ -44,12 +45,28 @@ def compared(science: Science) -> dict[str, Any]:
     and for a run of the paper's recipe on ImageNet, and the key of any other run for its id (deviation D70).
     """
     fields = science.flat()
-    if science.detection is not None:
-        start = science.detection.start or "null"
-        key = start.rsplit("-", 2)[0] if start.count("-") > 2 else start
-        is_full = science.detection.start_is_file or _is_on_imagenet(start, science.model)
-        fields["detection.start"] = IMAGENET if is_full else key
+    for key in ("detection.start", "localization.start", "localization.classes_of"):
+        if key in fields:
+            fields[key] = known_weights(fields[key], science.model)
+    if fields.get("localization.classes_of") == IMAGENET:
+        # A run with predicted classes has the boxes of a run without them, and one number more.
+        fields["localization.classes_of"] = None
     return fields
+
+
+def known_weights(start: str | None, model: ModelConfig) -> str | None:
+    """Return ``imagenet`` for a file of weights and for a run of the paper's recipe, or the key of another run."""
+    if start is None:
+        return None
+    if is_weight_file(start) or _is_on_imagenet(start, model):
+        return IMAGENET
+    return start.rsplit("-", 2)[0] if start.count("-") > 2 else start
+
+
+def kind_of(recipe: Mapping[str, Any]) -> str:
+    """Return the task of a recipe's runs, as ``Science.kind``."""
+    groups = {key.partition(".")[0] for key in recipe}
+    return next((kind for kind in ("detection", "localization") if kind in groups), "classification")
 
 
 @functools.cache
@@ -67,7 +84,7 @@ def _is_on_imagenet(run_id: str, model: ModelConfig) -> bool:
 
 def is_of_detector(recipe: Mapping[str, Any]) -> bool:
     """Return whether a recipe trains detectors."""
-    return "detection.metric" in recipe
+    return kind_of(recipe) == "detection"
 
 
 def own_recipe(recipe: Mapping[str, Any], scale: str, data: str, exp: str = "") -> dict[str, Any]:
@@ -79,9 +96,9 @@ def own_recipe(recipe: Mapping[str, Any], scale: str, data: str, exp: str = "") 
         exp: The experiment, which may have its own budget at this scale (``conf/fitted_exp``).
     """
     chosen = {**_file(f"scale/{scale}"), **_file(f"fitted/{scale}_{data}"), **_file(f"fitted_exp/{scale}_{exp}")}
-    of_images = OF_IMAGES if is_of_detector(recipe) else {}
+    of_images = {} if kind_of(recipe) == "classification" else OF_IMAGES
     fields = {**of_images, **later_defaults(), **recipe}
-    if data != recipe["data.name"]:
+    if data != data_of(recipe):
         # Lists of images belong to one data set. An experiment's settings of its images apply to other data sets too.
         fields |= {**of_images, **_file(f"data/{data}", "data"), **(_file(f"exp/{exp}") if exp else {})}
     fields |= chosen
@@ -93,6 +110,12 @@ def own_recipe(recipe: Mapping[str, Any], scale: str, data: str, exp: str = "") 
         if isinstance(value, str) and value.startswith(TOTAL):
             fields[key] = sum(fields[value.removeprefix(TOTAL).rstrip("}")])
     return fields
+
+
+def data_of(fields: Mapping[str, Any]) -> str:
+    """Return the choice of ``data=`` that flat fields have, as in ``imagenet`` or ``imagenet_boxes``."""
+    name: str = fields["data.name"]
+    return f"{name}_boxes" if fields.get("data.boxes") else name
 
 
 @functools.cache
@@ -111,11 +134,11 @@ def label(
     an experiment's own budget, which counts as the scale's own recipe in a column of ``experiments``. A run at the
     paper's scale that departs from the paper is ``custom, …``.
     """
-    data, fitted = science.data.name, fitted_experiments(scale)
+    data, fitted = data_of(science.flat()), fitted_experiments(scale)
     home = next((exp for exp in fitted if exp in experiments), "")
     fields = compared(science)
     words = ["custom" if scale == "paper" else scale]
-    words += [f"data={data}"] if data != recipe["data.name"] else []
+    words += [f"data={data}"] if data != data_of(recipe) else []
     found = []
     for exp in (home, *(other for other in fitted if other != home)):
         wanted = {**own_recipe(recipe, scale, data, exp), **run}

@@ -18,10 +18,11 @@ from repro.config.science import Science, later_defaults
 from repro.errors import nearest
 from repro.papers.recipes import all_recipes
 from repro.results.detection_record import DetectionRecord
+from repro.results.localization_record import LocalizationRecord
+from repro.results.read import AnyRecord
 from repro.results.record import Record, ViewResult
-from repro.results.scales import DEFAULTS, compared, is_of_detector, label, scale_of
+from repro.results.scales import DEFAULTS, compared, kind_of, label, scale_of
 
-AnyRecord = Record | DetectionRecord
 R = TypeVar("R", bound=AnyRecord)
 
 BUDGETS = ("tenth", "demo", "smoke")
@@ -150,7 +151,7 @@ def _labels(
     records: Sequence[AnyRecord], recipe: Mapping[str, Any], run: Mapping[str, Any], experiments: Collection[str]
 ) -> dict[str, str]:
     """Return the labels of the runs of a net by their ids, without those of another paper's recipe."""
-    alike = [r for r in records if is_of_detector(recipe) is (r.science.detection is not None)]
+    alike = [r for r in records if kind_of(recipe) == r.science.kind]
     labels = {r.run_id: scale_label(r, recipe, run, experiments) for r in alike if _matches(r, run)}
     return {
         r.run_id: labels[r.run_id]
@@ -170,7 +171,7 @@ def of_another_paper(record: AnyRecord, name: str, recipe: Mapping[str, Any]) ->
         return False
     recipes = all_recipes()
     others = [place for place, other in enumerate(recipes) if other.fields != recipe]
-    others = [place for place in others if is_of_detector(recipes[place].fields) is is_of_detector(recipe)]
+    others = [place for place in others if kind_of(recipes[place].fields) == kind_of(recipe)]
     return any(_changes_from(place, record.science, record.scale) < own for place in others)
 
 
@@ -215,6 +216,9 @@ def summarize(
     detectors = [record for record in records if isinstance(record, DetectionRecord)]
     if detectors:
         return _summary(records, [record.value(metric) for record in detectors], max)
+    localizers = [record for record in records if isinstance(record, LocalizationRecord)]
+    if localizers:
+        return _summary(records, [record.value(metric, view) for record in localizers], min)
     nets = [record for record in records if isinstance(record, Record)]
     views = [view_of(record, view) for record in nets]
     read = views if None not in views else [getattr(record.result, PROTOCOLS[protocol]) for record in nets]

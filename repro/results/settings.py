@@ -24,9 +24,9 @@ def from_paper(science: Science) -> dict[str, tuple[Any, Any]]:
 def differing(science: Science, scale: str, exp: str) -> str:
     """Return the settings that differ from a scale's own recipe, as on the command line; empty if none does.
 
-    It is empty for detectors: bodies have settings of their own, which only the rows of the tables know.
+    It is empty for detectors and localizers: bodies have settings of their own, which only the rows of the tables know.
     """
-    if science.detection is not None:
+    if not science.is_classification:
         return ""
     net = {key: value for key, value in science.flat().items() if key in NET}
     return label(science, scale, _fields(science.model.name), net, [exp]).partition(", ")[2]
