@@ -14,7 +14,7 @@ from repro.results.select import select, summarize
 from repro.runtime.progress import duration
 
 HEADER = ["net", "paper", "test error %", "difference", "seeds", "device", "arithmetic", "time of a run"]
-ERRORS = [f"{net}, {part} error %" for part in ("training", "test") for net in ("plain", "ResNet")]
+ERRORS = [f"{net}, {part} %" for part in ("training", "test") for net in ("plain", "ResNet")]
 DEPTHS = ["layers", *ERRORS, "seeds"]
 NONE_YET = "No run of the paper's budget has been published yet.\n"
 
