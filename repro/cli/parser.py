@@ -126,7 +126,9 @@ def add_reading(add: Callable[[str, str, str], Parser]) -> None:
         metavar="table",
         help="as in 6 or wide_resnet/4, or cifar10 for the nets of all papers; without it, list all",
     )
-    table.add_argument("--format", choices=["md", "csv", "tex"], default="md", metavar="format", help="md, csv or tex")
+    table.add_argument(
+        "--format", choices=["text", "md", "csv", "tex"], default="text", metavar="format", help="text, md, csv or tex"
+    )
     table.add_argument("--scale", help="show proxies of this scale (tenth, demo, smoke), not each row's largest")
     add_folders(table)
     figure = add("figure", "Draw a figure as SVG and PNG, with its numbers as CSV.", FIGURE_EXAMPLES)

@@ -9,7 +9,7 @@ import sys
 import webbrowser
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from repro.cli.lists import print_figures, print_tables, where_runs_are
 from repro.config.arguments import (
@@ -28,6 +28,9 @@ from repro.errors import InputError, nearest
 from repro.papers import ALL_NETS, FIRST, later_papers, load_figure
 from repro.results.read import LeftOut, Reading, read_records
 from repro.runtime.files import write_asked_for
+
+if TYPE_CHECKING:
+    from repro.report.tables import Frame
 
 
 def roots_of(options: argparse.Namespace, paths: dict[str, Path]) -> list[Path]:
@@ -48,18 +51,18 @@ def table_command(options: argparse.Namespace) -> int:
         print_tables()
         return 0
     paths, protocol = paths_from(options.words, protocol=options.number != 1), protocol_from(options.words)
-    from repro.report.tables import FORMATS, table
+    from repro.report.tables import table
 
     if options.number == ALL_NETS:
         from repro.report.tables.overview import overview
 
         require(options.scale is None, f"--scale {options.scale} is for one paper's table: leave it out")
-        print(FORMATS[options.format](overview(reading_of(options, paths), protocol)), end="")
+        print_table(overview(reading_of(options, paths), protocol), options.format)
         return 0
     if options.number == 1:
         from repro.report.tables.table1 import architecture
 
-        print(FORMATS[options.format](architecture()), end="")
+        print_table(architecture(), options.format)
         return 0
     from repro.results.ensembles import read_ensembles
 
@@ -67,8 +70,15 @@ def table_command(options: argparse.Namespace) -> int:
         refuse_unknown_scale(options.scale)
     ensembles = read_ensembles(roots_of(options, paths))
     filled = table(options.number, reading_of(options, paths), protocol, ensembles, options.scale)
-    print(FORMATS[options.format](filled), end="")
+    print_table(filled, options.format)
     return 0
+
+
+def print_table(frame: Frame, form: str) -> None:
+    from repro.report.tables import FORMATS, to_text
+
+    text = to_text(frame, shutil.get_terminal_size().columns) if form == "text" else FORMATS[form](frame)
+    print(text, end="")
 
 
 def refuse_unknown_scale(scale: str) -> None:

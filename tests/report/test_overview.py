@@ -68,7 +68,7 @@ def test_programs_and_papers_can_read_it(capsys: pytest.CaptureFixture[str], tmp
     assert "of the paper" not in FORMATS["tex"](frame)
     assert FORMATS["md"](frame).startswith(f"**{overview.TITLE}.**")
     folders = [f"paths.work={tmp_path}/work", f"paths.results={tmp_path}/results"]
-    assert main(["table", "cifar10", *folders, "--unpublished"]) == 0
+    assert main(["table", "cifar10", "--format", "md", *folders, "--unpublished"]) == 0
     assert capsys.readouterr().out == FORMATS["md"](frame)
     assert main(["table", "cifar10", "--scale", "demo", *folders]) == 2
 

@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+from repro.cli.main import main
 from repro.errors import InputError
 from repro.papers import load_table, table_numbers
 from repro.report.tables import FORMATS, table, to_csv, to_latex, to_markdown
@@ -228,6 +229,22 @@ def test_the_three_formats_tell_the_same(tmp_path):
     assert [f"{float(line['paper']):.2f}" for line in lines] == [r["Paper"].split()[0] for r in rows]
     assert f"{float(row(lines, 'ResNet-20')['measured_mean']):.2f}" == row(rows, "ResNet-20")["Measured"].split()[0]
     assert set(FORMATS) == {"md", "csv", "tex"}
+
+
+@pytest.mark.parametrize(("number", "width", "pieces"), [(6, 80, 2), (6, 240, 1), (9, 80, 4), (9, 240, 1)])
+def test_a_terminal_shows_every_value_within_its_width(tmp_path, monkeypatch, capsys, number, width, pieces):
+    plant(tmp_path / "work", 20, "A", 0, 8.75)
+    plant(tmp_path / "work", 56, "A", 0, 60.0, scale="demo", science=DEMO)
+    monkeypatch.setenv("COLUMNS", str(width))
+    folders = [f"paths.work={tmp_path}/work", f"paths.results={tmp_path}/results"]
+    assert main(["table", str(number), *folders]) == 0
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= width
+    frame = table(number, read_records([tmp_path / "work"]))
+    words = text.split()
+    for cell in [cell for row in frame.rows for name, cell in row.items() if name != "Runs"]:
+        assert set(cell.text.split()) <= set(words), cell.text
+    assert len([line for line in text.splitlines() if line.startswith("Method")]) == pieces
 
 
 def test_latex_escapes_what_latex_reads(tmp_path):
