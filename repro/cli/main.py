@@ -114,6 +114,11 @@ def run_command(options: argparse.Namespace) -> int:
         return 0
     quiet_caches(paths.work)
     launch = launch_of(configs[0].execution, options.detach)
+    several = len(planned.experiments) > 1
+    if several:
+        from repro.cli.parts import what_is_there
+
+        configs = what_is_there(planned)
     from repro.report.summary import Summary
     from repro.results.publish import beside_published
     from repro.runtime.provenance import set_command
@@ -135,6 +140,10 @@ def run_command(options: argparse.Namespace) -> int:
         summarize_for_tensorboard(paths.work)
     if text := beside_published(records, published_results(vars(paths)) / "runs"):
         log.info("\n" + text)
+    if several:
+        from repro.cli.parts import test_ensembles
+
+        test_ensembles(planned, result.finished)
     if result.failed:
         log.info(f"\n{len(result.failed)} of {len(configs)} runs failed; repeat the command to try them again:")
         for run_id, reason in result.failed.items():
@@ -205,9 +214,14 @@ def show_command(options: argparse.Namespace) -> int:
     refuse_sweeps_of_execution(options.words)
     planned = plan(options.words)
     quiet_caches(planned.runs[0].paths.work)
-    from repro.cli.show import show
+    if len(planned.experiments) > 1:
+        from repro.cli.parts import show_experiments
 
-    print(show(planned.runs))
+        print(show_experiments(planned))
+    else:
+        from repro.cli.show import show
+
+        print(show(planned.runs))
     if options.command == "run" and planned.runs[0].execution.engine == "slurm":
         from repro.launch.slurm.submit import preview
 
