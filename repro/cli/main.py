@@ -114,11 +114,9 @@ def run_command(options: argparse.Namespace) -> int:
         return 0
     quiet_caches(paths.work)
     launch = launch_of(configs[0].execution, options.detach)
-    several = len(planned.experiments) > 1
-    if several:
-        from repro.cli.parts import what_is_there
+    from repro.cli.parts import test_ensembles, what_is_there
 
-        configs = what_is_there(planned)
+    configs = what_is_there(planned)
     from repro.report.summary import Summary
     from repro.results.publish import beside_published
     from repro.runtime.provenance import set_command
@@ -140,10 +138,7 @@ def run_command(options: argparse.Namespace) -> int:
         summarize_for_tensorboard(paths.work)
     if text := beside_published(records, published_results(vars(paths)) / "runs"):
         log.info("\n" + text)
-    if several:
-        from repro.cli.parts import test_ensembles
-
-        test_ensembles(planned, result.finished)
+    test_ensembles(planned, result.finished)
     if result.failed:
         log.info(f"\n{len(result.failed)} of {len(configs)} runs failed; repeat the command to try them again:")
         for run_id, reason in result.failed.items():

@@ -85,11 +85,13 @@ def lacking_text(parted: Parted, runs: Sequence[RunConfig]) -> list[str]:
 
 
 def what_is_there(planned: Plan) -> list[RunConfig]:
-    """Return the runs that can be trained; log what the others lack.
+    """Return the runs that can be trained, of a plan of one experiment all; log what the others lack.
 
     Raises:
         InputError: Nothing can be trained.
     """
+    if len(planned.experiments) == 1:
+        return planned.runs
     parted = part(planned.runs)
     for text in lacking_text(parted, planned.runs):
         log.info(text)
@@ -97,7 +99,9 @@ def what_is_there(planned: Plan) -> list[RunConfig]:
 
 
 def test_ensembles(planned: Plan, finished: Sequence[RunConfig]) -> None:
-    """Test the ensemble of each experiment whose table shows one, once all its runs are finished."""
+    """Test the ensembles of a plan of several experiments: of each whose table shows one and whose runs are finished."""
+    if len(planned.experiments) == 1:
+        return
     there = {config.run_id: config for config in finished}
     shown = [paper for paper in map(load_table, table_numbers()) if paper.ensembles]
     for exp in dict.fromkeys(paper.experiment for paper in shown):

@@ -33,7 +33,6 @@ class DataConfig:
     """The images for training and testing, and their augmentation (paper, sections 3.4 and 4.2)."""
 
     name: Annotated[
-        # fmt: off
         Literal[
             "cifar10",
             "cifar100",
@@ -46,7 +45,6 @@ class DataConfig:
             "voc",
             "coco",
         ],
-        # fmt: on
         "the data set",
     ]
     split: Annotated[

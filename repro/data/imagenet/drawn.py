@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -37,7 +36,7 @@ def draw_folder(cache: Path | None) -> Path:
             below.mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels).save(below / f"{number:03}.bmp")
     try:
-        os.replace(made, folder)
+        made.replace(folder)
     except OSError:  # another process was faster
         shutil.rmtree(made)
     return folder
