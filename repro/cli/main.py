@@ -138,7 +138,7 @@ def run_command(options: argparse.Namespace) -> int:
         summarize_for_tensorboard(paths.work)
     if text := beside_published(records, published_results(vars(paths)) / "runs"):
         log.info("\n" + text)
-    test_ensembles(planned, result.finished)
+    test_ensembles(planned, result)
     if result.failed:
         log.info(f"\n{len(result.failed)} of {len(configs)} runs failed; repeat the command to try them again:")
         for run_id, reason in result.failed.items():

@@ -12,6 +12,7 @@ from repro.launch.cost import REFERENCE_SPEED, Speed, work
 from repro.launch.image_counts import image_counts
 from repro.launch.lacking import Parted, part, text_of
 from repro.launch.outcome import is_done
+from repro.launch.plan import Result
 from repro.launch.published import published_speeds
 from repro.launch.speeds import source, speeds_of
 from repro.papers import load_table, table_numbers
@@ -98,11 +99,11 @@ def what_is_there(planned: Plan) -> list[RunConfig]:
     return parted.there
 
 
-def test_ensembles(planned: Plan, finished: Sequence[RunConfig]) -> None:
-    """Test the ensembles of a plan of several experiments: of each whose table shows one and whose runs are finished."""
-    if len(planned.experiments) == 1:
+def test_ensembles(planned: Plan, result: Result) -> None:
+    """Test the ensembles of a plan of several experiments, of those with a table, once all their runs are finished."""
+    if len(planned.experiments) == 1 or result.exit_code not in (0, 1):  # another code: it was stopped
         return
-    there = {config.run_id: config for config in finished}
+    there = {config.run_id: config for config in result.finished}
     shown = [paper for paper in map(load_table, table_numbers()) if paper.ensembles]
     for exp in dict.fromkeys(paper.experiment for paper in shown):
         ids = planned.experiments.get(exp, [])
