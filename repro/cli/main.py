@@ -114,7 +114,7 @@ def run_command(options: argparse.Namespace) -> int:
         return 0
     quiet_caches(paths.work)
     launch = launch_of(configs[0].execution, options.detach)
-    from repro.cli.parts import test_ensembles, what_is_there
+    from repro.cli.parts import tables_of, test_ensembles, what_is_there
 
     configs = what_is_there(planned)
     from repro.report.summary import Summary
@@ -134,7 +134,7 @@ def run_command(options: argparse.Namespace) -> int:
     classified = [config for config in result.finished if config.science.is_classification]
     records = [record for record in map(record_of, classified) if record]
     if len(configs) > 1 and records:
-        log.info("\n" + summary.table(records))
+        log.info("\n" + tables_of(planned, records, summary.table))
         summarize_for_tensorboard(paths.work)
     if text := beside_published(records, published_results(vars(paths)) / "runs"):
         log.info("\n" + text)

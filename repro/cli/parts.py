@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from repro.config.compose import Plan
 from repro.config.run import RunConfig
@@ -17,10 +17,12 @@ from repro.launch.published import published_speeds
 from repro.launch.speeds import source, speeds_of
 from repro.papers import load_table, table_numbers
 from repro.report.tables.frame import text_table
+from repro.results.read import Record
 from repro.runtime.device import device_name, pick_device
 from repro.runtime.progress import duration
 
 log = logging.getLogger(__name__)
+REFERENCE = Speed(REFERENCE_SPEED, block_seconds=0.0)
 
 
 def show_experiments(planned: Plan) -> str:
@@ -28,8 +30,7 @@ def show_experiments(planned: Plan) -> str:
     runs = planned.runs
     speeds, told = speeds_for(runs)
     costs = {
-        run.run_id: work(run, speed or Speed(REFERENCE_SPEED, block_seconds=0.0), *image_counts(run))
-        for run, speed in zip(runs, speeds, strict=True)
+        run.run_id: work(run, speed or REFERENCE, *image_counts(run)) for run, speed in zip(runs, speeds, strict=True)
     }
     try:
         parted = part(runs)
@@ -97,6 +98,16 @@ def what_is_there(planned: Plan) -> list[RunConfig]:
     for text in lacking_text(parted, planned.runs):
         log.info(text)
     return parted.there
+
+
+def tables_of(planned: Plan, records: Sequence[Record], table: Callable[[Sequence[Record]], str]) -> str:
+    """Return a table of the results; of a plan of several experiments one for each, since their recipes differ."""
+    if len(planned.experiments) == 1:
+        return table(records)
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        groups.setdefault(record.exp, []).append(record)
+    return "\n\n".join(f"{exp}\n{table(own)}" for exp, own in groups.items())
 
 
 def test_ensembles(planned: Plan, result: Result) -> None:
