@@ -72,7 +72,8 @@ def names(command: str) -> list[str]:
 
 
 def keys() -> list[str]:
-    found = groups() | {"detection": DetectionConfig, "localization": LocalizationConfig, "execution": ExecutionConfig}
+    others = {"detection": DetectionConfig, "localization": LocalizationConfig, "execution": ExecutionConfig}
+    found = {**groups(), **others}
     return [f"{group}.{field.name}=" for group, kind in found.items() for field in dataclasses.fields(kind)]
 
 

@@ -7,6 +7,7 @@ so that older records keep theirs. The text beside a field describes it in docs/
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -305,9 +306,14 @@ class Science:
         Those of ``detection`` and ``localization``, and those of ``data`` for images with boxes, are there for runs
         of these kinds only.
         """
+        return dict(self._flat)
+
+    @functools.cached_property
+    def _flat(self) -> dict[str, Any]:
+        parts = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return {
             f"{group}.{name}": list(value) if isinstance(value, tuple) else value
-            for group, part in vars(self).items()
+            for group, part in parts.items()
             if group != "seed" and part is not None
             for name, value in vars(part).items()
             if not (self.is_classification and group == "data" and name in OF_BOXES)
@@ -325,12 +331,14 @@ class Science:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def groups() -> dict[str, Any]:
+@functools.cache
+def groups() -> Mapping[str, Any]:
     """Return the groups that all runs have, by name, with their dataclasses."""
     return {name: kind for name, kind in get_type_hints(Science).items() if dataclasses.is_dataclass(kind)}
 
 
-def later_defaults() -> dict[str, Any]:
+@functools.cache
+def later_defaults() -> Mapping[str, Any]:
     """Return the fields added later, flat, at their defaults, at which the fingerprint leaves them out."""
     return {
         f"{group}.{field.name}": list(field.default) if isinstance(field.default, tuple) else field.default

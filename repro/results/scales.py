@@ -118,10 +118,11 @@ def data_of(fields: Mapping[str, Any]) -> str:
     return f"{name}_boxes" if fields.get("data.boxes") else name
 
 
-def fitted_experiments(scale: str) -> list[str]:
+@functools.cache
+def fitted_experiments(scale: str) -> tuple[str, ...]:
     """List the experiments that have their own budget at ``scale``."""
     files = sorted((shared_dir("conf") / "fitted_exp").glob(f"{scale}_*.yaml"))
-    return [file.stem.removeprefix(f"{scale}_") for file in files]
+    return tuple(file.stem.removeprefix(f"{scale}_") for file in files)
 
 
 def label(
@@ -143,6 +144,8 @@ def label(
         wanted = {**own_recipe(recipe, scale, data, exp), **run}
         changed = [f"{key}={word(value)}" for key, value in fields.items() if wanted.get(key, ...) != value]
         found.append([*([f"exp={exp}"] if exp and exp != home else []), *changed])
+        if not found[-1]:
+            break  # no experiment's budget is nearer
     return ", ".join([*words, *min(found, key=len)])
 
 

@@ -39,6 +39,7 @@ def test_a_depth_on_the_command_line_takes_the_place_of_the_experiments() -> Non
     assert nets(["exp=cifar_depth_sweep", "model.depth=56", "seed=1"]) == [("ResNet-56", 1)]
 
 
+@pytest.mark.slow
 def test_experiments_name_the_papers_nets() -> None:
     assert nets(["exp=cifar_plain_sweep"]) == [(f"plain-{depth}", 0) for depth in (20, 32, 44, 56, 110)]
     assert nets(["exp=cifar_degradation"]) == [("plain-20", 0), ("plain-56", 0)]
@@ -64,6 +65,7 @@ def test_open_choices_are_three_nets_by_the_defaults_and_then_by_one_switch_at_a
     assert len(nets_of) == 15
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", ["paper", "tenth", "demo", "smoke"])
 def test_three_times_the_steps_are_that_at_every_scale(scale):
     usual = plan(["exp=cifar_degradation", f"scale={scale}"]).runs

@@ -55,4 +55,4 @@ def test_rows_and_curves_count_once_measured(tmp_path: Path) -> None:
     reading = read_records([tmp_path])
     assert outcome(load_table(6), table(6, reading)).startswith("1 of 6 rows")
     assert drawn("1", [plot("1", reading)]).startswith("2 of 4 curves measured")
-    assert load_table(11).not_attempted in outcome(load_table(11), table(11, reading))
+    assert load_table(11).undecidable in outcome(load_table(11), table(11, reading))
