@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from repro.config.compose import Plan
 from repro.config.run import RunConfig
@@ -15,6 +15,7 @@ from repro.launch.outcome import is_done
 from repro.launch.plan import Result
 from repro.launch.published import published_speeds
 from repro.launch.speeds import source, speeds_of
+from repro.models.count import Size
 from repro.papers import load_table, table_numbers
 from repro.report.tables.frame import text_table
 from repro.results.read import Record
@@ -41,7 +42,7 @@ def show_experiments(planned: Plan) -> str:
     for exp, ids in planned.experiments.items():
         new = [run_id for run_id in ids if run_id not in seen]
         seen |= {*ids}
-        macs, seconds = (sum(costs[run_id][place] for run_id in new) for place in (1, 2))
+        macs, seconds = sum(costs[run_id][1] for run_id in new), sum(costs[run_id][2] for run_id in new)
         data = ", ".join(dict.fromkeys(run.data.name for run in runs if run.run_id in ids))
         state = state_of(new, done, parted.lacking)
         rows.append([exp, str(len(ids)), str(len(new)), data, f"{macs:.2g}", duration(seconds), state])
@@ -69,7 +70,7 @@ def state_of(ids: Sequence[str], done: set[str], lacking: dict[str, str]) -> str
     return ", ".join(f"{number} {word}" for number, word in counts if number)
 
 
-def totals(parted: Parted, costs: dict[str, tuple[object, float, float]], done: set[str], told: str) -> str:
+def totals(parted: Parted, costs: Mapping[str, tuple[Size, float, float]], done: set[str], told: str) -> str:
     """Describe the time of all runs in sequence, and of those that remain and can be trained."""
     seconds = {run_id: cost[2] for run_id, cost in costs.items()}
     left = [run.run_id for run in parted.there if run.run_id not in done]

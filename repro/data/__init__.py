@@ -251,7 +251,7 @@ def load_photos(
     from repro.data.imagenet.scan import report, scan
 
     if data.name == "shapes_photos":
-        from repro.data.imagenet.drawn import draw_folder
+        from repro.data.drawn_photos import draw_folder
 
         root = draw_folder(cache)
     splits = folders.find(data, root, only_val=only_val)
