@@ -22,7 +22,7 @@ REPRO := $(VENV)/bin/python -m repro
 TABLES := $(addprefix table,1 2 3 4 5 6 7 8 9 10 11 12 13 14)
 FIGURES := $(addprefix figure,1 4 6 7)
 
-.PHONY: help setup demo tenth paper-cifar bench test test-fast test-faults test-slurm check lock $(TABLES) $(FIGURES) tables figures report verify claims
+.PHONY: help setup demo tenth paper-cifar paper bench test test-fast test-faults test-slurm check lock $(TABLES) $(FIGURES) tables figures report verify claims
 .PHONY: tensorboard clean
 
 help:  ## show this list
@@ -52,6 +52,14 @@ tenth: $(READY)  ## train plain and residual nets at a tenth of the budget (hour
 paper-cifar: $(READY)  ## train all CIFAR-10 runs of the paper, most important first (GPU-days; run again to resume)
 	@$(REPRO) show exp=cifar_paper
 	@$(REPRO) run exp=cifar_paper
+
+# Options of the plan: make paper PAPER_ARGS="scale=smoke" (built-in images), or "paths.data=/data seed=1"
+PAPER_ARGS ?=
+
+paper: $(READY)  ## train for every table and figure of the paper (docs/paper.md; PAPER_ARGS="scale=smoke": minutes)
+	@$(REPRO) show exp=paper $(PAPER_ARGS)
+	@$(REPRO) run exp=paper $(PAPER_ARGS)
+	@$(REPRO) report --own $(filter paths.%,$(PAPER_ARGS))
 
 bench: $(READY)  ## compare the speed of this machine with the loop of public CIFAR scripts (one minute)
 	@$(REPRO) bench --quick

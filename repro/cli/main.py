@@ -114,6 +114,9 @@ def run_command(options: argparse.Namespace) -> int:
         return 0
     quiet_caches(paths.work)
     launch = launch_of(configs[0].execution, options.detach)
+    from repro.cli.parts import tables_of, test_ensembles, what_is_there
+
+    configs = what_is_there(planned)
     from repro.report.summary import Summary
     from repro.results.publish import beside_published
     from repro.runtime.provenance import set_command
@@ -131,10 +134,11 @@ def run_command(options: argparse.Namespace) -> int:
     classified = [config for config in result.finished if config.science.is_classification]
     records = [record for record in map(record_of, classified) if record]
     if len(configs) > 1 and records:
-        log.info("\n" + summary.table(records))
+        log.info("\n" + tables_of(planned, records, summary.table))
         summarize_for_tensorboard(paths.work)
     if text := beside_published(records, published_results(vars(paths)) / "runs"):
         log.info("\n" + text)
+    test_ensembles(planned, result)
     if result.failed:
         log.info(f"\n{len(result.failed)} of {len(configs)} runs failed; repeat the command to try them again:")
         for run_id, reason in result.failed.items():
@@ -205,9 +209,14 @@ def show_command(options: argparse.Namespace) -> int:
     refuse_sweeps_of_execution(options.words)
     planned = plan(options.words)
     quiet_caches(planned.runs[0].paths.work)
-    from repro.cli.show import show
+    if len(planned.experiments) > 1:
+        from repro.cli.parts import show_experiments
 
-    print(show(planned.runs))
+        print(show_experiments(planned))
+    else:
+        from repro.cli.show import show
+
+        print(show(planned.runs))
     if options.command == "run" and planned.runs[0].execution.engine == "slurm":
         from repro.launch.slurm.submit import preview
 

@@ -12,7 +12,8 @@ import yaml
 
 from repro.cli.status import RunStatus
 from repro.config.run import RunConfig
-from repro.launch.cost import Estimate, Speed, estimate
+from repro.launch.cost import REFERENCE_SPEED, Estimate, Speed, estimate
+from repro.launch.image_counts import image_counts
 from repro.launch.outcome import is_done
 from repro.launch.published import published_speeds
 from repro.launch.speeds import source, speeds_of
@@ -21,20 +22,8 @@ from repro.runtime.device import device_name, pick_device
 from repro.runtime.progress import duration
 
 DAY = 86400.0
-REFERENCE_SPEED = 1e13
-"""Multiply-adds per second of an imaginary device, to compare plans independently of devices."""
 UNKNOWN = Speed(math.inf, block_seconds=0.0)
 """The speed of a device without a benchmark; it makes every time 0."""
-SPLIT_SIZES = {
-    "cifar10": {"train": 50_000, "train45k": 45_000, "train45k_test": 45_000, "test": 10_000, "val5k": 5_000},
-    "cifar100": {"train": 50_000, "train45k": 45_000, "train45k_test": 45_000, "test": 10_000, "val5k": 5_000},
-    "svhn": {"train": 604_388, "test": 26_032},
-    "imagenet": {"train": 1_281_167, "val": 50_000},
-    "tiny_imagenet": {"train": 100_000, "val": 10_000},
-    "shapes": {"train": 1000, "test": 200},
-    "voc": {"train": 16_551, "test": 4952},
-    "coco": {"train": 82_783, "test": 40_504},
-}
 
 
 def show(configs: Sequence[RunConfig]) -> str:
@@ -49,15 +38,6 @@ def show(configs: Sequence[RunConfig]) -> str:
     known = zip(configs, speeds, strict=True)
     costs = [estimate(config, speed or UNKNOWN, *image_counts(config)) for config, speed in known]
     return "\n\n".join([cost_table(configs, costs), composed(configs), totals(configs, costs, told)])
-
-
-def image_counts(config: RunConfig) -> tuple[int, int]:
-    """Count the images of the training and of the evaluated split."""
-    data = config.data
-    sizes = SPLIT_SIZES.get(data.name, {})
-    train = min(data.train_images or 10**9, sizes.get(data.split, 10**9))
-    limit = data.test_images or 10**9
-    return train, min(limit, sizes.get(data.eval_split, 10**9))
 
 
 def cost_table(configs: Sequence[RunConfig], costs: Sequence[Estimate]) -> str:

@@ -38,6 +38,7 @@ EPOCH_IMAGES = {
     "synthetic": 5000,
     "imagenet": 1_281_167,
     "tiny_imagenet": 100_000,
+    "shapes_photos": 300,
     "shapes": 1000,
     "voc": 16_551,
     "coco": 82_783,
@@ -56,6 +57,8 @@ class Plan:
     """The words as given; they repeat the plan."""
     line_of: dict[str, int]
     """By run id: the first line of the experiments' sweeps that asks for the run. Important lines come first."""
+    experiments: dict[str, list[str]]
+    """The run ids of each experiment in their order; experiments may share runs."""
 
 
 def plan(words: list[str]) -> Plan:
@@ -66,13 +69,16 @@ def plan(words: list[str]) -> Plan:
     """
     runs: dict[str, RunConfig] = {}
     line_of: dict[str, int] = {}
+    experiments: dict[str, list[str]] = {}
     protocol = "paper"
     for number, protocol, config in points(words):  # noqa: B007  # all points have the same protocol
         runs.setdefault(config.run_id, config)
         line_of.setdefault(config.run_id, number)
+        asked = experiments.setdefault(config.exp, [])
+        asked += [] if config.run_id in asked else [config.run_id]
     if protocol not in PROTOCOLS:
         raise InputError(f"protocol={protocol} is unknown: {nearest(str(protocol), PROTOCOLS)}")
-    return Plan(list(runs.values()), protocol, words, line_of)
+    return Plan(list(runs.values()), protocol, words, line_of, experiments)
 
 
 def points(words: list[str]) -> Iterator[tuple[int, str, RunConfig]]:
@@ -122,9 +128,26 @@ def lines(given: list[Override], settings: Settings) -> Iterator[Iterator[dict[s
     for chosen in product(groups):
         for word in user.values():
             settings.check(word, chosen)
-        for line in settings.composed(chosen).get("sweep") or [""]:
-            swept = {o.key_or_group: o for o in map(parse, str(line).split())}
+        yield from lines_of(chosen, user, settings)
+
+
+def lines_of(
+    chosen: dict[str, Override], user: dict[str, Override], settings: Settings
+) -> Iterator[Iterator[dict[str, Override]]]:
+    """Yield the points of each line of the ``sweep`` that the groups ``chosen`` compose.
+
+    A line that names an experiment, as in ``exp=voc_detection data=shapes``, stands for the lines of that experiment.
+    """
+    for line in settings.composed(chosen).get("sweep") or [""]:
+        swept = {o.key_or_group: o for o in map(parse, str(line).split())}
+        if "exp" not in swept:
             yield product(swept | user | chosen)
+            continue
+        others = {key: o for key, o in chosen.items() if key != "exp"}
+        groups = {key: o for key, o in swept.items() if key in GROUPS}
+        own = {key: o for key, o in (swept | user).items() if key not in GROUPS}
+        for below in product(groups | others):
+            yield from lines_of(below, own, settings)
 
 
 def product(words: dict[str, Override]) -> Iterator[dict[str, Override]]:
@@ -180,6 +203,15 @@ def total(values: Iterable[int]) -> int:
     return sum(int(value) for value in values)
 
 
+def run_of(exp: str, depth: int, *, _root_: DictConfig) -> str:
+    """Return the id of an experiment's run of a depth at this scale, for ``detection.start=${run:imagenet_depth,101}``.
+
+    It is the first seed's.
+    """
+    return plan([f"exp={exp}", f"model.depth={depth}", f"scale={_root_.scale}"]).runs[0].run_id
+
+
+OmegaConf.register_new_resolver("run", run_of, replace=True)
 OmegaConf.register_new_resolver("total", total, replace=True)
 OmegaConf.register_new_resolver("epochs", steps_of_epochs, replace=True)
 
@@ -200,6 +232,7 @@ class Settings:
         words = tuple(o.input_line or "" for key, o in point.items() if key in GROUPS)
         # Each caller gets a copy of its own; unpickling makes it seven times as fast as copy.deepcopy.
         copied: DictConfig = pickle.loads(composition(words, self._conf, self._newest))
+        OmegaConf.update(copied, "scale", str(point["scale"].value()) if "scale" in point else "paper", force_add=True)
         return copied
 
     def compose(self, point: dict[str, Override]) -> dict[str, Any]:

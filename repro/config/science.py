@@ -34,7 +34,18 @@ class DataConfig:
     """The images for training and testing, and their augmentation (paper, sections 3.4 and 4.2)."""
 
     name: Annotated[
-        Literal["cifar10", "cifar100", "svhn", "synthetic", "imagenet", "tiny_imagenet", "shapes", "voc", "coco"],
+        Literal[
+            "cifar10",
+            "cifar100",
+            "svhn",
+            "synthetic",
+            "imagenet",
+            "tiny_imagenet",
+            "shapes_photos",
+            "shapes",
+            "voc",
+            "coco",
+        ],
         "the data set",
     ]
     split: Annotated[
@@ -72,13 +83,13 @@ class DataConfig:
         """Classes of the whole set; a partial folder may have fewer."""
         if self.classes:
             return len(self.classes)
-        others = {"tiny_imagenet": 200, "cifar100": 100, "coco": 80, "voc": 20, "shapes": 3}
+        others = {"tiny_imagenet": 200, "cifar100": 100, "coco": 80, "voc": 20, "shapes": 3, "shapes_photos": 3}
         return {"imagenet": 1000, **others}.get(self.name, 10)
 
     @property
     def photos(self) -> bool:
         """True if images are files of various sizes, decoded when they are needed."""
-        return self.name in ("imagenet", "tiny_imagenet")
+        return self.name in ("imagenet", "tiny_imagenet", "shapes_photos")
 
     @property
     def has_boxes(self) -> bool:

@@ -162,7 +162,7 @@ def load(
             return whitened(load_svhn(data, root, may_fetch=may_fetch), data, cache)
         case "synthetic":
             return whitened(load_synthetic(data), data, cache)
-        case "imagenet" | "tiny_imagenet":
+        case "imagenet" | "tiny_imagenet" | "shapes_photos":
             return load_photos(data, root, cache=cache, workers=workers)
         case "shapes" | "voc" | "coco":
             raise InputError(f"data={data.name} has boxes of objects, for detectors")
@@ -244,11 +244,16 @@ def load_photos(
     are those of all training images.
 
     Args:
+        root: The folder ``paths.data``; drawn images are in ``cache`` instead.
         only_val: Read no training images, for weights with their own mean.
     """
     from repro.data.imagenet import folders
     from repro.data.imagenet.scan import report, scan
 
+    if data.name == "shapes_photos":
+        from repro.data.drawn_photos import draw_folder
+
+        root = draw_folder(cache)
     splits = folders.find(data, root, only_val=only_val)
     digests = {split.name: split.digest() for split in splits if len(split)}
     found = scan(splits, data, cache=cache, workers=workers)

@@ -16,6 +16,8 @@ from repro.models.forward import forward
 from repro.runtime.device import memory_format, num_threads, set_up, wait
 from repro.runtime.log import notice
 
+REFERENCE_SPEED = 1e13
+"""Multiply-adds per second of an imaginary device, to compare plans independently of devices."""
 BACKWARD = 2  # a backward pass costs two forward passes: the gradients of the inputs and of the weights
 WINDOWS = 5
 PASSES = 2
@@ -47,8 +49,14 @@ def estimate(config: RunConfig, speed: Speed, train_images: int, eval_images: in
         train_images: The images of an epoch.
         eval_images: The images of an evaluation.
     """
+    size, macs, seconds = work(config, speed, train_images, eval_images)
+    return Estimate(size, config.optim.steps, macs, seconds, memory(config, size))
+
+
+def work(config: RunConfig, speed: Speed, train_images: int, eval_images: int) -> tuple[Size, float, float]:
+    """Return size, multiply-adds and seconds of a run as ``estimate`` does, without its memory, which takes longer."""
     if config.detection is not None:
-        return estimate_detector(config, config.detection, speed, train_images, eval_images)
+        return detector_work(config, config.detection, speed, train_images, eval_images)
     optim = config.optim
     if config.localization is not None:
         from repro.engine.localization.size import localizer_size
@@ -57,8 +65,7 @@ def estimate(config: RunConfig, speed: Speed, train_images: int, eval_images: in
         crop = config.data.image_size
         views = 1 + sum((side / crop) ** 2 * 4 / 3 for side in config.localization.scales)
         macs: float = size.macs * ((1 + BACKWARD) * optim.steps * optim.batch_size + eval_images * views)
-        seconds = macs / speed.macs_per_second / config.execution.num_ranks
-        return Estimate(size, optim.steps, macs, seconds, memory(config, size))
+        return size, macs, macs / speed.macs_per_second / config.execution.num_ranks
     size = measure(config.model, config.data.image_size, config.data.num_classes)
     evaluations = optim.steps / (config.eval.every_steps or max(train_images / optim.batch_size, 1)) + 1
     trained_on = min(train_images, config.eval.train_images or train_images) * config.eval.train_error
@@ -68,13 +75,13 @@ def estimate(config: RunConfig, speed: Speed, train_images: int, eval_images: in
     launches = trained + evaluated / config.execution.eval_batch_size / (1 + BACKWARD)
     blocks = config.model.depth / 2
     seconds = macs / speed.macs_per_second + launches * blocks * speed.block_seconds
-    return Estimate(size, optim.steps, macs, seconds / config.execution.num_ranks, memory(config, size))
+    return size, macs, seconds / config.execution.num_ranks
 
 
-def estimate_detector(
+def detector_work(
     config: RunConfig, detection: DetectionConfig, speed: Speed, train_images: int, eval_images: int
-) -> Estimate:
-    """Estimate a detector's run; a frozen body has no backward pass, and a proposal net no regions."""
+) -> tuple[Size, float, float]:
+    """Return the work of a detector's run; a frozen body has no backward pass, and a proposal net no regions."""
     from repro.engine.detection.size import detector_size  # a slow import, seconds
 
     size, optim = detector_size(config, config.data.num_classes), config.optim
@@ -93,9 +100,8 @@ def estimate_detector(
     rounds = (2 if detection.refine else 1) * min(2, max(1, len(detection.scales)))
     tested = views * size.body_macs + rounds * detection.test_proposals * size.region_macs
     macs += eval_images * tested
-    seconds = macs / speed.macs_per_second / config.execution.num_ranks
     shown = Size(size.params, size.macs(detection.test_proposals))
-    return Estimate(shown, optim.steps, macs, seconds, memory(config, shown))
+    return shown, macs, macs / speed.macs_per_second / config.execution.num_ranks
 
 
 def memory(config: RunConfig, size: Size) -> int:

@@ -16,6 +16,7 @@ from repro.launch import torchrun
 from repro.launch.attempts import attempt
 from repro.launch.compiled import with_steps
 from repro.launch.estimates import PlanProgress, forecast, longest_first, seconds_of
+from repro.launch.lacking import check_weights
 from repro.launch.outcome import Outcome, is_done
 from repro.launch.pool import Pool
 from repro.launch.slots import Slot, runs_at_once, share_processors, shared_gpus, slots_for
@@ -166,15 +167,11 @@ def check(configs: list[RunConfig]) -> None:
     for device, step, is_random in {(c.execution.device, c.execution.step, c.model.is_random) for c in configs}:
         pick = pick_random_step if is_random else pick_step
         pick(step, pick_device(device))
+    planned = {config.run_id for config in configs}
     for config in configs:
         if config.execution.num_ranks > 1:
             torchrun.check(config.execution)
-        if not (config.science.is_classification or is_done(config)):
-            from repro.engine.detection.start import check_start  # a slow import, seconds
-            from repro.engine.localization.classes import check_classes
-
-            check_start(config)
-            check_classes(config)
+        check_weights(config, planned)
 
 
 def check_folders(configs: Sequence[RunConfig]) -> None:

@@ -9,6 +9,7 @@ import signal
 from collections.abc import Callable, Sequence
 
 from repro.config.run import RunConfig
+from repro.launch.lacking import starts
 from repro.launch.outcome import Outcome, note_failure
 from repro.launch.process import Process
 from repro.launch.slots import Slot
@@ -119,7 +120,10 @@ class Pool:
         return [config for worker in self._workers for config in worker.runs.values()]
 
     def _hand_out(self) -> None:
+        open_runs = {config.run_id for config in (*self._queue, *self._running())}
         for config in list(self._queue):
+            if open_runs & set(starts(config)):
+                continue  # it needs the weights of a run that has not ended
             alone = config.run_id in self._lost
             free = [worker for worker in self._workers if worker.takes(config, alone)]
             if free:

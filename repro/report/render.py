@@ -16,6 +16,7 @@ from repro.report.claims.verdicts import Check, check, check_papers
 from repro.report.claims.wording import sentence
 from repro.report.figures import Plot, csv_text, draw, later_plots, shown_plots
 from repro.report.html.page import Later, page, repository
+from repro.report.paper_plan import paper_plan
 from repro.report.readme import depths_table, measured_table, nets_table
 from repro.report.tables import FORMATS, Frame, overview, table, table1, to_markdown
 from repro.results.ensembles import EnsembleReading, read_ensembles
@@ -100,6 +101,7 @@ class Evidence:
             "measured": lambda: measured_table(self.reading),
             "depths": lambda: depths_table(self.reading, "tenth"),
             "tenth": lambda: nets_table(self.reading, "tenth"),
+            "paper": lambda: paper_plan(self.tables, self.plots),
             "demo": lambda: nets_table(self.reading, "demo", DEMO),
             **{f"columns-{name}": functools.partial(columns_table, name) for name in (*sections(), "curve")},
         }

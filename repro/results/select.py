@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 from repro.config.execution import PROTOCOLS
 from repro.config.model import NET_FIELDS
 from repro.config.parse import require
+from repro.config.run import RunConfig
 from repro.config.science import Science, later_defaults
 from repro.errors import nearest
 from repro.papers.recipes import all_recipes
@@ -68,8 +69,8 @@ class Selection(Generic[R]):
         return [record for group in self.groups for record in group]
 
 
-def departures(record: AnyRecord, recipe: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the science fields of ``record``, flat, that differ from the recipe overridden by ``run``."""
+def departures(record: AnyRecord | RunConfig, recipe: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the science fields of a record or a planned run, flat, that differ from the recipe with ``run`` on top."""
     return _departures(record.science, recipe, run)
 
 

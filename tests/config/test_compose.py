@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from repro.config.compose import Settings, choices, describe, plan
+from repro.config.compose import Plan, Settings, choices, describe, plan
 from repro.config.paths import shared_dir
 from repro.config.run import later_defaults
 from repro.errors import InputError
-from repro.papers import load_recipe, load_table
+from repro.papers import load_recipe, load_table, table_numbers
 from tests.runs import configs
 
 
@@ -94,6 +94,8 @@ def test_the_same_run_asked_for_twice_is_one() -> None:
 def family(name: str) -> str:
     if "localization" in name or name.endswith("_boxes"):
         return "images of one class with boxes"
+    if name == "shapes_photos":
+        return "ImageNet images"
     if "detection" in name or name.startswith(("shapes", "voc", "coco")):
         return "images with boxes"
     return "ImageNet images" if "imagenet" in name else "small images"
@@ -116,10 +118,11 @@ def test_svhn_is_refused_where_images_are_held_out(experiment: str) -> None:
 @pytest.mark.parametrize(
     ("experiment", "scale", "data"),
     # Every scale on the first data set of a kind, and one scale on the others.
-    [(e, "paper", DATA[family(e)][0]) for e in choices("exp")]
+    [(e, "paper", DATA[family(e)][0]) for e in choices("exp") if e != "paper"]
     + [
         pytest.param(e, scale, d, marks=pytest.mark.slow)
         for e in choices("exp")
+        if e != "paper"
         for scale in choices("scale")
         for d in DATA[family(e)]
         if not (d == "svhn" and e in HELD_OUT)
@@ -131,6 +134,38 @@ def test_every_experiment_composes_at_every_scale_and_is_described(experiment: s
     assert runs
     assert {run.data.name for run in runs} == {data.removesuffix("_boxes")}
     assert describe("exp")[experiment]
+
+
+@pytest.fixture(scope="module")
+def paper() -> Plan:
+    return plan(["exp=paper", "scale=tenth"])
+
+
+def test_the_papers_plan_has_every_experiment_of_its_tables_and_figures_and_each_run_once(paper: Plan) -> None:
+    rows = [row for number in table_numbers() for row in load_table(number).rows if row.run is not None]
+    assert {row.experiment for row in rows} - {"cifar_depth_sweep"} <= paper.experiments.keys()
+    asked = plan(["exp=cifar_depth_sweep,cifar_degradation,cifar_plain_sweep", "scale=tenth"]).runs
+    assert {run.run_id for run in asked} <= {run.run_id for run in paper.runs}
+    assert len({run.run_id for run in paper.runs}) == len(paper.runs)
+    assert {run.exp for run in paper.runs} <= paper.experiments.keys()
+    shared = set(paper.experiments["imagenet_ensemble"]) & set(paper.experiments["imagenet_depth"])
+    assert len(shared) == 3, "runs that two experiments ask for belong to both"
+
+
+def test_detectors_and_localizers_start_from_a_net_that_the_plan_trains_before(paper: Plan) -> None:
+    ids = [run.run_id for run in paper.runs]
+    wanted = plan(["exp=imagenet_depth", "model.depth=101", "scale=tenth"]).runs[0].run_id
+    starting = [run for run in paper.runs if run.starts_from and not run.starts_from.start_is_file]
+    assert [run.starts_from.start for run in starting if run.starts_from] == [wanted] * 6
+    assert ids.index(wanted) < min(map(paper.runs.index, starting))
+    (localizer,) = [run.localization for run in starting if run.localization]
+    assert localizer.classes_of == wanted
+
+
+def test_settings_of_a_line_reach_its_experiment_and_those_of_the_user_go_before() -> None:
+    smoke = plan(["exp=paper", "scale=smoke", "seed=3"]).runs
+    assert {run.data.name for run in smoke} == {"synthetic", "shapes", "shapes_photos"}
+    assert {run.seed for run in smoke} == {3}
 
 
 def test_an_experiment_on_imagenet_refuses_small_images() -> None:

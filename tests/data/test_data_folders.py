@@ -14,6 +14,7 @@ from repro.data import Dataset, PhotoSplit, PhotoStats, load
 from repro.data.imagenet.folders import WHOLE, evenly
 from repro.errors import InputError
 from tests.photos import CLASSES, config, make_imagenet, make_tiny, picture, truncate, write
+from tests.runs import photo_config
 
 
 def loaded(root: Path, data: DataConfig | None = None, cache: Path | None = None, workers: int = 0) -> Dataset:
@@ -422,3 +423,19 @@ def test_digests_say_which_files(root, tmp_path):
     picture(9999, 60, 60).save(root / "val" / CLASSES[0] / "ILSVRC2012_val_00000001.JPEG", "JPEG", quality=50)
     after = loaded(root).digests
     assert after["train"] == before["train"] and after["val"] != before["val"]
+
+
+# --- drawn images -------------------------------------------------------------------------------------------------
+
+
+def test_drawn_images_are_an_imagenet_folder_in_the_cache_and_always_the_same(tmp_path):
+    data = photo_config(tmp_path, "data=shapes_photos", "data.partial=false").data
+    one, two = (loaded(tmp_path / "absent", data, tmp_path / name) for name in ("one", "two"))
+    train, val = splits(one)
+    assert (one.num_classes, len(train), len(val)) == WHOLE["shapes_photos"]
+    assert train.root.parent == tmp_path / "one" and not (tmp_path / "absent").exists()
+    assert one.digests == two.digests
+    same = [(folder / train.files[0]).read_bytes() for folder in (train.root, splits(two)[0].root)]
+    assert same[0] == same[1]
+    with pytest.raises(InputError, match="shapes_photos"):
+        loaded(tmp_path, data)

@@ -22,12 +22,17 @@ from repro.data import PhotoSplit
 from repro.errors import InputError
 from repro.runtime.provenance import write_atomically
 
-WHOLE = {"imagenet": (1000, 1_281_167, 50_000), "tiny_imagenet": (200, 100_000, 10_000)}
+WHOLE = {
+    "imagenet": (1000, 1_281_167, 50_000),
+    "tiny_imagenet": (200, 100_000, 10_000),
+    "shapes_photos": (3, 300, 100),
+}
 """Numbers of classes, training and validation images of the whole sets."""
 
 FOLDERS = {
     "imagenet": (".", "imagenet", "ILSVRC/Data/CLS-LOC"),
     "tiny_imagenet": (".", "tiny-imagenet-200", "tiny_imagenet"),
+    "shapes_photos": (".",),
 }
 """Folders below ``paths.data`` that may contain ``train`` and ``val``."""
 
