@@ -56,6 +56,7 @@ def estimate(config: RunConfig, speed: Speed, train_images: int, eval_images: in
         size = localizer_size(config, config.data.num_classes)
         crop = config.data.image_size
         views = 1 + sum((side / crop) ** 2 * 4 / 3 for side in config.localization.scales)
+        views *= 1 + len(config.localization.members)
         macs: float = size.macs * ((1 + BACKWARD) * optim.steps * optim.batch_size + eval_images * views)
         seconds = macs / speed.macs_per_second / config.execution.num_ranks
         return Estimate(size, optim.steps, macs, seconds, memory(config, size))

@@ -172,9 +172,11 @@ def check(configs: list[RunConfig]) -> None:
         if not (config.science.is_classification or is_done(config)):
             from repro.engine.detection.start import check_start  # a slow import, seconds
             from repro.engine.localization.classes import check_classes
+            from repro.engine.localization.members import check_members
 
             check_start(config)
             check_classes(config)
+            check_members(config)
 
 
 def check_folders(configs: Sequence[RunConfig]) -> None:
