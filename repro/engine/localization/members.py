@@ -67,9 +67,9 @@ def record_of(name: str, config: RunConfig) -> LocalizationRecord:
     Raises:
         InputError: There is no such run, or it is not a localizer.
     """
-    file = find_file(name, [config.paths.work])
-    require(file.parent.name == name, f"localization.members={name} must be the whole id of a run: {file.parent.name}")
     try:
-        return read_localization_record(file)
+        record = read_localization_record(find_file(name, [config.paths.work]))
     except InputError as error:
         raise InputError(f"localization.members={name} is not a run of exp=imagenet_localization: {error}") from None
+    require(record.run_id == name, f"localization.members={name} must be the whole id of a run: {record.run_id}")
+    return record

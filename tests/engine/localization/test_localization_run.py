@@ -130,7 +130,7 @@ def test_members_of_an_ensemble_must_exist_and_have_the_same_anchors(whole: RunC
     ):
         with pytest.raises(InputError, match=said) as error:
             check_members(localizer_config(folder, *words))
-        assert "\n" not in str(error.value)
+        assert "localization.members=" in str(error.value) and "\n" not in str(error.value)
 
 
 def test_readers_of_classification_pass_over_localizers(whole: RunConfig) -> None:
