@@ -24,6 +24,7 @@ class LocalizationConfig:
     vote: Annotated[bool, "whether boxes that overlap the likeliest by a half are averaged with it (D88)"]
     scales: Annotated[tuple[int, ...], "shorter sides of the dense test; empty means none (D88)"]
     classes_of: Annotated[str | None, "run of classification whose five likeliest classes are tested too (D89)"]
+    members: Annotated[tuple[str, ...], "runs of further localizers, an ensemble with this one in its test (D90)"] = ()
 
     group = "localization"
 
@@ -48,4 +49,8 @@ class LocalizationConfig:
         require(
             len(set(self.scales)) == len(self.scales) and all(scale >= 32 for scale in self.scales),
             f"localization.scales={list(self.scales)} must be different shorter sides, each at least 32",
+        )
+        require(
+            len(set(self.members)) == len(self.members),
+            f"localization.members={list(self.members)} names a run twice: leave it out once",
         )

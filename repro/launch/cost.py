@@ -64,6 +64,7 @@ def work(config: RunConfig, speed: Speed, train_images: int, eval_images: int) -
         size = localizer_size(config, config.data.num_classes)
         crop = config.data.image_size
         views = 1 + sum((side / crop) ** 2 * 4 / 3 for side in config.localization.scales)
+        views *= 1 + len(config.localization.members)
         macs: float = size.macs * ((1 + BACKWARD) * optim.steps * optim.batch_size + eval_images * views)
         return size, macs, macs / speed.macs_per_second / config.execution.num_ranks
     size = measure(config.model, config.data.image_size, config.data.num_classes)

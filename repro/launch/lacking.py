@@ -62,9 +62,11 @@ def check_weights(config: RunConfig, planned: Collection[str] = ()) -> None:
         return
     from repro.engine.detection.start import check_start  # a slow import, seconds
     from repro.engine.localization.classes import check_classes
+    from repro.engine.localization.members import check_members
 
     check_start(config)
     check_classes(config)
+    check_members(config)
 
 
 def text_of(parted: Parted, configs: Sequence[RunConfig]) -> str:

@@ -252,8 +252,13 @@ APART: Mapping[str, Any] = {"model.constructed_from": None, "eval.gradient_flow"
 """Defaults that a run must have at any scale, unless a row or curve asks for other values."""
 
 
-TESTS: Mapping[str, Any] = {"detection.context": False, "detection.scales": [], "detection.refine": False}
-"""Improvements of detectors (Table 9), which a run must not have unless a row asks for them."""
+TESTS: Mapping[str, Any] = {
+    "detection.context": False,
+    "detection.scales": [],
+    "detection.refine": False,
+    "localization.members": [],
+}
+"""Improvements of detectors (Table 9) and of localizers, which a run must not have unless a row asks for them."""
 
 
 def net_of(record: AnyRecord) -> dict[str, Any]:
@@ -264,7 +269,7 @@ def net_of(record: AnyRecord) -> dict[str, Any]:
 
 
 def improvements_of(record: AnyRecord) -> dict[str, Any]:
-    """Return the improvements of a detector, as in a row's ``run``; empty for classification."""
+    """Return the improvements of a detector or a localizer, as in a row's ``run``; empty for classification."""
     fields = record.science.flat()
     return {key: fields[key] for key in TESTS if key in fields}
 
@@ -273,5 +278,5 @@ def _matches(record: AnyRecord, run: Mapping[str, Any]) -> bool:
     if record.science.model.is_own and "model.name" not in run:
         return False  # an own net has its own row
     fields = compared(record.science)
-    usual = APART if record.science.detection is None else {**APART, **TESTS}
+    usual = {**APART, **{key: value for key, value in TESTS.items() if key in fields}}
     return all(key in fields and fields[key] == value for key, value in {**usual, **run}.items())

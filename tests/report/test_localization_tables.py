@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from repro.results.read import read_records
-from tests.planted_localizers import plant_localizer
+from tests.planted_localizers import RESNET, plant_localizer
 from tests.report.test_tables import markdown
 
 GIVEN, PREDICTED = "error, class given (%)", "top-5 error, class predicted (%)"
@@ -28,6 +28,17 @@ def test_a_run_without_predicted_classes_fills_the_rows_of_given_ones_alone(tmp_
     plant_localizer(tmp_path, {view: (wrong, None) for view, (wrong, _) in TESTED.items()})
     rows, _ = markdown(tmp_path, number=13)
     assert rows[1][f"Measured {GIVEN}"] == "13.00 (n=1)" and rows[3][f"Measured {PREDICTED}"] == "–"
+
+
+def test_an_ensemble_of_localizers_has_a_row_of_its_own(tmp_path: Path) -> None:
+    plant_localizer(tmp_path, TESTED)
+    ensemble = {**RESNET, "localization.members": ["imagenet-rpn-resnet101-b-s1-0", "imagenet-rpn-resnet101-b-s2-0"]}
+    plant_localizer(tmp_path, {**TESTED, "dense": (5000, 7000)}, run=ensemble)
+    rows, _ = markdown(tmp_path, number=13)
+    assert [r[f"Measured {GIVEN}"] for r in rows[1:3]] == ["13.00 (n=1)", "12.00 (n=1)"]
+    assert {r["Method"] for r in rows[6:]} == {"ResNet-101, ensemble of 3"}
+    assert [r[f"Measured {GIVEN}"] for r in rows[6:]] == ["13.00 (n=1)", "10.00 (n=1)"]
+    assert not any("Proxy" in name for name in rows[0])
 
 
 def test_runs_on_part_of_the_images_and_proxies_are_not_measured(tmp_path: Path) -> None:

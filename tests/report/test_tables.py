@@ -387,7 +387,7 @@ def test_what_is_not_attempted_says_so_and_why(tmp_path):
     rows, notes = markdown(tmp_path, number=14)
     assert [r["Here"] for r in rows] == ["", "", "", "not attempted"]
     assert (rows[1]["validation (%)"], rows[1]["test (%)"]) == ("", "26.7")
-    assert "Not attempted: an ensemble with the R-CNN step" in notes
+    assert "Not attempted: its nets have the R-CNN step" in notes
     assert "Not run" not in notes
     assert [line["not_attempted"] != "" for line in comma(tmp_path, number=14)] == [False, False, False, True]
 

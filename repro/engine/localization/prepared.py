@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
 from repro.config.run import RunConfig
+from repro.config.science import Science
 from repro.data.augment import PixelStats, generator_for
 from repro.data.imagenet.loader import pixel_stats
 from repro.data.localization import LocalizationDataset
@@ -19,6 +20,14 @@ from repro.models.detection.body import recompute_statistics
 from repro.models.detection.localizer import Localizer, LocalizerSettings
 from repro.runtime import distributed
 from repro.runtime.device import set_up, setting
+
+
+@dataclass(frozen=True)
+class Member:
+    """A localizer of an ensemble, and the statistics of the pixels that it was trained on."""
+
+    model: Localizer
+    stats: PixelStats
 
 
 @dataclass
@@ -37,6 +46,8 @@ class PreparedLocalizer:
     resumed: int | None = None
     """The update from which the run resumes; None for a new run."""
     step: Step | None = None
+    members: list[Member] = field(default_factory=list)
+    """Further localizers, which the test joins to an ensemble with the run's own (D90)."""
 
     @property
     def steps(self) -> tuple[int, ...]:
@@ -76,7 +87,7 @@ def prepare_localizer(config: RunConfig, dataset: LocalizationDataset) -> Prepar
     return PreparedLocalizer(config, dataset, device, model, feed, optimizer, DetectionState(), made_on, digests)
 
 
-def settings_of(config: RunConfig) -> LocalizerSettings:
+def settings_of(config: RunConfig | Science) -> LocalizerSettings:
     """Return the settings of a run's localizer."""
     own = config.localization
     assert own is not None

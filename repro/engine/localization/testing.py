@@ -14,9 +14,10 @@ from repro.data.augment import normalize
 from repro.data.localization import BoxedSplit
 from repro.data.localization.feed import centre, photo_of, resized
 from repro.engine.localization.classes import predicted_classes
-from repro.engine.localization.prepared import PreparedLocalizer
+from repro.engine.localization.members import load_members
+from repro.engine.localization.prepared import Member, PreparedLocalizer
 from repro.evaluation.localization import are_right
-from repro.models.detection.localizer import Located
+from repro.models.detection.localizer import Located, likeliest
 from repro.results.localization_record import LocalizationResult, ViewError
 from repro.runtime import distributed
 from repro.runtime.device import autocast
@@ -40,6 +41,7 @@ def run_test(net: PreparedLocalizer) -> tuple[LocalizationResult, dict[str, np.n
     predicted = predicted_classes(net.config, split, net.device) if own.classes_of else labels[:, :0]
     classes = np.concatenate([labels, predicted], 1)
     net.model.eval()
+    net.members = distributed.agreed(lambda: load_members(net.config, net.classes, net.device))
     views = [CROP, DENSE] if own.scales else [CROP]
     boxes = {view: locate_all(net, classes, view) for view in views}
     hits = (predicted == labels) if own.classes_of else None
@@ -114,10 +116,18 @@ def in_whole(net: PreparedLocalizer, position: int, classes: Tensor) -> np.ndarr
 
 
 def located(net: PreparedLocalizer, pixels: Tensor, classes: Tensor) -> Located:
-    """Locate ``classes`` (n, k) in uint8 images (n, 3, H, W) of one size."""
-    images = normalize(pixels.to(net.device), net.feed.stats).to(net.feed.like.dtype)
-    with autocast(net.device, net.config.optim.precision):
-        return net.model.locate(images, classes)
+    """Locate ``classes`` (n, k) in uint8 images (n, 3, H, W) of one size.
+
+    An ensemble has the mean of its localizers' scores and of their boxes, anchor by anchor (D90).
+    """
+    pixels = pixels.to(net.device)
+    with torch.no_grad(), autocast(net.device, net.config.optim.precision):
+        found = [
+            one.model.candidates(normalize(pixels, one.stats).to(net.feed.like.dtype), classes)
+            for one in (Member(net.model, net.stats), *net.members)
+        ]
+    scores, boxes = (torch.stack(each).mean(0) for each in zip(*found, strict=True))
+    return likeliest(scores, boxes, vote=net.model.settings.vote)
 
 
 def in_own_pixels(boxes: np.ndarray, sizes: np.ndarray, shorter_side: int) -> np.ndarray:

@@ -120,17 +120,20 @@ class Localizer(nn.Module):
         of_scores, of_boxes = zip(*each, strict=True)
         return {"scores": torch.stack(of_scores).sum(), "boxes": torch.stack(of_boxes).sum()}
 
-    @torch.no_grad()
-    def locate(self, images: Tensor, classes: Tensor) -> Located:
-        """Return the likeliest box of each of ``classes`` (N, k) in images of one size (D88)."""
+    def candidates(self, images: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the logits (N, k, A) and boxes (N, k, A, 4) of ``classes`` (N, k) in images of one size."""
         scores, codes, anchors = self(images, classes)
-        boxes = clip(UNNORMALIZED.decode(codes, anchors), (images.shape[-2], images.shape[-1])).flatten(0, 1)
-        best, anchor = scores.flatten(0, 1).max(1)
-        found = boxes[torch.arange(len(boxes), device=boxes.device), anchor]
-        if self.settings.vote:
-            probabilities = scores.flatten(0, 1).sigmoid()
-            found = torch.stack([voted(*each) for each in zip(found, boxes, probabilities, strict=True)])
-        return Located(found.view(*classes.shape, 4), best.view_as(classes))
+        return scores, clip(UNNORMALIZED.decode(codes, anchors), (images.shape[-2], images.shape[-1]))
+
+
+def likeliest(scores: Tensor, boxes: Tensor, *, vote: bool) -> Located:
+    """Return the box of the highest of scores (N, k, A), or the mean of ``boxes`` (N, k, A, 4) near it (D88)."""
+    best, anchor = scores.max(-1)
+    found = boxes.gather(2, anchor[..., None, None].expand(-1, -1, 1, 4))[:, :, 0]
+    if vote:
+        each = zip(found.flatten(0, 1), boxes.flatten(0, 1), scores.flatten(0, 1).sigmoid(), strict=True)
+        found = torch.stack([voted(*one) for one in each]).view_as(found)
+    return Located(found, best)
 
 
 def voted(best: Tensor, boxes: Tensor, weights: Tensor) -> Tensor:

@@ -142,7 +142,11 @@ def with_own_nets(paper: PaperTable, reading: Reading) -> PaperTable:
     views: list[Any] = [""]
     if kind_of(recipe) == "localization":
         known = [net_of_row(row, recipe) for row in paper.rows if row.run is not None]
-        own: Sequence[AnyRecord] = [record for record in reading.localizers if net_of(record) not in known]
+        own: Sequence[AnyRecord] = [
+            record
+            for record in reading.localizers
+            if net_of(record) not in known or improvements_of(record)["localization.members"]
+        ]
         views = ["1crop", "dense"]
     elif is_of_detector(recipe):
         own = [record for record in reading.detectors if _is_other(record, paper, recipe)]
@@ -156,7 +160,7 @@ def with_own_nets(paper: PaperTable, reading: Reading) -> PaperTable:
         for view in views:
             row = PaperRow(label, unpublished, run=run, own=True, view=view)
             setting = SETTINGS.get(view, paper.setting)
-            found[model.name, model.depth, label + view] = replace(row, setting=setting, layers=model.depth)
+            found[model.name, model.depth, f"{label}{view}{run}"] = replace(row, setting=setting, layers=model.depth)
     return replace(paper, rows=(*paper.rows, *(found[key] for key in sorted(found))))
 
 
@@ -180,9 +184,11 @@ def _is_other(record: DetectionRecord, paper: PaperTable, recipe: Mapping[str, A
 
 
 def _improved(run: Mapping[str, Any]) -> str:
-    """Return `` + box refinement + context`` for the improvements of a detector."""
+    """Return `` + box refinement + context`` for the improvements of a detector or a localizer."""
     names = {"refine": "box refinement", "context": "context", "scales": "multi-scale testing"}
-    return "".join(f" + {text}" for name, text in names.items() if run.get(f"detection.{name}"))
+    improved = "".join(f" + {text}" for name, text in names.items() if run.get(f"detection.{name}"))
+    members = run.get("localization.members")
+    return f"{improved}, ensemble of {len(members) + 1}" if members else improved
 
 
 def _cells(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,14 @@ import torch
 from PIL import Image
 
 from repro.config.run import RunConfig
-from repro.data.localization.feed import LocalizationFeed, in_crop
-from repro.engine.localization.prepared import prepare_localizer
+from repro.data.augment import normalize
+from repro.data.localization.feed import LocalizationFeed, centre, in_crop, photo_of
+from repro.engine.localization.members import check_members, load_members
+from repro.engine.localization.prepared import Member, prepare_localizer
 from repro.engine.localization.run import run_localizer
-from repro.engine.localization.testing import in_own_pixels, locate_all
+from repro.engine.localization.testing import in_own_pixels, locate_all, located
 from repro.errors import InputError
+from repro.models.detection.localizer import likeliest
 from repro.results.localization_record import read_localization_record
 from repro.results.read import read_record, read_records
 from repro.runtime import checkpoint
@@ -94,6 +98,41 @@ def test_the_record_has_the_errors_of_both_views_and_comes_back(whole: RunConfig
         read_localization_record(folder / "record.json")
 
 
+def test_an_ensemble_has_the_mean_of_its_localizers(whole: RunConfig, tmp_path: Path) -> None:
+    shutil.copytree(whole.work_dir, tmp_path / "work" / whole.run_id)
+    of = localizer_config(tmp_path, "seed=1", f"localization.members=[{whole.run_id}]", "localization.scales=[]")
+    net = prepare_localizer(of, boxed(of))
+    (member,) = net.members = load_members(of, net.classes, net.device)
+    weights = final_payload(whole)["model"]
+    assert all(torch.equal(value, weights[name]) for name, value in member.model.state_dict().items())
+    split, classes = net.dataset.eval, torch.from_numpy(net.dataset.eval.photos.labels[:, None])
+    pixels = torch.stack([centre(photo_of(split, at, "pillow"), 72, 64)[0] for at in range(len(split))])
+    with torch.no_grad():
+        each = [one.candidates(normalize(pixels, net.stats), classes) for one in (net.model.eval(), member.model)]
+    (scores, boxes), (other_scores, other_boxes) = each
+    wanted = likeliest((scores + other_scores) / 2, (boxes + other_boxes) / 2, vote=True)
+    assert torch.allclose(located(net, pixels, classes).boxes, wanted.boxes, atol=1e-4)
+    assert not torch.allclose(wanted.boxes, likeliest(scores, boxes, vote=True).boxes, atol=1e-2)
+    # A net with itself is that net.
+    net.members = [Member(net.model, net.stats)]
+    twice = locate_all(net, classes.numpy(), "1crop")
+    net.members = []
+    assert np.array_equal(twice, locate_all(net, classes.numpy(), "1crop"))
+
+
+def test_members_of_an_ensemble_must_exist_and_have_the_same_anchors(whole: RunConfig) -> None:
+    word = f"localization.members=[{whole.run_id}]"
+    folder = whole.paths.work.parent
+    check_members(localizer_config(folder, word))
+    for words, said in (
+        ([word, "localization.anchor_scales=[1,2]"], "anchor_scales"),
+        ([word.replace("-s0-", "-s9-")], "-s9-"),
+    ):
+        with pytest.raises(InputError, match=said) as error:
+            check_members(localizer_config(folder, *words))
+        assert "localization.members=" in str(error.value) and "\n" not in str(error.value)
+
+
 def test_readers_of_classification_pass_over_localizers(whole: RunConfig) -> None:
     work = whole.paths.work
     assert read_records([work]).records == () and read_records([work]).left_out == ()
@@ -136,18 +175,16 @@ def test_boxes_go_back_to_the_pixels_of_the_image() -> None:
 
 
 def test_dense_and_centre_views_find_a_shape_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    of = localizer_config(tmp_path, "localization.scales=[64,128]")
+    of = localizer_config(tmp_path, "localization.scales=[64,128]", "localization.vote=false")
     net = prepare_localizer(of, boxed(of))
 
-    def locate(images: torch.Tensor, classes: torch.Tensor) -> object:
-        from repro.models.detection.localizer import Located
-
+    def candidates(images: torch.Tensor, classes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         # The whole view, surer in larger ones.
         height, width = images.shape[-2:]
-        boxes = torch.tensor([0.0, 0, width, height]).expand(*classes.shape, 4)
-        return Located(boxes, torch.full(classes.shape, float(height)))
+        boxes = torch.tensor([0.0, 0, width, height]).expand(*classes.shape, 1, 4)
+        return torch.full((*classes.shape, 1), float(height)), boxes
 
-    monkeypatch.setattr(net.model, "locate", locate)
+    monkeypatch.setattr(net.model, "candidates", candidates)
     labels = net.dataset.eval.photos.labels[:, None]
     heights, widths = net.dataset.eval.sizes.T
     whole = locate_all(net, labels, "dense")[:, 0]
