@@ -143,13 +143,15 @@ def pictures(loaded: Loaded, chosen: Sequence[int]) -> Tensor:
 def to_text(alike: dict[str, list[Likeness]]) -> str:
     """Tabulate how alike the top images of a channel are in neighbouring blocks."""
     rows = [
-        [name, each.stage, each.blocks, f"{each.overlap:.3f}", f"{each.by_chance:.3f}", f"{each.correlation:.3f}"]
+        [name, each.stage, each.blocks]
+        + [f"{x:.3f}" for x in (each.overlap, each.other_overlap, each.correlation, each.other_correlation)]
         for name, found in alike.items()
         for each in found
     ]
     first = next(iter(alike.values()))[0]
-    header = ["net", "stage", "blocks", f"overlap of the top {first.top}", "by chance", "rank correlation"]
+    header = ["net", "stage", "blocks", f"overlap of the top {first.top}", "others", "rank correlation", "others"]
     return (
-        f"the same channel in neighbouring blocks, mean over channels, {first.images:,} images\n"
+        "the same channel, and other channels, in neighbouring blocks, mean over channels, "
+        f"{first.images:,} images\n"
         f"{tabulate(rows, header, tablefmt='simple', disable_numparse=True)}"
     )
