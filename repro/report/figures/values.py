@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from repro.config.parse import require
@@ -74,6 +75,15 @@ def _lesions(record: Record, panel: Panel) -> pandas.Series:
     else:
         found = lesions.by_count() if panel.shows == "lesions_by_count" else lesions.by_swaps()
     return pandas.Series({x: sum(errors) / len(errors) for x, errors in found.items()})
+
+
+def lesion_images(records: Iterable[Record]) -> str:
+    """Say on how many images damaged nets were tested; empty without such nets."""
+    counts = sorted({LESIONS.read(record).images for record in records})
+    if not counts:
+        return ""
+    least = "" if len(counts) == 1 else f"{counts[0]:,} to "
+    return f"Damaged nets were tested on the first {least}{counts[-1]:,} test images."
 
 
 def _channels(record: Record, panel: Panel, line: LineStyle) -> pandas.Series:
