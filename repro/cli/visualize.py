@@ -19,6 +19,7 @@ from repro.evaluation.trained import Trained
 from repro.report.channels import draw_channel
 from repro.results.channels import CHANNELS, IMAGES, PICTURES, TOP, Channels, Likeness
 from repro.runtime import checkpoint
+from repro.runtime.files import check_writable
 from repro.runtime.provenance import commit, now, write_json
 
 log = logging.getLogger(__name__)
@@ -54,8 +55,7 @@ def visualize(
     trained, testing = named_nets(words, "repro visualize")
     require(images >= 0, f"--images {images} must be 0, for all, or above")
     require(top > 0, f"--top {top} must be above 0")
-    writable = json is None or json.absolute().parent.is_dir()
-    require(writable, f"--json {json} cannot be written: its folder does not exist")
+    check_writable("--json", json)
     for one in trained:
         block_of(one.build(one.config.data.num_classes, torch.device("cpu")), stage)
     alike: dict[str, list[Likeness]] = {}

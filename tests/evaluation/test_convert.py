@@ -290,6 +290,8 @@ def test_words_that_name_no_net_are_refused(
 def test_a_path_that_cannot_be_written_is_refused_before_the_work(residual: RunConfig, files: Path) -> None:
     with pytest.raises(InputError, match="nowhere"):
         asked(residual, residual.run_id, "plain", out=files / "nowhere" / "plain.safetensors")
+    with pytest.raises(InputError, match="--out"):
+        asked(residual, residual.run_id, "plain", out=files)
     copy = files / "copy.safetensors"
     shutil.copy(files / "plain.safetensors", copy)
     with pytest.raises(InputError, match="copy"):
