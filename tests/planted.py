@@ -241,7 +241,8 @@ def plant_channels(folder: Path, overlap: float, correlation: float, images: int
         commit="0" * 40,
         finished=PROVENANCE.finished,
         stages=tuple(
-            Likeness(1 + more, 3, 16, TOP, images, overlap + more / 10, correlation + more / 10) for more in (0, 1)
+            Likeness(1 + more, 3, 16, TOP, images, overlap + more / 10, correlation + more / 10, 0.05, 0.15)
+            for more in (0, 1)
         ),
     )
     CHANNELS.store(folder, channels)

@@ -19,6 +19,7 @@ from repro.evaluation.trained import Trained
 from repro.report.channels import draw_channel
 from repro.results.channels import CHANNELS, IMAGES, PICTURES, TOP, Channels, Likeness
 from repro.runtime import checkpoint
+from repro.runtime.files import check_writable
 from repro.runtime.provenance import commit, now, write_json
 
 log = logging.getLogger(__name__)
@@ -54,8 +55,7 @@ def visualize(
     trained, testing = named_nets(words, "repro visualize")
     require(images >= 0, f"--images {images} must be 0, for all, or above")
     require(top > 0, f"--top {top} must be above 0")
-    writable = json is None or json.absolute().parent.is_dir()
-    require(writable, f"--json {json} cannot be written: its folder does not exist")
+    check_writable("--json", json)
     for one in trained:
         block_of(one.build(one.config.data.num_classes, torch.device("cpu")), stage)
     alike: dict[str, list[Likeness]] = {}
@@ -143,13 +143,15 @@ def pictures(loaded: Loaded, chosen: Sequence[int]) -> Tensor:
 def to_text(alike: dict[str, list[Likeness]]) -> str:
     """Tabulate how alike the top images of a channel are in neighbouring blocks."""
     rows = [
-        [name, each.stage, each.blocks, f"{each.overlap:.3f}", f"{each.by_chance:.3f}", f"{each.correlation:.3f}"]
+        [name, each.stage, each.blocks]
+        + [f"{x:.3f}" for x in (each.overlap, each.other_overlap, each.correlation, each.other_correlation)]
         for name, found in alike.items()
         for each in found
     ]
     first = next(iter(alike.values()))[0]
-    header = ["net", "stage", "blocks", f"overlap of the top {first.top}", "by chance", "rank correlation"]
+    header = ["net", "stage", "blocks", f"overlap of the top {first.top}", "others", "rank correlation", "others"]
     return (
-        f"the same channel in neighbouring blocks, mean over channels, {first.images:,} images\n"
+        "the same channel, and other channels, in neighbouring blocks, mean over channels, "
+        f"{first.images:,} images\n"
         f"{tabulate(rows, header, tablefmt='simple', disable_numparse=True)}"
     )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from statistics import fmean as mean
 
 import torch
 from torch import Tensor, nn
@@ -74,22 +75,53 @@ def likeness(responded: Tensor, stage: int, top: int) -> Likeness:
     """
     blocks, channels, images = responded.shape
     top = min(top, images)
-    overlaps, correlations = [], []
+    overlaps, correlations = Pairs(), Pairs()
     for one, other in itertools.pairwise(responded):
-        for channel in range(channels):
-            if one[channel].std() == 0 or other[channel].std() == 0:
-                continue
-            first, second = (set(each[channel].topk(top).indices.tolist()) for each in (one, other))
-            overlaps.append(len(first & second) / top)
-            correlations.append(rank_correlation(one[channel], other[channel]))
-    require(bool(overlaps), f"stage {stage} has no channel that responds differently to the images")
-    means = (sum(each) / len(each) for each in (overlaps, correlations))
-    return Likeness(stage, blocks, channels, top, images, *means)
+        live = (one.std(1) > 0) & (other.std(1) > 0)
+        overlaps.add(shared_tops(one[live], other[live], top))
+        correlations.add(rank_correlations(one[live], other[live]))
+    several = bool(overlaps.others)
+    require(several, f"stage {stage} has fewer than two channels that respond differently to the images")
+    return Likeness(
+        stage,
+        blocks,
+        channels,
+        top,
+        images,
+        overlap=mean(overlaps.same),
+        correlation=mean(correlations.same),
+        other_overlap=mean(overlaps.others),
+        other_correlation=mean(correlations.others),
+    )
 
 
-def rank_correlation(one: Tensor, other: Tensor) -> float:
-    """Return Spearman's rank correlation of two vectors; equal values share their mean rank."""
-    return float(torch.corrcoef(torch.stack([ranks(one), ranks(other)]))[0, 1])
+@dataclass
+class Pairs:
+    """The likeness of channels of one block and of the next, for the ``same`` channel and for all ``others``."""
+
+    same: list[float] = field(default_factory=list)
+    others: list[float] = field(default_factory=list)
+
+    def add(self, values: Tensor) -> None:
+        """Add the likeness of all channels with all channels, (C, C)."""
+        is_same = torch.eye(len(values), dtype=torch.bool)
+        self.same += values[is_same].tolist()
+        self.others += values[~is_same].tolist()
+
+
+def shared_tops(one: Tensor, other: Tensor, top: int) -> Tensor:
+    """Return the share of the top images that two channels have in common, (C, C), from responses (C, images)."""
+    first, second = (torch.zeros_like(each).scatter_(1, each.topk(top).indices, 1.0) for each in (one, other))
+    return (first.double() @ second.double().T) / top
+
+
+def rank_correlations(one: Tensor, other: Tensor) -> Tensor:
+    """Return Spearman's rank correlation of all channels with all channels, (C, C), from responses (C, images).
+
+    Equal values share their mean rank.
+    """
+    values = torch.corrcoef(torch.stack([ranks(each) for each in (*one, *other)])) if len(one) else torch.empty(0, 0)
+    return values[: len(one), len(one) :]
 
 
 def ranks(values: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from repro.evaluation.weight_files import read_weights
 from repro.results.ensembles import Ensemble
 from repro.results.read import Record
 from repro.runtime.device import device_name
+from repro.runtime.files import check_writable
 from repro.runtime.provenance import commit, now, write_json
 
 log = logging.getLogger(__name__)
@@ -61,8 +62,7 @@ def evaluate(
     settings = [word for word in words if is_setting(word)]
     for view in views:
         require(view in VIEWS, f"unknown view {view!r}: {nearest(view, VIEWS)}")
-    writable = json is None or json.absolute().parent.is_dir()
-    require(writable, f"--json {json} cannot be written: its folder does not exist")
+    check_writable("--json", json)
     ensembles: list[Ensemble] = []
     if weights is not None:
         check_foreign(run_ids, ensemble, pixels)

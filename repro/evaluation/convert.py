@@ -31,7 +31,7 @@ from repro.models.conversion.plain import to_plain
 from repro.models.conversion.residual import to_residual
 from repro.models.count import measure
 from repro.runtime.device import set_up
-from repro.runtime.files import make_folder
+from repro.runtime.files import check_writable, make_folder
 from repro.runtime.log import notice
 
 log = logging.getLogger(__name__)
@@ -75,8 +75,7 @@ def convert(words: Sequence[str], *, to: str, out: Path | None = None, images: i
     source = from_file(file, base, to) if is_file(names[0]) else from_trained(names[0], base, to)
     path = out or (beside(file, to) if is_file(names[0]) else default_path(base, source.name, to))
     require(path.resolve() != file.resolve(), f"--out {path} is the file to convert: name another")
-    writable = out is None or path.absolute().parent.is_dir()
-    require(writable, f"--out {path} cannot be written: its folder does not exist")
+    check_writable("--out", out)
     size = source.config.data.image_size
     form, notes = converted(source.stored.form, to, size)
     log.info(f"{source.name}: {source.label}, converted to a {to} net")

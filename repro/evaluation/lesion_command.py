@@ -19,6 +19,7 @@ from repro.evaluation.reevaluate import NetTester
 from repro.evaluation.trained import Trained, from_run, record_of
 from repro.results.lesions import LESIONS, Lesion, Lesions
 from repro.runtime import checkpoint
+from repro.runtime.files import check_writable
 from repro.runtime.provenance import commit, now, write_json
 
 log = logging.getLogger(__name__)
@@ -45,8 +46,7 @@ def lesion(words: Sequence[str], *, images: int = 1000, draws: int = 5, json: Pa
     trained, testing = named_nets(words, "repro lesion")
     require(images >= 0, f"--images {images} must be 0, for all, or above")
     require(draws > 0, f"--draws {draws} must be above 0")
-    writable = json is None or json.absolute().parent.is_dir()
-    require(writable, f"--json {json} cannot be written: its folder does not exist")
+    check_writable("--json", json)
     for one in trained:  # before the first test, which may take minutes
         stages_of(one.build(one.config.data.num_classes, torch.device("cpu")), one.config.data.image_size, one.name)
     found = []

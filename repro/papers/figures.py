@@ -39,7 +39,8 @@ class LineStyle:
     """One kind of line: the values that it shows and the paper's way to draw it.
 
     ``column`` is a column of ``curve.csv``, or the error of a constructed net before its first step. ``at`` selects an
-    evaluation or a layer of ``Record.flow``. A line of responses, lesions or channels needs neither.
+    evaluation or a layer of ``Record.flow``. A line of responses, lesions or channels needs neither. ``others`` shows,
+    in place of the same channel, all other channels of the next block.
     """
 
     name: str
@@ -48,6 +49,7 @@ class LineStyle:
     weight: Literal["thin", "bold"] = "bold"
     column: Literal["train_error", "eval_error", "start_train_error", "start_eval_error"] | None = None
     at: Place | None = None
+    others: bool = False
 
 
 @dataclass(frozen=True)

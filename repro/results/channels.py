@@ -20,8 +20,8 @@ class Likeness:
     """The likeness of the images of channels in neighbouring blocks of a stage, on average over channels and blocks.
 
     ``overlap`` is the share of the top images of a channel that are also those of the channel in the next block, and
-    ``correlation`` the rank correlation of its responses to all images. ``by_chance`` is the expected overlap of
-    unrelated channels.
+    ``correlation`` the rank correlation of its responses to all images. ``other_overlap`` and ``other_correlation`` are
+    the same with all other channels of the next block: where few images excite a whole net, any two channels are alike.
     """
 
     stage: int
@@ -31,10 +31,8 @@ class Likeness:
     images: int
     overlap: float
     correlation: float
-
-    @property
-    def by_chance(self) -> float:
-        return self.top / self.images
+    other_overlap: float
+    other_correlation: float
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ class Channels(Measured):
     stages: tuple[Likeness, ...]
 
     def by_stage(self, what: str) -> Mapping[int, float]:
-        """Return ``overlap`` or ``correlation`` by stage.
+        """Return a value of ``Likeness`` by stage.
 
         Raises:
             InputError: The net was compared on other images than those of the claims.
@@ -58,7 +56,7 @@ class Channels(Measured):
         return {one.stage: getattr(one, what) for one in self.stages}
 
     def mean(self, what: str) -> float:
-        """Return ``overlap`` or ``correlation``, on average over stages.
+        """Return a value of ``Likeness``, on average over stages.
 
         Raises:
             InputError: The net was compared on other images than those of the claims.
@@ -71,11 +69,12 @@ def _check(found: Channels) -> None:
     require(len(found.stages) > 0, "stages is empty")
     for one in found.stages:
         require(0 < one.top <= one.images, f"top={one.top} among images={one.images}")
-        require(0 <= one.overlap <= 1, f"overlap={one.overlap} must be at least 0 and at most 1")
-        require(-1 <= one.correlation <= 1, f"correlation={one.correlation} must be at least -1 and at most 1")
+        for name, least in (("overlap", 0), ("other_overlap", 0), ("correlation", -1), ("other_correlation", -1)):
+            value = getattr(one, name)
+            require(least <= value <= 1, f"{name}={value} must be at least {least} and at most 1")
     numbers = [one.stage for one in found.stages]
     require(numbers == sorted(set(numbers)), f"stages={numbers} must rise")
 
 
-CHANNELS = Beside("channels.json", 1, Channels, "repro visualize", _check)
+CHANNELS = Beside("channels.json", 2, Channels, "repro visualize", _check)
 """The files, each in the folder of its run."""

@@ -49,6 +49,20 @@ def make_folder(folder: Path, failure: type[InputError | RunError]) -> None:
         raise failure(f"the folder {folder} cannot be made ({error.strerror or error})") from error
 
 
+def check_writable(option: str, path: Path | None) -> None:
+    """Check, before the work that fills it, that the file of an option can be made; None is no file.
+
+    Raises:
+        InputError: Its folder does not exist, or it is a folder itself.
+    """
+    if path is None:
+        return
+    if not path.absolute().parent.is_dir():
+        raise InputError(f"{option} {path} cannot be written: its folder does not exist")
+    if path.is_dir():
+        raise InputError(f"{option} {path} cannot be written: it is a folder, name a file in it")
+
+
 def write_asked_for(path: Path, content: str | bytes) -> Path:
     """Write a file that the user asked for; raise an InputError if it cannot be written."""
     with replacing(path, InputError) as file:

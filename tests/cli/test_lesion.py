@@ -74,6 +74,7 @@ def test_invalid_requests_are_one_sentence(
         (residual.run_id, "--images", "-1"): "--images",
         (residual.run_id, "--draws", "0"): "--draws",
         (residual.run_id, "--json", f"{tmp_path}/none/out.json"): "--json",
+        (residual.run_id, "--json", str(tmp_path)): "--json",
     }
     for words, named in requests.items():
         assert main(["lesion", *words, *folders]) == 2, words

@@ -10,7 +10,7 @@ from torch import nn
 from repro.data.augment import PixelStats
 from repro.data.in_memory import MemoryImages
 from repro.errors import InputError
-from repro.evaluation.channels import block_of, likeness, patch, rank_correlation, ranks, responses, seen
+from repro.evaluation.channels import block_of, likeness, patch, rank_correlations, ranks, responses, seen
 from repro.evaluation.guided import guided
 from repro.evaluation.predict import predict
 from tests.nets import trained_net
@@ -21,16 +21,19 @@ IMAGES = torch.randint(0, 256, (6, 3, 8, 8), dtype=torch.uint8, generator=torch.
 
 def test_equal_values_share_their_mean_rank() -> None:
     assert ranks(torch.tensor([3.0, 1.0, 3.0, 2.0])).tolist() == [2.5, 0.0, 2.5, 1.0]
-    assert rank_correlation(torch.tensor([1.0, 2.0, 9.0]), torch.tensor([10.0, 20.0, 21.0])) == pytest.approx(1)
-    assert rank_correlation(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([3.0, 2.0, 1.0])) == pytest.approx(-1)
-    assert rank_correlation(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([2.0, 1.0, 3.0])) == pytest.approx(0.5)
+    one, other = torch.tensor([[1.0, 2.0, 9.0], [3.0, 3.0, 1.0]]), torch.tensor([[10.0, 20.0, 21.0], [2.0, 1.0, 3.0]])
+    found = [value for row in rank_correlations(one, other).tolist() for value in row]
+    assert found == pytest.approx([1, 0.5, -(0.75**0.5), -(0.75**0.5)])
 
 
 def test_overlap_and_correlation_are_means_over_channels_and_pairs_of_blocks() -> None:
     block = torch.tensor([[1.0, 2.0, 3.0, 4.0], [4.0, 3.0, 2.0, 1.0], [0.0, 0.0, 0.0, 0.0]])
     found = likeness(torch.stack([block, block, block.flip(1)]), 2, top=2)
     assert (found.overlap, found.correlation) == (0.5, pytest.approx(0)), "dead channels do not count"
-    assert (found.stage, found.blocks, found.channels, found.by_chance) == (2, 3, 3, 0.5)
+    assert (found.stage, found.blocks, found.channels, found.top, found.images) == (2, 3, 3, 2, 4)
+    equal = likeness(torch.stack([block, block]), 2, top=2)
+    assert (equal.overlap, equal.correlation) == (1, pytest.approx(1))
+    assert (equal.other_overlap, equal.other_correlation) == (0, pytest.approx(-1)), "two channels are opposites"
     with pytest.raises(InputError, match="stage 1"):
         likeness(torch.zeros(2, 3, 4), 1, top=2)
 

@@ -21,13 +21,15 @@ from repro.evaluation import convert as command
 from repro.evaluation.convert import convert
 from repro.evaluation.converted_file import read_converted
 from repro.evaluation.same_function import ImageSet, compare
+from repro.models import build_model, resnet
 from repro.models.conversion.forms import Conv, PlainForm, ResidualForm
 from repro.models.conversion.plain import to_plain
 from repro.results.read import read_record
+from repro.runtime import checkpoint
 from repro.runtime.stop import Stopper
 from tests.lines import logged
 from tests.planted import plant_planned
-from tests.runs import config
+from tests.runs import config, photo_config
 
 
 def trained(folder: Path, *words: str) -> RunConfig:
@@ -131,6 +133,29 @@ def test_missing_test_images_are_replaced_by_random_ones(
     assert "errors" not in said, "their labels mean nothing"
     assert read_converted(tmp_path / "plain.safetensors").stats is None
     assert "random images" in asked(residual, str(tmp_path / "plain.safetensors"), "residual")
+
+
+def test_a_net_of_imagenet_becomes_plain_and_residual_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resnet, "STAGE_CHANNELS", (8, 12))
+    monkeypatch.setitem(resnet.STAGE_BLOCKS, 50, (1, 2))
+    one = photo_config(tmp_path, "model.depth=50", "model.shortcut=B")
+    folder = plant_planned(one.paths.work, one)
+    net = build_model(one.model, 1000, torch.Generator().manual_seed(0))
+    checkpoint.save(folder / checkpoint.FINAL, {"model": net.state_dict()})
+    file = tmp_path / "plain.safetensors"
+    asked(one, folder.name, "plain", out=file, images=2)
+    plain = read_converted(file).form
+    assert isinstance(plain, PlainForm)
+    assert (plain.layers[0].weight.shape[-1], plain.layers[0].stride, plain.pool_padding) == (
+        7,
+        2,
+        one.model.pool_padding,
+    )
+    assert len(plain.layers) == 1 + 3 * 3
+    asked(one, str(file), "residual", images=2)
+    back = read_converted(tmp_path / "plain-residual.safetensors").form
+    assert isinstance(back, ResidualForm)
+    assert [block.stride for block in back.blocks if block.shortcut] == [1, 2, 1]
 
 
 # --- the comparison -------------------------------------------------------------------------------------------------
@@ -265,6 +290,8 @@ def test_words_that_name_no_net_are_refused(
 def test_a_path_that_cannot_be_written_is_refused_before_the_work(residual: RunConfig, files: Path) -> None:
     with pytest.raises(InputError, match="nowhere"):
         asked(residual, residual.run_id, "plain", out=files / "nowhere" / "plain.safetensors")
+    with pytest.raises(InputError, match="--out"):
+        asked(residual, residual.run_id, "plain", out=files)
     copy = files / "copy.safetensors"
     shutil.copy(files / "plain.safetensors", copy)
     with pytest.raises(InputError, match="copy"):

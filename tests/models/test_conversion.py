@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from repro.errors import InputError
+from repro.models import resnet
 from repro.models.blocks import BlockNet
 from repro.models.conversion.cost import cost_of
 from repro.models.conversion.fold import fold, obstacle
@@ -109,6 +110,22 @@ def test_the_max_pooling_of_an_imagenet_net_is_kept(padding: int) -> None:
     assert isinstance(net, ImageNetResNet)
     net.stages, net.fc = net.stages[:1], nn.Linear(64, 10).double()
     there_and_back(net, 24)
+
+
+@pytest.mark.parametrize("stride_in", ["1x1", "3x3"])
+def test_the_bottlenecks_and_projections_of_an_imagenet_net_come_back(
+    stride_in: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resnet, "STAGE_CHANNELS", (8, 12))
+    monkeypatch.setitem(resnet.STAGE_BLOCKS, 50, (2, 2))
+    net = net_of(name="imagenet_resnet", depth=50, shortcut="B", block="bottleneck", stride_in=stride_in)
+    folded, plain, back = there_and_back(net, 24)
+    projections = [block for block in folded.blocks if block.shortcut and block.shortcut.zeros_before is None]
+    assert [block.stride for block in projections] == [1, 2]
+    assert len(plain.layers) == 1 + 3 * 4
+    for before, after in zip(folded.blocks, back.blocks, strict=True):
+        assert before.shortcut and after.shortcut
+        torch.testing.assert_close(after.shortcut.weight, before.shortcut.weight, rtol=1e-12, atol=1e-12)
 
 
 GAMMAS = st.sampled_from((1.0, -1.0, 0.0, 1e-3))

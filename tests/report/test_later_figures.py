@@ -14,8 +14,9 @@ from repro.config.paths import shared_dir
 from repro.errors import InputError
 from repro.papers import later_figures, load_figure
 from repro.report.figures import csv_text, description, later_plots, picture, plot, shown_plots
+from repro.results.lesions import LESIONS
 from repro.results.read import Reading, read_records
-from tests.planted import plant, plant_channels, plant_lesions, plant_planned
+from tests.planted import edit, plant, plant_channels, plant_lesions, plant_planned
 
 EXPERIMENTS = {
     "identity_mappings/shortcuts": ("identity_mappings_shortcuts", 7),
@@ -134,6 +135,12 @@ def test_one_net_without_blocks_is_a_figure(tmp_path: Path) -> None:
         {0: 10.0, 1: pytest.approx(30.0)},
     ]
     assert [axes.get_xlabel() for axes in picture(shown).axes] == [panel.panel.x_label for panel in shown.panels]
+    assert any("1,000" in note for note in shown.notes), "the number of images"
+    other = plant(tmp_path, 20, "none", exp="")
+    plant_lesions(other, 70)
+    edit(other, "images", value=2000, name=LESIONS.file)
+    shown = plot("shallow_ensembles/lesions", read_records([tmp_path]))
+    assert any("1,000" in note and "2,000" in note for note in shown.notes)
 
 
 def test_channels_are_drawn_by_stage(tmp_path: Path) -> None:
@@ -142,10 +149,15 @@ def test_channels_are_drawn_by_stage(tmp_path: Path) -> None:
     shown = plot("visualizing_residual/channels", read_records([tmp_path]))
     assert [series.points["mean"].to_dict() for series in shown.series] == [
         pytest.approx({1: 0.2, 2: 0.3}),
+        {1: 0.05, 2: 0.05},
         pytest.approx({1: 0.5, 2: 0.6}),
+        {1: 0.05, 2: 0.05},
         pytest.approx({1: -0.2, 2: -0.1}),
+        {1: 0.15, 2: 0.15},
         pytest.approx({1: 0.5, 2: 0.6}),
+        {1: 0.15, 2: 0.15},
     ]
+    assert {series.line.style for series in shown.series if series.line.others} == {"dashed"}
     drawn = picture(shown).axes
     assert [axes.get_ylim()[0] < -0.2 for axes in drawn] == [True, True], "one scale of both"
     assert [axes.get_xticks().tolist() for axes in drawn] == [[1, 2], [1, 2]]

@@ -21,7 +21,7 @@ from repro.papers import (
     load_figure,
     load_recipe,
 )
-from repro.report.figures.values import step_of, values_of
+from repro.report.figures.values import lesion_images, step_of, values_of
 from repro.report.tables import size_of
 from repro.results.read import Reading, Record
 from repro.results.scales import scale_of
@@ -145,6 +145,9 @@ def plot(name: int | str, reading: Reading, scale: str = "paper") -> Plot:
         notes.append(f"Evaluated on {', '.join(sorted(splits))}, not on the test set.")
     groups = (selection.groups[unique.index(run)] for run in runs)
     panels = [_panel(paper, panel, [next(groups) for _ in panel.curves], scale, notes) for panel in paper.panels]
+    damaged = [series for panel in panels if panel.panel.of_lesions for series in panel.series]
+    if note := lesion_images(record for series in damaged for record in series.records):
+        notes.append(note)
     if scale == "paper":
         panels = [shown for shown in panels if not shown.panel.reduced]
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from repro.config.parse import require
@@ -29,7 +30,7 @@ def values_of(record: Record, panel: Panel, line: LineStyle) -> pandas.Series:
     if panel.of_lesions:
         return _lesions(record, panel)
     if panel.of_channels:
-        return _channels(record, panel)
+        return _channels(record, panel, line)
     return _flow(record, panel, line)
 
 
@@ -76,13 +77,23 @@ def _lesions(record: Record, panel: Panel) -> pandas.Series:
     return pandas.Series({x: sum(errors) / len(errors) for x, errors in found.items()})
 
 
-def _channels(record: Record, panel: Panel) -> pandas.Series:
+def lesion_images(records: Iterable[Record]) -> str:
+    """Say on how many images damaged nets were tested; empty without such nets."""
+    counts = sorted({LESIONS.read(record).images for record in records})
+    if not counts:
+        return ""
+    least = "" if len(counts) == 1 else f"{counts[0]:,} to "
+    return f"Damaged nets were tested on the first {least}{counts[-1]:,} test images."
+
+
+def _channels(record: Record, panel: Panel, line: LineStyle) -> pandas.Series:
     """Return the likeness of a net's channels by stage; empty if they were not compared."""
     import pandas
 
     if not CHANNELS.is_there(record):
         return pandas.Series(dtype=float)
-    return pandas.Series(CHANNELS.read(record).by_stage(panel.shows.removeprefix("channels_")))
+    what = panel.shows.removeprefix("channels_")
+    return pandas.Series(CHANNELS.read(record).by_stage(f"other_{what}" if line.others else what))
 
 
 def _flow(record: Record, panel: Panel, line: LineStyle) -> pandas.Series:
