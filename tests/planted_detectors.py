@@ -85,4 +85,6 @@ def plant_detector(
     )
     record.folder.mkdir(parents=True, exist_ok=True)
     (record.folder / "record.json").write_text(json.dumps(record.to_json()), encoding="utf-8")
+    losses = f"update,step,lr,rpn_scores\n1,1,0.001,0.7\n{record.steps},4,0.0001,0.1\n"
+    (record.folder / record.curve_file).write_text(losses, encoding="utf-8")
     return record.folder

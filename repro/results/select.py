@@ -17,10 +17,10 @@ from repro.config.science import later_defaults
 from repro.errors import nearest
 from repro.papers.recipes import all_recipes
 from repro.results.detection_record import DetectionRecord
+from repro.results.read import AnyRecord
 from repro.results.record import Record, ViewResult
 from repro.results.scales import DEFAULTS, compared, is_of_detector, label, scale_of
 
-AnyRecord = Record | DetectionRecord
 R = TypeVar("R", bound=AnyRecord)
 
 BUDGETS = ("tenth", "demo", "smoke")

@@ -14,9 +14,9 @@ from repro.errors import InputError
 from repro.papers.claims import Claims, Comparison, Group
 from repro.report.claims.metrics import OF_NET, value_of
 from repro.report.claims.statistics import Sample, describe
-from repro.results.read import Reading
+from repro.results.read import AnyRecord, Reading
 from repro.results.scales import DEFAULTS, compared, word
-from repro.results.select import AnyRecord, Selection, run_ids, select
+from repro.results.select import Selection, run_ids, select
 from repro.runtime.provenance import git, read_json
 
 CONFOUNDED = "groups and devices are confounded"

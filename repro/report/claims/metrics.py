@@ -13,9 +13,9 @@ from repro.papers.claims import Claims, Comparison, Group
 from repro.results.channels import CHANNELS
 from repro.results.detection_record import DetectionRecord
 from repro.results.lesions import LESIONS
-from repro.results.read import read_curve
+from repro.results.read import AnyRecord, read_curve
 from repro.results.record import Flow, Record
-from repro.results.select import AnyRecord, view_of
+from repro.results.select import view_of
 
 if TYPE_CHECKING:
     import pandas

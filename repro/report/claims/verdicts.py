@@ -20,8 +20,7 @@ from repro.report.claims.evidence import Gathered, Problem, Seeds, absent, gathe
 from repro.report.claims.metrics import OF_NET, ONSETS, Unit, unit_of
 from repro.report.claims.power import Planned, planned
 from repro.report.claims.statistics import holm
-from repro.results.read import Reading
-from repro.results.select import AnyRecord
+from repro.results.read import AnyRecord, Reading
 
 Status = Literal["holds", "fails", "inconclusive", "not run", "not decidable here"]
 

@@ -17,10 +17,9 @@ from repro.report.tables.cells import EMPTY, ENSEMBLE, PROXY_ENSEMBLE, Compariso
 from repro.report.tables.frame import Cell, Frame
 from repro.results.detection_record import DetectionRecord
 from repro.results.ensembles import Ensemble, EnsembleReading
-from repro.results.read import Reading, Record
+from repro.results.read import AnyRecord, Reading, Record
 from repro.results.scales import is_of_detector, scale_of
 from repro.results.select import (
-    AnyRecord,
     R,
     Selection,
     departures,

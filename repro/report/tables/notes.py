@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from repro.config.numerics import numerics_version
 from repro.papers import PaperTable, load_recipe
 from repro.report.tables.cells import Row
+from repro.results.read import AnyRecord
 from repro.results.scales import is_of_detector
-from repro.results.select import AnyRecord, Selection, run_ids, view_of
+from repro.results.select import Selection, run_ids, view_of
 
 VIEWS = {
     "": "the error of the final weights; no epoch is chosen",
