@@ -48,6 +48,16 @@ def test_proxies_of_another_net_have_a_row_and_a_column_of_their_own(tmp_path):
     assert rows[2][column] == "–" and "not comparable with the paper's values" in notes
 
 
+def test_bodies_of_one_label_have_a_row_each(tmp_path):
+    plant_detector(tmp_path, 30.0, run=SMALL, scale="demo")
+    plant_detector(tmp_path, 20.0, run={**SMALL, "model.gate_bias": -3.0}, scale="demo")
+    found = [(r["Method"], r["Proxy: demo (800 updates, shorter side 96)"]) for r in markdown(tmp_path, number=7)[0]]
+    assert found[4:] == [
+        ("ResNet-18 B (model.gate_bias=-3.0)", "20.00 (n=1)"),
+        ("ResNet-18 B (model.gate_bias=0.0)", "30.00 (n=1)"),
+    ]
+
+
 def test_a_detector_of_coco_fills_no_row_of_voc_and_none_of_classification(tmp_path):
     plant_detector(tmp_path, 48.0, recipe="coco_recipe")
     plant_detector(tmp_path, 20.0, run=SMALL, recipe="coco_recipe", scale="smoke", data="shapes")
