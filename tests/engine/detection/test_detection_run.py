@@ -146,10 +146,14 @@ def test_a_detector_stopped_in_its_test_finds_the_rest_alone(
 def test_tensorboard_shows_proposals_and_detections_of_the_same_images_in_every_step(whole: RunConfig) -> None:
     shown = EventAccumulator(str(whole.work_dir), size_guidance={"scalars": 0, "images": 0})
     shown.Reload()
-    wanted = [f"{kind}/{number}" for kind in ("detections", "proposals") for number in ("1 0", "2 1")]
-    assert sorted(shown.Tags()["images"]) == wanted
-    assert [event.step for event in shown.Images("proposals/1 0")] == [2, 6]
-    assert [event.step for event in shown.Images("detections/2 1")] == [4, 8]
+    steps = {
+        "proposals in step 1": 2,
+        "detections in step 2 on untrained proposals": 4,
+        "proposals in step 3": 6,
+        "detections in step 4": 8,
+    }
+    assert sorted(shown.Tags()["images"]) == sorted(f"{name}/{number}" for name in steps for number in ("1 0", "2 1"))
+    assert all([event.step for event in shown.Images(f"{name}/2 1")] == [step] for name, step in steps.items())
     assert [event.step for event in shown.Scalars("loss/head_boxes")] == [3, 4, 7, 8]
     (precision,) = shown.Scalars("average_precision/test")
     record = read_detection_record(whole.work_dir / "record.json")
