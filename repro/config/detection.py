@@ -45,6 +45,10 @@ class DetectionConfig:
     metric: Annotated[
         Literal["voc07", "voc12", "coco"], "average precision over 11 points, over all, or COCO's twelve numbers"
     ]
+    pretrained: Annotated[
+        Literal["classifier", "coco", "detector"],
+        "the run of `start`: of classification, a detector by the recipe of COCO, or another detector (D77)",
+    ] = "classifier"
 
     @property
     def num_steps(self) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from repro.config.detection import DetectionConfig
 from repro.config.families import FAMILIES
 from repro.config.model import ModelConfig
 from repro.config.numerics import NUMERICS_VERSION
@@ -26,13 +27,19 @@ TOTAL = "${total:${"
 IMAGENET = "imagenet"
 """The start of a detector whose body was trained on ImageNet (deviation D70)."""
 
+COCO = "coco"
+"""The start of a detector that was trained on COCO by the recipe of Table 8 before (deviation D77)."""
 
 OF_IMAGES: Mapping[str, Any] = {
     f"data.{field.name}": list(field.default) if isinstance(field.default, tuple) else field.default
     for field in dataclasses.fields(DataConfig)
     if field.name in OF_BOXES
+} | {
+    f"detection.{field.name}": field.default
+    for field in dataclasses.fields(DetectionConfig)
+    if field.default is not dataclasses.MISSING
 }
-"""The fields of images with boxes, flat, as they are without any."""
+"""The fields of images with boxes, flat, as they are without any, and the later ones of detectors."""
 DEFAULTS: Mapping[str, Any] = {**OF_IMAGES, **later_defaults()}
 """Values of the fields that a recipe may leave out."""
 
@@ -49,6 +56,9 @@ def compared(science: Science) -> dict[str, Any]:
         key = start.rsplit("-", 2)[0] if start.count("-") > 2 else start
         is_full = science.detection.start_is_file or _is_on_imagenet(start, science.model)
         fields["detection.start"] = IMAGENET if is_full else key
+        # Training checks that the run is what ``pretrained`` says; a file or random weights are not COCO's.
+        if science.detection.pretrained == COCO and not is_full and start.count("-") > 2:
+            fields["detection.start"] = COCO
     return fields
 
 

@@ -35,6 +35,7 @@ def test_without_runs_the_cells_say_not_run_and_name_the_experiments(tmp_path):
     assert [(r["Measured"], r["Runs"]) for r in rows] == [("–", "–"), ("not attempted", "")] * 2
     assert "`repro run exp=voc_detection_vgg`, `repro run exp=voc_detection`" in notes
     assert "exp=coco_improvements" in markdown(tmp_path, number=9)[1]
+    assert "exp=voc_final" in markdown(tmp_path, number=10)[1]
 
 
 def test_proxies_of_another_net_have_a_row_and_a_column_of_their_own(tmp_path):
@@ -132,12 +133,29 @@ def test_classes_have_a_line_for_the_paper_and_a_line_for_what_was_measured(tmp_
         ("baseline, ResNet-101", "paper", "76.4", "72.0"),
         ("baseline, ResNet-101", "measured", "70.00", "70.00"),
         ("baseline+++, ResNet-101", "paper", "85.6", "86.8"),
-        ("baseline+++, ResNet-101", "measured", "not attempted", ""),
+        ("baseline+++, ResNet-101", "measured", "–", "–"),
         ("ResNet-18 B", "measured", "–", "–"),
         ("ResNet-18 B", "proxy: demo", "30.00", "30.00"),
     ]
     assert "graphicx" in to_latex(table(10, read_records([tmp_path])))
     assert "70.0" in to_csv(table(10, read_records([tmp_path])))
+
+
+def test_a_detector_that_was_fine_tuned_from_coco_fills_its_row(tmp_path):
+    improved = {"detection.refine": True, "detection.context": True, "detection.scales": SCALES}
+    run = {
+        **RESNET,
+        **improved,
+        "detection.pretrained": "coco",
+        "detection.start": "coco-fasterrcnn-resnet101-s0-0123abcd",
+    }
+    plant_detector(tmp_path, 85.0, run=run)
+    plant_detector(tmp_path, 80.0, 1, run={**run, "detection.start": "resnet101.pth"})
+    plant_detector(tmp_path, 80.0, 2, run={**run, "detection.pretrained": "detector"})
+    rows, _ = markdown(tmp_path, number=10)
+    (measured,) = [r for r in rows if r["Method"].startswith("baseline+++") and r["Value"] == "measured"]
+    assert (measured["mAP (%)"], measured["Runs"]) == ("85.00", "1: s0")
+    assert all(r["mAP (%)"] in ("–", "73.2", "76.4") for r in rows if r["Method"].startswith("baseline,"))
 
 
 def test_detectors_have_no_best_epoch(tmp_path):
