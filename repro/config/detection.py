@@ -43,7 +43,8 @@ class DetectionConfig:
     scales: Annotated[tuple[int, ...], "shorter sides in testing; empty means that of training (D60)"]
     refine: Annotated[bool, "whether boxes are refined and vote in testing (D59)"]
     metric: Annotated[
-        Literal["voc07", "voc12", "coco"], "average precision over 11 points, over all, or COCO's twelve numbers"
+        Literal["voc07", "voc12", "coco", "ilsvrc"],
+        "average precision over 11 points, over all, COCO's twelve numbers, or that of ImageNet's detection (D99)",
     ]
     pretrained: Annotated[
         Literal["classifier", "coco", "detector"],

@@ -141,6 +141,17 @@ def test_classes_have_a_line_for_the_paper_and_a_line_for_what_was_measured(tmp_
     assert "70.0" in to_csv(table(10, read_records([tmp_path])))
 
 
+def test_table_12_has_the_images_that_are_scored_here(tmp_path):
+    improved = {"detection.refine": True, "detection.context": True, "detection.scales": SCALES}
+    plant_detector(tmp_path, 60.0, run={**RESNET, **improved}, recipe="imagenet_det_recipe")
+    plant_detector(tmp_path, 50.0, run=RESNET, recipe="imagenet_det_recipe")
+    rows, _ = markdown(tmp_path, number=12)
+    cells = row(rows, "ResNet-101, single model (ILSVRC'15)")
+    assert (cells["Measured val2 (%)"], cells["Measured test (%)"]) == ("60.00 (n=1)", "–")
+    assert [r["Measured val2 (%)"] for r in rows] == ["", "60.00 (n=1)", "not attempted"]
+    assert all(r["Measured"] in ("–", "not attempted") for r in markdown(tmp_path, number=7)[0])
+
+
 def test_a_detector_that_was_fine_tuned_from_coco_fills_its_row(tmp_path):
     improved = {"detection.refine": True, "detection.context": True, "detection.scales": SCALES}
     run = {

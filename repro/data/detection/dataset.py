@@ -50,13 +50,21 @@ def load_detection(data: DataConfig, root: Path, cache: Path | None = None) -> D
         from repro.data.detection import voc
 
         classes = data.classes or voc.CLASSES
-        train = voc.read(root, data.lists, name="train", classes=classes, cache=cache)
-        test = voc.read(root, data.test_lists, name="test", classes=classes, cache=cache)
+        more = {"classes": classes, "skip_boxes": data.skip_boxes, "cache": cache}
+        train = voc.read(root, data.lists, name="train", **more)
+        test = voc.read(root, data.test_lists, name="test", **more)
+    elif data.name == "imagenet_det":
+        from repro.data.detection import imagenet
+
+        classes = data.classes or imagenet.classes_in(root)
+        more = {"classes": classes, "skip_boxes": data.skip_boxes, "cache": cache}
+        train = imagenet.read(root, data.lists, name="train", **more)
+        test = imagenet.read(root, data.test_lists, name="test", **more)
     else:
         from repro.data.detection import coco
 
-        train = coco.read(root, data.lists, name="train", cache=cache)
-        test = coco.read(root, data.test_lists, name="test", cache=cache)
+        train = coco.read(root, data.lists, name="train", skip_boxes=data.skip_boxes, cache=cache)
+        test = coco.read(root, data.test_lists, name="test", skip_boxes=data.skip_boxes, cache=cache)
         if leaked := coco.leak(train, test):
             raise InputError(leaked)
     train, test = (
