@@ -31,7 +31,15 @@ class DataConfig:
 
     name: Annotated[
         Literal[
-            *("cifar10", "cifar100", "svhn", "synthetic", "imagenet", "tiny_imagenet", "shapes", "voc", "coco"),
+            "cifar10",
+            "cifar100",
+            "svhn",
+            "synthetic",
+            "imagenet",
+            "tiny_imagenet",
+            "shapes",
+            "voc",
+            "coco",
             "imagenet_det",
         ],
         "the data set",

@@ -35,7 +35,7 @@ def differing(science: Science, scale: str, exp: str) -> str:
     """Return the settings that differ from a scale's own recipe, as on the command line; empty if none does."""
     net = {key: value for key, value in science.flat().items() if key in NET}
     rows = [(_fields(science.model.name), net)] if science.detection is None else _rows(science.model.name)
-    labels = [label(science, scale, fields, run | net, [exp]).partition(", ")[2] for fields, run in rows]
+    labels = [label(science, scale, fields, {**run, **net}, [exp]).partition(", ")[2] for fields, run in rows]
     return min(labels, key=lambda text: (bool(text), text.count(", ")))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -50,16 +51,14 @@ def load_detection(data: DataConfig, root: Path, cache: Path | None = None) -> D
         from repro.data.detection import voc
 
         classes = data.classes or voc.CLASSES
-        more = {"classes": classes, "skip_boxes": data.skip_boxes, "cache": cache}
-        train = voc.read(root, data.lists, name="train", **more)
-        test = voc.read(root, data.test_lists, name="test", **more)
+        read = partial(voc.read, root, classes=classes, skip_boxes=data.skip_boxes, cache=cache)
+        train, test = read(data.lists, name="train"), read(data.test_lists, name="test")
     elif data.name == "imagenet_det":
         from repro.data.detection import imagenet
 
         classes = data.classes or imagenet.classes_in(root)
-        more = {"classes": classes, "skip_boxes": data.skip_boxes, "cache": cache}
-        train = imagenet.read(root, data.lists, name="train", **more)
-        test = imagenet.read(root, data.test_lists, name="test", **more)
+        read = partial(imagenet.read, root, classes=classes, skip_boxes=data.skip_boxes, cache=cache)
+        train, test = read(data.lists, name="train"), read(data.test_lists, name="test")
     else:
         from repro.data.detection import coco
 
