@@ -12,6 +12,8 @@ from repro.config.parse import Open, require
 from repro.config.science import Science
 from repro.results.record import SCHEMA, Provenance, Stored, check_identity, read_values
 
+EXAMPLES = "examples.jpg"
+"""Pictures of findings in test images, in the folder of a run; they are not published."""
 COCO = {"mAP_50": "AP50", "mAP_50_95": "AP"}
 """Names of the tables, and of COCO's evaluation."""
 

@@ -118,7 +118,10 @@ def plans() -> dict[str, list[RunConfig]]:
 
 
 def start_of(experiment: str) -> list[str]:
-    return ["detection.start=weights.pth"] if experiment.startswith(("voc_", "coco_")) else []
+    if experiment == "voc_final":
+        return ["detection.start=coco-fasterrcnn-resnet101-s0-0123abcd"]
+    is_of_detector = experiment.startswith(("voc_", "coco_", "imagenet_detection"))
+    return ["detection.start=weights.pth"] if is_of_detector else []
 
 
 @pytest.mark.parametrize(("number", "row"), RUNNABLE, ids=[f"{n}-{row.label}" for n, row in RUNNABLE])
