@@ -161,7 +161,7 @@ def test_a_detector_that_was_fine_tuned_from_coco_fills_its_row(tmp_path):
         "detection.start": "coco-fasterrcnn-resnet101-s0-0123abcd",
     }
     plant_detector(tmp_path, 85.0, run=run)
-    plant_detector(tmp_path, 80.0, 1, run={**run, "detection.start": "resnet101.pth"})
+    plant_detector(tmp_path, 80.0, 1, run={**run, "detection.start": "a-resnet101-of-coco-0.pth"})
     plant_detector(tmp_path, 80.0, 2, run={**run, "detection.pretrained": "detector"})
     rows, _ = markdown(tmp_path, number=10)
     (measured,) = [r for r in rows if r["Method"].startswith("baseline+++") and r["Value"] == "measured"]
