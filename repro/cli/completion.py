@@ -8,6 +8,7 @@ from pathlib import Path
 
 from repro.config.detection import DetectionConfig
 from repro.config.execution import ExecutionConfig
+from repro.config.localization import LocalizationConfig
 from repro.config.paths import resolve_paths, shared_dir
 from repro.config.science import groups
 
@@ -23,7 +24,7 @@ _repro() {
 }
 complete -o nospace -F _repro repro
 """
-GROUPS = ("exp", "scale", "data", "model", "optim", "eval", "detection", "execution")
+GROUPS = ("exp", "scale", "data", "model", "optim", "eval", "detection", "localization", "execution")
 TAKE_RUNS = ("show", "compare", "evaluate", "convert", "lesion", "visualize", "predict", "detect", "publish", "cancel")
 TAKE_SETTINGS = ("run", "show", "bench", "choices", "status")
 
@@ -71,7 +72,8 @@ def names(command: str) -> list[str]:
 
 
 def keys() -> list[str]:
-    found = groups() | {"detection": DetectionConfig, "execution": ExecutionConfig}
+    others = {"detection": DetectionConfig, "localization": LocalizationConfig, "execution": ExecutionConfig}
+    found = {**groups(), **others}
     return [f"{group}.{field.name}=" for group, kind in found.items() for field in dataclasses.fields(kind)]
 
 

@@ -74,6 +74,8 @@ Both nets are compared on up to 10,000 test images in float32 and a tenth of the
 on random images if those are missing; the output shows what the conversion costs (docs/conversion.md). Without --out
 the file goes to the folder converted in the work folder, or beside the file that is converted."""
 
+FLOORS_EXAMPLE = "repro floors data=tiny_imagenet_boxes paths.data=tiny-imagenet-200"
+
 FIGURE_EXAMPLES = """\
 repro figure 6
   repro figure 6 --scale demo

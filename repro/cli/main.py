@@ -123,13 +123,13 @@ def run_command(options: argparse.Namespace) -> int:
     summary = Summary(planned.protocol)
 
     def finished(config: RunConfig) -> None:
-        if config.detection is not None:
-            log.info(detector_line(config))
+        if not config.science.is_classification:
+            log.info(line_of(config))
         elif record := record_of(config):
             log.info(summary.line(record))
 
     result = launch(configs, finished, planned.line_of)
-    classified = [config for config in result.finished if config.detection is None]
+    classified = [config for config in result.finished if config.science.is_classification]
     records = [record for record in map(record_of, classified) if record]
     if len(configs) > 1 and records:
         log.info("\n" + summary.table(records))
@@ -143,12 +143,15 @@ def run_command(options: argparse.Namespace) -> int:
     return result.exit_code
 
 
-def detector_line(config: RunConfig) -> str:
-    """Describe a finished detector in one line, or the fault of its record."""
-    from repro.report.detection import line
+def line_of(config: RunConfig) -> str:
+    """Describe a finished detector or localizer in one line, or the fault of its record."""
+    from repro.report.detection import line, localizer_line
     from repro.results.detection_record import read_detection_record
+    from repro.results.localization_record import read_localization_record
 
     try:
+        if config.localization is not None:
+            return localizer_line(read_localization_record(config.work_dir / "record.json"))
         return line(read_detection_record(config.work_dir / "record.json"))
     except InputError as error:
         return f"the record of {config.run_id} is invalid: {error}"
@@ -344,6 +347,13 @@ def completion_command(options: argparse.Namespace) -> int:
     return 0
 
 
+def floors_command(options: argparse.Namespace) -> int:
+    from repro.cli.floors import floors
+
+    print(floors(options.words))
+    return 0
+
+
 def doctor_command(options: argparse.Namespace) -> int:
     from repro.cli.doctor import doctor
 
@@ -362,4 +372,5 @@ COMMANDS: dict[str, Command] = {
     "compare": compare_command,
     "completion": completion_command,
     "doctor": doctor_command,
+    "floors": floors_command,
 }

@@ -11,13 +11,14 @@ from repro.cli.status import status
 from repro.config.arguments import published_results
 from repro.config.science import Science
 from repro.errors import InputError
-from repro.report.detection import METRICS
+from repro.report.detection import METRICS, localizer_line
 from repro.report.html.charts import thinned
 from repro.report.tables.frame import NOT_RUN
 from repro.results.agreement import Agreement, agreement, same_settings
 from repro.results.detection_record import DetectionRecord
 from repro.results.find import find_any, find_record
-from repro.results.read import read_curve, read_records
+from repro.results.localization_record import LocalizationRecord
+from repro.results.read import AnyRecord, read_curve, read_records
 from repro.results.record import Evaluation, Record, RunningError
 from repro.results.settings import from_paper
 from repro.runtime.progress import duration
@@ -47,7 +48,7 @@ def show_run(name: str, paths: dict[str, Path]) -> str:
     lines = {
         "run": f"{record.label} on {record.science.data.name}, seed {record.seed}, scale {record.scale}",
         "experiment": record.exp or "none",
-        **(tested(record, paths) if isinstance(record, Record) else precision(record, paths)),
+        **results(record, paths),
         "settings": settings(record.science),
         "size": f"{record.params:,} parameters, {record.macs:,} multiply-adds an image, {record.steps:,} steps",
         "time": f"{duration(record.wall_seconds)}, {record.images_per_second:,.0f} images/s",
@@ -57,8 +58,21 @@ def show_run(name: str, paths: dict[str, Path]) -> str:
         "command": made.command or "unknown",
         "folder": str(record.folder),
     }
-    below = curve(record) if isinstance(record, Record) else by_class(record)
-    return "\n".join([record.run_id, *laid_out(lines), "", below]).rstrip()
+    return "\n".join([record.run_id, *laid_out(lines), "", details(record)]).rstrip()
+
+
+def results(record: AnyRecord, paths: dict[str, Path]) -> dict[str, str]:
+    """Describe what was measured in a run of any task."""
+    if isinstance(record, LocalizationRecord):
+        return {"errors": localizer_line(record).strip()}
+    return tested(record, paths) if isinstance(record, Record) else precision(record, paths)
+
+
+def details(record: AnyRecord) -> str:
+    """Tabulate the curve of a classification run, or the classes of a detector."""
+    if isinstance(record, LocalizationRecord):
+        return ""
+    return curve(record) if isinstance(record, Record) else by_class(record)
 
 
 def tested(record: Record, paths: dict[str, Path]) -> dict[str, str]:

@@ -17,6 +17,7 @@ from repro.cli.help_texts import (
     EVALUATE_EXAMPLES,
     EXAMPLES,
     FIGURE_EXAMPLES,
+    FLOORS_EXAMPLE,
     LESION_EXAMPLES,
     PREDICT_EXAMPLES,
     SHOW_EXAMPLES,
@@ -69,6 +70,9 @@ def parser() -> Parser:
     names = ["cifar10", "cifar100", "svhn"]
     data.add_argument("name", choices=names, metavar="data-set", help="cifar10, cifar100 or svhn")
     add_folders(data)
+
+    floors = add("floors", "Print localization errors without a net: whole images, one fixed box.", FLOORS_EXAMPLE)
+    floors.add_argument("words", nargs="*", metavar="key=value", help="data=tiny_imagenet_boxes paths.data=…")
 
     add_reading(add)
     add_publishing(add)

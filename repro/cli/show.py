@@ -90,7 +90,7 @@ def composed(configs: Sequence[RunConfig]) -> str:
 def _values(configs: Sequence[RunConfig]) -> list[tuple[str, str, list[object]]]:
     """Return group, name and distinct values of every setting."""
     rows: list[tuple[str, str, list[object]]] = [("", "seed", list(dict.fromkeys(c.seed for c in configs)))]
-    for group in ("model", "data", "optim", "eval", "detection", "execution", "paths"):
+    for group in ("model", "data", "optim", "eval", "detection", "localization", "execution", "paths"):
         if getattr(configs[0], group) is None:
             continue
         for field in dataclasses.fields(getattr(configs[0], group)):

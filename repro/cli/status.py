@@ -14,7 +14,7 @@ from repro.launch.outcome import FAILURE
 from repro.launch.slurm.jobs import Job
 from repro.results.agreement import agreement, same_settings
 from repro.results.read import Reading, read_record
-from repro.results.record import DETECTION, RECORD
+from repro.results.record import DETECTION, LOCALIZATION, RECORD
 from repro.results.settings import differing, scale_of_run
 from repro.runtime.lock import is_held, owner
 from repro.runtime.progress import read_progress
@@ -126,8 +126,8 @@ def status(folder: Path) -> RunStatus:
 
 def _done(folder: Path, steps: int) -> RunStatus:
     record = read_json(folder / "record.json")
-    # A detector has no classification error.
-    final = None if DETECTION in record else float(record["result"]["final"]["top1_error"])
+    # A detector and a localizer have no classification error.
+    final = None if {DETECTION, LOCALIZATION} & set(record) else float(record["result"]["final"]["top1_error"])
     speed = float(record["images_per_second"])
     return RunStatus(folder.name, "done", steps, int(record["steps"]), final, speed, 0.0)
 

@@ -44,7 +44,7 @@ EPOCH_IMAGES = {
     "imagenet_det": 466_444,
 }
 """Training images of each whole data set."""
-GROUPS = ("model", "data", "optim", "eval", "detection", "execution", "exp", "scale")
+GROUPS = ("model", "data", "optim", "eval", "detection", "localization", "execution", "exp", "scale")
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,18 @@ OVERLAP = Bound("must be at least 0 and at most 1", lambda value: 0 <= value <= 
 WEIGHT_FILES = (".pth", ".pt", ".safetensors")
 
 
+def is_weight_file(start: str | None) -> bool:
+    return start is not None and start.endswith(WEIGHT_FILES)
+
+
+def validate_start(group: str, start: str | None) -> None:
+    """Refuse weights to start from that are neither a name of a run nor that of a file."""
+    require(
+        start is None or (start != "" and not {"/", "\\"} & set(start)),
+        f"{group}.start={start!r} must be random, the id of a run, or the name of a file in paths.data",
+    )
+
+
 @dataclass(frozen=True)
 class DetectionConfig:
     """Faster R-CNN on the body of the net (appendix A; "[32]" is the paper's reference to Faster R-CNN).
@@ -51,6 +63,8 @@ class DetectionConfig:
         "the run of `start`: of classification, a detector by the recipe of COCO, or another detector (D77)",
     ] = "classifier"
 
+    group = "detection"
+
     @property
     def num_steps(self) -> int:
         """Steps of training: four, or one."""
@@ -59,7 +73,7 @@ class DetectionConfig:
     @property
     def start_is_file(self) -> bool:
         """True if the body starts from a file of weights."""
-        return self.start is not None and self.start.endswith(WEIGHT_FILES)
+        return is_weight_file(self.start)
 
     def validate(self) -> None:
         for name in ("steps", "drops"):
@@ -69,10 +83,7 @@ class DetectionConfig:
                 f"detection.{name}={list(values)} must have {self.num_steps} numbers above 0, one for each step of "
                 f"detection.training={self.training}",
             )
-        require(
-            self.start is None or (self.start != "" and not {"/", "\\"} & set(self.start)),
-            f"detection.start={self.start!r} must be random, the id of a run, or the name of a file in paths.data",
-        )
+        validate_start(self.group, self.start)
         require(
             len(self.anchor_scales) > 0 and all(scale > 0 for scale in self.anchor_scales),
             f"detection.anchor_scales={list(self.anchor_scales)} must be sizes above 0, as in [8,16,32]",

@@ -15,6 +15,8 @@ from typing import Any
 from repro.config.detection import DetectionConfig
 from repro.config.execution import ExecutionConfig
 from repro.config.families import FAMILIES, IMAGENET_DEPTHS
+from repro.config.localization import LocalizationConfig
+from repro.config.localizer_run import validate_localizer
 from repro.config.model import ModelConfig
 from repro.config.parse import build, require
 from repro.config.science import DataConfig, EvalConfig, OptimConfig, Science, later_defaults
@@ -25,6 +27,7 @@ __all__ = [
     "DataConfig",
     "DetectionConfig",
     "EvalConfig",
+    "LocalizationConfig",
     "ModelConfig",
     "OptimConfig",
     "Paths",
@@ -58,6 +61,7 @@ class RunConfig:
     execution: ExecutionConfig
     paths: Paths
     detection: DetectionConfig | None = None
+    localization: LocalizationConfig | None = None
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> RunConfig:
@@ -82,6 +86,9 @@ class RunConfig:
     def validate(self) -> None:
         is_for_photos = FAMILIES[self.model.name].photos
         require(0 <= self.seed < 2**32, f"seed={self.seed} must be a whole number from 0 to 4294967295")
+        if self.localization is not None or self.data.boxes:
+            validate_localizer(self.science, self.execution)
+            return
         if self.detection is not None or self.data.has_boxes:
             self._validate_detector()
             return
@@ -183,20 +190,32 @@ class RunConfig:
     @property
     def science(self) -> Science:
         """All settings that can change a reported number."""
-        return Science(self.seed, self.model, self.data, self.optim, self.eval, self.detection)
+        return Science(self.seed, self.model, self.data, self.optim, self.eval, self.detection, self.localization)
 
     @property
     def label(self) -> str:
         """The paper's name of what is trained: ``ResNet-20``, ``Faster R-CNN ResNet-101``."""
-        return self.model.label if self.detection is None else f"Faster R-CNN {self.model.label}"
+        return " ".join(filter(None, (self._method, self.model.label)))
+
+    @property
+    def _method(self) -> str:
+        """The method that the net is the body of; empty for classification."""
+        if self.localization is not None:
+            return "RPN"
+        return "" if self.detection is None else "Faster R-CNN"
+
+    @property
+    def starts_from(self) -> DetectionConfig | LocalizationConfig | None:
+        """The settings that name the weights from which a detector or a localizer starts."""
+        return self.detection or self.localization
 
     @property
     def key(self) -> str:
         """A readable name: the data, the net, and the scale unless it is the paper's."""
         words = "-".join(self.model.label.lower().replace("-", "", 1).split())
         net = "".join(c for c in words if c.isalnum() or c in "-._")
-        net = net if self.detection is None else f"fasterrcnn-{net}"
-        return "-".join([self.data.name, net] + ([] if self.scale == "paper" else [slug(self.scale)]))
+        method = [slug(self._method).replace("_", "").replace("-", "").lower()] if self._method else []
+        return "-".join([self.data.name, *method, net] + ([] if self.scale == "paper" else [slug(self.scale)]))
 
     @property
     def fingerprint(self) -> str:

@@ -7,6 +7,7 @@ so that older records keep theirs. The text beside a field describes it in docs/
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -14,13 +15,16 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_type_hints
 
 from repro.config.detection import DetectionConfig
+from repro.config.localization import LocalizationConfig
 from repro.config.model import ModelConfig
 from repro.config.numerics import numerics_version
 from repro.config.parse import NOT_NEGATIVE, POSITIVE, Bound, build, plain, require
 
 BOXES = ("shapes", "voc", "coco", "imagenet_det")
 """Data sets of images with boxes."""
-OF_BOXES = ("lists", "test_lists", "classes", "skip_boxes")
+OF_LISTS = ("lists", "test_lists", "classes")
+"""Fields of ``data`` that only detectors have."""
+OF_BOXES = (*OF_LISTS, "boxes", "skip_boxes")
 """Fields of ``data`` that classification does not have."""
 SHARE = Bound("must be at least 0 and below 1", lambda value: 0 <= value < 1)
 
@@ -73,6 +77,8 @@ class DataConfig:
     """Classes of VOC folders; empty means VOC's twenty. Of ImageNet's folders for detection their WordNet ids."""
     skip_boxes: bool = False
     """Leave out boxes that are empty or outside of their image, instead of refusing them."""
+    boxes: bool = False
+    """True if the objects of the images' classes have boxes, for localizers."""
 
     @property
     def num_classes(self) -> int:
@@ -93,14 +99,19 @@ class DataConfig:
         return self.name in BOXES
 
     @property
+    def is_boxed_shapes(self) -> bool:
+        """True for drawn images of one class each, cropped as ImageNet images are."""
+        return self.boxes and self.name == "shapes"
+
+    @property
     def eval_split(self) -> str:
         """The split for evaluation: ImageNet's validation set, the test set, or the images held out by ``train45k``."""
-        if self.photos:
+        if self.photos or self.is_boxed_shapes:
             return "val"
         return "val5k" if self.split == "train45k" else "test"
 
     def validate(self) -> None:
-        if self.photos:
+        if self.photos or self.is_boxed_shapes:
             self.validate_photos()
         elif self.has_boxes:
             self.validate_boxes()
@@ -116,7 +127,9 @@ class DataConfig:
                 require(not value or value == fields[name], f"data.{name}={shown} {reason}")
         has_files = self.has_boxes and self.name != "shapes"
         require(has_files or not self.skip_boxes, f"data.skip_boxes=true is not for data={self.name}")
-        for name in ("lists", "test_lists", "classes"):
+        fits = not self.boxes or self.photos or self.name == "shapes"
+        require(fits, f"data.boxes=true is for data=imagenet_boxes and the like, not for data={self.name}")
+        for name in OF_LISTS:
             value = list(getattr(self, name))
             owners = ("voc", "imagenet_det") if name == "classes" else ("voc", "coco", "imagenet_det")
             words = " and ".join(f"data={owner}" for owner in owners)
@@ -249,6 +262,19 @@ class Science:
     eval: EvalConfig
     detection: DetectionConfig | None = None
     """Of a detector; None for classification."""
+    localization: LocalizationConfig | None = None
+    """Of a localizer; None for all others."""
+
+    @property
+    def kind(self) -> Literal["classification", "detection", "localization"]:
+        """The task: that of a net that classifies images, of a detector or of a localizer."""
+        if self.localization is not None:
+            return "localization"
+        return "classification" if self.detection is None else "detection"
+
+    @property
+    def is_classification(self) -> bool:
+        return self.kind == "classification"
 
     @classmethod
     def from_dict(cls, values: Any) -> Science:
@@ -281,14 +307,20 @@ class Science:
     def flat(self) -> dict[str, Any]:
         """Return all fields except the seed: ``{"optim.lr": 0.1, …}``, with lists for tuples.
 
-        Those of ``detection`` and the lists and classes of ``data`` are there for detectors only.
+        Those of ``detection`` and ``localization``, and those of ``data`` for images with boxes, are there for runs
+        of these kinds only.
         """
+        return dict(self._flat)
+
+    @functools.cached_property
+    def _flat(self) -> dict[str, Any]:
+        parts = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return {
             f"{group}.{name}": list(value) if isinstance(value, tuple) else value
-            for group, part in vars(self).items()
+            for group, part in parts.items()
             if group != "seed" and part is not None
             for name, value in vars(part).items()
-            if not (self.detection is None and group == "data" and name in OF_BOXES)
+            if not (self.is_classification and group == "data" and name in OF_BOXES)
         }
 
     @property
@@ -303,12 +335,14 @@ class Science:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def groups() -> dict[str, Any]:
+@functools.cache
+def groups() -> Mapping[str, Any]:
     """Return the groups that all runs have, by name, with their dataclasses."""
     return {name: kind for name, kind in get_type_hints(Science).items() if dataclasses.is_dataclass(kind)}
 
 
-def later_defaults() -> dict[str, Any]:
+@functools.cache
+def later_defaults() -> Mapping[str, Any]:
     """Return the fields added later, flat, at their defaults, at which the fingerprint leaves them out."""
     return {
         f"{group}.{field.name}": list(field.default) if isinstance(field.default, tuple) else field.default

@@ -16,6 +16,7 @@ from repro.errors import InputError
 
 if TYPE_CHECKING:
     from repro.data.detection.dataset import DetectionDataset
+    from repro.data.localization import LocalizationDataset
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 NUM_CLASSES = 10  # classes of CIFAR-10 and of synthetic images; ImageNet images have one per folder
@@ -107,7 +108,7 @@ class Dataset:
     """Training images that are held out while the test set is evaluated, to choose an epoch by (deviation D48)."""
 
 
-AnyDataset: TypeAlias = "Dataset | DetectionDataset"
+AnyDataset: TypeAlias = "Dataset | DetectionDataset | LocalizationDataset"
 
 
 def class_names(dataset: Dataset) -> tuple[str, ...]:
@@ -118,7 +119,12 @@ def class_names(dataset: Dataset) -> tuple[str, ...]:
 
 
 def load_any(config: RunConfig, *, may_fetch: bool = True) -> AnyDataset:
-    """Load the data of a run, of classification or of a detector."""
+    """Load the data of a run, of classification, of a detector or of a localizer."""
+    if config.data.boxes:
+        from repro.data.localization.dataset import load_localization
+
+        workers = config.execution.workers
+        return load_localization(config.data, config.paths.data, config.paths.work / "cache", workers)
     if config.data.has_boxes:
         from repro.data.detection.dataset import load_detection
 

@@ -7,6 +7,7 @@ import contextlib
 from repro.config.run import RunConfig
 from repro.data import AnyDataset, Dataset
 from repro.data.detection.dataset import DetectionDataset
+from repro.data.localization import LocalizationDataset
 from repro.engine.hooks import hooks_of, payload, write_curve
 from repro.engine.identity_construction import begin_constructed, kept_report
 from repro.engine.loop import NotFiniteError, train
@@ -24,12 +25,17 @@ from repro.runtime.stop import Stopper
 
 
 def run_any(config: RunConfig, dataset: AnyDataset, stopper: Stopper) -> object | None:
-    """Train, test and record one run, of a classification net (``run``) or of a detector."""
+    """Train, test and record one run, of a classification net (``run``), of a detector or of a localizer."""
     if isinstance(dataset, DetectionDataset):
         from repro.engine.detection.run import run_detector  # its operators of torchvision are a slow import, seconds
 
         check_ranks(config)
         return run_detector(config, dataset, stopper)
+    if isinstance(dataset, LocalizationDataset):
+        from repro.engine.localization.run import run_localizer
+
+        check_ranks(config)
+        return run_localizer(config, dataset, stopper)
     return run(config, dataset, stopper)
 
 

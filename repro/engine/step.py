@@ -60,7 +60,7 @@ GRAPH_BYTES = 25 * 2**20
 
 def step_mode(config: RunConfig, device: torch.device) -> str:
     """Return the mode of a run's steps on ``device``; raises as ``pick_step`` does."""
-    if config.detection is not None:
+    if not config.science.is_classification:
         return "eager"
     if config.model.is_random:
         return pick_random_step(config.execution.step, device)

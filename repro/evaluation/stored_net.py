@@ -16,6 +16,7 @@ from repro.data.augment import PixelStats
 from repro.data.in_memory import split_stats, to_device
 from repro.errors import InputError, RunError
 from repro.evaluation.weight_files import METADATA, PIXELS, open_net, read_weights
+from repro.results.localization_record import LocalizationRecord
 from repro.results.read import AnyRecord, read_any
 from repro.results.record import RECORD, Record
 from repro.runtime import checkpoint
@@ -99,6 +100,9 @@ def tested(record: AnyRecord) -> dict[str, object]:
     if isinstance(record, Record):
         final = record.result.final
         return {"error": {"split": final.split, "top1_error": final.top1_error, "images": final.images}}
+    if isinstance(record, LocalizationRecord):
+        views = {view.view: view.error for view in record.localization.views}
+        return {"error": {"split": record.localization.split, "images": record.localization.images, **views}}
     result = record.detection
     values = {"split": result.split, "metric": result.metric, "map": result.map, "images": result.images}
     return {"precision": values}

@@ -49,8 +49,17 @@ def estimate(config: RunConfig, speed: Speed, train_images: int, eval_images: in
     """
     if config.detection is not None:
         return estimate_detector(config, config.detection, speed, train_images, eval_images)
-    size = measure(config.model, config.data.image_size, config.data.num_classes)
     optim = config.optim
+    if config.localization is not None:
+        from repro.engine.localization.size import localizer_size
+
+        size = localizer_size(config, config.data.num_classes)
+        crop = config.data.image_size
+        views = 1 + sum((side / crop) ** 2 * 4 / 3 for side in config.localization.scales)
+        macs: float = size.macs * ((1 + BACKWARD) * optim.steps * optim.batch_size + eval_images * views)
+        seconds = macs / speed.macs_per_second / config.execution.num_ranks
+        return Estimate(size, optim.steps, macs, seconds, memory(config, size))
+    size = measure(config.model, config.data.image_size, config.data.num_classes)
     evaluations = optim.steps / (config.eval.every_steps or max(train_images / optim.batch_size, 1)) + 1
     trained_on = min(train_images, config.eval.train_images or train_images) * config.eval.train_error
     evaluated = eval_images * evaluations + trained_on

@@ -169,10 +169,12 @@ def check(configs: list[RunConfig]) -> None:
     for config in configs:
         if config.execution.num_ranks > 1:
             torchrun.check(config.execution)
-        if config.detection is not None and not is_done(config):
+        if not (config.science.is_classification or is_done(config)):
             from repro.engine.detection.start import check_start  # a slow import, seconds
+            from repro.engine.localization.classes import check_classes
 
             check_start(config)
+            check_classes(config)
 
 
 def check_folders(configs: Sequence[RunConfig]) -> None:

@@ -49,8 +49,8 @@ class PaperRow:
     """A row of a published table.
 
     A row is ``cited`` from other work, filled by the runs of ``run`` (which ``experiment`` trains), counted on the
-    model ``net`` (Table 1), or ``not_attempted`` for a reason. ``paper`` has the published value of each metric,
-    ``decimals`` the number of decimals in print.
+    model ``net`` (Table 1), ``undecidable`` here since only a server can score it, or ``not_attempted``, both for a
+    reason. ``paper`` has the published value of each metric, ``decimals`` the number of decimals in print.
     """
 
     label: str
@@ -59,8 +59,11 @@ class PaperRow:
     net: Run | None = None
     cited: bool = False
     not_attempted: str = ""
+    undecidable: str = ""
     experiment: str = ""
     setting: str = ""
+    view: Literal["", "1crop", "dense"] = ""
+    """The view of a localizer's test that the row shows (Table 13); it then has one of the table's metrics."""
     eval_images: int | None = None
     """Where it is on other images than the table: the size of their whole split."""
     decimals: int = 2
@@ -70,6 +73,11 @@ class PaperRow:
     """Table 1: output, layers of a block and number of blocks by stage: ``56x56: 3x3 64, 3x3 64; 2 blocks``."""
     own: bool = False
     """True for a net of the user's own, below the paper's rows; it has no published value."""
+
+    @property
+    def unfilled(self) -> str:
+        """The word for a row that no run here fills; empty for all others."""
+        return "not decidable here" if self.undecidable else "not attempted" if self.not_attempted else ""
 
 
 @dataclass(frozen=True)
@@ -92,6 +100,7 @@ class PaperTable:
     eval_images: int | None = None
     decimals: int = 2
     not_attempted: str = ""
+    undecidable: str = ""
     ensembles: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
     unlike: str = ""
@@ -154,7 +163,7 @@ def _with_defaults(row: dict[str, Any], table: dict[str, Any]) -> dict[str, Any]
     if "run" in row:
         inherited.append("experiment")
     elif "net" not in row and not row.get("cited"):
-        inherited.append("not_attempted")
+        inherited += ["not_attempted", "undecidable"]
     values = {**{name: table[name] for name in inherited if name in table}, **row}
     paper = row.get("paper", {})
     if isinstance(paper, dict):
@@ -166,11 +175,11 @@ def _check(table: PaperTable, row: PaperRow) -> None:
     where = row.label
     require_flat(row.run, f"{where}: run")
     require_flat(row.net, f"{where}: net")
-    needed = set(table.metrics) if row.run is not None else set()
+    needed = set(table.metrics) if row.run is not None and not row.view else set()
     fits = bool(row.paper) and needed <= set(row.paper) <= set(table.metrics)
     require(fits, f"{where}: paper must have {', '.join(table.metrics)}")
-    ways = [row.cited, row.run is not None, row.net is not None, bool(row.not_attempted)]
-    require(sum(ways) == 1, f"{where}: a row needs exactly one of cited, run, net and not_attempted")
+    ways = [row.cited, row.run is not None, row.net is not None, bool(row.not_attempted), bool(row.undecidable)]
+    require(sum(ways) == 1, f"{where}: a row needs exactly one of cited, run, net, not_attempted and undecidable")
     require(row.run is None or bool(row.experiment), f"{where}: experiment is missing")
     for value in row.paper.values():
         alone = value.single is not None and value == Published(single=value.single)

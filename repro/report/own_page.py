@@ -15,7 +15,11 @@ RUN_LINK = re.compile(r'(href="|\]\()runs/([^/"]+)')
 
 def write_own_page(evidence: Evidence, work: Path) -> Path:
     """Write the page and the files that it links to into the work folder; links to runs lead to their folders."""
-    every: list[AnyRecord] = [*evidence.reading.records, *evidence.reading.detectors]
+    every: list[AnyRecord] = [
+        *evidence.reading.records,
+        *evidence.reading.detectors,
+        *evidence.reading.localizers,
+    ]
     folders = {r.run_id: Path(os.path.relpath(r.folder, work)).as_posix() for r in every}
 
     def relinked(text: str) -> str:

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from repro.papers.recipes import all_recipes
+from repro.papers.recipes import all_recipes, load_recipe
 from repro.report.html.runs import NETS, by_net, departing, net_rows, show
-from repro.report.summary import Published
+from repro.report.summary import Published, spread
 from repro.report.tables.frame import NOT_RUN, signed, text_table
 from repro.results.read import Reading, Record
-from repro.results.select import summarize
+from repro.results.select import select, summarize
 from repro.runtime.progress import duration
 
 HEADER = ["net", "paper", "test error %", "difference", "seeds", "device", "arithmetic", "time of a run"]
+ERRORS = [f"{net}, {part} %" for part in ("training", "test") for net in ("plain", "ResNet")]
+DEPTHS = ["layers", *ERRORS, "seeds"]
 NONE_YET = "No run of the paper's budget has been published yet.\n"
 
 
@@ -35,6 +37,24 @@ def nets_table(reading: Reading, scale: str, exp: str | None = None) -> str:
     """Return a table of the nets of a scale or of one experiment at it, with mean ± standard deviation over seeds."""
     records = [r for r in reading.records if r.scale == scale and exp in (None, r.exp) and not r.provenance.dirty]
     return text_table(net_rows(records), NETS, "pipe") + "\n"
+
+
+def depths_table(reading: Reading, scale: str) -> str:
+    """Return a table of the paper's plain and residual nets of a scale by depth, as in Figure 6."""
+    records = [record for record in reading.records if record.scale == scale and not record.provenance.dirty]
+    depths = sorted({r.science.model.depth for r in records if r.science.model.shortcut == "none"})
+    runs = [{"model.depth": depth, "model.shortcut": shortcut} for depth in depths for shortcut in ("none", "A")]
+    chosen = iter(select(records, load_recipe("cifar10_recipe").fields, runs, scale).groups)
+    rows = [[str(depth), *_side_by_side(next(chosen), next(chosen))] for depth in depths]
+    return text_table(rows, DEPTHS, "pipe") + "\n"
+
+
+def _side_by_side(plain: Sequence[Record], residual: Sequence[Record]) -> list[str]:
+    """Return the training errors of both kinds of net, their test errors, and their numbers of seeds."""
+    pair = (plain, residual)
+    train = [spread(r.result.train.top1_error for r in group if r.result.train is not None) for group in pair]
+    test = [spread(r.result.reported.top1_error for r in group) for group in pair]
+    return [*train, *test, _listed(str(len(group)) for group in pair)]
 
 
 def _row(group: Sequence[Record], published: Published) -> list[str]:

@@ -16,7 +16,7 @@ from repro.report.claims.verdicts import Check, check, check_papers
 from repro.report.claims.wording import sentence
 from repro.report.figures import Plot, csv_text, draw, later_plots, shown_plots
 from repro.report.html.page import Later, page, repository
-from repro.report.readme import measured_table, nets_table
+from repro.report.readme import depths_table, measured_table, nets_table
 from repro.report.tables import FORMATS, Frame, overview, table, table1, to_markdown
 from repro.results.ensembles import EnsembleReading, read_ensembles
 from repro.results.export import columns_table, sections
@@ -98,6 +98,7 @@ class Evidence:
         made: dict[str, Callable[[], str]] = {
             "verdicts": lambda: sentence(self.check.verdicts) + "\n",
             "measured": lambda: measured_table(self.reading),
+            "depths": lambda: depths_table(self.reading, "tenth"),
             "tenth": lambda: nets_table(self.reading, "tenth"),
             "demo": lambda: nets_table(self.reading, "demo", DEMO),
             **{f"columns-{name}": functools.partial(columns_table, name) for name in (*sections(), "curve")},

@@ -55,7 +55,7 @@ def find_detector(name: str, roots: Sequence[Path]) -> DetectionRecord:
         InputError: No run or several runs match, the record is invalid, or the run is of classification.
     """
     found = _read_any(find_file(name, roots))
-    if isinstance(found, Record):
+    if not isinstance(found, DetectionRecord):
         raise InputError(
             f"{found.run_id} is not a detector: name a run of exp=voc_detection or exp=coco_detection; `repro predict` "
             "shows the classes that this net sees"

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from repro.config.parse import require
 from repro.errors import InputError
 from repro.results.detection_record import DetectionRecord
-from repro.results.record import DETECTION, RECORD, SCHEMA, Record, read_values
+from repro.results.localization_record import LocalizationRecord
+from repro.results.record import DETECTION, LOCALIZATION, RECORD, SCHEMA, Record, read_values
 from repro.runtime.provenance import CURVE_COLUMNS
 
 if TYPE_CHECKING:
@@ -22,8 +23,8 @@ __all__ = ["LeftOut", "Reading", "Record", "read_curve", "read_record", "read_re
 
 CURVE = Record.curve_file
 
-AnyRecord = Record | DetectionRecord
-KINDS: dict[str, type[AnyRecord]] = {DETECTION: DetectionRecord}
+AnyRecord = Record | DetectionRecord | LocalizationRecord
+KINDS: dict[str, type[AnyRecord]] = {DETECTION: DetectionRecord, LOCALIZATION: LocalizationRecord}
 """Classes of the records that have a key of their own."""
 
 
@@ -38,11 +39,12 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Reading:
-    """All valid records, of classification and of ``detectors``, and the invalid ones."""
+    """All valid records, of classification, of ``detectors`` and of ``localizers``, and the invalid ones."""
 
     records: tuple[Record, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
     detectors: tuple[DetectionRecord, ...] = ()
+    localizers: tuple[LocalizationRecord, ...] = ()
 
 
 def read_records(roots: Iterable[Path]) -> Reading:
@@ -68,6 +70,7 @@ def read_records(roots: Iterable[Path]) -> Reading:
         tuple(record for record in every if isinstance(record, Record)),
         tuple(left_out),
         tuple(record for record in every if isinstance(record, DetectionRecord)),
+        tuple(record for record in every if isinstance(record, LocalizationRecord)),
     )
 
 
@@ -90,6 +93,7 @@ def read_record(file: Path) -> Record:
     """
     values = read_values(file, SCHEMA)
     require(DETECTION not in values, "it is the record of a detector, which has no classification errors")
+    require(LOCALIZATION not in values, "it is the record of a localizer, which has no classification errors")
     return Record.from_json(values, file.parent)
 
 

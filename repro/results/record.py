@@ -22,6 +22,8 @@ SCHEMA = 1
 RECORD = "record.json"
 DETECTION = "detection"
 """The key of the results in the record of a detector (``repro.results.detection_record``)."""
+LOCALIZATION = "localization"
+"""The key of the results in the record of a localizer (``repro.results.localization_record``)."""
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from repro.config.detection import DetectionConfig
+from repro.config.detection import DetectionConfig, is_weight_file
 from repro.config.families import FAMILIES
 from repro.config.model import ModelConfig
 from repro.config.numerics import NUMERICS_VERSION
@@ -19,7 +19,7 @@ from repro.config.paths import shared_dir
 from repro.config.science import OF_BOXES, DataConfig, Science, later_defaults
 from repro.papers import load_recipe
 
-GROUPS = ("model", "data", "optim", "eval", "detection")
+GROUPS = ("model", "data", "optim", "eval", "detection", "localization")
 """The groups of science in a file; the others are execution and text."""
 
 TOTAL = "${total:${"
@@ -51,15 +51,33 @@ def compared(science: Science) -> dict[str, Any]:
     and for a run of the paper's recipe on ImageNet, and the key of any other run for its id (deviation D70).
     """
     fields = science.flat()
-    if science.detection is not None:
-        start = science.detection.start or "null"
-        key = start.rsplit("-", 2)[0] if start.count("-") > 2 else start
-        is_full = science.detection.start_is_file or _is_on_imagenet(start, science.model)
-        fields["detection.start"] = IMAGENET if is_full else key
+    for key in ("detection.start", "localization.start", "localization.classes_of"):
+        if key in fields:
+            fields[key] = known_weights(fields[key], science.model)
+    if fields.get("localization.classes_of") == IMAGENET:
+        # A run with predicted classes has the boxes of a run without them, and one number more.
+        fields["localization.classes_of"] = None
+    if science.detection is not None and science.detection.pretrained == COCO:
         # Training checks that the run is what ``pretrained`` says; a file or random weights are not COCO's.
-        if science.detection.pretrained == COCO and not is_full and start.count("-") > 2:
+        is_full = fields["detection.start"] == IMAGENET
+        if not is_full and (science.detection.start or "").count("-") > 2:
             fields["detection.start"] = COCO
     return fields
+
+
+def known_weights(start: str | None, model: ModelConfig) -> str | None:
+    """Return ``imagenet`` for a file of weights and for a run of the paper's recipe, or the key of another run."""
+    if start is None:
+        return None
+    if is_weight_file(start) or _is_on_imagenet(start, model):
+        return IMAGENET
+    return start.rsplit("-", 2)[0] if start.count("-") > 2 else start
+
+
+def kind_of(recipe: Mapping[str, Any]) -> str:
+    """Return the task of a recipe's runs, as ``Science.kind``."""
+    groups = {key.partition(".")[0] for key in recipe}
+    return next((kind for kind in ("detection", "localization") if kind in groups), "classification")
 
 
 @functools.cache
@@ -77,7 +95,7 @@ def _is_on_imagenet(run_id: str, model: ModelConfig) -> bool:
 
 def is_of_detector(recipe: Mapping[str, Any]) -> bool:
     """Return whether a recipe trains detectors."""
-    return "detection.metric" in recipe
+    return kind_of(recipe) == "detection"
 
 
 def own_recipe(recipe: Mapping[str, Any], scale: str, data: str, exp: str = "") -> dict[str, Any]:
@@ -89,9 +107,9 @@ def own_recipe(recipe: Mapping[str, Any], scale: str, data: str, exp: str = "") 
         exp: The experiment, which may have its own budget at this scale (``conf/fitted_exp``).
     """
     chosen = {**_file(f"scale/{scale}"), **_file(f"fitted/{scale}_{data}"), **_file(f"fitted_exp/{scale}_{exp}")}
-    of_images = OF_IMAGES if is_of_detector(recipe) else {}
+    of_images = {} if kind_of(recipe) == "classification" else OF_IMAGES
     fields = {**of_images, **later_defaults(), **recipe}
-    if data != recipe["data.name"]:
+    if data != data_of(recipe):
         # Lists of images belong to one data set. An experiment's settings of its images apply to other data sets too.
         fields |= {**of_images, **_file(f"data/{data}", "data"), **(_file(f"exp/{exp}") if exp else {})}
     fields |= chosen
@@ -105,10 +123,17 @@ def own_recipe(recipe: Mapping[str, Any], scale: str, data: str, exp: str = "") 
     return fields
 
 
-def fitted_experiments(scale: str) -> list[str]:
+def data_of(fields: Mapping[str, Any]) -> str:
+    """Return the choice of ``data=`` that flat fields have, as in ``imagenet`` or ``imagenet_boxes``."""
+    name: str = fields["data.name"]
+    return f"{name}_boxes" if fields.get("data.boxes") else name
+
+
+@functools.cache
+def fitted_experiments(scale: str) -> tuple[str, ...]:
     """List the experiments that have their own budget at ``scale``."""
     files = sorted((shared_dir("conf") / "fitted_exp").glob(f"{scale}_*.yaml"))
-    return [file.stem.removeprefix(f"{scale}_") for file in files]
+    return tuple(file.stem.removeprefix(f"{scale}_") for file in files)
 
 
 def label(
@@ -120,16 +145,18 @@ def label(
     an experiment's own budget, which counts as the scale's own recipe in a column of ``experiments``. A run at the
     paper's scale that departs from the paper is ``custom, …``.
     """
-    data, fitted = science.data.name, fitted_experiments(scale)
+    data, fitted = data_of(science.flat()), fitted_experiments(scale)
     home = next((exp for exp in fitted if exp in experiments), "")
     fields = compared(science)
     words = ["custom" if scale == "paper" else scale]
-    words += [f"data={data}"] if data != recipe["data.name"] else []
+    words += [f"data={data}"] if data != data_of(recipe) else []
     found = []
     for exp in (home, *(other for other in fitted if other != home)):
         wanted = {**own_recipe(recipe, scale, data, exp), **run}
         changed = [f"{key}={word(value)}" for key, value in fields.items() if wanted.get(key, ...) != value]
         found.append([*([f"exp={exp}"] if exp and exp != home else []), *changed])
+        if not found[-1]:
+            break  # no experiment's budget is nearer
     return ", ".join([*words, *min(found, key=len)])
 
 

@@ -5,6 +5,7 @@ Runs of different settings are never averaged.
 
 from __future__ import annotations
 
+import functools
 import statistics
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,13 +14,14 @@ from typing import Any, Generic, TypeVar
 from repro.config.execution import PROTOCOLS
 from repro.config.model import NET_FIELDS
 from repro.config.parse import require
-from repro.config.science import later_defaults
+from repro.config.science import Science, later_defaults
 from repro.errors import nearest
 from repro.papers.recipes import all_recipes
 from repro.results.detection_record import DetectionRecord
+from repro.results.localization_record import LocalizationRecord
 from repro.results.read import AnyRecord
 from repro.results.record import Record, ViewResult
-from repro.results.scales import DEFAULTS, compared, is_of_detector, label, scale_of
+from repro.results.scales import DEFAULTS, compared, kind_of, label, scale_of
 
 R = TypeVar("R", bound=AnyRecord)
 
@@ -68,8 +70,12 @@ class Selection(Generic[R]):
 
 def departures(record: AnyRecord, recipe: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
     """Return the science fields of ``record``, flat, that differ from the recipe overridden by ``run``."""
+    return _departures(record.science, recipe, run)
+
+
+def _departures(science: Science, recipe: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
     wanted = {**DEFAULTS, **recipe, **run}
-    fields = compared(record.science)
+    fields = compared(science)
     return {key: value for key, value in fields.items() if key not in wanted or value != wanted[key]}
 
 
@@ -145,7 +151,7 @@ def _labels(
     records: Sequence[AnyRecord], recipe: Mapping[str, Any], run: Mapping[str, Any], experiments: Collection[str]
 ) -> dict[str, str]:
     """Return the labels of the runs of a net by their ids, without those of another paper's recipe."""
-    alike = [r for r in records if is_of_detector(recipe) is (r.science.detection is not None)]
+    alike = [r for r in records if kind_of(recipe) == r.science.kind]
     labels = {r.run_id: scale_label(r, recipe, run, experiments) for r in alike if _matches(r, run)}
     return {
         r.run_id: labels[r.run_id]
@@ -163,12 +169,19 @@ def of_another_paper(record: AnyRecord, name: str, recipe: Mapping[str, Any]) ->
     own = changes(name)
     if not own:
         return False
-    fields = record.science.flat()
+    recipes = all_recipes()
+    others = [place for place, other in enumerate(recipes) if other.fields != recipe]
+    others = [place for place in others if kind_of(recipes[place].fields) == kind_of(recipe)]
+    return any(_changes_from(place, record.science, record.scale) < own for place in others)
+
+
+@functools.cache
+def _changes_from(place: int, science: Science, scale: str) -> int:
+    """Count the settings in which a run differs from the recipe ``all_recipes()[place]`` for its own net."""
+    recipe, fields = all_recipes()[place].fields, science.flat()
     net = {key: fields[key] for key in ("model.depth", "model.shortcut", *OTHER_NETS)}
-    net |= improvements_of(record)
-    others = [other.fields for other in all_recipes() if other.fields != recipe]
-    others = [other for other in others if is_of_detector(other) is is_of_detector(recipe)]
-    return any(changes(scale_label(record, other, net)) < own for other in others)
+    net |= {key: fields[key] for key in TESTS if key in fields}
+    return changes(label(science, scale, recipe, net)) if _departures(science, recipe, net) else 0
 
 
 def changes(name: str) -> int:
@@ -203,6 +216,9 @@ def summarize(
     detectors = [record for record in records if isinstance(record, DetectionRecord)]
     if detectors:
         return _summary(records, [record.value(metric) for record in detectors], max)
+    localizers = [record for record in records if isinstance(record, LocalizationRecord)]
+    if localizers:
+        return _summary(records, [record.value(metric, view) for record in localizers], min)
     nets = [record for record in records if isinstance(record, Record)]
     views = [view_of(record, view) for record in nets]
     read = views if None not in views else [getattr(record.result, PROTOCOLS[protocol]) for record in nets]

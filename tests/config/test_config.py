@@ -286,6 +286,7 @@ def any_config() -> RunConfig:
     return config(Path("anywhere"))
 
 
+@pytest.mark.slow
 @given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(max_size=5), lambda v: st.lists(v, max_size=3)))
 def test_any_value_anywhere_is_taken_or_refused_with_a_sentence(value: object) -> None:
     base = any_config()

@@ -43,6 +43,7 @@ def test_the_science_of_a_detector_comes_back(tmp_path: Path) -> None:
     assert RunConfig.from_dict(of.to_dict()) == of
 
 
+@pytest.mark.slow
 def test_the_schedules_are_those_of_the_paper(tmp_path: Path) -> None:
     (voc,), (coco,) = plan(["exp=voc_detection"]).runs, plan(["exp=coco_detection"]).runs
     assert voc.detection is not None and coco.detection is not None

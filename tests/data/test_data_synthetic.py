@@ -50,6 +50,7 @@ def test_the_seed_decides():
     assert (first != other).any()
 
 
+@pytest.mark.slow
 def test_the_default_set_has_the_usual_size():
     dataset: Any = load(config("synthetic"), root=None, may_fetch=False)  # type: ignore[arg-type]
     assert (len(dataset.train), len(dataset.eval)) == (5000, 1000)
@@ -69,6 +70,7 @@ def nearest_mean_error(train: np.ndarray, labels: np.ndarray, test: np.ndarray, 
     return float(100 * (distances.argmin(axis=1) != truth).mean())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [16, 32])
 def test_classes_are_learnable_but_not_by_a_linear_model(size):
     train, test = make_synthetic(2000, 500, size)

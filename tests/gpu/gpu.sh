@@ -66,7 +66,7 @@ fi
 echo "left: $(left) s; $(nproc) processors; commit $REPRO_COMMIT"
 
 first() {
-  local parts=--all mps # what the targets in docs/performance.md ask, in order of worth
+  local parts=${GPU_BENCH:---all} mps # what the targets in docs/performance.md ask, in order of worth
   local steps=${GPU_SHORT:-400}
   # Without a GPU, four runs at once share the processor's cores: fewer steps fit the same limits.
   [ -z "${GPU_REHEARSAL:-}" ] || steps=${GPU_SHORT:-100}
@@ -97,6 +97,8 @@ from PIL import features; print("WebP:", features.check("webp"))'
   [ -z "$mps" ] || step mps 60 bash -c "repro run $four paths.work=$trials-mps && same $trials-mps MPS"
   step nccl 40 "$PYTHON" $here/nccl_graph.py
 
+  # How single layers could be computed faster; a rehearsal only sees that it works.
+  step kernels 40 "$PYTHON" $here/kernels.py
   step bench 240 bash -c "repro bench $parts --minutes $(minutes 240 20) --json $OUT/bench.json"
 }
 

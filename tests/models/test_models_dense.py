@@ -43,6 +43,7 @@ def test_parameters_of_table_2(changes: Any, params: int, macs: int, millions: f
     assert round(params / 1e6, 1) == millions
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("depth", "growth", "params", "macs"),
     [

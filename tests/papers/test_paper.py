@@ -174,7 +174,7 @@ def test_a_number_without_data_names_those_that_exist():
         ("table5", "labels = { top5_error", "labels = { top_error", "labels has unknown metrics: top_error"),
         (
             "table11",
-            'not_attempted = "the objects of the VOC 2012 test set are not public, its server scores detections"\n',
+            'undecidable = "the objects of the VOC 2012 test set are not public, its server scores detections"\n',
             "",
             "a row needs",
         ),

@@ -20,7 +20,12 @@ def test_detectors_of_the_papers_recipe_are_measured_with_seeds_and_spread(tmp_p
         plant_detector(tmp_path, value, seed)
     plant_detector(tmp_path, 73.0, run=VGG)
     rows, notes = markdown(tmp_path, number=7)
-    assert [r["Measured"] for r in rows] == ["73.00 (n=1)", "not attempted", "76.50 ± 0.40 (n=3)", "not attempted"]
+    assert [r["Measured"] for r in rows] == [
+        "73.00 (n=1)",
+        "not decidable here",
+        "76.50 ± 0.40 (n=3)",
+        "not decidable here",
+    ]
     assert (rows[2]["Difference"], rows[2]["Runs"], rows[0]["Difference"]) == ("+0.10", "3: s0–s2", "−0.20")
     assert not any("Proxy" in name for name in rows[0])
     assert "Not run" not in notes and "the VOC 2012 test set" in notes
@@ -32,7 +37,7 @@ def test_detectors_of_the_papers_recipe_are_measured_with_seeds_and_spread(tmp_p
 
 def test_without_runs_the_cells_say_not_run_and_name_the_experiments(tmp_path):
     rows, notes = markdown(tmp_path, number=7)
-    assert [(r["Measured"], r["Runs"]) for r in rows] == [("–", "–"), ("not attempted", "")] * 2
+    assert [(r["Measured"], r["Runs"]) for r in rows] == [("–", "–"), ("not decidable here", "")] * 2
     assert "`repro run exp=voc_detection_vgg`, `repro run exp=voc_detection`" in notes
     assert "exp=coco_improvements" in markdown(tmp_path, number=9)[1]
     assert "exp=voc_final" in markdown(tmp_path, number=10)[1]
@@ -43,7 +48,7 @@ def test_proxies_of_another_net_have_a_row_and_a_column_of_their_own(tmp_path):
     plant_detector(tmp_path, 5.0, run=SMALL, scale="smoke", data="shapes")
     rows, notes = markdown(tmp_path, number=7)
     column = "Proxy: demo, data=shapes (800 updates, shorter side 96)"
-    assert [r["Measured"] for r in rows] == ["–", "not attempted", "–", "not attempted", "–"]
+    assert [r["Measured"] for r in rows] == ["–", "not decidable here", "–", "not decidable here", "–"]
     assert (rows[4]["Method"], rows[4]["Paper"], rows[4][column]) == ("ResNet-18 B", "", "30.00 (n=1)")
     assert rows[4]["Proxy: smoke, data=shapes (8 updates, shorter side 96)"] == "5.00 (n=1)"
     assert rows[2][column] == "–" and "not comparable with the paper's values" in notes
@@ -62,7 +67,7 @@ def test_bodies_of_one_label_have_a_row_each(tmp_path):
 def test_a_detector_of_coco_fills_no_row_of_voc_and_none_of_classification(tmp_path):
     plant_detector(tmp_path, 48.0, recipe="coco_recipe")
     plant_detector(tmp_path, 20.0, run=SMALL, recipe="coco_recipe", scale="smoke", data="shapes")
-    assert [r["Measured"] for r in markdown(tmp_path, number=7)[0]] == ["–", "not attempted"] * 2
+    assert [r["Measured"] for r in markdown(tmp_path, number=7)[0]] == ["–", "not decidable here"] * 2
     for number in (2, 4):
         assert not any("Proxy" in name for name in markdown(tmp_path, number=number)[0][0])
     cells = row(markdown(tmp_path, number=8)[0], "ResNet-101")
@@ -118,7 +123,7 @@ def test_each_improvement_fills_its_own_row_of_table_9(tmp_path):
         plant_detector(tmp_path, value, run=run, recipe="coco_recipe")
     rows, _ = markdown(tmp_path, number=9)
     measured = [r["Measured mAP at IoU 0.5 (%)"] for r in rows]
-    assert measured == ["–", *(f"{value:.2f} (n=1)" for value in (48, 50, 51, 54)), *["not attempted"] * 3]
+    assert measured == ["–", *(f"{value:.2f} (n=1)" for value in (48, 50, 51, 54)), *["not decidable here"] * 3]
     assert row(markdown(tmp_path, number=8)[0], "ResNet-101")["Measured mAP at IoU 0.5 (%)"] == "48.00 (n=1)"
 
 

@@ -13,7 +13,7 @@ from repro.errors import InputError
 from repro.papers import later_tables
 from repro.papers.claims import papers_with_claims
 from repro.report.render import PARTS, pages_of, read_evidence, render, verify
-from tests.planted import edit, plant
+from tests.planted import edit, plant, scale_science
 from tests.rendered import plant_some, short_table_1
 
 README = "# Title\n\nBefore.\n\n<!-- repro:begin table6 -->\nold\n<!-- repro:end table6 -->\n\nAfter.\n"
@@ -89,6 +89,20 @@ def test_the_runs_of_the_papers_budget_stand_with_their_device_and_time(tmp_path
     assert len(cells) == 2 + 5, "neither the proxies nor a tree with changes"
     # 10 x 100 s, 4 devices for 100 s, and 2 x 100 s.
     assert lines[-1].startswith("13 runs, 0.4 device-hours of training and evaluation in all (")
+
+
+def test_plain_and_residual_nets_stand_beside_each_other_by_depth(tmp_path):
+    runs, science = tmp_path / "results" / "runs", scale_science("tenth")
+    for depth, shortcut, error in ((32, "none", 20.0), (20, "none", 16.0), (20, "none", 17.0), (20, "A", 14.0)):
+        seed = int(error == 17)
+        plant(runs, depth, shortcut, seed, error, scale="tenth", science=science, train_error=error - 10)
+    plant(runs, 20, "B", 0, 1.0, scale="tenth", science=science)
+    rows = read_evidence(tmp_path / "results").section("depths").splitlines()[2:]
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows if row]
+    assert cells == [
+        ["20", "6.50 ± 0.71", "4.00", "16.50 ± 0.71", "14.00", "2, 1"],
+        ["32", "10.00", "–", "20.00", "–", "1, 0"],
+    ]
 
 
 def test_without_runs_of_the_papers_budget_the_page_says_so(tmp_path):

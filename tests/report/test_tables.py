@@ -370,7 +370,7 @@ def test_what_is_not_attempted_says_so_and_why(tmp_path):
     rows, notes = markdown(tmp_path, number=14)
     assert [r["Here"] for r in rows] == ["", "", "", "not attempted"]
     assert (rows[1]["validation (%)"], rows[1]["test (%)"]) == ("", "26.7")
-    assert "Not attempted: object localization is outside this project." in notes
+    assert "Not attempted: an ensemble with the R-CNN step" in notes
     assert "Not run" not in notes
     assert [line["not_attempted"] != "" for line in comma(tmp_path, number=14)] == [False, False, False, True]
 
@@ -420,7 +420,7 @@ def test_an_ensemble_stands_in_a_row_and_a_column_of_its_own(tmp_path):
         "Here": "",
     }
     assert row(rows, "ResNet (ILSVRC'15)")["Ensemble, validation set"] == ""
-    assert row(rows, "ResNet (ILSVRC'15)")["Here"] == "not attempted"
+    assert row(rows, "ResNet (ILSVRC'15)")["Here"] == "not decidable here"
     assert "Our ensembles are tested on the validation set, the published ones on the test set" in notes
     assert "No ensemble at the paper's budget" not in notes
     assert all(run.name in notes for run in runs)

@@ -29,6 +29,12 @@ class Problems:
     def add_box(self, file: Path | str, fault: str) -> None:
         self.boxes.append((printable(str(file)), printable(fault)))
 
+    def leave_out(self, what: str, cache: Path | None = None) -> None:
+        """Log the faults of boxes, which the reader leaves out, and forget them."""
+        if self.boxes:
+            log.info(f"{what}: {counted(self.boxes)} of boxes, left out:\n  {lines(self.boxes, cache)}")
+        self.boxes = []
+
     def report(self, what: str, *, skip_boxes: bool = False, cache: Path | None = None) -> None:
         """Raise one InputError that lists all faults; do nothing without any.
 
@@ -36,12 +42,12 @@ class Problems:
             skip_boxes: Log the faults of boxes, which the reader leaves out, instead of refusing them.
             cache: A folder for the whole list if it is long.
         """
-        if self.boxes and skip_boxes:
-            log.info(f"{what}: {counted(self.boxes)}, left out (data.skip_boxes=true):\n  {lines(self.boxes, cache)}")
-        found = self.faults + ([] if skip_boxes else self.boxes)
+        if skip_boxes:
+            self.leave_out(what, cache)
+        found = self.faults + self.boxes
         if found:
             remedy = "repair them"
-            if self.boxes and not skip_boxes:
+            if self.boxes:
                 remedy += " or leave faulty boxes out with data.skip_boxes=true"
             raise InputError(f"{what} has {counted(found)}; {remedy}:\n  {lines(found, cache)}")
 

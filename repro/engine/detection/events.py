@@ -10,7 +10,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from repro.data.detection import Detections
 from repro.data.detection.scaled import photo_of, scaled_image
-from repro.engine.detection.prepared import PreparedDetector
+from repro.engine.detection.prepared import PreparedDetector, Training
 from repro.engine.detection.testing import as_arrays, find
 from repro.evaluation.detection.drawing import above, drawn
 from repro.models.detection.rpn import TESTING
@@ -46,7 +46,7 @@ class DetectorEvents:
         # A killed run may have written events after its last checkpoint; they are removed and written again.
         self.writer = SummaryWriter(str(folder), purge_step=updates + 1, max_queue=1000)
 
-    def logged(self, net: PreparedDetector, losses: dict[str, float], lr: float, images_per_second: float) -> None:
+    def logged(self, net: Training, losses: dict[str, float], lr: float, images_per_second: float) -> None:
         for name, value in losses.items():
             self.writer.add_scalar(f"loss/{name}", value, net.updates)
         self.writer.add_scalar("schedule/lr", lr, net.updates)

@@ -6,7 +6,7 @@ import contextlib
 import time
 
 from repro.engine.detection.events import DetectorEvents, are_due
-from repro.engine.detection.prepared import PreparedDetector
+from repro.engine.detection.prepared import PreparedDetector, Training
 from repro.engine.detection.steps import NAMES
 from repro.engine.detection.training import DetectionHooks, Losses, save_checkpoint
 from repro.engine.hooks import charts_of
@@ -19,13 +19,14 @@ from repro.runtime.stop import Stopper
 
 STATUS_SECONDS = 2.0
 LOSSES = ("rpn_scores", "rpn_boxes", "head_scores", "head_boxes")
+LOCALIZER_LOSSES = ("scores", "boxes")
 CURVE = "losses.csv"
 
 
 class RankHooks(DetectionHooks):
     """Callbacks of every rank; only the first one writes."""
 
-    def __init__(self, net: PreparedDetector, stopper: Stopper) -> None:
+    def __init__(self, net: Training, stopper: Stopper) -> None:
         self.stopper = stopper
         self._saved = self._begun = time.monotonic()
         self._told, self._first = 0.0, net.state.images
@@ -37,13 +38,14 @@ class RankHooks(DetectionHooks):
             self._events = DetectorEvents(net.config.work_dir, net.updates)
             self._display = Display(net.config.execution.progress, net.config.optim.steps, net.updates)
 
-    def logged(self, net: PreparedDetector, losses: Losses, lr: float) -> None:
+    def logged(self, net: Training, losses: Losses, lr: float) -> None:
         if self._display is None or self._events is None:
             return
         told = self.told(net, losses)
         with charts_of(net.config.work_dir):
             self._events.logged(net, losses, lr, told.images_per_second)
-            self._show(self._events, net)
+            if isinstance(net, PreparedDetector):
+                self._show(self._events, net)
         if self._display.is_due():
             name = f"step {net.state.part + 1} of {len(net.steps)} ({NAMES[net.step]})"
             label = f"{net.config.label} s{net.config.seed}"
@@ -67,7 +69,7 @@ class RankHooks(DetectionHooks):
             with charts_of(net.config.work_dir):
                 self._events.tested(net, result)
 
-    def told(self, net: PreparedDetector, losses: Losses) -> Told:
+    def told(self, net: Training, losses: Losses) -> Told:
         """Return the progress; the time left is that of the images left at the pace of this process so far."""
         seconds, done = time.monotonic() - self._begun, net.state.images - self._first
         pace = done / seconds if seconds > 0 else 0.0
@@ -79,14 +81,14 @@ class RankHooks(DetectionHooks):
         is_due = distributed.is_first() and time.monotonic() - self._saved >= self._seconds
         return distributed.on_any(is_due)
 
-    def save(self, net: PreparedDetector) -> None:
+    def save(self, net: Training) -> None:
         distributed.on_first(lambda: self._write(net))
         self.saved()
 
     def saved(self) -> None:
         self._saved = time.monotonic()
 
-    def _write(self, net: PreparedDetector) -> None:
+    def _write(self, net: Training) -> None:
         save_checkpoint(net)
         write_losses(net)
 
@@ -102,17 +104,18 @@ class RankHooks(DetectionHooks):
                 self._events.close()
 
 
-def images_of(net: PreparedDetector) -> int:
+def images_of(net: Training) -> int:
     """Count the images of all updates of a run."""
     config = net.config
-    assert config.detection is not None
-    sizes = [config.detection.rpn_batch_size, config.optim.batch_size] * 2 if len(net.steps) > 1 else []
+    sizes: list[int] = []
+    if config.detection is not None and len(net.steps) > 1:
+        sizes = [config.detection.rpn_batch_size, config.optim.batch_size] * 2
     return sum(n * size for n, size in zip(net.steps, sizes or [config.optim.batch_size], strict=True))
 
 
-def write_losses(net: PreparedDetector) -> None:
+def write_losses(net: Training) -> None:
     """Write the mean losses over training, a row for each read of them."""
-    columns = ("update", "step", "lr", *LOSSES)
+    columns = ("update", "step", "lr", *(LOSSES if net.config.localization is None else LOCALIZER_LOSSES))
     lines = [",".join(columns)]
     for row in net.state.losses:
         lines.append(",".join(format(row[name], ".10g") if name in row else "" for name in columns))

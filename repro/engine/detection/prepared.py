@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from repro.config.run import RunConfig
 from repro.config.science import Science
-from repro.data.augment import generator_for
+from repro.data.augment import PixelStats, generator_for
 from repro.data.detection.dataset import DetectionDataset
 from repro.engine.detection.feed import DetectionFeed
 from repro.engine.detection.start import build_start
@@ -43,6 +43,35 @@ class DetectionState:
         return asdict(self)
 
 
+class Training(Protocol):
+    """A net in training with its optimizer and its state: a detector or a localizer."""
+
+    config: RunConfig
+    device: torch.device
+    optimizer: torch.optim.SGD
+    state: DetectionState
+    made_on: dict[str, str]
+    resumed: int | None
+
+    @property
+    def model(self) -> nn.Module: ...
+
+    @property
+    def steps(self) -> tuple[int, ...]: ...
+
+    @property
+    def updates(self) -> int: ...
+
+    @property
+    def step(self) -> Step | None: ...
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+
+    @property
+    def stats(self) -> PixelStats: ...
+
+
 @dataclass
 class PreparedDetector:
     """A run's detector, optimizer and data: new, or filled from a checkpoint."""
@@ -71,6 +100,16 @@ class PreparedDetector:
     def updates(self) -> int:
         """Updates so far, in all steps of training."""
         return self.before + self.state.update
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes by label."""
+        return self.dataset.train.classes
+
+    @property
+    def stats(self) -> PixelStats:
+        """Statistics of the pixels that the body was trained on."""
+        return self.feed.stats
 
     @property
     def before(self) -> int:

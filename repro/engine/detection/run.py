@@ -9,7 +9,7 @@ from typing import Any
 from repro.config.run import RunConfig
 from repro.data.detection.dataset import DetectionDataset
 from repro.engine.detection.hooks import RankHooks, write_losses
-from repro.engine.detection.prepared import DetectionState, PreparedDetector, prepare_detector, train_only
+from repro.engine.detection.prepared import DetectionState, PreparedDetector, Training, prepare_detector, train_only
 from repro.engine.detection.size import detector_size
 from repro.engine.detection.steps import remove_steps
 from repro.engine.detection.testing import run_test, write_detections
@@ -87,7 +87,7 @@ def train_all(net: PreparedDetector, hooks: RankHooks, stored: dict[str, Any] | 
     return True
 
 
-def load_state(net: PreparedDetector) -> dict[str, Any] | None:
+def load_state(net: Training) -> dict[str, Any] | None:
     """Read the newest readable checkpoint on the first rank, and its state on all; return it there."""
     stored: dict[str, Any] | None = None
     if distributed.is_first():

@@ -26,6 +26,7 @@ from repro.evaluation.trained import misfit
 from repro.evaluation.weight_files import read_weights
 from repro.models.detection.body import build_uncut, recompute_statistics, uncut_weights
 from repro.models.resnet import ImageNetResNet
+from repro.results.detection_record import DetectionRecord
 from repro.results.find import find_any
 from repro.results.read import AnyRecord, Record
 from repro.results.settings import from_paper
@@ -48,17 +49,17 @@ class Start:
 
 def check_start(config: RunConfig) -> None:
     """Raise ``InputError`` if the weights that a detector starts from are not named or do not exist."""
-    detection = config.detection
-    if detection is None or detection.start == "random":
+    starting = config.starts_from
+    if starting is None or starting.start == "random":
         return
     require(
-        detection.start is not None,
-        "detection.start=null names no weights of the body: name a finished run, a file in paths.data such as "
+        starting.start is not None,
+        f"{starting.group}.start=null names no weights of the body: name a finished run, a file in paths.data such as "
         "resnet101-cd907fc2.pth, or random",
     )
-    if detection.start_is_file:
+    if starting.start_is_file:
         path = weights_path(config)
-        require(path.is_file(), f"detection.start={detection.start} does not exist: put the file into {path.parent}")
+        require(path.is_file(), f"{key_of(config)} does not exist: put the file into {path.parent}")
         check_pretrained(config, "classifier")
     else:
         record = started_from(config)
@@ -72,11 +73,19 @@ def build_start(config: RunConfig, dataset: DetectionDataset, device: torch.devi
     Raises:
         InputError: The weights do not exist, or do not fit the net.
     """
-    assert config.detection is not None
+    assert config.starts_from is not None
     check_start(config)
-    if config.detection.start == "random":
-        return random_start(config, dataset)
-    if not config.detection.start_is_file:
+    return random_start(config, dataset) if config.starts_from.start == "random" else stored_start(config)
+
+
+def stored_start(config: RunConfig) -> Start:
+    """Build the net of a run or of a file of weights, which are there.
+
+    Raises:
+        InputError: The weights do not fit the net.
+    """
+    assert config.starts_from is not None
+    if not config.starts_from.start_is_file:
         record = started_from(config)
         weights, stats = weights_and_pixels(config, record)
         return Start(filled(config, weights), channel_values(stats), {"start": record.fingerprint})
@@ -85,36 +94,44 @@ def build_start(config: RunConfig, dataset: DetectionDataset, device: torch.devi
     origin = origin_of(weights)
     require(
         len(origin.pixels.mean) == 3,
-        f"detection.start={path.name} has weights of {origin.name}, whose pixel statistics are unknown: use a file "
+        f"{key_of(config)} has weights of {origin.name}, whose pixel statistics are unknown: use a file "
         "with torchvision's names, or a run",
     )
     for key, value in origin.settings.items():
         there = config.model.name if key == "model" else getattr(config.model, key.removeprefix("model."))
-        require(str(there) == value, f"{key}={there} does not fit detection.start={path.name}: it needs {key}={value}")
+        require(str(there) == value, f"{key}={there} does not fit {key_of(config)}: it needs {key}={value}")
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (origin.pixels.mean, origin.pixels.std))
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return Start(filled(config, dict(origin.to_ours(weights))), PixelStats(mean, std), {"start": digest})
 
 
+def key_of(config: RunConfig) -> str:
+    """Return the setting that names the start, as on the command line."""
+    assert config.starts_from is not None
+    return f"{config.starts_from.group}.start={config.starts_from.start}"
+
+
 def weights_path(config: RunConfig) -> Path:
-    assert config.detection is not None and config.detection.start is not None
-    return config.paths.data / config.detection.start
+    assert config.starts_from is not None and config.starts_from.start is not None
+    return config.paths.data / config.starts_from.start
 
 
 def started_from(config: RunConfig) -> AnyRecord:
     """Read the record of the run whose final net is the start, and check that the nets are the same."""
-    assert config.detection is not None and config.detection.start is not None
-    record = find_any(config.detection.start, [config.paths.work, config.paths.results / "runs"])
+    assert config.starts_from is not None and config.starts_from.start is not None
+    record = find_any(config.starts_from.start, [config.paths.work, config.paths.results / "runs"])
+    fits = isinstance(record, Record) or (config.detection is not None and isinstance(record, DetectionRecord))
+    require(fits, f"{key_of(config)} is not a run of classification")
     require(
-        record.run_id == config.detection.start,
-        f"detection.start={config.detection.start} must be the whole id of a run: {record.run_id}",
+        record.run_id == config.starts_from.start,
+        f"{key_of(config)} must be the whole id of a run: {record.run_id}",
     )
     one, other = comparable(config.model), comparable(record.science.model)
     for field in dataclasses.fields(ModelConfig):
         here, there = getattr(one, field.name), getattr(other, field.name)
         require(
             here == there,
-            f"model.{field.name}={here} does not fit detection.start={record.run_id}, which has {there}: set "
+            f"model.{field.name}={here} does not fit {key_of(config)}, which has {there}: set "
             f"model.{field.name}={there}",
         )
     return record
@@ -122,7 +139,7 @@ def started_from(config: RunConfig) -> AnyRecord:
 
 def pretrained(record: AnyRecord) -> str:
     """Return the kind of run that a detector starts from, as ``detection.pretrained`` names it."""
-    if isinstance(record, Record):
+    if not isinstance(record, DetectionRecord):
         return "classifier"
     is_on_coco = record.detection.metric == "coco" and not record.provenance.dirty and not from_paper(record.science)
     return "coco" if is_on_coco else "detector"
@@ -171,11 +188,10 @@ def comparable(model: ModelConfig) -> ModelConfig:
 
 def filled(config: RunConfig, weights: Mapping[str, Tensor]) -> ImageNetResNet | VGG:
     """Build the run's net with trained weights."""
-    assert config.detection is not None
     output = "classifier.6.weight" if FAMILIES[config.model.name].is_body else "fc.weight"
     net = build_net(config, len(weights[output]) if output in weights else 1000)
     if reason := misfit(net.state_dict(), weights):
-        raise InputError(f"detection.start={config.detection.start} does not contain a {config.model.label}: {reason}")
+        raise InputError(f"{key_of(config)} does not contain a {config.model.label}: {reason}")
     net.load_state_dict(weights, strict=False)  # only counters of batches may be missing
     return net
 

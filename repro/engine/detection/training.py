@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from repro.engine.detection.feed import Batch, proposals_in
-from repro.engine.detection.prepared import PreparedDetector
+from repro.engine.detection.prepared import PreparedDetector, Training
 from repro.engine.detection.steps import begin_step, end_step
 from repro.engine.loop import NotFiniteError
 from repro.engine.optim import load_optimizer, set_lr
@@ -18,18 +18,20 @@ from repro.runtime import checkpoint, distributed
 from repro.runtime.device import autocast
 
 Losses = dict[str, float]
+Values = dict[str, Tensor]
+"""Losses on one rank, on the device."""
 
 
 class DetectionHooks:
     """Callbacks that do nothing; ``repro.engine.detection.hooks`` has those of a run."""
 
-    def logged(self, net: PreparedDetector, losses: Losses, lr: float) -> None:
+    def logged(self, net: Training, losses: Losses, lr: float) -> None:
         """Receive the mean losses since the last call."""
 
     def save_is_due(self) -> bool:
         return False
 
-    def save(self, net: PreparedDetector) -> None:
+    def save(self, net: Training) -> None:
         """Save a checkpoint."""
 
     def saved(self) -> None:
@@ -74,25 +76,41 @@ def train_detector(
         if proposals is None:
             hooks.save(net)
             return False
-        if not train_step_of(net, proposals, hooks):
+        mean, batch_size = Averager(net), batch_size_of(net)
+
+        def one_update(proposals: list[Tensor] = proposals, mean: Averager = mean, size: int = batch_size) -> Values:
+            batch = net.feed.batch(net.state.part, net.state.update, net.before, size)
+            return update(net, losses_of(net, batch, proposals), mean)
+
+        if not train_step_of(net, one_update, lambda: lr_of(net), batch_size, hooks):
             return False
         end_step(net)
     return True
 
 
-def train_step_of(net: PreparedDetector, proposals: Sequence[Tensor], hooks: DetectionHooks) -> bool:
-    """Train one step to its last update; return False if the run was stopped before."""
-    state, execution, batch_size = net.state, net.config.execution, batch_size_of(net)
+def train_step_of(
+    net: Training,
+    one_update: Callable[[], Values],
+    rate: Callable[[], float],
+    batch_size: int,
+    hooks: DetectionHooks,
+) -> bool:
+    """Train one step to its last update; return False if the run was stopped before.
+
+    Args:
+        one_update: Makes the next update and returns its losses on this rank.
+        rate: Returns the learning rate of the next update.
+        batch_size: Images of an update on all ranks.
+    """
+    state, execution = net.state, net.config.execution
     updates, last = net.steps[state.part], len(net.steps) - 1
-    mean = Averager(net)
-    rows: list[dict[str, Tensor]] = []
+    rows: list[Values] = []
     clock, lr = time.perf_counter(), math.nan
     while state.update < updates:
-        before, lr = lr, lr_of(net)
+        before, lr = lr, rate()
         if lr != before:
             set_lr(net.optimizer, lr, net.config.optim.momentum_form)
-        batch = net.feed.batch(state.part, state.update, net.before, batch_size)
-        rows.append(update(net, batch, proposals, mean))
+        rows.append(one_update())
         state.update += 1
         state.images += batch_size
         if state.update % execution.log_steps and state.update < updates:
@@ -114,10 +132,8 @@ def train_step_of(net: PreparedDetector, proposals: Sequence[Tensor], hooks: Det
     return True
 
 
-def update(
-    net: PreparedDetector, batch: Batch, proposals: Sequence[Tensor], mean: Callable[[], None]
-) -> dict[str, Tensor]:
-    """Make one update; return this rank's losses, divided by its number of images."""
+def losses_of(net: PreparedDetector, batch: Batch, proposals: Sequence[Tensor]) -> Values:
+    """Compute this rank's losses in the present step of training, divided by its number of images."""
     model = net.model
     with autocast(net.device, net.config.optim.precision):
         if net.step is None:
@@ -130,7 +146,11 @@ def update(
             found = proposals_in(batch, proposals)
             losses = model.head_losses(maps, batch.images, found, batch.objects, batch.draws)
         # Ranks have equally many images, so that the mean over ranks is the sum over the global batch divided by it.
-        losses = {name: value / len(batch.images) for name, value in losses.items()}
+        return {name: value / len(batch.images) for name, value in losses.items()}
+
+
+def update(net: Training, losses: Values, mean: Callable[[], None]) -> Values:
+    """Make one update by the sum of ``losses``; return their values."""
     net.optimizer.zero_grad(set_to_none=True)
     torch.autograd.backward(torch.stack(list(losses.values())).sum())
     mean()
@@ -141,7 +161,7 @@ def update(
 class Averager:
     """Averages the gradients of the trained parameters over the ranks, in one collective."""
 
-    def __init__(self, net: PreparedDetector) -> None:
+    def __init__(self, net: Training) -> None:
         self._parameters = [p for p in net.model.parameters() if p.requires_grad]
         self._mean = distributed.Mean(self._parameters) if distributed.size() > 1 else None
 
@@ -154,7 +174,7 @@ class Averager:
             parameter.grad = gradient
 
 
-def read(rows: Sequence[dict[str, Tensor]], net: PreparedDetector, lr: float) -> Losses:
+def read(rows: Sequence[Values], net: Training, lr: float) -> Losses:
     """Return the mean of each loss over updates and ranks.
 
     Raises:
@@ -172,10 +192,10 @@ def read(rows: Sequence[dict[str, Tensor]], net: PreparedDetector, lr: float) ->
     return {name: sum(row[i] for row in table) / len(table) for i, name in enumerate(names)}
 
 
-def filled_from(stored: dict[str, object]) -> Callable[[PreparedDetector], None]:
+def filled_from(stored: dict[str, object]) -> Callable[[Training], None]:
     """Return a function that fills detector and optimizer from a checkpoint, on all ranks."""
 
-    def restore(net: PreparedDetector) -> None:
+    def restore(net: Training) -> None:
         def fill() -> None:
             net.model.load_state_dict(stored["model"])  # type: ignore[arg-type]
             load_optimizer(net.optimizer, stored["optimizer"])  # type: ignore[arg-type]
@@ -188,7 +208,7 @@ def filled_from(stored: dict[str, object]) -> Callable[[PreparedDetector], None]
     return restore
 
 
-def payload(net: PreparedDetector) -> dict[str, object]:
+def payload(net: Training) -> dict[str, object]:
     """Return the content of a checkpoint."""
     # No random state is needed: every draw is a function of the seed, the update and the image.
     return {
@@ -197,10 +217,10 @@ def payload(net: PreparedDetector) -> dict[str, object]:
         "state": net.state.to_dict(),
         "setting": net.made_on,
         # With these, the file alone is a detector (repro.engine.detection.stored).
-        "pixels": {"mean": net.feed.stats.mean, "std": net.feed.stats.std},
-        "classes": list(net.dataset.train.classes),
+        "pixels": {"mean": net.stats.mean, "std": net.stats.std},
+        "classes": list(net.classes),
     }
 
 
-def save_checkpoint(net: PreparedDetector) -> None:
+def save_checkpoint(net: Training) -> None:
     checkpoint.save(checkpoint.step_path(net.config.work_dir, net.updates), payload(net))

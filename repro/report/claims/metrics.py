@@ -74,7 +74,7 @@ def value_of(record: AnyRecord, c: Comparison) -> tuple[float, int | None]:
         if precision is None:
             raise InputError(f"it has no {c.metric}")
         return precision, None
-    return _value_of_net(record, c)
+    return _value_of_net(of_classification(record), c)
 
 
 def _value_of_net(record: Record, c: Comparison) -> tuple[float, int | None]:
@@ -135,8 +135,8 @@ def resolution(c: Comparison, records: Sequence[AnyRecord] = (), images: int | N
 
 def of_classification(record: AnyRecord) -> Record:
     """Return the record if it is one of classification; raise an ``InputError`` if not."""
-    if isinstance(record, DetectionRecord):
-        raise InputError("it is the record of a detector")
+    if not isinstance(record, Record):
+        raise InputError("it is the record of a detector or of a localizer")
     return record
 
 

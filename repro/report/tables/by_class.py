@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from repro.papers import PaperTable
-from repro.report.tables.cells import EMPTY, NOT_ATTEMPTED, Row, published_text, run_ids_of, seeds_text
+from repro.report.tables.cells import EMPTY, Row, published_text, run_ids_of, seeds_text
 from repro.report.tables.frame import NOT_RUN, Cell
 from repro.results.select import Summary
 
@@ -32,8 +32,8 @@ def cells_by_class(row: Row, table: PaperTable, proxies: Mapping[str, str]) -> l
     if paper.cited:
         return found
     measured = {metric: number(one.measured) for metric, one in row.metrics.items()}
-    if paper.not_attempted:
-        measured = {"mAP": Cell(NOT_ATTEMPTED)}
+    if paper.unfilled:
+        measured = {"mAP": Cell(paper.unfilled)}
     found.append(line(row, table, "measured", measured, row.first.measured, shows_runs=paper.run is not None))
     for position, (scale, size) in enumerate(proxies.items()):
         runs = row.first.proxies[position]

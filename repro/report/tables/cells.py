@@ -11,7 +11,6 @@ from repro.report.tables.frame import NOT_RUN, Cell, rounded, signed
 from repro.results.ensembles import Ensemble
 from repro.results.select import Summary
 
-NOT_ATTEMPTED = "not attempted"
 EMPTY = Cell("")
 ENSEMBLE, PROXY_ENSEMBLE = "Ensemble, validation set", "Proxy: ensemble, validation set"
 
@@ -61,7 +60,7 @@ class Row:
 def cells_of(
     row: Row, table: PaperTable, proxies: Mapping[str, str], protocol: str, ensembles: Sequence[str]
 ) -> dict[str, Cell]:
-    """Return the cells of a row by column; the last one shows its runs, or that it was not attempted.
+    """Return the cells of a row by column; the last one shows its runs, or why it has none.
 
     Args:
         proxies: Scale of each column of proxies, and a short description of its runs.
@@ -78,7 +77,7 @@ def cells_of(
         cells |= _metric_cells(row, metric, table, proxies, protocol)
     cells |= dict.fromkeys(ensembles, EMPTY)
     if not table.runnable:
-        return cells | {"Here": Cell(NOT_ATTEMPTED if paper.not_attempted else "")}
+        return cells | {"Here": Cell(paper.unfilled)}
     runs = NOT_RUN if measured is None else seeds_text(measured)
     return cells | {"Runs": EMPTY if paper.run is None else Cell(runs, run_ids_of(measured))}
 
@@ -95,8 +94,8 @@ def _metric_cells(
     columns = [f"Paper{name}", f"Measured{name}" + (f"{epoch} on the test set" if epoch else ""), f"Difference{name}"]
     columns += [f"Proxy{name}: {scale} ({size}{epoch})" for scale, size in proxies.items()]
     cells = dict.fromkeys(columns, EMPTY) | {columns[0]: published}
-    if paper.not_attempted and found:
-        cells[columns[1]] = Cell(NOT_ATTEMPTED)
+    if paper.unfilled and found:
+        cells[columns[1]] = Cell(paper.unfilled)
     if paper.run is None or found is None:
         return cells
     measured = found.measured
@@ -178,6 +177,7 @@ def values_of(row: Row, table: PaperTable, scales: Sequence[str], protocol: str)
         "params": row.params,
         "cited": str(paper.cited).lower(),
         "not_attempted": paper.not_attempted,
+        "undecidable": paper.undecidable,
         "protocol": protocol,
     }
     for metric in table.metrics:

@@ -17,8 +17,9 @@ from repro.report.tables.cells import EMPTY, ENSEMBLE, PROXY_ENSEMBLE, Compariso
 from repro.report.tables.frame import Cell, Frame
 from repro.results.detection_record import DetectionRecord
 from repro.results.ensembles import Ensemble, EnsembleReading
+from repro.results.localization_record import LocalizationRecord
 from repro.results.read import AnyRecord, Reading, Record
-from repro.results.scales import DEFAULTS, is_of_detector, scale_of, word
+from repro.results.scales import DEFAULTS, is_of_detector, kind_of, scale_of, word
 from repro.results.select import (
     R,
     Selection,
@@ -32,6 +33,8 @@ from repro.results.select import (
 )
 
 WORDS = ("Method", "Setting", "Here", "Value", "Runs")
+SETTINGS = {"1crop": "1 crop", "dense": "dense, several scales"}
+"""Descriptions of the views of localizers."""
 NO_ENSEMBLES = EnsembleReading()
 
 
@@ -56,8 +59,8 @@ def table(
     require(protocol in PROTOCOLS, f"protocol={protocol} is unknown: {nearest(protocol, PROTOCOLS)}")
     paper = with_own_nets(load_table(number), reading)
     require(
-        protocol == "paper" or not is_of_detector(recipe_of(paper)),
-        f"Table {number} shows detectors, which are tested at the end only: use protocol=paper, since "
+        protocol == "paper" or kind_of(recipe_of(paper)) == "classification",
+        f"Table {number} shows detectors or localizers, which are tested at the end only: use protocol=paper, since "
         f"protocol={protocol} reads the best epoch",
     )
     require(
@@ -105,7 +108,7 @@ def fill(paper: PaperTable, reading: Reading, protocol: str = "paper", scale: st
     """Choose the runs of every row: at the paper's budget, and of each reduced budget that is shown."""
     recipe = recipe_of(paper)
     runs = [row.run for row in paper.rows]
-    every: Sequence[AnyRecord] = reading.detectors if is_of_detector(recipe) else reading.records
+    every = records_of(reading, recipe)
     lacking = {record.run_id: _lacking(record, paper, recipe) for record in every}
     records = [record for record in every if not lacking[record.run_id]]
     measured = select(records, recipe, runs)
@@ -119,6 +122,12 @@ def fill(paper: PaperTable, reading: Reading, protocol: str = "paper", scale: st
     return Filled(recipe, rows, measured, below, smaller, lacking)
 
 
+def records_of(reading: Reading, recipe: Mapping[str, Any]) -> Sequence[AnyRecord]:
+    """Return the records of a recipe's task."""
+    kinds: dict[str, Sequence[AnyRecord]] = {"detection": reading.detectors, "localization": reading.localizers}
+    return kinds.get(kind_of(recipe), reading.records)
+
+
 def recipe_of(paper: PaperTable) -> Mapping[str, Any]:
     """Return the fields of the recipe of a table; none for a table without runs."""
     return load_recipe(paper.recipe).fields if paper.recipe else {}
@@ -130,8 +139,13 @@ def with_own_nets(paper: PaperTable, reading: Reading) -> PaperTable:
     A table of detectors has rows for all bodies that no row of the paper has, as those of reduced budgets.
     """
     recipe = recipe_of(paper)
-    if is_of_detector(recipe):
-        own: Sequence[AnyRecord] = [record for record in reading.detectors if _is_other(record, paper, recipe)]
+    views: list[Any] = [""]
+    if kind_of(recipe) == "localization":
+        known = [net_of_row(row, recipe) for row in paper.rows if row.run is not None]
+        own: Sequence[AnyRecord] = [record for record in reading.localizers if net_of(record) not in known]
+        views = ["1crop", "dense"]
+    elif is_of_detector(recipe):
+        own = [record for record in reading.detectors if _is_other(record, paper, recipe)]
     else:
         own = [r for r in reading.records if r.science.model.is_own and _recipe_name(r) == paper.recipe]
     found: dict[tuple[str, int, str, str], PaperRow] = {}
@@ -139,9 +153,11 @@ def with_own_nets(paper: PaperTable, reading: Reading) -> PaperTable:
     for record in own:
         model, run = record.science.model, net_of(record) | improvements_of(record)
         label = record.marked_label + _improved(run)
-        row = PaperRow(label, unpublished, run=run, own=True)
-        key = (model.name, model.depth, label, _words(run))
-        found[key] = replace(row, setting=paper.setting, layers=model.depth)
+        for view in views:
+            row = PaperRow(label, unpublished, run=run, own=True, view=view)
+            setting = SETTINGS.get(view, paper.setting)
+            key = (model.name, model.depth, label + view, _words(run))
+            found[key] = replace(row, setting=setting, layers=model.depth)
     return replace(paper, rows=(*paper.rows, *_told_apart([found[key] for key in sorted(found)])))
 
 
@@ -158,6 +174,12 @@ def _told_apart(rows: Sequence[PaperRow]) -> list[PaperRow]:
 
 def _words(run: Mapping[str, Any]) -> str:
     return ", ".join(f"{key}={word(run[key])}" for key in sorted(run))
+
+
+def net_of_row(row: PaperRow, recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields that name a row's net, as ``net_of`` those of a record."""
+    fields = {**recipe, **(row.run or {})}
+    return {key: fields[key] for key in ("model.name", "model.depth", "model.shortcut")}
 
 
 def _recipe_name(record: AnyRecord) -> str:
@@ -226,7 +248,7 @@ def _row(paper: PaperTable, position: int, columns: Sequence[Selection[AnyRecord
     comparisons = {}
     for metric in paper.metrics:
         if metric in row.paper:
-            first, *rest = (summarize(group, metric, protocol, paper.view) for group in groups)
+            first, *rest = (summarize(group, metric, protocol, row.view or paper.view) for group in groups)
             comparisons[metric] = Comparison(row.paper[metric], first, tuple(rest))
     return Row(row, next((group[0].params for group in groups if group), None), comparisons)
 
@@ -238,6 +260,8 @@ def _lacking(record: AnyRecord, paper: PaperTable, recipe: Mapping[str, Any]) ->
         return ""
     if isinstance(record, DetectionRecord):
         images = record.detection.images
+    elif isinstance(record, LocalizationRecord):
+        images = record.localization.images
     else:
         tested = view_of(record, paper.view) if paper.view else record.result.reported
         if tested is None:

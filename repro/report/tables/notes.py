@@ -25,18 +25,18 @@ COMMON = (
 
 
 def paper_notes(paper: PaperTable) -> list[str]:
-    """Return notes on the paper's test, unless a column shows it, and on rows that are not attempted."""
+    """Return notes on the paper's test, unless a column shows it, and on rows that no run here fills."""
     alike = all(row.setting == paper.setting for row in paper.rows)
     shown = not alike and any(row.setting == paper.setting for row in paper.rows)
     notes = [] if shown else [f"Setting: {paper.setting}."]
-    reasons: dict[str, dict[str, None]] = defaultdict(dict)
+    reasons: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
     for row in paper.rows:
-        if row.not_attempted:
-            reasons[row.not_attempted][row.label] = None
+        if row.unfilled:
+            reasons[row.unfilled, row.undecidable or row.not_attempted][row.label] = None
     own = {row.label for row in paper.rows if not row.cited and not row.own}
-    for reason, labels in reasons.items():
+    for (word, reason), labels in reasons.items():
         named = "" if set(labels) == own else f" ({', '.join(labels)})"
-        notes.append(f"Not attempted{named}: {reason}.")
+        notes.append(f"{word.capitalize()}{named}: {reason}.")
     if any(row.own for row in paper.rows):
         notes.append("Nets that the paper does not have are below its rows, without a published value.")
     if any(row.net is not None for row in paper.rows):

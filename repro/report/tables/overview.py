@@ -19,7 +19,7 @@ from repro.report.tables.cells import Row, numbers_of, published_text, summary_c
 from repro.report.tables.filled import fill
 from repro.report.tables.frame import NOT_RUN, Cell, Frame, rounded
 from repro.results.read import Reading
-from repro.results.scales import is_of_detector, scale_of
+from repro.results.scales import kind_of, scale_of
 from repro.results.select import Summary
 
 TITLE = "All nets of all papers on CIFAR-10, by published error"
@@ -79,7 +79,7 @@ def tables() -> list[PaperTable]:
     """Load the tables of all papers with errors of classifiers in a single view."""
     keys: list[int | str] = [*table_numbers(), *later_tables()]
     found = [table for table in map(load_table, keys) if table.runnable and not table.view]
-    return [table for table in found if not is_of_detector(load_recipe(table.recipe).fields)]
+    return [table for table in found if kind_of(load_recipe(table.recipe).fields) == "classification"]
 
 
 def nets(reading: Reading, protocol: str) -> list[Net]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from repro.config.run import ModelConfig, Science
 from repro.models import build_model
-from repro.models.count import Size, measure
+from repro.models.count import Size, measure, skip_norms
 from repro.papers import PaperRow, Run, load_recipe, load_table
 from repro.report.tables.frame import Cell, Frame, rounded, signed
 
@@ -103,6 +103,7 @@ def stages(config: ModelConfig) -> dict[str, str]:
     with torch.device("meta"):
         model = build_model(config, NUM_CLASSES).eval()
         image = torch.empty(1, 3, IMAGE_SIZE, IMAGE_SIZE)
+    skip_norms(model)
     chains: list[list[nn.Module]] = [
         [model.get_submodule(STAGES[0])],
         *(list(stage.children()) for stage in model.stages),

@@ -106,6 +106,7 @@ def test_the_classifier_is_left_as_it_was():
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shortcut", ["A", "B", "none"])
 @pytest.mark.parametrize(("size", "stride", "left"), [(14, 2, 7), (7, 1, 7), (7, 2, 4)])
 def test_regions_of_7_pixels_are_halved_or_not(size, stride, left, shortcut):

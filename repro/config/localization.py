@@ -1,0 +1,51 @@
+"""Settings of a localizer: its start, its layers, its loss and its test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from repro.config.detection import OVERLAP, is_weight_file, validate_start
+from repro.config.parse import POSITIVE, require
+
+
+@dataclass(frozen=True)
+class LocalizationConfig:
+    """A region proposal network with scores and boxes of every class, on the body of the net (appendix C)."""
+
+    start: Annotated[str | None, "weights of the body: `random`, the id of a run, or a file of weights in `paths.data`"]
+    start_images: Annotated[int, "training images over which a random body's batch norm is computed", POSITIVE]
+    width: Annotated[int | None, "filters of the 3x3 layer; empty means those of the body's map (D81)", POSITIVE]
+    anchor_scales: Annotated[tuple[float, ...], "sides of anchors, in units of 16 pixels (D84)"]
+    positive: Annotated[float, "least overlap of a positive anchor with a box (D85)", OVERLAP]
+    negative: Annotated[float, "overlap below which an anchor is negative (D85)", OVERLAP]
+    samples: Annotated[int, "anchors of an image in the loss, at most half of them positive", POSITIVE]
+    least_inside: Annotated[float, "least share of a box in a crop that is to learn it (D86)", OVERLAP]
+    vote: Annotated[bool, "whether boxes that overlap the likeliest by a half are averaged with it (D88)"]
+    scales: Annotated[tuple[int, ...], "shorter sides of the dense test; empty means none (D88)"]
+    classes_of: Annotated[str | None, "run of classification whose five likeliest classes are tested too (D89)"]
+
+    group = "localization"
+
+    @property
+    def start_is_file(self) -> bool:
+        """True if the body starts from a file of weights."""
+        return is_weight_file(self.start)
+
+    def validate(self) -> None:
+        validate_start(self.group, self.start)
+        require(
+            len(self.anchor_scales) > 0 and all(scale > 0 for scale in self.anchor_scales),
+            f"localization.anchor_scales={list(self.anchor_scales)} must be sizes above 0, as in [4,8,14]",
+        )
+        require(
+            self.negative <= self.positive,
+            f"localization.negative={self.negative} must be at most localization.positive={self.positive}",
+        )
+        require(
+            self.samples % 2 == 0, f"localization.samples={self.samples} must be even: half of them may be positive"
+        )
+        require(
+            len(set(self.scales)) == len(self.scales) and all(scale >= 32 for scale in self.scales),
+            f"localization.scales={list(self.scales)} must be different shorter sides, each at least 32",
+        )

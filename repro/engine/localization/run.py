@@ -1,0 +1,133 @@
+"""One run of a localizer, from its last checkpoint to its record."""
+
+from __future__ import annotations
+
+import contextlib
+
+from repro.config.parse import plain
+from repro.config.run import RunConfig
+from repro.data.localization import LocalizationDataset
+from repro.engine.detection.hooks import RankHooks, write_losses
+from repro.engine.detection.run import load_state
+from repro.engine.detection.training import (
+    Averager,
+    DetectionHooks,
+    Values,
+    filled_from,
+    payload,
+    train_step_of,
+    update,
+)
+from repro.engine.localization.prepared import PreparedLocalizer, prepare_localizer
+from repro.engine.localization.size import localizer_size
+from repro.engine.localization.testing import run_test, write_boxes
+from repro.engine.loop import NotFiniteError
+from repro.engine.optim import lr_at
+from repro.engine.record import part, provenance_of
+from repro.engine.resume import claim_folder, last_good
+from repro.errors import RunError
+from repro.models.detection.sampling import ImageDraw
+from repro.results.localization_record import LocalizationRecord, LocalizationResult
+from repro.results.record import RECORD
+from repro.runtime import checkpoint, distributed
+from repro.runtime.device import arithmetic, autocast, num_threads
+from repro.runtime.provenance import now, write_json
+from repro.runtime.stop import Stopper
+
+
+def run_localizer(config: RunConfig, dataset: LocalizationDataset, stopper: Stopper) -> LocalizationRecord | None:
+    """Train, test and record one localizer, from its last checkpoint if there is one.
+
+    Every rank of the run calls this; only the first rank reads and writes the folder of the run.
+
+    Returns:
+        The record, or None if the run was stopped and saved a checkpoint.
+
+    Raises:
+        InputError: The folder of the run holds another run, or the weights that it starts from do not exist.
+        RunError: A loss is not finite, or a file cannot be written.
+    """
+    started = now()
+    distributed.on_first(lambda: claim_folder(config))
+    net = prepare_localizer(config, dataset)
+    stored = load_state(net)
+    net.state.parts.append(part(net.updates, started, net.made_on))
+    if net.resumed is not None:
+        filled_from(stored or {})(net)
+    try:
+        with contextlib.closing(RankHooks(net, stopper)) as hooks:
+            if not train_localizer(net, hooks):
+                return None
+    except NotFiniteError as error:
+        raise RunError(f"{error}; {last_good(config)}") from error
+    finally:
+        net.feed.close()
+    last = payload(net)
+    distributed.on_first(lambda: checkpoint.save(config.work_dir / checkpoint.FINAL, last))
+    result, boxes = run_test(net)
+    record = make_record(net, result)
+
+    def leave() -> None:
+        write_losses(net)
+        write_boxes(net, boxes)
+        write_json(config.work_dir / RECORD, record.to_json())
+
+    distributed.on_first(leave)
+    return record
+
+
+def train_localizer(net: PreparedLocalizer, hooks: DetectionHooks) -> bool:
+    """Train to the last update; return False if the run was stopped before.
+
+    Raises:
+        NotFiniteError: A loss is not finite.
+    """
+    mean, optim = Averager(net), net.config.optim
+
+    def one_update() -> Values:
+        return update(net, losses_of(net), mean)
+
+    if net.state.part:  # only the test is missing
+        return True
+    if not train_step_of(net, one_update, lambda: lr_at(optim, net.state.update, 0), optim.batch_size, hooks):
+        return False
+    net.state.part, net.state.update = 1, 0
+    return True
+
+
+def losses_of(net: PreparedLocalizer) -> Values:
+    """Compute this rank's losses on the next batch, divided by its number of images."""
+    batch = net.feed.batch(net.state.update)
+    draws = [ImageDraw(net.config.seed, net.state.update, name) for name in batch.names]
+    with autocast(net.device, net.config.optim.precision):
+        losses = net.model.losses(batch.images, batch.classes, batch.boxes, draws)
+        # Ranks have equally many images, so that the mean over ranks is the sum over the global batch divided by it.
+        return {name: value / len(draws) for name, value in losses.items()}
+
+
+def make_record(net: PreparedLocalizer, result: LocalizationResult) -> LocalizationRecord:
+    """Describe the final localizer and how it was trained."""
+    config, state = net.config, net.state
+    size = localizer_size(config, net.dataset.num_classes)
+    told = {"threads": num_threads(config.execution), "step": "eager", "world_size": distributed.size()}
+    precision = arithmetic(net.device, config.optim.precision)
+    return LocalizationRecord(
+        run_id=config.run_id,
+        key=config.key,
+        label=config.label,
+        exp=config.exp,
+        scale=config.scale,
+        seed=config.seed,
+        fingerprint=config.fingerprint,
+        numerics_version=config.science.numerics_version,
+        science=config.science,
+        localization=result,
+        steps=net.updates,
+        params=size.params,
+        macs=size.macs,
+        wall_seconds=round(state.train_seconds, 3),
+        images_per_second=round(state.images / max(state.train_seconds, 1e-9), 1),
+        execution=plain(config.execution) | told,
+        provenance=provenance_of(state.parts, net.device, precision, net.digests),
+        folder=config.work_dir,
+    )

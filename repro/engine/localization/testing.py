@@ -1,0 +1,136 @@
+"""The test of a trained localizer, and its stored boxes."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from repro.data.augment import normalize
+from repro.data.localization import BoxedSplit
+from repro.data.localization.feed import centre, photo_of, resized
+from repro.engine.localization.classes import predicted_classes
+from repro.engine.localization.prepared import PreparedLocalizer
+from repro.evaluation.localization import are_right
+from repro.models.detection.localizer import Located
+from repro.results.localization_record import LocalizationResult, ViewError
+from repro.runtime import distributed
+from repro.runtime.device import autocast
+from repro.runtime.progress import Display
+from repro.runtime.provenance import write_atomically
+
+log = logging.getLogger(__name__)
+FILE = "boxes.json"
+CROP, DENSE = "1crop", "dense"
+
+
+def run_test(net: PreparedLocalizer) -> tuple[LocalizationResult, dict[str, np.ndarray]]:
+    """Locate the objects of all test images, each rank in its share of them, and count the errors.
+
+    Returns:
+        The result, and for each view the boxes (N, 1 + k, 4): of the given class, and of k predicted ones.
+    """
+    split, own = net.dataset.eval, net.config.localization
+    assert own is not None
+    labels = split.photos.labels[:, None]
+    predicted = predicted_classes(net.config, split, net.device) if own.classes_of else labels[:, :0]
+    classes = np.concatenate([labels, predicted], 1)
+    net.model.eval()
+    views = [CROP, DENSE] if own.scales else [CROP]
+    boxes = {view: locate_all(net, classes, view) for view in views}
+    hits = (predicted == labels) if own.classes_of else None
+    result = LocalizationResult(
+        split=split.photos.name,
+        images=len(split),
+        left_out=split.left_out,
+        views=tuple(view_error(view, found, split, hits) for view, found in boxes.items()),
+        class_errors=None if hits is None else int((~hits.any(1)).sum()),
+    )
+    return result, boxes
+
+
+def view_error(view: str, found: np.ndarray, split: BoxedSplit, hits: np.ndarray | None) -> ViewError:
+    """Count the errors of boxes (N, 1 + k, 4); ``hits`` (N, k) are the predicted classes that are the image's."""
+    wrong = int((~are_right(found[:, 0], split.boxes)).sum())
+    if hits is None:
+        return ViewError(view=view, errors=wrong, error=100 * wrong / len(split))
+    # A predicted class is right for one position at most, whose box counts.
+    place = hits.argmax(1)
+    right = hits.any(1) & are_right(found[np.arange(len(split)), 1 + place], split.boxes)
+    misses = int((~right).sum())
+    shares = (100 * wrong / len(split), 100 * misses / len(split))
+    return ViewError(view=view, errors=wrong, error=shares[0], top5_errors=misses, top5_error=shares[1])
+
+
+def locate_all(net: PreparedLocalizer, classes: np.ndarray, view: str) -> np.ndarray:
+    """Return the boxes (N, k, 4) of ``classes`` (N, k) in each test image, in its own pixels."""
+    count, ranks = len(net.dataset.eval), distributed.size()
+    mine = list(range(distributed.rank(), count, ranks))
+    display = Display(net.config.execution.progress if distributed.is_first() else "none", count)
+    size = net.config.execution.eval_batch_size if view == CROP else 1
+    own: list[np.ndarray] = []
+    for start in range(0, len(mine), size):
+        part = mine[start : start + size]
+        wanted = torch.from_numpy(classes[part]).to(net.device)
+        own += list(in_crops(net, part, wanted) if view == CROP else in_whole(net, part[0], wanted))
+        if display.is_due():
+            text = f"test ({view}): {min(len(own) * ranks, count):,} of {count:,} images"
+            display.show(len(own) * ranks, [text], [text])
+    display.close()
+    every = distributed.everyone(own)
+    return np.stack([every[position % ranks][position // ranks] for position in range(count)])
+
+
+def in_crops(net: PreparedLocalizer, positions: Sequence[int], classes: Tensor) -> np.ndarray:
+    """Locate ``classes`` (n, k) in the centre crops of images."""
+    data, split = net.config.data, net.dataset.eval
+    assert data.eval_resize is not None
+    crops, edges = zip(
+        *(centre(photo_of(split, at, data.decoder), data.eval_resize, data.image_size) for at in positions), strict=True
+    )
+    found = located(net, torch.stack(crops), classes).boxes.cpu().double().numpy()
+    corners = np.tile(np.array(edges, np.float64), 2)[:, None]
+    return in_own_pixels(found + corners, split.sizes[positions], data.eval_resize)
+
+
+def in_whole(net: PreparedLocalizer, position: int, classes: Tensor) -> np.ndarray:
+    """Locate ``classes`` (1, k) in one image at all scales; of each class the highest score of all counts (D88)."""
+    own, split = net.config.localization, net.dataset.eval
+    assert own is not None
+    photo = photo_of(split, position, net.config.data.decoder)
+    size = split.sizes[position]
+    boxes, scores = [], []
+    for side in own.scales:
+        found = located(net, photo.resized(*resized(size, side))[None], classes)
+        boxes.append(in_own_pixels(found.boxes.cpu().double().numpy(), size[None], side)[0])
+        scores.append(found.scores[0].cpu().numpy())
+    best = np.stack(scores).argmax(0)
+    chosen: np.ndarray = np.stack(boxes)[best, np.arange(len(best))][None]
+    return chosen
+
+
+def located(net: PreparedLocalizer, pixels: Tensor, classes: Tensor) -> Located:
+    """Locate ``classes`` (n, k) in uint8 images (n, 3, H, W) of one size."""
+    images = normalize(pixels.to(net.device), net.feed.stats).to(net.feed.like.dtype)
+    with autocast(net.device, net.config.optim.precision):
+        return net.model.locate(images, classes)
+
+
+def in_own_pixels(boxes: np.ndarray, sizes: np.ndarray, shorter_side: int) -> np.ndarray:
+    """Return boxes (n, k, 4) of resized images in the pixels of images of ``sizes`` (n, 2), cut to them."""
+    there = np.array([resized(size, shorter_side) for size in sizes], np.float64)
+    corners = np.tile(sizes[:, ::-1], 2)[:, None]
+    found: np.ndarray = (boxes * corners / np.tile(there[:, ::-1], 2)[:, None]).clip(0, corners)
+    return found
+
+
+def write_boxes(net: PreparedLocalizer, boxes: dict[str, np.ndarray]) -> None:
+    """Write the boxes of the given classes as JSON, by view and image, in pixels of the original images."""
+    split = net.dataset.eval.photos
+    views = {view: dict(zip(split.files, found[:, 0].tolist(), strict=True)) for view, found in boxes.items()}
+    values = {"run_id": net.config.run_id, "split": split.name, "boxes": views}
+    write_atomically(net.config.work_dir / FILE, json.dumps(values) + "\n")

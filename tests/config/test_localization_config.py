@@ -1,0 +1,82 @@
+"""Settings of localizers: an optional group that leaves all other runs as they were."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from repro.config.compose import plan
+from repro.config.localization import LocalizationConfig
+from repro.config.run import RunConfig, Science
+from repro.engine.detection.start import check_start
+from repro.engine.localization.classes import check_classes
+from repro.errors import InputError
+from tests.localizer_runs import localizer_config
+from tests.runs import config
+
+
+def test_other_runs_have_no_trace_of_the_group(tmp_path: Path) -> None:
+    of = config(tmp_path)
+    assert "localization" not in of.science.to_dict() and "data.boxes" not in of.science.flat()
+    (detector,) = plan(["exp=voc_detection", "data=shapes", "scale=smoke"]).runs
+    assert "localization" not in detector.science.to_dict() and "boxes" not in detector.science.to_dict()["data"]
+
+
+def test_the_science_of_a_localizer_comes_back(tmp_path: Path) -> None:
+    of = localizer_config(tmp_path, "seed=3")
+    assert Science.from_flat(of.science.flat(), 3) == of.science and RunConfig.from_dict(of.to_dict()) == of
+    assert Science.from_dict(json.loads(json.dumps(of.science.to_dict()))) == of.science
+    values = of.science.to_dict()["localization"]
+    assert values.keys() == {field.name for field in dataclasses.fields(LocalizationConfig)}
+    assert of.run_id.startswith("shapes-rpn-wrn18-0.125-b-smoke-s3-") and of.label == "RPN WRN-18-0.125 B"
+
+
+def test_the_protocol_is_that_of_appendix_c() -> None:
+    (run,) = plan(["exp=imagenet_localization"]).runs
+    assert run.localization is not None
+    assert (run.localization.samples, run.optim.batch_size, run.data.image_size) == (8, 256, 224)
+    assert (run.data.resize, run.data.eval_resize, run.model.depth) == ((256, 480), 256, 101)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("localization.samples=7", "localization.samples=7"),
+        ("localization.negative=0.8", "localization.negative=0.8"),
+        ("localization.positive=1.5", "localization.positive=1.5"),
+        ("localization.anchor_scales=[]", "localization.anchor_scales=[]"),
+        ("localization.scales=[16]", "localization.scales=[16]"),
+        ("localization.start=a/b.pth", "localization.start='a/b.pth'"),
+        ("execution=ddp execution.devices=3", "optim.batch_size=4"),
+        ("execution.step=graph", "execution.step=graph"),
+        ("execution.micro_batch=1", "execution.micro_batch=1"),
+        ("optim.warmup=fixed", "optim=localization_sgd"),
+        ("eval.train_error=true", "eval=detection"),
+        ("data.mean=per_pixel", "data.mean=per_pixel"),
+        ("data.boxes=false", "data=shapes has no boxes"),
+        ("data.resize=[32,96]", "data.resize=[32, 96]"),
+        ("data=synthetic", "data=synthetic has no boxes"),
+        ("detection=voc", "detection="),
+        ("model=cifar_resnet model.depth=20 model.width=1.0", "model=imagenet_resnet"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused_in_one_sentence(tmp_path: Path, words: str, said: str) -> None:
+    with pytest.raises(InputError) as error:
+        localizer_config(tmp_path, *words.split())
+    assert said in str(error.value) and "\n" not in str(error.value)
+
+
+def test_images_with_boxes_of_their_class_need_a_localizer(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="exp=imagenet_localization"):
+        config(tmp_path, "data=shapes_boxes", "scale=paper")
+
+
+@pytest.mark.parametrize("start", ["null", "resnet101-cd907fc2.pth", "imagenet-resnet101-s0-00000000"])
+def test_missing_weights_are_named_before_anything_starts(tmp_path: Path, start: str) -> None:
+    with pytest.raises(InputError, match=start):
+        check_start(localizer_config(tmp_path, f"localization.start={start}"))
+    with pytest.raises(InputError, match="imagenet-resnet101"):
+        check_classes(localizer_config(tmp_path, "localization.classes_of=imagenet-resnet101-s0-00000000"))

@@ -1,0 +1,62 @@
+"""One, two and four ranks train the same localizer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from repro.config.run import RunConfig
+from repro.engine.detection.training import DetectionHooks
+from repro.engine.localization.prepared import prepare_localizer
+from repro.engine.localization.run import train_localizer
+from repro.engine.localization.testing import locate_all
+from repro.engine.optim import build_optimizer
+from repro.engine.resume import claim_folder
+from repro.runtime import distributed
+from tests.localizer_runs import boxed, localizer_config
+from tests.ranks import on_ranks
+
+
+def train_double(of: RunConfig) -> dict[str, Any]:
+    """Train in float64 on this rank; return weights, losses and boxes of the test images."""
+    distributed.on_first(lambda: claim_folder(of))
+    net = prepare_localizer(of, boxed(of))
+    net.model.double()
+    net.feed.like = net.feed.like.double()
+    net.optimizer = build_optimizer(net.model, of.optim)
+    assert train_localizer(net, DetectionHooks())
+    labels = net.dataset.eval.photos.labels[:, None]
+    return {
+        "weights": net.model.state_dict(),
+        "losses": net.state.losses,
+        "boxes": [locate_all(net, labels, view) for view in ("1crop", "dense")],
+    }
+
+
+WORDS = ("optim.steps=2", "optim.milestones=[1]", "data.test_images=5", "localization.scales=[64]")
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The result of one rank, in this process."""
+    return train_double(localizer_config(tmp_path_factory.mktemp("one"), *WORDS))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_ranks", [2, 4])
+def test_training_in_float64_agrees_with_one_rank_to_1e_9(
+    expected: dict[str, Any], tmp_path: Path, num_ranks: int
+) -> None:
+    first, *others = on_ranks(num_ranks, train_double, localizer_config(tmp_path, *WORDS))
+    for name, value in expected["weights"].items():
+        off = (first["weights"][name] - value).norm() / value.norm().clamp_min(1e-6)
+        assert float(off) < 1e-9, name
+        assert all(torch.equal(other["weights"][name], first["weights"][name]) for other in others), name
+    for row, wanted in zip(first["losses"], expected["losses"], strict=True):
+        assert row == pytest.approx(wanted, rel=1e-9)
+    for boxes, wanted in zip(first["boxes"], expected["boxes"], strict=True):
+        assert np.allclose(boxes, wanted, rtol=1e-9, atol=1e-9)

@@ -1,0 +1,42 @@
+"""Table 13 from planted records of localizers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from repro.results.read import read_records
+from tests.planted_localizers import plant_localizer
+from tests.report.test_tables import markdown
+
+GIVEN, PREDICTED = "error, class given (%)", "top-5 error, class predicted (%)"
+TESTED: dict[str, tuple[int, int | None]] = {"1crop": (6500, 8000), "dense": (6000, 7500)}
+SMALL = {"model.depth": 18, "model.shortcut": "B", "model.width": 0.25}
+
+
+def test_each_view_of_a_run_fills_its_own_row(tmp_path: Path) -> None:
+    plant_localizer(tmp_path, TESTED)
+    plant_localizer(tmp_path, {**TESTED, "dense": (6100, 7500)}, 1)
+    rows, _ = markdown(tmp_path, number=13)
+    given = [r[f"Measured {GIVEN}"] for r in rows]
+    assert given == ["", "13.00 ± 0.00 (n=2)", "12.10 ± 0.14 (n=2)", "", "", ""]
+    predicted = [r[f"Measured {PREDICTED}"] for r in rows]
+    assert predicted == ["", "", "", "15.00 ± 0.00 (n=2)", "not attempted", "not attempted"]
+    assert rows[1][f"Difference {GIVEN}"] == "−0.30" and rows[3][f"Difference {PREDICTED}"] == "+0.60"
+
+
+def test_a_run_without_predicted_classes_fills_the_rows_of_given_ones_alone(tmp_path: Path) -> None:
+    plant_localizer(tmp_path, {view: (wrong, None) for view, (wrong, _) in TESTED.items()})
+    rows, _ = markdown(tmp_path, number=13)
+    assert rows[1][f"Measured {GIVEN}"] == "13.00 (n=1)" and rows[3][f"Measured {PREDICTED}"] == "–"
+
+
+def test_runs_on_part_of_the_images_and_proxies_are_not_measured(tmp_path: Path) -> None:
+    plant_localizer(tmp_path, {"1crop": (10, None)}, images=100)
+    plant_localizer(tmp_path, {"1crop": (40, None)}, run=SMALL, scale="demo", data="tiny_imagenet_boxes", images=100)
+    rows, notes = markdown(tmp_path, number=13)
+    assert [r[f"Measured {GIVEN}"] for r in rows[1:3]] == ["–", "–"] and "100 images" in notes
+    (column,) = [name for name in rows[0] if name.startswith(f"Proxy {GIVEN}")]
+    assert "demo, data=tiny_imagenet_boxes" in column and rows[6][column] == "40.00 (n=1)"
+    assert rows[6]["Method"] == "WRN-18-0.25 B" and len(read_records([tmp_path]).localizers) == 2
+    for number in (2, 4, 7):
+        assert not any("Proxy" in name for name in markdown(tmp_path, number=number)[0][0])
