@@ -34,13 +34,15 @@ OF_IMAGES: Mapping[str, Any] = {
     f"data.{field.name}": list(field.default) if isinstance(field.default, tuple) else field.default
     for field in dataclasses.fields(DataConfig)
     if field.name in OF_BOXES
-} | {
+}
+"""The fields of images with boxes, flat, as they are without any."""
+OF_DETECTORS: Mapping[str, Any] = {
     f"detection.{field.name}": field.default
     for field in dataclasses.fields(DetectionConfig)
     if field.default is not dataclasses.MISSING
 }
-"""The fields of images with boxes, flat, as they are without any, and the later ones of detectors."""
-DEFAULTS: Mapping[str, Any] = {**OF_IMAGES, **later_defaults()}
+"""The later fields of detectors, at their defaults."""
+DEFAULTS: Mapping[str, Any] = {**OF_IMAGES, **OF_DETECTORS, **later_defaults()}
 """Values of the fields that a recipe may leave out."""
 
 
@@ -108,7 +110,8 @@ def own_recipe(recipe: Mapping[str, Any], scale: str, data: str, exp: str = "") 
     """
     chosen = {**_file(f"scale/{scale}"), **_file(f"fitted/{scale}_{data}"), **_file(f"fitted_exp/{scale}_{exp}")}
     of_images = {} if kind_of(recipe) == "classification" else OF_IMAGES
-    fields = {**of_images, **later_defaults(), **recipe}
+    of_task = OF_DETECTORS if is_of_detector(recipe) else {}
+    fields = {**of_images, **of_task, **later_defaults(), **recipe}
     if data != data_of(recipe):
         # Lists of images belong to one data set. An experiment's settings of its images apply to other data sets too.
         fields |= {**of_images, **_file(f"data/{data}", "data"), **(_file(f"exp/{exp}") if exp else {})}
