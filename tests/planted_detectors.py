@@ -51,7 +51,7 @@ def plant_detector(
     flat = fields if scale == "paper" else own_recipe(fields, scale, data)
     config = flat_config({**flat, **start, **run}, seed, scale, f"{fields['data.name']}_detection")
     metric = config.detection.metric if config.detection is not None else ""
-    names = {"voc": CLASSES, "shapes": ("disc", "frame", "cross")}
+    names = {"voc": CLASSES, "shapes": ("disc", "frame", "cross"), "imagenet_det": ("n02084071",)}
     classes = tuple(ClassPrecision(name=name, ap=value) for name in names.get(data, ())) if metric != "coco" else ()
     mean = value / 2 if over_overlaps is None else over_overlaps
     coco = {"AP": mean, "AP50": value} if metric == "coco" else None
@@ -67,7 +67,7 @@ def plant_detector(
         science=config.science,
         detection=DetectionResult(
             split="test",
-            images=images or {"voc": 4952, "coco": 40504}.get(data, 4),
+            images=images or {"voc": 4952, "coco": 40504, "imagenet_det": 10234}.get(data, 4),
             metric=metric,
             map=mean if metric == "coco" else value,
             classes=classes,
@@ -85,4 +85,6 @@ def plant_detector(
     )
     record.folder.mkdir(parents=True, exist_ok=True)
     (record.folder / "record.json").write_text(json.dumps(record.to_json()), encoding="utf-8")
+    losses = f"update,step,lr,rpn_scores\n1,1,0.001,0.7\n{record.steps},4,0.0001,0.1\n"
+    (record.folder / record.curve_file).write_text(losses, encoding="utf-8")
     return record.folder

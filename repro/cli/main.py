@@ -6,6 +6,7 @@ Each command imports its own dependencies, so that ``repro --help`` is fast.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import json
 import logging
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from repro.config.execution import ExecutionConfig
     from repro.config.run import RunConfig
     from repro.launch.plan import Result
-    from repro.results.read import Record
+    from repro.results.read import AnyRecord, Record
 
 log = logging.getLogger(__name__)
 
@@ -136,7 +137,7 @@ def run_command(options: argparse.Namespace) -> int:
     if len(configs) > 1 and records:
         log.info("\n" + tables_of(planned, records, summary.table))
         summarize_for_tensorboard(paths.work)
-    if text := beside_published(records, published_results(vars(paths)) / "runs"):
+    if text := beside_published(readable(result.finished), published_results(vars(paths)) / "runs"):
         log.info("\n" + text)
     test_ensembles(planned, result)
     if result.failed:
@@ -169,6 +170,17 @@ def record_of(config: RunConfig) -> Record | None:
     except InputError as error:
         log.info(f"the record of {config.run_id} is invalid: {error}")
         return None
+
+
+def readable(configs: Sequence[RunConfig]) -> list[AnyRecord]:
+    """Read the records of finished runs of any task, without those that are invalid."""
+    from repro.results.read import read_any
+
+    found = []
+    for config in configs:
+        with contextlib.suppress(InputError):
+            found.append(read_any(config.work_dir / "record.json"))
+    return found
 
 
 def summarize_for_tensorboard(work: Path) -> None:

@@ -11,10 +11,14 @@ from repro.cli.status import status
 from repro.config.arguments import published_results
 from repro.config.science import Science
 from repro.errors import InputError
+from repro.report.detection import METRICS, localizer_line
 from repro.report.html.charts import thinned
+from repro.report.tables.frame import NOT_RUN
 from repro.results.agreement import Agreement, agreement, same_settings
-from repro.results.find import find_record
-from repro.results.read import read_curve, read_records
+from repro.results.detection_record import DetectionRecord
+from repro.results.find import find_any, find_record
+from repro.results.localization_record import LocalizationRecord
+from repro.results.read import AnyRecord, read_curve, read_records
 from repro.results.record import Evaluation, Record, RunningError
 from repro.results.settings import from_paper
 from repro.runtime.progress import duration
@@ -38,15 +42,13 @@ def show_run(name: str, paths: dict[str, Path]) -> str:
     folder = paths["work"] / name
     if (folder / "config.json").is_file() and not (folder / "record.json").is_file():
         return unfinished(folder)
-    record = find_record(name, roots_of(paths))
+    record = find_any(name, roots_of(paths))
     made = record.provenance
     tree = {None: "unknown tree", False: "clean tree", True: "uncommitted changes"}[made.dirty]
-    seeds = same_settings(record, read_records(roots_of(paths)).records)
     lines = {
         "run": f"{record.label} on {record.science.data.name}, seed {record.seed}, scale {record.scale}",
         "experiment": record.exp or "none",
-        "errors": errors(record),
-        "other seeds": agreement(record, seeds).text if seeds else "none",
+        **results(record, paths),
         "settings": settings(record.science),
         "size": f"{record.params:,} parameters, {record.macs:,} multiply-adds an image, {record.steps:,} steps",
         "time": f"{duration(record.wall_seconds)}, {record.images_per_second:,.0f} images/s",
@@ -56,7 +58,45 @@ def show_run(name: str, paths: dict[str, Path]) -> str:
         "command": made.command or "unknown",
         "folder": str(record.folder),
     }
-    return "\n".join([record.run_id, *laid_out(lines), "", curve(record)])
+    return "\n".join([record.run_id, *laid_out(lines), "", details(record)]).rstrip()
+
+
+def results(record: AnyRecord, paths: dict[str, Path]) -> dict[str, str]:
+    """Describe what was measured in a run of any task."""
+    if isinstance(record, LocalizationRecord):
+        return {"errors": localizer_line(record).strip()}
+    return tested(record, paths) if isinstance(record, Record) else precision(record, paths)
+
+
+def details(record: AnyRecord) -> str:
+    """Tabulate the curve of a classification run, or the classes of a detector."""
+    if isinstance(record, LocalizationRecord):
+        return ""
+    return curve(record) if isinstance(record, Record) else by_class(record)
+
+
+def tested(record: Record, paths: dict[str, Path]) -> dict[str, str]:
+    """Describe the errors of a classification run, and those of its other seeds."""
+    seeds = same_settings(record, read_records(roots_of(paths)).records)
+    return {"errors": errors(record), "other seeds": agreement(record, seeds).text if seeds else "none"}
+
+
+def precision(record: DetectionRecord, paths: dict[str, Path]) -> dict[str, str]:
+    """Describe the average precision of a detector, and that of its other seeds."""
+    result, every = record.detection, read_records(roots_of(paths)).detectors
+    others = [other.detection.map for other in same_settings(record, every)]
+    values = [NOT_RUN if value is None else f"{value:.2f} %" for value in (result.map, *others)]
+    tested_on = f"{result.split}, {result.images:,} images, {result.detections:,} detections"
+    return {METRICS[result.metric]: f"{values[0]} ({tested_on})", "other seeds": ", ".join(values[1:]) or "none"}
+
+
+def by_class(record: DetectionRecord) -> str:
+    """Tabulate the average precision of each class, or the numbers of COCO."""
+    result = record.detection
+    named = {one.name: one.ap for one in result.classes} if result.coco is None else result.coco
+    cells = [[name, NOT_RUN if value is None else f"{value:.2f}"] for name, value in named.items()]
+    header = ["class" if result.coco is None else "COCO", "average precision %"]
+    return str(tabulate(cells, header, tablefmt="simple", colalign=["left", "right"], disable_numparse=True))
 
 
 def laid_out(lines: dict[str, str]) -> list[str]:

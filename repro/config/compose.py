@@ -42,6 +42,7 @@ EPOCH_IMAGES = {
     "shapes": 1000,
     "voc": 16_551,
     "coco": 82_783,
+    "imagenet_det": 466_444,
 }
 """Training images of each whole data set."""
 GROUPS = ("model", "data", "optim", "eval", "detection", "localization", "execution", "exp", "scale")

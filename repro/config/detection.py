@@ -55,8 +55,13 @@ class DetectionConfig:
     scales: Annotated[tuple[int, ...], "shorter sides in testing; empty means that of training (D60)"]
     refine: Annotated[bool, "whether boxes are refined and vote in testing (D59)"]
     metric: Annotated[
-        Literal["voc07", "voc12", "coco"], "average precision over 11 points, over all, or COCO's twelve numbers"
+        Literal["voc07", "voc12", "coco", "ilsvrc"],
+        "average precision over 11 points, over all, COCO's twelve numbers, or that of ImageNet's detection (D99)",
     ]
+    pretrained: Annotated[
+        Literal["classifier", "coco", "detector"],
+        "the run of `start`: of classification, a detector by the recipe of COCO, or another detector (D77)",
+    ] = "classifier"
 
     group = "detection"
 

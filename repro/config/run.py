@@ -136,7 +136,7 @@ class RunConfig:
         require(
             self.data.has_boxes,
             f"data={self.data.name} has no boxes of objects, which detection.training={detection.training} needs: use "
-            "data=voc, data=coco or data=shapes",
+            "data=voc, data=coco, data=imagenet_det or data=shapes",
         )
         for part in (self.model, self.data, self.optim, self.eval, self.execution, detection):
             part.validate()

@@ -20,11 +20,11 @@ from repro.config.model import ModelConfig
 from repro.config.numerics import numerics_version
 from repro.config.parse import NOT_NEGATIVE, POSITIVE, Bound, build, plain, require
 
-BOXES = ("shapes", "voc", "coco")
+BOXES = ("shapes", "voc", "coco", "imagenet_det")
 """Data sets of images with boxes."""
 OF_LISTS = ("lists", "test_lists", "classes")
 """Fields of ``data`` that only detectors have."""
-OF_BOXES = (*OF_LISTS, "boxes")
+OF_BOXES = (*OF_LISTS, "boxes", "skip_boxes")
 """Fields of ``data`` that classification does not have."""
 SHARE = Bound("must be at least 0 and below 1", lambda value: 0 <= value < 1)
 
@@ -45,6 +45,7 @@ class DataConfig:
             "shapes",
             "voc",
             "coco",
+            "imagenet_det",
         ],
         "the data set",
     ]
@@ -74,7 +75,9 @@ class DataConfig:
     test_lists: tuple[str, ...] = ()
     """Lists of test images with boxes."""
     classes: tuple[str, ...] = ()
-    """Classes of VOC folders; empty means VOC's twenty."""
+    """Classes of VOC folders; empty means VOC's twenty. Of ImageNet's folders for detection their WordNet ids."""
+    skip_boxes: bool = False
+    """Leave out boxes that are empty or outside of their image, instead of refusing them."""
     boxes: bool = False
     """True if the objects of the images' classes have boxes, for localizers."""
 
@@ -83,7 +86,8 @@ class DataConfig:
         """Classes of the whole set; a partial folder may have fewer."""
         if self.classes:
             return len(self.classes)
-        others = {"tiny_imagenet": 200, "cifar100": 100, "coco": 80, "voc": 20, "shapes": 3, "shapes_photos": 3}
+        others = {"tiny_imagenet": 200, "cifar100": 100, "coco": 80, "voc": 20, "imagenet_det": 200}
+        others |= {"shapes": 3, "shapes_photos": 3}
         return {"imagenet": 1000, **others}.get(self.name, 10)
 
     @property
@@ -123,11 +127,13 @@ class DataConfig:
                 shown = str(value).lower() if isinstance(value, bool) else value
                 reason = "is for ImageNet images (data=imagenet, data=tiny_imagenet)"
                 require(not value or value == fields[name], f"data.{name}={shown} {reason}")
+        has_files = self.has_boxes and self.name != "shapes"
+        require(has_files or not self.skip_boxes, f"data.skip_boxes=true is not for data={self.name}")
         fits = not self.boxes or self.photos or self.name == "shapes"
         require(fits, f"data.boxes=true is for data=imagenet_boxes and the like, not for data={self.name}")
         for name in OF_LISTS:
             value = list(getattr(self, name))
-            owners = ("voc",) if name == "classes" else ("voc", "coco")
+            owners = ("voc", "imagenet_det") if name == "classes" else ("voc", "coco", "imagenet_det")
             words = " and ".join(f"data={owner}" for owner in owners)
             require(not value or self.name in owners, f"data.{name}={value} is for {words}, not for data={self.name}")
         require(0 <= self.pad <= self.image_size, f"data.pad={self.pad} must be between 0 and data.image_size")

@@ -164,7 +164,7 @@ def load(
             return whitened(load_synthetic(data), data, cache)
         case "imagenet" | "tiny_imagenet" | "shapes_photos":
             return load_photos(data, root, cache=cache, workers=workers)
-        case "shapes" | "voc" | "coco":
+        case "shapes" | "voc" | "coco" | "imagenet_det":
             raise InputError(f"data={data.name} has boxes of objects, for detectors")
 
 

@@ -31,6 +31,10 @@ def check_there(data: DataConfig, root: Path) -> None:
         from repro.data.detection import coco
 
         coco.locate(root, (*data.lists, *data.test_lists))
+    elif data.name == "imagenet_det":
+        from repro.data.detection import imagenet
+
+        imagenet.locate(root)
     elif data.name == "cifar10" and root != resolve_paths({})["data"]:
         from repro.data.cifar.arrays import missing_files
 

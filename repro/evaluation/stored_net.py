@@ -16,7 +16,8 @@ from repro.data.augment import PixelStats
 from repro.data.in_memory import split_stats, to_device
 from repro.errors import InputError, RunError
 from repro.evaluation.weight_files import METADATA, PIXELS, open_net, read_weights
-from repro.results.read import read_record
+from repro.results.localization_record import LocalizationRecord
+from repro.results.read import AnyRecord, read_any
 from repro.results.record import RECORD, Record
 from repro.runtime import checkpoint
 from repro.runtime.files import replacing
@@ -70,9 +71,7 @@ def stored_net(record: Record, work: Path, results: Path, data: Path) -> StoredN
     path = file_of(record.run_id, work, results)
     weights, config = weights_of(record.run_id, work, results), record.science.data
     if path.suffix == ".safetensors":
-        about, tensors = open_net(path)
-        stats = PixelStats(tensors[f"{PIXELS}mean"], tensors[f"{PIXELS}std"], tensors.get(f"{PIXELS}whitening"))
-        return StoredNet(weights, stats, tuple(about["classes"]))
+        return safetensors_net(path, weights)
     dataset = load(config, data, may_fetch=False, cache=work / "cache")
     return StoredNet(weights, stats_of(dataset, config), class_names(dataset))
 
@@ -89,7 +88,27 @@ def stats_of(dataset: Dataset, config: DataConfig) -> PixelStats:
     return photo_pixel_stats(dataset.photo_stats, config.mean, config.std, cpu)
 
 
-def write_net(path: Path, record: Record, net: StoredNet) -> None:
+def safetensors_net(path: Path, weights: Mapping[str, Tensor]) -> StoredNet:
+    """Return the net in a published file with these weights, whose statistics and classes it contains."""
+    about, tensors = open_net(path)
+    stats = PixelStats(tensors[f"{PIXELS}mean"], tensors[f"{PIXELS}std"], tensors.get(f"{PIXELS}whitening"))
+    return StoredNet(weights, stats, tuple(about["classes"]))
+
+
+def tested(record: AnyRecord) -> dict[str, object]:
+    """Return the number of a run for a file of its net."""
+    if isinstance(record, Record):
+        final = record.result.final
+        return {"error": {"split": final.split, "top1_error": final.top1_error, "images": final.images}}
+    if isinstance(record, LocalizationRecord):
+        views = {view.view: view.error for view in record.localization.views}
+        return {"error": {"split": record.localization.split, "images": record.localization.images, **views}}
+    result = record.detection
+    values = {"split": result.split, "metric": result.metric, "map": result.map, "images": result.images}
+    return {"precision": values}
+
+
+def write_net(path: Path, record: AnyRecord, net: StoredNet) -> None:
     """Write a net as safetensors, with its settings, classes, run and error as metadata.
 
     Raises:
@@ -101,7 +120,6 @@ def write_net(path: Path, record: Record, net: StoredNet) -> None:
     tensors = {name: value.contiguous() for name, value in net.weights.items() if value.is_floating_point()}
     stats = {"mean": net.stats.mean, "std": net.stats.std, "whitening": net.stats.whitening}
     tensors |= {f"{PIXELS}{name}": value.contiguous() for name, value in stats.items() if value is not None}
-    final = record.result.final
     about = {
         "run_id": record.run_id,
         "net": record.label,
@@ -109,7 +127,7 @@ def write_net(path: Path, record: Record, net: StoredNet) -> None:
         "numerics_version": record.numerics_version,
         "settings": record.science.to_dict(),
         "classes": list(net.classes),
-        "error": {"split": final.split, "top1_error": final.top1_error, "images": final.images},
+        **tested(record),
         "commit": record.provenance.commit,
         checkpoint.DIGEST: checkpoint.digest(dict(sorted(tensors.items()))),
     }
@@ -153,10 +171,35 @@ def publish_weights(run_id: str, paths: Mapping[str, Path]) -> Path:
         RunError: The checkpoint is damaged, or the file cannot be written.
     """
     final_net(run_id, paths["work"])
-    record = read_record(paths["work"] / run_id / RECORD)
-    path = paths["results"] / "runs" / run_id / PUBLISHED[0]
-    write_net(path, record, stored_net(record, paths["work"], paths["results"], paths["data"]))
+    work, results = paths["work"], paths["results"]
+    record = read_any(work / run_id / RECORD)
+    path = results / "runs" / run_id / PUBLISHED[0]
+    if isinstance(record, Record):
+        net = stored_net(record, work, results, paths["data"])
+    else:
+        net = detector_net(run_id, work, results)
+    write_net(path, record, net)
     return path
+
+
+def detector_net(run_id: str, work: Path, results: Path) -> StoredNet:
+    """Load the final detector of a run from the work folder, or else that beside its published record.
+
+    Raises:
+        InputError: The weights do not exist, or were written by code that kept no pixel statistics.
+        RunError: The checkpoint is damaged.
+    """
+    final, published = work / run_id / checkpoint.FINAL, results / "runs" / run_id / PUBLISHED[0]
+    remedy = "train the run again with the command in its record"
+    if not final.is_file() and published.is_file():
+        return safetensors_net(published, read_weights(published).weights)
+    if not final.is_file():
+        raise InputError(f"the weights of {run_id} are missing: neither {final} nor {published} exists; {remedy}")
+    stored = checkpoint.load(final)
+    if "pixels" not in stored:
+        raise InputError(f"{final} was written by older code, without pixel statistics and classes: {remedy}")
+    stats = PixelStats(stored["pixels"]["mean"], stored["pixels"]["std"])
+    return StoredNet(stored["model"], stats, tuple(stored["classes"]))
 
 
 def is_net(path: Path, weights: Mapping[str, Tensor]) -> bool:

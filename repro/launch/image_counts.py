@@ -12,6 +12,7 @@ SPLIT_SIZES = {
     "shapes": {"train": 1000, "test": 200},
     "voc": {"train": 16_551, "test": 4952},
     "coco": {"train": 82_783, "test": 40_504},
+    "imagenet_det": {"train": 466_444, "test": 10_234},
 }
 
 

@@ -49,7 +49,8 @@ def starts(config: RunConfig) -> list[str]:
     """Return the ids of the runs whose weights a detector or a localizer needs."""
     starting = config.starts_from
     named = [starting.start if starting and not starting.start_is_file else None]
-    named += [config.localization.classes_of if config.localization else None]
+    if config.localization is not None:
+        named += [config.localization.classes_of, *config.localization.members]
     return [name for name in named if name not in (None, "random")]
 
 

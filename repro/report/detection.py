@@ -6,7 +6,7 @@ from repro.report.tables.frame import NOT_RUN
 from repro.results.detection_record import DetectionRecord
 from repro.results.localization_record import LocalizationRecord
 
-METRICS = {"voc07": "mAP over 11 points", "voc12": "mAP", "coco": "AP over overlaps 0.5 to 0.95"}
+METRICS = {"voc07": "mAP over 11 points", "voc12": "mAP", "coco": "AP over overlaps 0.5 to 0.95", "ilsvrc": "mAP"}
 
 
 def line(record: DetectionRecord) -> str:

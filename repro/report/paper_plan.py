@@ -25,8 +25,14 @@ from repro.results.select import departures
 HEADER = ["result", "runs", "data", "weights", "GPU-hours", "disk", "what came out"]
 BENCHMARKED = "h100"
 """The kind of GPU whose published speeds give the hours."""
-DATA = {"cifar10": "CIFAR-10", "imagenet": "ImageNet", "voc": "VOC 2007, 2012", "coco": "COCO 2014"}
-GIGABYTES = {"cifar10": 0.2, "imagenet": 145, "voc": 3, "coco": 20}
+DATA = {
+    "cifar10": "CIFAR-10",
+    "imagenet": "ImageNet",
+    "voc": "VOC 2007, 2012",
+    "coco": "COCO 2014",
+    "imagenet_det": "ImageNet DET",
+}
+GIGABYTES = {"cifar10": 0.2, "imagenet": 145, "voc": 3, "coco": 20, "imagenet_det": 50}
 """Unpacked sizes of the data sets."""
 REFERENCE = Speed(REFERENCE_SPEED, block_seconds=0.0)
 COPIES = 16

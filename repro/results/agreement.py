@@ -7,11 +7,12 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from repro.results.publish import is_same
-from repro.results.record import Record
+from repro.results.read import AnyRecord, Record
 
+R = TypeVar("R", bound=AnyRecord)
 State = Literal["identical", "within", "outside", "unknown"]
 CONFIDENCE = 0.95
 FEWEST = 2
@@ -26,10 +27,10 @@ class Agreement:
     text: str
 
 
-def same_settings(record: Record, others: Sequence[Record]) -> list[Record]:
+def same_settings(record: R, others: Sequence[R]) -> list[R]:
     """Return the records that have the settings of ``record`` and any seed, except those in its own folder."""
 
-    def recipe(one: Record) -> tuple[object, int]:
+    def recipe(one: R) -> tuple[object, int]:
         return dataclasses.replace(one.science, seed=0), one.numerics_version
 
     here = record.folder.resolve()

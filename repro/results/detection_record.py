@@ -12,6 +12,8 @@ from repro.config.parse import Open, require
 from repro.config.science import Science
 from repro.results.record import SCHEMA, Provenance, Stored, check_identity, read_values
 
+EXAMPLES = "examples.jpg"
+"""Pictures of findings in test images, in the folder of a run; they are not published."""
 COCO = {"mAP_50": "AP50", "mAP_50_95": "AP"}
 """Names of the tables, and of COCO's evaluation."""
 
@@ -76,10 +78,12 @@ class DetectionRecord(Stored):
     def value(self, metric: str) -> float | None:
         """Return a number of a table in percent: ``mAP``, ``mAP_50`` and ``mAP_50_95`` of COCO, or that of a class.
 
+        ``val2_mAP`` is that of Table 12, whose recipe is tested on these images.
+
         None if the test has no such number.
         """
         result = self.detection
-        if metric == "mAP":
+        if metric in ("mAP", "val2_mAP"):
             return result.map
         if metric in COCO:
             return (result.coco or {}).get(COCO[metric])

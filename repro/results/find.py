@@ -7,15 +7,22 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from repro.errors import InputError, nearest
-from repro.results.detection_record import DetectionRecord, read_detection_record
-from repro.results.read import is_detector, read_record
+from repro.results.detection_record import DetectionRecord
+from repro.results.read import AnyRecord, read_any
 from repro.results.record import RECORD, Record
 from repro.results.settings import differing
 
 
 def find_record(name: str, roots: Sequence[Path]) -> Record:
-    """Read the record of a run from the first of ``roots`` that has it (``find_file``)."""
-    return _read(find_file(name, roots))
+    """Read the record of a run of classification from the first of ``roots`` that has it (``find_file``).
+
+    Raises:
+        InputError: No run or several runs match, the record is invalid, or the run is of another task.
+    """
+    found = find_any(name, roots)
+    if not isinstance(found, Record):
+        raise InputError(f"{found.run_id} is not a run of classification: `repro show {found.run_id}` describes it")
+    return found
 
 
 def find_file(name: str, roots: Sequence[Path]) -> Path:
@@ -48,7 +55,7 @@ def find_detector(name: str, roots: Sequence[Path]) -> DetectionRecord:
         InputError: No run or several runs match, the record is invalid, or the run is of classification.
     """
     found = _read_any(find_file(name, roots))
-    if isinstance(found, Record):
+    if not isinstance(found, DetectionRecord):
         raise InputError(
             f"{found.run_id} is not a detector: name a run of exp=voc_detection or exp=coco_detection; `repro predict` "
             "shows the classes that this net sees"
@@ -56,19 +63,19 @@ def find_detector(name: str, roots: Sequence[Path]) -> DetectionRecord:
     return found
 
 
-def is_other(record: Record | DetectionRecord) -> bool:
+def find_any(name: str, roots: Sequence[Path]) -> AnyRecord:
+    """Read the record of a run of any task, found as ``find_file`` finds it."""
+    return _read_any(find_file(name, roots))
+
+
+def is_other(record: AnyRecord) -> bool:
     """Return whether a run departs from the recipe of its scale."""
     return bool(differing(record.science, record.scale, record.exp))
 
 
-def _read_any(file: Path) -> Record | DetectionRecord:
+def _read_any(file: Path) -> AnyRecord:
     with _named(file):
-        return read_detection_record(file) if is_detector(file) else read_record(file)
-
-
-def _read(file: Path) -> Record:
-    with _named(file):
-        return read_record(file)
+        return read_any(file)
 
 
 @contextlib.contextmanager

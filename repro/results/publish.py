@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from repro.errors import InputError, RunError, nearest
-from repro.results.read import CURVE, read_curve, read_record
-from repro.results.record import RECORD, Record
+from repro.results.read import AnyRecord, check_curve, read_any
+from repro.results.record import RECORD
 from repro.runtime.files import replacing
 
-FILES = (CURVE, RECORD)
-"""The record comes last: a folder with a record is complete."""
 APART = ("exp", "folder", "provenance", "execution", "wall_seconds", "images_per_second")
 """Fields of a record that may differ between equal runs: time, machine, provenance, and the label of an experiment."""
 
@@ -22,8 +20,8 @@ APART = ("exp", "folder", "provenance", "execution", "wall_seconds", "images_per
 class Publication:
     """The runs to publish: ``new`` ones are copied, ``equal`` ones are already published, to the bit."""
 
-    new: tuple[Record, ...]
-    equal: tuple[Record, ...]
+    new: tuple[AnyRecord, ...]
+    equal: tuple[AnyRecord, ...]
 
     @property
     def run_ids(self) -> list[str]:
@@ -44,11 +42,12 @@ def plan_publication(run_ids: list[str], work: Path, results: Path, *, replace: 
     if not finished:
         raise InputError(f"there is no finished run in {work} to publish")
     chosen = list(dict.fromkeys(run_ids)) or list(finished)
-    records, invalid = [], {}
+    records: list[AnyRecord] = []
+    invalid = {}
     for run_id in chosen:
         try:
-            record = read_record(finished[run_id])
-            read_curve(record)
+            record = read_any(finished[run_id])
+            check_curve(record)
         except InputError as error:
             invalid[run_id] = f"{run_id}: {error}"
         else:
@@ -70,7 +69,8 @@ def plan_publication(run_ids: list[str], work: Path, results: Path, *, replace: 
 def publish(planned: Publication, results: Path) -> list[Path]:
     """Copy record and curve of the new runs to ``results/runs``; return their folders."""
     runs = results / "runs"
-    return [copy_files(record.folder, runs / record.run_id, FILES) for record in planned.new]
+    # The record comes last: a folder with a record is complete.
+    return [copy_files(r.folder, runs / r.run_id, (r.curve_file, RECORD)) for r in planned.new]
 
 
 def copy_files(source: Path, target: Path, names: Iterable[str]) -> Path:
@@ -85,13 +85,13 @@ def copy_files(source: Path, target: Path, names: Iterable[str]) -> Path:
     return target
 
 
-def is_same(one: Record, other: Record) -> bool:
+def is_same(one: AnyRecord, other: AnyRecord) -> bool:
     """Return whether two records of a run have the same results and curves, to the bit."""
     curve, apart = _curve_text(one), {name: getattr(other, name) for name in APART}
     return dataclasses.replace(one, **apart) == other and curve is not None and curve == _curve_text(other)
 
 
-def beside_published(records: Sequence[Record], runs: Path) -> str:
+def beside_published(records: Sequence[AnyRecord], runs: Path) -> str:
     """Compare ``records`` with their published records; return an empty text if there are none."""
     equal, lines = 0, []
     for record in records:
@@ -99,7 +99,7 @@ def beside_published(records: Sequence[Record], runs: Path) -> str:
         if not file.is_file() or file.parent.resolve() == record.folder.resolve():
             continue
         try:
-            other = read_record(file)
+            other = read_any(file)
         except InputError as error:
             lines.append(f"the published record of {record.run_id} is invalid: {error}")
             continue
@@ -117,19 +117,19 @@ def beside_published(records: Sequence[Record], runs: Path) -> str:
     return "\n".join(lines)
 
 
-def _is_published(record: Record, runs: Path) -> bool:
+def _is_published(record: AnyRecord, runs: Path) -> bool:
     """Return whether a run is published with the same result, to the bit."""
     file = runs / record.run_id / RECORD
     try:
-        return file.is_file() and is_same(record, read_record(file))
+        return file.is_file() and is_same(record, read_any(file))
     except InputError:
         return False
 
 
-def _curve_text(record: Record) -> str | None:
+def _curve_text(record: AnyRecord) -> str | None:
     """Read a run's curve with any kind of line ends; return None if it has none."""
     try:
-        return (record.folder / CURVE).read_text(encoding="utf-8")
+        return (record.folder / record.curve_file).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return None
 

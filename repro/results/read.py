@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,8 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LeftOut", "Reading", "Record", "read_curve", "read_record", "read_records", "read_values"]
 
-CURVE = "curve.csv"
-
+CURVE = Record.curve_file
 
 AnyRecord = Record | DetectionRecord | LocalizationRecord
 KINDS: dict[str, type[AnyRecord]] = {DETECTION: DetectionRecord, LOCALIZATION: LocalizationRecord}
@@ -56,9 +57,7 @@ def read_records(roots: Iterable[Path]) -> Reading:
     for file in (file for root in roots for file in sorted(root.glob(f"*/{RECORD}"))):
         name = f"{file.parent.parent.name}/{file.parent.name}"
         try:
-            values = read_values(file, SCHEMA)
-            kind = next((kind for key, kind in KINDS.items() if key in values), Record)
-            record = kind.from_json(values, file.parent)
+            record = read_any(file)
         except InputError as error:
             left_out.append(LeftOut(name, str(error), file.parent))
             continue
@@ -75,8 +74,19 @@ def read_records(roots: Iterable[Path]) -> Reading:
     )
 
 
+def read_any(file: Path) -> AnyRecord:
+    """Read and check the record of any run.
+
+    Raises:
+        InputError: The file cannot be read, or is invalid.
+    """
+    values = read_values(file, SCHEMA)
+    kind = next((kind for key, kind in KINDS.items() if key in values), Record)
+    return kind.from_json(values, file.parent)
+
+
 def read_record(file: Path) -> Record:
-    """Read and check a record.
+    """Read and check the record of a run of classification.
 
     Raises:
         InputError: The file cannot be read, or is invalid.
@@ -87,9 +97,22 @@ def read_record(file: Path) -> Record:
     return Record.from_json(values, file.parent)
 
 
-def is_detector(file: Path) -> bool:
-    """Return whether a record is that of a detector."""
-    return DETECTION in read_values(file, SCHEMA)
+def check_curve(record: AnyRecord) -> None:
+    """Raise an ``InputError`` if the curve of a run is missing, or does not fit its record."""
+    if isinstance(record, Record):
+        read_curve(record)
+        return
+    name = record.curve_file
+    try:
+        rows = list(csv.DictReader((record.folder / name).read_text(encoding="utf-8").splitlines()))
+        updates = [int(row["update"]) for row in rows]
+    except OSError:
+        raise InputError(f"it has no {name}") from None
+    except (ValueError, KeyError, TypeError, csv.Error):
+        raise InputError(f"{name} must have a whole number in the column update of each row") from None
+    require(len(updates) > 0, f"{name} has no rows")
+    require(all(one < other for one, other in pairwise(updates)), f"the updates of {name} do not increase")
+    require(updates[-1] == record.steps, f"{name} ends at update {updates[-1]} instead of {record.steps}")
 
 
 def read_curve(record: Record) -> pandas.DataFrame:

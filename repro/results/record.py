@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol, Self
+from typing import Annotated, Any, ClassVar, Literal, Protocol, Self
 
 from repro.config.parse import Open, build, plain, require
 from repro.config.science import Science
@@ -221,6 +221,24 @@ def check_identity(record: Identified) -> None:
 class Stored(Open):
     """A record as the values of its file, which has all fields but ``folder``."""
 
+    curve_file: ClassVar[str] = "losses.csv"
+    """The file of the curve beside the record."""
+    execution: Mapping[str, Any]
+    provenance: Provenance
+
+    @functools.cached_property
+    def carried(self) -> Carried:
+        carried: Carried = build(Carried, self.execution, "execution")
+        return carried
+
+    @property
+    def machine(self) -> str:
+        """Name the device, a processor with its threads: ``AMD EPYC, 2 threads``."""
+        device, threads = self.provenance.device, self.carried.threads
+        if threads is None or self.provenance.cuda is not None:
+            return device
+        return f"{device}, 1 thread" if threads == 1 else f"{device}, {threads} threads"
+
     @classmethod
     def from_json(cls, values: dict[str, Any], folder: Path) -> Self:
         """Build and check the record in ``folder``; raise an ``InputError`` if it is invalid."""
@@ -261,6 +279,8 @@ def read_values(file: Path, schema: int) -> dict[str, Any]:
 @dataclass(frozen=True, kw_only=True)
 class Record(Stored):
     """A finished run; ``folder`` holds its ``record.json`` and ``curve.csv``."""
+
+    curve_file: ClassVar[str] = "curve.csv"
 
     run_id: Annotated[str, "name of the run: key, seed and the first digits of the fingerprint"]
     key: Annotated[str, "data, net and scale, as in `cifar10-resnet20-demo`"]
@@ -304,19 +324,6 @@ class Record(Stored):
     def outcome(self) -> Result:
         """Return what was measured."""
         return self.result
-
-    @functools.cached_property
-    def carried(self) -> Carried:
-        carried: Carried = build(Carried, self.execution, "execution")
-        return carried
-
-    @property
-    def machine(self) -> str:
-        """Name the device, a processor with its threads: ``AMD EPYC, 2 threads``."""
-        device, threads = self.provenance.device, self.carried.threads
-        if threads is None or self.provenance.cuda is not None:
-            return device
-        return f"{device}, 1 thread" if threads == 1 else f"{device}, {threads} threads"
 
     def deviations(self) -> list[float]:
         """Return the standard deviation of each layer's responses; raise an ``InputError`` if some overflow."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from repro.config.detection import is_weight_file
+from repro.config.detection import DetectionConfig, is_weight_file
 from repro.config.families import FAMILIES
 from repro.config.model import ModelConfig
 from repro.config.numerics import NUMERICS_VERSION
@@ -27,6 +27,8 @@ TOTAL = "${total:${"
 IMAGENET = "imagenet"
 """The start of a detector whose body was trained on ImageNet (deviation D70)."""
 
+COCO = "coco"
+"""The start of a detector that was trained on COCO by the recipe of Table 8 before (deviation D77)."""
 
 OF_IMAGES: Mapping[str, Any] = {
     f"data.{field.name}": list(field.default) if isinstance(field.default, tuple) else field.default
@@ -34,7 +36,13 @@ OF_IMAGES: Mapping[str, Any] = {
     if field.name in OF_BOXES
 }
 """The fields of images with boxes, flat, as they are without any."""
-DEFAULTS: Mapping[str, Any] = {**OF_IMAGES, **later_defaults()}
+OF_DETECTORS: Mapping[str, Any] = {
+    f"detection.{field.name}": field.default
+    for field in dataclasses.fields(DetectionConfig)
+    if field.default is not dataclasses.MISSING
+}
+"""The later fields of detectors, at their defaults."""
+DEFAULTS: Mapping[str, Any] = {**OF_IMAGES, **OF_DETECTORS, **later_defaults()}
 """Values of the fields that a recipe may leave out."""
 
 
@@ -51,6 +59,11 @@ def compared(science: Science) -> dict[str, Any]:
     if fields.get("localization.classes_of") == IMAGENET:
         # A run with predicted classes has the boxes of a run without them, and one number more.
         fields["localization.classes_of"] = None
+    if science.detection is not None and science.detection.pretrained == COCO:
+        # Training checks that the run is what ``pretrained`` says; a file or random weights are not COCO's.
+        is_full = fields["detection.start"] == IMAGENET
+        if not is_full and (science.detection.start or "").count("-") > 2:
+            fields["detection.start"] = COCO
     return fields
 
 
@@ -97,7 +110,8 @@ def own_recipe(recipe: Mapping[str, Any], scale: str, data: str, exp: str = "") 
     """
     chosen = {**_file(f"scale/{scale}"), **_file(f"fitted/{scale}_{data}"), **_file(f"fitted_exp/{scale}_{exp}")}
     of_images = {} if kind_of(recipe) == "classification" else OF_IMAGES
-    fields = {**of_images, **later_defaults(), **recipe}
+    of_task = OF_DETECTORS if is_of_detector(recipe) else {}
+    fields = {**of_images, **of_task, **later_defaults(), **recipe}
     if data != data_of(recipe):
         # Lists of images belong to one data set. An experiment's settings of its images apply to other data sets too.
         fields |= {**of_images, **_file(f"data/{data}", "data"), **(_file(f"exp/{exp}") if exp else {})}

@@ -95,6 +95,26 @@ def test_pictures_are_drawn_and_list_what_the_test_of_the_run_found(
     assert sorted(lines) == wanted and wanted
 
 
+def test_a_published_detector_finds_the_same_without_the_work_folder(
+    run: RunConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = str(run.paths.data / "VOC2007" / "JPEGImages" / "000001.jpg")
+    words = (run.run_id, picture, "--threshold", "0", "--out", str(tmp_path))
+    results = f"paths.results={tmp_path / 'results'}"
+    assert main(["publish", run.run_id, "--weights", *paths(run)[:2], results]) == 0
+    assert main(["publish", run.run_id, "--weights", *paths(run)[:2], results]) == 0
+    (file,) = (tmp_path / "results" / "runs").glob("*/weights.safetensors")
+    said = capsys.readouterr().out
+    assert said.count(str(file)) == 1 and "equals the published one" in said
+    assert detect(run, *words) == 0
+    first = capsys.readouterr().out
+    other = [f"paths.data={tmp_path}", f"paths.work={tmp_path / 'none'}", results]
+    assert main(["detect", *words, "--device", "cpu", *other]) == 0
+    assert capsys.readouterr().out == first and picture in first
+    assert main(["evaluate", str(file), *other]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
 def test_without_a_box_the_best_one_is_named(run: RunConfig, capsys: pytest.CaptureFixture[str]) -> None:
     picture = run.paths.data / "VOC2007" / "JPEGImages" / "000001.jpg"
     assert detect(run, run.run_id, str(picture), "--threshold", "1") == 0

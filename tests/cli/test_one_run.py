@@ -8,6 +8,7 @@ import pytest
 
 from repro.cli.main import main
 from tests.planted import DEMO, edit, plant
+from tests.planted_detectors import VGG, plant_detector
 
 
 @pytest.fixture(autouse=True)
@@ -25,6 +26,33 @@ def test_a_run_is_shown_with_its_errors_settings_curve_and_command(
     for text in (run, "8.42 % (842 of 10,000 images)", "optim.lr=0.2 (the paper's recipe: 0.1)", "64,000", "repro run"):
         assert text in said
     assert "optim.momentum" not in said
+
+
+def test_a_detector_is_shown_with_its_precision_and_what_differs_from_its_row(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = plant_detector(tmp_path / "work", 76.25).name
+    plant_detector(tmp_path / "results" / "runs", 77.5, 1)
+    assert main(["show", run]) == 0
+    said = capsys.readouterr().out
+    for text in (
+        run,
+        "76.25 % (test, 4,952 images",
+        "77.50 %",
+        "the paper's recipe",
+        "tvmonitor",
+        "repro run",
+    ):
+        assert text in said
+    vgg = plant_detector(tmp_path / "work", 73.0, run={**VGG, "optim.lr": 0.003}).name
+    assert main(["show", vgg]) == 0
+    said = capsys.readouterr().out
+    assert said.count("the paper's recipe:") == 1 and "optim.lr=0.003 (the paper's recipe: 0.001)" in said
+    coco = plant_detector(tmp_path / "work", 48.0, recipe="coco_recipe").name
+    assert main(["show", coco]) == 0
+    assert "24.00 %" in (said := capsys.readouterr().out) and "AP50" in said and "the paper's recipe:" not in said
+    assert main(["predict", coco, "picture.png"]) == main(["compare", coco]) == 2
+    assert capsys.readouterr().err.count(f"`repro show {coco}`") == 2
 
 
 def test_the_beginning_of_a_name_means_the_run_of_the_recipe(

@@ -29,7 +29,8 @@ def test_every_setting_of_a_detector_is_in_its_fingerprint(tmp_path: Path) -> No
     of = detector_config(tmp_path)
     assert of.detection is not None
     values = of.science.to_dict()["detection"]
-    assert values.keys() == {field.name for field in dataclasses.fields(DetectionConfig)}
+    # A field of later code is left out at its default.
+    assert values.keys() == {field.name for field in dataclasses.fields(DetectionConfig)} - {"pretrained"}
     other = dataclasses.replace(of, detection=dataclasses.replace(of.detection, background=0.0))
     assert other.fingerprint != of.fingerprint
     assert of.run_id.startswith("shapes-fasterrcnn-wrn18-0.125")

@@ -91,10 +91,17 @@ def test_the_recipe_names_every_science_field_but_those_of_the_row(name):
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("voc_recipe", "exp=voc_detection"), ("coco_recipe", "exp=coco_detection")],
+    [
+        ("voc_recipe", "exp=voc_detection"),
+        ("coco_recipe", "exp=coco_detection"),
+        (
+            "imagenet_det_recipe",
+            "exp=imagenet_detection detection.refine=false detection.context=false detection.scales=[]",
+        ),
+    ],
 )
 def test_a_recipe_of_detectors_is_its_experiment(name, words):
-    run = plan([words, "detection.start=weights.pth"]).runs[0]
+    run = plan([*words.split(), "detection.start=weights.pth"]).runs[0]
     net = {"model.depth": 101, "model.shortcut": "B"}
     assert compared(run.science) == {**DEFAULTS, **load_recipe(name).fields, **net}
 

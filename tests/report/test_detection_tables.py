@@ -40,6 +40,7 @@ def test_without_runs_the_cells_say_not_run_and_name_the_experiments(tmp_path):
     assert [(r["Measured"], r["Runs"]) for r in rows] == [("–", "–"), ("not decidable here", "")] * 2
     assert "`repro run exp=voc_detection_vgg`, `repro run exp=voc_detection`" in notes
     assert "exp=coco_improvements" in markdown(tmp_path, number=9)[1]
+    assert "exp=voc_final" in markdown(tmp_path, number=10)[1]
 
 
 def test_proxies_of_another_net_have_a_row_and_a_column_of_their_own(tmp_path):
@@ -51,6 +52,16 @@ def test_proxies_of_another_net_have_a_row_and_a_column_of_their_own(tmp_path):
     assert (rows[4]["Method"], rows[4]["Paper"], rows[4][column]) == ("ResNet-18 B", "", "30.00 (n=1)")
     assert rows[4]["Proxy: smoke, data=shapes (8 updates, shorter side 96)"] == "5.00 (n=1)"
     assert rows[2][column] == "–" and "not comparable with the paper's values" in notes
+
+
+def test_bodies_of_one_label_have_a_row_each(tmp_path):
+    plant_detector(tmp_path, 30.0, run=SMALL, scale="demo")
+    plant_detector(tmp_path, 20.0, run={**SMALL, "model.gate_bias": -3.0}, scale="demo")
+    found = [(r["Method"], r["Proxy: demo (800 updates, shorter side 96)"]) for r in markdown(tmp_path, number=7)[0]]
+    assert found[4:] == [
+        ("ResNet-18 B (model.gate_bias=-3.0)", "20.00 (n=1)"),
+        ("ResNet-18 B (model.gate_bias=0.0)", "30.00 (n=1)"),
+    ]
 
 
 def test_a_detector_of_coco_fills_no_row_of_voc_and_none_of_classification(tmp_path):
@@ -127,12 +138,40 @@ def test_classes_have_a_line_for_the_paper_and_a_line_for_what_was_measured(tmp_
         ("baseline, ResNet-101", "paper", "76.4", "72.0"),
         ("baseline, ResNet-101", "measured", "70.00", "70.00"),
         ("baseline+++, ResNet-101", "paper", "85.6", "86.8"),
-        ("baseline+++, ResNet-101", "measured", "not attempted", ""),
+        ("baseline+++, ResNet-101", "measured", "–", "–"),
         ("ResNet-18 B", "measured", "–", "–"),
         ("ResNet-18 B", "proxy: demo", "30.00", "30.00"),
     ]
     assert "graphicx" in to_latex(table(10, read_records([tmp_path])))
     assert "70.0" in to_csv(table(10, read_records([tmp_path])))
+
+
+def test_table_12_has_the_images_that_are_scored_here(tmp_path):
+    improved = {"detection.refine": True, "detection.context": True, "detection.scales": SCALES}
+    plant_detector(tmp_path, 60.0, run={**RESNET, **improved}, recipe="imagenet_det_recipe")
+    plant_detector(tmp_path, 50.0, run=RESNET, recipe="imagenet_det_recipe")
+    rows, _ = markdown(tmp_path, number=12)
+    cells = row(rows, "ResNet-101, single model (ILSVRC'15)")
+    assert (cells["Measured val2 (%)"], cells["Measured test (%)"]) == ("60.00 (n=1)", "–")
+    assert [r["Measured val2 (%)"] for r in rows] == ["", "60.00 (n=1)", "not attempted"]
+    assert all(r["Measured"] in ("–", "not decidable here") for r in markdown(tmp_path, number=7)[0])
+
+
+def test_a_detector_that_was_fine_tuned_from_coco_fills_its_row(tmp_path):
+    improved = {"detection.refine": True, "detection.context": True, "detection.scales": SCALES}
+    run = {
+        **RESNET,
+        **improved,
+        "detection.pretrained": "coco",
+        "detection.start": "coco-fasterrcnn-resnet101-s0-0123abcd",
+    }
+    plant_detector(tmp_path, 85.0, run=run)
+    plant_detector(tmp_path, 80.0, 1, run={**run, "detection.start": "a-resnet101-of-coco-0.pth"})
+    plant_detector(tmp_path, 80.0, 2, run={**run, "detection.pretrained": "detector"})
+    rows, _ = markdown(tmp_path, number=10)
+    (measured,) = [r for r in rows if r["Method"].startswith("baseline+++") and r["Value"] == "measured"]
+    assert (measured["mAP (%)"], measured["Runs"]) == ("85.00", "1: s0")
+    assert all(r["mAP (%)"] in ("–", "73.2", "76.4") for r in rows if r["Method"].startswith("baseline,"))
 
 
 def test_detectors_have_no_best_epoch(tmp_path):

@@ -15,6 +15,7 @@ from repro.results.lesions import LESIONS
 from repro.results.publish import beside_published, plan_publication, publish
 from repro.results.read import read_records
 from tests.planted import DEMO, edit, plant, plant_channels, plant_lesions
+from tests.planted_detectors import plant_detector
 from tests.planted_imagenet import plant_ensemble, plant_imagenet
 
 OTHER_MACHINE: dict[str, Any] = {"device": "Apple M4", "finished": "2027-01-01T00:00:00+00:00", "commit": "f" * 40}
@@ -89,6 +90,29 @@ def test_another_result_is_refused_and_nothing_of_the_call_is_written(work, tmp_
     assert contents(tmp_path) == before
     assert main(["publish", "--replace", mine.name]) == 0
     assert contents(theirs) == contents(mine) and not (published / new.name).exists()
+
+
+def test_detectors_are_published_and_compared_like_other_runs(work, tmp_path, capsys):
+    published = tmp_path / "results" / "runs"
+    new, other = plant_detector(work, 76.5), plant(work)
+    assert main(["publish"]) == 0
+    assert contents(published / new.name) == contents(new) and contents(published / other.name) == contents(other)
+    edit(new, "provenance", "device", value="Apple M4")
+    assert main(["publish", new.name]) == 0
+    assert "equals the published one, to the bit" in capsys.readouterr().out
+    assert beside_published(read_records([work]).detectors, published).startswith("1 run equals its published record")
+    losses = new / "losses.csv"
+    losses.write_text(losses.read_text().replace("0.7", "0.8"))
+    assert new.name in refused(capsys) and "--replace" in refused(capsys)
+    edit(new, "execution", "threads", value=8)
+    assert f"{new.name} differs" in beside_published(read_records([work]).detectors, published)
+
+
+@pytest.mark.parametrize("content", [None, "step\n1\n", "update\n", "update\n2\n1\n", "update\n1\n", "update\nx\n"])
+def test_a_detector_whose_losses_do_not_fit_its_record_is_not_published(work, tmp_path, capsys, content):
+    losses = plant_detector(work, 76.5) / "losses.csv"
+    losses.unlink() if content is None else losses.write_text(content)
+    assert "losses.csv" in refused(capsys) and not (tmp_path / "results").exists()
 
 
 def damaged(work: Path, kind: str) -> Path:

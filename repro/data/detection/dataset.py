@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -50,13 +51,19 @@ def load_detection(data: DataConfig, root: Path, cache: Path | None = None) -> D
         from repro.data.detection import voc
 
         classes = data.classes or voc.CLASSES
-        train = voc.read(root, data.lists, name="train", classes=classes, cache=cache)
-        test = voc.read(root, data.test_lists, name="test", classes=classes, cache=cache)
+        read = partial(voc.read, root, classes=classes, skip_boxes=data.skip_boxes, cache=cache)
+        train, test = read(data.lists, name="train"), read(data.test_lists, name="test")
+    elif data.name == "imagenet_det":
+        from repro.data.detection import imagenet
+
+        classes = data.classes or imagenet.classes_in(root)
+        read = partial(imagenet.read, root, classes=classes, skip_boxes=data.skip_boxes, cache=cache)
+        train, test = read(data.lists, name="train"), read(data.test_lists, name="test")
     else:
         from repro.data.detection import coco
 
-        train = coco.read(root, data.lists, name="train", cache=cache)
-        test = coco.read(root, data.test_lists, name="test", cache=cache)
+        train = coco.read(root, data.lists, name="train", skip_boxes=data.skip_boxes, cache=cache)
+        test = coco.read(root, data.test_lists, name="test", skip_boxes=data.skip_boxes, cache=cache)
         if leaked := coco.leak(train, test):
             raise InputError(leaked)
     train, test = (

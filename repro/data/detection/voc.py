@@ -68,12 +68,7 @@ def read(
             ids.append(image)
             objects.append(found[0])
             stated.append((path, found[1]))
-    sizes = image_sizes([devkit / file for file in files])
-    for file, size, (path, size_there) in zip(files, sizes, stated, strict=True):
-        if isinstance(size, str):
-            problems.add(devkit / file, size)
-        elif size_there is not None and size != size_there:
-            problems.add(path, f"states {size_there[1]}x{size_there[0]} pixels, the image has {size[1]}x{size[0]}")
+    sizes = checked_sizes(devkit, files, stated, problems)
     kept = [
         check_boxes(path, found, (0, 0) if isinstance(size, str) else size, problems)
         for (path, _), found, size in zip(stated, objects, sizes, strict=True)
@@ -81,6 +76,19 @@ def read(
     problems.report(str(devkit), skip_boxes=skip_boxes, cache=cache)
     known = np.array(sizes, np.int64).reshape(-1, 2)
     return DetectionSplit(name, devkit, tuple(files), tuple(ids), known, tuple(kept), tuple(classes))
+
+
+def checked_sizes(
+    root: Path, files: Sequence[str], stated: Sequence[tuple[Path, tuple[int, int] | None]], problems: Problems
+) -> list[tuple[int, int] | str]:
+    """Return height and width of each image, or why it cannot be read; compare them with those in its annotation."""
+    sizes = image_sizes([root / file for file in files])
+    for file, size, (path, size_there) in zip(files, sizes, stated, strict=True):
+        if isinstance(size, str):
+            problems.add(root / file, size)
+        elif size_there is not None and size != size_there:
+            problems.add(path, f"states {size_there[1]}x{size_there[0]} pixels, the image has {size[1]}x{size[0]}")
+    return sizes
 
 
 def year_folder(listed: str) -> str:

@@ -23,6 +23,15 @@ TIMES = 5
 LEAST_UPDATES = 50
 """Updates between two pictures of an image: drawing them may take a second."""
 LEAST_SCORE = 0.3
+STEPS = {
+    None: "",
+    1: " in step 1",
+    # The region proposal network of step 2 is as it was drawn: proposals for training are those of step 1 (D58).
+    2: " in step 2 on untrained proposals",
+    3: " in step 3",
+    4: " in step 4",
+}
+"""The step of training in the name of a picture: each starts from other weights than the one before left."""
 PROPOSALS = 10
 """Proposals of an image that are shown where there is no region head yet."""
 
@@ -53,7 +62,7 @@ class DetectorEvents:
             found = proposed(net, position) if kind == "proposals" else as_arrays(find(net, split, position))
             shown = above(found, 0.0 if kind == "proposals" else LEAST_SCORE)
             picture = np.asarray(drawn(photo, shown, classes, split.objects[position]))
-            tag = f"{kind}/{position + 1} {split.ids[position]}"
+            tag = f"{kind}{STEPS[net.step]}/{position + 1} {split.ids[position]}"
             self.writer.add_image(tag, picture, net.updates, dataformats="HWC")
 
     def tested(self, net: PreparedDetector, result: DetectionResult) -> None:

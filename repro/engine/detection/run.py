@@ -18,10 +18,12 @@ from repro.engine.loop import NotFiniteError
 from repro.engine.record import of_run, part, provenance_of
 from repro.engine.resume import changed_setting, claim_folder, last_good
 from repro.errors import RunError
-from repro.results.detection_record import DetectionRecord, DetectionResult
+from repro.evaluation.detection.examples import examples
+from repro.results.detection_record import EXAMPLES, DetectionRecord, DetectionResult
 from repro.results.record import RECORD
 from repro.runtime import checkpoint, distributed
 from repro.runtime.device import arithmetic
+from repro.runtime.files import replacing
 from repro.runtime.provenance import now, write_json
 from repro.runtime.stop import Stopper
 
@@ -58,6 +60,8 @@ def run_detector(config: RunConfig, dataset: DetectionDataset, stopper: Stopper)
     def leave() -> None:
         write_losses(net)
         write_detections(net, found)
+        with replacing(config.work_dir / EXAMPLES, RunError) as file:
+            file.write(examples(net.dataset.eval, found))
         write_json(config.work_dir / RECORD, record.to_json())
         remove_steps(config.work_dir)
 

@@ -21,17 +21,21 @@ from repro.data.detection.dataset import DetectionDataset
 from repro.data.detection.scaled import channel_stats, scaled_image, square_crops
 from repro.errors import InputError
 from repro.evaluation.foreign import origin_of
-from repro.evaluation.stored_net import file_of, stored_net
+from repro.evaluation.stored_net import detector_net, file_of, stored_net
 from repro.evaluation.trained import misfit
 from repro.evaluation.weight_files import read_weights
-from repro.models.detection.body import build_uncut, recompute_statistics
+from repro.models.detection.body import build_uncut, recompute_statistics, uncut_weights
 from repro.models.resnet import ImageNetResNet
-from repro.results.find import find_record
-from repro.results.record import Record
+from repro.results.detection_record import DetectionRecord
+from repro.results.find import find_any
+from repro.results.read import AnyRecord, Record
+from repro.results.settings import from_paper
 from repro.runtime import checkpoint
 
 TRAINED_ONLY = ("init", "fc_init", "bn_group_size", "bn_momentum")
 """Settings of a net that do not change what its trained weights compute."""
+OUTPUTS = ("fc.", "classifier.6.")
+"""Beginnings of the names of a classification net's last layer."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +60,10 @@ def check_start(config: RunConfig) -> None:
     if starting.start_is_file:
         path = weights_path(config)
         require(path.is_file(), f"{key_of(config)} does not exist: put the file into {path.parent}")
+        check_pretrained(config, "classifier")
     else:
         record = started_from(config)
+        check_pretrained(config, pretrained(record))
         file_of(record.run_id, config.paths.work, config.paths.results)
 
 
@@ -110,10 +116,12 @@ def weights_path(config: RunConfig) -> Path:
     return config.paths.data / config.starts_from.start
 
 
-def started_from(config: RunConfig) -> Record:
+def started_from(config: RunConfig) -> AnyRecord:
     """Read the record of the run whose final net is the start, and check that the nets are the same."""
     assert config.starts_from is not None and config.starts_from.start is not None
-    record = find_record(config.starts_from.start, [config.paths.work, config.paths.results / "runs"])
+    record = find_any(config.starts_from.start, [config.paths.work, config.paths.results / "runs"])
+    fits = isinstance(record, Record) or (config.detection is not None and isinstance(record, DetectionRecord))
+    require(fits, f"{key_of(config)} is not a run of classification")
     require(
         record.run_id == config.starts_from.start,
         f"{key_of(config)} must be the whole id of a run: {record.run_id}",
@@ -129,12 +137,40 @@ def started_from(config: RunConfig) -> Record:
     return record
 
 
-def weights_and_pixels(config: RunConfig, record: Record) -> tuple[Mapping[str, Tensor], PixelStats]:
-    """Read the final weights of a classification run and the statistics of its pixels.
+def pretrained(record: AnyRecord) -> str:
+    """Return the kind of run that a detector starts from, as ``detection.pretrained`` names it."""
+    if not isinstance(record, DetectionRecord):
+        return "classifier"
+    is_on_coco = record.detection.metric == "coco" and not record.provenance.dirty and not from_paper(record.science)
+    return "coco" if is_on_coco else "detector"
+
+
+def check_pretrained(config: RunConfig, found: str) -> None:
+    detection = config.detection
+    require(
+        detection is None or detection.pretrained == found,
+        f"detection.pretrained={detection and detection.pretrained} does not fit detection.start="
+        f"{detection and detection.start}: set detection.pretrained={found}",
+    )
+
+
+def weights_of_detector(config: RunConfig, record: AnyRecord) -> tuple[Mapping[str, Tensor], PixelStats]:
+    """Read body and top of a finished detector as a classification net, with its pixel statistics (D77)."""
+    found = detector_net(record.run_id, config.paths.work, config.paths.results)
+    weights = uncut_weights(found.weights)
+    # The layer of classes, which no detector has, is in no body either.
+    missing = build_net(config, 1).state_dict().items()
+    return {**{name: value for name, value in missing if name.startswith(OUTPUTS)}, **weights}, found.stats
+
+
+def weights_and_pixels(config: RunConfig, record: AnyRecord) -> tuple[Mapping[str, Tensor], PixelStats]:
+    """Read the final weights of a run and the statistics of its pixels.
 
     Its images are elsewhere: ``paths.data`` has those of the detector. Only a checkpoint of older code, which lacks
     the statistics, needs them.
     """
+    if not isinstance(record, Record):
+        return weights_of_detector(config, record)
     paths = config.paths
     path = file_of(record.run_id, paths.work, paths.results)
     if path.name == checkpoint.FINAL:

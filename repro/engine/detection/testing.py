@@ -18,7 +18,7 @@ from repro.data.imagenet.decode import Photo
 from repro.engine.detection.prepared import PreparedDetector
 from repro.engine.detection.tested import Share, gathered, read_tested, write_tested
 from repro.engine.detection.training import DetectionHooks
-from repro.evaluation.detection import coco, voc
+from repro.evaluation.detection import coco, ilsvrc, voc
 from repro.models.detection.detector import Detector
 from repro.models.detection.refinement import DetectionSettings, Found, limited_over_set
 from repro.models.detection.rpn import TESTING
@@ -115,7 +115,10 @@ def scored(split: DetectionSplit, found: Sequence[Detections], metric: str) -> D
         return DetectionResult(
             split=split.name, images=len(split), metric=metric, map=numbers["AP"], coco=numbers, detections=total
         )
-    scores = voc.evaluate(split, found, "voc07" if metric == "voc07" else "voc12")
+    if metric == "ilsvrc":
+        scores = ilsvrc.evaluate(split, found)
+    else:
+        scores = voc.evaluate(split, found, "voc07" if metric == "voc07" else "voc12")
     if note := scores.note():
         log.info(f"  {note}")
     classes = tuple(

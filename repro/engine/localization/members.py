@@ -8,9 +8,9 @@ from repro.config.parse import require
 from repro.config.run import RunConfig
 from repro.data.augment import PixelStats
 from repro.engine.detection.start import build_net
-from repro.engine.detection.stored import read_detector
 from repro.engine.localization.prepared import Member, settings_of
 from repro.errors import InputError
+from repro.evaluation.stored_net import detector_net
 from repro.evaluation.trained import misfit
 from repro.models.detection.localizer import Localizer
 from repro.results.find import find_file
@@ -48,13 +48,15 @@ def load_members(config: RunConfig, classes: tuple[str, ...], device: torch.devi
 
 def load_member(name: str, config: RunConfig, classes: tuple[str, ...], device: torch.device) -> Member:
     record = record_of(name, config)
-    weights, stats, known = read_detector(config.paths.work / name / checkpoint.FINAL)
-    require(known == classes, f"localization.members={name} has other classes than the images of {config.data.name}")
+    net = detector_net(name, config.paths.work, config.paths.results)
+    require(
+        net.classes == classes, f"localization.members={name} has other classes than the images of {config.data.name}"
+    )
     model = Localizer(build_net(record.science, 1), len(classes), settings_of(record.science))
-    reason = misfit(model.state_dict(), weights)
+    reason = misfit(model.state_dict(), net.weights)
     require(not reason, f"localization.members={name} has weights that do not fit a {record.label}: {reason}")
-    model.load_state_dict(dict(weights))
-    return Member(model.to(device).eval(), PixelStats(stats.mean.to(device), stats.std.to(device)))
+    model.load_state_dict(dict(net.weights))
+    return Member(model.to(device).eval(), PixelStats(net.stats.mean.to(device), net.stats.std.to(device)))
 
 
 def members_of(config: RunConfig) -> tuple[str, ...]:

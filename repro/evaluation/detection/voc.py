@@ -92,21 +92,25 @@ def best_matches(
     Only pairs of the same image are computed, all at once. ``truth_images`` is sorted. A box whose image has no object
     has the overlap 0 and the object -1.
     """
-    first = np.searchsorted(truth_images, images, "left")
-    count = np.searchsorted(truth_images, images, "right") - first
     best, match = np.zeros(len(boxes)), np.full(len(boxes), -1)
-    some = np.flatnonzero(count)
-    if not len(some):
+    box, other = pairs(images, truth_images)
+    if not len(box):
         return best, match
-    starts = np.concatenate([[0], count[some].cumsum()[:-1]])
-    box = np.repeat(some, count[some])
-    position = np.arange(len(box)) - np.repeat(starts, count[some])
-    other = first[box] + position
+    some, starts = np.unique(box, return_index=True)
     overlaps = paired_overlaps(boxes[box], truth[other])
     best[some] = np.maximum.reduceat(overlaps, starts)
     is_best = np.where(overlaps == best[box], other, len(truth))
     match[some] = np.minimum.reduceat(is_best, starts)
     return best, match
+
+
+def pairs(images: np.ndarray, truth_images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the positions of all pairs of a box and an object of one image, sorted; ``truth_images`` is sorted."""
+    first = np.searchsorted(truth_images, images, "left")
+    count = np.searchsorted(truth_images, images, "right") - first
+    box = np.repeat(np.arange(len(images)), count)
+    position = np.arange(len(box)) - np.repeat(count.cumsum() - count, count)
+    return box, first[box] + position
 
 
 def paired_overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -168,6 +168,24 @@ class VGGTop(Top):
                 pieces = x.split([count for _, count in draws])
                 x = torch.cat([dropped(y, draw, name, DROPOUT) for y, (draw, _) in zip(pieces, draws, strict=True)])
         return x
+
+
+def uncut_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights of a detector's body and top by their names in the classification net, which has one layer
+    more."""
+    places = {
+        "body.": "",
+        "head.top.stage.": "stages.3.",
+        "head.top.last.": "last.",
+        "head.top.fc6.": "classifier.0.",
+        "head.top.fc7.": "classifier.3.",
+    }
+    return {
+        place + name.removeprefix(prefix): value
+        for name, value in weights.items()
+        for prefix, place in places.items()
+        if name.startswith(prefix)
+    }
 
 
 def build_uncut(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import re
 from collections import defaultdict
@@ -24,6 +25,7 @@ from repro.report.html.figures import figure_views
 from repro.report.html.later_papers import later_parts
 from repro.report.html.runs import NETS, group_anchor, net_rows, net_views
 from repro.report.tables import Cell, Frame
+from repro.results.detection_record import EXAMPLES
 from repro.results.read import Reading, Record
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
@@ -98,6 +100,7 @@ def page(
         nets=nets,
         tables=[table for table in tables if not _of_detection(table)],
         detection=[table for table in tables if _of_detection(table)],
+        examples=examples_of(reading),
         figures=[figure for figure in figures if figure is not main],
         overview=later.overview if later else None,
         later=parts,
@@ -127,6 +130,20 @@ def main_figure(figures: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
 
 def _of_detection(table: Frame) -> bool:
     return table.number is not None and table.number > CLASSIFICATION
+
+
+def examples_of(reading: Reading) -> list[tuple[str, str]]:
+    """Return label and seed of each detector that kept pictures of its findings, and these as the source of an image.
+
+    Published records have none: pictures of test images have licences of their own.
+    """
+    found = []
+    for record in reading.detectors:
+        file = record.folder / EXAMPLES
+        if file.is_file():
+            source = f"data:image/jpeg;base64,{base64.b64encode(file.read_bytes()).decode()}"
+            found.append((f"{record.label} on {record.science.data.name}, seed {record.seed}", source))
+    return found
 
 
 def basis(reading: Reading) -> str:

@@ -19,7 +19,7 @@ from repro.results.detection_record import DetectionRecord
 from repro.results.ensembles import Ensemble, EnsembleReading
 from repro.results.localization_record import LocalizationRecord
 from repro.results.read import AnyRecord, Reading, Record
-from repro.results.scales import is_of_detector, kind_of, scale_of
+from repro.results.scales import DEFAULTS, is_of_detector, kind_of, scale_of, word
 from repro.results.select import (
     R,
     Selection,
@@ -152,7 +152,7 @@ def with_own_nets(paper: PaperTable, reading: Reading) -> PaperTable:
         own = [record for record in reading.detectors if _is_other(record, paper, recipe)]
     else:
         own = [r for r in reading.records if r.science.model.is_own and _recipe_name(r) == paper.recipe]
-    found: dict[tuple[str, int, str], PaperRow] = {}
+    found: dict[tuple[str, int, str, str], PaperRow] = {}
     unpublished = dict.fromkeys(paper.metrics, Published())
     for record in own:
         model, run = record.science.model, net_of(record) | improvements_of(record)
@@ -160,8 +160,24 @@ def with_own_nets(paper: PaperTable, reading: Reading) -> PaperTable:
         for view in views:
             row = PaperRow(label, unpublished, run=run, own=True, view=view)
             setting = SETTINGS.get(view, paper.setting)
-            found[model.name, model.depth, f"{label}{view}{run}"] = replace(row, setting=setting, layers=model.depth)
-    return replace(paper, rows=(*paper.rows, *(found[key] for key in sorted(found))))
+            key = (model.name, model.depth, label + view, _words(run))
+            found[key] = replace(row, setting=setting, layers=model.depth)
+    return replace(paper, rows=(*paper.rows, *_told_apart([found[key] for key in sorted(found)])))
+
+
+def _told_apart(rows: Sequence[PaperRow]) -> list[PaperRow]:
+    """Add to the labels of rows that are equal the settings of their nets that differ."""
+    named = []
+    for row in rows:
+        alike = [{**DEFAULTS, **(o.run or {})} for o in rows if (o.label, o.setting) == (row.label, row.setting)]
+        run = {**DEFAULTS, **(row.run or {})}
+        differing = {key: value for key, value in run.items() if any(other[key] != value for other in alike)}
+        named.append(replace(row, label=f"{row.label} ({_words(differing)})") if differing else row)
+    return named
+
+
+def _words(run: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}={word(run[key])}" for key in sorted(run))
 
 
 def net_of_row(row: PaperRow, recipe: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from repro.config.run import RunConfig
@@ -16,6 +17,7 @@ from repro.engine.detection import events, testing
 from repro.engine.detection.feed import DetectionFeed
 from repro.engine.detection.prepared import PreparedDetector, prepare_detector
 from repro.engine.detection.run import run_detector
+from repro.engine.detection.start import build_start
 from repro.engine.detection.steps import PROPOSALS, read_proposals, write_proposals
 from repro.engine.detection.tested import TESTED, read_tested
 from repro.errors import InputError
@@ -146,10 +148,14 @@ def test_a_detector_stopped_in_its_test_finds_the_rest_alone(
 def test_tensorboard_shows_proposals_and_detections_of_the_same_images_in_every_step(whole: RunConfig) -> None:
     shown = EventAccumulator(str(whole.work_dir), size_guidance={"scalars": 0, "images": 0})
     shown.Reload()
-    wanted = [f"{kind}/{number}" for kind in ("detections", "proposals") for number in ("1 0", "2 1")]
-    assert sorted(shown.Tags()["images"]) == wanted
-    assert [event.step for event in shown.Images("proposals/1 0")] == [2, 6]
-    assert [event.step for event in shown.Images("detections/2 1")] == [4, 8]
+    steps = {
+        "proposals in step 1": 2,
+        "detections in step 2 on untrained proposals": 4,
+        "proposals in step 3": 6,
+        "detections in step 4": 8,
+    }
+    assert sorted(shown.Tags()["images"]) == sorted(f"{name}/{number}" for name in steps for number in ("1 0", "2 1"))
+    assert all([event.step for event in shown.Images(f"{name}/2 1")] == [step] for name, step in steps.items())
     assert [event.step for event in shown.Scalars("loss/head_boxes")] == [3, 4, 7, 8]
     (precision,) = shown.Scalars("average_precision/test")
     record = read_detection_record(whole.work_dir / "record.json")
@@ -177,6 +183,22 @@ def test_readers_of_classification_pass_over_detectors(whole: RunConfig) -> None
     assert [record.run_id for record in found.detectors] == [whole.run_id]
     with pytest.raises(InputError, match="detector"):
         read_record(whole.work_dir / "record.json")
+
+
+def test_a_detector_starts_from_body_and_top_of_another(whole: RunConfig) -> None:
+    folder, start = whole.paths.work.parent, f"detection.start={whole.run_id}"
+    with pytest.raises(InputError, match=r"detection\.pretrained=classifier.*set detection\.pretrained=detector"):
+        build_start(detector_config(folder, start), shapes_of(whole), torch.device("cpu"))
+    with pytest.raises(InputError, match=r"detection\.pretrained=coco.*set detection\.pretrained=detector"):
+        build_start(detector_config(folder, start, "detection.pretrained=coco"), shapes_of(whole), torch.device("cpu"))
+    of = detector_config(folder, start, "detection.pretrained=detector", "detection.pooled_size=7")
+    assert of.fingerprint != whole.fingerprint
+    net, stored = prepare_detector(of, shapes_of(of)), checkpoint.load(whole.work_dir / checkpoint.FINAL)
+    same = {name for name, value in net.model.state_dict().items() if torch.equal(value, stored["model"][name])}
+    assert {name for name in stored["model"] if name.startswith(("body.", "head.top."))} <= same
+    drawn = [name for name in stored["model"] if name.startswith(("rpn.", "head.scores.", "head.codes."))]
+    assert drawn and not [name for name in same if name in drawn and name.endswith("weight")]
+    assert torch.equal(net.feed.stats.mean, stored["pixels"]["mean"])
 
 
 def test_after_training_only_the_final_detector_is_kept(whole: RunConfig) -> None:
