@@ -1,4 +1,4 @@
-"""What each table and figure of the paper takes, and what came out of it."""
+"""A table of the data, time and outcome of each result of the paper."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ class LocalizationRecord(Stored):
 
     @property
     def outcome(self) -> LocalizationResult:
-        """What was measured."""
+        """The measured errors."""
         return self.localization
 
     def value(self, metric: str, view: str) -> float | None:
