@@ -204,12 +204,13 @@ def total(values: Iterable[int]) -> int:
     return sum(int(value) for value in values)
 
 
-def run_of(exp: str, depth: int, *, _root_: DictConfig) -> str:
+def run_of(exp: str, depth: int, start: str = "", *, _root_: DictConfig) -> str:
     """Return the id of an experiment's run of a depth at this scale, for ``detection.start=${run:imagenet_depth,101}``.
 
-    It is the first seed's.
+    It is the first seed's. ``start`` names the experiment from whose run of that depth a detector starts in turn.
     """
-    return plan([f"exp={exp}", f"model.depth={depth}", f"scale={_root_.scale}"]).runs[0].run_id
+    words = [f"detection.start={run_of(start, depth, _root_=_root_)}"] if start else []
+    return plan([f"exp={exp}", f"model.depth={depth}", f"scale={_root_.scale}", *words]).runs[0].run_id
 
 
 OmegaConf.register_new_resolver("run", run_of, replace=True)

@@ -136,7 +136,8 @@ def data_of(fields: Mapping[str, Any]) -> str:
 def fitted_experiments(scale: str) -> tuple[str, ...]:
     """List the experiments that have their own budget at ``scale``."""
     files = sorted((shared_dir("conf") / "fitted_exp").glob(f"{scale}_*.yaml"))
-    return tuple(file.stem.removeprefix(f"{scale}_") for file in files)
+    # Some have other runs only.
+    return tuple(file.stem.removeprefix(f"{scale}_") for file in files if _file(f"fitted_exp/{file.stem}"))
 
 
 def label(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from repro.errors import InputError
 from repro.evaluation.stored_net import StoredNet, stats_of
 from repro.models.detection.body import cut
 from repro.models.vgg import build_vgg
+from repro.results.record import Record
 from repro.runtime import checkpoint
 from repro.runtime.stop import Stopper
 from tests.detector_runs import detector_config, shapes_of
@@ -112,8 +114,8 @@ def test_a_run_brings_its_net_and_the_mean_of_its_mean_image(tmp_path: Path, mon
     before = start.build_net(of, 7).state_dict()
     image = torch.arange(3 * 2 * 2, dtype=torch.float32).view(3, 2, 2)
     model = dataclasses.replace(of.model, bn_group_size=32)
-    record = SimpleNamespace(run_id=name, science=SimpleNamespace(model=model), fingerprint="0" * 16)
-    monkeypatch.setattr(start, "find_record", lambda *_: record)
+    record = Mock(spec=Record, run_id=name, science=SimpleNamespace(model=model), fingerprint="0" * 16)
+    monkeypatch.setattr(start, "find_any", lambda *_: record)
     monkeypatch.setattr(start, "file_of", lambda *_: Path("weights.safetensors"))
     stored = StoredNet(before, PixelStats(image, torch.ones(1, 1, 1)), tuple("abcdefg"))
     monkeypatch.setattr(start, "stored_net", lambda *_: stored)
