@@ -112,12 +112,12 @@ def cells(runs: Sequence[RunConfig], planned: Plan, costs: Mapping[str, Cost]) -
 
 def weights(runs: Sequence[RunConfig], planned: Plan) -> str:
     """Name the weights from which runs start: files, and nets of the plan."""
-    labels = {run.run_id: run.label for run in planned.runs}
+    labels = {run.run_id: f"{run.label} of Table {4 if run.science.is_classification else 8}" for run in planned.runs}
     named: list[str] = []
     for run in runs:
         if run.starts_from and run.starts_from.start_is_file:
             named.append(f"`{run.starts_from.start}`")
-        named += [f"{labels[name]} of Table 4" for name in starts(run)]
+        named += [labels[name] for name in starts(run)]
     return ", ".join(dict.fromkeys(named)) or NOT_RUN
 
 
