@@ -9,7 +9,13 @@ from repro.data.localization import LocalizationDataset
 from repro.data.localization.dataset import load_localization
 from tests.runs import config
 
-SMALL = ("exp=imagenet_localization", "data=shapes_boxes", "model.width=0.125", "localization.width=16")
+SMALL = (
+    "exp=imagenet_localization",
+    "localization.method=rpn",
+    "data=shapes_boxes",
+    "model.width=0.125",
+    "localization.width=16",
+)
 
 
 def localizer_config(folder: Path, *words: str) -> RunConfig:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal
 
 from repro.config.detection import OVERLAP, is_weight_file, validate_start
-from repro.config.parse import POSITIVE, require
+from repro.config.parse import NOT_NEGATIVE, POSITIVE, require
 
 
 @dataclass(frozen=True)
 class LocalizationConfig:
-    """A region proposal network with scores and boxes of every class, on the body of the net (appendix C)."""
+    """A region proposal network with scores and boxes of every class, on the body of the net (appendix C).
+
+    With ``method="rcnn"``, a net for single regions that scores and moves the proposals of such a network.
+    """
 
     start: Annotated[str | None, "weights of the body: `random`, the id of a run, or a file of weights in `paths.data`"]
     start_images: Annotated[int, "training images over which a random body's batch norm is computed", POSITIVE]
@@ -23,8 +26,15 @@ class LocalizationConfig:
     least_inside: Annotated[float, "least share of a box in a crop that is to learn it (D86)", OVERLAP]
     vote: Annotated[bool, "whether boxes that overlap the likeliest by a half are averaged with it (D88)"]
     scales: Annotated[tuple[int, ...], "shorter sides of the dense test; empty means none (D88)"]
-    classes_of: Annotated[str | None, "run of classification whose five likeliest classes are tested too (D89)"]
+    classes_of: Annotated[tuple[str, ...], "runs of classification whose five likeliest classes are tested too (D89)"]
     members: Annotated[tuple[str, ...], "runs of further localizers, an ensemble with this one in its test (D90)"] = ()
+    method: Annotated[Literal["rpn", "rcnn"], "`rpn`, or `rcnn`: the net for its proposals (D91)"] = "rpn"
+    proposals_of: Annotated[str | None, "rcnn: localizer that proposes; empty: that of these settings (D92)"] = None
+    proposals: Annotated[int, "rcnn: most proposals of a class in an image", POSITIVE] = 200
+    suppress: Annotated[float, "rcnn: overlap above which the less likely proposal is dropped (D92)", OVERLAP] = 0.7
+    foreground: Annotated[float, "rcnn: least overlap of a positive proposal with a box (D91)", OVERLAP] = 0.5
+    positive_share: Annotated[float, "rcnn: share of positive proposals in a batch (D91)", OVERLAP] = 0.25
+    context: Annotated[int, "rcnn: pixels around a proposal in its crop (D93)", NOT_NEGATIVE] = 16
 
     group = "localization"
 
@@ -32,6 +42,11 @@ class LocalizationConfig:
     def start_is_file(self) -> bool:
         """True if the body starts from a file of weights."""
         return is_weight_file(self.start)
+
+    @property
+    def proposer(self) -> LocalizationConfig:
+        """The settings of the localizer whose proposals a net for single regions takes by itself."""
+        return replace(self, method="rpn", proposals_of=None, members=())
 
     def validate(self) -> None:
         validate_start(self.group, self.start)
@@ -50,7 +65,12 @@ class LocalizationConfig:
             len(set(self.scales)) == len(self.scales) and all(scale >= 32 for scale in self.scales),
             f"localization.scales={list(self.scales)} must be different shorter sides, each at least 32",
         )
+        for key in ("members", "classes_of"):
+            names = getattr(self, key)
+            require(
+                len(set(names)) == len(names), f"localization.{key}={list(names)} names a run twice: leave it out once"
+            )
         require(
-            len(set(self.members)) == len(self.members),
-            f"localization.members={list(self.members)} names a run twice: leave it out once",
+            self.method == "rcnn" or self.proposals_of is None,
+            f"localization.proposals_of={self.proposals_of} is for localization.method=rcnn: leave it out, or add that",
         )

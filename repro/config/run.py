@@ -201,13 +201,21 @@ class RunConfig:
     def _method(self) -> str:
         """The method that the net is the body of; empty for classification."""
         if self.localization is not None:
-            return "RPN"
+            return {"rpn": "RPN", "rcnn": "R-CNN"}[self.localization.method]
         return "" if self.detection is None else "Faster R-CNN"
 
     @property
     def starts_from(self) -> DetectionConfig | LocalizationConfig | None:
         """The settings that name the weights from which a detector or a localizer starts."""
         return self.detection or self.localization
+
+    @property
+    def proposals_of(self) -> str | None:
+        """The id of the localizer whose proposals the run takes; None if it takes none (D92)."""
+        if self.localization is None or self.localization.method == "rpn":
+            return None
+        own = self.localization.proposals_of
+        return own or dataclasses.replace(self, localization=self.localization.proposer).run_id
 
     @property
     def key(self) -> str:

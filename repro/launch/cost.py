@@ -9,7 +9,7 @@ from functools import cache
 import torch
 
 from repro.config.families import FAMILIES
-from repro.config.run import DetectionConfig, ModelConfig, RunConfig
+from repro.config.run import DetectionConfig, LocalizationConfig, ModelConfig, RunConfig
 from repro.models.blocks import BasicBlock
 from repro.models.count import Size, activation_bytes, measure
 from repro.models.forward import forward
@@ -59,14 +59,7 @@ def work(config: RunConfig, speed: Speed, train_images: int, eval_images: int) -
         return detector_work(config, config.detection, speed, train_images, eval_images)
     optim = config.optim
     if config.localization is not None:
-        from repro.engine.localization.size import localizer_size
-
-        size = localizer_size(config, config.data.num_classes)
-        crop = config.data.image_size
-        views = 1 + sum((side / crop) ** 2 * 4 / 3 for side in config.localization.scales)
-        views *= 1 + len(config.localization.members)
-        macs: float = size.macs * ((1 + BACKWARD) * optim.steps * optim.batch_size + eval_images * views)
-        return size, macs, macs / speed.macs_per_second / config.execution.num_ranks
+        return localizer_work(config, config.localization, speed, train_images, eval_images)
     size = measure(config.model, config.data.image_size, config.data.num_classes)
     evaluations = optim.steps / (config.eval.every_steps or max(train_images / optim.batch_size, 1)) + 1
     trained_on = min(train_images, config.eval.train_images or train_images) * config.eval.train_error
@@ -103,6 +96,26 @@ def detector_work(
     macs += eval_images * tested
     shown = Size(size.params, size.macs(detection.test_proposals))
     return shown, macs, macs / speed.macs_per_second / config.execution.num_ranks
+
+
+def localizer_work(
+    config: RunConfig, own: LocalizationConfig, speed: Speed, train_images: int, eval_images: int
+) -> tuple[Size, float, float]:
+    """Return the work of a localizer's run; a net for single regions also runs the localizer that proposes them."""
+    from repro.engine.localization.size import localizer_size  # a slow import, seconds
+
+    size, crop = localizer_size(config, config.data.num_classes), config.data.image_size
+    # Whole images are about a third wider than squares.
+    views = sum((side / crop) ** 2 * 4 / 3 for side in own.scales) or 1.0
+    tested = (1 + views) * size.macs
+    macs: float = (1 + BACKWARD) * size.macs * config.optim.steps * config.optim.batch_size
+    if own.method == "rcnn":
+        network = localizer_size(replace(config, localization=own.proposer), config.data.num_classes).macs
+        macs += 4 / 3 * ((config.data.eval_resize or crop) / crop) ** 2 * network * train_images
+        # Of the given class, and of five predicted ones, which the given one is mostly among.
+        tested = views * network + own.proposals * size.macs * (5 if own.classes_of else 1)
+    macs += tested * eval_images * (1 + len(own.members))
+    return size, macs, macs / speed.macs_per_second / config.execution.num_ranks
 
 
 def memory(config: RunConfig, size: Size) -> int:

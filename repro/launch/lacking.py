@@ -50,7 +50,7 @@ def starts(config: RunConfig) -> list[str]:
     starting = config.starts_from
     named = [starting.start if starting and not starting.start_is_file else None]
     if config.localization is not None:
-        named += [config.localization.classes_of, *config.localization.members]
+        named += [*config.localization.classes_of, *config.localization.members, config.proposals_of]
     return [name for name in named if name not in (None, "random")]
 
 

@@ -6,11 +6,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from repro.config.parse import Open, require
-from repro.config.science import Science
-from repro.results.record import SCHEMA, Provenance, Stored, check_identity, read_values
+from repro.results.record import SCHEMA, check_identity, read_values
+from repro.results.task_record import TaskRecord
 
 EXAMPLES = "examples.jpg"
 """Pictures of findings in test images, in the folder of a run; they are not published."""
@@ -43,32 +42,10 @@ class DetectionResult(Open):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DetectionRecord(Stored):
+class DetectionRecord(TaskRecord):
     """A finished run of a detector; ``folder`` holds its ``record.json``, ``losses.csv`` and ``detections.json``."""
 
-    run_id: str
-    key: str
-    label: str
-    exp: str
-    scale: str
-    seed: int
-    fingerprint: str
-    numerics_version: int
-    science: Science
     detection: DetectionResult
-    steps: int
-    params: int
-    macs: int
-    wall_seconds: float
-    images_per_second: float
-    execution: Mapping[str, Any]
-    provenance: Provenance
-    folder: Path
-
-    @property
-    def marked_label(self) -> str:
-        """The label of the body, as rows of tables have it."""
-        return self.science.model.label
 
     @property
     def outcome(self) -> DetectionResult:

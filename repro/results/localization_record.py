@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from repro.config.parse import Open, require
-from repro.config.science import Science
-from repro.results.record import SCHEMA, Provenance, Stored, check_identity, read_values
+from repro.results.record import SCHEMA, check_identity, read_values
+from repro.results.task_record import TaskRecord
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,32 +41,10 @@ class LocalizationResult(Open):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LocalizationRecord(Stored):
+class LocalizationRecord(TaskRecord):
     """A finished run of a localizer; ``folder`` holds its ``record.json``, ``losses.csv`` and ``boxes.json``."""
 
-    run_id: str
-    key: str
-    label: str
-    exp: str
-    scale: str
-    seed: int
-    fingerprint: str
-    numerics_version: int
-    science: Science
     localization: LocalizationResult
-    steps: int
-    params: int
-    macs: int
-    wall_seconds: float
-    images_per_second: float
-    execution: Mapping[str, Any]
-    provenance: Provenance
-    folder: Path
-
-    @property
-    def marked_label(self) -> str:
-        """The label of the body, as rows of tables have it."""
-        return self.science.model.label
 
     @property
     def outcome(self) -> LocalizationResult:
@@ -76,9 +52,11 @@ class LocalizationRecord(Stored):
         return self.localization
 
     def value(self, metric: str, view: str) -> float | None:
-        """Return a number of Table 13 in percent on ``view``; None if the test has no such number."""
+        """Return a number of Tables 13 and 14 in percent on ``view``; None if the test has no such number."""
         found = next((one for one in self.localization.views if one.view == view), None)
-        return None if found is None else found.error if metric == "error_class_given" else found.top5_error
+        if found is None or metric == "test_error":  # only its server scores the test set
+            return None
+        return found.error if metric == "error_class_given" else found.top5_error
 
     def check(self) -> None:
         """Raise an ``InputError`` if parts of the record contradict each other."""

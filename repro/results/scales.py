@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -53,18 +53,25 @@ def compared(science: Science) -> dict[str, Any]:
     and for a run of the paper's recipe on ImageNet, and the key of any other run for its id (deviation D70).
     """
     fields = science.flat()
-    for key in ("detection.start", "localization.start", "localization.classes_of"):
+    for key in ("detection.start", "localization.start", "localization.proposals_of"):
         if key in fields:
             fields[key] = known_weights(fields[key], science.model)
-    if fields.get("localization.classes_of") == IMAGENET:
+    if science.localization is not None:
         # A run with predicted classes has the boxes of a run without them, and one number more.
-        fields["localization.classes_of"] = None
+        others = [name for name in science.localization.classes_of if not is_of_imagenet(name, science.model)]
+        fields["localization.classes_of"] = [str(known_weights(name, science.model)) for name in others]
+        fields["localization.members"] = ensemble_of(science.localization.members)
     if science.detection is not None and science.detection.pretrained == COCO:
         # Training checks that the run is what ``pretrained`` says; a file or random weights are not COCO's.
         is_full = fields["detection.start"] == IMAGENET
         if not is_full and (science.detection.start or "").count("-") > 2:
             fields["detection.start"] = COCO
     return fields
+
+
+def ensemble_of(members: Sequence[str]) -> list[str]:
+    """Return ``["ensemble of 3"]`` for two further nets, whichever they are, and nothing for none."""
+    return [f"ensemble of {len(members) + 1}"] if members else []
 
 
 def known_weights(start: str | None, model: ModelConfig) -> str | None:
@@ -93,6 +100,13 @@ def _is_on_imagenet(run_id: str, model: ModelConfig) -> bool:
     run = Science.from_flat({**load_recipe(FAMILIES[model.name].recipe).fields, **net}, int(found[1]))
     versions = range(1, NUMERICS_VERSION + 1)
     return any(run.fingerprint(version).startswith(found[2]) for version in versions)
+
+
+def is_of_imagenet(run_id: str, model: ModelConfig) -> bool:
+    """Return whether the id is that of a run of any net of the first paper by its recipe for ImageNet."""
+    depths, shortcuts = (18, 34, 50, 101, 152), ("none", "A", "B", "C")
+    nets = (dataclasses.replace(model, depth=d, shortcut=s) for d in depths for s in shortcuts)  # type: ignore[arg-type]
+    return any(_is_on_imagenet(run_id, net) for net in nets)
 
 
 def is_of_detector(recipe: Mapping[str, Any]) -> bool:

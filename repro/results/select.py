@@ -257,8 +257,9 @@ TESTS: Mapping[str, Any] = {
     "detection.scales": [],
     "detection.refine": False,
     "localization.members": [],
+    "localization.method": "rpn",
 }
-"""Improvements of detectors (Table 9) and of localizers, which a run must not have unless a row asks for them."""
+"""Improvements of detectors (Table 9) and localizers (Table 13), which only runs of rows that ask for them have."""
 
 
 def net_of(record: AnyRecord) -> dict[str, Any]:
@@ -270,7 +271,7 @@ def net_of(record: AnyRecord) -> dict[str, Any]:
 
 def improvements_of(record: AnyRecord) -> dict[str, Any]:
     """Return the improvements of a detector or a localizer, as in a row's ``run``; empty for classification."""
-    fields = record.science.flat()
+    fields = compared(record.science)
     return {key: fields[key] for key in TESTS if key in fields}
 
 

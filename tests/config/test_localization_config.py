@@ -30,14 +30,17 @@ def test_the_science_of_a_localizer_comes_back(tmp_path: Path) -> None:
     assert Science.from_flat(of.science.flat(), 3) == of.science and RunConfig.from_dict(of.to_dict()) == of
     assert Science.from_dict(json.loads(json.dumps(of.science.to_dict()))) == of.science
     values = of.science.to_dict()["localization"]
-    assert values.keys() | {"members"} == {field.name for field in dataclasses.fields(LocalizationConfig)}
-    assert "members" not in values  # added later, it leaves the fingerprints of other runs as they were
+    later = {"members", "method", "proposals_of", "suppress", "foreground", "positive_share"}
+    assert values.keys() | later == {field.name for field in dataclasses.fields(LocalizationConfig)}
+    assert not later & values.keys()  # they leave the fingerprints of other runs as they were
     assert of.run_id.startswith("shapes-rpn-wrn18-0.125-b-smoke-s3-") and of.label == "RPN WRN-18-0.125 B"
 
 
 def test_the_protocol_is_that_of_appendix_c() -> None:
-    (run,) = plan(["exp=imagenet_localization"]).runs
-    assert run.localization is not None
+    run, regions = plan(["exp=imagenet_localization"]).runs
+    assert run.localization is not None and regions.localization is not None
+    assert regions.label == "R-CNN ResNet-101" and regions.proposals_of == run.run_id and run.proposals_of is None
+    assert (regions.localization.proposals, regions.optim.batch_size) == (200, 256)
     assert (run.localization.samples, run.optim.batch_size, run.data.image_size) == (8, 256, 224)
     assert (run.data.resize, run.data.eval_resize, run.model.depth) == ((256, 480), 256, 101)
 
@@ -52,6 +55,11 @@ def test_the_protocol_is_that_of_appendix_c() -> None:
         ("localization.scales=[16]", "localization.scales=[16]"),
         ("localization.start=a/b.pth", "localization.start='a/b.pth'"),
         ("localization.members=[a,a]", "localization.members=['a', 'a']"),
+        ("localization.classes_of=[a,a]", "localization.classes_of=['a', 'a']"),
+        ("localization.classes_of=a", "localization.classes_of='a' must be a list"),
+        ("localization.proposals_of=a", "localization.method=rcnn"),
+        ("localization.context=32", "data.image_size=64"),
+        ("localization.method=both", "localization.method=both"),
         ("execution=ddp execution.devices=3", "optim.batch_size=4"),
         ("execution.step=graph", "execution.step=graph"),
         ("execution.micro_batch=1", "execution.micro_batch=1"),
@@ -81,4 +89,4 @@ def test_missing_weights_are_named_before_anything_starts(tmp_path: Path, start:
     with pytest.raises(InputError, match=start):
         check_start(localizer_config(tmp_path, f"localization.start={start}"))
     with pytest.raises(InputError, match="imagenet-resnet101"):
-        check_classes(localizer_config(tmp_path, "localization.classes_of=imagenet-resnet101-s0-00000000"))
+        check_classes(localizer_config(tmp_path, "localization.classes_of=[imagenet-resnet101-s0-00000000]"))

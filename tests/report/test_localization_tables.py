@@ -20,7 +20,7 @@ def test_each_view_of_a_run_fills_its_own_row(tmp_path: Path) -> None:
     given = [r[f"Measured {GIVEN}"] for r in rows]
     assert given == ["", "13.00 ± 0.00 (n=2)", "12.10 ± 0.14 (n=2)", "", "", ""]
     predicted = [r[f"Measured {PREDICTED}"] for r in rows]
-    assert predicted == ["", "", "", "15.00 ± 0.00 (n=2)", "not attempted", "not attempted"]
+    assert predicted == ["", "", "", "15.00 ± 0.00 (n=2)", "–", "–"]
     assert rows[1][f"Difference {GIVEN}"] == "−0.30" and rows[3][f"Difference {PREDICTED}"] == "+0.60"
 
 
@@ -39,6 +39,28 @@ def test_an_ensemble_of_localizers_has_a_row_of_its_own(tmp_path: Path) -> None:
     assert {r["Method"] for r in rows[6:]} == {"ResNet-101, ensemble of 3"}
     assert [r[f"Measured {GIVEN}"] for r in rows[6:]] == ["13.00 (n=1)", "10.00 (n=1)"]
     assert not any("Proxy" in name for name in rows[0])
+
+
+def test_r_cnn_fills_the_rows_of_its_own_and_an_ensemble_of_three_that_of_table_14(tmp_path: Path) -> None:
+    plant_localizer(tmp_path, TESTED)
+    regions = {**RESNET, "localization.method": "rcnn"}
+    plant_localizer(tmp_path, {"dense": (5000, 6000)}, run=regions)
+    members = [f"imagenet-rcnn-resnet101-b-s{seed}-0" for seed in (1, 2)]
+    plant_localizer(tmp_path, {"dense": (4000, 5000)}, run={**regions, "localization.members": members})
+    plant_localizer(tmp_path, {"dense": (4100, 5100)}, run={**regions, "localization.members": members[:1]})
+    rows, _ = markdown(tmp_path, number=13)
+    assert [r[f"Measured {PREDICTED}"] for r in rows[3:6]] == ["15.00 (n=1)", "12.00 (n=1)", "10.00 (n=1)"]
+    assert [r["Method"] for r in rows[6:]] == ["ResNet-101 + R-CNN, ensemble of 2"]
+    rows, _ = markdown(tmp_path, number=14)
+    ours = next(row for row in rows if row["Method"].startswith("ResNet"))
+    assert (ours["Measured validation (%)"], ours["Measured test (%)"]) == ("10.00 (n=1)", "–")
+
+
+def test_r_cnn_on_the_proposals_of_another_run_is_not_measured(tmp_path: Path) -> None:
+    changed = {"localization.method": "rcnn", "localization.proposals_of": "imagenet-rpn-resnet101-b-demo-s0-01234567"}
+    plant_localizer(tmp_path, {"dense": (5000, 6000)}, run={**RESNET, **changed})
+    rows, _ = markdown(tmp_path, number=13)
+    assert rows[4][f"Measured {PREDICTED}"] == "–"
 
 
 def test_runs_on_part_of_the_images_and_proxies_are_not_measured(tmp_path: Path) -> None:

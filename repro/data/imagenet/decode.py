@@ -5,6 +5,7 @@ The decoder is a science setting, because decoders give different pixels. The EX
 as in the tools of the paper's time.
 """
 
+import math
 import warnings
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 Place = tuple[float, float]  # position of a crop among all possible ones, in [0, 1), downwards and to the right
+Box = tuple[float, float, float, float]  # left, upper, right and lower edge, in pixels of the image
 
 BILINEAR = Image.Resampling.BILINEAR
 
@@ -45,7 +47,11 @@ class PillowPhoto:
         # Resampling only the crop is several times faster; its pixels agree with those of the whole up to rounding.
         down, across = self.height / height, self.width / width
         right, bottom = min((left + size) * across, self.width), min((top + size) * down, self.height)
-        return to_tensor(self._image.resize((size, size), BILINEAR, box=(left * across, top * down, right, bottom)))
+        return self.part((left * across, top * down, right, bottom), size, size)
+
+    def part(self, box: Box, height: int, width: int) -> Tensor:
+        """Cut a part of the image itself and resize it: uint8 (3, height, width)."""
+        return to_tensor(self._image.resize((width, height), BILINEAR, box=box))
 
 
 class TensorPhoto:
@@ -56,14 +62,24 @@ class TensorPhoto:
         self.height, self.width = pixels.shape[-2:]
 
     def resized(self, height: int, width: int) -> Tensor:
-        from torchvision.transforms.v2 import InterpolationMode
-        from torchvision.transforms.v2.functional import resize
-
-        resized: Tensor = resize(self._pixels, [height, width], InterpolationMode.BILINEAR, antialias=True)
-        return resized
+        return resized_pixels(self._pixels, height, width)
 
     def crop(self, height: int, width: int, top: int, left: int, size: int) -> Tensor:
         return self.resized(height, width)[:, top : top + size, left : left + size]
+
+    def part(self, box: Box, height: int, width: int) -> Tensor:
+        """Cut a part of the image itself, to whole pixels, and resize it: uint8 (3, height, width)."""
+        left, top = (math.floor(value) for value in box[:2])
+        right, bottom = (math.ceil(value) for value in box[2:])
+        return resized_pixels(self._pixels[:, top:bottom, left:right], height, width)
+
+
+def resized_pixels(pixels: Tensor, height: int, width: int) -> Tensor:
+    from torchvision.transforms.v2 import InterpolationMode
+    from torchvision.transforms.v2.functional import resize
+
+    resized: Tensor = resize(pixels, [height, width], InterpolationMode.BILINEAR, antialias=True)
+    return resized
 
 
 Photo = PillowPhoto | TensorPhoto

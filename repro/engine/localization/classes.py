@@ -1,4 +1,4 @@
-"""The likeliest classes of test images, by a run of classification."""
+"""The likeliest classes of test images, by runs of classification."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ GUESSES = 5
 
 
 def check_classes(config: RunConfig) -> None:
-    """Raise ``InputError`` if the run that predicts classes does not exist or is of other images."""
-    if config.localization is not None and config.localization.classes_of is not None:
-        record = classifier(config)
+    """Raise ``InputError`` if a run that predicts classes does not exist or is of other images."""
+    for record in classifiers(config):
         file_of(record.run_id, config.paths.work, config.paths.results)
 
 
-def classifier(config: RunConfig) -> Record:
-    """Read the record of the run that predicts classes."""
-    assert config.localization is not None and config.localization.classes_of is not None
-    name = config.localization.classes_of
+def classifiers(config: RunConfig) -> list[Record]:
+    """Read the records of the runs that predict classes; none if there is no such run."""
+    return [] if config.localization is None else [classifier(name, config) for name in config.localization.classes_of]
+
+
+def classifier(name: str, config: RunConfig) -> Record:
     record = find_record(name, [config.paths.work, config.paths.results / "runs"])
     require(record.run_id == name, f"localization.classes_of={name} must be the whole id of a run: {record.run_id}")
     there = record.science.data.name
@@ -46,12 +47,21 @@ def classifier(config: RunConfig) -> Record:
 def predicted_classes(config: RunConfig, split: BoxedSplit, device: torch.device) -> np.ndarray:
     """Return the five likeliest classes (N, 5) of each image, the likeliest first (D89).
 
-    Images are seen at several scales where the run itself was tested so (``eval.views``), else as their centre crops.
+    Several runs are an ensemble, with the mean of their probabilities.
 
     Raises:
-        InputError: The run does not exist, or its classes are not those of the images.
+        InputError: A run does not exist, or its classes are not those of the images.
     """
-    record = distributed.agreed(lambda: classifier(config))
+    records = distributed.agreed(lambda: classifiers(config))
+    scores = np.stack([probabilities(record, config, split, device) for record in records]).mean(0)
+    return np.argsort(-scores, axis=1, kind="stable")[:, :GUESSES]
+
+
+def probabilities(record: Record, config: RunConfig, split: BoxedSplit, device: torch.device) -> np.ndarray:
+    """Return the probabilities (N, C) of all classes, by one run.
+
+    Images are seen at several scales where the run itself was tested so (``eval.views``), else as their centre crops.
+    """
     trained = from_run(record, config)
     stored = stored_net(record, config.paths.work, config.paths.results, config.paths.data)
     require(
@@ -66,5 +76,5 @@ def predicted_classes(config: RunConfig, split: BoxedSplit, device: torch.device
         for stats in (stored.stats, channel_values(stored.stats))
     )
     test = MultiView(model, EvaluatedImages(images, crop_stats, whole_stats), trained.config, device)
-    scores = test("multiscale" if "multiscale" in trained.config.eval.views else "1crop").scores
-    return np.argsort(-scores, axis=1, kind="stable")[:, :GUESSES]
+    scores: np.ndarray = test("multiscale" if "multiscale" in trained.config.eval.views else "1crop").scores
+    return scores

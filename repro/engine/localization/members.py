@@ -1,4 +1,4 @@
-"""Further localizers that a run's test joins to an ensemble."""
+"""Finished localizers that a run needs: those of its ensemble, and the one that proposes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import torch
 
 from repro.config.parse import require
 from repro.config.run import RunConfig
+from repro.config.science import Science
 from repro.data.augment import PixelStats
 from repro.engine.detection.start import build_net
 from repro.engine.localization.prepared import Member, settings_of
@@ -13,58 +14,99 @@ from repro.errors import InputError
 from repro.evaluation.stored_net import detector_net
 from repro.evaluation.trained import misfit
 from repro.models.detection.localizer import Localizer
+from repro.models.detection.region_net import RegionNet
 from repro.results.find import find_file
 from repro.results.localization_record import LocalizationRecord, read_localization_record
 from repro.runtime import checkpoint
 
+MEMBERS, PROPOSER = "localization.members", "localization.proposals_of"
+
 
 def check_members(config: RunConfig) -> None:
-    """Raise ``InputError`` if a localizer of the ensemble does not exist, or has other images or anchors."""
-    for name in members_of(config):
-        own = record_of(name, config).science
-        assert own.localization is not None and config.localization is not None
-        for key, here, there in (
-            ("data.name", config.data.name, own.data.name),
-            ("localization.anchor_scales", config.localization.anchor_scales, own.localization.anchor_scales),
-        ):
-            require(
-                here == there,
-                f"localization.members={name} does not fit this run: its {key} is {there}, not {here}, so leave it out",
-            )
-        path = config.paths.work / name / checkpoint.FINAL
-        require(path.is_file(), f"localization.members={name} has no weights in {path}: train this run again")
+    """Raise ``InputError`` if a localizer that a run needs does not exist, or does not fit the run.
+
+    It needs those of its ensemble, which have the same method, images and anchors, and the one that proposes.
+    """
+    own = config.localization
+    if own is None:
+        return
+    for name in own.members:
+        check_localizer(name, MEMBERS, own.method, config)
+    if config.proposals_of is not None:
+        check_localizer(config.proposals_of, PROPOSER, "rpn", config)
+
+
+def check_localizer(name: str, setting: str, method: str, config: RunConfig) -> None:
+    there = record_of(name, setting, config).science
+    assert there.localization is not None and config.localization is not None
+    values: list[tuple[str, object, object]] = [
+        ("data.name", config.data.name, there.data.name),
+        ("localization.method", method, there.localization.method),
+    ]
+    if setting == MEMBERS and method == "rpn":
+        values.append(
+            ("localization.anchor_scales", config.localization.anchor_scales, there.localization.anchor_scales)
+        )
+    for key, wanted, value in values:
+        require(
+            wanted == value,
+            f"{setting}={name} does not fit this run: its {key} is {value}, not {wanted}, so name another run",
+        )
+    path = config.paths.work / name / checkpoint.FINAL
+    require(path.is_file(), f"{setting}={name} has no weights in {path}: train this run again")
 
 
 def load_members(config: RunConfig, classes: tuple[str, ...], device: torch.device) -> list[Member]:
-    """Load the localizers of the ensemble beside the run's own.
+    """Load the nets of the ensemble beside the run's own.
 
     Raises:
         InputError: One does not exist, or its weights or classes do not fit.
         RunError: A checkpoint is damaged.
     """
-    check_members(config)
-    return [load_member(name, config, classes, device) for name in members_of(config)]
+    assert config.localization is not None
+    for name in config.localization.members:
+        check_localizer(name, MEMBERS, config.localization.method, config)
+    return [load_localizer(name, MEMBERS, config, classes, device) for name in config.localization.members]
 
 
-def load_member(name: str, config: RunConfig, classes: tuple[str, ...], device: torch.device) -> Member:
-    record = record_of(name, config)
+def load_proposers(config: RunConfig, classes: tuple[str, ...], device: torch.device) -> list[Member]:
+    """Load the localizer whose proposals a run takes, with the members of its ensemble (D92).
+
+    Raises:
+        InputError: One does not exist, or its weights or classes do not fit.
+        RunError: A checkpoint is damaged.
+    """
+    name = config.proposals_of
+    assert name is not None
+    check_localizer(name, PROPOSER, "rpn", config)
+    there = record_of(name, PROPOSER, config).science.localization
+    assert there is not None
+    return [load_localizer(one, PROPOSER, config, classes, device) for one in (name, *there.members)]
+
+
+def load_localizer(
+    name: str, setting: str, config: RunConfig, classes: tuple[str, ...], device: torch.device
+) -> Member:
+    record = record_of(name, setting, config)
     net = detector_net(name, config.paths.work, config.paths.results)
-    require(
-        net.classes == classes, f"localization.members={name} has other classes than the images of {config.data.name}"
-    )
-    model = Localizer(build_net(record.science, 1), len(classes), settings_of(record.science))
+    require(net.classes == classes, f"{setting}={name} has other classes than the images of {config.data.name}")
+    model = build_localizer(record.science, len(classes))
     reason = misfit(model.state_dict(), net.weights)
-    require(not reason, f"localization.members={name} has weights that do not fit a {record.label}: {reason}")
+    require(not reason, f"{setting}={name} has weights that do not fit a {record.label}: {reason}")
     model.load_state_dict(dict(net.weights))
     return Member(model.to(device).eval(), PixelStats(net.stats.mean.to(device), net.stats.std.to(device)))
 
 
-def members_of(config: RunConfig) -> tuple[str, ...]:
-    return () if config.localization is None else config.localization.members
+def build_localizer(science: Science, num_classes: int) -> Localizer | RegionNet:
+    """Build the net of a run, with weights that are to be replaced."""
+    assert science.localization is not None
+    net = build_net(science, 1)
+    is_network = science.localization.method == "rpn"
+    return Localizer(net, num_classes, settings_of(science)) if is_network else RegionNet(net, num_classes)
 
 
-def record_of(name: str, config: RunConfig) -> LocalizationRecord:
-    """Read the record of a localizer of the ensemble.
+def record_of(name: str, setting: str, config: RunConfig) -> LocalizationRecord:
+    """Read the record of a localizer that ``setting`` names.
 
     Raises:
         InputError: There is no such run, or it is not a localizer.
@@ -72,6 +114,6 @@ def record_of(name: str, config: RunConfig) -> LocalizationRecord:
     try:
         record = read_localization_record(find_file(name, [config.paths.work]))
     except InputError as error:
-        raise InputError(f"localization.members={name} is not a run of exp=imagenet_localization: {error}") from None
-    require(record.run_id == name, f"localization.members={name} must be the whole id of a run: {record.run_id}")
+        raise InputError(f"{setting}={name} is not a run of exp=imagenet_localization: {error}") from None
+    require(record.run_id == name, f"{setting}={name} must be the whole id of a run: {record.run_id}")
     return record

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
 from repro.config.run import RunConfig
 from repro.config.science import Science
@@ -12,33 +15,36 @@ from repro.data.augment import PixelStats, generator_for
 from repro.data.imagenet.loader import pixel_stats
 from repro.data.localization import LocalizationDataset
 from repro.data.localization.feed import LocalizationFeed, centre, photo_of
+from repro.data.localization.regions import RegionFeed
 from repro.engine.detection.prepared import DetectionState
 from repro.engine.detection.start import Start, build_net, check_start, stored_start
 from repro.engine.optim import build_optimizer
 from repro.models.detection.alternating import Step
 from repro.models.detection.body import recompute_statistics
 from repro.models.detection.localizer import Localizer, LocalizerSettings
+from repro.models.detection.region_net import RegionNet
+from repro.models.detection.sampling import ImageDraw
 from repro.runtime import distributed
-from repro.runtime.device import set_up, setting
+from repro.runtime.device import autocast, set_up, setting
 
 
 @dataclass(frozen=True)
 class Member:
-    """A localizer of an ensemble, and the statistics of the pixels that it was trained on."""
+    """A net of an ensemble, and the statistics of the pixels that it was trained on."""
 
-    model: Localizer
+    model: Localizer | RegionNet
     stats: PixelStats
 
 
 @dataclass
-class PreparedLocalizer:
-    """A run's localizer, optimizer and data: new, or filled from a checkpoint. Its training has one step."""
+class PreparedLocalizer(ABC):
+    """A run's net, optimizer and data: new, or filled from a checkpoint. Its training has one step."""
 
     config: RunConfig
     dataset: LocalizationDataset
     device: torch.device
-    model: Localizer
-    feed: LocalizationFeed
+    model: Localizer | RegionNet
+    feed: LocalizationFeed | RegionFeed
     optimizer: torch.optim.SGD
     state: DetectionState
     made_on: dict[str, str]
@@ -47,7 +53,7 @@ class PreparedLocalizer:
     """The update from which the run resumes; None for a new run."""
     step: Step | None = None
     members: list[Member] = field(default_factory=list)
-    """Further localizers, which the test joins to an ensemble with the run's own (D90)."""
+    """Further nets of the same kind, which the test joins to an ensemble with the run's own (D90)."""
 
     @property
     def steps(self) -> tuple[int, ...]:
@@ -69,9 +75,38 @@ class PreparedLocalizer:
         """Updates so far."""
         return self.config.optim.steps if self.state.part else self.state.update
 
+    @property
+    def ensemble(self) -> list[Member]:
+        """The run's own net, and those that its test joins to it."""
+        return [Member(self.model, self.stats), *self.members]
 
-def prepare_localizer(config: RunConfig, dataset: LocalizationDataset) -> PreparedLocalizer:
-    """Build a run's localizer and data on its device, all ranks the same one.
+    @abstractmethod
+    def losses(self) -> dict[str, Tensor]:
+        """Compute this rank's losses on the next batch, divided by its number of images."""
+
+    def begin(self, stop: Callable[[], bool]) -> bool:
+        """Make what the training needs besides images; return False if the run was stopped before it was done."""
+        return True
+
+
+@dataclass
+class PreparedNetwork(PreparedLocalizer):
+    """A region proposal network with its data and its optimizer."""
+
+    model: Localizer
+    feed: LocalizationFeed
+
+    def losses(self) -> dict[str, Tensor]:
+        batch = self.feed.batch(self.state.update)
+        draws = [ImageDraw(self.config.seed, self.state.update, name) for name in batch.names]
+        with autocast(self.device, self.config.optim.precision):
+            losses = self.model.losses(batch.images, batch.classes, batch.boxes, draws)
+            # Ranks have equally many images, so that their mean is the sum over the global batch divided by it.
+            return {name: value / len(draws) for name, value in losses.items()}
+
+
+def prepare_network(config: RunConfig, dataset: LocalizationDataset) -> PreparedNetwork:
+    """Build a run's region proposal network and data on its device, all ranks the same one.
 
     Raises:
         InputError: The weights that it starts from do not exist or do not fit.
@@ -84,7 +119,7 @@ def prepare_localizer(config: RunConfig, dataset: LocalizationDataset) -> Prepar
     feed = LocalizationFeed(config, dataset, start.stats, torch.empty(0, device=device))
     made_on = setting(config.execution, device, "eager")
     optimizer, digests = build_optimizer(model, config.optim), dataset.digests | start.digests
-    return PreparedLocalizer(config, dataset, device, model, feed, optimizer, DetectionState(), made_on, digests)
+    return PreparedNetwork(config, dataset, device, model, feed, optimizer, DetectionState(), made_on, digests)
 
 
 def settings_of(config: RunConfig | Science) -> LocalizerSettings:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 
-from repro.config.parse import plain
 from repro.config.run import RunConfig
 from repro.data.localization import LocalizationDataset
 from repro.engine.detection.hooks import RankHooks, write_losses
@@ -18,19 +17,20 @@ from repro.engine.detection.training import (
     train_step_of,
     update,
 )
-from repro.engine.localization.prepared import PreparedLocalizer, prepare_localizer
+from repro.engine.localization.prepared import PreparedLocalizer, prepare_network
+from repro.engine.localization.proposals import PROPOSALS
+from repro.engine.localization.regions import prepare_region_net
 from repro.engine.localization.size import localizer_size
 from repro.engine.localization.testing import run_test, write_boxes
 from repro.engine.loop import NotFiniteError
 from repro.engine.optim import lr_at
-from repro.engine.record import part, provenance_of
+from repro.engine.record import of_run, part, provenance_of
 from repro.engine.resume import claim_folder, last_good
 from repro.errors import RunError
-from repro.models.detection.sampling import ImageDraw
 from repro.results.localization_record import LocalizationRecord, LocalizationResult
 from repro.results.record import RECORD
 from repro.runtime import checkpoint, distributed
-from repro.runtime.device import arithmetic, autocast, num_threads
+from repro.runtime.device import arithmetic
 from repro.runtime.provenance import now, write_json
 from repro.runtime.stop import Stopper
 
@@ -71,6 +71,7 @@ def run_localizer(config: RunConfig, dataset: LocalizationDataset, stopper: Stop
         write_losses(net)
         write_boxes(net, boxes)
         write_json(config.work_dir / RECORD, record.to_json())
+        (config.work_dir / PROPOSALS).unlink(missing_ok=True)
 
     distributed.on_first(leave)
     return record
@@ -82,52 +83,44 @@ def train_localizer(net: PreparedLocalizer, hooks: DetectionHooks) -> bool:
     Raises:
         NotFiniteError: A loss is not finite.
     """
+    if net.state.part:  # only the test is missing
+        return True
+    if not net.begin(hooks.stop):
+        hooks.save(net)
+        return False
     mean, optim = Averager(net), net.config.optim
 
     def one_update() -> Values:
-        return update(net, losses_of(net), mean)
+        return update(net, net.losses(), mean)
 
-    if net.state.part:  # only the test is missing
-        return True
     if not train_step_of(net, one_update, lambda: lr_at(optim, net.state.update, 0), optim.batch_size, hooks):
         return False
     net.state.part, net.state.update = 1, 0
     return True
 
 
-def losses_of(net: PreparedLocalizer) -> Values:
-    """Compute this rank's losses on the next batch, divided by its number of images."""
-    batch = net.feed.batch(net.state.update)
-    draws = [ImageDraw(net.config.seed, net.state.update, name) for name in batch.names]
-    with autocast(net.device, net.config.optim.precision):
-        losses = net.model.losses(batch.images, batch.classes, batch.boxes, draws)
-        # Ranks have equally many images, so that the mean over ranks is the sum over the global batch divided by it.
-        return {name: value / len(draws) for name, value in losses.items()}
+def prepare_localizer(config: RunConfig, dataset: LocalizationDataset) -> PreparedLocalizer:
+    """Build a run's net and data on its device: a region proposal network, or the net for its proposals.
+
+    Raises:
+        InputError: Weights or runs that it starts from do not exist or do not fit.
+    """
+    assert config.localization is not None
+    return (prepare_network if config.localization.method == "rpn" else prepare_region_net)(config, dataset)
 
 
 def make_record(net: PreparedLocalizer, result: LocalizationResult) -> LocalizationRecord:
     """Describe the final localizer and how it was trained."""
     config, state = net.config, net.state
     size = localizer_size(config, net.dataset.num_classes)
-    told = {"threads": num_threads(config.execution), "step": "eager", "world_size": distributed.size()}
     precision = arithmetic(net.device, config.optim.precision)
     return LocalizationRecord(
-        run_id=config.run_id,
-        key=config.key,
-        label=config.label,
-        exp=config.exp,
-        scale=config.scale,
-        seed=config.seed,
-        fingerprint=config.fingerprint,
-        numerics_version=config.science.numerics_version,
-        science=config.science,
+        **of_run(config, "eager"),
         localization=result,
         steps=net.updates,
         params=size.params,
         macs=size.macs,
         wall_seconds=round(state.train_seconds, 3),
         images_per_second=round(state.images / max(state.train_seconds, 1e-9), 1),
-        execution=plain(config.execution) | told,
         provenance=provenance_of(state.parts, net.device, precision, net.digests),
-        folder=config.work_dir,
     )

@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from repro.data.augment import normalize
 from repro.data.localization import BoxedSplit
 from repro.data.localization.feed import centre, photo_of, resized
+from repro.engine.localization.candidates import candidates_of, in_own_pixels
 from repro.engine.localization.classes import predicted_classes
 from repro.engine.localization.members import load_members
-from repro.engine.localization.prepared import Member, PreparedLocalizer
+from repro.engine.localization.prepared import PreparedLocalizer
+from repro.engine.localization.regions import PreparedRegionNet, updated_boxes
 from repro.evaluation.localization import are_right
 from repro.models.detection.localizer import Located, likeliest
 from repro.results.localization_record import LocalizationResult, ViewError
 from repro.runtime import distributed
-from repro.runtime.device import autocast
 from repro.runtime.progress import Display
 from repro.runtime.provenance import write_atomically
 
 log = logging.getLogger(__name__)
 FILE = "boxes.json"
 CROP, DENSE = "1crop", "dense"
+REGIONS_OF = 500
+"""Images whose proposals are made together, before a net for single regions sees them."""
+Locate = Callable[[Sequence[int], np.ndarray], Iterable[np.ndarray]]
+"""Returns the boxes (k, 4) of classes (n, k) in each of the test images at n positions."""
 
 
 def run_test(net: PreparedLocalizer) -> tuple[LocalizationResult, dict[str, np.ndarray]]:
@@ -42,7 +47,7 @@ def run_test(net: PreparedLocalizer) -> tuple[LocalizationResult, dict[str, np.n
     classes = np.concatenate([labels, predicted], 1)
     net.model.eval()
     net.members = distributed.agreed(lambda: load_members(net.config, net.classes, net.device))
-    views = [CROP, DENSE] if own.scales else [CROP]
+    views = [DENSE] if own.method == "rcnn" else [CROP, DENSE] if own.scales else [CROP]
     boxes = {view: locate_all(net, classes, view) for view in views}
     hits = (predicted == labels) if own.classes_of else None
     result = LocalizationResult(
@@ -73,12 +78,11 @@ def locate_all(net: PreparedLocalizer, classes: np.ndarray, view: str) -> np.nda
     count, ranks = len(net.dataset.eval), distributed.size()
     mine = list(range(distributed.rank(), count, ranks))
     display = Display(net.config.execution.progress if distributed.is_first() else "none", count)
-    size = net.config.execution.eval_batch_size if view == CROP else 1
+    locate, size = way_of(net, view)
     own: list[np.ndarray] = []
     for start in range(0, len(mine), size):
         part = mine[start : start + size]
-        wanted = torch.from_numpy(classes[part]).to(net.device)
-        own += list(in_crops(net, part, wanted) if view == CROP else in_whole(net, part[0], wanted))
+        own += list(locate(part, classes[part]))
         if display.is_due():
             text = f"test ({view}): {min(len(own) * ranks, count):,} of {count:,} images"
             display.show(len(own) * ranks, [text], [text])
@@ -87,28 +91,37 @@ def locate_all(net: PreparedLocalizer, classes: np.ndarray, view: str) -> np.nda
     return np.stack([every[position % ranks][position // ranks] for position in range(count)])
 
 
-def in_crops(net: PreparedLocalizer, positions: Sequence[int], classes: Tensor) -> np.ndarray:
+def way_of(net: PreparedLocalizer, view: str) -> tuple[Locate, int]:
+    """Return the function that locates classes in images on a view, and the number of images that it takes at once."""
+    if isinstance(net, PreparedRegionNet):
+        return functools.partial(updated_boxes, net), REGIONS_OF
+    if view == CROP:
+        return functools.partial(in_crops, net), net.config.execution.eval_batch_size
+    return functools.partial(in_whole, net), 1
+
+
+def in_crops(net: PreparedLocalizer, positions: Sequence[int], classes: np.ndarray) -> np.ndarray:
     """Locate ``classes`` (n, k) in the centre crops of images."""
     data, split = net.config.data, net.dataset.eval
     assert data.eval_resize is not None
     crops, edges = zip(
         *(centre(photo_of(split, at, data.decoder), data.eval_resize, data.image_size) for at in positions), strict=True
     )
-    found = located(net, torch.stack(crops), classes).boxes.cpu().double().numpy()
-    corners = np.tile(np.array(edges, np.float64), 2)[:, None]
-    return in_own_pixels(found + corners, split.sizes[positions], data.eval_resize)
+    found = located(net, torch.stack(crops), torch.from_numpy(classes)).boxes.cpu().double()
+    corners = torch.tensor(edges, dtype=torch.float64).repeat(1, 2)[:, None]
+    return in_own_pixels(found + corners, split.sizes[positions], data.eval_resize).numpy()
 
 
-def in_whole(net: PreparedLocalizer, position: int, classes: Tensor) -> np.ndarray:
+def in_whole(net: PreparedLocalizer, positions: Sequence[int], classes: np.ndarray) -> np.ndarray:
     """Locate ``classes`` (1, k) in one image at all scales; of each class the highest score of all counts (D88)."""
-    own, split = net.config.localization, net.dataset.eval
+    own, split, (position,) = net.config.localization, net.dataset.eval, positions
     assert own is not None
     photo = photo_of(split, position, net.config.data.decoder)
     size = split.sizes[position]
     boxes, scores = [], []
     for side in own.scales:
-        found = located(net, photo.resized(*resized(size, side))[None], classes)
-        boxes.append(in_own_pixels(found.boxes.cpu().double().numpy(), size[None], side)[0])
+        found = located(net, photo.resized(*resized(size, side))[None], torch.from_numpy(classes))
+        boxes.append(in_own_pixels(found.boxes.cpu().double(), size[None], side)[0].numpy())
         scores.append(found.scores[0].cpu().numpy())
     best = np.stack(scores).argmax(0)
     chosen: np.ndarray = np.stack(boxes)[best, np.arange(len(best))][None]
@@ -116,26 +129,10 @@ def in_whole(net: PreparedLocalizer, position: int, classes: Tensor) -> np.ndarr
 
 
 def located(net: PreparedLocalizer, pixels: Tensor, classes: Tensor) -> Located:
-    """Locate ``classes`` (n, k) in uint8 images (n, 3, H, W) of one size.
-
-    An ensemble has the mean of its localizers' scores and of their boxes, anchor by anchor (D90).
-    """
-    pixels = pixels.to(net.device)
-    with torch.no_grad(), autocast(net.device, net.config.optim.precision):
-        found = [
-            one.model.candidates(normalize(pixels, one.stats).to(net.feed.like.dtype), classes)
-            for one in (Member(net.model, net.stats), *net.members)
-        ]
-    scores, boxes = (torch.stack(each).mean(0) for each in zip(*found, strict=True))
-    return likeliest(scores, boxes, vote=net.model.settings.vote)
-
-
-def in_own_pixels(boxes: np.ndarray, sizes: np.ndarray, shorter_side: int) -> np.ndarray:
-    """Return boxes (n, k, 4) of resized images in the pixels of images of ``sizes`` (n, 2), cut to them."""
-    there = np.array([resized(size, shorter_side) for size in sizes], np.float64)
-    corners = np.tile(sizes[:, ::-1], 2)[:, None]
-    found: np.ndarray = (boxes * corners / np.tile(there[:, ::-1], 2)[:, None]).clip(0, corners)
-    return found
+    """Locate ``classes`` (n, k) in uint8 images (n, 3, H, W) of one size."""
+    scores, boxes = candidates_of(net.ensemble, net.config, pixels, classes)
+    assert net.config.localization is not None
+    return likeliest(scores, boxes, vote=net.config.localization.vote)
 
 
 def write_boxes(net: PreparedLocalizer, boxes: dict[str, np.ndarray]) -> None:

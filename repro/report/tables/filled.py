@@ -21,6 +21,7 @@ from repro.results.localization_record import LocalizationRecord
 from repro.results.read import AnyRecord, Reading, Record
 from repro.results.scales import DEFAULTS, is_of_detector, kind_of, scale_of, word
 from repro.results.select import (
+    TESTS,
     R,
     Selection,
     departures,
@@ -139,15 +140,13 @@ def with_own_nets(paper: PaperTable, reading: Reading) -> PaperTable:
     A table of detectors has rows for all bodies that no row of the paper has, as those of reduced budgets.
     """
     recipe = recipe_of(paper)
-    views: list[Any] = [""]
     if kind_of(recipe) == "localization":
-        known = [net_of_row(row, recipe) for row in paper.rows if row.run is not None]
+        known = [{**TESTS, **recipe, **row.run} for row in paper.rows if row.run is not None]
         own: Sequence[AnyRecord] = [
             record
             for record in reading.localizers
-            if net_of(record) not in known or improvements_of(record)["localization.members"]
+            if not any((net_of(record) | improvements_of(record)).items() <= run.items() for run in known)
         ]
-        views = ["1crop", "dense"]
     elif is_of_detector(recipe):
         own = [record for record in reading.detectors if _is_other(record, paper, recipe)]
     else:
@@ -157,12 +156,19 @@ def with_own_nets(paper: PaperTable, reading: Reading) -> PaperTable:
     for record in own:
         model, run = record.science.model, net_of(record) | improvements_of(record)
         label = record.marked_label + _improved(run)
-        for view in views:
+        for view in views_of(record):
             row = PaperRow(label, unpublished, run=run, own=True, view=view)
             setting = SETTINGS.get(view, paper.setting)
             key = (model.name, model.depth, label + view, _words(run))
             found[key] = replace(row, setting=setting, layers=model.depth)
     return replace(paper, rows=(*paper.rows, *_told_apart([found[key] for key in sorted(found)])))
+
+
+def views_of(record: AnyRecord) -> tuple[Any, ...]:
+    """Return the views of a localizer's test, each of which has a row; other runs have one row."""
+    if record.science.localization is None:
+        return ("",)
+    return ("1crop", "dense") if record.science.localization.method == "rpn" else ("dense",)
 
 
 def _told_apart(rows: Sequence[PaperRow]) -> list[PaperRow]:
@@ -178,12 +184,6 @@ def _told_apart(rows: Sequence[PaperRow]) -> list[PaperRow]:
 
 def _words(run: Mapping[str, Any]) -> str:
     return ", ".join(f"{key}={word(run[key])}" for key in sorted(run))
-
-
-def net_of_row(row: PaperRow, recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields that name a row's net, as ``net_of`` those of a record."""
-    fields = {**recipe, **(row.run or {})}
-    return {key: fields[key] for key in ("model.name", "model.depth", "model.shortcut")}
 
 
 def _recipe_name(record: AnyRecord) -> str:
@@ -203,8 +203,8 @@ def _improved(run: Mapping[str, Any]) -> str:
     """Return `` + box refinement + context`` for the improvements of a detector or a localizer."""
     names = {"refine": "box refinement", "context": "context", "scales": "multi-scale testing"}
     improved = "".join(f" + {text}" for name, text in names.items() if run.get(f"detection.{name}"))
-    members = run.get("localization.members")
-    return f"{improved}, ensemble of {len(members) + 1}" if members else improved
+    improved += " + R-CNN" if run.get("localization.method") == "rcnn" else ""
+    return "".join([improved, *(f", {text}" for text in run.get("localization.members", []))])
 
 
 def _cells(

@@ -14,12 +14,13 @@ from PIL import Image
 from repro.config.run import RunConfig
 from repro.data.augment import normalize
 from repro.data.localization.feed import LocalizationFeed, centre, in_crop, photo_of
+from repro.engine.localization.candidates import in_own_pixels
 from repro.engine.localization.members import check_members, load_members
-from repro.engine.localization.prepared import Member, prepare_localizer
-from repro.engine.localization.run import run_localizer
-from repro.engine.localization.testing import in_own_pixels, locate_all, located
+from repro.engine.localization.prepared import Member
+from repro.engine.localization.run import prepare_localizer, run_localizer
+from repro.engine.localization.testing import locate_all, located
 from repro.errors import InputError
-from repro.models.detection.localizer import likeliest
+from repro.models.detection.localizer import Localizer, likeliest
 from repro.results.localization_record import read_localization_record
 from repro.results.read import read_record, read_records
 from repro.runtime import checkpoint
@@ -108,7 +109,8 @@ def test_an_ensemble_has_the_mean_of_its_localizers(whole: RunConfig, tmp_path: 
     split, classes = net.dataset.eval, torch.from_numpy(net.dataset.eval.photos.labels[:, None])
     pixels = torch.stack([centre(photo_of(split, at, "pillow"), 72, 64)[0] for at in range(len(split))])
     with torch.no_grad():
-        each = [one.candidates(normalize(pixels, net.stats), classes) for one in (net.model.eval(), member.model)]
+        nets = [one.model.eval() for one in net.ensemble]
+        each = [one.candidates(normalize(pixels, net.stats), classes) for one in nets if isinstance(one, Localizer)]
     (scores, boxes), (other_scores, other_boxes) = each
     wanted = likeliest((scores + other_scores) / 2, (boxes + other_boxes) / 2, vote=True)
     assert torch.allclose(located(net, pixels, classes).boxes, wanted.boxes, atol=1e-4)
@@ -150,6 +152,7 @@ def test_boxes_in_crops_lie_on_the_pixels_of_their_shapes(tmp_path: Path) -> Non
         for x0, y0, x1, y1 in own.astype(int).tolist():
             image[y0:y1, x0:x1] = 255
     net = prepare_localizer(of, dataset)
+    assert isinstance(net.feed, LocalizationFeed)
     batch = net.feed.batch(0)
     counted = 0
     for pixels, boxes in zip(batch.images, batch.boxes, strict=True):
@@ -170,7 +173,7 @@ def test_a_box_that_is_mostly_outside_a_crop_is_left_out() -> None:
 
 
 def test_boxes_go_back_to_the_pixels_of_the_image() -> None:
-    found = in_own_pixels(np.array([[[8.0, 0, 200, 64]]]), np.array([[32, 64]]), 64)
+    found = in_own_pixels(torch.tensor([[[8.0, 0, 200, 64]]]), np.array([[32, 64]]), 64)
     assert found.tolist() == [[[4, 0, 64, 32]]]
 
 
