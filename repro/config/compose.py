@@ -139,7 +139,10 @@ def lines_of(
 
     A line that names an experiment, as in ``exp=voc_detection data=shapes``, stands for the lines of that experiment.
     """
-    for line in settings.composed(chosen).get("sweep") or [""]:
+    composed = settings.composed(chosen)
+    if "seed" in user and not user["seed"].is_sweep_override():
+        OmegaConf.update(composed, "seed", user["seed"].value())  # lines may refer to it
+    for line in composed.get("sweep") or [""]:
         swept = {o.key_or_group: o for o in map(parse, str(line).split())}
         if "exp" not in swept:
             yield product(swept | user | chosen)
@@ -204,13 +207,20 @@ def total(values: Iterable[int]) -> int:
     return sum(int(value) for value in values)
 
 
-def run_of(exp: str, depth: int, start: str = "", *, _root_: DictConfig) -> str:
+def run_of(exp: str, depth: int, start: str = "", seed: int = 0, *, _root_: DictConfig) -> str:
     """Return the id of an experiment's run of a depth at this scale, for ``detection.start=${run:imagenet_depth,101}``.
 
-    It is the first seed's. ``start`` names the experiment from whose run of that depth a detector starts in turn.
+    Where a localizer and the net for its proposals have that depth and seed, it is the second. ``start`` names the
+    experiment from whose run of that depth a detector or a localizer starts in turn; the localizer also tests the
+    classes of that run.
     """
-    words = [f"detection.start={run_of(start, depth, _root_=_root_)}"] if start else []
-    return plan([f"exp={exp}", f"model.depth={depth}", f"scale={_root_.scale}", *words]).runs[0].run_id
+    words = [f"exp={exp}", f"model.depth={depth}", f"scale={_root_.scale}", f"seed={seed}"]
+    if start:
+        before = run_of(start, depth, _root_=_root_)
+        is_localizer = exp == "imagenet_localization"
+        words += [f"localization.start={before}", f"localization.classes_of=[{before}]"] if is_localizer else []
+        words += [] if is_localizer else [f"detection.start={before}"]
+    return plan(words).runs[-1].run_id
 
 
 OmegaConf.register_new_resolver("run", run_of, replace=True)

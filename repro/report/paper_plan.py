@@ -112,7 +112,8 @@ def cells(runs: Sequence[RunConfig], planned: Plan, costs: Mapping[str, Cost]) -
 
 def weights(runs: Sequence[RunConfig], planned: Plan) -> str:
     """Name the weights from which runs start: files, and nets of the plan."""
-    labels = {run.run_id: f"{run.label} of Table {4 if run.science.is_classification else 8}" for run in planned.runs}
+    tables = {"classification": 4, "detection": 8, "localization": 13}
+    labels = {run.run_id: f"{run.label} of Table {tables[run.science.kind]}" for run in planned.runs}
     named: list[str] = []
     for run in runs:
         if run.starts_from and run.starts_from.start_is_file:

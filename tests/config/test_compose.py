@@ -14,6 +14,7 @@ from repro.config.compose import Plan, Settings, choices, describe, plan
 from repro.config.paths import shared_dir
 from repro.config.run import later_defaults
 from repro.errors import InputError
+from repro.launch.lacking import starts as needed
 from repro.papers import load_recipe, load_table, table_numbers
 from tests.runs import configs
 
@@ -158,10 +159,25 @@ def test_detectors_and_localizers_start_from_a_net_that_the_plan_trains_before(p
     on_coco = plan(["exp=coco_detection", f"detection.start={wanted}", "scale=tenth"]).runs[0].run_id
     starting = [run for run in paper.runs if run.starts_from and not run.starts_from.start_is_file]
     starts = [run.starts_from.start for run in starting if run.starts_from]
-    assert sorted(map(str, starts)) == sorted([wanted] * 7 + [on_coco])
+    deeper, shallower = (
+        plan(["exp=imagenet_depth", f"model.depth={depth}", "scale=tenth"]).runs[0].run_id for depth in (152, 50)
+    )
+    assert sorted(map(str, starts)) == sorted([wanted] * 8 + [deeper, shallower] * 2 + [on_coco])
     assert all(ids.index(start) < paper.runs.index(run) for start, run in zip(starts, starting, strict=True) if start)
-    (localizer,) = [run.localization for run in starting if run.localization]
-    assert localizer.classes_of == wanted
+    localizers = [run for run in starting if run.localization]
+    assert [set(run.localization.classes_of) for run in localizers if run.localization] == (
+        [{wanted}] * 2 + [{shallower}] * 2 + [{shallower, wanted, deeper}] * 2
+    )
+    # What a net for proposals needs, and the members of an ensemble, are trained before it.
+    for run in localizers:
+        assert all(ids.index(name) < ids.index(run.run_id) for name in needed(run))
+
+
+def test_an_ensemble_of_localizers_has_members_of_the_plans_seed() -> None:
+    runs = [run for run in plan(["exp=paper", "scale=tenth", "seed=1"]).runs if run.localization]
+    ids = [run.run_id for run in runs]
+    (ensemble,) = [run.localization for run in runs if run.localization and run.localization.members]
+    assert set(ensemble.members) <= set(ids) and all("-s1-" in name for name in ensemble.members)
 
 
 def test_settings_of_a_line_reach_its_experiment_and_those_of_the_user_go_before() -> None:

@@ -46,7 +46,8 @@ def test_r_cnn_fills_the_rows_of_its_own_and_an_ensemble_of_three_that_of_table_
     regions = {**RESNET, "localization.method": "rcnn"}
     plant_localizer(tmp_path, {"dense": (5000, 6000)}, run=regions)
     members = [f"imagenet-rcnn-resnet101-b-s{seed}-0" for seed in (1, 2)]
-    plant_localizer(tmp_path, {"dense": (4000, 5000)}, run={**regions, "localization.members": members})
+    deep = {**regions, "model.depth": 152, "localization.members": members}
+    plant_localizer(tmp_path, {"dense": (4000, 5000)}, run=deep)
     plant_localizer(tmp_path, {"dense": (4100, 5100)}, run={**regions, "localization.members": members[:1]})
     rows, _ = markdown(tmp_path, number=13)
     assert [r[f"Measured {PREDICTED}"] for r in rows[3:6]] == ["15.00 (n=1)", "12.00 (n=1)", "10.00 (n=1)"]
