@@ -111,14 +111,15 @@ def cells(runs: Sequence[RunConfig], planned: Plan, costs: Mapping[str, Cost]) -
 
 
 def weights(runs: Sequence[RunConfig], planned: Plan) -> str:
-    """Name the weights from which runs start: files, and nets of the plan."""
+    """Name the weights from which runs start: files, and nets of the plan that are not among ``runs``."""
     tables = {"classification": 4, "detection": 8, "localization": 13}
     labels = {run.run_id: f"{run.label} of Table {tables[run.science.kind]}" for run in planned.runs}
     named: list[str] = []
+    own = {run.run_id for run in runs}
     for run in runs:
         if run.starts_from and run.starts_from.start_is_file:
             named.append(f"`{run.starts_from.start}`")
-        named += [labels[name] for name in starts(run)]
+        named += [labels[name] for name in starts(run) if name not in own]
     return ", ".join(dict.fromkeys(named)) or NOT_RUN
 
 
