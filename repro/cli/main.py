@@ -115,7 +115,7 @@ def run_command(options: argparse.Namespace) -> int:
         return 0
     quiet_caches(paths.work)
     launch = launch_of(configs[0].execution, options.detach)
-    from repro.cli.parts import tables_of, test_ensembles, what_is_there
+    from repro.cli.parts import score_ensembles, tables_of, what_is_there
 
     configs = what_is_there(planned)
     from repro.report.summary import Summary
@@ -139,7 +139,7 @@ def run_command(options: argparse.Namespace) -> int:
         summarize_for_tensorboard(paths.work)
     if text := beside_published(readable(result.finished), published_results(vars(paths)) / "runs"):
         log.info("\n" + text)
-    test_ensembles(planned, result)
+    score_ensembles(planned, result)
     if result.failed:
         log.info(f"\n{len(result.failed)} of {len(configs)} runs failed; repeat the command to try them again:")
         for run_id, reason in result.failed.items():

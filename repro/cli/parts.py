@@ -111,7 +111,7 @@ def tables_of(planned: Plan, records: Sequence[Record], table: Callable[[Sequenc
     return "\n\n".join(f"{exp}\n{table(own)}" for exp, own in groups.items())
 
 
-def test_ensembles(planned: Plan, result: Result) -> None:
+def score_ensembles(planned: Plan, result: Result) -> None:
     """Test the ensembles of a plan of several experiments, of those with a table, once all their runs are finished."""
     if len(planned.experiments) == 1 or result.exit_code not in (0, 1):  # another code: it was stopped
         return

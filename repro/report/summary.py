@@ -67,15 +67,17 @@ class Summary:
             groups[record.key, record.label, str(record.science.flat())].append(record)
         split = " or ".join(dict.fromkeys(record.science.data.eval_split for record in records))
         names = told_apart([group[0] for group in groups.values()])
-        best = ", best epoch" if self.protocol == "common" else ""
-        header = ["net", "seeds", "params", "running training error %", f"{split} error %{best}", "paper", "difference"]
+        best = "\nbest epoch" if self.protocol == "common" else ""
+        # Several lines: the table of usual nets is at most 80 columns wide.
+        errors = ["running\ntraining\nerror %", f"{split}\nerror %{best}"]
+        header = ["net", "seeds", "params", *errors, "paper", "difference"]
         rows = []
         for name, group in zip(names, groups.values(), strict=True):
-            errors = [self._read(record).top1_error for record in group]
+            tested = [self._read(record).top1_error for record in group]
             running = [r.result.train_running.top1_error for r in group if r.result.train_running is not None]
             paper = self._published.error(group[0])
-            beside = [NOT_RUN] * 2 if paper is None else [f"{paper:.2f}", signed(statistics.fmean(errors) - paper)]
-            rows.append([name, len(group), f"{group[0].params:,}", spread(running), spread(errors), *beside])
+            beside = [NOT_RUN] * 2 if paper is None else [f"{paper:.2f}", signed(statistics.fmean(tested) - paper)]
+            rows.append([name, len(group), f"{group[0].params:,}", spread(running), spread(tested), *beside])
         return text_table(rows, header)
 
     def _read(self, record: Record) -> Evaluation:

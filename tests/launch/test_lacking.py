@@ -108,9 +108,9 @@ def test_the_ensemble_is_tested_once_its_runs_are_finished(
     runs = configs(tmp_path, "exp=imagenet_ensemble", "data=shapes_photos")
     ids = [run.run_id for run in runs]
     plan = Plan(runs, "paper", [], {}, {"imagenet_ensemble": ids, "imagenet_depth": ids[2:5]})
-    parts.test_ensembles(plan, Result(finished=runs[1:], exit_code=code))
+    parts.score_ensembles(plan, Result(finished=runs[1:], exit_code=code))
     assert called == [], "one run is missing"
-    parts.test_ensembles(plan, Result(finished=runs, exit_code=code))
+    parts.score_ensembles(plan, Result(finished=runs, exit_code=code))
     assert [words[:6] for words in called] == ([ids] if tested else [])
 
 
