@@ -37,7 +37,7 @@ OF_IMAGES: Mapping[str, Any] = {
 }
 """The fields of images with boxes, flat, as they are without any."""
 OF_DETECTORS: Mapping[str, Any] = {
-    f"detection.{field.name}": field.default
+    f"detection.{field.name}": list(field.default) if isinstance(field.default, tuple) else field.default
     for field in dataclasses.fields(DetectionConfig)
     if field.default is not dataclasses.MISSING
 }
@@ -50,9 +50,12 @@ def compared(science: Science) -> dict[str, Any]:
     """Return the fields of a run as recipes write them, flat.
 
     The weights that a detector starts from differ between seeds and users: ``imagenet`` stands for a file of weights
-    and for a run of the paper's recipe on ImageNet, and the key of any other run for its id (deviation D70).
+    and for a run of the paper's recipe on ImageNet, and the key of any other run for its id (deviation D70). So do the
+    keys of an ensemble's further detectors for their ids, in any order.
     """
     fields = science.flat()
+    if science.detection is not None:
+        fields["detection.members"] = sorted(key_of(name) for name in science.detection.members)
     for key in ("detection.start", "localization.start", "localization.classes_of"):
         if key in fields:
             fields[key] = known_weights(fields[key], science.model)
@@ -73,7 +76,12 @@ def known_weights(start: str | None, model: ModelConfig) -> str | None:
         return None
     if is_weight_file(start) or _is_on_imagenet(start, model):
         return IMAGENET
-    return start.rsplit("-", 2)[0] if start.count("-") > 2 else start
+    return key_of(start)
+
+
+def key_of(run_id: str) -> str:
+    """Return the key of a run's id: its data, net and scale, without seed and fingerprint."""
+    return run_id.rsplit("-", 2)[0] if run_id.count("-") > 2 else run_id
 
 
 def kind_of(recipe: Mapping[str, Any]) -> str:

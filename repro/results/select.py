@@ -179,7 +179,7 @@ def of_another_paper(record: AnyRecord, name: str, recipe: Mapping[str, Any]) ->
 @functools.cache
 def _changes_from(place: int, science: Science, scale: str) -> int:
     """Count the settings in which a run differs from the recipe ``all_recipes()[place]`` for its own net."""
-    recipe, fields = all_recipes()[place].fields, science.flat()
+    recipe, fields = all_recipes()[place].fields, compared(science)
     net = {key: fields[key] for key in ("model.depth", "model.shortcut", *OTHER_NETS)}
     net |= {key: fields[key] for key in TESTS if key in fields}
     return changes(label(science, scale, recipe, net)) if _departures(science, recipe, net) else 0
@@ -256,6 +256,7 @@ TESTS: Mapping[str, Any] = {
     "detection.context": False,
     "detection.scales": [],
     "detection.refine": False,
+    "detection.members": [],
     "localization.members": [],
 }
 """Improvements of detectors (Table 9) and of localizers, which a run must not have unless a row asks for them."""
@@ -270,7 +271,7 @@ def net_of(record: AnyRecord) -> dict[str, Any]:
 
 def improvements_of(record: AnyRecord) -> dict[str, Any]:
     """Return the improvements of a detector or a localizer, as in a row's ``run``; empty for classification."""
-    fields = record.science.flat()
+    fields = compared(record.science)
     return {key: fields[key] for key in TESTS if key in fields}
 
 
