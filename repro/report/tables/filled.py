@@ -261,7 +261,7 @@ def _row(paper: PaperTable, position: int, columns: Sequence[Selection[AnyRecord
     return Row(row, next((group[0].params for group in groups if group), None), comparisons)
 
 
-def _lacking(record: AnyRecord, paper: PaperTable, recipe: Mapping[str, Any], every: Sequence[AnyRecord] = ()) -> str:
+def _lacking(record: AnyRecord, paper: PaperTable, recipe: Mapping[str, Any], every: Sequence[AnyRecord]) -> str:
     """Return why a record of the recipe was not tested as the table requires; empty if it was.
 
     Args:
