@@ -54,7 +54,8 @@ def detect(
     # All are read before any is drawn: a wrong name among many is told at once. Memory has no room for all of them.
     for picture in pictures:
         read(picture)
-    log.info(f"{net.record.run_id}: {len(net.classes)} classes, boxes with a score of at least {threshold:g}")
+    ensemble = f"ensemble of {len(net.members)}, " if len(net.members) > 1 else ""
+    log.info(f"{net.record.run_id}: {ensemble}{len(net.classes)} classes, boxes with a score of at least {threshold:g}")
     for picture, file in zip(pictures, files(pictures, out), strict=True):
         photo = read(picture)
         found = net.find(photo)

@@ -62,6 +62,7 @@ class DetectionConfig:
         Literal["classifier", "coco", "detector"],
         "the run of `start`: of classification, a detector by the recipe of COCO, or another detector (D77)",
     ] = "classifier"
+    members: Annotated[tuple[str, ...], "runs of further detectors, an ensemble with this one in its test (D71)"] = ()
 
     group = "detection"
 
@@ -91,4 +92,8 @@ class DetectionConfig:
         require(
             len(set(self.scales)) == len(self.scales) and all(scale >= 32 for scale in self.scales),
             f"detection.scales={list(self.scales)} must be different shorter sides, each at least 32",
+        )
+        require(
+            len(set(self.members)) == len(self.members),
+            f"detection.members={list(self.members)} names a run twice: leave it out once",
         )

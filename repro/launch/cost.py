@@ -89,11 +89,13 @@ def detector_work(
         macs = one * rpn * whole * (size.body_macs + size.rpn_macs) + two * head * (whole * size.body_macs + region)
         macs += three * rpn * (size.body_macs + whole * size.rpn_macs) + four * head * (size.body_macs + region)
         macs += 2 * train_images * size.macs(0)
-    # Other scales are about as large together as their areas; refinement classifies all regions again.
+    # Other scales are about as large together as their areas; refinement classifies all regions again. Each net of an
+    # ensemble classifies the proposals of all; their sizes are taken as that of the run's own net.
     views = sum((side / config.data.image_size) ** 2 for side in detection.scales) or 1.0
     rounds = (2 if detection.refine else 1) * min(2, max(1, len(detection.scales)))
-    tested = views * size.body_macs + rounds * detection.test_proposals * size.region_macs
-    macs += eval_images * tested
+    nets = 1 + len(detection.members)
+    tested = views * size.body_macs + rounds * nets * detection.test_proposals * size.region_macs
+    macs += eval_images * nets * tested
     shown = Size(size.params, size.macs(detection.test_proposals))
     return shown, macs, macs / speed.macs_per_second / config.execution.num_ranks
 

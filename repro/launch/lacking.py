@@ -49,6 +49,8 @@ def starts(config: RunConfig) -> list[str]:
     """Return the ids of the runs whose weights a detector or a localizer needs."""
     starting = config.starts_from
     named = [starting.start if starting and not starting.start_is_file else None]
+    if config.detection is not None:
+        named += config.detection.members
     if config.localization is not None:
         named += [*config.localization.classes_of, *config.localization.members, config.proposals_of]
     return [name for name in named if name not in (None, "random")]
@@ -61,13 +63,15 @@ def check_weights(config: RunConfig, planned: Collection[str] = ()) -> None:
     needed = starts(config)
     if needed and set(needed) <= set(planned):
         return
-    from repro.engine.detection.start import check_start  # a slow import, seconds
+    from repro.engine.detection import members as detectors  # a slow import, seconds
+    from repro.engine.detection.start import check_start
+    from repro.engine.localization import members as localizers
     from repro.engine.localization.classes import check_classes
-    from repro.engine.localization.members import check_members
 
     check_start(config)
     check_classes(config)
-    check_members(config)
+    detectors.check_members(config)
+    localizers.check_members(config)
 
 
 def text_of(parted: Parted, configs: Sequence[RunConfig]) -> str:

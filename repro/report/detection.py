@@ -13,7 +13,9 @@ def line(record: DetectionRecord) -> str:
     """Return ``Faster R-CNN ResNet-101 seed 0: test mAP over 11 points 76.4 %, 4,952 images``."""
     result = record.detection
     value = NOT_RUN if result.map is None else f"{result.map:.1f} %"
-    text = f"{record.label} seed {record.seed}: {result.split} {METRICS[result.metric]} {value}"
+    members = record.science.detection.members if record.science.detection else ()
+    label = f"{record.label}, ensemble of {len(members) + 1}," if members else record.label
+    text = f"{label} seed {record.seed}: {result.split} {METRICS[result.metric]} {value}"
     if result.coco is not None and result.coco.get("AP50") is not None:
         text += f", {result.coco['AP50']:.1f} % at overlap 0.5"
     text += f", {result.images:,} images"

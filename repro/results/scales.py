@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import json
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import yaml
@@ -37,7 +37,7 @@ OF_IMAGES: Mapping[str, Any] = {
 }
 """The fields of images with boxes, flat, as they are without any."""
 OF_DETECTORS: Mapping[str, Any] = {
-    f"detection.{field.name}": field.default
+    f"detection.{field.name}": list(field.default) if isinstance(field.default, tuple) else field.default
     for field in dataclasses.fields(DetectionConfig)
     if field.default is not dataclasses.MISSING
 }
@@ -50,9 +50,13 @@ def compared(science: Science) -> dict[str, Any]:
     """Return the fields of a run as recipes write them, flat.
 
     The weights that a detector starts from differ between seeds and users: ``imagenet`` stands for a file of weights
-    and for a run of the paper's recipe on ImageNet, and the key of any other run for its id (deviation D70).
+    and for a run of the paper's recipe on ImageNet, and the key of any other run for its id (deviation D70). So do the
+    keys of an ensemble's further nets for their ids, in any order.
     """
     fields = science.flat()
+    for part, name in ((science.detection, "detection.members"), (science.localization, "localization.members")):
+        if part is not None:
+            fields[name] = sorted(key_of(member) for member in part.members)
     for key in ("detection.start", "localization.start", "localization.proposals_of"):
         if key in fields:
             fields[key] = known_weights(fields[key], science.model)
@@ -60,7 +64,6 @@ def compared(science: Science) -> dict[str, Any]:
         # A run with predicted classes has the boxes of a run without them, and one number more.
         others = [name for name in science.localization.classes_of if not is_of_imagenet(name, science.model)]
         fields["localization.classes_of"] = [str(known_weights(name, science.model)) for name in others]
-        fields["localization.members"] = ensemble_of(science.localization.members)
     if science.detection is not None and science.detection.pretrained == COCO:
         # Training checks that the run is what ``pretrained`` says; a file or random weights are not COCO's.
         is_full = fields["detection.start"] == IMAGENET
@@ -69,18 +72,18 @@ def compared(science: Science) -> dict[str, Any]:
     return fields
 
 
-def ensemble_of(members: Sequence[str]) -> list[str]:
-    """Return ``["ensemble of 3"]`` for two further nets, whichever they are, and nothing for none."""
-    return [f"ensemble of {len(members) + 1}"] if members else []
-
-
 def known_weights(start: str | None, model: ModelConfig) -> str | None:
     """Return ``imagenet`` for a file of weights and for a run of the paper's recipe, or the key of another run."""
     if start is None:
         return None
     if is_weight_file(start) or _is_on_imagenet(start, model):
         return IMAGENET
-    return start.rsplit("-", 2)[0] if start.count("-") > 2 else start
+    return key_of(start)
+
+
+def key_of(run_id: str) -> str:
+    """Return the key of a run's id: its data, net and scale, without seed and fingerprint."""
+    return run_id.rsplit("-", 2)[0] if run_id.count("-") > 2 else run_id
 
 
 def kind_of(recipe: Mapping[str, Any]) -> str:

@@ -179,7 +179,7 @@ def of_another_paper(record: AnyRecord, name: str, recipe: Mapping[str, Any]) ->
 @functools.cache
 def _changes_from(place: int, science: Science, scale: str) -> int:
     """Count the settings in which a run differs from the recipe ``all_recipes()[place]`` for its own net."""
-    recipe, fields = all_recipes()[place].fields, science.flat()
+    recipe, fields = all_recipes()[place].fields, compared(science)
     net = {key: fields[key] for key in ("model.depth", "model.shortcut", *OTHER_NETS)}
     net |= {key: fields[key] for key in TESTS if key in fields}
     return changes(label(science, scale, recipe, net)) if _departures(science, recipe, net) else 0
@@ -256,6 +256,7 @@ TESTS: Mapping[str, Any] = {
     "detection.context": False,
     "detection.scales": [],
     "detection.refine": False,
+    "detection.members": [],
     "localization.members": [],
     "localization.method": "rpn",
 }

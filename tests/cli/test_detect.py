@@ -135,7 +135,7 @@ def test_one_picture_at_a_time_is_in_memory(tmp_path: Path, monkeypatch: pytest.
         counts.append(len(alive))
         return Detections(np.zeros((0, 4)), np.zeros(0, np.int64), np.zeros(0))
 
-    net = SimpleNamespace(record=SimpleNamespace(run_id="run"), classes=(), find=find)
+    net = SimpleNamespace(record=SimpleNamespace(run_id="run"), members=(), classes=(), find=find)
     monkeypatch.setattr("repro.cli.detect.load_detector", lambda *_: net)
     monkeypatch.setattr("repro.cli.detect.open_photo", opened)
     assert main(["detect", "run", "1.png", "2.png", "3.png", "--out", str(tmp_path), f"paths.work={tmp_path}"]) == 0

@@ -30,9 +30,12 @@ def test_every_setting_of_a_detector_is_in_its_fingerprint(tmp_path: Path) -> No
     assert of.detection is not None
     values = of.science.to_dict()["detection"]
     # A field of later code is left out at its default.
-    assert values.keys() == {field.name for field in dataclasses.fields(DetectionConfig)} - {"pretrained"}
-    other = dataclasses.replace(of, detection=dataclasses.replace(of.detection, background=0.0))
-    assert other.fingerprint != of.fingerprint
+    later = {"pretrained", "members"}
+    assert values.keys() == {field.name for field in dataclasses.fields(DetectionConfig)} - later
+    for change in ({"background": 0.0}, {"pretrained": "coco"}, {"members": ("a",)}):
+        other = dataclasses.replace(of, detection=dataclasses.replace(of.detection, **change))
+        assert other.fingerprint != of.fingerprint
+        assert Science.from_dict(json.loads(json.dumps(other.science.to_dict()))) == other.science
     assert of.run_id.startswith("shapes-fasterrcnn-wrn18-0.125")
 
 
@@ -79,6 +82,7 @@ def test_the_schedules_are_those_of_the_paper(tmp_path: Path) -> None:
         ("optim.warmup=fixed", "optim=detection_sgd"),
         ("eval.train_error=true", "eval=detection"),
         ("detection.scales=[64,64]", "detection.scales=[64, 64]"),
+        ("detection.members=[a,a]", "detection.members=['a', 'a']"),
         ("detection.start=a/b.pth", "detection.start='a/b.pth'"),
         ("detection.anchor_scales=[]", "detection.anchor_scales=[]"),
         ("detection.background=2", "detection.background=2"),

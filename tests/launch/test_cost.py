@@ -123,6 +123,16 @@ def test_pieces_of_a_batch_need_the_memory_of_one(tmp_path: Path) -> None:
     assert memory(pieces, size) - weights == (memory(whole, size) - weights) // 4
 
 
+def test_the_test_of_an_ensemble_takes_each_net_and_the_proposals_of_all(tmp_path: Path) -> None:
+    speed = Speed(1e9, 0.0)
+    words = ("", "detection.members=[a]", "detection.members=[a,b]")
+    runs = [detector_config(tmp_path, *filter(None, [word])) for word in words]
+    one, two, three = (estimate(run, speed, 8, 100).macs - estimate(run, speed, 8, 0).macs for run in runs)
+    # Bodies grow with the nets, regions with their square: with three nets 3 b + 9 r, of b + r and 2 b + 4 r.
+    assert one < two / 2 and three == pytest.approx(3 * two - 3 * one)
+    assert estimate(runs[0], speed, 8, 0).macs == estimate(runs[2], speed, 8, 0).macs
+
+
 def test_a_detector_with_the_body_of_vgg_has_a_size_and_a_speed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,6 +55,19 @@ def test_weights_of_an_earlier_run_of_the_plan_count_as_there(tmp_path: Path) ->
         check(runs[1:])
 
 
+def test_an_ensemble_needs_the_weights_of_all_its_detectors(tmp_path: Path) -> None:
+    words = ("exp=voc_detection", "data=shapes", "model.depth=50")
+    members = [config(tmp_path, *words, f"seed={seed}") for seed in (1, 2)]
+    ids = [member.run_id for member in members]
+    ensemble = config(tmp_path, *words, f"detection.members=[{','.join(ids)}]")
+    assert starts(ensemble) == ids
+    assert part([*members, ensemble]).there == [*members, ensemble]
+    parted = part([members[0], ensemble])
+    assert parted.lacking.keys() == {ensemble.run_id} and "detection.members=" in parted.lacking[ensemble.run_id]
+    with pytest.raises(InputError, match=rf"detection\.members={ids[0]} .* finished"):
+        check([ensemble])
+
+
 def test_jobs_of_slurm_start_from_finished_runs_only(tmp_path: Path) -> None:
     (net,) = configs(tmp_path, "exp=imagenet_depth", "model.depth=50", "data=imagenet", "execution=slurm")
     words = ("exp=voc_detection", "data=shapes", "model.depth=50", "execution=slurm", f"detection.start={net.run_id}")

@@ -150,11 +150,71 @@ def test_table_12_has_the_images_that_are_scored_here(tmp_path):
     improved = {"detection.refine": True, "detection.context": True, "detection.scales": SCALES}
     plant_detector(tmp_path, 60.0, run={**RESNET, **improved}, recipe="imagenet_det_recipe")
     plant_detector(tmp_path, 50.0, run=RESNET, recipe="imagenet_det_recipe")
-    rows, _ = markdown(tmp_path, number=12)
+    rows, notes = markdown(tmp_path, number=12)
     cells = row(rows, "ResNet-101, single model (ILSVRC'15)")
     assert (cells["Measured val2 (%)"], cells["Measured test (%)"]) == ("60.00 (n=1)", "–")
-    assert [r["Measured val2 (%)"] for r in rows] == ["", "60.00 (n=1)", "not attempted"]
+    assert [r["Measured val2 (%)"] for r in rows] == ["", "60.00 (n=1)", "–"]
+    assert "`repro run exp=imagenet_detection detection.members=[RUN,RUN]`" in notes
     assert all(r["Measured"] in ("–", "not decidable here") for r in markdown(tmp_path, number=7)[0])
+
+
+IMPROVED = {**RESNET, "detection.refine": True, "detection.context": True, "detection.scales": SCALES}
+
+
+def plant_ensemble(root, value, *, members=(1, 2), seed=0, **changes):
+    """Plant detectors of Table 12 of the seeds ``members`` with ``changes``, and an ensemble of them and one more."""
+    own = {"run": IMPROVED, "recipe": "imagenet_det_recipe", **changes}
+    ids = [plant_detector(root, 60.0 + seed, seed, **own).name for seed in members]
+    return plant_detector(root, value, seed, run={**IMPROVED, "detection.members": ids}, recipe="imagenet_det_recipe")
+
+
+def test_an_ensemble_fills_its_row_of_table_12_and_not_that_of_one_net(tmp_path):
+    plant_ensemble(tmp_path, 64.0)
+    plant_ensemble(tmp_path, 65.0, members=(2, 1), seed=3)
+    rows, _ = markdown(tmp_path, number=12)
+    assert [r["Measured val2 (%)"] for r in rows] == ["", "61.50 ± 0.71 (n=2)", "64.50 ± 0.71 (n=2)"]
+    assert rows[2]["Difference val2 (%)"] == "+0.90" and rows[2]["Measured test (%)"] == "–"
+    assert not any("Proxy" in name for name in rows[0])
+
+
+def test_an_ensemble_of_another_size_has_a_row_of_its_own(tmp_path):
+    plant_ensemble(tmp_path, 62.0, members=(1,))
+    rows, _ = markdown(tmp_path, number=12)
+    assert [r["Measured val2 (%)"] for r in rows] == ["", "61.00 (n=1)", "–", "62.00 (n=1)"]
+    assert rows[3]["Method"].endswith("multi-scale testing, ensemble of 2")
+    baseline = plant_detector(tmp_path, 76.0)
+    plant_detector(tmp_path, 78.0, 1, run={**RESNET, "detection.members": [baseline.name]})
+    rows, _ = markdown(tmp_path, number=7)
+    assert [(r["Method"], r["Measured"]) for r in rows[2::2]] == [
+        ("ResNet-101", "76.00 (n=1)"),
+        ("ResNet-101, ensemble of 2", "78.00 (n=1)"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"run": {**IMPROVED, "optim.lr": 0.1}}, "departs from the recipe in optim.lr"),
+        ({"run": {**IMPROVED, "detection.context": False}}, "departs from the recipe in detection.context"),
+        ({"dirty": True}, "uncommitted changes"),
+        ({"members": ()}, ""),
+    ],
+)
+def test_an_ensemble_counts_only_with_nets_of_the_rows_recipe(tmp_path, changes, said):
+    ensemble = plant_ensemble(tmp_path, 64.0, **changes)
+    if not said:  # their records are elsewhere
+        ids = [f"imagenet_det-fasterrcnn-resnet101-s{seed}-0123abcd" for seed in (1, 2)]
+        run = {**IMPROVED, "detection.members": ids}
+        ensemble, said = plant_detector(tmp_path, 64.0, run=run, recipe="imagenet_det_recipe"), "not among the records"
+    rows, notes = markdown(tmp_path, number=12)
+    assert row(rows, "ResNet-101, ensemble of 3 (ILSVRC'15)")["Measured val2 (%)"] == "–"
+    (line,) = [line for line in notes.splitlines() if f"Left out: {ensemble.name}" in line]
+    assert said in line
+
+
+def test_nets_of_an_ensemble_may_have_been_tested_alone_without_improvements(tmp_path):
+    plant_ensemble(tmp_path, 64.0, run={**IMPROVED, "detection.refine": False, "detection.scales": []})
+    assert markdown(tmp_path, number=12)[0][2]["Measured val2 (%)"] == "64.00 (n=1)"
 
 
 def test_a_detector_that_was_fine_tuned_from_coco_fills_its_row(tmp_path):

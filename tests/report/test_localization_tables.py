@@ -31,30 +31,42 @@ def test_a_run_without_predicted_classes_fills_the_rows_of_given_ones_alone(tmp_
 
 
 def test_an_ensemble_of_localizers_has_a_row_of_its_own(tmp_path: Path) -> None:
-    plant_localizer(tmp_path, TESTED)
-    ensemble = {**RESNET, "localization.members": ["imagenet-rpn-resnet101-b-s1-0", "imagenet-rpn-resnet101-b-s2-0"]}
+    members = [plant_localizer(tmp_path, TESTED, seed).name for seed in (1, 2)]
+    ensemble = {**RESNET, "localization.members": members}
     plant_localizer(tmp_path, {**TESTED, "dense": (5000, 7000)}, run=ensemble)
-    rows, _ = markdown(tmp_path, number=13)
-    assert [r[f"Measured {GIVEN}"] for r in rows[1:3]] == ["13.00 (n=1)", "12.00 (n=1)"]
+    rows, notes = markdown(tmp_path, number=13)
+    assert [r[f"Measured {GIVEN}"] for r in rows[1:3]] == ["13.00 ± 0.00 (n=2)", "12.00 ± 0.00 (n=2)"]
     assert {r["Method"] for r in rows[6:]} == {"ResNet-101, ensemble of 3"}
     assert [r[f"Measured {GIVEN}"] for r in rows[6:]] == ["13.00 (n=1)", "10.00 (n=1)"]
-    assert not any("Proxy" in name for name in rows[0])
+    assert not any("Proxy" in name for name in rows[0]) and "Left out" not in notes
 
 
 def test_r_cnn_fills_the_rows_of_its_own_and_an_ensemble_of_three_that_of_table_14(tmp_path: Path) -> None:
     plant_localizer(tmp_path, TESTED)
     regions = {**RESNET, "localization.method": "rcnn"}
-    plant_localizer(tmp_path, {"dense": (5000, 6000)}, run=regions)
-    members = [f"imagenet-rcnn-resnet101-b-s{seed}-0" for seed in (1, 2)]
-    deep = {**regions, "model.depth": 152, "localization.members": members}
+    other = plant_localizer(tmp_path, {"dense": (5000, 6000)}, run=regions).name
+    shallow = plant_localizer(tmp_path, {"dense": (5500, 6500)}, run={**regions, "model.depth": 50}).name
+    deep = {**regions, "model.depth": 152, "localization.members": [shallow, other]}
     plant_localizer(tmp_path, {"dense": (4000, 5000)}, run=deep)
-    plant_localizer(tmp_path, {"dense": (4100, 5100)}, run={**regions, "localization.members": members[:1]})
+    plant_localizer(tmp_path, {"dense": (4100, 5100)}, run={**regions, "localization.members": [shallow]})
     rows, _ = markdown(tmp_path, number=13)
     assert [r[f"Measured {PREDICTED}"] for r in rows[3:6]] == ["15.00 (n=1)", "12.00 (n=1)", "10.00 (n=1)"]
-    assert [r["Method"] for r in rows[6:]] == ["ResNet-101 + R-CNN, ensemble of 2"]
+    assert [r["Method"] for r in rows[6:]] == ["ResNet-50 + R-CNN", "ResNet-101 + R-CNN, ensemble of 2"]
     rows, _ = markdown(tmp_path, number=14)
     ours = next(row for row in rows if row["Method"].startswith("ResNet"))
     assert (ours["Measured validation (%)"], ours["Measured test (%)"]) == ("10.00 (n=1)", "–")
+
+
+def test_an_ensemble_with_a_net_that_is_not_there_or_departs_is_left_out(tmp_path: Path) -> None:
+    regions = {**RESNET, "localization.method": "rcnn"}
+    other = plant_localizer(tmp_path, {"dense": (5000, 6000)}, run={**regions, "optim.lr": 0.02}).name
+    deep = {**regions, "model.depth": 152, "localization.members": ["imagenet-rcnn-resnet50-s0-01234567", other]}
+    plant_localizer(tmp_path, {"dense": (4000, 5000)}, run=deep)
+    _, notes = markdown(tmp_path, number=14)
+    assert "imagenet-rcnn-resnet50-s0-01234567, a net of its ensemble, is not among the records" in notes
+    plant_localizer(tmp_path, {"dense": (4000, 5000)}, run={**deep, "localization.members": [other, other[:-1] + "0"]})
+    rows, notes = markdown(tmp_path, number=13)
+    assert rows[5][f"Measured {PREDICTED}"] == "–"
 
 
 def test_r_cnn_on_the_proposals_of_another_run_is_not_measured(tmp_path: Path) -> None:

@@ -60,11 +60,19 @@ def scaled_photo(
         like: A tensor of the wanted type and device.
         flip: Whether the image is flipped horizontally.
     """
+    pixels, scale = resized_photo(photo, sides)
+    return normalized((pixels.flip(-1) if flip else pixels).to(like.device), scale, stats, like)
+
+
+def resized_photo(photo: Photo, sides: tuple[int, int]) -> tuple[Tensor, float]:
+    """Scale an image by ``scale_of``; return its pixels (3, H, W) as uint8, and the factor."""
     scale = scale_of(photo.height, photo.width, *sides)
-    pixels = photo.resized(max(1, round(photo.height * scale)), max(1, round(photo.width * scale)))
-    pixels = (pixels.flip(-1) if flip else pixels).to(like.device)
-    values = (pixels.to(like.dtype) / 255 - stats.mean.to(like)) / stats.std.to(like)
-    return ScaledImage(values, scale)
+    return photo.resized(max(1, round(photo.height * scale)), max(1, round(photo.width * scale))), scale
+
+
+def normalized(pixels: Tensor, scale: float, stats: PixelStats, like: Tensor) -> ScaledImage:
+    """Normalize uint8 pixels (3, H, W) of an image ``scale`` times as large as the original."""
+    return ScaledImage((pixels.to(like.dtype) / 255 - stats.mean.to(like)) / stats.std.to(like), scale)
 
 
 def scaled_objects(split: DetectionSplit, position: int, scale: float, like: Tensor, flip: bool = False) -> Targets:

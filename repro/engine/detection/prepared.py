@@ -72,6 +72,14 @@ class Training(Protocol):
     def stats(self) -> PixelStats: ...
 
 
+@dataclass(frozen=True)
+class Member:
+    """A detector of an ensemble, and the statistics of the pixels that it was trained on."""
+
+    model: Detector
+    stats: PixelStats
+
+
 @dataclass
 class PreparedDetector:
     """A run's detector, optimizer and data: new, or filled from a checkpoint."""
@@ -89,6 +97,13 @@ class PreparedDetector:
     digests: dict[str, str]
     resumed: int | None = None
     """The update from which the run resumes; None for a new run."""
+    members: list[Member] = field(default_factory=list)
+    """Further detectors, which the test joins to an ensemble with the run's own (D71)."""
+
+    @property
+    def ensemble(self) -> list[Member]:
+        """The run's own detector, and those that its test joins to it."""
+        return [Member(self.model, self.stats), *self.members]
 
     @property
     def steps(self) -> tuple[int, ...]:

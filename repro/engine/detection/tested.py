@@ -33,7 +33,7 @@ def gathered(done: Mapping[int, Share], own: Mapping[int, Share]) -> dict[int, S
 
 
 def write_tested(net: PreparedDetector, done: Mapping[int, Share]) -> None:
-    """Store detections with the digest of the detector that made them, on the first rank."""
+    """Store detections with the digest of the detectors that made them, on the first rank."""
 
     def write() -> None:
         positions = sorted(done)
@@ -48,7 +48,7 @@ def write_tested(net: PreparedDetector, done: Mapping[int, Share]) -> None:
 
 
 def read_tested(net: PreparedDetector) -> dict[int, Share]:
-    """Read stored detections; return none if there are none of this detector that can be read."""
+    """Read stored detections; return none if there are none of this detector, or ensemble, that can be read."""
     stored = read_arrays(net.config.work_dir / TESTED)
     if str(stored.get("detector")) != digest_of(net):
         return {}
@@ -58,4 +58,4 @@ def read_tested(net: PreparedDetector) -> dict[int, Share]:
 
 
 def digest_of(net: PreparedDetector) -> str:
-    return checkpoint.digest(net.model.state_dict())
+    return checkpoint.digest({"nets": [member.model.state_dict() for member in net.ensemble]})

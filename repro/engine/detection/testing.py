@@ -11,15 +11,14 @@ import torch
 from torch import Tensor
 
 from repro.config.science import Science
-from repro.data.augment import PixelStats
 from repro.data.detection import Detections, DetectionSplit
-from repro.data.detection.scaled import photo_of, scaled_photo
+from repro.data.detection.scaled import normalized, photo_of, resized_photo
 from repro.data.imagenet.decode import Photo
-from repro.engine.detection.prepared import PreparedDetector
+from repro.engine.detection.members import load_own_members
+from repro.engine.detection.prepared import Member, PreparedDetector
 from repro.engine.detection.tested import Share, gathered, read_tested, write_tested
 from repro.engine.detection.training import DetectionHooks
 from repro.evaluation.detection import coco, ilsvrc, voc
-from repro.models.detection.detector import Detector
 from repro.models.detection.refinement import DetectionSettings, Found, limited_over_set
 from repro.models.detection.rpn import TESTING
 from repro.models.detection.testing import detect
@@ -37,6 +36,7 @@ def run_test(net: PreparedDetector, hooks: DetectionHooks) -> tuple[DetectionRes
     """Detect objects in all test images and score the detections; return None if the run was stopped before."""
     settings = net.config.detection
     assert settings is not None
+    net.members = distributed.agreed(lambda: load_own_members(net.config, net.classes, net.feed.like))
     every = find_all(net, hooks)
     if every is None:
         return None
@@ -74,15 +74,16 @@ def find_all(net: PreparedDetector, hooks: DetectionHooks) -> list[Found] | None
 
 def find(net: PreparedDetector, split: DetectionSplit, position: int) -> Found:
     """Detect objects in one image of ``split``, at the scales of the test."""
-    return find_in(photo_of(split, position), net.model, net.config.science, net.feed.stats, net.feed.like)
+    return find_in(photo_of(split, position), net.ensemble, net.config.science, net.feed.like)
 
 
-def find_in(photo: Photo, model: Detector, science: Science, stats: PixelStats, like: Tensor) -> Found:
+def find_in(photo: Photo, members: Sequence[Member], science: Science, like: Tensor) -> Found:
     """Detect objects in an image at the scales of a detector's test.
 
     Args:
-        stats: The pixel statistics of the detector.
-        like: A tensor of the type and device of its weights.
+        members: The detector, and those that its test joins to an ensemble with it (D71).
+        science: The settings of the run, whose test this is.
+        like: A tensor of the type and device of the weights.
     """
     settings = science.detection
     assert settings is not None
@@ -90,13 +91,14 @@ def find_in(photo: Photo, model: Detector, science: Science, stats: PixelStats, 
     # Proposals come from the first view, which is that of training (appendix B).
     sides = [train_side, *(side for side in settings.scales if side != train_side)]
     sides = sides if not settings.scales or train_side in settings.scales else list(settings.scales)
-    views = []
-    for side in sides:
-        longest = settings.longest_side * side // train_side
-        views.append(scaled_photo(photo, (side, longest), stats, like))
+    scaled = [resized_photo(photo, (side, settings.longest_side * side // train_side)) for side in sides]
+    views = [
+        [normalized(pixels.to(like.device), scale, member.stats, like) for pixels, scale in scaled]
+        for member in members
+    ]
     limits = TESTING._replace(after=settings.test_proposals)
     with autocast(like.device, science.optim.precision):
-        found = detect([model], views, DetectionSettings(refine=settings.refine), limits)
+        found = detect([member.model for member in members], views, DetectionSettings(refine=settings.refine), limits)
     # The sides of a scaled image are whole numbers, so that a box at its edge may end beyond the original.
     highest = found.boxes.new_tensor([photo.width, photo.height, photo.width, photo.height])
     return Found(found.boxes.clamp(min=0).minimum(highest), found.labels, found.scores)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import torch
@@ -20,7 +21,7 @@ CANONICAL_SIDE = 224
 @torch.no_grad()
 def detect(
     members: Sequence[Detector],
-    views: Sequence[ScaledImage],
+    views: Sequence[Sequence[ScaledImage]],
     settings: DetectionSettings | None = None,
     limits: Limits = TESTING,
 ) -> Found:
@@ -28,26 +29,28 @@ def detect(
 
     Args:
         members: The detectors; a single one is an ensemble of one.
-        views: The image at each scale. Proposals come from the first only.
-        settings: How detections are selected.
+        views: For each member the image at each scale, which differ in the statistics of pixels alone. Proposals come
+            from the first scale only.
+        settings: How detections are selected. Each member adds its number of boxes before suppression (D72).
         limits: Numbers of proposals of each member.
     """
     settings = settings or DetectionSettings()
-    maps = [member.maps(views) for member in members]
-    proposed = [member.propose(own[:1], views[:1], limits)[0].boxes for member, own in zip(members, maps, strict=True)]
+    settings = dataclasses.replace(settings, per_class=settings.per_class * len(members))
+    nets = [(member, member.maps(own), own) for member, own in zip(members, views, strict=True)]
+    proposed = [member.propose(maps[:1], own[:1], limits)[0].boxes for member, maps, own in nets]
 
     def regions(boxes: Tensor) -> Regions:
         each = []
-        for member, own in zip(members, maps, strict=True):
-            features = merged_features(member.head, own, views, boxes)
-            each.append(member.head.regions(features, boxes, views[0].size))
+        for member, maps, own in nets:
+            features = merged_features(member.head, maps, own, boxes)
+            each.append(member.head.regions(features, boxes, own[0].size))
         return averaged(each)
 
     found = [regions(torch.cat(proposed))]
     if settings.refine:
         found.append(regions(refined_boxes(found[0])))
     boxes, labels, scores = detections(found, settings)
-    return Found(boxes / views[0].scale, labels, scores)
+    return Found(boxes / views[0][0].scale, labels, scores)
 
 
 def averaged(each: Sequence[Regions]) -> Regions:

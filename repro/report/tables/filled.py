@@ -110,7 +110,7 @@ def fill(paper: PaperTable, reading: Reading, protocol: str = "paper", scale: st
     recipe = recipe_of(paper)
     runs = [row.run for row in paper.rows]
     every = records_of(reading, recipe)
-    lacking = {record.run_id: _lacking(record, paper, recipe) for record in every}
+    lacking = {record.run_id: _lacking(record, paper, recipe, every) for record in every}
     records = [record for record in every if not lacking[record.run_id]]
     measured = select(records, recipe, runs)
     experiments = {row.experiment.partition(" ")[0] for row in paper.rows if row.experiment}
@@ -191,10 +191,12 @@ def _recipe_name(record: AnyRecord) -> str:
 
 
 def _is_other(record: DetectionRecord, paper: PaperTable, recipe: Mapping[str, Any]) -> bool:
-    """Return whether a detector has the metric and the improvements of a row, but the body of none."""
-    runs = [{**recipe, **row.run} for row in paper.rows if row.run is not None]
-    improved, net = improvements_of(record), net_of(record)
-    alike = [run for run in runs if improved.items() <= run.items()]
+    """Return whether a detector has the metric and the improvements of a row, but the body or the ensemble of none."""
+    runs = [{**DEFAULTS, **recipe, **row.run} for row in paper.rows if row.run is not None]
+    improved = improvements_of(record)
+    alone = {**improved, "detection.members": []}
+    net = {**net_of(record), "detection.members": improved["detection.members"]}
+    alike = [run for run in runs if alone.items() <= run.items()]
     is_known = any(net.items() <= run.items() for run in runs)
     return record.detection.metric == recipe["detection.metric"] and bool(alike) and not is_known
 
@@ -204,7 +206,8 @@ def _improved(run: Mapping[str, Any]) -> str:
     names = {"refine": "box refinement", "context": "context", "scales": "multi-scale testing"}
     improved = "".join(f" + {text}" for name, text in names.items() if run.get(f"detection.{name}"))
     improved += " + R-CNN" if run.get("localization.method") == "rcnn" else ""
-    return "".join([improved, *(f", {text}" for text in run.get("localization.members", []))])
+    members = run.get("detection.members") or run.get("localization.members")
+    return f"{improved}, ensemble of {len(members) + 1}" if members else improved
 
 
 def _cells(
@@ -259,11 +262,17 @@ def _row(paper: PaperTable, position: int, columns: Sequence[Selection[AnyRecord
     return Row(row, next((group[0].params for group in groups if group), None), comparisons)
 
 
-def _lacking(record: AnyRecord, paper: PaperTable, recipe: Mapping[str, Any]) -> str:
-    """Return why a record of the recipe was not tested as the table requires; empty if it was."""
+def _lacking(record: AnyRecord, paper: PaperTable, recipe: Mapping[str, Any], every: Sequence[AnyRecord]) -> str:
+    """Return why a record of the recipe was not tested as the table requires; empty if it was.
+
+    Args:
+        every: All records of the task, with those of an ensemble's further detectors.
+    """
     filled = [row for row in paper.rows if row.run is not None and not departures(record, recipe, row.run)]
     if not filled:
         return ""
+    if reason := _lacking_member(record, every, recipe, filled[0].run or {}):
+        return reason
     if isinstance(record, DetectionRecord):
         images = record.detection.images
     elif isinstance(record, LocalizationRecord):
@@ -275,6 +284,25 @@ def _lacking(record: AnyRecord, paper: PaperTable, recipe: Mapping[str, Any]) ->
         images = tested.images
     all_images = filled[0].eval_images or paper.eval_images or 0
     return "" if images == all_images else f"it was tested on {images:,} images instead of all {all_images:,}"
+
+
+def _lacking_member(
+    record: AnyRecord, every: Sequence[AnyRecord], recipe: Mapping[str, Any], run: Mapping[str, Any]
+) -> str:
+    """Return why a further net of an ensemble does not count, as its id does not tell its training."""
+    settings = record.science.detection or record.science.localization
+    known = {one.run_id: one for one in every}
+    for name in settings.members if settings else ():
+        if (member := known.get(name)) is None:
+            return f"{name}, a net of its ensemble, is not among the records"
+        kept = ("detection.context", "localization.method")
+        own = {key: value for key, value in improvements_of(member).items() if key not in kept}
+        own |= net_of(member)
+        if found := departures(member, recipe, {**run, **own}):
+            return f"{name}, a net of its ensemble, departs from the recipe in {', '.join(sorted(found))}"
+        if member.provenance.dirty:
+            return f"{name}, a net of its ensemble, was made from a tree with uncommitted changes"
+    return ""
 
 
 def _is_proxy(ensemble: Ensemble, records: Sequence[Record], paper: PaperTable, recipe: Mapping[str, Any]) -> bool:

@@ -24,9 +24,9 @@ def test_a_detector_finds_the_shapes_that_it_was_trained_on():
     recompute_statistics(net, torch.stack([image.pixels for image in images]))
     head = dataclasses.replace(SMALL.head, background=0.0)
     model = Detector(net, 3, dataclasses.replace(SMALL, head=head), torch.Generator().manual_seed(0))
-    before = ap50([detect([model], [image], limits=Limits(None, 50)) for image in images], objects)
+    before = ap50([detect([model], [[image]], limits=Limits(None, 50)) for image in images], objects)
     train(model, images, objects, steps=80)
-    after = ap50([detect([model], [image], limits=Limits(None, 50)) for image in images], objects)
+    after = ap50([detect([model], [[image]], limits=Limits(None, 50)) for image in images], objects)
     assert before < 0.3
     assert after > 0.9
 

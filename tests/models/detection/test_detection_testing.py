@@ -101,7 +101,7 @@ def plainly(model: Detector, view: ScaledImage) -> tuple[Found, Tensor, Regions]
 
 
 def found_by(members: list[Detector], views: list[ScaledImage], settings: DetectionSettings = ALL) -> Found:
-    return detect(members, views, settings, FEW)
+    return detect(members, [views] * len(members), settings, FEW)
 
 
 def is_same(one: Found, other: Found) -> bool:
@@ -148,6 +148,38 @@ def test_an_ensemble_averages_over_the_union_of_proposals():
     assert torch.equal(averaged(each).boxes, mean.boxes)
     assert is_same(found_by([one, other], [view]), detections([mean], ALL))
     assert not torch.equal(first, second)
+
+
+def test_each_member_of_an_ensemble_sees_the_image_by_its_own_statistics():
+    one, other, view = spread(detector()), spread(detector(seed=1)), image()
+    darker = ScaledImage(view.pixels - 0.5)
+    found = detect([one, other], [[view], [darker]], ALL, FEW)
+    with torch.no_grad():
+        nets = [(m, m.maps([own])) for m, own in ((one, view), (other, darker))]
+        union = torch.cat([m.propose(maps, [view], FEW)[0].boxes for m, maps in nets])
+        each = [m.head.regions(m.head.features(maps, [view.size], [union]), union, view.size) for m, maps in nets]
+    assert is_same(found, detections([averaged(each)], dataclasses.replace(ALL, per_class=200)))
+    assert not is_same(found, found_by([one, other], [view]))
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_a_net_with_itself_finds_what_it_finds_alone(count: int):
+    model, views = spread(detector()), [image(), image(144, 1.5)]
+    # So few that as many for the whole ensemble would drop boxes.
+    few = dataclasses.replace(ALL, per_class=3)
+    alone = found_by([model], views, few)
+    assert len(alone.boxes) and is_same(found_by([model] * count, views, few), alone)
+    assert not is_same(alone, found_by([model], views))
+
+
+def test_members_of_an_ensemble_may_have_other_settings():
+    context = dataclasses.replace(SMALL.head, context=True)
+    fewer = dataclasses.replace(SMALL.rpn, scales=(2, 4))
+    members = [spread(detector()), spread(detector(dataclasses.replace(SMALL, rpn=fewer, head=context), seed=1))]
+    views, refined = [image(), image(144, 1.5)], dataclasses.replace(ALL, refine=True)
+    found = found_by(members, views, refined)
+    assert len(found.boxes)
+    assert not any(is_same(found, found_by([member], views, refined)) for member in members)
 
 
 def test_each_region_is_seen_at_the_two_scales_next_to_224_pixels():
