@@ -31,7 +31,7 @@ class EvalConfig:
         Literal["last", "validation"],
         "the epoch whose test error is reported: the `last`, or that of the lowest `validation` error (D48)",
     ] = "last"
-    large_crop: Annotated[int, "side of the one crop of the test `large_crop`, and its image's shorter side (D102)"] = 320
+    large_crop: Annotated[int, "side of the crop of `large_crop`, and shorter side of its image (D102)"] = 320
 
     def validate(self) -> None:
         require(len(set(self.views)) == len(self.views), f"eval.views={list(self.views)} names a view twice")

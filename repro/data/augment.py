@@ -102,10 +102,10 @@ def jitter(images: Tensor, weights: Tensor) -> Tensor:
     Nothing is clipped.
     """
     changed = images.float()
-    grey_weights = changed.new_tensor(GREY)[None, :, None, None]
     for turn in range(3):
         own, mean, grey = (weight[:, None, None, None] for weight in weights[:, turn].unbind(1))
-        greys = (changed * grey_weights).sum(1, keepdim=True)
+        # By numbers: a tensor of them could not be copied to the GPU within a CUDA graph.
+        greys = GREY[0] * changed[:, :1] + GREY[1] * changed[:, 1:2] + GREY[2] * changed[:, 2:]
         changed = own * changed + mean * greys.mean((2, 3), keepdim=True) + grey * greys
     return changed
 
