@@ -66,7 +66,10 @@ def go(of: RunConfig, stopper: Stopper) -> object:
 
 @pytest.mark.parametrize(
     "words",
-    ["model.shortcut=A", pytest.param("model.shortcut=B data.crop=scale_aspect data.jitter=0.4", marks=pytest.mark.slow)],
+    [
+        "model.shortcut=A",
+        pytest.param("model.shortcut=B data.crop=scale_aspect data.jitter=0.4", marks=pytest.mark.slow),
+    ],
 )
 def test_an_interrupted_run_on_photographs_ends_with_the_same_bits(tmp_path: Path, words: str) -> None:
     folder = make_tiny(tmp_path / "photos")
