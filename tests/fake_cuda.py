@@ -75,7 +75,8 @@ class FakeFeed(Feed):
         if not self.config.photos:
             return (torch.empty(4, self.part_size, dtype=torch.int64, device=CUDA),)
         images, labels = (t[:1].expand(self.part_size, *t.shape[1:]).clone() for t in (self.images, self.labels))
-        return images, labels, torch.empty(self.part_size, 3, device=CUDA)
+        weights = [torch.empty(self.part_size, 3, 3, device=CUDA)] if self.config.jitter else []
+        return images, labels, torch.empty(self.part_size, 3, device=CUDA), *weights
 
     def augment(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         of: Any = PhotoFeed if self.config.photos else MemoryFeed

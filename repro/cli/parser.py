@@ -158,7 +158,9 @@ def add_publishing(add: Callable[[str, str, str], Parser]) -> None:
     """Add the commands of ``repro.cli.reporting`` that test nets and write what is published."""
     evaluate = add("evaluate", "Test trained nets again, or average several.", EVALUATE_EXAMPLES)
     evaluate.add_argument("words", nargs="*", metavar="run", help="run ids, and settings as key=value")
-    evaluate.add_argument("--views", type=listed(str), default=(), metavar="V,…", help="1crop, 10crop, multiscale")
+    evaluate.add_argument(
+        "--views", type=listed(str), default=(), metavar="V,…", help="1crop, 10crop, multiscale, large_crop"
+    )
     evaluate.add_argument("--ensemble", action="store_true", help="also test the average of the runs' scores")
     evaluate.add_argument("--weights", type=Path, metavar="FILE", help="weights of another net, described by model=…")
     evaluate.add_argument(

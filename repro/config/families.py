@@ -83,7 +83,7 @@ FAMILIES: dict[str, Family] = {
     "imagenet_densenet": Family(
         "DenseNet",
         (8, ((64, 56), (128, 28), (256, 14), (512, 7))),
-        recipe="imagenet_recipe",
+        recipe="densenet/imagenet_recipe",
         photos=True,
         depths=(121, 161, 169, 201, 264),
         settings=frozenset({"growth", "compression", "block", "dropout", "pool_padding"}),

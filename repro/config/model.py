@@ -138,7 +138,8 @@ class ModelConfig:
         family = FAMILIES[self.name]
         is_wide = self.name == "wide_resnet" or self.width != 1
         prefix = "PreResNet" if self.order == "full" else family.prefix
-        prefix = "WRN" if is_wide and not family.is_body else prefix
+        if is_wide and not family.is_body:
+            prefix = "PreWRN" if self.order == "full" else "WRN"
         if self.shortcut == "none" and family.shortcuts != ("none",):
             prefix = "plain" if prefix == "ResNet" else f"plain {prefix}"
         width = f"-{self.width:g}" if is_wide else ""

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from repro.config.detection import DetectionConfig
+from repro.config.evaluation import EvalConfig
 from repro.config.execution import ExecutionConfig
 from repro.config.families import FAMILIES, IMAGENET_DEPTHS
 from repro.config.localization import LocalizationConfig
 from repro.config.localizer_run import validate_localizer
 from repro.config.model import ModelConfig
 from repro.config.parse import build, require
-from repro.config.science import DataConfig, EvalConfig, OptimConfig, Science, later_defaults
+from repro.config.science import DataConfig, OptimConfig, Science, later_defaults
 from repro.errors import InputError
 
 __all__ = [

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_type_hints
 
 from repro.config.detection import DetectionConfig
+from repro.config.evaluation import EvalConfig
 from repro.config.localization import LocalizationConfig
 from repro.config.model import ModelConfig
 from repro.config.numerics import numerics_version
@@ -69,6 +70,13 @@ class DataConfig:
     partial: Annotated[bool, "whether the folder may hold only a part of the data set"] = False
     pad_mode: Annotated[Literal["zeros", "reflect"], "padding: `zeros`, or the mirrored border of the image"] = "zeros"
     whiten: Annotated[Literal["none", "zca"], "`none`, or whitening of whole images by `zca` (D50)"] = "none"
+    crop: Annotated[
+        Literal["scale", "scale_aspect"],
+        "training crops of an ImageNet image: of random `scale`, or also of random aspect ratio, `scale_aspect` (D100)",
+    ] = "scale"
+    jitter: Annotated[
+        float, "largest relative change of an ImageNet image's brightness, contrast and saturation (D101)", SHARE
+    ] = 0.0
     # Of detectors, whose runs are not exported: without a text.
     lists: tuple[str, ...] = ()
     """Lists of training images with boxes, as in ``2007_trainval``."""
@@ -122,7 +130,7 @@ class DataConfig:
             require(not held_out, f"data.split={self.split} is for CIFAR: SVHN has no images held out (D49)")
             require(self.image_size in (8, 16, 32), f"data.image_size={self.image_size} must be 8, 16 or 32")
             fields = {field.name: field.default for field in dataclasses.fields(self)}
-            for name in ("resize", "eval_resize", "colour", "decoder", "skip_corrupt", "partial"):
+            for name in ("resize", "eval_resize", "crop", "colour", "jitter", "decoder", "skip_corrupt", "partial"):
                 value = getattr(self, name)
                 shown = str(value).lower() if isinstance(value, bool) else value
                 reason = "is for ImageNet images (data=imagenet, data=tiny_imagenet)"
@@ -163,12 +171,20 @@ class DataConfig:
         )
         is_plain = not self.resize and self.eval_resize is None and self.colour == "none"
         require(is_plain, "data.resize, data.eval_resize and data.colour are for ImageNet images, not for detectors")
+        self._refuse_later_augmentation("detectors")
         if self.name != "shapes":
             for name in ("lists", "test_lists"):
                 require(len(getattr(self, name)) > 0, f"data.{name}=[] must name lists of images of data={self.name}")
 
+    def _refuse_later_augmentation(self, whose: str) -> None:
+        for name, usual in (("crop", "scale"), ("jitter", 0.0)):
+            value = getattr(self, name)
+            require(value == usual, f"data.{name}={value} is for classification, not for {whose}: leave it out")
+
     def validate_photos(self) -> None:
         size = self.image_size
+        if self.boxes:
+            self._refuse_later_augmentation("localizers")
         require(size >= 32 and size % 8 == 0, f"data.image_size={size} must be a multiple of 8, at least 32")
         require(self.pad == 0, f"data.pad={self.pad} must be 0 for ImageNet images: they are cropped from larger ones")
         require(
@@ -219,38 +235,6 @@ class OptimConfig:
             f"optim.milestones={list(self.milestones)} must be increasing step numbers",
         )
         require(not self.nesterov or self.momentum > 0, "optim.nesterov=true needs optim.momentum above 0")
-
-
-@dataclass(frozen=True)
-class EvalConfig:
-    """Evaluation during training, and further tests of the final net (section 3.4)."""
-
-    every_steps: Annotated[int | None, "steps between evaluations; empty means once an epoch", POSITIVE]
-    train_error: Annotated[bool, "whether the final net was also tested on the training images"]
-    train_images: Annotated[int | None, "number of training images for that test; empty means all", POSITIVE]
-    bn_stats: Annotated[
-        Literal["moving", "recomputed"], "batch-norm statistics in testing: `moving` or `recomputed` (D4)"
-    ]
-    bn_batches: Annotated[int, "training batches over which they are recomputed", POSITIVE]
-    views: Annotated[tuple[Literal["10crop", "multiscale"], ...], "further tests of the final net"] = ()
-    scales: Annotated[tuple[int, ...], "shorter sides of the multi-scale test"] = (224, 256, 384, 480, 640)
-    flip_scales: Annotated[bool, "whether the multi-scale test includes horizontal flips (D19)"] = True
-    gradient_flow: Annotated[bool, "whether signals and gradients of each layer were recorded"] = False
-    crops_of: Annotated[
-        Literal["rectangle", "square"],
-        "ten crops: corners of the whole `rectangle` or of the centred `square` (D27)",
-    ] = "rectangle"
-    choose: Annotated[
-        Literal["last", "validation"],
-        "the epoch whose test error is reported: the `last`, or that of the lowest `validation` error (D48)",
-    ] = "last"
-
-    def validate(self) -> None:
-        require(len(set(self.views)) == len(self.views), f"eval.views={list(self.views)} names a view twice")
-        require(
-            len(self.scales) > 0 and all(scale >= 32 for scale in self.scales),
-            f"eval.scales={list(self.scales)} must be lengths of the shorter side, each at least 32",
-        )
 
 
 @dataclass(frozen=True)

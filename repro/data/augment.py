@@ -4,6 +4,7 @@ An epoch's order, crops and flips are drawn at once, on the CPU, from a generato
 a step depends on nothing else, so that a run resumes at any step without replaying and is the same on any device.
 """
 
+import itertools
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -67,12 +68,46 @@ def pixel_stats(images: Tensor, mean: str, std: str) -> PixelStats:
 
 
 def normalize(images: Tensor, stats: PixelStats) -> Tensor:
-    """Subtract the mean from uint8 images (N, 3, H, W), and whiten them: float32, in about [-1, 1] (deviation D11)."""
+    """Subtract the mean from images (N, 3, H, W) with pixels of 0 to 255, uint8 or changed by ``jitter``, and whiten
+    them: float32, in about [-1, 1] (deviation D11)."""
     normalized = (images.float() / 255 - stats.mean) / stats.std
     if stats.whitening is None:
         return normalized
     # In the precision of the matrix: TF32 would keep three digits of sums of thousands of products.
     return (normalized.flatten(1).to(stats.whitening.dtype) @ stats.whitening).to(normalized.dtype).view_as(normalized)
+
+
+GREY = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in an image's grey."""
+ORDERS = torch.tensor(list(itertools.permutations(range(3))))
+"""The orders of brightness (0), contrast (1) and saturation (2)."""
+
+
+def jitter_weights(changes: Tensor, order: Tensor) -> Tensor:
+    """Return weights (N, 3, 3) for ``jitter``: by image and turn those of the image, of its mean grey and of its grey.
+
+    Args:
+        changes: The relative changes (3, N) of brightness, contrast and saturation, above -1.
+        order: The number (N,) of their order among ``ORDERS``.
+    """
+    turns = ORDERS[order.long()]
+    change = changes.T.gather(1, turns)
+    # Each change is a blend with another image: black, grey of one value, or the image in grey (deviation D101).
+    return torch.stack([1 + change, torch.where(turns == 1, -change, 0), torch.where(turns == 2, -change, 0)], -1)
+
+
+def jitter(images: Tensor, weights: Tensor) -> Tensor:
+    """Change brightness, contrast and saturation of images (N, 3, H, W), in the order that ``weights`` has: float32.
+
+    Nothing is clipped.
+    """
+    changed = images.float()
+    for turn in range(3):
+        own, mean, grey = (weight[:, None, None, None] for weight in weights[:, turn].unbind(1))
+        # By numbers: a tensor of them could not be copied to the GPU within a CUDA graph.
+        greys = GREY[0] * changed[:, :1] + GREY[1] * changed[:, 1:2] + GREY[2] * changed[:, 2:]
+        changed = own * changed + mean * greys.mean((2, 3), keepdim=True) + grey * greys
+    return changed
 
 
 def augment(

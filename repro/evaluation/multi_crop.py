@@ -25,7 +25,7 @@ from repro.evaluation.views import FullyConvolutional, centre_crop, crop_scores,
 from repro.models.blocks import BlockNet
 from repro.runtime import distributed
 
-VIEWS = ("1crop", "10crop", "multiscale")
+VIEWS = ("1crop", "10crop", "multiscale", "large_crop")
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class EvaluatedImages:
     crop_stats: PixelStats
     """For crops, with the mean image as in training."""
     whole_stats: PixelStats
-    """For whole images, with the channel mean."""
+    """For images of other sizes, with the channel mean."""
 
 
 def evaluated_images(
@@ -73,7 +73,13 @@ class MultiView:
             RunError: A score is not finite, or an image was not scored exactly once.
         """
         with evaluating(self.model):
-            part = self.multiscale() if view == "multiscale" else self.crops(view)
+            match view:
+                case "multiscale":
+                    part = self.multiscale()
+                case "large_crop":
+                    part = self.large_crop()
+                case _:
+                    part = self.crops(view)
         whole, split = gathered(part, self.evaluated.images.num_images), self.evaluated.images.split
         images = digest_of_images(split.files, split.labels)
         made = made_of(self.config, self.model.state_dict(), view, split.name, images)
@@ -92,6 +98,15 @@ class MultiView:
             return crop_scores(self.model, ten_crops(area, self.size), stats, precision)
 
         return self.scored(shorter_side, score, self.batch_pixels // num_crops)
+
+    def large_crop(self) -> Scored:
+        """Score a centre crop larger than those of training, as Identity Mappings does (deviation D102)."""
+        side, stats = self.config.eval.large_crop, self.evaluated.whole_stats
+
+        def score(images: Tensor) -> Tensor:
+            return crop_scores(self.model, centre_crop(images, side)[:, None], stats, self.precision)
+
+        return self.scored(side, score, self.batch_pixels)
 
     def multiscale(self) -> Scored:
         """Score whole images fully convolutionally at all scales, with flips (deviation D19)."""

@@ -71,7 +71,9 @@ def count_errors(scores: np.ndarray, labels: np.ndarray) -> Counts:
 def made_of(config: RunConfig, weights: Mapping[str, Any], view: str, split: str, images: str) -> Made:
     """Describe the scores of a net on the images with the digest ``images``."""
     settings: dict[str, Any] = {"image_size": config.data.image_size, "precision": config.optim.precision}
-    if view == "multiscale":
+    if view == "large_crop":
+        settings["large_crop"] = config.eval.large_crop
+    elif view == "multiscale":
         settings |= {"scales": list(config.eval.scales), "flip_scales": config.eval.flip_scales}
     elif config.data.photos:
         settings |= {"crops_of": config.eval.crops_of} if view == "10crop" else {}

@@ -68,10 +68,11 @@ def check_weights(config: RunConfig, planned: Collection[str] = ()) -> None:
     from repro.engine.localization import members as localizers
     from repro.engine.localization.classes import check_classes
 
-    check_start(config)
-    check_classes(config)
-    detectors.check_members(config)
-    localizers.check_members(config)
+    if config.starts_from is not None and config.starts_from.start not in planned:
+        check_start(config)
+    check_classes(config, planned)
+    detectors.check_members(config, planned)
+    localizers.check_members(config, planned)
 
 
 def text_of(parted: Parted, configs: Sequence[RunConfig]) -> str:

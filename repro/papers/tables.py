@@ -13,6 +13,10 @@ ALL_NETS = "cifar10"
 """The name of the table of all papers' nets on CIFAR-10, which no paper prints."""
 
 
+OF_LOCALIZERS = ("1crop", "dense")
+"""The views of a localizer's test."""
+
+
 @dataclass(frozen=True)
 class Published:
     """A published value: either ``single``, or ``best`` and ``mean`` with ``std`` of several ``runs``."""
@@ -62,8 +66,10 @@ class PaperRow:
     undecidable: str = ""
     experiment: str = ""
     setting: str = ""
-    view: Literal["", "1crop", "dense"] = ""
-    """The view of a localizer's test that the row shows (Table 13); it then has one of the table's metrics."""
+    view: Literal["", "1crop", "dense", "10crop", "large_crop"] = ""
+    """The test that the row shows, if not the table's; of a localizer (Table 13) it has one of the table's metrics."""
+    note: str = ""
+    """A sentence about the row, without its full stop."""
     eval_images: int | None = None
     """Where it is on other images than the table: the size of their whole split."""
     decimals: int = 2
@@ -86,7 +92,7 @@ class PaperTable:
 
     ``view`` is the test of the final net that the table shows (``10crop``, ``multiscale``); empty is the final
     evaluation. A run must be tested on ``eval_images`` images, the whole split. ``setting`` describes the paper's test
-    for rows without a setting of their own. With ``ensembles``, ensembles of our runs are shown too.
+    for rows without a setting of their own; ``view`` likewise. With ``ensembles``, ensembles of our runs are shown too.
     """
 
     number: int
@@ -115,6 +121,15 @@ class PaperTable:
 
     def label(self, metric: str) -> str:
         return self.labels.get(metric, metric)
+
+    def view_of(self, row: PaperRow) -> str:
+        """Return the test of the final net that a row shows."""
+        return row.view or self.view
+
+    @property
+    def views(self) -> list[str]:
+        """The tests of the final net that the rows of runs show."""
+        return [*dict.fromkeys(self.view_of(row) for row in self.rows if row.run is not None)]
 
     @property
     def runnable(self) -> bool:
@@ -175,7 +190,7 @@ def _check(table: PaperTable, row: PaperRow) -> None:
     where = row.label
     require_flat(row.run, f"{where}: run")
     require_flat(row.net, f"{where}: net")
-    needed = set(table.metrics) if row.run is not None and not row.view else set()
+    needed = set(table.metrics) if row.run is not None and row.view not in OF_LOCALIZERS else set()
     fits = bool(row.paper) and needed <= set(row.paper) <= set(table.metrics)
     require(fits, f"{where}: paper must have {', '.join(table.metrics)}")
     ways = [row.cited, row.run is not None, row.net is not None, bool(row.not_attempted), bool(row.undecidable)]

@@ -21,7 +21,12 @@ class Published:
         # A run ends with an error of one view, which is not comparable with tables of several views.
         numbers: list[int | str] = [*table_numbers(), *later_tables()]
         tables = [table for table in map(load_table, numbers) if not table.view]
-        self._rows = [(row, load_recipe(table.recipe)) for table in tables for row in table.rows if row.run is not None]
+        self._rows = [
+            (row, load_recipe(table.recipe))
+            for table in tables
+            for row in table.rows
+            if row.run is not None and not row.view
+        ]
 
     def error(self, record: Record) -> float | None:
         """Return the published test error in percent, the mean if one is printed, since one run is no best.

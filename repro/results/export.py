@@ -26,7 +26,7 @@ ERRORS: Mapping[str, type] = {
     "chosen": Evaluation,
     "validation": Evaluation,
 }
-VIEWS: Mapping[str, type] = {"10crop": ViewResult, "multiscale": ViewResult}
+VIEWS: Mapping[str, type] = {"10crop": ViewResult, "multiscale": ViewResult, "large_crop": ViewResult}
 LAST = ("top5_errors", "top5_error", "changed", "cuda")
 """Columns that were added later come last in their part."""
 CURVE_IDENTITY = ("run_id", "key", "label", "exp", "scale", "seed")

@@ -16,7 +16,7 @@ from repro.config.families import FAMILIES, Family
 from repro.config.numerics import NUMERICS_VERSION, numerics_version
 from repro.config.run import RunConfig, Science
 from repro.errors import InputError
-from tests.runs import config
+from tests.runs import config, photo_config
 
 
 def values_of(config: RunConfig) -> dict[str, Any]:
@@ -57,6 +57,10 @@ def changed(config: RunConfig, key: str, value: object) -> dict[str, Any]:
         ("model.survival_last", 0, "model.survival_last=0.0 must be above 0 and at most 1"),
         ("data.pad_mode", "mirror", "data.pad_mode=mirror is unknown"),
         ("data.colour", "pca_std", "data.colour=pca_std is for ImageNet images"),
+        ("data.crop", "scale_aspect", "data.crop=scale_aspect is for ImageNet images"),
+        ("data.jitter", 0.4, "data.jitter=0.4 is for ImageNet images"),
+        ("data.jitter", 1.0, "data.jitter=1.0 must be at least 0 and below 1"),
+        ("eval.large_crop", 16, "eval.large_crop=16 must be a side of at least 32 pixels"),
         ("model.bn_group_size", 60, "must divide optim.batch_size=128"),
         ("optim.batch_size", -128, "optim.batch_size=-128 must be above 0"),
         ("optim.lr", "fast", "optim.lr='fast' must be a number"),
@@ -111,6 +115,7 @@ SCIENCE = [
     ("model.dropout", 0.3),
     ("model.activation", "maxout"),
     ("data.pad_mode", "reflect"),
+    ("eval.large_crop", 288),
     ("data.split", "train45k"),
     ("data.pad_order", "before_mean"),
     ("optim.lr", 0.2),
@@ -209,6 +214,12 @@ def test_one_net_has_one_fingerprint_in_every_experiment(tmp_path: Path) -> None
 def test_nets_of_later_papers_have_names(tmp_path: Path, words: str, label: str, key: str) -> None:
     run = config(tmp_path, *words.split())
     assert (run.model.label, run.key) == (label, f"synthetic-{key}-smoke")
+
+
+def test_wide_nets_of_both_orders_have_names_of_their_own(tmp_path: Path) -> None:
+    words = ("model.depth=50", "model.shortcut=B", "model.width=2")
+    labels = [photo_config(tmp_path, *words, f"model.order={order}").model.label for order in ("original", "full")]
+    assert labels == ["WRN-50-2", "PreWRN-50-2"]
 
 
 @pytest.mark.parametrize(

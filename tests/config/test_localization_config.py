@@ -68,6 +68,11 @@ def test_the_protocol_is_that_of_appendix_c() -> None:
         ("data.mean=per_pixel", "data.mean=per_pixel"),
         ("data.boxes=false", "data=shapes has no boxes"),
         ("data.resize=[32,96]", "data.resize=[32, 96]"),
+        (
+            "data=imagenet_boxes data.crop=scale_aspect",
+            "data.crop=scale_aspect is for classification, not for localizers",
+        ),
+        ("data=imagenet_boxes data.jitter=0.4", "data.jitter=0.4 is for classification"),
         ("data=synthetic", "data=synthetic has no boxes"),
         ("detection=voc", "detection="),
         ("model=cifar_resnet model.depth=20 model.width=1.0", "model=imagenet_resnet"),

@@ -64,13 +64,20 @@ def go(of: RunConfig, stopper: Stopper) -> object:
     return run(of, dataset, stopper)
 
 
-def test_an_interrupted_run_on_photographs_ends_with_the_same_bits(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "words",
+    [
+        "model.shortcut=A",
+        pytest.param("model.shortcut=B data.crop=scale_aspect data.jitter=0.4", marks=pytest.mark.slow),
+    ],
+)
+def test_an_interrupted_run_on_photographs_ends_with_the_same_bits(tmp_path: Path, words: str) -> None:
     folder = make_tiny(tmp_path / "photos")
     whole, broken = (
         config(
             tmp_path / name,
             *WORDS,
-            *("model.depth=18", "model.shortcut=A", f"paths.data={folder}", f"execution.workers={workers}"),
+            *("model.depth=18", *words.split(), f"paths.data={folder}", f"execution.workers={workers}"),
             "execution.log_steps=1",
         )
         for name, workers in (("1", 0), ("2", 1))

@@ -202,6 +202,25 @@ def test_ten_crops_of_the_square_are_those_of_the_centred_square(photos: tuple[R
     assert not np.allclose(found.scores, torch.stack(others).numpy())
 
 
+def test_a_larger_crop_is_scored_by_the_average_of_its_whole_map(photos: tuple[RunConfig, Dataset, BlockNet]) -> None:
+    """Deviation D102: one crop as large as the shorter side, without the mean image, which has the training size."""
+    of, dataset, net = photos
+    large = dataclasses.replace(of, eval=dataclasses.replace(of.eval, large_crop=96, views=("large_crop",)))
+    (entry,) = multi_crop.test_views(net, dataset, large, torch.device("cpu"))
+    assert dataset.photo_stats is not None and isinstance(dataset.eval, PhotoSplit)
+    mean_colour = torch.from_numpy(dataset.photo_stats.channel_mean).float()[:, None, None]
+    rows = []
+    for file in dataset.eval.files:
+        cropped = v2.CenterCrop(96)(load_resized(dataset.eval.root / file, 96, "pillow"))
+        with torch.no_grad():
+            maps = net.features(pixels_of(cropped, mean_colour)[None])
+            assert maps.shape[-2:] == (3, 3)
+            rows.append(net.fc(maps.mean((2, 3))).softmax(1)[0])
+    found = kept(large, "large_crop")
+    torch.testing.assert_close(torch.from_numpy(found.scores), torch.stack(rows), rtol=1e-4, atol=1e-5)
+    assert (entry["images"], found.made.settings["large_crop"]) == (9, 96)
+
+
 def test_mirror_images_are_left_out_where_they_are_not_wanted(photos: tuple[RunConfig, Dataset, BlockNet]) -> None:
     of, dataset, net = photos
     one_sided = dataclasses.replace(of, eval=dataclasses.replace(of.eval, flip_scales=False, views=("multiscale",)))

@@ -13,13 +13,16 @@ from repro.config.run import RunConfig, later_defaults
 from repro.errors import InputError
 from repro.models import NETS
 from repro.papers import later_papers, later_tables, load_recipe, load_table
+from repro.report.summary import Summary
 from repro.report.tables import FORMATS, table
-from repro.results.read import read_records
-from tests.planted import plant, plant_planned
+from repro.results.read import read_record, read_records
+from tests.planted import edit, plant, plant_planned
+from tests.planted_imagenet import counts
 
 RECIPES = (
     *("identity_mappings/cifar10_recipe", "wide_resnet/cifar_recipe", "stochastic_depth/cifar10_recipe"),
-    *("densenet/cifar_recipe", "highway/cifar_recipe"),
+    *("densenet/cifar_recipe", "highway/cifar_recipe", "identity_mappings/imagenet_recipe"),
+    *("wide_resnet/imagenet_recipe", "densenet/imagenet_recipe"),
 )
 RUNNABLE = [(key, row) for key in later_tables() for row in load_table(key).rows if row.run is not None]
 
@@ -67,13 +70,14 @@ def test_papers_print_what_the_copies_agree_on() -> None:
     assert published["wide_resnet/5", "WRN-28-10"].median == 4.0
     assert published["wide_resnet/5", "WRN-28-10 (CIFAR-100)"].median == 19.25
     assert published["wide_resnet/6", "WRN-16-4 dropout 0.3"].median == 5.24
-    assert published["wide_resnet/7", "WRN-34-2"].single == 23.39
+    assert published["wide_resnet/7", "WRN-34-2 B"].single == 23.39
     assert published["wide_resnet/8", "WRN-50-2"].single == 21.9
     assert published["stochastic_depth/1", "ResNet-1202 stochastic depth 0.5"].single == 4.91
     assert published["densenet/2", "DenseNet-BC-190-40"].single == 3.46
     assert published["densenet/2", "DenseNet-BC-250-24 dropout 0.2 (CIFAR-100, no augmentation)"].single == 19.64
     assert published["densenet/2", "DenseNet-100-24 dropout 0.2 (SVHN)"].single == 1.59
     assert published["densenet/3", "DenseNet-121"].single == 25.02
+    assert published["densenet/3", "DenseNet-264 (ten crops)"].single == 20.8
     assert (published["highway/2", "Highway-19 dropout 0.2"].best, published["highway/2", "FitNet A"].single) == (
         7.54,
         10.99,
@@ -121,6 +125,26 @@ def test_a_row_on_other_images_needs_all_of_those(tmp_path: Path) -> None:
         rows = {row["Method"].text: row["Measured"].text for row in table("densenet/2", read_records([tmp_path])).rows}
         assert rows["DenseNet-40-12 dropout 0.2 (SVHN)"] == shown
         assert rows["DenseNet-40-12 dropout 0.2 (no augmentation)"] == "–"
+
+
+def test_a_row_shows_its_own_test_of_a_run_that_fills_two(tmp_path: Path) -> None:
+    config = plan(["exp=identity_mappings_imagenet", "model.depth=152", "model.order=original"]).runs[0]
+    untested = plan(["exp=identity_mappings_imagenet", "model.depth=152", "model.order=original", "seed=1"]).runs[0]
+    for run, views in ((config, {"large_crop": (21.5, 5.6)}), (untested, {})):
+        folder = plant_planned(tmp_path, run, 23.1, images=50000)
+        final = {"split": "val", "loss": 1.2, "step": run.optim.steps, **counts(23.1, 6.9, 50000)}
+        edit(folder, "result", "final", value=final)
+        tested = [{"view": view, "split": "val", **counts(*values, 50000)} for view, values in views.items()]
+        edit(folder, "result", "views", value=tested)
+    frame = table("identity_mappings/5", read_records([tmp_path]))
+    measured = {row["Method"].text: row["Measured top-1 error (%)"].text for row in frame.rows}
+    assert (measured["ResNet-152 (224x224)"], measured["ResNet-152"]) == ("23.10 (n=1)", "21.50 (n=1)")
+    assert measured["PreResNet-152"] == measured["PreResNet-200 (scale and aspect ratio)"] == "–"
+    assert f"Left out: {untested.run_id}: it has no test large_crop." in frame.notes
+    with pytest.raises(InputError, match="shows the test large_crop"):
+        table("identity_mappings/5", read_records([tmp_path]), "common")
+    line = Summary("paper").line(read_record(tmp_path / config.run_id / "record.json"))
+    assert "(paper 23.00, difference +0.10)" in line, "the final error is that of one crop of 224x224"
 
 
 @pytest.mark.parametrize("scale", ["paper", "tenth", "demo"])

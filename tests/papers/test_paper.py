@@ -167,8 +167,8 @@ def test_a_number_without_data_names_those_that_exist():
         ("table3", "{ top5_error = 9.15 }", "{}", "GoogLeNet: paper must have top1_error, top5_error"),
         (
             "table3",
-            'not_attempted = "',
-            'cited = true\nnot_attempted = "',
+            'cited = true\nnote = "',
+            'cited = true\nnot_attempted = "no"\nnote = "',
             "VGG-16: a row needs",
         ),
         ("table5", "labels = { top5_error", "labels = { top_error", "labels has unknown metrics: top_error"),

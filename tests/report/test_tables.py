@@ -379,11 +379,15 @@ def test_cifar_nets_of_an_imagenet_depth_fill_no_row_of_imagenet(tmp_path):
     assert not any("Proxy" in name for name in markdown(tmp_path, number=3)[0][0])
 
 
-def test_what_is_not_attempted_says_so_and_why(tmp_path):
+def test_a_net_that_the_authors_only_tested_is_cited_with_a_note(tmp_path):
     rows, notes = markdown(tmp_path, number=3)
-    assert row(rows, "VGG-16")["Measured top-1 error (%)"] == "not attempted"
+    assert row(rows, "VGG-16 (cited)")["Measured top-1 error (%)"] == ""
     assert row(rows, "GoogLeNet (cited)")["Paper top-1 error (%)"] == ""
-    assert "Not attempted (VGG-16): another group's net" in notes
+    assert "- VGG-16: another group's net, which the authors tested themselves.\n" in notes
+    assert "Not run: 7 of the paper's 7 own rows" in notes
+
+
+def test_what_is_not_attempted_says_so_and_why(tmp_path):
     rows, notes = markdown(tmp_path, number=14)
     assert [r["Here"] for r in rows] == ["", "", "", "not attempted"]
     assert (rows[1]["validation (%)"], rows[1]["test (%)"]) == ("", "26.7")

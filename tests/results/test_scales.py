@@ -22,13 +22,19 @@ RECIPES |= {"identity_mappings_depth": "identity_mappings/cifar10_recipe"}
 
 
 def recipe_of(exp: str) -> str:
+    if exp.endswith("_imagenet"):
+        return f"{exp.removesuffix('_imagenet')}/imagenet_recipe"
     return RECIPES.get(exp, RECIPES.get(exp.partition("_")[0], "cifar10_recipe"))
+
+
+def images_of(exp: str) -> tuple[str, str]:
+    return ("imagenet", "shapes_photos") if exp.endswith("_imagenet") else ("cifar10", "synthetic")
 
 
 CASES = [
     *(("cifar10_recipe", scale, data, "") for scale in choices("scale") for data in ("cifar10", "synthetic")),
     *(("imagenet_recipe", scale, data, "") for scale in choices("scale") for data in ("imagenet", "tiny_imagenet")),
-    *((recipe_of(exp), scale, data, exp) for scale, exp in FITTED for data in ("cifar10", "synthetic")),
+    *((recipe_of(exp), scale, data, exp) for scale, exp in FITTED for data in images_of(exp)),
 ]
 
 

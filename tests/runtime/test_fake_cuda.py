@@ -44,7 +44,7 @@ IMAGENET = {
     "18 B": "model.depth=18 model.shortcut=B model.pool_padding=0",
     "50 A": "model.depth=50 model.shortcut=A data.colour=pca_std",
     "50 B in groups, bf16": "model.depth=50 model.shortcut=B model.bn_group_size=4 optim.precision=bf16",
-    "18 wide": "model.depth=18 model.shortcut=B model.width=1.5",
+    "18 wide, other colours": "model.depth=18 model.shortcut=B model.width=1.5 data.crop=scale_aspect data.jitter=0.4",
     "50 pre-activation": "model.depth=50 model.shortcut=B model.order=full",
     "121 dense": "model=imagenet_densenet model.depth=121 model.shortcut=none model.growth=32",
     "50 C": "model.depth=50 model.shortcut=C model.stride_in=3x3",

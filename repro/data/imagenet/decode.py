@@ -6,7 +6,9 @@ as in the tools of the paper's time.
 """
 
 import math
+import random
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,12 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 Place = tuple[float, float]  # position of a crop among all possible ones, in [0, 1), downwards and to the right
-Box = tuple[float, float, float, float]  # left, upper, right and lower edge, in pixels of the image
+Edges = tuple[float, float, float, float]  # left, upper, right and lower edge, in pixels of the image
+Box = tuple[int, int, int, int]  # first row and column of a rectangle, its height and its width
+
+AREA = (0.08, 1.0)  # of a crop of random aspect ratio, in areas of its image (deviation D100)
+ASPECT = (3 / 4, 4 / 3)
+TRIES = 10
 
 BILINEAR = Image.Resampling.BILINEAR
 
@@ -47,11 +54,17 @@ class PillowPhoto:
         # Resampling only the crop is several times faster; its pixels agree with those of the whole up to rounding.
         down, across = self.height / height, self.width / width
         right, bottom = min((left + size) * across, self.width), min((top + size) * down, self.height)
-        return self.part((left * across, top * down, right, bottom), size, size)
+        return self.region((left * across, top * down, right, bottom), size, size)
 
-    def part(self, box: Box, height: int, width: int) -> Tensor:
-        """Cut a part of the image itself and resize it: uint8 (3, height, width)."""
-        return to_tensor(self._image.resize((width, height), BILINEAR, box=box))
+    def region(self, edges: Edges, height: int, width: int) -> Tensor:
+        """Cut a part of the image, between pixels too, and resize it: uint8 (3, height, width)."""
+        return to_tensor(self._image.resize((width, height), BILINEAR, box=edges))
+
+    def part(self, box: Box, size: int) -> Tensor:
+        """Cut a rectangle of the image and resize it to a square: uint8 (3, size, size)."""
+        top, left, height, width = box
+        cut = self._image.crop((left, top, left + width, top + height))
+        return to_tensor(cut.resize((size, size), BILINEAR))
 
 
 class TensorPhoto:
@@ -62,24 +75,20 @@ class TensorPhoto:
         self.height, self.width = pixels.shape[-2:]
 
     def resized(self, height: int, width: int) -> Tensor:
-        return resized_pixels(self._pixels, height, width)
+        return bilinear(self._pixels, height, width)
 
     def crop(self, height: int, width: int, top: int, left: int, size: int) -> Tensor:
         return self.resized(height, width)[:, top : top + size, left : left + size]
 
-    def part(self, box: Box, height: int, width: int) -> Tensor:
-        """Cut a part of the image itself, to whole pixels, and resize it: uint8 (3, height, width)."""
-        left, top = (math.floor(value) for value in box[:2])
-        right, bottom = (math.ceil(value) for value in box[2:])
-        return resized_pixels(self._pixels[:, top:bottom, left:right], height, width)
+    def part(self, box: Box, size: int) -> Tensor:
+        top, left, height, width = box
+        return bilinear(self._pixels[:, top : top + height, left : left + width], size, size)
 
-
-def resized_pixels(pixels: Tensor, height: int, width: int) -> Tensor:
-    from torchvision.transforms.v2 import InterpolationMode
-    from torchvision.transforms.v2.functional import resize
-
-    resized: Tensor = resize(pixels, [height, width], InterpolationMode.BILINEAR, antialias=True)
-    return resized
+    def region(self, edges: Edges, height: int, width: int) -> Tensor:
+        """Cut a part of the image, to whole pixels, and resize it: uint8 (3, height, width)."""
+        left, top = (math.floor(value) for value in edges[:2])
+        right, bottom = (math.ceil(value) for value in edges[2:])
+        return bilinear(self._pixels[:, top:bottom, left:right], height, width)
 
 
 Photo = PillowPhoto | TensorPhoto
@@ -103,6 +112,49 @@ def crop(photo: Photo, shorter_side: int, size: int, place: Place | None = None,
         top, left = int(place[0] * (height - size + 1)), int(place[1] * (width - size + 1))
         pixels = photo.crop(height, width, top, left, size)
     return pixels.flip(-1) if flip else pixels
+
+
+def random_part(photo: Photo, size: int, seed: int, flip: bool = False) -> Tensor:
+    """Cut a part of random area and aspect ratio, resize it to a square and flip it if ``flip``: uint8 (3, size, size).
+
+    If no part fits in ``TRIES`` tries, as in an image that is very wide, it is the centre crop of the image whose
+    shorter side is resized to ``size``.
+    """
+    box = draw_box(photo.height, photo.width, random.Random(seed).random)
+    if box is None:
+        return crop(photo, size, size, flip=flip)
+    pixels = photo.part(box, size)
+    return pixels.flip(-1) if flip else pixels
+
+
+def draw_box(height: int, width: int, uniform: Callable[[], float]) -> Box | None:
+    """Draw a rectangle inside an image as fb.resnet.torch does (deviation D100); return None if none fits.
+
+    Args:
+        uniform: Draws a number in [0, 1).
+    """
+    for _ in range(TRIES):
+        area = between(AREA, uniform()) * height * width
+        aspect = between(ASPECT, uniform())
+        # Ratios are uniform between 3/4 and 4/3 and then turned over by a fair draw, as there.
+        aspect = aspect if uniform() < 0.5 else 1 / aspect
+        across, down = max(1, round(math.sqrt(area * aspect))), max(1, round(math.sqrt(area / aspect)))
+        if down <= height and across <= width:
+            return int(uniform() * (height - down + 1)), int(uniform() * (width - across + 1)), down, across
+    return None
+
+
+def between(limits: tuple[float, float], share: float) -> float:
+    return limits[0] + share * (limits[1] - limits[0])
+
+
+def bilinear(pixels: Tensor, height: int, width: int) -> Tensor:
+    """Resize uint8 pixels (3, H, W) to (3, height, width), with antialiasing."""
+    from torchvision.transforms.v2 import InterpolationMode
+    from torchvision.transforms.v2.functional import resize
+
+    resized: Tensor = resize(pixels, [height, width], InterpolationMode.BILINEAR, antialias=True)
+    return resized
 
 
 def resized_size(photo: Photo, shorter_side: int) -> tuple[int, int]:

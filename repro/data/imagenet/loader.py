@@ -12,11 +12,11 @@ from torch import Tensor
 
 from repro.config.run import DataConfig
 from repro.data import PhotoSplit, PhotoStats
-from repro.data.augment import PixelStats, generator_for, normalize
+from repro.data.augment import PixelStats, generator_for, jitter, jitter_weights, normalize
 from repro.data.feed import Feed
 from repro.data.imagenet.decode import load_resized
 from repro.data.imagenet.folders import evenly
-from repro.data.imagenet.workers import CHUNK, CropTask, chunks, decoding_workers, read_ahead, read_crops
+from repro.data.imagenet.workers import CHUNK, CropTask, Cut, chunks, decoding_workers, read_ahead, read_crops
 
 ALPHA = 0.1  # deviation of the colour noise, in eigenvalues (AlexNet, section 4.1) or their roots (AlexNet's code)
 
@@ -36,22 +36,31 @@ class PhotoDraws(NamedTuple):
     place: Tensor  # positions (2, N) of the crops (``decode.Place``)
     flip: Tensor
     alpha: Tensor  # colour noise (3, N) in multiples of the eigenvalues
+    crop_seed: Tensor  # of crops of random scale and aspect ratio; the image's size decides which of its draws fit
+    jitter: Tensor  # changes (3, N) of brightness, contrast and saturation, each in [-1, 1)
+    jitter_order: Tensor  # one of their six orders
 
 
 def draw_photo_epoch(num_images: int, config: DataConfig, seed: int, epoch: int) -> PhotoDraws:
-    """Draw an order of the images, and for each a shorter side, a place of the crop, a fair flip and colour noise."""
+    """Draw an order of the images, and for each a shorter side, a place of the crop, a fair flip and colour noise.
+
+    The draws of later recipes come last: the seed of a crop of random aspect ratio, and the changes of its colours.
+    """
     generator = generator_for(seed, "epoch", epoch)
     order = torch.randperm(num_images, generator=generator)
     side = torch.randint(config.resize[0], config.resize[1] + 1, (num_images,), generator=generator)
     place = torch.rand(2, num_images, generator=generator, dtype=torch.float64)
     flip = torch.randint(0, 2, (num_images,), generator=generator).bool()
     alpha = ALPHA * torch.randn(3, num_images, generator=generator, dtype=torch.float64)
+    crop_seed = torch.randint(2**62, (num_images,), generator=generator)
+    changes = 2 * torch.rand(3, num_images, generator=generator) - 1
+    jitter_order = torch.randint(6, (num_images,), generator=generator, dtype=torch.int8)
     # Draw everything even if it is unused, so that a switch changes nothing else.
     if not config.flip:
         flip.zero_()
     if config.colour == "none":
         alpha.zero_()
-    return PhotoDraws(order, side, place, flip, alpha)
+    return PhotoDraws(order, side, place, flip, alpha, crop_seed, changes, jitter_order)
 
 
 def next_images(crops: Iterator[Tensor], count: int, device: torch.device) -> Tensor:
@@ -93,7 +102,10 @@ class PhotoFeed(Feed):
         return draw_photo_epoch(len(self), self.config, self.seed, epoch)
 
     def load(self, step: int) -> tuple[Tensor, ...]:
-        """Return uint8 crops (B, 3, S, S), labels (B,) and colour noise (B, 3) of ``step``, and read the next ahead."""
+        """Return uint8 crops (B, 3, S, S), labels (B,) and colour noise (B, 3) of ``step``, and read the next ahead.
+
+        With ``data.jitter`` there are also weights (B, 3, 3) for ``repro.data.augment.jitter``.
+        """
         if self._crops is None or step != self._next_step:
             self.close()
             self._crops = read_crops(self._tasks(step), self.config, self._workers)
@@ -101,14 +113,16 @@ class PhotoFeed(Feed):
         images = next_images(self._crops, self.part_size, self.device)
         draws = self._planned.popleft()
         noise = (draws.alpha.T @ self._colours.T).float()
-        labels = self._labels[draws.order]
-        if self.device.type == "cuda":
-            labels, noise = labels.pin_memory(), noise.pin_memory()
-        return images, labels, noise
+        others = [self._labels[draws.order], noise]
+        if self.config.jitter:
+            others.append(jitter_weights(self.config.jitter * draws.jitter, draws.jitter_order))
+        return images, *(other.pin_memory() if self.device.type == "cuda" else other for other in others)
 
     def augment(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        """Subtract the mean and add the colour noise (section 3.4)."""
-        crops, labels, noise = inputs
+        """Change the colours if ``data.jitter`` says so, subtract the mean and add the colour noise (section 3.4)."""
+        crops, labels, noise, *weights = inputs
+        if weights:
+            crops = jitter(crops, weights[0])
         images = normalize(crops, self.stats) + noise[:, :, None, None] / self.stats.std
         # Krizhevsky's code scales noisy images down, so that training images are about as large as test images.
         return (images / (1 + ALPHA) if self.config.colour == "pca_std" else images), labels
@@ -129,8 +143,10 @@ class PhotoFeed(Feed):
             self._planned.append(draws)
             paths = map(self.split.path, draws.order.tolist())
             places = zip(*draws.place.tolist(), strict=True)
-            images = list(zip(paths, draws.shorter_side.tolist(), places, draws.flip.tolist(), strict=True))
-            yield from chunks(images, CHUNK)
+            is_random = self.config.crop == "scale_aspect"
+            seeds = draws.crop_seed.tolist() if is_random else [None] * len(draws.order)
+            choices = zip(paths, draws.shorter_side.tolist(), places, draws.flip.tolist(), seeds, strict=True)
+            yield from chunks([Cut(*choice) for choice in choices], CHUNK)
 
 
 class PhotoImages:
@@ -157,7 +173,7 @@ class PhotoImages:
         assert side is not None
         batches = chunks(self.positions, batch_size)
         parts = (part for batch in batches for part in chunks(batch, CHUNK))
-        tasks: Iterator[CropTask] = ([(self.split.path(i), side, None, False) for i in part] for part in parts)
+        tasks: Iterator[CropTask] = ([Cut(self.split.path(i), side) for i in part] for part in parts)
         crops = read_crops(tasks, self.config, self._workers)
         for batch in batches:
             images = next_images(crops, len(batch), self.device)

@@ -7,14 +7,14 @@ import functools
 import signal
 import sys
 from collections.abc import Callable, Generator, Iterable, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from repro.config.run import DataConfig
-from repro.data.imagenet.decode import Place, UnreadableError, crop, open_photo
+from repro.data.imagenet.decode import Place, UnreadableError, crop, open_photo, random_part
 from repro.data.imagenet.folders import printable
 from repro.errors import AloneError, InputError
 from repro.runtime.parent import die_with_parent
@@ -112,8 +112,19 @@ def _begin(_worker: int) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-CropTask = Sequence[tuple[str, int, Place | None, bool]]
-"""Images to crop, each with its shorter side, place (None is the centre) and flip."""
+class Cut(NamedTuple):
+    """An image to crop."""
+
+    path: str
+    shorter_side: int
+    place: Place | None = None
+    """Of the crop; None is the centre."""
+    flip: bool = False
+    seed: int | None = None
+    """Of a crop of random scale and aspect ratio, for which shorter side and place do not count (deviation D100)."""
+
+
+CropTask = Sequence[Cut]
 
 
 def read_crops(tasks: Iterable[CropTask], config: DataConfig, workers: int) -> Generator[Tensor]:
@@ -122,4 +133,11 @@ def read_crops(tasks: Iterable[CropTask], config: DataConfig, workers: int) -> G
 
 
 def make_crops(task: CropTask, size: int, decoder: str) -> Tensor:
-    return torch.stack([crop(open_photo(path, decoder), side, size, place, flip) for path, side, place, flip in task])
+    return torch.stack([make_crop(cut, size, decoder) for cut in task])
+
+
+def make_crop(cut: Cut, size: int, decoder: str) -> Tensor:
+    photo = open_photo(cut.path, decoder)
+    if cut.seed is not None:
+        return random_part(photo, size, cut.seed, cut.flip)
+    return crop(photo, cut.shorter_side, size, cut.place, cut.flip)

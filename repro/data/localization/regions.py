@@ -17,7 +17,7 @@ from torch import Tensor
 from repro.config.run import RunConfig
 from repro.data.augment import PixelStats, generator_for, normalize
 from repro.data.feed import Feed
-from repro.data.imagenet.decode import Box, Photo, PillowPhoto, open_photo
+from repro.data.imagenet.decode import Edges, Photo, PillowPhoto, open_photo
 from repro.data.imagenet.loader import next_images
 from repro.data.imagenet.workers import CHUNK, chunks, decoding_workers, read_ahead
 from repro.data.localization import BoxedSplit
@@ -169,7 +169,7 @@ def make_warped(task: Sequence[Warp], size: int, context: int, colour: Tensor, d
     return torch.stack(crops)
 
 
-def warped(photo: Photo, box: Box, size: int, context: int, colour: Tensor) -> Tensor:
+def warped(photo: Photo, box: Edges, size: int, context: int, colour: Tensor) -> Tensor:
     """Warp a region of an image to a square: uint8 (3, size, size).
 
     Args:
@@ -189,7 +189,7 @@ def warped(photo: Photo, box: Box, size: int, context: int, colour: Tensor) -> T
     (left, right), (top, bottom) = places
     square = colour.to(torch.uint8)[:, None, None].repeat(1, size, size)
     region = (edges[0][0], edges[1][0], edges[0][1], edges[1][1])
-    part = photo.part(region, bottom - top, right - left)
+    part = photo.region(region, bottom - top, right - left)
     square = square.to(part.device)
     square[:, top:bottom, left:right] = part
     return square

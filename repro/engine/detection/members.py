@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from torch import Tensor
@@ -22,10 +22,13 @@ from repro.results.find import find_any
 from repro.runtime import checkpoint
 
 
-def check_members(config: RunConfig) -> None:
-    """Raise ``InputError`` if a detector of the ensemble does not exist, has other images or classes, or is twice."""
+def check_members(config: RunConfig, planned: Collection[str] = ()) -> None:
+    """Raise ``InputError`` if a detector of the ensemble does not exist, has other images or classes, or is twice.
+
+    Runs that are ``planned`` before are looked at once they are finished.
+    """
     trained = {"this run's own": untested(config.science)}
-    for name in members_of(config.science):
+    for name in (one for one in members_of(config.science) if one not in planned):
         own = record_of(name, [config.paths.work]).science
         # Lists, too: one of other images may have been trained on the images of this test.
         for key in ("name", "classes", "lists"):

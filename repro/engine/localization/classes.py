@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 import torch
 
@@ -21,10 +23,15 @@ from repro.runtime.device import num_workers
 GUESSES = 5
 
 
-def check_classes(config: RunConfig) -> None:
-    """Raise ``InputError`` if a run that predicts classes does not exist or is of other images."""
-    for record in classifiers(config):
-        file_of(record.run_id, config.paths.work, config.paths.results)
+def check_classes(config: RunConfig, planned: Collection[str] = ()) -> None:
+    """Raise ``InputError`` if a run that predicts classes does not exist or is of other images.
+
+    Runs that are ``planned`` before are looked at once they are finished.
+    """
+    for name in () if config.localization is None else config.localization.classes_of:
+        if name not in planned:
+            classifier(name, config)
+            file_of(name, config.paths.work, config.paths.results)
 
 
 def classifiers(config: RunConfig) -> list[Record]:

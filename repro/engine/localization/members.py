@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import torch
 
 from repro.config.parse import require
@@ -22,17 +24,19 @@ from repro.runtime import checkpoint
 MEMBERS, PROPOSER = "localization.members", "localization.proposals_of"
 
 
-def check_members(config: RunConfig) -> None:
+def check_members(config: RunConfig, planned: Collection[str] = ()) -> None:
     """Raise ``InputError`` if a localizer that a run needs does not exist, or does not fit the run.
 
-    It needs those of its ensemble, which have the same method, images and anchors, and the one that proposes.
+    It needs those of its ensemble, which have the same method, images and anchors, and the one that proposes. Runs that
+    are ``planned`` before are looked at once they are finished.
     """
     own = config.localization
     if own is None:
         return
     for name in own.members:
-        check_localizer(name, MEMBERS, own.method, config)
-    if config.proposals_of is not None:
+        if name not in planned:
+            check_localizer(name, MEMBERS, own.method, config)
+    if config.proposals_of is not None and config.proposals_of not in planned:
         check_localizer(config.proposals_of, PROPOSER, "rpn", config)
 
 

@@ -64,9 +64,10 @@ def table(
         f"Table {number} shows detectors or localizers, which are tested at the end only: use protocol=paper, since "
         f"protocol={protocol} reads the best epoch",
     )
+    views = [view for view in paper.views if view]
     require(
-        protocol == "paper" or not paper.view,
-        f"Table {number} shows the test {paper.view}, which only final nets take: use protocol=paper, since "
+        protocol == "paper" or not views,
+        f"Table {number} shows the test {' and '.join(views)}, which only final nets take: use protocol=paper, since "
         f"protocol={protocol} reads the best epoch",
     )
     filled = fill(paper, reading, protocol, scale)
@@ -78,7 +79,7 @@ def table(
         *notes.paper_notes(paper),
         *notes.measured_notes(paper, filled.measured, protocol),
         *notes.best_notes(rows),
-        *(note for selection in below for note in notes.proxy_notes(selection, filled.recipe, paper.view)),
+        *(note for selection in below for note in notes.proxy_notes(selection, filled.recipe, views)),
         *(f"Also run at scale={name}: `repro table {number} --scale {name}`." for name in filled.smaller),
         *notes.ensemble_notes(paper, not all(is_proxy for _, is_proxy in own)),
         *(f"Left out: {run_id}: {reason}." for run_id, reason in lacking.items() if reason),
@@ -257,7 +258,7 @@ def _row(paper: PaperTable, position: int, columns: Sequence[Selection[AnyRecord
     comparisons = {}
     for metric in paper.metrics:
         if metric in row.paper:
-            first, *rest = (summarize(group, metric, protocol, row.view or paper.view) for group in groups)
+            first, *rest = (summarize(group, metric, protocol, paper.view_of(row)) for group in groups)
             comparisons[metric] = Comparison(row.paper[metric], first, tuple(rest))
     return Row(row, next((group[0].params for group in groups if group), None), comparisons)
 
@@ -278,10 +279,11 @@ def _lacking(record: AnyRecord, paper: PaperTable, recipe: Mapping[str, Any], ev
     elif isinstance(record, LocalizationRecord):
         images = record.localization.images
     else:
-        tested = view_of(record, paper.view) if paper.view else record.result.reported
-        if tested is None:
-            return f"it has no test {paper.view}"
-        images = tested.images
+        views = [*dict.fromkeys(map(paper.view_of, filled))]
+        tested = [view_of(record, view) if view else record.result.reported for view in views]
+        if None in tested:
+            return f"it has no test {views[tested.index(None)]}"
+        images = min(counted.images for counted in tested if counted is not None)
     all_images = filled[0].eval_images or paper.eval_images or 0
     return "" if images == all_images else f"it was tested on {images:,} images instead of all {all_images:,}"
 

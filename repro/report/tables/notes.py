@@ -8,13 +8,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from repro.config.numerics import numerics_version
 from repro.papers import PaperTable, load_recipe
 from repro.report.tables.cells import Row
-from repro.results.read import AnyRecord
+from repro.results.read import AnyRecord, Record
 from repro.results.scales import is_of_detector
 from repro.results.select import Selection, run_ids, view_of
 
 VIEWS = {
     "": "the error of the final weights; no epoch is chosen",
     "10crop": "the error of the final weights, with softmax averaged over ten crops; no epoch is chosen",
+    "large_crop": "the error of the final weights on one crop larger than those of training; no epoch is chosen",
     "multiscale": "the error of the final weights, with softmax averaged over positions and scales; no epoch is chosen",
 }
 DETECTORS = "the precision of the detector after its last update; no update is chosen"
@@ -37,6 +38,7 @@ def paper_notes(paper: PaperTable) -> list[str]:
     for (word, reason), labels in reasons.items():
         named = "" if set(labels) == own else f" ({', '.join(labels)})"
         notes.append(f"{word.capitalize()}{named}: {reason}.")
+    notes += [f"{row.label}: {row.note}." for row in paper.rows if row.note]
     if any(row.own for row in paper.rows):
         notes.append("Nets that the paper does not have are below its rows, without a published value.")
     if any(row.net is not None for row in paper.rows):
@@ -56,7 +58,8 @@ def measured_notes(paper: PaperTable, measured: Selection[AnyRecord], protocol: 
         commands = ", ".join(dict.fromkeys(f"`repro run exp={row.experiment}`" for row in missing))
         labels = ", ".join(row.label for row in missing)
         notes.append(f"Not run: {len(missing)} of the paper's {own} own rows ({labels}); {commands}.")
-    final = DETECTORS if is_of_detector(load_recipe(paper.recipe).fields) else VIEWS[paper.view]
+    shown = paper.views[0] if len(paper.views) == 1 else ""  # rows of several views name theirs in their settings
+    final = DETECTORS if is_of_detector(load_recipe(paper.recipe).fields) else VIEWS.get(shown, VIEWS[""])
     notes.append(f"Protocol `{protocol}`: {final if protocol == 'paper' else COMMON}.")
     if measured.records:
         notes.append("Measured at the paper's full budget on " + _devices(measured.records) + ".")
@@ -87,14 +90,16 @@ def best_notes(rows: Sequence[Row]) -> list[str]:
     ]
 
 
-def proxy_notes(selection: Selection[AnyRecord], recipe: Mapping[str, object], view: str) -> list[str]:
-    """Return notes on a proxy: its departures from the paper, and tests that it lacks."""
+def proxy_notes(selection: Selection[AnyRecord], recipe: Mapping[str, object], views: Sequence[str]) -> list[str]:
+    """Return notes on a proxy: its departures from the paper, and those of the tests ``views`` that it lacks."""
     changed = ", ".join(
         f"{key}={_short(value)} (paper {_short(recipe.get(key))})" for key, value in selection.departures.items()
     )
     notes = [f"Proxy {selection.scale}: not comparable with the paper's values: {changed}."]
-    if view and any(view_of(record, view) is None for record in selection.records):
-        notes.append(f"Proxy {selection.scale}: it has no test {view}; its final evaluation of one view is shown.")
+    nets = [record for record in selection.records if isinstance(record, Record)]
+    for view in views:
+        if any(view_of(record, view) is None for record in nets):
+            notes.append(f"Proxy {selection.scale}: it has no test {view}; its final evaluation of one view is shown.")
     return notes + [f"Proxy {selection.scale}: {note}." for note in selection.notes]
 
 
