@@ -70,6 +70,14 @@ def test_an_ensemble_needs_the_weights_of_all_its_detectors(tmp_path: Path) -> N
         check([ensemble])
 
 
+def test_a_localizer_and_the_net_for_its_proposals_can_be_planned_together(tmp_path: Path) -> None:
+    runs = configs(tmp_path, "exp=imagenet_localization", "data=shapes_boxes", "scale=smoke")
+    assert len(runs) == 2 and starts(runs[1]) == [runs[0].run_id]
+    check(runs)
+    with pytest.raises(InputError, match=r"localization\.proposals_of=shapes-rpn"):
+        check(runs[1:])
+
+
 def test_jobs_of_slurm_start_from_finished_runs_only(tmp_path: Path) -> None:
     (net,) = configs(tmp_path, "exp=imagenet_depth", "model.depth=50", "data=imagenet", "execution=slurm")
     words = ("exp=voc_detection", "data=shapes", "model.depth=50", "execution=slurm", f"detection.start={net.run_id}")

@@ -27,8 +27,9 @@ def check_members(config: RunConfig, planned: Collection[str] = ()) -> None:
 
     Runs that are ``planned`` before are looked at once they are finished.
     """
-    trained = {"this run's own": untested(config.science)}
-    for name in (one for one in members_of(config.science) if one not in planned):
+    members = [name for name in members_of(config.science) if name not in planned]
+    trained = {"this run's own": untested(config.science)} if members else {}
+    for name in members:
         own = record_of(name, [config.paths.work]).science
         # Lists, too: one of other images may have been trained on the images of this test.
         for key in ("name", "classes", "lists"):
