@@ -53,8 +53,8 @@ class PaperRow:
     """A row of a published table.
 
     A row is ``cited`` from other work, filled by the runs of ``run`` (which ``experiment`` trains), counted on the
-    model ``net`` (Table 1), ``undecidable`` here since only a server can score it, or ``not_attempted``, both for a
-    reason. ``paper`` has the published value of each metric, ``decimals`` the number of decimals in print.
+    model ``net`` (Table 1), or ``undecidable`` here for a reason, since only a server can score it. ``paper`` has the
+    published value of each metric, ``decimals`` the number of decimals in print.
     """
 
     label: str
@@ -62,7 +62,6 @@ class PaperRow:
     run: Run | None = None
     net: Run | None = None
     cited: bool = False
-    not_attempted: str = ""
     undecidable: str = ""
     experiment: str = ""
     setting: str = ""
@@ -83,7 +82,7 @@ class PaperRow:
     @property
     def unfilled(self) -> str:
         """The word for a row that no run here fills; empty for all others."""
-        return "not decidable here" if self.undecidable else "not attempted" if self.not_attempted else ""
+        return "not decidable here" if self.undecidable else ""
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,6 @@ class PaperTable:
     view: Literal["", "10crop", "multiscale"] = ""
     eval_images: int | None = None
     decimals: int = 2
-    not_attempted: str = ""
     undecidable: str = ""
     ensembles: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -178,7 +176,7 @@ def _with_defaults(row: dict[str, Any], table: dict[str, Any]) -> dict[str, Any]
     if "run" in row:
         inherited.append("experiment")
     elif "net" not in row and not row.get("cited"):
-        inherited += ["not_attempted", "undecidable"]
+        inherited.append("undecidable")
     values = {**{name: table[name] for name in inherited if name in table}, **row}
     paper = row.get("paper", {})
     if isinstance(paper, dict):
@@ -193,8 +191,8 @@ def _check(table: PaperTable, row: PaperRow) -> None:
     needed = set(table.metrics) if row.run is not None and row.view not in OF_LOCALIZERS else set()
     fits = bool(row.paper) and needed <= set(row.paper) <= set(table.metrics)
     require(fits, f"{where}: paper must have {', '.join(table.metrics)}")
-    ways = [row.cited, row.run is not None, row.net is not None, bool(row.not_attempted), bool(row.undecidable)]
-    require(sum(ways) == 1, f"{where}: a row needs exactly one of cited, run, net, not_attempted and undecidable")
+    ways = [row.cited, row.run is not None, row.net is not None, bool(row.undecidable)]
+    require(sum(ways) == 1, f"{where}: a row needs exactly one of cited, run, net and undecidable")
     require(row.run is None or bool(row.experiment), f"{where}: experiment is missing")
     for value in row.paper.values():
         alone = value.single is not None and value == Published(single=value.single)

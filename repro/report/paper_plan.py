@@ -130,7 +130,7 @@ def outcome(paper: PaperTable, frame: Frame) -> str:
         return f"counted on the nets: {link}"
     rows = [values for row, values in zip(paper.rows, frame.values, strict=False) if row.run is not None]
     if not rows:
-        reasons = [f"{row.unfilled}, {row.undecidable or row.not_attempted}" for row in paper.rows if row.unfilled]
+        reasons = [f"{row.unfilled}, {row.undecidable}" for row in paper.rows if row.unfilled]
         return f"{'; '.join(dict.fromkeys(reasons))}: {link}"
     counts = ["n", *(f"{metric}_n" for metric in paper.metrics)]
     measured = sum(any(values.get(name) for name in counts) for values in rows)

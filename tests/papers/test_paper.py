@@ -168,7 +168,7 @@ def test_a_number_without_data_names_those_that_exist():
         (
             "table3",
             'cited = true\nnote = "',
-            'cited = true\nnot_attempted = "no"\nnote = "',
+            'cited = true\nundecidable = "no"\nnote = "',
             "VGG-16: a row needs",
         ),
         ("table5", "labels = { top5_error", "labels = { top_error", "labels has unknown metrics: top_error"),

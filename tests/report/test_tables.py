@@ -326,7 +326,7 @@ def test_what_was_not_tested_on_all_images_is_never_measured(tmp_path, number):
     part_b = plant_imagenet(tmp_path, 34, "B", seed=0, views=both, images=49999)
     untested = plant_imagenet(tmp_path, 34, "A", seed=1)
     rows, notes = markdown(tmp_path, number=number)
-    assert {r[name] for r in rows for name in r if name.startswith("Measured")} <= {"–", "", "not attempted"}
+    assert {r[name] for r in rows for name in r if name.startswith("Measured")} <= {"–", ""}
     assert not any("Proxy" in name for name in rows[0])
     left_out = part_b if number == 4 else part
     assert f"Left out: {left_out.name}: it was tested on 49,999 images instead of all 50,000." in notes
@@ -385,15 +385,6 @@ def test_a_net_that_the_authors_only_tested_is_cited_with_a_note(tmp_path):
     assert row(rows, "GoogLeNet (cited)")["Paper top-1 error (%)"] == ""
     assert "- VGG-16: another group's net, which the authors tested themselves.\n" in notes
     assert "Not run: 7 of the paper's 7 own rows" in notes
-
-
-def test_what_is_not_attempted_says_so_and_why(tmp_path):
-    rows, notes = markdown(tmp_path, number=14)
-    assert [r["Here"] for r in rows] == ["", "", "", "not attempted"]
-    assert (rows[1]["validation (%)"], rows[1]["test (%)"]) == ("", "26.7")
-    assert "Not attempted: its nets have the R-CNN step" in notes
-    assert "Not run" not in notes
-    assert [line["not_attempted"] != "" for line in comma(tmp_path, number=14)] == [False, False, False, True]
 
 
 def test_the_classes_of_table_11_stand_beside_their_mean(tmp_path):

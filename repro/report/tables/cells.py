@@ -176,7 +176,6 @@ def values_of(row: Row, table: PaperTable, scales: Sequence[str], protocol: str)
         "params_millions": paper.params_millions,
         "params": row.params,
         "cited": str(paper.cited).lower(),
-        "not_attempted": paper.not_attempted,
         "undecidable": paper.undecidable,
         "protocol": protocol,
     }

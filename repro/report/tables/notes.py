@@ -33,7 +33,7 @@ def paper_notes(paper: PaperTable) -> list[str]:
     reasons: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
     for row in paper.rows:
         if row.unfilled:
-            reasons[row.unfilled, row.undecidable or row.not_attempted][row.label] = None
+            reasons[row.unfilled, row.undecidable][row.label] = None
     own = {row.label for row in paper.rows if not row.cited and not row.own}
     for (word, reason), labels in reasons.items():
         named = "" if set(labels) == own else f" ({', '.join(labels)})"
