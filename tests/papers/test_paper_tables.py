@@ -119,12 +119,14 @@ def plans() -> dict[str, list[RunConfig]]:
 
 def words_of(experiment: str) -> list[str]:
     """Return the words that plan a row's experiment, with ids for its placeholders."""
-    ids = ",".join(f"imagenet_det-fasterrcnn-resnet101-s{seed}-0123abcd" for seed in (1, 2))
-    return [*f"exp={experiment}".replace("RUN,RUN", ids).split(), *start_of(experiment)]
+    detectors = [f"imagenet_det-fasterrcnn-resnet101-s{seed}-0123abcd" for seed in (1, 2)]
+    localizers = [f"imagenet-rcnn-resnet{depth}-s0-0123abcd" for depth in (101, 50)]
+    ids = localizers if experiment.startswith("imagenet_localization") else detectors
+    return [*f"exp={experiment}".replace("RUN,RUN", ",".join(ids)).split(), *start_of(experiment)]
 
 
 def start_of(experiment: str) -> list[str]:
-    if experiment == "imagenet_localization":
+    if experiment.startswith("imagenet_localization"):
         return ["localization.start=weights.pth"]
     if experiment == "voc_final":
         return ["detection.start=coco-fasterrcnn-resnet101-s0-0123abcd"]
