@@ -34,6 +34,7 @@ class LocalizationConfig:
     suppress: Annotated[float, "rcnn: overlap above which the less likely proposal is dropped (D92)", OVERLAP] = 0.7
     foreground: Annotated[float, "rcnn: least overlap of a positive proposal with a box (D91)", OVERLAP] = 0.5
     positive_share: Annotated[float, "rcnn: share of positive proposals in a batch (D91)", OVERLAP] = 0.25
+    region_lr: Annotated[float | None, "rcnn: initial learning rate; empty: `optim.lr` (D91)", POSITIVE] = None
     context: Annotated[int, "rcnn: pixels around a proposal in its crop (D93)", NOT_NEGATIVE] = 16
 
     group = "localization"

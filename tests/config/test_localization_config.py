@@ -30,7 +30,7 @@ def test_the_science_of_a_localizer_comes_back(tmp_path: Path) -> None:
     assert Science.from_flat(of.science.flat(), 3) == of.science and RunConfig.from_dict(of.to_dict()) == of
     assert Science.from_dict(json.loads(json.dumps(of.science.to_dict()))) == of.science
     values = of.science.to_dict()["localization"]
-    later = {"members", "method", "proposals_of", "suppress", "foreground", "positive_share"}
+    later = {"members", "method", "proposals_of", "suppress", "foreground", "positive_share", "region_lr"}
     assert values.keys() | later == {field.name for field in dataclasses.fields(LocalizationConfig)}
     assert not later & values.keys()  # they leave the fingerprints of other runs as they were
     assert of.run_id.startswith("shapes-rpn-wrn18-0.125-b-smoke-s3-") and of.label == "RPN WRN-18-0.125 B"

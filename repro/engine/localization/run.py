@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 
-from repro.config.run import RunConfig
+from repro.config.run import OptimConfig, RunConfig
 from repro.data.localization import LocalizationDataset
 from repro.engine.detection.hooks import RankHooks, write_losses
 from repro.engine.detection.run import load_state
@@ -88,7 +89,7 @@ def train_localizer(net: PreparedLocalizer, hooks: DetectionHooks) -> bool:
     if not net.begin(hooks.stop):
         hooks.save(net)
         return False
-    mean, optim = Averager(net), net.config.optim
+    mean, optim = Averager(net), optim_of(net.config)
 
     def one_update() -> Values:
         return update(net, net.losses(), mean)
@@ -97,6 +98,15 @@ def train_localizer(net: PreparedLocalizer, hooks: DetectionHooks) -> bool:
         return False
     net.state.part, net.state.update = 1, 0
     return True
+
+
+def optim_of(config: RunConfig) -> OptimConfig:
+    """Return the schedule of a run; the net for single regions may have a rate of its own (D91)."""
+    own = config.localization
+    assert own is not None
+    if own.method == "rpn" or own.region_lr is None:
+        return config.optim
+    return dataclasses.replace(config.optim, lr=own.region_lr)
 
 
 def prepare_localizer(config: RunConfig, dataset: LocalizationDataset) -> PreparedLocalizer:

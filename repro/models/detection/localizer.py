@@ -90,8 +90,10 @@ class Localizer(nn.Module):
     def _of(self, layer: nn.Linear, values: int, classes: Tensor, x: Tensor) -> Tensor:
         """Compute the outputs (N, k, A, values) of a sibling layer on x (N, C, P), for ``classes`` alone."""
         (count, each), rows = classes.shape, self.num_anchors * values
-        weight = layer.weight.view(self.num_classes, rows, -1)[classes].flatten(1, 2)
-        bias = layer.bias.view(self.num_classes, rows)[classes].flatten(1, 2)
+        # An indexed read of a class that several images have would add up its gradients in any order, on a CPU too.
+        chosen = classes.flatten()
+        weight = layer.weight.view(self.num_classes, rows, -1).index_select(0, chosen).view(count, each * rows, -1)
+        bias = layer.bias.view(self.num_classes, rows).index_select(0, chosen).view(count, each * rows)
         outputs = torch.baddbmm(bias[..., None], weight, x).view(count, each, self.num_anchors, values, -1)
         # Anchors of a position are together, row by row.
         return outputs.permute(0, 1, 4, 2, 3).reshape(count, each, -1, values)

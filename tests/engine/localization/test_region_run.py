@@ -17,7 +17,7 @@ from repro.engine.localization.members import check_members, load_members
 from repro.engine.localization.prepared import Member
 from repro.engine.localization.proposals import PROPOSALS, likely
 from repro.engine.localization.regions import PreparedRegionNet, updated, updated_boxes
-from repro.engine.localization.run import prepare_localizer, run_localizer
+from repro.engine.localization.run import optim_of, prepare_localizer, run_localizer
 from repro.engine.localization.testing import locate_all
 from repro.errors import InputError
 from repro.launch.lacking import starts
@@ -107,6 +107,15 @@ def test_its_record_has_one_view_and_names_what_it_needs(whole: RunConfig) -> No
     boxes = json.loads((whole.work_dir / "boxes.json").read_text())["boxes"]["dense"]
     assert len(boxes) == 6 and record.params > 0 and record.macs > 0
     assert starts(whole) == [whole.proposals_of]
+
+
+def test_it_may_have_a_learning_rate_of_its_own(whole: RunConfig, tmp_path: Path) -> None:
+    rate = "localization.region_lr=0.25"
+    proposer = f"localization.proposals_of={whole.proposals_of}"
+    of = finished(beside(whole, tmp_path), RCNN, rate, proposer, "optim.steps=2", "optim.milestones=[1]")
+    _, first, second = (of.work_dir / "losses.csv").read_text().splitlines()
+    assert [float(row.split(",")[2]) for row in (first, second)] == [0.25, 0.025]
+    assert optim_of(localizer_config(tmp_path, rate)).lr == whole.optim.lr != 0.25
 
 
 def test_only_the_proposals_of_a_box_apart_are_kept_the_likeliest_first(whole: RunConfig) -> None:

@@ -35,6 +35,19 @@ def test_outputs_are_those_of_1x1_convolutions_for_the_asked_classes(model: Loca
     assert anchors.shape == (108, 4) and not torch.equal(codes[0, 0], codes[1, 1])
 
 
+def test_gradients_of_a_class_that_many_images_have_are_the_same_bits_each_time() -> None:
+    model = Localizer(narrow_net(), 3, dataclasses.replace(SETTINGS, width=256), torch.Generator().manual_seed(0))
+    images = torch.randn(48, 3, 56, 56, generator=torch.Generator().manual_seed(1))
+    classes = torch.arange(48)[:, None] % 3
+    found = []
+    for _ in range(3):
+        scores, codes, _ = model(images, classes)
+        found.append(
+            torch.autograd.grad(scores.sin().sum() + codes.cos().sum(), [model.scores.weight, model.codes.weight])
+        )
+    assert all(torch.equal(a, b) for other in found[1:] for a, b in zip(other, found[0], strict=True))
+
+
 def test_anchors_that_leave_the_crop_learn_and_a_crop_without_boxes_does_not() -> None:
     anchors = torch.tensor([[-4.0, -4, 12, 12], [0, 0, 10, 10], [20, 20, 30, 30], [0, 0, 10, 20]])
     labels, nearest = anchor_labels(anchors, torch.tensor([[40.0, 40, 50, 50], [-4, -4, 12, 11]]), SETTINGS)
