@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import time
 
+from repro.engine.detection.callbacks import DetectionHooks
 from repro.engine.detection.events import DetectorEvents, are_due
 from repro.engine.detection.prepared import PreparedDetector, Training
 from repro.engine.detection.steps import NAMES
-from repro.engine.detection.training import DetectionHooks, Losses, save_checkpoint
+from repro.engine.detection.training import Losses, save_checkpoint
 from repro.engine.hooks import charts_of
 from repro.errors import RunError
 from repro.results.detection_record import DetectionResult

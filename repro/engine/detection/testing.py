@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -14,10 +14,11 @@ from repro.config.science import Science
 from repro.data.detection import Detections, DetectionSplit
 from repro.data.detection.scaled import normalized, photo_of, resized_photo
 from repro.data.imagenet.decode import Photo
+from repro.engine.detection.callbacks import DetectionHooks
 from repro.engine.detection.members import load_own_members
+from repro.engine.detection.passes import Pass, Row, run_pass
 from repro.engine.detection.prepared import Member, PreparedDetector
-from repro.engine.detection.tested import Share, gathered, read_tested, write_tested
-from repro.engine.detection.training import DetectionHooks
+from repro.engine.detection.steps import TESTED
 from repro.evaluation.detection import coco, ilsvrc, voc
 from repro.models.detection.refinement import DetectionSettings, Found, limited_over_set
 from repro.models.detection.rpn import TESTING
@@ -25,7 +26,6 @@ from repro.models.detection.testing import detect
 from repro.results.detection_record import ClassPrecision, DetectionResult
 from repro.runtime import distributed
 from repro.runtime.device import autocast
-from repro.runtime.progress import Display
 from repro.runtime.provenance import write_atomically
 
 log = logging.getLogger(__name__)
@@ -46,30 +46,20 @@ def run_test(net: PreparedDetector, hooks: DetectionHooks) -> tuple[DetectionRes
 
 def find_all(net: PreparedDetector, hooks: DetectionHooks) -> list[Found] | None:
     """Return the detections of each test image, or None if the run was stopped and saved those so far."""
-    split, ranks, rank = net.dataset.eval, distributed.size(), distributed.rank()
-    done = distributed.shared(read_tested(net) if distributed.is_first() else {})
-    left = [position for position in range(len(split)) if position not in done]
-    display = Display(net.config.execution.progress if distributed.is_first() else "none", len(split))
-    own: dict[int, Share] = {}
-    # All ranks make the same number of rounds, each with an image of its own, so that they stop together.
-    for first in range(0, len(left), ranks):
-        for position in left[first + rank : first + rank + 1]:
-            own[position] = Share(*(value.cpu().numpy() for value in find(net, split, position)))
-        count = min(len(split) - len(left) + first + ranks, len(split))
-        if display.is_due():
-            text = f"test: {count:,} of {len(split):,} images"
-            display.show(count, [text], [text])
-        is_stopped = count < len(split) and hooks.stop()
-        if count < len(split) and (is_stopped or hooks.save_is_due()):
-            done, own = gathered(done, own), {}
-            write_tested(net, done)
-            hooks.saved()
-        if is_stopped:
-            display.close()
-            return None
-    display.close()
-    done = gathered(done, own)
-    return [Found(*map(torch.from_numpy, done[position])) for position in range(len(split))]
+    split = net.dataset.eval
+
+    def find_each(positions: Sequence[int]) -> Iterator[Row]:
+        for position in positions:
+            yield tuple(value.cpu().numpy() for value in find(net, split, position))
+
+    found = run_pass(pass_over_tests(net), find_each, hooks)
+    return None if found is None else [Found(*map(torch.from_numpy, row)) for row in found]
+
+
+def pass_over_tests(net: PreparedDetector) -> Pass:
+    """Describe the pass of a detector, or ensemble, over the test images."""
+    makers = {"nets": [member.model.state_dict() for member in net.ensemble]}
+    return Pass(net.config, TESTED, len(net.dataset.eval), makers, "test")
 
 
 def find(net: PreparedDetector, split: DetectionSplit, position: int) -> Found:

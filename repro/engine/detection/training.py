@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from repro.engine.detection.callbacks import DetectionHooks
 from repro.engine.detection.feed import Batch, proposals_in
 from repro.engine.detection.prepared import PreparedDetector, Training
 from repro.engine.detection.steps import begin_step, end_step
@@ -20,26 +21,6 @@ from repro.runtime.device import autocast
 Losses = dict[str, float]
 Values = dict[str, Tensor]
 """Losses on one rank, on the device."""
-
-
-class DetectionHooks:
-    """Callbacks that do nothing; ``repro.engine.detection.hooks`` has those of a run."""
-
-    def logged(self, net: Training, losses: Losses, lr: float) -> None:
-        """Receive the mean losses since the last call."""
-
-    def save_is_due(self) -> bool:
-        return False
-
-    def save(self, net: Training) -> None:
-        """Save a checkpoint."""
-
-    def saved(self) -> None:
-        """Receive that all detections of the test so far are saved."""
-
-    def stop(self) -> bool:
-        """Return whether the run shall save and end before its last update or test image."""
-        return False
 
 
 def batch_size_of(net: PreparedDetector) -> int:
@@ -69,7 +50,7 @@ def train_detector(
         NotFiniteError: A loss is not finite.
     """
     while net.state.part < len(net.steps):
-        proposals = begin_step(net, hooks.stop)
+        proposals = begin_step(net, hooks)
         if restore is not None:
             restore(net)
             restore = None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from repro.data.imagenet.loader import pixel_stats
 from repro.data.localization import LocalizationDataset
 from repro.data.localization.feed import LocalizationFeed, centre, photo_of
 from repro.data.localization.regions import RegionFeed
+from repro.engine.detection.callbacks import DetectionHooks
 from repro.engine.detection.prepared import DetectionState
 from repro.engine.detection.start import Start, build_net, check_start, stored_start
 from repro.engine.optim import build_optimizer
@@ -36,6 +38,11 @@ class Member:
     stats: PixelStats
 
 
+def makers_of(members: Sequence[Member]) -> dict[str, Any]:
+    """Return all tensors that decide what nets find in an image (``repro.engine.detection.passes``)."""
+    return {"nets": [(one.model.state_dict(), one.stats.mean, one.stats.std) for one in members]}
+
+
 @dataclass
 class PreparedLocalizer(ABC):
     """A run's net, optimizer and data: new, or filled from a checkpoint. Its training has one step."""
@@ -54,6 +61,8 @@ class PreparedLocalizer(ABC):
     step: Step | None = None
     members: list[Member] = field(default_factory=list)
     """Further nets of the same kind, which the test joins to an ensemble with the run's own (D90)."""
+    proposers: list[Member] = field(default_factory=list)
+    """The localizers whose proposals the net scores and moves; none for a region proposal network."""
 
     @property
     def steps(self) -> tuple[int, ...]:
@@ -84,7 +93,7 @@ class PreparedLocalizer(ABC):
     def losses(self) -> dict[str, Tensor]:
         """Compute this rank's losses on the next batch, divided by its number of images."""
 
-    def begin(self, stop: Callable[[], bool]) -> bool:
+    def begin(self, hooks: DetectionHooks) -> bool:
         """Make what the training needs besides images; return False if the run was stopped before it was done."""
         return True
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,14 +12,10 @@ from torch import Tensor
 from repro.config.run import RunConfig
 from repro.data.localization import BoxedSplit
 from repro.data.localization.feed import photo_of, resized
-from repro.engine.detection.arrays import read_arrays
 from repro.engine.localization.candidates import candidates_of, in_own_pixels
 from repro.engine.localization.prepared import Member
-from repro.errors import RunError
 from repro.models.detection.boxes import is_large, suppress
-from repro.runtime.files import replacing
 
-PROPOSALS = "proposals.npz"
 LEAST_SIDE = 1.0
 """Pixels of the shorter side of a proposal: a smaller one shows nothing."""
 TOGETHER = 16
@@ -67,22 +62,3 @@ def likely(scores: Tensor, boxes: Tensor, config: RunConfig) -> Iterator[list[np
             kept = suppress(class_boxes, class_scores, own.suppress)[: own.proposals]
             found.append(class_boxes[kept].float().cpu().numpy())
         yield found
-
-
-def write_proposals(path: Path, found: Sequence[np.ndarray]) -> None:
-    """Store the proposals (n, 4) of all training images.
-
-    Raises:
-        RunError: The file cannot be written.
-    """
-    counts = np.array([len(boxes) for boxes in found])
-    with replacing(path, RunError) as file:
-        np.savez(file, counts=counts, boxes=np.concatenate(found))
-
-
-def read_proposals(path: Path) -> list[np.ndarray] | None:
-    """Read stored proposals; return None if there are none that can be read."""
-    stored = read_arrays(path)
-    if not {"counts", "boxes"} <= stored.keys():
-        return None
-    return np.split(stored["boxes"], stored["counts"].cumsum()[:-1])

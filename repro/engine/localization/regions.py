@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -16,19 +15,20 @@ from repro.data.augment import generator_for, normalize
 from repro.data.imagenet.workers import chunks, decoding_workers
 from repro.data.localization import LocalizationDataset
 from repro.data.localization.regions import RegionFeed, Warp, item_of, read_warped
+from repro.engine.detection.callbacks import DetectionHooks
+from repro.engine.detection.passes import Pass, Row, run_pass
 from repro.engine.detection.prepared import DetectionState
 from repro.engine.localization.members import load_proposers
-from repro.engine.localization.prepared import Member, PreparedLocalizer, build_start
-from repro.engine.localization.proposals import PROPOSALS, proposed, read_proposals, write_proposals
+from repro.engine.localization.prepared import PreparedLocalizer, build_start, makers_of
+from repro.engine.localization.proposals import proposed
 from repro.engine.optim import build_optimizer
 from repro.models.detection.boxes import clip
 from repro.models.detection.localizer import likeliest
 from repro.models.detection.region_net import RegionNet
 from repro.runtime import distributed
 from repro.runtime.device import autocast, num_workers, set_up, setting
-from repro.runtime.progress import Display
 
-log = logging.getLogger(__name__)
+PROPOSALS = "proposals.npz"
 ROUND = 64
 """Images that a rank sees before it looks whether the run shall stop."""
 TOGETHER = 64
@@ -37,11 +37,10 @@ TOGETHER = 64
 
 @dataclass
 class PreparedRegionNet(PreparedLocalizer):
-    """A net for single regions with its data and its optimizer, and the localizers that propose the regions."""
+    """A net for single regions with its data and its optimizer."""
 
     model: RegionNet
     feed: RegionFeed
-    proposers: list[Member] = field(default_factory=list)
 
     def losses(self) -> dict[str, Tensor]:
         regions = self.feed.batch(self.state.update)
@@ -49,19 +48,12 @@ class PreparedRegionNet(PreparedLocalizer):
             losses = self.model.losses(*vars(regions).values())
             return {name: value / len(regions.classes) for name, value in losses.items()}
 
-    def begin(self, stop: Callable[[], bool]) -> bool:
+    def begin(self, hooks: DetectionHooks) -> bool:
         """Make the proposals of the training images, or read those that an earlier process made."""
-        path = self.config.work_dir / PROPOSALS
-        found = distributed.shared(read_proposals(path) if distributed.is_first() else None)
-        if found is None or len(found) != len(self.dataset.train):
-            log.info(f"  proposals for {len(self.dataset.train):,} training images")
-            found = made_proposals(self, stop)
-            if found is None:
-                return False
-            made = found
-            distributed.on_first(lambda: write_proposals(path, made))
-        self.feed.proposals = found
-        return True
+        found = made_proposals(self, hooks)
+        if found is not None:
+            self.feed.proposals = found
+        return found is not None
 
 
 def prepare_region_net(config: RunConfig, dataset: LocalizationDataset) -> PreparedRegionNet:
@@ -83,31 +75,22 @@ def prepare_region_net(config: RunConfig, dataset: LocalizationDataset) -> Prepa
     )
 
 
-def made_proposals(net: PreparedRegionNet, stop: Callable[[], bool]) -> list[np.ndarray] | None:
-    """Propose boxes of each training image's class, each rank for its share; return None if the run was stopped.
+def made_proposals(net: PreparedRegionNet, hooks: DetectionHooks) -> list[np.ndarray] | None:
+    """Propose boxes of each training image's class; return None if the run was stopped before.
 
     Images are seen once, at the shorter side of the test.
     """
     data, split = net.config.data, net.dataset.train
     assert data.eval_resize is not None
-    count, ranks = len(split), distributed.size()
-    mine = list(range(distributed.rank(), count, ranks))
-    display = Display(net.config.execution.progress if distributed.is_first() else "none", count)
-    own: list[np.ndarray] = []
-    # All ranks make the same number of rounds, so that they stop together.
-    for first in range(0, -(-count // ranks), ROUND):
-        part = mine[first : first + ROUND]
-        labels = split.photos.labels[part][:, None]
-        own += [found for (found,) in proposed(net.proposers, net.config, split, part, labels, [data.eval_resize])]
-        if stop():
-            display.close()
-            return None
-        if display.is_due():
-            text = f"proposals: {min(len(own) * ranks, count):,} of {count:,} images"
-            display.show(len(own) * ranks, [text], [text])
-    display.close()
-    every = distributed.everyone(own)
-    return [every[position % ranks][position // ranks] for position in range(count)]
+    sides = [data.eval_resize]
+
+    def find(positions: Sequence[int]) -> Iterator[Row]:
+        labels = split.photos.labels[list(positions)][:, None]
+        return (tuple(found) for found in proposed(net.proposers, net.config, split, positions, labels, sides))
+
+    images = Pass(net.config, PROPOSALS, len(split), makers_of(net.proposers), "proposals", ROUND)
+    found = run_pass(images, find, hooks)
+    return None if found is None else [boxes for (boxes,) in found]
 
 
 class Asked(NamedTuple):

@@ -7,11 +7,11 @@ import dataclasses
 
 from repro.config.run import OptimConfig, RunConfig
 from repro.data.localization import LocalizationDataset
+from repro.engine.detection.callbacks import DetectionHooks
 from repro.engine.detection.hooks import RankHooks, write_losses
 from repro.engine.detection.run import load_state
 from repro.engine.detection.training import (
     Averager,
-    DetectionHooks,
     Values,
     filled_from,
     payload,
@@ -19,10 +19,9 @@ from repro.engine.detection.training import (
     update,
 )
 from repro.engine.localization.prepared import PreparedLocalizer, prepare_network
-from repro.engine.localization.proposals import PROPOSALS
 from repro.engine.localization.regions import prepare_region_net
 from repro.engine.localization.size import localizer_size
-from repro.engine.localization.testing import run_test, write_boxes
+from repro.engine.localization.testing import remove_passes, run_test, write_boxes
 from repro.engine.loop import NotFiniteError
 from repro.engine.optim import lr_at
 from repro.engine.record import of_run, part, provenance_of
@@ -55,27 +54,43 @@ def run_localizer(config: RunConfig, dataset: LocalizationDataset, stopper: Stop
     net.state.parts.append(part(net.updates, started, net.made_on))
     if net.resumed is not None:
         filled_from(stored or {})(net)
-    try:
-        with contextlib.closing(RankHooks(net, stopper)) as hooks:
-            if not train_localizer(net, hooks):
-                return None
-    except NotFiniteError as error:
-        raise RunError(f"{error}; {last_good(config)}") from error
-    finally:
-        net.feed.close()
-    last = payload(net)
-    distributed.on_first(lambda: checkpoint.save(config.work_dir / checkpoint.FINAL, last))
-    result, boxes = run_test(net)
+    with contextlib.closing(RankHooks(net, stopper)) as hooks:
+        if not train_all(net, hooks):
+            return None
+        tested = run_test(net, hooks)
+        if tested is None:
+            return None
+    result, boxes = tested
     record = make_record(net, result)
 
     def leave() -> None:
         write_losses(net)
         write_boxes(net, boxes)
         write_json(config.work_dir / RECORD, record.to_json())
-        (config.work_dir / PROPOSALS).unlink(missing_ok=True)
+        remove_passes(config.work_dir)
 
     distributed.on_first(leave)
     return record
+
+
+def train_all(net: PreparedLocalizer, hooks: DetectionHooks) -> bool:
+    """Train to the end and save; return False if the run was stopped before.
+
+    Raises:
+        RunError: A loss is not finite.
+    """
+    if net.state.part:  # only the test is missing
+        return True
+    try:
+        if not train_localizer(net, hooks):
+            return False
+    except NotFiniteError as error:
+        raise RunError(f"{error}; {last_good(net.config)}") from error
+    finally:
+        net.feed.close()
+    last = payload(net)
+    distributed.on_first(lambda: checkpoint.save(net.config.work_dir / checkpoint.FINAL, last))
+    return True
 
 
 def train_localizer(net: PreparedLocalizer, hooks: DetectionHooks) -> bool:
@@ -84,9 +99,7 @@ def train_localizer(net: PreparedLocalizer, hooks: DetectionHooks) -> bool:
     Raises:
         NotFiniteError: A loss is not finite.
     """
-    if net.state.part:  # only the test is missing
-        return True
-    if not net.begin(hooks.stop):
+    if not net.begin(hooks):
         hooks.save(net)
         return False
     mean, optim = Averager(net), optim_of(net.config)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import json
-import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,32 +13,33 @@ from torch import Tensor
 
 from repro.data.localization import BoxedSplit
 from repro.data.localization.feed import centre, photo_of, resized
+from repro.engine.detection.callbacks import DetectionHooks
+from repro.engine.detection.passes import Pass, Row, run_pass
 from repro.engine.localization.candidates import candidates_of, in_own_pixels
 from repro.engine.localization.classes import predicted_classes
 from repro.engine.localization.members import load_members
-from repro.engine.localization.prepared import PreparedLocalizer
-from repro.engine.localization.regions import PreparedRegionNet, updated_boxes
+from repro.engine.localization.prepared import PreparedLocalizer, makers_of
+from repro.engine.localization.regions import PROPOSALS, PreparedRegionNet, updated_boxes
 from repro.evaluation.localization import are_right
 from repro.models.detection.localizer import Located, likeliest
 from repro.results.localization_record import LocalizationResult, ViewError
 from repro.runtime import distributed
-from repro.runtime.progress import Display
 from repro.runtime.provenance import write_atomically
 
-log = logging.getLogger(__name__)
 FILE = "boxes.json"
 CROP, DENSE = "1crop", "dense"
-REGIONS_OF = 500
-"""Images whose proposals are made together, before a net for single regions sees them."""
+REGIONS_OF = 64
+"""Images whose proposals a rank makes together, before a net for single regions sees them."""
 Locate = Callable[[Sequence[int], np.ndarray], Iterable[np.ndarray]]
 """Returns the boxes (k, 4) of classes (n, k) in each of the test images at n positions."""
 
 
-def run_test(net: PreparedLocalizer) -> tuple[LocalizationResult, dict[str, np.ndarray]]:
+def run_test(net: PreparedLocalizer, hooks: DetectionHooks) -> tuple[LocalizationResult, dict[str, np.ndarray]] | None:
     """Locate the objects of all test images, each rank in its share of them, and count the errors.
 
     Returns:
-        The result, and for each view the boxes (N, 1 + k, 4): of the given class, and of k predicted ones.
+        The result, and for each view the boxes (N, 1 + k, 4): of the given class, and of k predicted ones. None if the
+        run was stopped and saved the boxes so far.
     """
     split, own = net.dataset.eval, net.config.localization
     assert own is not None
@@ -48,7 +49,12 @@ def run_test(net: PreparedLocalizer) -> tuple[LocalizationResult, dict[str, np.n
     net.model.eval()
     net.members = distributed.agreed(lambda: load_members(net.config, net.classes, net.device))
     views = [DENSE] if own.method == "rcnn" else [CROP, DENSE] if own.scales else [CROP]
-    boxes = {view: locate_all(net, classes, view) for view in views}
+    boxes: dict[str, np.ndarray] = {}
+    for view in views:
+        found = locate_all(net, classes, view, hooks)
+        if found is None:
+            return None
+        boxes[view] = found
     hits = (predicted == labels) if own.classes_of else None
     result = LocalizationResult(
         split=split.photos.name,
@@ -73,22 +79,26 @@ def view_error(view: str, found: np.ndarray, split: BoxedSplit, hits: np.ndarray
     return ViewError(view=view, errors=wrong, error=shares[0], top5_errors=misses, top5_error=shares[1])
 
 
-def locate_all(net: PreparedLocalizer, classes: np.ndarray, view: str) -> np.ndarray:
-    """Return the boxes (N, k, 4) of ``classes`` (N, k) in each test image, in its own pixels."""
-    count, ranks = len(net.dataset.eval), distributed.size()
-    mine = list(range(distributed.rank(), count, ranks))
-    display = Display(net.config.execution.progress if distributed.is_first() else "none", count)
+def locate_all(net: PreparedLocalizer, classes: np.ndarray, view: str, hooks: DetectionHooks) -> np.ndarray | None:
+    """Return the boxes (N, k, 4) of ``classes`` (N, k) in each test image, in its own pixels.
+
+    Return None if the run was stopped and saved those so far.
+    """
     locate, size = way_of(net, view)
-    own: list[np.ndarray] = []
-    for start in range(0, len(mine), size):
-        part = mine[start : start + size]
-        own += list(locate(part, classes[part]))
-        if display.is_due():
-            text = f"test ({view}): {min(len(own) * ranks, count):,} of {count:,} images"
-            display.show(len(own) * ranks, [text], [text])
-    display.close()
-    every = distributed.everyone(own)
-    return np.stack([every[position % ranks][position // ranks] for position in range(count)])
+
+    def find(positions: Sequence[int]) -> Iterator[Row]:
+        return ((boxes,) for boxes in locate(positions, classes[list(positions)]))
+
+    makers = {**makers_of([*net.ensemble, *net.proposers]), "classes": classes.tolist()}
+    images = Pass(net.config, f"tested_{view}.npz", len(net.dataset.eval), makers, f"test ({view})", size)
+    found = run_pass(images, find, hooks)
+    return None if found is None else np.stack([boxes for (boxes,) in found])
+
+
+def remove_passes(folder: Path) -> None:
+    """Remove what a run kept for its next process."""
+    for path in (*folder.glob("tested_*.npz"), folder / PROPOSALS):
+        path.unlink(missing_ok=True)
 
 
 def way_of(net: PreparedLocalizer, view: str) -> tuple[Locate, int]:

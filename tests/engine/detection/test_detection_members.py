@@ -16,13 +16,13 @@ from repro.cli.main import main
 from repro.config.run import RunConfig
 from repro.data.detection.scaled import photo_of
 from repro.engine.detection import events
+from repro.engine.detection.callbacks import DetectionHooks
 from repro.engine.detection.members import check_members, load_own_members
+from repro.engine.detection.passes import read_rows, write_rows
 from repro.engine.detection.prepared import Member, PreparedDetector, prepare_detector
 from repro.engine.detection.run import run_detector
 from repro.engine.detection.stored import load_detector
-from repro.engine.detection.tested import Share, read_tested, write_tested
-from repro.engine.detection.testing import find, find_all
-from repro.engine.detection.training import DetectionHooks
+from repro.engine.detection.testing import find, find_all, pass_over_tests
 from repro.errors import InputError
 from repro.models.detection.refinement import Found
 from repro.report.detection import line
@@ -122,10 +122,10 @@ def test_detections_of_an_unfinished_test_are_those_of_the_same_ensemble(
 ) -> None:
     shutil.copytree(ensemble.paths.work, tmp_path / "work")
     net = prepared(detector_config(tmp_path, *JOINT, *joined_to(member)))
-    write_tested(net, {0: Share(np.zeros((1, 4)), np.zeros(1, np.int64), np.ones(1))})
-    assert list(read_tested(net)) == [0]
+    write_rows(pass_over_tests(net), {0: (np.zeros((1, 4)), np.zeros(1, np.int64), np.ones(1))})
+    assert list(read_rows(pass_over_tests(net))) == [0]
     net.members = []
-    assert read_tested(net) == {}
+    assert read_rows(pass_over_tests(net)) == {}
 
 
 def test_pictures_are_shown_to_the_whole_ensemble(

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from repro.config.run import RunConfig
+from repro.engine.detection.callbacks import DetectionHooks
 from repro.engine.detection.prepared import prepare_detector
 from repro.engine.detection.testing import find_all
-from repro.engine.detection.training import DetectionHooks, train_detector
+from repro.engine.detection.training import train_detector
 from repro.engine.resume import claim_folder
 from repro.runtime import distributed
 from tests.detector_runs import detector_config, shapes_of

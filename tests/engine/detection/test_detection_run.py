@@ -15,11 +15,11 @@ from repro.config.run import RunConfig
 from repro.data.detection import DetectionSplit
 from repro.engine.detection import events, testing
 from repro.engine.detection.feed import DetectionFeed
+from repro.engine.detection.passes import read_rows
 from repro.engine.detection.prepared import PreparedDetector, prepare_detector
 from repro.engine.detection.run import run_detector
 from repro.engine.detection.start import build_start
-from repro.engine.detection.steps import PROPOSALS, read_proposals, write_proposals
-from repro.engine.detection.tested import TESTED, read_tested
+from repro.engine.detection.steps import PROPOSALS, TESTED
 from repro.errors import InputError
 from repro.models.detection.refinement import Found
 from repro.results.detection_record import read_detection_record
@@ -76,27 +76,14 @@ def test_killed_in_any_step_it_ends_with_the_same_bits(
 
 
 def test_proposals_that_are_lost_or_damaged_are_made_again(whole: RunConfig, tmp_path: Path) -> None:
-    of = trained(tmp_path, stop=2 + 8)  # after the first update of the region head
+    of = trained(tmp_path, stop=2 + 7)  # after the first update of the region head
     (of.work_dir / PROPOSALS).write_bytes(b"PK damaged")
     trained(tmp_path, stop=0)
     (of.work_dir / PROPOSALS).unlink()
     assert same(trained(tmp_path), whole)
 
 
-def test_any_damage_to_stored_proposals_is_noticed(tmp_path: Path) -> None:
-    path = tmp_path / PROPOSALS
-    write_proposals(path, 1, [np.ones((2, 4)), np.zeros((1, 4))])
-    content, found = path.read_bytes(), read_proposals(path, 1)
-    assert found is not None and [boxes.tolist() for boxes in found] == [[[1.0] * 4] * 2, [[0.0] * 4]]
-    assert read_proposals(path, 3) is None
-    # Empty after a loss of power, not an archive, and one that claims to be encrypted.
-    for damaged in (b"", b"text", content.replace(b"PK\1\2-\3-\0\0", b"PK\1\2-\3-\0\1")):
-        assert damaged != content
-        path.write_bytes(damaged)
-        assert read_proposals(path, 1) is None
-
-
-@pytest.mark.parametrize("before", [2, 6 + 8], ids=["for step 2", "for step 4"])
+@pytest.mark.parametrize("before", [2, 6 + 7], ids=["for step 2", "for step 4"])
 def test_a_detector_stopped_while_proposals_are_made_resumes_to_the_same_bits(
     whole: RunConfig, tmp_path: Path, before: int
 ) -> None:
@@ -128,11 +115,11 @@ def test_a_detector_killed_in_its_test_is_tested_again(
 def test_a_detector_stopped_in_its_test_finds_the_rest_alone(
     whole: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    of = trained(tmp_path, "execution.checkpoint_seconds=999", stop=8 + 2 * 8 + 1)  # after the second image
+    of = trained(tmp_path, "execution.checkpoint_seconds=999", stop=8 + 2 * 7 + 1)  # after the second image
     assert not (of.work_dir / "record.json").exists()
     with np.load(of.work_dir / TESTED) as stored:
         assert stored["positions"].tolist() == [0, 1]
-    assert read_tested(prepare_detector(of, shapes_of(of))) == {}  # detections of other weights
+    assert read_rows(testing.pass_over_tests(prepare_detector(of, shapes_of(of)))) == {}  # detections of other weights
     tested: list[int] = []
     look = testing.find
 

@@ -10,13 +10,12 @@ import pytest
 import torch
 
 from repro.config.run import RunConfig
-from repro.engine.detection.training import DetectionHooks
+from repro.engine.detection.callbacks import DetectionHooks
 from repro.engine.localization.run import prepare_localizer, run_localizer, train_localizer
-from repro.engine.localization.testing import locate_all
 from repro.engine.optim import build_optimizer
 from repro.engine.resume import claim_folder
 from repro.runtime import distributed
-from tests.localizer_runs import boxed, localizer_config
+from tests.localizer_runs import boxed, boxes_of, localizer_config
 from tests.ranks import on_ranks
 from tests.runs import StopAfter
 
@@ -35,7 +34,7 @@ def train_double(of: RunConfig) -> dict[str, Any]:
     return {
         "weights": net.model.state_dict(),
         "losses": net.state.losses,
-        "boxes": [locate_all(net, labels, view) for view in views],
+        "boxes": [boxes_of(net, labels, view) for view in views],
     }
 
 

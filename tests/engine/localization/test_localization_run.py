@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,18 +15,19 @@ from PIL import Image
 from repro.config.run import RunConfig
 from repro.data.augment import normalize
 from repro.data.localization.feed import LocalizationFeed, centre, in_crop, photo_of
+from repro.engine.localization import testing
 from repro.engine.localization.candidates import in_own_pixels
 from repro.engine.localization.members import check_members, load_members
-from repro.engine.localization.prepared import Member
+from repro.engine.localization.prepared import Member, PreparedLocalizer
 from repro.engine.localization.run import prepare_localizer, run_localizer
-from repro.engine.localization.testing import locate_all, located
+from repro.engine.localization.testing import located
 from repro.errors import InputError
 from repro.models.detection.localizer import Localizer, likeliest
 from repro.results.localization_record import read_localization_record
 from repro.results.read import read_record, read_records
 from repro.runtime import checkpoint
 from tests.detector_runs import final_payload
-from tests.localizer_runs import boxed, localizer_config
+from tests.localizer_runs import boxed, boxes_of, localizer_config
 from tests.runs import StopAfter
 
 pytestmark = pytest.mark.slow
@@ -66,7 +68,7 @@ def test_killed_at_any_step_or_in_its_test_it_ends_with_the_same_bits(
 
     with monkeypatch.context() as patch:
         if step is None:
-            patch.setattr("repro.engine.localization.run.run_test", lambda net: kill(net, None))
+            patch.setattr("repro.engine.localization.run.run_test", lambda net, hooks: kill(net, None))
         else:
             patch.setattr(LocalizationFeed, "batch", kill)
         with pytest.raises(Killed):
@@ -80,6 +82,23 @@ def test_stopped_it_resumes_to_the_same_bits_and_another_seed_differs(whole: Run
     assert not (tmp_path / "work" / whole.run_id / "record.json").exists()
     assert same(trained(tmp_path), whole)
     assert not same(trained(tmp_path, "seed=1", "localization.scales=[]"), whole)
+
+
+def test_stopped_in_its_test_it_sees_the_other_images_alone(
+    whole: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of = trained(tmp_path, "execution.checkpoint_seconds=999", stop=4 + 2)  # after the third image in the dense view
+    assert not (of.work_dir / "record.json").exists()
+    looked: list[int] = []
+    look = testing.in_whole
+
+    def in_whole(net: PreparedLocalizer, positions: Sequence[int], classes: np.ndarray) -> np.ndarray:
+        looked.extend(positions)
+        return look(net, positions, classes)
+
+    monkeypatch.setattr(testing, "in_whole", in_whole)
+    assert same(trained(tmp_path), whole)
+    assert looked == [3, 4, 5] and not list(of.work_dir.glob("*.npz"))
 
 
 def test_the_record_has_the_errors_of_both_views_and_comes_back(whole: RunConfig, tmp_path: Path) -> None:
@@ -117,9 +136,9 @@ def test_an_ensemble_has_the_mean_of_its_localizers(whole: RunConfig, tmp_path: 
     assert not torch.allclose(wanted.boxes, likeliest(scores, boxes, vote=True).boxes, atol=1e-2)
     # A net with itself is that net.
     net.members = [Member(net.model, net.stats)]
-    twice = locate_all(net, classes.numpy(), "1crop")
+    twice = boxes_of(net, classes.numpy(), "1crop")
     net.members = []
-    assert np.array_equal(twice, locate_all(net, classes.numpy(), "1crop"))
+    assert np.array_equal(twice, boxes_of(net, classes.numpy(), "1crop"))
 
 
 def test_members_of_an_ensemble_must_exist_and_have_the_same_anchors(whole: RunConfig) -> None:
@@ -190,9 +209,9 @@ def test_dense_and_centre_views_find_a_shape_where_it_is(tmp_path: Path, monkeyp
     monkeypatch.setattr(net.model, "candidates", candidates)
     labels = net.dataset.eval.photos.labels[:, None]
     heights, widths = net.dataset.eval.sizes.T
-    whole = locate_all(net, labels, "dense")[:, 0]
+    whole = boxes_of(net, labels, "dense")[:, 0]
     assert np.array_equal(whole[:, 2:], np.stack([widths, heights], 1)) and not whole[:, :2].any()
-    part = locate_all(net, labels, "1crop")[:, 0]
+    part = boxes_of(net, labels, "1crop")[:, 0]
     sides = part[:, 2:] - part[:, :2]
     wanted = 64 * np.minimum(heights, widths) / 72
     assert np.allclose(sides, wanted[:, None]) and np.allclose(part[:, 0] + part[:, 2], widths, atol=1.5)

@@ -15,14 +15,13 @@ from repro.data.localization.regions import RegionFeed
 from repro.engine.localization import regions
 from repro.engine.localization.members import check_members, load_members
 from repro.engine.localization.prepared import Member
-from repro.engine.localization.proposals import PROPOSALS, likely
-from repro.engine.localization.regions import PreparedRegionNet, updated, updated_boxes
+from repro.engine.localization.proposals import likely
+from repro.engine.localization.regions import PROPOSALS, PreparedRegionNet, updated, updated_boxes
 from repro.engine.localization.run import optim_of, prepare_localizer, run_localizer
-from repro.engine.localization.testing import locate_all
 from repro.errors import InputError
 from repro.launch.lacking import starts
 from repro.results.localization_record import read_localization_record
-from tests.localizer_runs import boxed, localizer_config
+from tests.localizer_runs import boxed, boxes_of, localizer_config
 from tests.runs import StopAfter
 
 pytestmark = pytest.mark.slow
@@ -81,7 +80,7 @@ def test_killed_anywhere_it_ends_with_the_same_bits(
 
     with monkeypatch.context() as patch:
         if place == "proposals":
-            patch.setattr(regions, "write_proposals", kill)
+            patch.setattr(regions, "run_pass", kill)
         elif place == "training":
             read = RegionFeed.batch
             patch.setattr(RegionFeed, "batch", lambda self, step: kill() if step == 2 else read(self, step))
@@ -99,6 +98,17 @@ def test_stopped_during_the_proposals_it_goes_on(whole: RunConfig, tmp_path: Pat
     stopped = finished(tmp_path, RCNN, stop=0)
     assert not (stopped.work_dir / "record.json").exists()
     assert same(finished(tmp_path, RCNN), whole)
+
+
+def test_stopped_in_its_test_it_keeps_the_boxes_of_the_images_before(
+    whole: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("repro.engine.localization.testing.REGIONS_OF", 2)
+    stopped = finished(beside(whole, tmp_path), RCNN, "execution.checkpoint_seconds=999", stop=4 + 1)
+    with np.load(stopped.work_dir / "tested_dense.npz") as stored:
+        assert stored["positions"].tolist() == [0, 1, 2, 3]
+    assert not (stopped.work_dir / "record.json").exists()
+    assert same(finished(tmp_path, RCNN), whole) and not list(stopped.work_dir.glob("*.npz"))
 
 
 def test_its_record_has_one_view_and_names_what_it_needs(whole: RunConfig) -> None:
@@ -159,9 +169,9 @@ def test_an_ensemble_has_the_mean_of_its_nets_and_one_with_itself_is_that_net(wh
         assert torch.allclose(joined, torch.stack(values).mean(0)) and not torch.allclose(values[0], values[1])
     net.members = []
     labels = net.dataset.eval.photos.labels[:, None]
-    once = locate_all(net, labels, "dense")
+    once = boxes_of(net, labels, "dense")
     net.members = [Member(net.model, net.stats)]
-    assert np.array_equal(locate_all(net, labels, "dense"), once)
+    assert np.array_equal(boxes_of(net, labels, "dense"), once)
 
 
 def test_what_it_needs_must_be_there_and_fit(whole: RunConfig, tmp_path: Path) -> None:
