@@ -31,7 +31,11 @@ class EvalConfig:
         Literal["last", "validation"],
         "the epoch whose test error is reported: the `last`, or that of the lowest `validation` error (D48)",
     ] = "last"
-    large_crop: Annotated[int, "side of the crop of `large_crop`, and shorter side of its image (D102)"] = 320
+    large_crop: Annotated[
+        int | None,
+        "side of the crop of `large_crop`, and shorter side of its image; empty means 320 where crops of training have "
+        "224 pixels, and in proportion elsewhere (D102)",
+    ] = None
 
     def validate(self) -> None:
         require(len(set(self.views)) == len(self.views), f"eval.views={list(self.views)} names a view twice")
@@ -39,4 +43,9 @@ class EvalConfig:
             len(self.scales) > 0 and all(scale >= 32 for scale in self.scales),
             f"eval.scales={list(self.scales)} must be lengths of the shorter side, each at least 32",
         )
-        require(self.large_crop >= 32, f"eval.large_crop={self.large_crop} must be a side of at least 32 pixels")
+        side = self.large_crop
+        require(side is None or side >= 32, f"eval.large_crop={side} must be a side of at least 32 pixels")
+
+    def large_side(self, image_size: int) -> int:
+        """Return the side of the larger crop for a net that was trained on crops of ``image_size`` (D102)."""
+        return round(image_size * 320 / 224) if self.large_crop is None else self.large_crop

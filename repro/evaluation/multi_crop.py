@@ -101,7 +101,7 @@ class MultiView:
 
     def large_crop(self) -> Scored:
         """Score a centre crop larger than those of training, as Identity Mappings does (deviation D102)."""
-        side, stats = self.config.eval.large_crop, self.evaluated.whole_stats
+        side, stats = self.config.eval.large_side(self.size), self.evaluated.whole_stats
 
         def score(images: Tensor) -> Tensor:
             return crop_scores(self.model, centre_crop(images, side)[:, None], stats, self.precision)

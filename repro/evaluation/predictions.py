@@ -72,7 +72,7 @@ def made_of(config: RunConfig, weights: Mapping[str, Any], view: str, split: str
     """Describe the scores of a net on the images with the digest ``images``."""
     settings: dict[str, Any] = {"image_size": config.data.image_size, "precision": config.optim.precision}
     if view == "large_crop":
-        settings["large_crop"] = config.eval.large_crop
+        settings["large_crop"] = config.eval.large_side(config.data.image_size)
     elif view == "multiscale":
         settings |= {"scales": list(config.eval.scales), "flip_scales": config.eval.flip_scales}
     elif config.data.photos:

@@ -17,7 +17,8 @@ from repro.config.model import ModelConfig
 from repro.config.numerics import NUMERICS_VERSION
 from repro.config.paths import shared_dir
 from repro.config.science import OF_BOXES, DataConfig, Science, later_defaults
-from repro.papers import load_recipe
+from repro.papers import FIRST, later_papers, load_recipe
+from repro.papers.recipes import all_recipes
 
 GROUPS = ("model", "data", "optim", "eval", "detection", "localization")
 """The groups of science in a file; the others are execution and text."""
@@ -166,7 +167,11 @@ def label(
     an experiment's own budget, which counts as the scale's own recipe in a column of ``experiments``. A run at the
     paper's scale that departs from the paper is ``custom, …``.
     """
-    data, fitted = data_of(science.flat()), fitted_experiments(scale)
+    data, paper = data_of(science.flat()), paper_of(recipe)
+    # A budget of another paper's experiment is no budget of this recipe.
+    fitted = [
+        exp for exp in fitted_experiments(scale) if exp in experiments or paper in (None, paper_of_experiment(exp))
+    ]
     home = next((exp for exp in fitted if exp in experiments), "")
     fields = compared(science)
     words = ["custom" if scale == "paper" else scale]
@@ -178,7 +183,24 @@ def label(
         found.append([*([f"exp={exp}"] if exp and exp != home else []), *changed])
         if not found[-1]:
             break  # no experiment's budget is nearer
-    return ", ".join([*words, *min(found, key=len)])
+    return ", ".join([*words, *min(found, key=lambda names: (sum(map(is_setting, names)), len(names)))])
+
+
+def is_setting(name: str) -> bool:
+    """Tell whether a word of a label is a setting; an experiment's budget makes no other recipe."""
+    return not name.startswith("exp=")
+
+
+def paper_of(recipe: Mapping[str, Any]) -> str | None:
+    """Return the folder of the paper of a recipe's fields; None if no paper has this recipe."""
+    found = next((one for one in all_recipes() if one.fields == recipe), None)
+    return None if found is None else found.name.rpartition("/")[0] or FIRST
+
+
+@functools.cache
+def paper_of_experiment(exp: str) -> str:
+    """Return the folder of the paper of an experiment, whose name begins with that of a later paper."""
+    return next((paper for paper in later_papers() if exp.startswith(paper)), FIRST)
 
 
 def scale_of(name: str) -> str:

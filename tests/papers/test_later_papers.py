@@ -153,6 +153,12 @@ def test_a_run_of_one_papers_recipe_is_no_proxy_of_another_papers(tmp_path: Path
         plant_planned(tmp_path, config, 7.0)
     before = table(6, read_records([tmp_path / "nowhere"]))
     assert table(6, read_records([tmp_path])).texts == before.texts
+    if scale != "paper":  # its views and schedule are of an experiment's own budget (conf/fitted_exp)
+        for config in plan(f"exp=identity_mappings_imagenet scale={scale} seed=0".split()).runs:
+            plant_planned(tmp_path / "photos", config, 30.0)
+        for number in (3, 4):
+            nothing = table(number, read_records([tmp_path / "nowhere"]))
+            assert table(number, read_records([tmp_path / "photos"])).texts == nothing.texts
     plant(tmp_path, 110, error=9.0, science={"optim.nesterov": True})
     (name,) = [name for name in table(6, read_records([tmp_path])).header if name.startswith("Proxy")]
     assert "optim.nesterov=true" in name, "a choice of one's own is shown"
