@@ -16,7 +16,7 @@ from repro.launch import torchrun
 from repro.launch.attempts import attempt
 from repro.launch.compiled import with_steps
 from repro.launch.estimates import PlanProgress, forecast, longest_first, seconds_of
-from repro.launch.lacking import check_weights
+from repro.launch.lacking import check_weights, starts
 from repro.launch.outcome import Outcome, is_done
 from repro.launch.pool import Pool
 from repro.launch.slots import Slot, runs_at_once, share_processors, shared_gpus, slots_for
@@ -87,13 +87,20 @@ class Launch:
             if number > 1:  # finished runs give a better estimate
                 seconds = seconds_of(self.queue, self.datasets)
                 left = f", about {duration(sum(seconds.values()))} left for all"
-            config = self.queue.pop(0)
+            config = self.pop_ready()
             set_seconds_after(sum(seconds[c.run_id] for c in self.queue))
             log.info(f"[{number}/{planned}] {config.run_id}{left}")
             outcome = attempt(config, lambda config: self.datasets[config.data], stopper)
             self.ended(config, outcome)
             if stopper.asked() or not outcome.sound:
                 return
+
+    def pop_ready(self) -> RunConfig:
+        """Take the first waiting run that needs the weights of no other waiting run."""
+        waiting = {config.run_id for config in self.queue}
+        ready = next((config for config in self.queue if not waiting & set(starts(config))), self.queue[0])
+        self.queue.remove(ready)
+        return ready
 
     def at_once(self, stopper: Stopper) -> None:
         """Train in worker processes: all runs if there are slots, otherwise those left after a fault of this one."""

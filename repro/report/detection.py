@@ -13,15 +13,10 @@ def line(record: DetectionRecord) -> str:
     """Return ``Faster R-CNN ResNet-101 seed 0: test mAP over 11 points 76.4 %, 4,952 images``."""
     result = record.detection
     value = NOT_RUN if result.map is None else f"{result.map:.1f} %"
-    members = record.science.detection.members if record.science.detection else ()
-    label = f"{record.label}, ensemble of {len(members) + 1}," if members else record.label
-    text = f"{label} seed {record.seed}: {result.split} {METRICS[result.metric]} {value}"
+    text = f"{label_of(record)} seed {record.seed}: {result.split} {METRICS[result.metric]} {value}"
     if result.coco is not None and result.coco.get("AP50") is not None:
         text += f", {result.coco['AP50']:.1f} % at overlap 0.5"
-    text += f", {result.images:,} images"
-    if record.scale != "paper":
-        text += f" (a proxy, scale={record.scale}: not comparable with the paper)"
-    return f"  {text}"
+    return with_images(text, record, result.images)
 
 
 def localizer_line(record: LocalizationRecord) -> str:
@@ -31,8 +26,19 @@ def localizer_line(record: LocalizationRecord) -> str:
     for view in result.views:
         top5 = "" if view.top5_error is None else f", {view.top5_error:.2f} % in five predicted classes"
         parts.append(f"{view.error:.2f} %{top5} ({view.view})")
-    text = f"{record.label} seed {record.seed}: {result.split} localization error {'; '.join(parts)}"
-    text += f", {result.images:,} images"
+    text = f"{label_of(record)} seed {record.seed}: {result.split} localization error {'; '.join(parts)}"
+    return with_images(text, record, result.images)
+
+
+def label_of(record: DetectionRecord | LocalizationRecord) -> str:
+    """Return the name of what was tested: ``RPN ResNet-101``, or ``RPN ResNet-101, ensemble of 3,``."""
+    settings = record.science.detection or record.science.localization
+    members = settings.members if settings else ()
+    return f"{record.label}, ensemble of {len(members) + 1}," if members else record.label
+
+
+def with_images(text: str, record: DetectionRecord | LocalizationRecord, images: int) -> str:
+    text += f", {images:,} images"
     if record.scale != "paper":
         text += f" (a proxy, scale={record.scale}: not comparable with the paper)"
     return f"  {text}"

@@ -13,6 +13,7 @@ from PIL import Image
 
 from repro.data.augment import PixelStats
 from repro.data.imagenet.decode import PillowPhoto, TensorPhoto
+from repro.data.imagenet.loader import noise_of
 from repro.data.localization.regions import RegionFeed, Shuffled, warped
 from tests.localizer_runs import boxed, localizer_config
 
@@ -71,7 +72,7 @@ def test_any_region_of_an_image_can_be_warped(
 def feed_of(folder: Path, *words: str) -> RegionFeed:
     of = localizer_config(folder, "localization.method=rcnn", *words)
     dataset = boxed(of)
-    feed = RegionFeed(of, dataset.train, PixelStats(torch.zeros(3, 1, 1), torch.ones(3, 1, 1)), torch.empty(0))
+    feed = RegionFeed(of, dataset, PixelStats(torch.zeros(3, 1, 1), torch.ones(3, 1, 1)), torch.empty(0))
     # One proposal on the object, three beside it; the second image has none.
     feed.proposals = [
         np.concatenate([own[:1] + 1, np.tile(np.array([[0, 0, 2, 2]]), (3, 1))]).astype(np.float32)
@@ -97,6 +98,20 @@ def test_a_quarter_of_a_batch_is_of_objects_and_an_image_without_proposals_has_i
     assert {len({c.label for c in chosen if c.position == p}) for p in range(2, 16)} == {2}
 
 
+def test_crops_have_the_colour_noise_of_classification(tmp_path: Path) -> None:
+    """Section 3.4: a colour of its own is added to each image, of the components of all pixels."""
+    plain, noisy = feed_of(tmp_path), feed_of(tmp_path, "data.colour=pca")
+    for step in (0, 1):
+        images, others = plain.batch(step).images, noisy.batch(step).images
+        added = (others - images).flatten(2)
+        assert torch.allclose(added, added[:, :, :1].expand_as(added), atol=1e-6)
+        draws = noisy.order.drawn(step)
+        assert torch.allclose(added[:, :, 0], noise_of(draws[4], noisy._colours), atol=1e-6)
+        assert len(added[:, :, 0].unique(dim=0)) == len(images) and added.abs().max() > 1e-3
+    plain.close()
+    noisy.close()
+
+
 def test_boxes_and_crops_are_flipped_together_and_read_in_the_same_order_from_any_step(tmp_path: Path) -> None:
     feed = feed_of(tmp_path, "localization.context=0", "localization.positive_share=0.99")
     for image, own in zip(feed.split.drawn, feed.split.boxes, strict=True):
@@ -115,6 +130,7 @@ def test_boxes_and_crops_are_flipped_together_and_read_in_the_same_order_from_an
     assert flips == {False, True}
     feed.close()
     # Ranks have consecutive parts of the batch that one process has.
-    whole = Shuffled(0, 16, 8, 0, 1).drawn(5)[0]
-    parts = [Shuffled(0, 16, 8, rank, 4).drawn(5)[0] for rank in range(4)]
+    of = localizer_config(tmp_path, "optim.batch_size=8")
+    whole = Shuffled(of, 16, 0, 1).drawn(5)[0]
+    parts = [Shuffled(of, 16, rank, 4).drawn(5)[0] for rank in range(4)]
     assert torch.equal(torch.cat(parts), whole)

@@ -11,7 +11,8 @@ from repro.config.compose import Plan
 from repro.config.run import RunConfig
 from repro.errors import InputError
 from repro.launch.lacking import part, starts, text_of
-from repro.launch.plan import Result, check
+from repro.launch.outcome import Outcome
+from repro.launch.plan import Result, check, launch
 from repro.launch.pool import Pool, Worker
 from repro.launch.slots import Slot
 from tests.runs import config, configs
@@ -76,6 +77,21 @@ def test_a_localizer_and_the_net_for_its_proposals_can_be_planned_together(tmp_p
     check(runs)
     with pytest.raises(InputError, match=r"localization\.proposals_of=shapes-rpn"):
         check(runs[1:])
+
+
+def test_one_after_another_a_run_waits_for_those_that_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ("exp=imagenet_localization", "data=shapes_boxes", "scale=smoke", "localization.method=rcnn,rpn")
+    runs = configs(tmp_path, *words)
+    assert [run.localization.method for run in runs if run.localization] == ["rcnn", "rpn"]
+    trained: list[str] = []
+
+    def attempt(of: RunConfig, *_: object) -> Outcome:
+        trained.append(of.run_id)
+        return Outcome("failed", "not trained here")
+
+    monkeypatch.setattr("repro.launch.plan.attempt", attempt)
+    assert launch(runs, lambda run: None).exit_code == 1
+    assert trained == [runs[1].run_id, runs[0].run_id]
 
 
 def test_jobs_of_slurm_start_from_finished_runs_only(tmp_path: Path) -> None:

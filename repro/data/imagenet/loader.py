@@ -63,6 +63,24 @@ def draw_photo_epoch(num_images: int, config: DataConfig, seed: int, epoch: int)
     return PhotoDraws(order, side, place, flip, alpha, crop_seed, changes, jitter_order)
 
 
+def colours_of(stats: PhotoStats, config: DataConfig) -> Tensor:
+    """Return the components (3, 3) of the colours of all pixels, a column each, as long as their noise needs."""
+    sizes = np.sqrt(stats.eigenvalues) if config.colour == "pca_std" else stats.eigenvalues
+    return torch.from_numpy(stats.eigenvectors * sizes)
+
+
+def noise_of(alpha: Tensor, colours: Tensor) -> Tensor:
+    """Return the colour noise (N, 3) of images: the sum of the components, each multiplied by its alpha (D17)."""
+    return (alpha.T @ colours.T).float()
+
+
+def noisy(images: Tensor, noise: Tensor, stats: PixelStats, config: DataConfig) -> Tensor:
+    """Add colour noise (N, 3) to normalized images (section 3.4)."""
+    images = images + noise[:, :, None, None] / stats.std
+    # Krizhevsky's code scales noisy images down, so that training images are about as large as test images.
+    return images / (1 + ALPHA) if config.colour == "pca_std" else images
+
+
 def next_images(crops: Iterator[Tensor], count: int, device: torch.device) -> Tensor:
     """Join the parts of a batch of ``count`` images, in pinned memory for a GPU."""
     parts = list(itertools.islice(crops, -(-count // CHUNK)))
@@ -90,9 +108,7 @@ class PhotoFeed(Feed):
         self.split, self.config, self.seed = split, config, seed
         self.stats = pixel_stats(stats, config.mean, config.std, device)
         self._labels = torch.from_numpy(split.labels)
-        # The noise of an image is the sum of the components, each multiplied by its size and its alpha (deviation D17).
-        sizes = np.sqrt(stats.eigenvalues) if config.colour == "pca_std" else stats.eigenvalues
-        self._colours = torch.from_numpy(stats.eigenvectors * sizes)
+        self._colours = colours_of(stats, config)
         self._workers = decoding_workers(config.decoder, workers, device)
         self._planned: deque[PhotoDraws] = deque()  # draws of the steps that are being read ahead
         self._crops: Generator[Tensor] | None = None
@@ -112,7 +128,7 @@ class PhotoFeed(Feed):
         self._next_step = step + 1
         images = next_images(self._crops, self.part_size, self.device)
         draws = self._planned.popleft()
-        noise = (draws.alpha.T @ self._colours.T).float()
+        noise = noise_of(draws.alpha, self._colours)
         others = [self._labels[draws.order], noise]
         if self.config.jitter:
             others.append(jitter_weights(self.config.jitter * draws.jitter, draws.jitter_order))
@@ -123,9 +139,7 @@ class PhotoFeed(Feed):
         crops, labels, noise, *weights = inputs
         if weights:
             crops = jitter(crops, weights[0])
-        images = normalize(crops, self.stats) + noise[:, :, None, None] / self.stats.std
-        # Krizhevsky's code scales noisy images down, so that training images are about as large as test images.
-        return (images / (1 + ALPHA) if self.config.colour == "pca_std" else images), labels
+        return noisy(normalize(crops, self.stats), noise, self.stats, self.config), labels
 
     def close(self) -> None:
         if self._crops is not None:

@@ -15,12 +15,12 @@ from PIL import Image
 from torch import Tensor
 
 from repro.config.run import RunConfig
-from repro.data.augment import PixelStats, generator_for, normalize
+from repro.data.augment import PixelStats, normalize
 from repro.data.feed import Feed
 from repro.data.imagenet.decode import Edges, Photo, PillowPhoto, open_photo
-from repro.data.imagenet.loader import next_images
+from repro.data.imagenet.loader import PhotoDraws, colours_of, draw_photo_epoch, next_images, noise_of, noisy
 from repro.data.imagenet.workers import CHUNK, chunks, decoding_workers, read_ahead
-from repro.data.localization import BoxedSplit
+from repro.data.localization import BoxedSplit, LocalizationDataset
 from repro.models.detection.boxes import overlaps
 from repro.models.detection.sampling import ImageDraw
 from repro.runtime import distributed
@@ -49,14 +49,14 @@ class Regions:
 
 
 class Shuffled(Feed):
-    """The order of the images alone."""
+    """The order of the images and their colour noise, as in classification."""
 
-    def __init__(self, seed: int, num_images: int, batch_size: int, rank: int, num_ranks: int) -> None:
-        super().__init__(num_images, batch_size, torch.device("cpu"), rank, num_ranks)
-        self.seed = seed
+    def __init__(self, config: RunConfig, num_images: int, rank: int, num_ranks: int) -> None:
+        super().__init__(num_images, config.optim.batch_size, torch.device("cpu"), rank, num_ranks)
+        self.config = config
 
-    def draw(self, epoch: int) -> Sequence[Tensor]:
-        return [torch.randperm(len(self), generator=generator_for(self.seed, "epoch", epoch))]
+    def draw(self, epoch: int) -> PhotoDraws:
+        return draw_photo_epoch(len(self), self.config.data, self.config.seed, epoch)
 
 
 @dataclass(frozen=True)
@@ -73,15 +73,17 @@ class Choice:
 class RegionFeed:
     """Training batches of proposals, drawn over all images; each depends on the seed and the step alone (D91)."""
 
-    def __init__(self, config: RunConfig, split: BoxedSplit, stats: PixelStats, like: Tensor) -> None:
+    def __init__(self, config: RunConfig, dataset: LocalizationDataset, stats: PixelStats, like: Tensor) -> None:
         assert config.localization is not None
+        split = dataset.train
         self.config, self.split, self.stats, self.like = config, split, stats, like
+        self._colours = colours_of(dataset.stats, config.data)
         self.own, self.proposals = config.localization, list[np.ndarray]()
         ranks = (distributed.rank(), distributed.size())
-        self.order = Shuffled(config.seed, len(split), config.optim.batch_size, *ranks)
+        self.order = Shuffled(config, len(split), *ranks)
         workers = 0 if split.drawn else num_workers(config.execution, like.device)
         self._workers = decoding_workers(config.data.decoder, workers, like.device)
-        self._planned: deque[list[Choice]] = deque()
+        self._planned: deque[tuple[list[Choice], Tensor]] = deque()
         self._crops: Generator[Tensor] | None = None
         self._next_step = -1
 
@@ -92,11 +94,12 @@ class RegionFeed:
             self._crops = read_warped(self.tasks(step), self.config, self.stats, self._workers)
         self._next_step = step + 1
         pixels = next_images(self._crops, self.order.part_size, self.like.device).to(self.like.device)
-        chosen = self._planned.popleft()
+        chosen, alpha = self._planned.popleft()
+        noise = noise_of(alpha, self._colours).to(self.like.device)
         boxes, wanted = (torch.from_numpy(np.stack([getattr(c, name) for c in chosen])) for name in ("box", "wanted"))
         classes = torch.from_numpy(self.split.photos.labels[[c.position for c in chosen]])
         return Regions(
-            normalize(pixels, self.stats).to(self.like.dtype),
+            noisy(normalize(pixels, self.stats), noise, self.stats, self.config.data).to(self.like.dtype),
             classes.to(self.like.device),
             boxes.to(self.like),
             torch.tensor([c.label for c in chosen], device=self.like.device),
@@ -106,9 +109,9 @@ class RegionFeed:
     def tasks(self, step: int) -> Iterator[list[Warp]]:
         """Yield the crops to make from ``step`` on, endlessly."""
         for coming in itertools.count(step):
-            (order,) = self.order.drawn(coming)
-            chosen = [self.choose(position, coming) for position in order.tolist()]
-            self._planned.append([flipped(c, int(self.split.sizes[c.position][1])) for c in chosen])
+            draws = PhotoDraws(*self.order.drawn(coming))
+            chosen = [self.choose(position, coming) for position in draws.order.tolist()]
+            self._planned.append(([flipped(c, int(self.split.sizes[c.position][1])) for c in chosen], draws.alpha))
             yield from chunks([(item_of(self.split, c.position), c.box[None], c.flip) for c in chosen], CHUNK)
 
     def choose(self, position: int, step: int) -> Choice:

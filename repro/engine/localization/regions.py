@@ -67,7 +67,7 @@ def prepare_region_net(config: RunConfig, dataset: LocalizationDataset) -> Prepa
     proposers = distributed.agreed(lambda: load_proposers(config, dataset.train.photos.classes, device))
     model = RegionNet(start.net, dataset.num_classes, generator_for(config.seed, "regions")).to(device)
     distributed.copy_from_first(list(model.state_dict().values()))
-    feed = RegionFeed(config, dataset.train, start.stats, torch.empty(0, device=device))
+    feed = RegionFeed(config, dataset, start.stats, torch.empty(0, device=device))
     made_on = setting(config.execution, device, "eager")
     optimizer, digests = build_optimizer(model, config.optim), dataset.digests | start.digests
     return PreparedRegionNet(
