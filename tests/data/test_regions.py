@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -54,12 +54,18 @@ def test_outside_of_the_image_a_crop_has_the_mean_colour() -> None:
     size=st.tuples(st.integers(2, 90), st.integers(2, 90)),
     context=st.integers(0, 20),
 )
+@example(corners=(0.0, 1.0, 0.0, 1.0), size=(2, 2), context=0)
 def test_any_region_of_an_image_can_be_warped(
     corners: tuple[float, float, float, float], size: tuple[int, int], context: int
 ) -> None:
     height, width = size
-    x, y = (sorted((corners[a] * side, corners[a + 2] * side)) for a, side in ((0, width), (1, height)))
-    box = (x[0], y[0], max(x[1], x[0] + 1e-3), max(y[1], y[0] + 1e-3))
+    edges = []
+    for axis, side in ((0, width), (1, height)):
+        low, high = sorted((corners[axis] * side, corners[axis + 2] * side))
+        low = min(low, side - 1e-3)  # a proposal has some width and height in the image
+        edges.append((low, max(high, low + 1e-3)))
+    (left, right), (top, bottom) = edges
+    box = (left, top, right, bottom)
     for photo in (
         PillowPhoto(Image.fromarray(np.full((height, width, 3), 255, np.uint8))),
         TensorPhoto(torch.full((3, height, width), 255, dtype=torch.uint8)),
@@ -101,6 +107,7 @@ def test_a_quarter_of_a_batch_is_of_objects_and_an_image_without_proposals_has_i
 def test_crops_have_the_colour_noise_of_classification(tmp_path: Path) -> None:
     """Section 3.4: a colour of its own is added to each image, of the components of all pixels."""
     plain, noisy = feed_of(tmp_path), feed_of(tmp_path, "data.colour=pca")
+    noisy._colours = torch.diag(torch.tensor([3.0, 2.0, 1.0], dtype=torch.float64))  # drawn images have none
     for step in (0, 1):
         images, others = plain.batch(step).images, noisy.batch(step).images
         added = (others - images).flatten(2)
