@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,12 @@ from tests.planted import PROVENANCE, flat_config
 RESNET = {"model.depth": 101, "model.shortcut": "B"}
 
 
+def classifier(depth: int, seed: int = 0) -> str:
+    """Return the id of the paper's classification run of a depth on ImageNet."""
+    flat = {**load_recipe("imagenet_recipe").fields, "model.depth": depth, "model.shortcut": "B"}
+    return flat_config(flat, seed, "paper", "imagenet_depth").run_id
+
+
 def plant_localizer(
     root: Path,
     errors: Mapping[str, tuple[int, int | None]],
@@ -24,17 +31,24 @@ def plant_localizer(
     scale: str = "paper",
     data: str = "imagenet_boxes",
     images: int = 50_000,
+    classes: Sequence[str] = (),
+    dirty: bool = False,
 ) -> Path:
     """Write the record of a localizer under ``root`` and return its folder.
+
+    An R-CNN's record names the localizer that proposed.
 
     Args:
         errors: By view, the errors with the class given and among five predicted ones.
         run: Flat science fields on top of the recipe.
+        classes: Runs that predict the classes; by itself ResNet-101, where there are errors among predicted ones.
     """
     fields = load_recipe("localization_recipe").fields
     flat = fields if scale == "paper" else own_recipe(fields, scale, data)
     start = {"localization.start": "weights.pth" if scale == "paper" else "random"}
-    config = flat_config({**flat, **start, **run}, seed, scale, "imagenet_localization")
+    tested = any(top5 is not None for _, top5 in errors.values())
+    predicting = {"localization.classes_of": list(classes) or [classifier(101)]} if tested else {}
+    config = flat_config({**flat, **start, **predicting, **run}, seed, scale, "imagenet_localization")
     views = [
         ViewError(
             view=view,
@@ -45,6 +59,8 @@ def plant_localizer(
         )
         for view, (wrong, top5) in errors.items()
     ]
+    proposer = config.proposals_of
+    digests = {} if proposer is None else {f"proposals of {proposer}": proposer.rpartition("-")[2]}
     record = LocalizationRecord(
         run_id=config.run_id,
         key=config.key,
@@ -62,7 +78,7 @@ def plant_localizer(
         wall_seconds=100.0,
         images_per_second=10.0,
         execution={"device": "cuda", "threads": 2},
-        provenance=PROVENANCE,
+        provenance=dataclasses.replace(PROVENANCE, data_digests=digests, dirty=dirty),
         folder=root / config.run_id,
     )
     record.folder.mkdir(parents=True, exist_ok=True)

@@ -67,6 +67,8 @@ class PaperRow:
     setting: str = ""
     view: Literal["", "1crop", "dense", "10crop", "large_crop"] = ""
     """The test that the row shows, if not the table's; of a localizer (Table 13) it has one of the table's metrics."""
+    classes_of: tuple[str, ...] = ()
+    """Keys of the classification runs that predict a localizer's classes here; empty: any, or given classes."""
     note: str = ""
     """A sentence about the row, without its full stop."""
     eval_images: int | None = None

@@ -10,6 +10,9 @@ from repro.config.parse import Open, require
 from repro.results.record import SCHEMA, check_identity, read_values
 from repro.results.task_record import TaskRecord
 
+PROPOSALS_OF = "proposals of "
+"""The beginning of a digest's name in a record of R-CNN, before the id of a localizer that proposed."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ViewError(Open):

@@ -62,15 +62,23 @@ def compared(science: Science) -> dict[str, Any]:
         if key in fields:
             fields[key] = known_weights(fields[key], science.model)
     if science.localization is not None:
-        # A run with predicted classes has the boxes of a run without them, and one number more.
-        others = [name for name in science.localization.classes_of if not is_of_imagenet(name, science.model)]
-        fields["localization.classes_of"] = [str(known_weights(name, science.model)) for name in others]
+        # A run with predicted classes has the boxes of a run without them, and one number more. Rows of tables say
+        # which of the paper's nets predict them; any other net is a departure.
+        own = science.localization.classes_of
+        fields["localization.classes_of"] = [] if known_classes(science) else sorted(map(key_of, own))
     if science.detection is not None and science.detection.pretrained == COCO:
         # Training checks that the run is what ``pretrained`` says; a file or random weights are not COCO's.
         is_full = fields["detection.start"] == IMAGENET
         if not is_full and (science.detection.start or "").count("-") > 2:
             fields["detection.start"] = COCO
     return fields
+
+
+def known_classes(science: Science) -> tuple[str, ...]:
+    """Return the keys of the runs that predict a localizer's classes, sorted, if all are by the recipe of ImageNet."""
+    names = () if science.localization is None else science.localization.classes_of
+    is_known = all(is_of_imagenet(name, science.model) for name in names)
+    return tuple(sorted(map(key_of, names))) if is_known else ()
 
 
 def known_weights(start: str | None, model: ModelConfig) -> str | None:

@@ -208,7 +208,7 @@ def _label_for(scale: str, there: Collection[str]) -> str:
 def summarize(
     records: Sequence[AnyRecord], metric: str = "top1_error", protocol: str = "paper", view: str = ""
 ) -> Summary | None:
-    """Summarize ``metric`` over the seeds ``records`` under ``protocol``; return None if any or all are missing.
+    """Summarize ``metric`` over the seeds ``records`` that have it under ``protocol``; return None if none has.
 
     Args:
         view: The test on several views to read instead, if all records have it (section 3.4).
@@ -229,11 +229,11 @@ def summarize(
 def _summary(
     records: Sequence[AnyRecord], values: Sequence[float | None], best: Callable[[Sequence[float]], float]
 ) -> Summary | None:
-    known = [value for value in values if value is not None]
-    if not known or len(known) < len(values):
+    found = {record.run_id: value for record, value in zip(records, values, strict=True) if value is not None}
+    if not found:
         return None
+    known, ids = [*found.values()], tuple(found)
     std = statistics.stdev(known) if len(known) > 1 else None
-    ids = tuple(record.run_id for record in records)
     return Summary(len(known), statistics.fmean(known), std, best(known), statistics.median(known), ids)
 
 

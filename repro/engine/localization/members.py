@@ -18,7 +18,7 @@ from repro.evaluation.trained import misfit
 from repro.models.detection.localizer import Localizer
 from repro.models.detection.region_net import RegionNet
 from repro.results.find import find_file
-from repro.results.localization_record import LocalizationRecord, read_localization_record
+from repro.results.localization_record import PROPOSALS_OF, LocalizationRecord, read_localization_record
 from repro.runtime import checkpoint
 
 MEMBERS, PROPOSER = "localization.members", "localization.proposals_of"
@@ -80,12 +80,30 @@ def load_proposers(config: RunConfig, classes: tuple[str, ...], device: torch.de
         InputError: One does not exist, or its weights or classes do not fit.
         RunError: A checkpoint is damaged.
     """
+    return [load_localizer(one, PROPOSER, config, classes, device) for one in proposing(config)]
+
+
+def proposing(config: RunConfig) -> tuple[str, ...]:
+    """Return the ids of the localizers that propose: the one that a run names or implies, and those of its ensemble.
+
+    Raises:
+        InputError: It does not exist, or does not fit.
+    """
     name = config.proposals_of
     assert name is not None
     check_localizer(name, PROPOSER, "rpn", config)
     there = record_of(name, PROPOSER, config).science.localization
     assert there is not None
-    return [load_localizer(one, PROPOSER, config, classes, device) for one in (name, *there.members)]
+    return (name, *there.members)
+
+
+def digests_of_proposers(config: RunConfig) -> dict[str, str]:
+    """Return the fingerprint of each localizer that proposes, as a run's record names them.
+
+    Raises:
+        InputError: One does not exist, or does not fit.
+    """
+    return {f"{PROPOSALS_OF}{one}": record_of(one, PROPOSER, config).fingerprint for one in proposing(config)}
 
 
 def load_localizer(

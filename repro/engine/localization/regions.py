@@ -18,7 +18,7 @@ from repro.data.localization.regions import RegionFeed, Warp, item_of, read_warp
 from repro.engine.detection.callbacks import DetectionHooks
 from repro.engine.detection.passes import Pass, Row, run_pass
 from repro.engine.detection.prepared import DetectionState
-from repro.engine.localization.members import load_proposers
+from repro.engine.localization.members import digests_of_proposers, load_proposers
 from repro.engine.localization.prepared import PreparedLocalizer, build_start, makers_of
 from repro.engine.localization.proposals import proposed
 from repro.engine.optim import build_optimizer
@@ -69,7 +69,8 @@ def prepare_region_net(config: RunConfig, dataset: LocalizationDataset) -> Prepa
     distributed.copy_from_first(list(model.state_dict().values()))
     feed = RegionFeed(config, dataset, start.stats, torch.empty(0, device=device))
     made_on = setting(config.execution, device, "eager")
-    optimizer, digests = build_optimizer(model, config.optim), dataset.digests | start.digests
+    optimizer = build_optimizer(model, config.optim)
+    digests = dataset.digests | start.digests | distributed.agreed(lambda: digests_of_proposers(config))
     return PreparedRegionNet(
         config, dataset, device, model, feed, optimizer, DetectionState(), made_on, digests, proposers=proposers
     )

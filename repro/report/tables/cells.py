@@ -45,7 +45,10 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the paper; ``params`` is counted on the model that was run. A metric that the row lacks is absent."""
+    """A row of the paper; ``params`` is counted on the model that was run.
+
+    A metric that the row lacks is absent. One that some of its runs lack is that of the others.
+    """
 
     paper: PaperRow
     params: int | None
@@ -53,7 +56,7 @@ class Row:
 
     @property
     def first(self) -> Comparison:
-        """The comparison of the first metric, whose runs are those of all."""
+        """The comparison of the first metric, whose runs stand for the row's."""
         return next(iter(self.metrics.values()))
 
 

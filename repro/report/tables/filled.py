@@ -15,11 +15,12 @@ from repro.report.tables import cells, notes
 from repro.report.tables.by_class import cells_by_class, is_by_class
 from repro.report.tables.cells import EMPTY, ENSEMBLE, PROXY_ENSEMBLE, Comparison, Row
 from repro.report.tables.frame import Cell, Frame
+from repro.report.tables.lacking import lacking_of
+from repro.report.tables.localizers import SETTINGS, apart_by_classes, counted, views_of
 from repro.results.detection_record import DetectionRecord
 from repro.results.ensembles import Ensemble, EnsembleReading
-from repro.results.localization_record import LocalizationRecord
 from repro.results.read import AnyRecord, Reading, Record
-from repro.results.scales import DEFAULTS, is_of_detector, kind_of, scale_of, word
+from repro.results.scales import DEFAULTS, is_of_detector, kind_of, known_classes, scale_of, word
 from repro.results.select import (
     TESTS,
     R,
@@ -30,12 +31,9 @@ from repro.results.select import (
     proxy_scales,
     select,
     summarize,
-    view_of,
 )
 
 WORDS = ("Method", "Setting", "Here", "Value", "Runs")
-SETTINGS = {"1crop": "1 crop", "dense": "dense, several scales"}
-"""Descriptions of the views of localizers."""
 NO_ENSEMBLES = EnsembleReading()
 
 
@@ -111,14 +109,15 @@ def fill(paper: PaperTable, reading: Reading, protocol: str = "paper", scale: st
     recipe = recipe_of(paper)
     runs = [row.run for row in paper.rows]
     every = records_of(reading, recipe)
-    lacking = {record.run_id: _lacking(record, paper, recipe, every) for record in every}
+    lacking = {record.run_id: lacking_of(record, paper, recipe, every) for record in every}
     records = [record for record in every if not lacking[record.run_id]]
-    measured = select(records, recipe, runs)
+    measured = counted(select(records, recipe, runs), paper.rows)
     experiments = {row.experiment.partition(" ")[0] for row in paper.rows if row.experiment}
     # A run that fills another row, as one on other data, is no proxy of this one.
     reduced = [record for record in records if all(departures(record, recipe, run) for run in runs if run is not None)]
     labels = [label for label in proxy_scales(reduced, recipe, runs, experiments) if scale in (None, scale_of(label))]
-    below = [select(reduced, recipe, runs, label, experiments) for label in labels]
+    found = [counted(select(reduced, recipe, runs, label, experiments), paper.rows) for label in labels]
+    below = [selection for selection in found if any(selection.groups)]
     below, smaller = (below, []) if scale else _largest_budgets(below)
     rows = [_row(paper, position, (measured, *below), protocol) for position in range(len(paper.rows))]
     return Filled(recipe, rows, measured, below, smaller, lacking)
@@ -152,24 +151,19 @@ def with_own_nets(paper: PaperTable, reading: Reading) -> PaperTable:
         own = [record for record in reading.detectors if _is_other(record, paper, recipe)]
     else:
         own = [r for r in reading.records if r.science.model.is_own and _recipe_name(r) == paper.recipe]
-    found: dict[tuple[str, int, str, str], PaperRow] = {}
+    found: dict[tuple[object, ...], PaperRow] = {}
     unpublished = dict.fromkeys(paper.metrics, Published())
     for record in own:
         model, run = record.science.model, net_of(record) | improvements_of(record)
         label = record.marked_label + _improved(run)
         for view in views_of(record):
-            row = PaperRow(label, unpublished, run=run, own=True, view=view)
+            classes = known_classes(record.science)
+            row = PaperRow(label, unpublished, run=run, own=True, view=view, classes_of=classes)
             setting = SETTINGS.get(view, paper.setting)
-            key = (model.name, model.depth, label + view, _words(run))
+            key = (model.name, model.depth, label + view, _words(run), classes)
             found[key] = replace(row, setting=setting, layers=model.depth)
-    return replace(paper, rows=(*paper.rows, *_told_apart([found[key] for key in sorted(found)])))
-
-
-def views_of(record: AnyRecord) -> tuple[Any, ...]:
-    """Return the views of a localizer's test, each of which has a row; other runs have one row."""
-    if record.science.localization is None:
-        return ("",)
-    return ("1crop", "dense") if record.science.localization.method == "rpn" else ("dense",)
+    rows = apart_by_classes([found[key] for key in sorted(found)])
+    return replace(paper, rows=(*paper.rows, *_told_apart(rows)))
 
 
 def _told_apart(rows: Sequence[PaperRow]) -> list[PaperRow]:
@@ -261,50 +255,6 @@ def _row(paper: PaperTable, position: int, columns: Sequence[Selection[AnyRecord
             first, *rest = (summarize(group, metric, protocol, paper.view_of(row)) for group in groups)
             comparisons[metric] = Comparison(row.paper[metric], first, tuple(rest))
     return Row(row, next((group[0].params for group in groups if group), None), comparisons)
-
-
-def _lacking(record: AnyRecord, paper: PaperTable, recipe: Mapping[str, Any], every: Sequence[AnyRecord]) -> str:
-    """Return why a record of the recipe was not tested as the table requires; empty if it was.
-
-    Args:
-        every: All records of the task, with those of an ensemble's further detectors.
-    """
-    filled = [row for row in paper.rows if row.run is not None and not departures(record, recipe, row.run)]
-    if not filled:
-        return ""
-    if reason := _lacking_member(record, every, recipe, filled[0].run or {}):
-        return reason
-    if isinstance(record, DetectionRecord):
-        images = record.detection.images
-    elif isinstance(record, LocalizationRecord):
-        images = record.localization.images
-    else:
-        views = [*dict.fromkeys(map(paper.view_of, filled))]
-        tested = [view_of(record, view) if view else record.result.reported for view in views]
-        if None in tested:
-            return f"it has no test {views[tested.index(None)]}"
-        images = min(counted.images for counted in tested if counted is not None)
-    all_images = filled[0].eval_images or paper.eval_images or 0
-    return "" if images == all_images else f"it was tested on {images:,} images instead of all {all_images:,}"
-
-
-def _lacking_member(
-    record: AnyRecord, every: Sequence[AnyRecord], recipe: Mapping[str, Any], run: Mapping[str, Any]
-) -> str:
-    """Return why a further net of an ensemble does not count, as its id does not tell its training."""
-    settings = record.science.detection or record.science.localization
-    known = {one.run_id: one for one in every}
-    for name in settings.members if settings else ():
-        if (member := known.get(name)) is None:
-            return f"{name}, a net of its ensemble, is not among the records"
-        kept = ("detection.context", "localization.method")
-        own = {key: value for key, value in improvements_of(member).items() if key not in kept}
-        own |= net_of(member)
-        if found := departures(member, recipe, {**run, **own}):
-            return f"{name}, a net of its ensemble, departs from the recipe in {', '.join(sorted(found))}"
-        if member.provenance.dirty:
-            return f"{name}, a net of its ensemble, was made from a tree with uncommitted changes"
-    return ""
 
 
 def _is_proxy(ensemble: Ensemble, records: Sequence[Record], paper: PaperTable, recipe: Mapping[str, Any]) -> bool:

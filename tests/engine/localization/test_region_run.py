@@ -93,6 +93,15 @@ def test_killed_anywhere_it_ends_with_the_same_bits(
     assert same(resumed, whole) and not (resumed.work_dir / PROPOSALS).exists()
 
 
+def test_the_record_names_the_localizers_that_proposed(whole: RunConfig, tmp_path: Path) -> None:
+    digests = read_localization_record(whole.work_dir / "record.json").provenance.data_digests
+    proposer = read_localization_record(whole.paths.work / str(whole.proposals_of) / "record.json")
+    assert digests is not None and digests[f"proposals of {proposer.run_id}"] == proposer.fingerprint
+    joined = finished(beside(whole, tmp_path), "seed=1", f"localization.members=[{proposer.run_id}]")
+    of = localizer_config(tmp_path, RCNN, f"localization.proposals_of={joined.run_id}")
+    assert {f"proposals of {one}" for one in (joined.run_id, proposer.run_id)} <= prepared(of).digests.keys()
+
+
 def test_stopped_during_the_proposals_it_goes_on(whole: RunConfig, tmp_path: Path) -> None:
     beside(whole, tmp_path)
     stopped = finished(tmp_path, RCNN, stop=0)
