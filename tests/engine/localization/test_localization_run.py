@@ -171,9 +171,9 @@ def test_two_tests_of_one_net_are_no_two_members(whole: RunConfig, tmp_path: Pat
 def test_a_localizer_predicts_no_classes(whole: RunConfig) -> None:
     for name in (whole.run_id, "nothing-s0"):
         of = localizer_config(whole.paths.work.parent, f"localization.classes_of=[{name}]", "seed=1")
-        with pytest.raises(InputError, match=rf"^localization\.classes_of={name} is not a finished run of classif") as e:
+        with pytest.raises(InputError, match=rf"localization\.classes_of={name} is not a finished run of") as error:
             check_classes(of)
-        assert "\n" not in str(e.value)
+        assert "\n" not in str(error.value)
 
 
 def test_readers_of_classification_pass_over_localizers(whole: RunConfig) -> None:
