@@ -13,10 +13,16 @@ from tests.photos import CLASSES, make_imagenet, make_tiny
 from tests.planted_detection import element
 
 
-def make_tiny_boxes(folder: Path, train: int = 4, val: int = 2, changed: Mapping[str, str] = {}) -> Path:
+def make_tiny_boxes(
+    folder: Path,
+    train: int = 4,
+    val: int = 2,
+    changed: Mapping[str, str] = {},
+    classes: tuple[str, ...] = CLASSES,
+) -> Path:
     """Write Tiny ImageNet with a box of 20x20 pixels in each image; ``changed`` are other corners by image."""
-    make_tiny(folder, train, val)
-    for name in CLASSES:
+    make_tiny(folder, train, val, classes)
+    for name in classes:
         lines = [line_of(f"{name}_{i}", changed.get(f"{name}_{i}", "4 8 23 27")) for i in range(train)]
         (folder / "train" / name / f"{name}_boxes.txt").write_text("".join(lines))
     path = folder / "val" / "val_annotations.txt"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from dataclasses import dataclass, fields, replace
+from typing import Annotated, Any, Literal
 
 from repro.config.detection import OVERLAP, is_weight_file, validate_start
 from repro.config.parse import NOT_NEGATIVE, POSITIVE, require
+
+OF_REGIONS = ("proposals", "suppress", "foreground", "positive_share", "region_lr", "context")
+"""Fields that only ``method="rcnn"`` reads; which localizer proposes is checked apart."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,15 @@ class LocalizationConfig:
     @property
     def proposer(self) -> LocalizationConfig:
         """The settings of the localizer whose proposals a net for single regions takes by itself."""
-        return replace(self, method="rpn", proposals_of=None, members=())
+        return replace(self, method="rpn", proposals_of=None, members=()).proper
+
+    @property
+    def proper(self) -> LocalizationConfig:
+        """The same settings, with those that the method does not read at their defaults.
+
+        So a region proposal network is one run, whatever the settings of the R-CNN on its proposals are.
+        """
+        return self if self.method == "rcnn" else replace(self, **of_regions())
 
     def validate(self) -> None:
         validate_start(self.group, self.start)
@@ -75,3 +86,8 @@ class LocalizationConfig:
             self.method == "rcnn" or self.proposals_of is None,
             f"localization.proposals_of={self.proposals_of} is for localization.method=rcnn: leave it out, or add that",
         )
+
+
+def of_regions() -> dict[str, Any]:
+    """Return the fields that only R-CNN reads, at their defaults."""
+    return {field.name: field.default for field in fields(LocalizationConfig) if field.name in OF_REGIONS}

@@ -36,7 +36,7 @@ def validate_localizer(config: Science, execution: ExecutionConfig) -> None:
     is_plain = not config.eval.views and not config.eval.train_error and config.eval.choose == "last"
     require(is_plain, "eval.views, eval.train_error and eval.choose are not for localizers: use eval=detection")
     require(
-        2 * config.localization.context < data.image_size,
+        config.localization.method == "rpn" or 2 * config.localization.context < data.image_size,
         f"localization.context={config.localization.context} leaves nothing of a crop of data.image_size="
         f"{data.image_size}: use less than half of it",
     )

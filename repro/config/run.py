@@ -66,12 +66,14 @@ class RunConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> RunConfig:
-        """Convert and check a nested dictionary.
+        """Convert and check a nested dictionary; what a localizer's method does not read is at its default.
 
         Raises:
             InputError: A key is unknown or missing, a value has the wrong type, or values do not fit together.
         """
         config: RunConfig = build(cls, values)
+        if config.localization is not None:
+            config = dataclasses.replace(config, localization=config.localization.proper)
         config.validate()
         return config
 

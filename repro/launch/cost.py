@@ -10,9 +10,11 @@ import torch
 
 from repro.config.families import FAMILIES
 from repro.config.run import DetectionConfig, LocalizationConfig, ModelConfig, RunConfig
+from repro.errors import InputError
 from repro.models.blocks import BasicBlock
 from repro.models.count import Size, activation_bytes, measure
 from repro.models.forward import forward
+from repro.results.find import find_record
 from repro.runtime.device import memory_format, num_threads, set_up, wait
 from repro.runtime.log import notice
 
@@ -106,18 +108,42 @@ def localizer_work(
     """Return the work of a localizer's run; a net for single regions also runs the localizer that proposes them."""
     from repro.engine.localization.size import localizer_size  # a slow import, seconds
 
-    size, crop = localizer_size(config, config.data.num_classes), config.data.image_size
-    # Whole images are about a third wider than squares.
-    views = sum((side / crop) ** 2 * 4 / 3 for side in own.scales) or 1.0
-    tested = (1 + views) * size.macs
+    size, crop, nets = localizer_size(config, config.data.num_classes), config.data.image_size, 1 + len(own.members)
     macs: float = (1 + BACKWARD) * size.macs * config.optim.steps * config.optim.batch_size
     if own.method == "rcnn":
         network = localizer_size(replace(config, localization=own.proposer), config.data.num_classes).macs
-        macs += 4 / 3 * ((config.data.eval_resize or crop) / crop) ** 2 * network * train_images
-        # Of the given class, and of five predicted ones, which the given one is mostly among.
-        tested = views * network + own.proposals * size.macs * (5 if own.classes_of else 1)
-    macs += tested * eval_images * (1 + len(own.members))
+        usual = [config.data.eval_resize or crop]
+        macs += crops_of(usual, crop) * network * train_images
+        # Of the given class, and of five predicted ones, which the given one is mostly among. The proposals are made
+        # once for all nets of an ensemble.
+        regions = own.proposals * size.macs * (5 if own.classes_of else 1)
+        tested = crops_of(own.scales or usual, crop) * network + nets * regions
+    else:
+        tested = nets * (1 + crops_of(own.scales, crop)) * size.macs
+    if own.classes_of:
+        # Their nets are taken to be like the run's own.
+        tested += class_views(config, own) * measure(config.model, crop, config.data.num_classes).macs
+    macs += tested * eval_images
     return size, macs, macs / speed.macs_per_second / config.execution.num_ranks
+
+
+def crops_of(sides: Sequence[int], crop: int) -> float:
+    """Return how many crops are as large together as whole images of ``sides``, a third wider than squares."""
+    return sum((side / crop) ** 2 * 4 / 3 for side in sides)
+
+
+def class_views(config: RunConfig, own: LocalizationConfig) -> float:
+    """Return how many crops are as large together as all that the runs in ``classes_of`` see of an image."""
+    found = 0.0
+    for name in own.classes_of:
+        try:
+            there = find_record(name, [config.paths.work, config.paths.results / "runs"]).science
+        except InputError:  # a run that is planned before: on the paper's scales, as those of ImageNet
+            found += 2 * crops_of(own.scales, config.data.image_size) or 1
+            continue
+        sides = there.eval.scales if "multiscale" in there.eval.views else ()
+        found += (1 + there.eval.flip_scales) * crops_of(sides, there.data.image_size) or 1
+    return found
 
 
 def memory(config: RunConfig, size: Size) -> int:

@@ -13,6 +13,7 @@ import yaml
 
 from repro.config.detection import DetectionConfig, is_weight_file
 from repro.config.families import FAMILIES
+from repro.config.localization import of_regions
 from repro.config.model import ModelConfig
 from repro.config.numerics import NUMERICS_VERSION
 from repro.config.paths import shared_dir
@@ -43,6 +44,8 @@ OF_DETECTORS: Mapping[str, Any] = {
     if field.default is not dataclasses.MISSING
 }
 """The later fields of detectors, at their defaults."""
+OF_REGIONS: Mapping[str, Any] = {f"localization.{name}": value for name, value in of_regions().items()}
+"""The fields of localizers that only R-CNN reads, at their defaults."""
 DEFAULTS: Mapping[str, Any] = {**OF_IMAGES, **OF_DETECTORS, **later_defaults()}
 """Values of the fields that a recipe may leave out."""
 
@@ -71,7 +74,15 @@ def compared(science: Science) -> dict[str, Any]:
         is_full = fields["detection.start"] == IMAGENET
         if not is_full and (science.detection.start or "").count("-") > 2:
             fields["detection.start"] = COCO
-    return fields
+    return as_read(fields)
+
+
+def as_read(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the flat fields of a run, with those of R-CNN at their defaults for a region proposal network.
+
+    Files of scales set them for both methods, and runs of earlier code have them.
+    """
+    return {**fields, **OF_REGIONS} if fields.get("localization.method") == "rpn" else {**fields}
 
 
 def known_classes(science: Science) -> tuple[str, ...]:
@@ -186,7 +197,7 @@ def label(
     words += [f"data={data}"] if data != data_of(recipe) else []
     found = []
     for exp in (home, *(other for other in fitted if other != home)):
-        wanted = {**own_recipe(recipe, scale, data, exp), **run}
+        wanted = as_read({**own_recipe(recipe, scale, data, exp), **run})
         changed = [f"{key}={word(value)}" for key, value in fields.items() if wanted.get(key, ...) != value]
         found.append([*([f"exp={exp}"] if exp and exp != home else []), *changed])
         if not found[-1]:

@@ -15,7 +15,9 @@ from repro.engine.detection.start import check_start
 from repro.engine.localization.classes import check_classes
 from repro.errors import InputError
 from tests.localizer_runs import localizer_config
-from tests.runs import config
+from tests.runs import config, configs
+
+OF_REGIONS = ("proposals", "suppress", "foreground", "positive_share", "region_lr", "context")
 
 
 def test_other_runs_have_no_trace_of_the_group(tmp_path: Path) -> None:
@@ -30,7 +32,7 @@ def test_the_science_of_a_localizer_comes_back(tmp_path: Path) -> None:
     assert Science.from_flat(of.science.flat(), 3) == of.science and RunConfig.from_dict(of.to_dict()) == of
     assert Science.from_dict(json.loads(json.dumps(of.science.to_dict()))) == of.science
     values = of.science.to_dict()["localization"]
-    later = {"members", "method", "proposals_of", "suppress", "foreground", "positive_share", "region_lr"}
+    later = {"members", "method", "proposals_of", *OF_REGIONS}
     assert values.keys() | later == {field.name for field in dataclasses.fields(LocalizationConfig)}
     assert not later & values.keys()  # they leave the fingerprints of other runs as they were
     assert of.run_id.startswith("shapes-rpn-wrn18-0.125-b-smoke-s3-") and of.label == "RPN WRN-18-0.125 B"
@@ -46,6 +48,19 @@ def test_the_protocol_is_that_of_appendix_c() -> None:
 
 
 @pytest.mark.parametrize(
+    ("key", "values"),
+    list(zip(OF_REGIONS, ("5,7", "0.4,0.6", "0.3,0.6", "0.1,0.4", "0.1,0.3", "0,8"), strict=True)),
+)
+def test_a_sweep_over_settings_of_r_cnn_has_one_network_for_proposals(tmp_path: Path, key: str, values: str) -> None:
+    words = ("exp=imagenet_localization", "data=shapes_boxes", "scale=smoke", f"localization.{key}={values}")
+    network, *regions = configs(tmp_path, *words)
+    assert len({one.run_id for one in regions}) == 2 and {one.label[:5] for one in regions} == {"R-CNN"}
+    assert network.label.startswith("RPN") and {one.proposals_of for one in regions} == {network.run_id}
+    assert network.run_id == configs(tmp_path, *words[:3])[0].run_id
+    assert RunConfig.from_dict(network.to_dict()) == network
+
+
+@pytest.mark.parametrize(
     ("words", "said"),
     [
         ("localization.samples=7", "localization.samples=7"),
@@ -58,7 +73,7 @@ def test_the_protocol_is_that_of_appendix_c() -> None:
         ("localization.classes_of=[a,a]", "localization.classes_of=['a', 'a']"),
         ("localization.classes_of=a", "localization.classes_of='a' must be a list"),
         ("localization.proposals_of=a", "localization.method=rcnn"),
-        ("localization.context=32", "data.image_size=64"),
+        ("localization.method=rcnn localization.context=32", "data.image_size=64"),
         ("localization.method=both", "localization.method=both"),
         ("execution=ddp execution.devices=3", "optim.batch_size=4"),
         ("execution.step=graph", "execution.step=graph"),

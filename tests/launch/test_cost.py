@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 
 from repro.config.run import RunConfig
+from repro.engine.localization.size import localizer_size
 from repro.launch.cost import Speed, calibrate, estimate, fastest, measure_speed, memory
 from repro.models.count import Size, measure
 from tests.detector_runs import detector_config
+from tests.localizer_runs import localizer_config
+from tests.planted_imagenet import plant_imagenet
 from tests.runs import config, configs
 
 
@@ -131,6 +134,45 @@ def test_the_test_of_an_ensemble_takes_each_net_and_the_proposals_of_all(tmp_pat
     # Bodies grow with the nets, regions with their square: with three nets 3 b + 9 r, of b + r and 2 b + 4 r.
     assert one < two / 2 and three == pytest.approx(3 * two - 3 * one)
     assert estimate(runs[0], speed, 8, 0).macs == estimate(runs[2], speed, 8, 0).macs
+
+
+def macs_of_test(run: RunConfig) -> float:
+    """Multiply-adds of a test of 100 images."""
+    speed = Speed(1e9, 0.0)
+    return estimate(run, speed, 8, 100).macs - estimate(run, speed, 8, 0).macs
+
+
+def test_an_ensemble_of_localizers_takes_each_net_but_the_proposals_once(tmp_path: Path) -> None:
+    words = ((), ("localization.members=[a]",), ("localization.members=[a,b]",))
+    network = [macs_of_test(localizer_config(tmp_path, *word)) for word in words]
+    assert network == pytest.approx([network[0], 2 * network[0], 3 * network[0]])
+    regions = [localizer_config(tmp_path, "localization.method=rcnn", *word) for word in words]
+    one, two, three = map(macs_of_test, regions)
+    # Six proposals of each of 100 images.
+    assert two - one == three - two == 600 * localizer_size(regions[0], 3).macs
+    # Without members the test has the regions once, and the network at both scales.
+    whole = 4 / 3 * (1 + 1.5**2)
+    assert one - (two - one) == pytest.approx(100 * whole * localizer_size(localizer_config(tmp_path), 3).macs)
+
+
+def test_a_localizer_without_scales_has_no_dense_test(tmp_path: Path) -> None:
+    run = localizer_config(tmp_path, "localization.scales=[]")
+    assert macs_of_test(run) == pytest.approx(100 * localizer_size(run, 3).macs)
+
+
+def test_each_run_that_predicts_classes_sees_the_views_of_its_own_test(tmp_path: Path) -> None:
+    crop, dense = (
+        plant_imagenet(tmp_path / "work", seed=seed, science={"eval.views": views, "eval.scales": [112, 224]}).name
+        for seed, views in ((0, []), (1, ["multiscale"]))
+    )
+    usual = macs_of_test(localizer_config(tmp_path))
+    nets = (f"[{crop}]", f"[{dense}]", f"[{crop},{dense}]", "[planned-s0]")
+    runs = [localizer_config(tmp_path, f"localization.classes_of={names}") for names in nets]
+    net = 100 * measure(runs[0].model, 64, 3).macs
+    # With flips, at half the side of a crop and at its side; for a run that is not there yet, at 64 and 96 pixels.
+    views = 2 * 4 / 3 * (0.5**2 + 1)
+    expected = [1, views, 1 + views, 2 * 4 / 3 * (1 + 1.5**2)]
+    assert [(macs_of_test(run) - usual) / net for run in runs] == pytest.approx(expected)
 
 
 def test_a_detector_with_the_body_of_vgg_has_a_size_and_a_speed(

@@ -17,6 +17,8 @@ from repro.launch.pool import Pool, Worker
 from repro.launch.slots import Slot
 from tests.runs import config, configs
 
+NAMED = ("localization.method=rcnn", "localization.proposals_of=a-b")
+
 
 def chain(folder: Path, data: str = "data=shapes_photos") -> list[RunConfig]:
     """Compose a classification run, a detector that starts from it, and one of random weights."""
@@ -75,8 +77,12 @@ def test_a_localizer_and_the_net_for_its_proposals_can_be_planned_together(tmp_p
     runs = configs(tmp_path, "exp=imagenet_localization", "data=shapes_boxes", "scale=smoke")
     assert len(runs) == 2 and starts(runs[1]) == [runs[0].run_id]
     check(runs)
-    with pytest.raises(InputError, match=r"localization\.proposals_of=shapes-rpn"):
+    with pytest.raises(InputError, match=rf"needs the finished localizer {runs[0].run_id} \(its own") as error:
         check(runs[1:])
+    assert "did you mean" not in str(error.value) and str(error.value).endswith("localization.proposals_of=")
+    named = config(tmp_path, "exp=imagenet_localization", "data=shapes_boxes", *NAMED)
+    with pytest.raises(InputError, match=r"localization\.proposals_of=a-b is not a run of"):
+        check([named])
 
 
 def test_one_after_another_a_run_waits_for_those_that_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
+import pytest
+
+from repro.papers import load_recipe
 from repro.results.read import read_records
+from repro.results.scales import compared, label
 from tests.planted_localizers import RESNET, classifier, plant_localizer
 from tests.report.test_tables import markdown
+from tests.runs import config
 
 GIVEN, PREDICTED = "error, class given (%)", "top-5 error, class predicted (%)"
 TESTED: dict[str, tuple[int, int | None]] = {"1crop": (6500, 8000), "dense": (6000, 7500)}
@@ -157,6 +163,19 @@ def test_r_cnn_on_the_proposals_of_another_run_is_not_measured(tmp_path: Path) -
     plant_localizer(tmp_path, {"dense": (5000, 6000)}, run={**RESNET, **changed})
     rows, _ = markdown(tmp_path, number=13)
     assert rows[4][f"Measured {PREDICTED}"] == "–"
+
+
+@pytest.mark.parametrize("method", ["rpn", "rcnn"])
+def test_the_budget_of_a_scale_is_no_departure_though_it_sets_fields_of_r_cnn_for_both(
+    tmp_path: Path, method: str
+) -> None:
+    words = ("exp=imagenet_localization", "data=tiny_imagenet_boxes", "scale=demo", f"localization.method={method}")
+    run = {**SMALL, "localization.method": method}
+    science = config(tmp_path, *words).science
+    assert label(science, "demo", load_recipe("localization_recipe").fields, run) == "demo, data=tiny_imagenet_boxes"
+    assert science.localization is not None
+    older = dataclasses.replace(science, localization=dataclasses.replace(science.localization, context=4))
+    assert compared(older) == compared(science)
 
 
 def test_runs_on_part_of_the_images_and_proxies_are_not_measured(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from repro.config.run import RunConfig
 from repro.data.imagenet.loader import PhotoImages
 from repro.data.localization import BoxedSplit
 from repro.engine.detection.start import channel_values
+from repro.errors import InputError
 from repro.evaluation.multi_crop import EvaluatedImages, MultiView
 from repro.evaluation.stored_net import file_of, stored_net
 from repro.evaluation.trained import from_run
@@ -40,7 +41,15 @@ def classifiers(config: RunConfig) -> list[Record]:
 
 
 def classifier(name: str, config: RunConfig) -> Record:
-    record = find_record(name, [config.paths.work, config.paths.results / "runs"])
+    """Read the record of a run that predicts classes.
+
+    Raises:
+        InputError: There is no such run, or it is not of classification or of other images.
+    """
+    try:
+        record = find_record(name, [config.paths.work, config.paths.results / "runs"])
+    except InputError as error:
+        raise InputError(f"localization.classes_of={name} is not a finished run of classification: {error}") from None
     require(record.run_id == name, f"localization.classes_of={name} must be the whole id of a run: {record.run_id}")
     there = record.science.data.name
     require(

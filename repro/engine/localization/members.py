@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection
 
 import torch
@@ -19,6 +20,7 @@ from repro.models.detection.localizer import Localizer
 from repro.models.detection.region_net import RegionNet
 from repro.results.find import find_file
 from repro.results.localization_record import PROPOSALS_OF, LocalizationRecord, read_localization_record
+from repro.results.record import RECORD
 from repro.runtime import checkpoint
 
 MEMBERS, PROPOSER = "localization.members", "localization.proposals_of"
@@ -27,17 +29,29 @@ MEMBERS, PROPOSER = "localization.members", "localization.proposals_of"
 def check_members(config: RunConfig, planned: Collection[str] = ()) -> None:
     """Raise ``InputError`` if a localizer that a run needs does not exist, or does not fit the run.
 
-    It needs those of its ensemble, which have the same method, images and anchors, and the one that proposes. Runs that
-    are ``planned`` before are looked at once they are finished.
+    It needs those of its ensemble, which are different nets of the same method, images and anchors or crops, and the
+    one that proposes. Runs that are ``planned`` before are looked at once they are finished.
     """
-    own = config.localization
-    if own is None:
+    if config.localization is None:
         return
-    for name in own.members:
-        if name not in planned:
-            check_localizer(name, MEMBERS, own.method, config)
+    check_ensemble(config, planned)
     if config.proposals_of is not None and config.proposals_of not in planned:
         check_localizer(config.proposals_of, PROPOSER, "rpn", config)
+
+
+def check_ensemble(config: RunConfig, planned: Collection[str] = ()) -> None:
+    """Raise ``InputError`` if a localizer of the ensemble does not exist, does not fit the run, or is twice."""
+    assert config.localization is not None
+    members = [name for name in config.localization.members if name not in planned]
+    trained = {"this run's own": trainings(config.science, config)} if members else {}
+    for name in members:
+        check_localizer(name, MEMBERS, config.localization.method, config)
+        own = trainings(record_of(name, MEMBERS, config).science, config)
+        twin = next((other for other, found in trained.items() if found == own), "")
+        require(
+            not twin, f"{MEMBERS}={name} is the same net as {twin}, only tested otherwise: name one of another seed"
+        )
+        trained[name] = own
 
 
 def check_localizer(name: str, setting: str, method: str, config: RunConfig) -> None:
@@ -51,6 +65,10 @@ def check_localizer(name: str, setting: str, method: str, config: RunConfig) -> 
         values.append(
             ("localization.anchor_scales", config.localization.anchor_scales, there.localization.anchor_scales)
         )
+    if setting == MEMBERS and method == "rcnn":
+        # All nets see the crops of the run's own.
+        values.append(("localization.context", config.localization.context, there.localization.context))
+        values.append(("data.image_size", config.data.image_size, there.data.image_size))
     for key, wanted, value in values:
         require(
             wanted == value,
@@ -60,16 +78,46 @@ def check_localizer(name: str, setting: str, method: str, config: RunConfig) -> 
     require(path.is_file(), f"{setting}={name} has no weights in {path}: train this run again")
 
 
+def trainings(science: Science, config: RunConfig) -> tuple[Science | str, ...]:
+    """Return what decides the weights of a localizer: its own training, and the nets that propose for it.
+
+    Args:
+        science: The settings of the localizer.
+        config: The run that joins it to an ensemble, whose folder has the others.
+    """
+    own = science.localization
+    assert own is not None
+    if own.method == "rpn":
+        return (untested(science),)
+    if own.proposals_of is None:
+        return untested(science), untested(dataclasses.replace(science, localization=own.proposer))
+    try:
+        there = record_of(own.proposals_of, PROPOSER, config).science
+    except InputError:  # a member needs it no more, and it may be gone; one of the run's own may be planned
+        return untested(science), own.proposals_of
+    assert there.localization is not None
+    return untested(science), untested(there), *sorted(there.localization.members)
+
+
+def untested(science: Science) -> Science:
+    """Return the settings of a localizer's training, with those of its test alone at the same values for all."""
+    assert science.localization is not None
+    usual = {"members": (), "scales": (), "vote": True, "classes_of": (), "proposals_of": None}
+    localization = dataclasses.replace(science.localization.proper, **usual)  # type: ignore[arg-type]
+    return dataclasses.replace(
+        science, data=dataclasses.replace(science.data, test_images=None), localization=localization
+    )
+
+
 def load_members(config: RunConfig, classes: tuple[str, ...], device: torch.device) -> list[Member]:
     """Load the nets of the ensemble beside the run's own.
 
     Raises:
-        InputError: One does not exist, or its weights or classes do not fit.
+        InputError: One does not exist or is twice, or its weights or classes do not fit.
         RunError: A checkpoint is damaged.
     """
     assert config.localization is not None
-    for name in config.localization.members:
-        check_localizer(name, MEMBERS, config.localization.method, config)
+    check_ensemble(config)
     return [load_localizer(name, MEMBERS, config, classes, device) for name in config.localization.members]
 
 
@@ -133,6 +181,13 @@ def record_of(name: str, setting: str, config: RunConfig) -> LocalizationRecord:
     Raises:
         InputError: There is no such run, or it is not a localizer.
     """
+    assert config.localization is not None
+    is_derived = setting == PROPOSER and config.localization.proposals_of is None
+    require(
+        not is_derived or (config.paths.work / name / RECORD).is_file(),
+        f"R-CNN needs the finished localizer {name} (its own settings with localization.method=rpn): run that first, "
+        f"or name another with {PROPOSER}=",
+    )
     try:
         record = read_localization_record(find_file(name, [config.paths.work]))
     except InputError as error:

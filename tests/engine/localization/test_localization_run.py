@@ -17,6 +17,7 @@ from repro.data.augment import normalize
 from repro.data.localization.feed import LocalizationFeed, centre, in_crop, photo_of
 from repro.engine.localization import testing
 from repro.engine.localization.candidates import in_own_pixels
+from repro.engine.localization.classes import check_classes
 from repro.engine.localization.members import check_members, load_members
 from repro.engine.localization.prepared import Member, PreparedLocalizer
 from repro.engine.localization.run import prepare_localizer, run_localizer
@@ -144,14 +145,35 @@ def test_an_ensemble_has_the_mean_of_its_localizers(whole: RunConfig, tmp_path: 
 def test_members_of_an_ensemble_must_exist_and_have_the_same_anchors(whole: RunConfig) -> None:
     word = f"localization.members=[{whole.run_id}]"
     folder = whole.paths.work.parent
-    check_members(localizer_config(folder, word))
+    check_members(localizer_config(folder, word, "seed=1"))
     for words, said in (
         ([word, "localization.anchor_scales=[1,2]"], "anchor_scales"),
         ([word.replace("-s0-", "-s9-")], "-s9-"),
+        ([word], "same net as this run's own, only tested otherwise"),
+        ([word, "localization.scales=[]"], "same net as this run's own"),
+        ([word, "localization.vote=false", "data.test_images=3"], "same net as this run's own"),
+        ([word, "localization.classes_of=[a-b]"], "same net as this run's own"),
     ):
         with pytest.raises(InputError, match=said) as error:
             check_members(localizer_config(folder, *words))
         assert "localization.members=" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_two_tests_of_one_net_are_no_two_members(whole: RunConfig, tmp_path: Path) -> None:
+    shutil.copytree(whole.work_dir, tmp_path / "work" / whole.run_id)
+    again = trained(tmp_path, "localization.scales=[]", "localization.vote=false")
+    of = localizer_config(tmp_path, f"localization.members=[{whole.run_id},{again.run_id}]", "seed=1")
+    for check in (check_members, lambda one: load_members(one, (), torch.device("cpu"))):
+        with pytest.raises(InputError, match=rf"{again.run_id} is the same net as {whole.run_id}"):
+            check(of)
+
+
+def test_a_localizer_predicts_no_classes(whole: RunConfig) -> None:
+    for name in (whole.run_id, "nothing-s0"):
+        of = localizer_config(whole.paths.work.parent, f"localization.classes_of=[{name}]", "seed=1")
+        with pytest.raises(InputError, match=rf"localization\.classes_of={name} is not a finished run of") as error:
+            check_classes(of)
+        assert "\n" not in str(error.value)
 
 
 def test_readers_of_classification_pass_over_localizers(whole: RunConfig) -> None:

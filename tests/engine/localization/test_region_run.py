@@ -190,8 +190,36 @@ def test_what_it_needs_must_be_there_and_fit(whole: RunConfig, tmp_path: Path) -
         (["localization.method=rpn", f"localization.members=[{whole.run_id}]"], "localization.method is rcnn, not rpn"),
         ([RCNN, f"localization.proposals_of={whole.run_id}"], "localization.method is rcnn, not rpn"),
         ([RCNN, f"localization.members=[{whole.proposals_of}]"], "localization.method is rpn, not rcnn"),
-        ([RCNN, "seed=5"], "localization.proposals_of=shapes-rpn"),
+        ([RCNN, "seed=5"], "needs the finished localizer shapes-rpn"),
     ):
         with pytest.raises(InputError, match=said) as error:
             check_members(localizer_config(folder, *words))
         assert "\n" not in str(error.value)
+
+
+def test_a_net_of_an_ensemble_sees_crops_as_it_was_trained_on(whole: RunConfig) -> None:
+    folder = whole.paths.work.parent
+    proposer = f"localization.proposals_of={whole.proposals_of}"
+    words = (RCNN, f"localization.members=[{whole.run_id}]", proposer, "seed=1")
+    check_members(localizer_config(folder, *words))
+    for word, said in (
+        ("localization.context=6", r"localization\.context is 4, not 6"),
+        ("data.image_size=56", r"data\.image_size is 64, not 56"),
+    ):
+        with pytest.raises(InputError, match=said) as error:
+            check_members(localizer_config(folder, *words, word))
+        assert f"localization.members={whole.run_id} does not fit" in str(error.value)
+
+
+def test_the_same_net_is_no_member_whoever_names_the_localizer_that_proposes(whole: RunConfig, tmp_path: Path) -> None:
+    shutil.copytree(whole.work_dir, beside(whole, tmp_path) / "work" / whole.run_id)
+    member, proposer = f"localization.members=[{whole.run_id}]", f"localization.proposals_of={whole.proposals_of}"
+    # Without ``proposer``, the localizer of the run's own settings is another run than the member's, of the same net.
+    for words in ([], [proposer], ["localization.vote=false"], ["data.test_images=3", proposer]):
+        of = localizer_config(tmp_path, RCNN, member, *words)
+        with pytest.raises(InputError, match="same net as this run's own") as error:
+            check_members(of)
+        assert "\n" not in str(error.value)
+    # What decides the proposals decides the training, too.
+    for word in ("localization.proposals=5", "localization.suppress=0.6", "localization.foreground=0.6", "seed=1"):
+        check_members(localizer_config(tmp_path, RCNN, member, proposer, word))
