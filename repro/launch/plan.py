@@ -181,7 +181,7 @@ def warn_uncounted(configs: Iterable[RunConfig]) -> None:
         log.info(reason)
 
 
-def check(configs: list[RunConfig], faulty: Collection[str]) -> None:
+def check(configs: list[RunConfig], faulty: Collection[str] = ()) -> None:
     """Check folders, steps and devices; raise an InputError before anything starts. Runs in ``faulty`` do not start."""
     check_folders([config for config in configs if config.run_id not in faulty])
     for device, step, is_random in {(c.execution.device, c.execution.step, c.model.is_random) for c in configs}:

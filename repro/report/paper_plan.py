@@ -72,7 +72,7 @@ def needs(conf: Path, experiments: Path) -> dict[str, list[str]]:
 
 
 def costs_of(runs: Sequence[RunConfig]) -> dict[str, Cost]:
-    """Return the cost of each run, by its id: at the published speed of the nearest net, else at the reference speed."""
+    """Return the cost of each run by its id: at the published speed of the nearest net, else at the reference speed."""
     found = [case for _, case in cases(shared_dir("results") / "bench", BENCHMARKED)]
     costs: dict[Science, Cost] = {}
     for run in runs:

@@ -16,7 +16,7 @@ R = TypeVar("R", bound=AnyRecord)
 State = Literal["identical", "within", "outside", "unknown"]
 CONFIDENCE = 0.95
 FEWEST = 3
-"""The least number of other seeds for a spread: by two, whose interval is 15.6 standard deviations wide, nothing is outside."""
+"""The least number of other seeds for a spread: two have an interval of 15.6 standard deviations to each side."""
 
 
 @dataclass(frozen=True)

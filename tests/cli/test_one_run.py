@@ -100,7 +100,7 @@ def test_two_runs_are_compared_by_the_seeds_of_the_second(tmp_path: Path, capsys
 
 
 def test_two_other_seeds_are_too_few_to_judge_by(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Their interval is 15.6 standard deviations wide: an error of 20 % would be within it."""
+    """Their interval is 15.6 standard deviations to each side: an error of 20 % would be within it."""
     for seed, published in ((1, 8.0), (2, 9.5)):
         plant(tmp_path / "results" / "runs", seed=seed, error=published)
     name = plant(tmp_path / "results" / "runs", seed=0, error=20.0).name

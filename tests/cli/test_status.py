@@ -230,7 +230,10 @@ def test_an_odd_progress_file_is_named_in_the_line_of_its_run_alone(run: RunConf
     [
         ("[]", "record.json is not a JSON object"),
         ('{"a": 1}', "its record.json has no result"),
-        ('{"result": {"final": {"top1_error": 5}}, "steps": "x", "images_per_second": 1}', "its record.json is invalid"),
+        (
+            '{"result": {"final": {"top1_error": 5}}, "steps": "x", "images_per_second": 1}',
+            "its record.json is invalid",
+        ),
     ],
 )
 def test_a_damaged_record_breaks_the_line_of_its_run_alone(run: RunConfig, record: str, said: str) -> None:

@@ -22,9 +22,7 @@ def bench(folder: Path, name: str, device: str, *cases: dict[str, Any]) -> None:
     (folder / f"{name}.json").write_text(json.dumps({"device": {"name": device}, "parts": parts}))
 
 
-def case(
-    macs: int, loop_ms: float, step_ms: float, arithmetic: str = "tf32", net: str = "ResNet-20"
-) -> dict[str, Any]:
+def case(macs: int, loop_ms: float, step_ms: float, arithmetic: str = "tf32", net: str = "ResNet-20") -> dict[str, Any]:
     """Return the figures of a net in batches of 128, as `repro bench` computes them."""
     return {
         "net": net,
