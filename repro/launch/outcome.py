@@ -34,7 +34,7 @@ def is_done(config: RunConfig) -> bool:
 def faults(configs: Sequence[RunConfig]) -> dict[str, str]:
     """Return by run id why the files in a run's folder cannot be used, with the remedy; only of runs with a fault.
 
-    A folder that holds another run has no fault here: ``repro.engine.resume.check_folder`` refuses it.
+    A folder that holds another run has no fault here: ``repro.launch.plan.check_folders`` refuses it.
     """
     found = {config.run_id: fault_of(config) for config in configs}
     return {run_id: fault for run_id, fault in found.items() if fault}
@@ -52,6 +52,8 @@ def fault_of(config: RunConfig) -> str:
             read_record_of(config)
     except InputError as error:
         return f"{error}; {REMEDY}"
+    except OSError:  # the work folder cannot be used, which is refused as well
+        return ""
     return ""
 
 
