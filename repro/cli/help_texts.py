@@ -37,7 +37,7 @@ Pictures are cropped to their centre, at the size of the images on which the net
 
 DETECT_EXAMPLES = """\
 repro run exp=voc_detection data=shapes scale=demo        train a detector of drawn shapes in minutes
-  repro detect shapes-fasterrcnn-resnet18-demo-s0 picture.jpg --threshold 0.3
+  repro detect shapes-fasterrcnn-resnet18-b-demo-s0 picture.jpg --threshold 0.3
   repro detect RUN *.jpg --out found --threshold 0.7
 
 Each picture is scaled as in the test of the run and written as PNG with the boxes of all objects found, their classes
@@ -51,10 +51,11 @@ repro show model.depth=56
   repro show cifar10-resnet20-s0-5ed7a8a7"""
 
 COMPARE_EXAMPLES = """\
-repro compare cifar10-resnet20-demo-s0-accd58ef
-  repro compare RUN RUN
+repro compare cifar10-plain20-demo-s0 cifar10-resnet20-demo-s0
+  repro compare RUN
 
-Exit code 0: identical, or within the spread of seeds; 1: outside; 3: too few seeds to decide."""
+One run is compared with the published seeds of its settings, of two runs the first with the second and its seeds.
+Exit code 0: identical, or within the spread of seeds; 1: outside; 3: fewer than three other seeds, too few to judge."""
 
 STATUS_EXAMPLES = """\
 repro status

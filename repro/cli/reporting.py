@@ -218,6 +218,9 @@ def export_command(options: argparse.Namespace) -> int:
     reading = reading_of(options, paths)
     frame, without = curves(reading) if options.curves else (runs(reading), [])
     tell_left_out([*reading.left_out, *without])
+    if others := len(reading.detectors) + len(reading.localizers):
+        counted = "1 run" if others == 1 else f"{others} runs"
+        print(f"repro: left out: {counted} of detectors and localizers, which have other columns", file=sys.stderr)
     if files:
         write_asked_for(Path(files[0]), to_csv(frame))
     else:

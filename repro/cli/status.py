@@ -10,7 +10,7 @@ from pathlib import Path
 from repro.config.run import RunConfig
 from repro.config.science import Science
 from repro.errors import InputError, first_line, nearest
-from repro.launch.outcome import FAILURE
+from repro.launch.outcome import FAILURE, REMEDY
 from repro.launch.slurm.jobs import Job
 from repro.results.agreement import agreement, same_settings
 from repro.results.read import Reading, read_record
@@ -111,17 +111,28 @@ def _beside(folder: Path, published: Reading) -> str:
 
 def status(folder: Path) -> RunStatus:
     """Describe the run in one folder; it is ``broken`` if a file cannot be read."""
-    steps = 0
+    steps, file = 0, "config.json"
     try:
-        stored = read_json(folder / "config.json")
+        stored = read_json(folder / file)
         steps = int(stored["science"]["optim"]["steps"])
+        science = Science.from_dict(stored["science"])
         is_finished = (folder / RECORD).exists()
+        file = RECORD if is_finished else file
         found = _done(folder, steps) if is_finished else _unfinished(folder, steps)
         labels = read_json(folder / RECORD) if is_finished else stored
         exp, scale = str(labels.get("exp", "")), str(labels.get("scale", scale_of_run(folder.name)))
-        return described(found, Science.from_dict(stored["science"]), exp, scale)
+        return described(found, science, exp, scale)
     except (InputError, KeyError, TypeError, ValueError, OverflowError, OSError) as problem:
-        return RunStatus(folder.name, "broken", steps, note=first_line(problem) or type(problem).__name__)
+        return RunStatus(folder.name, "broken", steps, note=f"{fault(problem, file)}; {REMEDY}")
+
+
+def fault(problem: Exception, file: str) -> str:
+    """Describe in a sentence why a file of a run cannot be used."""
+    if isinstance(problem, InputError):
+        return first_line(problem)
+    if isinstance(problem, KeyError):
+        return f"its {file} has no {problem.args[0]}"
+    return f"its {file} is invalid: {first_line(problem) or type(problem).__name__}"
 
 
 def _done(folder: Path, steps: int) -> RunStatus:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shlex
+import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -38,6 +41,8 @@ OPTIONS_WITH_A_VALUE = (
 FLAGS = {"publish": ("--weights",), "status": ("--json",)}
 """Options that take no value in a command, as they do in others."""
 PATHS = ("paths.data", "paths.work", "paths.results")
+CACHES = {"TORCHINDUCTOR_CACHE_DIR": "inductor", "TRITON_CACHE_DIR": "triton", "MPLCONFIGDIR": "matplotlib"}
+"""Folders of libraries' caches, by the variable that names each."""
 
 
 def words_together(arguments: Sequence[str]) -> list[str]:
@@ -140,7 +145,7 @@ def record_folders(paths: dict[str, Path], roots: list[Path]) -> list[Path]:
 
 
 def can_be_made(folder: Path) -> bool:
-    """Return whether ``folder`` exists or could be created."""
+    """Return whether ``folder`` exists and takes files, or could be created."""
     for place in (folder, *folder.parents):
         try:
             place.stat()
@@ -148,19 +153,31 @@ def can_be_made(folder: Path) -> bool:
             continue
         except OSError:
             return False
-        return place.is_dir() and os.access(place, os.W_OK)
+        return takes_files(place)
     return False
 
 
+def takes_files(folder: Path) -> bool:
+    """Return whether a file can be made in ``folder``; permissions alone do not tell, as in /proc or on a full disk."""
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError:
+        return False
+    return True
+
+
 def quiet_caches(work: Path) -> None:
-    """Put the caches of libraries into ``paths.work``; call this before they are imported."""
-    # With a cache folder that cannot be written, importing torch ends in a traceback, before the command can report
-    # the folder in a sentence.
-    if not can_be_made(work / "cache"):
+    """Put the caches of libraries into ``paths.work``; call this before they are imported.
+
+    If that is not possible, they are in a temporary folder until the command ends. With a folder that cannot be made,
+    importing torch ends in a traceback, before a command can report it in a sentence, or read without it.
+    """
+    missing = [name for name in CACHES if name not in os.environ]
+    if not missing:
         return
-    for name, folder in (
-        ("TORCHINDUCTOR_CACHE_DIR", "inductor"),
-        ("TRITON_CACHE_DIR", "triton"),
-        ("MPLCONFIGDIR", "matplotlib"),
-    ):
-        os.environ.setdefault(name, str(work / "cache" / folder))
+    cache = work / "cache"
+    if not can_be_made(cache):
+        cache = Path(tempfile.mkdtemp(prefix="repro-cache-"))
+        atexit.register(shutil.rmtree, cache, ignore_errors=True)
+    for name in missing:
+        os.environ[name] = str(cache / CACHES[name])

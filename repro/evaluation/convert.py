@@ -12,7 +12,7 @@ import torch
 from tabulate import tabulate
 from torch import nn
 
-from repro.config.arguments import is_setting
+from repro.config.arguments import can_be_made, is_setting
 from repro.config.compose import plan
 from repro.config.parse import require
 from repro.config.run import RunConfig
@@ -76,6 +76,7 @@ def convert(words: Sequence[str], *, to: str, out: Path | None = None, images: i
     path = out or (beside(file, to) if is_file(names[0]) else default_path(base, source.name, to))
     require(path.resolve() != file.resolve(), f"--out {path} is the file to convert: name another")
     check_writable("--out", out)
+    require(can_be_made(path.parent), f"{path.parent} takes no files: name another file with --out")
     size = source.config.data.image_size
     form, notes = converted(source.stored.form, to, size)
     log.info(f"{source.name}: {source.label}, converted to a {to} net")

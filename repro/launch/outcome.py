@@ -1,12 +1,19 @@
 """Outcomes of training a run."""
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from repro.config.parse import require
 from repro.config.run import RunConfig
+from repro.errors import InputError
+from repro.results.read import read_any
+from repro.results.record import RECORD
+from repro.runtime.provenance import read_json
 
 FAILURE = "failure.txt"  # the file in a run's folder with the reason of its failure
+REMEDY = "move or delete its folder to train it again"
 
 
 @dataclass(frozen=True)
@@ -21,7 +28,42 @@ class Outcome:
 
 def is_done(config: RunConfig) -> bool:
     """Return whether a run has its record, which is written last. Published records do not count."""
-    return (config.work_dir / "record.json").exists()
+    return (config.work_dir / RECORD).exists()
+
+
+def faults(configs: Sequence[RunConfig]) -> dict[str, str]:
+    """Return by run id why the files in a run's folder cannot be used, with the remedy; only of runs with a fault.
+
+    A folder that holds another run has no fault here: ``repro.launch.plan.check_folders`` refuses it.
+    """
+    found = {config.run_id: fault_of(config) for config in configs}
+    return {run_id: fault for run_id, fault in found.items() if fault}
+
+
+def fault_of(config: RunConfig) -> str:
+    try:
+        for file in (config.work_dir / "config.json", config.work_dir / RECORD):
+            if file.exists():
+                stored = read_json(file)
+                require("fingerprint" in stored, f"{file} has no fingerprint")
+                if stored["fingerprint"] != config.fingerprint:
+                    return ""
+        if is_done(config):
+            read_record_of(config)
+    except InputError as error:
+        return f"{error}; {REMEDY}"
+    except OSError:  # the work folder cannot be used, which is refused as well
+        return ""
+    return ""
+
+
+def read_record_of(config: RunConfig) -> None:
+    """Raise an ``InputError`` that names the file if the record of a run is invalid."""
+    file = config.work_dir / RECORD
+    try:
+        read_any(file)
+    except InputError as error:
+        raise InputError(f"{file} is invalid: {error}") from None
 
 
 def note_failure(config: RunConfig, text: str) -> None:

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from repro.launch.attempts import attempt
 from repro.launch.compiled import with_steps
 from repro.launch.estimates import PlanProgress, forecast, longest_first, seconds_of
 from repro.launch.lacking import check_weights, starts
-from repro.launch.outcome import Outcome, is_done
+from repro.launch.outcome import Outcome, faults, is_done
 from repro.launch.pool import Pool
 from repro.launch.slots import Slot, runs_at_once, share_processors, shared_gpus, slots_for
 from repro.runtime import checkpoint
@@ -54,8 +54,13 @@ def launch(
     Raises:
         InputError: A setting is invalid; nothing was started.
     """
-    check(configs)
-    plan = Launch(configs, finished, line_of or {})
+    faulty = faults(configs)
+    for run_id, fault in faulty.items():
+        log.info(f"{run_id} failed: {fault}")
+    if len(faulty) == len(configs):
+        return Result(failed=faulty, exit_code=1)
+    check(configs, faulty)
+    plan = Launch(configs, finished, line_of or {}, faulty)
     with Stopper(configs[0].execution.max_minutes) as stopper:
         plan.one_after_another(stopper)
         plan.at_once(stopper)
@@ -66,12 +71,16 @@ class Launch:
     """A plan in progress: its waiting runs, the slots that train them, and the result so far."""
 
     def __init__(
-        self, configs: list[RunConfig], finished: Callable[[RunConfig], None], line_of: Mapping[str, int]
+        self,
+        configs: list[RunConfig],
+        finished: Callable[[RunConfig], None],
+        line_of: Mapping[str, int],
+        faulty: Mapping[str, str],
     ) -> None:
-        self.configs, self.finished = configs, finished
-        self.result = Result()
-        waiting, self.slots = assign(configs)
-        log.info(summary(configs, waiting))
+        self.configs, self.finished = [config for config in configs if config.run_id not in faulty], finished
+        self.result = Result(failed=dict(faulty))
+        waiting, self.slots = assign(configs, faulty)
+        log.info(summary(self.configs, waiting))
         self.datasets = load_all(waiting)
         self.seconds = seconds_of(waiting, self.datasets)
         if waiting:
@@ -143,9 +152,13 @@ class Launch:
         return result
 
 
-def assign(configs: list[RunConfig]) -> tuple[list[RunConfig], list[Slot]]:
-    """Return the runs without a record, with their device and threads set, and the slots that train them."""
-    waiting = [config for config in configs if not is_done(config)]
+def assign(configs: list[RunConfig], faulty: Collection[str]) -> tuple[list[RunConfig], list[Slot]]:
+    """Return the runs without a record, with their device and threads set, and the slots that train them.
+
+    Args:
+        faulty: The ids of the runs whose folder cannot be used.
+    """
+    waiting = [config for config in configs if not is_done(config) and config.run_id not in faulty]
     # Replace ``auto``: another process must not silently take another device.
     waiting = [config.with_execution(device=pick_device(config.execution.device).type) for config in waiting]
     warn_uncounted(waiting)
@@ -168,9 +181,9 @@ def warn_uncounted(configs: Iterable[RunConfig]) -> None:
         log.info(reason)
 
 
-def check(configs: list[RunConfig]) -> None:
-    """Check folders, steps and devices; raise an InputError before anything starts."""
-    check_folders(configs)
+def check(configs: list[RunConfig], faulty: Collection[str] = ()) -> None:
+    """Check folders, steps and devices; raise an InputError before anything starts. Runs in ``faulty`` do not start."""
+    check_folders([config for config in configs if config.run_id not in faulty])
     for device, step, is_random in {(c.execution.device, c.execution.step, c.model.is_random) for c in configs}:
         pick = pick_random_step if is_random else pick_step
         pick(step, pick_device(device))

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,17 @@ from repro.models.count import measure
 from repro.runtime.provenance import read_json
 
 OPERATIONS = 2 * (1 + BACKWARD)  # of a multiply-add in a training step
+FARTHEST = 2.0
+"""The largest ratio of the multiply-adds of two nets at which the speed of one counts as measured for the other."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published speed; ``net`` was timed, and ``measured`` is False if a run's own net is of quite another size."""
+
+    speed: Speed
+    net: str
+    measured: bool
 
 
 def published_speeds(configs: Sequence[RunConfig], folder: Path | None = None) -> tuple[list[Speed | None], str]:
@@ -27,11 +39,23 @@ def published_speeds(configs: Sequence[RunConfig], folder: Path | None = None) -
     if not kind:
         return [None] * len(configs), "set execution.slurm.gpu to the kind of the jobs' GPUs, as in h100"
     found = list(cases(folder or shared_dir("results") / "bench", kind))
-    speeds = [speed_by(config, [case for _, case in found]) for config in configs]
+    published = [speed_by(config, [case for _, case in found]) for config in configs]
+    speeds = [one.speed if one else None for one in published]
     if not all(speeds):
         fitting = " for the images, batch and precision of all runs" if found else ""
         return speeds, f"no benchmark of {kind}{fitting} is published in results/bench"
-    return speeds, f"on {kind} (speed published in {' and '.join(dict.fromkeys(name for name, _ in found))})"
+    files = " and ".join(dict.fromkeys(name for name, _ in found))
+    return speeds, f"on {kind} (speed published in {files}{extrapolated(configs, published)})"
+
+
+def extrapolated(configs: Sequence[RunConfig], published: Sequence[Published | None]) -> str:
+    """Name the nets whose speed is that of a net of quite another size; empty without any."""
+    nets: dict[str, list[str]] = {}
+    for config, one in zip(configs, published, strict=True):
+        if one and not one.measured:
+            nets.setdefault(one.net, []).append(config.label)
+    parts = [f"of {', '.join(dict.fromkeys(labels))} extrapolated from {net}" for net, labels in nets.items()]
+    return "".join(f"; {part}" for part in parts)
 
 
 def cases(folder: Path, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -47,15 +71,20 @@ def cases(folder: Path, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
             continue
 
 
-def speed_by(config: RunConfig, found: Sequence[dict[str, Any]]) -> Speed | None:
+def speed_by(config: RunConfig, found: Sequence[dict[str, Any]]) -> Published | None:
     """Return the speed of the net nearest in size among those of the same images, batch and arithmetic, if any."""
     optim, macs = config.optim, measure(config.model, config.data.image_size, config.data.num_classes).macs
     wanted = config.data.image_size, optim.batch_size, optim.precision
-    speeds: dict[float, float] = {}
+    fastest: dict[float, tuple[float, str]] = {}
     for case in found:
         if (case["image_size"], case["batch_size"], case["arithmetic"]) == wanted:
             measured = case["flops_per_second"] * case["step_ms"]["median"] / 1000 / optim.batch_size / OPERATIONS
             distance = abs(math.log(measured / macs))
             # Of several step modes the fastest, as in execution.step=auto.
-            speeds[distance] = max(speeds.get(distance, 0.0), (1 + BACKWARD) * measured * case["images_per_second"])
-    return Speed(speeds[min(speeds)], block_seconds=0.0) if speeds else None
+            speed = (1 + BACKWARD) * measured * case["images_per_second"]
+            fastest[distance] = max(fastest.get(distance, (0.0, "")), (speed, case["net"]))
+    if not fastest:
+        return None
+    nearest = min(fastest)
+    speed, net = fastest[nearest]
+    return Published(Speed(speed, block_seconds=0.0), net, measured=nearest <= math.log(FARTHEST))

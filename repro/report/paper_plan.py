@@ -41,7 +41,7 @@ COPIES = 16
 
 @dataclass(frozen=True)
 class Cost:
-    """GPU-hours and bytes of a run, and whether its speed was measured on such a net."""
+    """GPU-hours and bytes of a run, and whether its speed was measured on a net of about its size."""
 
     hours: float
     disk: float
@@ -72,15 +72,15 @@ def needs(conf: Path, experiments: Path) -> dict[str, list[str]]:
 
 
 def costs_of(runs: Sequence[RunConfig]) -> dict[str, Cost]:
-    """Return the cost of each run, by its id: at the published speed of a like net, else at the reference speed."""
+    """Return the cost of each run by its id: at the published speed of the nearest net, else at the reference speed."""
     found = [case for _, case in cases(shared_dir("results") / "bench", BENCHMARKED)]
     costs: dict[Science, Cost] = {}
     for run in runs:
         net = dataclasses.replace(run.science, seed=0)  # seeds cost the same
         if net not in costs:
-            speed = speed_by(run, found) if run.science.is_classification else None
-            size, _, seconds = work(run, speed or REFERENCE, *image_counts(run))
-            costs[net] = Cost(seconds / 3600, COPIES * size.params, speed is not None)
+            published = speed_by(run, found) if run.science.is_classification else None
+            size, _, seconds = work(run, published.speed if published else REFERENCE, *image_counts(run))
+            costs[net] = Cost(seconds / 3600, COPIES * size.params, published is not None and published.measured)
     return {run.run_id: costs[dataclasses.replace(run.science, seed=0)] for run in runs}
 
 

@@ -15,8 +15,8 @@ from repro.results.read import AnyRecord, Record
 R = TypeVar("R", bound=AnyRecord)
 State = Literal["identical", "within", "outside", "unknown"]
 CONFIDENCE = 0.95
-FEWEST = 2
-"""The least number of other seeds for a spread."""
+FEWEST = 3
+"""The least number of other seeds for a spread: two have an interval of 15.6 standard deviations to each side."""
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,15 @@ def same_settings(record: R, others: Sequence[R]) -> list[R]:
 def agreement(record: Record, others: Sequence[Record]) -> Agreement:
     """Compare the final error of ``record`` with those of ``others``, seeds of one recipe.
 
-    The spread is the prediction interval of the others: if nothing else differs, 95 of 100 new seeds are within it.
+    The spread is the prediction interval of the others: if nothing else differs, 95 of 100 new seeds are within it. Of
+    fewer than ``FEWEST`` others the state is unknown.
     """
     if any(is_same(record, other) for other in others if other.run_id == record.run_id):
         return Agreement("identical", f"{record.run_id} equals the other record of this run to the bit")
     error, errors = (record.result.reported.top1_error, [other.result.reported.top1_error for other in others])
     if len(errors) < FEWEST:
-        seen = f", the only other seed has {errors[0]:.2f} %" if errors else ""
-        needs = f"a spread needs {FEWEST} other seeds of its settings, found {len(errors)}"
+        seen = f", other seeds of its settings {', '.join(f'{one:.2f} %' for one in errors)}" if errors else ""
+        needs = f"too few seeds to judge: a spread needs {FEWEST} others, found {len(errors)}"
         return Agreement("unknown", f"{record.run_id} has an error of {error:.2f} %{seen}; {needs}")
     mean, std = statistics.fmean(errors), statistics.stdev(errors)
     limit = _quantile(len(errors) - 1) * std * math.sqrt(1 + 1 / len(errors))

@@ -44,8 +44,12 @@ def test_versions_unlike_the_constraints_are_named(
 
 def test_a_folder_that_cannot_be_written_is_marked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").touch()
-    assert main(["doctor", f"paths.work={tmp_path / 'file' / 'work'}"]) == 0
-    assert MARK in line("work", capsys)
+    for folder in (tmp_path / "file" / "work", Path("/proc/work")):
+        if folder.parent.exists():
+            assert main(["doctor", f"paths.work={folder}"]) == 0
+            assert MARK in line("work", capsys), "permissions alone do not tell it of /proc"
+    assert main(["doctor", f"paths.work={tmp_path / 'new' / 'work'}"]) == 0
+    assert MARK not in line("work", capsys)
 
 
 def test_a_torch_that_cannot_be_imported_is_told(

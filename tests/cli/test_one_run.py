@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from repro.cli.help_texts import COMPARE_EXAMPLES, DETECT_EXAMPLES
 from repro.cli.main import main
 from tests.planted import DEMO, edit, plant
 from tests.planted_detectors import VGG, plant_detector
+from tests.runs import configs
 
 
 @pytest.fixture(autouse=True)
@@ -90,10 +92,29 @@ def test_two_runs_are_compared_by_the_seeds_of_the_second(tmp_path: Path, capsys
     assert main(["compare", plain, nets[0]]) == 1
     said = capsys.readouterr().out
     assert "+1.00 points" in said and "model.shortcut=none against A" in said and "3 seeds" in said
-    assert main(["compare", nets[2], nets[0]]) == 0
-    assert "8.55 ± 0.07 % of 2 seeds" in capsys.readouterr().out, "a run is not one of the seeds that it is set beside"
+    assert main(["compare", nets[2], nets[0]]) == 3
+    said = capsys.readouterr().out
+    assert "8.50 %, 8.60 %; too few seeds to judge" in said and "found 2" in said, "a run is not among its own seeds"
     assert main(["compare"]) == 2
     assert main(["compare", *nets]) == 2
+
+
+def test_two_other_seeds_are_too_few_to_judge_by(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Their interval is 15.6 standard deviations to each side: an error of 20 % would be within it."""
+    for seed, published in ((1, 8.0), (2, 9.5)):
+        plant(tmp_path / "results" / "runs", seed=seed, error=published)
+    name = plant(tmp_path / "results" / "runs", seed=0, error=20.0).name
+    assert main(["compare", name]) == 3
+    said = capsys.readouterr().out
+    assert "8.00 %, 9.50 %" in said and "too few seeds to judge" in said and "within" not in said
+
+
+def test_the_examples_in_the_help_name_runs_that_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (detector,) = configs(tmp_path, "exp=voc_detection", "data=shapes", "scale=demo")
+    example = next(line.split()[2] for line in DETECT_EXAMPLES.splitlines() if "picture.jpg" in line)
+    assert detector.run_id.startswith(f"{example}-")
+    monkeypatch.delenv("REPRO_RESULTS")
+    assert main(COMPARE_EXAMPLES.splitlines()[0].split()[1:]) in (0, 1), "it can be judged"
 
 
 def test_a_record_of_another_machine_is_judged_by_the_spread(tmp_path: Path) -> None:

@@ -226,10 +226,19 @@ def test_an_odd_progress_file_is_named_in_the_line_of_its_run_alone(run: RunConf
 
 
 @pytest.mark.parametrize(
-    "record", ["[]", '{"steps": 8}', '{"result": {"final": {"top1_error": 5}}, "steps": "x", "images_per_second": 1}']
+    ("record", "said"),
+    [
+        ("[]", "record.json is not a JSON object"),
+        ('{"a": 1}', "its record.json has no result"),
+        (
+            '{"result": {"final": {"top1_error": 5}}, "steps": "x", "images_per_second": 1}',
+            "its record.json is invalid",
+        ),
+    ],
 )
-def test_a_damaged_record_breaks_the_line_of_its_run_alone(run: RunConfig, record: str) -> None:
+def test_a_damaged_record_breaks_the_line_of_its_run_alone(run: RunConfig, record: str, said: str) -> None:
     (run.work_dir / "record.json").write_text(record)
     (found,) = statuses(run.paths.work)
     assert (found.state, found.step, found.steps) == ("broken", 0, 8)
+    assert said in found.note and found.note.endswith("move or delete its folder to train it again")
     assert run.run_id in show_statuses([found], run.paths.work)

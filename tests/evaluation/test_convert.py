@@ -298,6 +298,16 @@ def test_a_path_that_cannot_be_written_is_refused_before_the_work(residual: RunC
         asked(residual, str(copy), "residual", out=copy)
 
 
+def test_a_folder_that_takes_no_files_is_refused_before_the_work(
+    plain: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(command, "default_path", lambda *_: tmp_path / "file" / "converted" / "net.safetensors")
+    with logged() as said, pytest.raises(InputError, match="takes no files: name another file with --out"):
+        convert([plain.run_id, *folders(plain)], to="residual")
+    assert not said, "nothing was converted yet"
+
+
 def test_large_nets_are_compared_on_fewer_images() -> None:
     assert command.usual_images(120_000_000) == (1_000, 10_000)
     assert command.usual_images(8_000_000_000) == (50, 500)

@@ -160,6 +160,31 @@ def test_a_folder_of_another_run_is_refused_before_anything_starts(tmp_path: Pat
     assert not runs[0].work_dir.exists()
 
 
+@pytest.mark.parametrize("damage", ["cut", "another object", "a value"])
+def test_a_broken_record_fails_its_run_with_the_remedy_and_the_others_are_trained(
+    damage: str, tmp_path: Path, told: list[str]
+) -> None:
+    runs = configs(tmp_path, "seed=0,1", *SMALL)
+    go(runs[:1])
+    file = runs[0].work_dir / "record.json"
+    text = file.read_text()
+    changed = json.dumps({**json.loads(text), "steps": 7})
+    file.write_text(broken := {"cut": text[: len(text) // 2], "another object": '{"a": 1}', "a value": changed}[damage])
+    told.clear()
+    result, finished = go(runs)
+    assert (finished, result.finished, result.exit_code) == (runs[1:], runs[1:], 1)
+    assert list(result.failed) == [runs[0].run_id]
+    reason = result.failed[runs[0].run_id]
+    assert str(file) in reason and "move or delete its folder to train it again" in reason
+    assert any(runs[0].run_id in line and "failed" in line for line in told)
+    assert file.read_text() == broken
+    told.clear()
+    again, finished = go(runs[:1])
+    assert (finished, again.exit_code, list(again.failed)) == ([], 1, [runs[0].run_id])
+    shutil.rmtree(runs[0].work_dir)
+    assert go(runs)[1] == runs[:1]
+
+
 def test_a_step_mode_that_the_device_has_not_is_refused_before_anything_starts(tmp_path: Path) -> None:
     runs = configs(tmp_path, "execution.step=graph")
     with pytest.raises(InputError, match=r"execution\.step=graph cannot run on device=cpu"):

@@ -105,7 +105,7 @@ def test_a_plan_that_goes_on_gives_its_last_runs_the_threads_of_the_first(
     """Threads change the last bits, so the last run of four must not get all processors."""
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)))
     monkeypatch.setattr(plan, "is_done", lambda config: config.seed < 3)
-    monkeypatch.setattr(plan, "check", lambda configs: None)
+    monkeypatch.setattr(plan, "check", lambda *_: None)
     monkeypatch.setattr(plan, "seconds_of", lambda configs, _: {config.run_id: 1.0 for config in configs})
     given: list[RunConfig] = []
 

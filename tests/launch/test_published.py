@@ -22,9 +22,10 @@ def bench(folder: Path, name: str, device: str, *cases: dict[str, Any]) -> None:
     (folder / f"{name}.json").write_text(json.dumps({"device": {"name": device}, "parts": parts}))
 
 
-def case(macs: int, loop_ms: float, step_ms: float, arithmetic: str = "tf32") -> dict[str, Any]:
+def case(macs: int, loop_ms: float, step_ms: float, arithmetic: str = "tf32", net: str = "ResNet-20") -> dict[str, Any]:
     """Return the figures of a net in batches of 128, as `repro bench` computes them."""
     return {
+        "net": net,
         "arithmetic": arithmetic,
         "batch_size": 128,
         "image_size": 32,
@@ -46,6 +47,17 @@ def test_the_kind_of_gpu_gives_the_time_of_its_benchmark(tmp_path: Path) -> None
     assert "h100" in told and "h100.json" in told
     seconds = [estimate(c, s, 50_000, 0).seconds for c, s in zip((small, large), speeds, strict=True) if s is not None]
     assert seconds == pytest.approx([64_000 * 0.004, 64_000 * 0.020], rel=0.01), "evaluations add little"
+    assert "extrapolated" not in told
+
+
+def test_a_speed_of_a_net_of_quite_another_size_is_named_as_extrapolated(tmp_path: Path) -> None:
+    nets = configs(tmp_path, "model.depth=20,32,44,1202", "seed=0,1", *PAPER, "execution.slurm.gpu=h100")
+    macs = [measure(config.model, 32, 10).macs for config in configs(tmp_path, "model.depth=20,110", *PAPER)]
+    bench(tmp_path, "h100", "NVIDIA H100", case(macs[0], 4.0, 3.0), case(macs[1], 20.0, 18.0, net="ResNet-110"))
+    speeds, told = published_speeds(nets, tmp_path)
+    assert all(speeds)
+    said = "h100.json; of ResNet-44 extrapolated from ResNet-20; of ResNet-1202 extrapolated from ResNet-110)"
+    assert told.endswith(said), "ResNet-32 has 1.7 times the multiply-adds of ResNet-20, ResNet-44 2.4 times"
 
 
 @pytest.mark.parametrize(

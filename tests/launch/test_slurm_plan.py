@@ -331,6 +331,20 @@ def test_the_record_is_the_truth_whatever_the_job_says(
     assert len(queue.submissions) == 1
 
 
+def test_a_broken_record_fails_its_run_and_the_others_are_submitted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: list[str]
+) -> None:
+    runs = configs(tmp_path, "seed=0,1", *ON_SLURM)
+    record(runs[0])
+    (runs[0].work_dir / "record.json").write_text("{")
+    queue = Queue(monkeypatch, ["PENDING", lambda: record(runs[1])])
+    result, finished = collect(runs)
+    assert [one.shards for one in queue.submissions] == [((runs[1].run_id,),)]
+    assert (finished, result.finished, result.exit_code) == (runs[1:], runs[1:], 1)
+    assert "move or delete its folder to train it again" in result.failed[runs[0].run_id]
+    assert collect(runs[:1])[0].exit_code == 1 and len(queue.submissions) == 1
+
+
 def test_what_is_in_the_queue_is_not_submitted_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: list[str]
 ) -> None:

@@ -46,6 +46,13 @@ def test_hours_that_no_benchmark_measured_are_marked_and_weights_named(planned: 
     assert hours.startswith("~")
 
 
+def test_hours_of_a_net_of_which_only_a_far_smaller_one_was_timed_are_marked(planned: Plan, tmp_path: Path) -> None:
+    deep = configs(tmp_path, "model.depth=1202", "data=cifar10", "scale=paper")
+    costs = costs_of([*planned.runs, *deep])
+    assert not cells(planned.runs[:1], planned, costs)[3].startswith("~")
+    assert cells(deep, planned, costs)[3].startswith("~"), "results/bench has the times of ResNet-20 and 110"
+
+
 def test_rows_and_curves_count_once_measured(tmp_path: Path) -> None:
     reading = read_records([tmp_path])
     assert outcome(load_table(6), table(6, reading)).startswith("0 of 6 rows")

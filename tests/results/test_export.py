@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas
 import pytest
 
+from repro.cli.main import main
 from repro.errors import InputError
 from repro.report.render import filled, read_evidence
 from repro.results.export import curve_columns, curves, run_columns, runs, sections, to_csv
@@ -19,6 +20,8 @@ from repro.results.read import read_records
 from repro.runtime.files import write_asked_for
 from repro.runtime.provenance import CURVE_COLUMNS
 from tests.planted import DEMO, edit, plant
+from tests.planted_detectors import plant_detector
+from tests.planted_localizers import plant_localizer
 from tests.runs import full_disk
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
@@ -90,6 +93,22 @@ def test_curves_have_one_row_an_evaluation_and_name_a_run_without(tmp_path):
     stored = pandas.read_csv(whole / "curve.csv")
     pandas.testing.assert_frame_equal(table[[*CURVE_COLUMNS]], stored)
     assert [(out.name, out.reason) for out in left_out] == [(broken.name, "it has no curve.csv")]
+
+
+@pytest.mark.parametrize("options", [[], ["--curves"]])
+def test_runs_of_other_tasks_are_left_out_and_counted(options, tmp_path, capsys):
+    work = [f"paths.work={tmp_path}", "--unpublished", *options]
+    run = plant(tmp_path)
+    assert main(["export", *work]) == 0
+    assert "left out" not in capsys.readouterr().err
+    plant_detector(tmp_path, 76.0)
+    assert main(["export", *work]) == 0
+    said = capsys.readouterr()
+    assert "left out: 1 run of detectors and localizers" in said.err
+    assert {line.split(",")[0] for line in said.out.splitlines()[1:]} == {run.name}
+    plant_localizer(tmp_path, {"error": (100, None)})
+    assert main(["export", *work]) == 0
+    assert "left out: 2 runs of detectors and localizers" in capsys.readouterr().err
 
 
 def test_no_run_is_a_header(tmp_path):

@@ -17,7 +17,7 @@ from filelock import FileLock
 from repro.config.parse import build
 from repro.config.run import RunConfig
 from repro.errors import InputError, RunError
-from repro.launch.outcome import is_done
+from repro.launch.outcome import faults, is_done
 from repro.launch.plan import Result, check_folders, summary, warn_uncounted
 from repro.launch.slurm.job import Report
 from repro.launch.slurm.jobs import FOLDER, Job, call, jobs, known_jobs, last_state
@@ -40,8 +40,15 @@ def launch(
     detach: bool = False,
 ) -> Result:
     """Train the missing runs on Slurm, as ``repro.launch.plan.launch`` does here; with ``detach`` only submit them."""
-    check(configs)
-    collector = Collector(configs, finished, line_of or {})
+    faulty = faults(configs)
+    for run_id, fault in faulty.items():
+        log.info(f"{run_id} failed: {fault}")
+    result = Result(failed=faulty, exit_code=1 if faulty else 0)
+    if len(faulty) == len(configs):
+        return result
+    sound = [config for config in configs if config.run_id not in faulty]
+    check(sound)
+    collector = Collector(sound, finished, line_of or {}, result)
     collector.start()
     if not detach:
         collector.collect()
