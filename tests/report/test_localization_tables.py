@@ -54,7 +54,15 @@ def test_r_cnn_fills_the_rows_of_its_own_and_an_ensemble_of_three_that_of_table_
     assert [r["Method"] for r in rows[6:]] == ["ResNet-50 + R-CNN", "ResNet-101 + R-CNN, ensemble of 2"]
     rows, _ = markdown(tmp_path, number=14)
     ours = next(row for row in rows if row["Method"].startswith("ResNet"))
-    assert (ours["Measured validation (%)"], ours["Measured test (%)"]) == ("10.00 (n=1)", "–")
+    assert (ours["Measured validation (%)"], ours["Measured test (%)"]) == ("10.00 (n=1)", "not decidable here")
+
+
+def test_without_runs_the_commands_say_what_to_fill_in(tmp_path: Path) -> None:
+    _, notes = markdown(tmp_path, number=13)
+    command = 'repro run exp=imagenet_localization "localization.classes_of=[RUN]" localization.start=…'
+    assert f"`{command}`" in notes and "docs/localization.md" in notes
+    assert '"localization.members=[RUN,RUN]" localization.start=…`' in notes
+    assert "Not run: the only one of the paper's own rows;" in markdown(tmp_path, number=14)[1]
 
 
 def test_an_ensemble_with_a_net_that_is_not_there_or_departs_is_left_out(tmp_path: Path) -> None:
