@@ -60,7 +60,9 @@ def missing_things(config: RunConfig, planned: Collection[str], left_out: Collec
     if is_done(config):
         return ()
     slurm = config.execution.slurm is not None
-    checks = [] if slurm else [lambda: check_there(config.data, config.paths.data)]
+    checks: list[Callable[[], None]] = []
+    if not slurm:  # its jobs may see other data
+        checks.append(functools.partial(check_there, config.data, config.paths.data))
     checks += weight_checks(config, [*left_out, *(() if slurm else planned)])
     missing = []
     for check in checks:

@@ -73,7 +73,7 @@ def named(config: RunConfig) -> str:
     name = {"vgg": "vgg", "imagenet_resnet": "resnet"}.get(config.model.name, "") + str(config.model.depth)
     if name not in list_models():
         return "a finished run, or random"
-    file = get_model_weights(name).DEFAULT.url.rpartition("/")[2]  # type: ignore[attr-defined]
+    file = get_model_weights(name).DEFAULT.url.rpartition("/")[2]
     return f"a finished run, a file in paths.data such as {file}, or random"
 
 
