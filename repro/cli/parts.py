@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 
 from repro.config.compose import Plan
 from repro.config.run import RunConfig
-from repro.errors import InputError
 from repro.launch.cost import REFERENCE_SPEED, Speed, work
 from repro.launch.image_counts import image_counts
-from repro.launch.lacking import Parted, part, text_of
+from repro.launch.lacking import Parted, divided, part, text_of
 from repro.launch.outcome import is_done
 from repro.launch.plan import Result
 from repro.launch.published import published_speeds
@@ -33,10 +32,7 @@ def show_experiments(planned: Plan) -> str:
     costs = {
         run.run_id: work(run, speed or REFERENCE, *image_counts(run)) for run, speed in zip(runs, speeds, strict=True)
     }
-    try:
-        parted = part(runs)
-    except InputError:
-        parted = Parted([], dict.fromkeys(costs, ""))
+    parted = divided(runs)
     done = {run.run_id for run in runs if is_done(run)}
     rows, seen = [], set[str]()
     for exp, ids in planned.experiments.items():
@@ -64,7 +60,7 @@ def speeds_for(runs: Sequence[RunConfig]) -> tuple[list[Speed | None], str]:
     )
 
 
-def state_of(ids: Sequence[str], done: set[str], lacking: dict[str, str]) -> str:
+def state_of(ids: Sequence[str], done: set[str], lacking: Container[str]) -> str:
     """Describe the state of an experiment's runs: done, lacking data or weights, or neither."""
     counts = ((sum(i in done for i in ids), "done"), (sum(i in lacking for i in ids), "left out"))
     return ", ".join(f"{number} {word}" for number, word in counts if number)
@@ -84,7 +80,7 @@ def totals(parted: Parted, costs: Mapping[str, tuple[Size, float, float]], done:
 
 
 def lacking_text(parted: Parted, runs: Sequence[RunConfig]) -> list[str]:
-    return [text_of(parted, runs)] if any(parted.lacking.values()) else []
+    return [text_of(parted, runs)] if parted.lacking else []
 
 
 def what_is_there(planned: Plan) -> list[RunConfig]:

@@ -14,6 +14,7 @@ from repro.cli.status import RunStatus
 from repro.config.run import RunConfig
 from repro.launch.cost import REFERENCE_SPEED, Estimate, Speed, estimate
 from repro.launch.image_counts import image_counts
+from repro.launch.lacking import LEFT_OUT, divided
 from repro.launch.outcome import is_done
 from repro.launch.published import published_speeds
 from repro.launch.speeds import source, speeds_of
@@ -37,7 +38,15 @@ def show(configs: Sequence[RunConfig]) -> str:
         speeds, told = published_speeds(configs)
     known = zip(configs, speeds, strict=True)
     costs = [estimate(config, speed or UNKNOWN, *image_counts(config)) for config, speed in known]
-    return "\n\n".join([cost_table(configs, costs), composed(configs), totals(configs, costs, told)])
+    texts = [cost_table(configs, costs), composed(configs), totals(configs, costs, told), missing_text(configs)]
+    return "\n\n".join(filter(None, texts))
+
+
+def missing_text(configs: Sequence[RunConfig]) -> str:
+    """Name the data and the weights that the runs lack here, a note for each thing; empty if everything is there."""
+    things = dict.fromkeys(thing for reasons in divided(configs).lacking.values() for thing in reasons)
+    own = [thing for thing in things if not thing.startswith(LEFT_OUT)]
+    return "\n".join(f"note: missing here, so that `repro run` ends at once: {thing}" for thing in own)
 
 
 def cost_table(configs: Sequence[RunConfig], costs: Sequence[Estimate]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import re
 import shlex
 import shutil
 import tempfile
@@ -114,6 +115,20 @@ def folders_and_names(words: Sequence[str], many: str = "") -> tuple[dict[str, P
     names = [word for word in words if not is_setting(word)]
     require(not many or len(names) < 2, many)
     return paths, names
+
+
+def refuse_placeholder(word: str) -> None:
+    """Refuse a setting with a value that stands for the user's own: ``RUN`` or ``…``, as in printed commands.
+
+    Raises:
+        InputError: The word has such a value.
+    """
+    values = re.split(r"[\s\[\],'\"]+", word.partition("=")[2])
+    if "RUN" in values:
+        several = values.count("RUN") > 1
+        by = "RUN by the ids of your runs" if several else "RUN by the id of your run"
+        raise InputError(f"{word} names no run: replace {by}, which `repro status` shows")
+    require(not {"…", "..."} & {*values}, f"{word} sets nothing: replace … by a value of your own")
 
 
 def command_line(words: Sequence[str]) -> str:

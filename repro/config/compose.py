@@ -22,7 +22,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from repro.config.arguments import apart
+from repro.config.arguments import apart, refuse_placeholder
 from repro.config.execution import PROTOCOLS
 from repro.config.hydra_habits import refuse_setting
 from repro.config.paths import resolve_paths, shared_dir
@@ -172,6 +172,7 @@ def parse(word: str) -> Override:
     """
     if "=" not in word or word.startswith(("~", "=")):
         raise InputError(f"{word!r} is not a setting; write key=value, as in model.depth=56")
+    refuse_placeholder(word)
     try:
         override: Override = OverridesParser.create().parse_override(word.lstrip("+"))
         swept = override.is_sweep_override()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import functools
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from repro.config.run import RunConfig
@@ -10,39 +11,68 @@ from repro.data.presence import check_there
 from repro.errors import InputError
 from repro.launch.outcome import is_done
 
+LEFT_OUT = "the weights of runs of this plan that are left out as well: "
+
 
 @dataclass(frozen=True)
 class Parted:
-    """The runs of a plan that can be trained, and by run id the reason why another one cannot."""
+    """The runs of a plan that can be trained, and by run id what another one lacks, a sentence for each thing."""
 
     there: list[RunConfig]
-    lacking: dict[str, str]
+    lacking: dict[str, tuple[str, ...]]
 
 
 def part(configs: Sequence[RunConfig]) -> Parted:
     """Divide the runs of a plan of several experiments by what is there.
 
-    Weights of an earlier run of the plan count as there. Slurm's jobs are not in the plan's order, and may see other
-    data than this machine: there only finished runs count, and data is not looked for.
-
     Raises:
         InputError: Nothing can be trained.
     """
-    lacking: dict[str, str] = {}
+    parted = divided(configs)
+    if not parted.there:
+        raise InputError(next(iter(parted.lacking.values()))[0])
+    return parted
+
+
+def divided(configs: Sequence[RunConfig]) -> Parted:
+    """Divide the runs of a plan by what is there, even if nothing can be trained.
+
+    Weights of an earlier run of the plan count as there. Slurm's jobs are not in the plan's order, and may see other
+    data than this machine: there only finished runs count, and data is not looked for.
+    """
+    lacking: dict[str, tuple[str, ...]] = {}
     there: list[RunConfig] = []
     for config in configs:
-        slurm = config.execution.slurm is not None
-        try:
-            if not is_done(config):
-                if not slurm:
-                    check_there(config.data, config.paths.data)
-                check_weights(config, () if slurm else {one.run_id for one in there})
+        if missing := missing_things(config, [one.run_id for one in there], lacking):
+            lacking[config.run_id] = missing
+        else:
             there.append(config)
-        except InputError as error:
-            lacking[config.run_id] = str(error)
-    if not there:
-        raise InputError(next(iter(lacking.values())))
     return Parted(there, lacking)
+
+
+def missing_things(config: RunConfig, planned: Collection[str], left_out: Collection[str]) -> tuple[str, ...]:
+    """Return a sentence for each thing that a run lacks here: its data, then the weights that it needs.
+
+    Args:
+        planned: Earlier runs of the plan, whose weights count as there unless they are jobs of Slurm.
+        left_out: Earlier runs of the plan that lack something themselves.
+    """
+    if is_done(config):
+        return ()
+    slurm = config.execution.slurm is not None
+    checks: list[Callable[[], None]] = []
+    if not slurm:  # its jobs may see other data
+        checks.append(functools.partial(check_there, config.data, config.paths.data))
+    checks += weight_checks(config, [*left_out, *(() if slurm else planned)])
+    missing = []
+    for check in checks:
+        try:
+            check()
+        except InputError as error:
+            missing.append(str(error))
+    if needed := [name for name in dict.fromkeys(starts(config)) if name in left_out]:
+        missing.append(f"{LEFT_OUT}{', '.join(needed)}")
+    return tuple(missing)
 
 
 def starts(config: RunConfig) -> list[str]:
@@ -58,29 +88,37 @@ def starts(config: RunConfig) -> list[str]:
 
 def check_weights(config: RunConfig, planned: Collection[str] = ()) -> None:
     """Raise ``InputError`` if the weights that a run needs are neither there nor those of a ``planned`` run."""
-    if config.science.is_classification or is_done(config):
-        return
+    if not is_done(config):
+        for check in weight_checks(config, planned):
+            check()
+
+
+def weight_checks(config: RunConfig, planned: Collection[str] = ()) -> list[Callable[[], None]]:
+    """Return a check for each kind of weights that a run needs; it raises ``InputError`` if they are not there."""
     needed = starts(config)
-    if needed and set(needed) <= set(planned):
-        return
+    if config.science.is_classification or (needed and set(needed) <= set(planned)):
+        return []
     from repro.engine.detection import members as detectors  # a slow import, seconds
     from repro.engine.detection.start import check_start
     from repro.engine.localization import members as localizers
     from repro.engine.localization.classes import check_classes
 
+    checks: list[Callable[[], None]] = []
     if config.starts_from is not None and config.starts_from.start not in planned:
-        check_start(config)
-    check_classes(config, planned)
-    detectors.check_members(config, planned)
-    localizers.check_members(config, planned)
+        checks.append(lambda: check_start(config))
+    for check in (check_classes, detectors.check_members, localizers.check_members):
+        checks.append(functools.partial(check, config, planned))
+    return checks
 
 
 def text_of(parted: Parted, configs: Sequence[RunConfig]) -> str:
-    """Name what is missing for each experiment that is left out, a sentence for each reason."""
+    """Name each thing that is missing, with the experiments that need it: data, then weights."""
     by_reason: dict[str, list[RunConfig]] = {}
-    for config in configs:
-        if config.run_id in parted.lacking:
-            by_reason.setdefault(parted.lacking[config.run_id], []).append(config)
+    lacking = [(config, parted.lacking.get(config.run_id, ())) for config in configs]
+    for position in range(max(len(reasons) for _, reasons in lacking)):
+        for config, reasons in lacking:
+            for reason in reasons[position : position + 1]:
+                by_reason.setdefault(reason, []).append(config)
     lines = [
         f"left out, {len(parted.lacking)} of {len(configs)} runs; the same command trains them once this is there:"
     ]

@@ -9,6 +9,8 @@ from typing import Any, Literal
 from repro.config.parse import build, require
 from repro.papers.toml_files import Run, later_papers, numbers, reading, require_flat
 
+OPEN = "not decidable here"
+"""The word for what no run here can fill."""
 ALL_NETS = "cifar10"
 """The name of the table of all papers' nets on CIFAR-10, which no paper prints."""
 
@@ -84,7 +86,7 @@ class PaperRow:
     @property
     def unfilled(self) -> str:
         """The word for a row that no run here fills; empty for all others."""
-        return "not decidable here" if self.undecidable else ""
+        return OPEN if self.undecidable else ""
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,8 @@ class PaperTable:
     eval_images: int | None = None
     decimals: int = 2
     undecidable: str = ""
+    undecidable_metrics: Mapping[str, str] = field(default_factory=dict)
+    """Metrics that no run here measures, as those of a test set that only a server scores, with the reason."""
     ensembles: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
     unlike: str = ""
@@ -121,6 +125,11 @@ class PaperTable:
 
     def label(self, metric: str) -> str:
         return self.labels.get(metric, metric)
+
+    def unfilled(self, row: PaperRow, metric: str) -> str:
+        """Return the word for a value of a row that no run here fills; empty for all others."""
+        is_open = metric in self.undecidable_metrics and not row.cited
+        return OPEN if is_open else row.unfilled
 
     def view_of(self, row: PaperRow) -> str:
         """Return the test of the final net that a row shows."""
@@ -162,8 +171,9 @@ def load_table(key: int | str) -> PaperTable:
         rows = [_with_defaults(row, values) for row in values.get("rows", [])]
         table: PaperTable = build(PaperTable, {**values, "rows": rows}, paper=paper)
         require(table.number == int(number), f"number={table.number} differs from the number in the file's name")
-        unknown = [name for name in table.labels if name not in table.metrics]
-        require(not unknown, f"labels has unknown metrics: {', '.join(unknown)}")
+        for key in ("labels", "undecidable_metrics"):
+            unknown = [name for name in getattr(table, key) if name not in table.metrics]
+            require(not unknown, f"{key} has unknown metrics: {', '.join(unknown)}")
         for row in table.rows:
             _check(table, row)
         if table.runnable or table.ensembles:

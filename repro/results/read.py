@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from repro.config.parse import require
 from repro.errors import InputError
@@ -80,9 +80,23 @@ def read_any(file: Path) -> AnyRecord:
     Raises:
         InputError: The file cannot be read, or is invalid.
     """
-    values = read_values(file, SCHEMA)
+    return _built(read_values(file, SCHEMA), file.parent)
+
+
+def record_from(values: Any, folder: Path) -> AnyRecord:
+    """Check the record of any run, given as the values of its file, that is or was in ``folder``.
+
+    Raises:
+        InputError: It is invalid.
+    """
+    require(isinstance(values, dict), "it is not a JSON object")
+    require(values.get("schema") == SCHEMA, f"schema={values.get('schema')!r} must be {SCHEMA}")
+    return _built({key: value for key, value in values.items() if key != "schema"}, folder)
+
+
+def _built(values: dict[str, Any], folder: Path) -> AnyRecord:
     kind = next((kind for key, kind in KINDS.items() if key in values), Record)
-    return kind.from_json(values, file.parent)
+    return kind.from_json(values, folder)
 
 
 def read_record(file: Path) -> Record:

@@ -319,3 +319,24 @@ def test_an_edited_file_counts_in_a_process_that_has_read_it(tmp_path: Path) -> 
     file.write_text(file.read_text().replace("lr: 0.1", "lr: 0.3"))
     os.utime(file, (time.time() + 5, time.time() + 5))  # some file systems have a coarse clock
     assert (first["optim"]["lr"], Settings(conf).compose({})["optim"]["lr"]) == (0.1, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("detection.members=[RUN,RUN]", "RUN by the ids of your runs"),
+        ("localization.classes_of=[RUN]", "RUN by the id of your run"),
+        ("detection.start=RUN", "RUN by the id of your run"),
+        ("detection.start=…", "a value of your own"),
+        ("seed=...", "a value of your own"),
+    ],
+)
+def test_a_placeholder_of_a_printed_command_is_to_be_replaced(word: str, said: str) -> None:
+    with pytest.raises(InputError, match="replace") as error:
+        plan(["exp=voc_detection", word])
+    assert word in str(error.value) and said in str(error.value)
+
+
+def test_a_run_whose_name_contains_a_placeholder_is_none(tmp_path: Path) -> None:
+    run = plan(["exp=voc_detection", "detection.start=RUN-1"]).runs[0]
+    assert run.detection is not None and run.detection.start == "RUN-1"

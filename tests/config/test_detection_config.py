@@ -110,3 +110,22 @@ def test_missing_weights_are_named_before_anything_starts(tmp_path: Path, start:
     of = detector_config(tmp_path, f"detection.start={start}")
     with pytest.raises(InputError, match=start):
         check_start(of)
+
+
+@pytest.mark.parametrize(
+    ("words", "said", "unsaid"),
+    [
+        ("exp=voc_detection model.depth=101", "resnet101-cd907fc2.pth, or random", "vgg"),
+        ("exp=voc_detection model.depth=200", "name a finished run, or random", ".pth"),
+        ("exp=voc_detection_vgg", "vgg16-397923af.pth, or random", "resnet"),
+        ("exp=voc_final", "detector on COCO (exp=coco_detection)", ".pth"),
+        ("exp=voc_final detection.pretrained=detector", "name the finished run of a detector", ".pth"),
+    ],
+)
+def test_without_a_start_weights_that_fit_the_net_are_proposed(
+    tmp_path: Path, words: str, said: str, unsaid: str
+) -> None:
+    of = config(tmp_path, *words.split(), "data=shapes", "scale=smoke", "detection.start=null")
+    with pytest.raises(InputError, match=r"detection\.start=null") as error:
+        check_start(of)
+    assert said in str(error.value) and unsaid not in str(error.value)

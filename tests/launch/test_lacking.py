@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from repro.cli import parts
+from repro.cli import parts, show
 from repro.config.compose import Plan
 from repro.config.run import RunConfig
 from repro.errors import InputError
@@ -32,8 +32,9 @@ def test_what_has_no_data_is_left_out_with_all_that_starts_from_it(tmp_path: Pat
     parted = part(runs)
     assert parted.there == [other]
     assert list(parted.lacking) == [net.run_id, detector.run_id]
-    assert str(tmp_path / "data") in parted.lacking[net.run_id], "it says where images are looked for"
-    assert net.run_id in parted.lacking[detector.run_id]
+    (images,), (weights,) = parted.lacking[net.run_id], parted.lacking[detector.run_id]
+    assert str(tmp_path / "data") in images, "it says where images are looked for"
+    assert net.run_id in weights and "left out" in weights
     text = text_of(parted, runs)
     assert "2 of 3 runs" in text and "imagenet_depth (1 run)" in text
     assert text.count("\n") == 2, "a line for each reason"
@@ -46,6 +47,40 @@ def test_each_data_set_that_is_not_there_is_named(tmp_path: Path, words: str) ->
     assert part([there, lacking]).lacking.keys() == {lacking.run_id}
     with pytest.raises(InputError, match="data"):
         part([lacking])
+
+
+def test_all_that_a_run_lacks_is_named_its_data_first(tmp_path: Path) -> None:
+    words = ("exp=voc_detection_vgg", "detection.start=vgg16-397923af.pth")
+    runs = [config(tmp_path), config(tmp_path, *words, "data=voc"), config(tmp_path, *words, "data=shapes")]
+    parted = part(runs)
+    first, second = (parted.lacking[run.run_id] for run in runs[1:])
+    assert [("VOCdevkit" in thing, "vgg16-397923af.pth" in thing) for thing in first] == [(True, False), (False, True)]
+    assert second == first[1:]
+    lines = text_of(parted, runs).splitlines()[1:]
+    assert ["(1 run)" in lines[0], "(2 runs)" in lines[1]] == [True, True] and len(lines) == 2
+
+
+def test_a_plan_that_can_train_nothing_still_says_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net, detector, _ = runs = chain(tmp_path, "data=imagenet")
+    monkeypatch.setattr(parts, "speeds_for", lambda runs: ([parts.REFERENCE] * len(runs), "here"))
+    exps = {"imagenet_depth": [net.run_id], "voc_detection": [detector.run_id]}
+    text = parts.show_experiments(Plan(runs[:2], "paper", [], {}, exps))
+    assert "left out, 2 of 2 runs" in text and "imagenet" in text and str(tmp_path / "data") in text
+
+
+def test_show_of_one_experiment_notes_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(show, "speeds_of", lambda configs: [show.UNKNOWN] * len(configs))
+    monkeypatch.setattr(show, "source", lambda speeds: "none")
+    notes = [
+        line
+        for line in show.show([config(tmp_path, "exp=voc_final", "data=voc", "detection.start=null")]).splitlines()
+        if line.startswith("note: ")
+    ]
+    assert ["VOCdevkit" in notes[0], "detection.start=null" in notes[1]] == [True, True] and len(notes) == 2
+    words = ("exp=imagenet_localization", "data=shapes_boxes", "scale=smoke")
+    assert "note: " not in show.show(configs(tmp_path, *words)), "the second run waits for the first"
 
 
 def test_weights_of_an_earlier_run_of_the_plan_count_as_there(tmp_path: Path) -> None:
@@ -68,7 +103,7 @@ def test_an_ensemble_needs_the_weights_of_all_its_detectors(tmp_path: Path) -> N
     parted = part([members[0], ensemble])
     # Of what it needs, only that counts as missing which the plan does not train before.
     assert parted.lacking.keys() == {ensemble.run_id}
-    assert f"detection.members={ids[1]}" in parted.lacking[ensemble.run_id]
+    assert f"detection.members={ids[1]}" in parted.lacking[ensemble.run_id][0]
     with pytest.raises(InputError, match=rf"detection\.members={ids[0]} .* finished"):
         check([ensemble])
 
@@ -106,7 +141,7 @@ def test_jobs_of_slurm_start_from_finished_runs_only(tmp_path: Path) -> None:
     detector = config(tmp_path, *words)
     parted = part([net, detector])
     assert parted.there == [net], "the images of jobs may be elsewhere"
-    assert net.run_id in parted.lacking[detector.run_id]
+    assert net.run_id in parted.lacking[detector.run_id][0]
 
 
 def test_a_parallel_run_waits_for_the_run_that_it_starts_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

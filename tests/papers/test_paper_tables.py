@@ -122,7 +122,10 @@ def words_of(experiment: str) -> list[str]:
     detectors = [f"imagenet_det-fasterrcnn-resnet101-s{seed}-0123abcd" for seed in (1, 2)]
     localizers = [f"imagenet-rcnn-resnet{depth}-s0-0123abcd" for depth in (101, 50)]
     ids = localizers if experiment.startswith("imagenet_localization") else detectors
-    return [*f"exp={experiment}".replace("RUN,RUN", ",".join(ids)).split(), *start_of(experiment)]
+    words = f"exp={experiment}".replace("RUN,RUN", ",".join(ids))
+    if "RUN" in words:  # the run that predicts classes is one of the paper's recipe
+        words = words.replace("RUN", plan(["exp=imagenet_depth", "model.depth=101"]).runs[0].run_id)
+    return [*words.split(), *start_of(experiment)]
 
 
 def start_of(experiment: str) -> list[str]:

@@ -10,7 +10,8 @@ import subprocess
 import pytest
 
 from repro.papers.claims import load_claims
-from repro.report.claims.evidence import CONFOUNDED, absent, gather
+from repro.report.claims.absent import absent
+from repro.report.claims.evidence import CONFOUNDED, gather
 from repro.report.claims.explain import explain
 from repro.report.claims.terminal import to_text
 from repro.report.claims.verdicts import check
@@ -99,19 +100,23 @@ def test_a_failed_seed_is_named_and_stays_missing(tmp_path):
     assert named.name == f"work/{bad.name}" and not named.breaks
     assert named.reason == "seed 3 of plain-56 failed and stays missing: the loss is not finite after step 120"
     checked = check(read_records([runs, work]), folders=[runs, work])
-    assert named.reason in explain(checked, "degradation_cifar") and checked.exit_code() == 0
+    assert named.reason in " ".join(explain(checked, "degradation_cifar").split()) and checked.exit_code() == 0
+
+
+def git(root, *words):
+    subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b.c", *words], cwd=root, check=True)
+
+
+def commit(root):
+    git(root, "add", "-A")
+    git(root, "commit", "-qm", "records")
 
 
 def test_a_record_that_was_committed_and_deleted_is_named(tmp_path):
     runs = tmp_path / "results" / "runs"
     plant(runs, "plain56")
-
-    def git(*words):
-        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b.c", *words], cwd=tmp_path, check=True)
-
-    git("init", "-q")
-    git("add", ".")
-    git("commit", "-qm", "records")
+    git(tmp_path, "init", "-q")
+    commit(tmp_path)
     assert absent(CLAIMS, (), (), runs) == []
     gone = next(runs.glob("*plain56-s3-*"))
     shutil.rmtree(gone)
@@ -119,11 +124,45 @@ def test_a_record_that_was_committed_and_deleted_is_named(tmp_path):
         if committed:
             # A similar record in the same commit is not a rename.
             plant(runs, "plain56", seeds=[5])
-            git("add", "-A")
-            git("commit", "-qm", "another")
+            commit(tmp_path)
         (named,) = absent(CLAIMS, (), (), runs)
         assert named.name == f"runs/{gone.name}" and "deleted since" in named.reason
     assert named.name in to_text(check(read_records([runs]), published=runs))
+
+
+@pytest.mark.parametrize("replaced", [True, False])
+def test_many_deleted_records_are_told_by_their_number_where_a_claim_would_use_them(tmp_path, replaced):
+    runs = tmp_path / "results" / "runs"
+    plant(runs, "plain20", "plain56", numerics_version=OLD)
+    git(tmp_path, "init", "-q")
+    commit(tmp_path)
+    gone = sorted(folder.name for folder in runs.iterdir())
+    shutil.rmtree(runs)
+    plant(runs, *(["plain20", "plain56"] if replaced else ["resnet20"]))
+    commit(tmp_path)
+    checked = check(read_records([runs]), published=runs)
+    assert [problem.name for problem in checked.problems] == [f"runs/{name}" for name in gone]
+    verbose = to_text(checked, verbose=True)
+    assert all(name in verbose for name in gone), "each is named on request"
+    told = " ".join(to_text(checked).split())
+    assert "10 published runs" in told and "`repro check -v`" in told and not any(name in told for name in gone)
+    assert (f"of numerics version {OLD} and replaced by runs of version {PRESENT}" in told) == replaced
+    assert ("deleted since" in told) != replaced
+    whole = explain(checked, "degradation_cifar")
+    assert "10 published runs" in whole and max(map(len, whole.splitlines())) <= 110
+    assert "published runs" not in explain(checked, "coco_gain")
+    assert check(read_records([runs]), published=runs, paper="densenet").problems == ()
+
+
+def test_a_deleted_record_that_cannot_be_read_is_told_with_every_claim(tmp_path):
+    runs = tmp_path / "results" / "runs"
+    folder = plant(runs, "plain56", seeds=[0])
+    (folder / "record.json").write_text('{"schema": 1}')
+    git(tmp_path, "init", "-q")
+    commit(tmp_path)
+    shutil.rmtree(folder)
+    checked = check(read_records([runs]), published=runs)
+    assert folder.name in explain(checked, "coco_gain") and folder.name in to_text(checked)
 
 
 def test_without_git_nothing_is_said_of_what_was_deleted(tmp_path, monkeypatch):

@@ -38,9 +38,24 @@ def test_detectors_of_the_papers_recipe_are_measured_with_seeds_and_spread(tmp_p
 def test_without_runs_the_cells_say_not_run_and_name_the_experiments(tmp_path):
     rows, notes = markdown(tmp_path, number=7)
     assert [(r["Measured"], r["Runs"]) for r in rows] == [("–", "–"), ("not decidable here", "")] * 2
-    assert "`repro run exp=voc_detection_vgg`, `repro run exp=voc_detection`" in notes
+    assert "Not run: both of the rows that runs here can fill;" in notes
+    assert (
+        "`repro run exp=voc_detection_vgg detection.start=…`, `repro run exp=voc_detection detection.start=…`" in notes
+    )
+    assert "docs/detection.md" in notes and "RUN" not in notes
     assert "exp=coco_improvements" in markdown(tmp_path, number=9)[1]
-    assert "exp=voc_final" in markdown(tmp_path, number=10)[1]
+    notes = markdown(tmp_path, number=10)[1]
+    assert "`repro run exp=voc_final detection.start=…`" in notes and "that `exp=coco_detection` trained" in notes
+
+
+def test_rows_are_named_so_that_a_list_of_them_can_be_read(tmp_path):
+    improved = {"detection.refine": True, "detection.context": True, "detection.scales": SCALES}
+    plant_detector(tmp_path, 30.0, run={**RESNET, **improved}, recipe="coco_recipe", data="coco")
+    notes = markdown(tmp_path, number=9)[1]
+    (line,) = [line for line in notes.splitlines() if "Not run" in line]
+    named = line[line.index("(") + 1 : line.index("); `repro")].split("; ")
+    assert named[:3] == ["baseline Faster R-CNN, VGG-16", "baseline Faster R-CNN, ResNet-101", "+ box refinement"]
+    assert named[3].startswith("+ context (trained on") and len(named) == 4
 
 
 def test_proxies_of_another_net_have_a_row_and_a_column_of_their_own(tmp_path):
@@ -152,9 +167,12 @@ def test_table_12_has_the_images_that_are_scored_here(tmp_path):
     plant_detector(tmp_path, 50.0, run=RESNET, recipe="imagenet_det_recipe")
     rows, notes = markdown(tmp_path, number=12)
     cells = row(rows, "ResNet-101, single model (ILSVRC'15)")
-    assert (cells["Measured val2 (%)"], cells["Measured test (%)"]) == ("60.00 (n=1)", "–")
+    assert (cells["Measured val2 (%)"], cells["Measured test (%)"]) == ("60.00 (n=1)", "not decidable here")
+    assert cells["Difference test (%)"] == "" and "Not decidable here (test (%)): the objects" in notes
+    assert row(rows, "GoogLeNet (ILSVRC'14) (cited)")["Measured test (%)"] == ""
     assert [r["Measured val2 (%)"] for r in rows] == ["", "60.00 (n=1)", "–"]
-    assert "`repro run exp=imagenet_detection detection.members=[RUN,RUN]`" in notes
+    assert '`repro run exp=imagenet_detection "detection.members=[RUN,RUN]" detection.start=…`' in notes
+    assert "in place of RUN: docs/detection.md" in notes
     assert all(r["Measured"] in ("–", "not decidable here") for r in markdown(tmp_path, number=7)[0])
 
 
@@ -173,7 +191,7 @@ def test_an_ensemble_fills_its_row_of_table_12_and_not_that_of_one_net(tmp_path)
     plant_ensemble(tmp_path, 65.0, members=(2, 1), seed=3)
     rows, _ = markdown(tmp_path, number=12)
     assert [r["Measured val2 (%)"] for r in rows] == ["", "61.50 ± 0.71 (n=2)", "64.50 ± 0.71 (n=2)"]
-    assert rows[2]["Difference val2 (%)"] == "+0.90" and rows[2]["Measured test (%)"] == "–"
+    assert rows[2]["Difference val2 (%)"] == "+0.90" and rows[2]["Measured test (%)"] == "not decidable here"
     assert not any("Proxy" in name for name in rows[0])
 
 

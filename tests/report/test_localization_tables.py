@@ -102,7 +102,15 @@ def test_r_cnn_fills_the_rows_of_its_own_and_an_ensemble_of_three_that_of_table_
     assert [r["Method"] for r in rows[6:]] == own
     rows, _ = markdown(tmp_path, number=14)
     ours = next(row for row in rows if row["Method"].startswith("ResNet"))
-    assert (ours["Measured validation (%)"], ours["Measured test (%)"]) == ("10.00 (n=1)", "–")
+    assert (ours["Measured validation (%)"], ours["Measured test (%)"]) == ("10.00 (n=1)", "not decidable here")
+
+
+def test_without_runs_the_commands_say_what_to_fill_in(tmp_path: Path) -> None:
+    _, notes = markdown(tmp_path, number=13)
+    command = 'repro run exp=imagenet_localization "localization.classes_of=[RUN]" localization.start=…'
+    assert f"`{command}`" in notes and "docs/localization.md" in notes
+    assert '"localization.members=[RUN,RUN]" localization.start=…`' in notes
+    assert "Not run: the only one of the paper's own rows;" in markdown(tmp_path, number=14)[1]
 
 
 def test_r_cnn_needs_the_record_of_the_localizer_that_proposes_by_the_recipe_from_a_clean_tree(tmp_path: Path) -> None:

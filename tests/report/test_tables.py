@@ -55,7 +55,7 @@ def test_an_empty_results_folder_gives_the_published_table_and_the_command(tmp_p
     assert {r["Measured"] for r in rows[6:]} == {r["Runs"] for r in rows[6:]} == {"–"}
     assert {r["Measured"] for r in rows[:6]} == {""}
     assert not any("Proxy" in name for name in rows[0])
-    assert "Not run: 6 of the paper's 6 own rows" in notes
+    assert "Not run: all 6 of the paper's own rows; `repro run exp=cifar_depth_sweep`." in notes
     assert "`repro run exp=cifar_depth_sweep`" in notes
 
 
@@ -384,7 +384,7 @@ def test_a_net_that_the_authors_only_tested_is_cited_with_a_note(tmp_path):
     assert row(rows, "VGG-16 (cited)")["Measured top-1 error (%)"] == ""
     assert row(rows, "GoogLeNet (cited)")["Paper top-1 error (%)"] == ""
     assert "- VGG-16: another group's net, which the authors tested themselves.\n" in notes
-    assert "Not run: 7 of the paper's 7 own rows" in notes
+    assert "Not run: all 7 of the paper's own rows" in notes
 
 
 def test_the_classes_of_table_11_stand_beside_their_mean(tmp_path):

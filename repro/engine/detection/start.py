@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torchvision.models import VGG
+from torchvision.models import VGG, get_model_weights, list_models
 
 from repro.config.families import FAMILIES
 from repro.config.parse import require
@@ -53,9 +53,7 @@ def check_start(config: RunConfig) -> None:
     if starting is None or starting.start == "random":
         return
     require(
-        starting.start is not None,
-        f"{starting.group}.start=null names no weights of the body: name a finished run, a file in paths.data such as "
-        "resnet101-cd907fc2.pth, or random",
+        starting.start is not None, f"{starting.group}.start=null names no weights of the body: name {named(config)}"
     )
     if starting.start_is_file:
         path = weights_path(config)
@@ -65,6 +63,18 @@ def check_start(config: RunConfig) -> None:
         record = started_from(config)
         check_pretrained(config, pretrained(record))
         file_of(record.run_id, config.paths.work, config.paths.results)
+
+
+def named(config: RunConfig) -> str:
+    """Describe the weights that a run can start from, as a clause of a message; files are named as torchvision's."""
+    if config.detection is not None and config.detection.pretrained != "classifier":
+        kind = "detector on COCO (exp=coco_detection)" if config.detection.pretrained == "coco" else "detector"
+        return f"the finished run of a {kind}"
+    name = {"vgg": "vgg", "imagenet_resnet": "resnet"}.get(config.model.name, "") + str(config.model.depth)
+    if name not in list_models():
+        return "a finished run, or random"
+    file = get_model_weights(name).DEFAULT.url.rpartition("/")[2]
+    return f"a finished run, a file in paths.data such as {file}, or random"
 
 
 def build_start(config: RunConfig, dataset: DetectionDataset, device: torch.device) -> Start:

@@ -4,31 +4,36 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from repro.config.numerics import NUMERICS_VERSION, numerics_version
-from repro.config.science import Science, later_defaults
+from repro.config.science import later_defaults
 from repro.errors import InputError
 from repro.papers.claims import Claims, Comparison, Group
 from repro.report.claims.metrics import OF_NET, value_of
 from repro.report.claims.statistics import Sample, describe
 from repro.results.read import AnyRecord, Reading
-from repro.results.scales import DEFAULTS, compared, word
+from repro.results.scales import word
 from repro.results.select import Selection, run_ids, select
-from repro.runtime.provenance import git, read_json
 
 CONFOUNDED = "groups and devices are confounded"
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A record that no verdict uses, and the reason; ``breaks`` if it is committed and should be valid."""
+    """A record that no verdict uses, and the reason; ``breaks`` if it is committed and should be valid.
+
+    ``claims`` are the ids of the claims that it concerns; None stands for all. Problems with the same ``together`` are
+    told at once, by their number, unless it is empty.
+    """
 
     name: str
     reason: str
     breaks: bool
+    claims: tuple[str, ...] | None = field(default=None, compare=False)
+    together: str = ""
 
 
 @dataclass(frozen=True)
@@ -100,7 +105,7 @@ def gather(claims: Claims, c: Comparison, records: Sequence[AnyRecord], scale: s
     groups, notes = _filled(claims, c, _of(version, records), scale)
     left = [record for record in records if not _is_of(version, record)]
     for other in sorted({record.numerics_version for record in left}):
-        if found := _selection(claims, c, [r for r in left if r.numerics_version == other], scale).records:
+        if found := selected(claims, c, [r for r in left if r.numerics_version == other], scale).records:
             counted = numerics_version(found[0].science.flat(), version)
             notes.append(f"left out, numerics version {other} instead of {counted}: {run_ids(found)}")
     return Gathered(groups, (*notes, *_unpaired(c, groups), *_unlike_devices(c, groups)))
@@ -133,7 +138,8 @@ def _is_of(version: int, record: AnyRecord) -> bool:
     return numerics_version(record.science.flat(), version) == record.numerics_version
 
 
-def _selection(claims: Claims, c: Comparison, records: Sequence[AnyRecord], scale: str) -> Selection[AnyRecord]:
+def selected(claims: Claims, c: Comparison, records: Sequence[AnyRecord], scale: str) -> Selection[AnyRecord]:
+    """Select the records that ``c`` compares at ``scale``, of any numerics version."""
     groups = [claims.groups[name] for name in c.groups]
     recipe = claims.recipes[groups[0].recipe]
     # Fields of later nets stay as in the recipe: a net constructed from a shallower one is another net.
@@ -146,7 +152,7 @@ def _filled(
     claims: Claims, c: Comparison, records: Sequence[AnyRecord], scale: str
 ) -> tuple[tuple[Seeds, ...], list[str]]:
     """Return the groups of ``c`` from ``records`` of one numerics version, and notes on those left out."""
-    selection = _selection(claims, c, records, scale)
+    selection = selected(claims, c, records, scale)
     notes = [*selection.notes, *selection.apart]
     filled = tuple(
         _seeds(claims, claims.groups[name], c, chosen, scale, notes)
@@ -213,67 +219,3 @@ def _unlike_devices(c: Comparison, groups: Sequence[Seeds]) -> list[str]:
     if any(all(set(count).isdisjoint(other) for other in counts if other is not count) for count in counts):
         return [f"{CONFOUNDED}, so the devices may cause the difference: {told}"]
     return [f"devices differ between the groups: {told}"]
-
-
-# --- seeds without a record ---------------------------------------------------------------------------------------
-
-
-def absent(
-    claims: Claims, records: Sequence[AnyRecord], folders: Sequence[Path], published: Path | None
-) -> list[Problem]:
-    """List counted seeds that failed in ``folders``, and committed records that were deleted from ``published``.
-
-    No verdict uses them. Listing them distinguishes a failed seed from one that was never run.
-    """
-    finished = {record.run_id for record in records}
-    problems = [problem for problem in _failed(claims, folders) if problem.name.split("/")[-1] not in finished]
-    return problems + (_deleted(published) if published else [])
-
-
-def _failed(claims: Claims, folders: Sequence[Path]) -> list[Problem]:
-    """List failed runs at the paper's budget whose seeds a group counts."""
-    problems = []
-    for file in sorted(file for folder in folders for file in folder.glob("*/failure.txt")):
-        folder = file.parent
-        if (folder / "record.json").exists():
-            continue
-        try:
-            science = Science.from_dict(read_json(folder / "config.json").get("science"))
-            labels = _labels(claims, science)
-            present = folder.name.endswith(science.fingerprint()[:8])
-            lines = file.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        except (InputError, OSError):
-            continue  # `repro status` reports invalid folders
-        if labels and present:  # runs of older numerics are not counted
-            why = f": {lines[-1].rstrip('.')}" if lines else ""
-            reason = f"seed {science.seed} of {', '.join(labels)} failed and stays missing{why}"
-            problems.append(Problem(f"{folder.parent.name}/{folder.name}", reason, False))
-    return problems
-
-
-def _labels(claims: Claims, science: Science) -> list[str]:
-    """Return the labels of the groups that count a run."""
-    fields = compared(science)
-    found = []
-    for group in claims.groups.values():
-        wanted = {**DEFAULTS, **claims.recipes[group.recipe], **group.run}
-        if science.seed < group.seeds and all(wanted.get(key, ...) == value for key, value in fields.items()):
-            found.append(group.label)
-    return found
-
-
-def _deleted(published: Path) -> list[Problem]:
-    """List records that were committed in ``published`` and deleted since; none without git."""
-    log = git(
-        *("-C", str(published.parent), "log", "--diff-filter=A", "--no-renames", "--relative", "--name-only"),
-        *("--format=commit %h of %as", "--", f"{published.name}/*/record.json"),
-    )
-    came_with: dict[str, str] = {}
-    for commit, *names in (part.split("\n") for part in (log or "").split("commit ")):
-        came_with = dict.fromkeys(filter(None, names), commit) | came_with  # the log starts with the newest commit
-    gone: dict[str, list[str]] = {}
-    for name, commit in sorted(came_with.items()):
-        if not (published.parent / name).is_file():
-            gone.setdefault(commit, []).append(name.removesuffix("/record.json"))
-    why = "committed in {} and deleted since"
-    return [Problem(", ".join(names), why.format(commit), False) for commit, names in gone.items()]

@@ -9,6 +9,7 @@ from repro.report.claims.evidence import Seeds
 from repro.report.claims.format import WIDTH, problems
 from repro.report.claims.metrics import Unit, unit_of
 from repro.report.claims.power import Planned
+from repro.report.claims.terminal import wrapped
 from repro.report.claims.verdicts import Check, Finding
 from repro.report.claims.wording import effect_text, finding_text, mean_text, number, p_value, percent
 
@@ -27,7 +28,7 @@ def explain(check: Check, id: str) -> str:
             parts += ["", f"At scale={judgement.scale}, a proxy: {judgement.status} (not part of the verdict)", ""]
         for finding in judgement.findings:
             parts += _finding_lines(check.claims, finding)
-    return "\n".join([*parts, *problems(check), ""]).replace("\n\n\n", "\n\n")
+    return "\n".join([*parts, *wrapped(problems(check, claim.id), WIDTH), ""]).replace("\n\n\n", "\n\n")
 
 
 def _finding_lines(claims: Claims, finding: Finding) -> list[str]:

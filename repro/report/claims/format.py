@@ -18,8 +18,8 @@ WIDTH = 110
 
 def to_markdown(check: Check) -> str:
     """Return one table per verdict, with links to the folder ``runs`` beside the file."""
-    short, paper = check.claims.short, check.claims.paper
-    one = f"repro check --paper {paper} CLAIM" if short else "repro check CLAIM"
+    short = check.claims.short
+    one = f"{command_of(check)} CLAIM"
     parts = [
         f"# The claims of {short}" if short else "# The paper's claims",
         "",
@@ -75,7 +75,7 @@ def json_values(check: Check) -> dict[str, Any]:
             }
             for v in check.verdicts
         ],
-        "problems": check.problems,
+        "problems": [_values(problem, "name", "reason", "breaks", "claims") for problem in check.problems],
         "broken": check.broken,
     }
 
@@ -131,10 +131,24 @@ def chance(check: Check) -> str:
     )
 
 
-def problems(check: Check) -> list[str]:
-    """Return one line for each record that was left out."""
-    lines = [
-        f"Left out: {p.name}: {p.reason}{' (committed evidence is invalid)' if p.breaks else ''}."
-        for p in check.problems
-    ]
+def problems(check: Check, claim: str = "", *, verbose: bool = False) -> list[str]:
+    """Return one line for each record that was left out, and one for those of one cause, unless ``verbose``.
+
+    Args:
+        claim: Leave out the records that are known not to concern this claim; empty for none.
+    """
+    found = [p for p in check.problems if not claim or p.claims is None or claim in p.claims]
+    lines: dict[str, None] = {}
+    for p in found:
+        line = f"Left out: {p.name}: {p.reason}{' (committed evidence is invalid)' if p.breaks else ''}."
+        if p.together and not verbose:
+            number = sum(other.together == p.together for other in found)
+            runs = "1 published run" if number == 1 else f"{number} published runs"
+            line = f"Left out: {runs}, {p.together}; `{command_of(check)} -v` lists them."
+        lines[line] = None
     return ["", *lines] if lines else []
+
+
+def command_of(check: Check) -> str:
+    """Return the command that checks all claims of a paper."""
+    return f"repro check --paper {check.claims.paper}" if check.claims.short else "repro check"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
-from repro.report.claims.format import chance, counts, pointing, problems
+from repro.report.claims.format import chance, command_of, counts, pointing, problems
 from repro.report.claims.verdicts import Check, Verdict
 from repro.report.claims.wording import NONE, proxy_text, verdict_text
 
@@ -29,10 +29,10 @@ def to_text(check: Check, width: int = 80, *, verbose: bool = False) -> str:
         lines += _details(verdict, width) if verbose else []
     if others:
         lines.append(textwrap.shorten(f"{OPEN}: {', '.join(others)}", width, placeholder=" …"))
-    command = f"repro check --paper {check.claims.paper}" if check.claims.short else "repro check"
+    command = command_of(check)
     more = f"One claim in full: {command} CLAIM; all numbers: {command} -v"
     summary = [counts(check), *pointing(check), chance(check), more]
-    return "\n".join([*lines, "", *wrapped([*summary, *problems(check)], width), ""])
+    return "\n".join([*lines, "", *wrapped([*summary, *problems(check, verbose=verbose)], width), ""])
 
 
 def _details(verdict: Verdict, width: int) -> list[str]:

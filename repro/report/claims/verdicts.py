@@ -15,8 +15,9 @@ from typing import Literal, get_args
 
 from repro.papers.claims import Claim, Claims, Comparison, load_claims
 from repro.papers.toml_files import FIRST
+from repro.report.claims.absent import PROXIES, absent
 from repro.report.claims.comparisons import TestResult, compute
-from repro.report.claims.evidence import Gathered, Problem, Seeds, absent, gather, usable
+from repro.report.claims.evidence import Gathered, Problem, Seeds, gather, usable
 from repro.report.claims.metrics import OF_NET, ONSETS, Unit, unit_of
 from repro.report.claims.power import Planned, planned
 from repro.report.claims.statistics import holm
@@ -25,8 +26,6 @@ from repro.results.read import AnyRecord, Reading
 Status = Literal["holds", "fails", "inconclusive", "not run", "not decidable here"]
 
 STATUSES: tuple[Status, ...] = get_args(Status)
-PROXIES = ("tenth", "demo")
-"""Scales whose runs are shown beside a verdict, the largest budget first. They decide nothing."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +142,7 @@ def check(reading: Reading, published: Path | None = None, folders: Sequence[Pat
     for claim in claims.claims:
         judgement = _judge(claims, claim, _examine(claims, claim, records, "paper"), "paper")
         verdicts.append(Verdict(claim, judgement, _proxy(claims, claim, records)))
-    problems += absent(claims, [*reading.records, *reading.detectors], folders, published)
+    problems += absent(claims, [*reading.records, *reading.detectors, *reading.localizers], folders, published)
     return Check(claims, tuple(verdicts), tuple(problems))
 
 

@@ -97,9 +97,9 @@ def _metric_cells(
     columns = [f"Paper{name}", f"Measured{name}" + (f"{epoch} on the test set" if epoch else ""), f"Difference{name}"]
     columns += [f"Proxy{name}: {scale} ({size}{epoch})" for scale, size in proxies.items()]
     cells = dict.fromkeys(columns, EMPTY) | {columns[0]: published}
-    if paper.unfilled and found:
-        cells[columns[1]] = Cell(paper.unfilled)
-    if paper.run is None or found is None:
+    if found is not None:
+        cells[columns[1]] = Cell(table.unfilled(paper, metric))
+    if paper.run is None or found is None or metric in table.undecidable_metrics:
         return cells
     measured = found.measured
     best = f", best {measured.best:.2f}" if measured and measured.n > 1 and found.paper.best is not None else ""

@@ -152,6 +152,7 @@ TEX = str.maketrans(
         "±": r"$\pm$",
         "×": r"$\times$",
         "–": "--",
+        "…": r"\ldots{}",
         MINUS: "$-$",
     }
 )

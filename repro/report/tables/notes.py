@@ -6,10 +6,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from repro.config.numerics import numerics_version
-from repro.papers import PaperTable, load_recipe
+from repro.papers import PaperRow, PaperTable, load_recipe
+from repro.papers.tables import OPEN
 from repro.report.tables.cells import Row
 from repro.results.read import AnyRecord, Record
-from repro.results.scales import is_of_detector
+from repro.results.scales import COCO, is_of_detector, kind_of
 from repro.results.select import Selection, run_ids, view_of
 
 VIEWS = {
@@ -30,14 +31,16 @@ def paper_notes(paper: PaperTable) -> list[str]:
     alike = all(row.setting == paper.setting for row in paper.rows)
     shown = not alike and any(row.setting == paper.setting for row in paper.rows)
     notes = [] if shown else [f"Setting: {paper.setting}."]
-    reasons: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
+    reasons: dict[str, list[PaperRow]] = defaultdict(list)
     for row in paper.rows:
-        if row.unfilled:
-            reasons[row.unfilled, row.undecidable][row.label] = None
-    own = {row.label for row in paper.rows if not row.cited and not row.own}
-    for (word, reason), labels in reasons.items():
-        named = "" if set(labels) == own else f" ({', '.join(labels)})"
-        notes.append(f"{word.capitalize()}{named}: {reason}.")
+        if row.undecidable:
+            reasons[row.undecidable].append(row)
+    own = {row.label for row in own_rows(paper)}
+    for reason, rows in reasons.items():
+        named = "" if {row.label for row in rows} == own else f" ({names_of(rows, paper)})"
+        notes.append(f"{OPEN.capitalize()}{named}: {reason}.")
+    for metric, reason in paper.undecidable_metrics.items():
+        notes.append(f"{OPEN.capitalize()} ({paper.label(metric)}): {reason}.")
     notes += [f"{row.label}: {row.note}." for row in paper.rows if row.note]
     if any(row.own for row in paper.rows):
         notes.append("Nets that the paper does not have are below its rows, without a published value.")
@@ -50,21 +53,16 @@ def measured_notes(paper: PaperTable, measured: Selection[AnyRecord], protocol: 
     """Return notes on the measured column, with commands for the rows that it lacks."""
     if not paper.runnable:
         return []
-    rows = [(row, group) for row, group in zip(paper.rows, measured.groups, strict=True) if not row.own]
-    missing = [row for row, group in rows if row.run is not None and not group]
-    own = sum(not row.cited for row, _ in rows)
-    notes = []
-    if missing:
-        commands = ", ".join(dict.fromkeys(f"`repro run exp={row.experiment}`" for row in missing))
-        labels = ", ".join(row.label for row in missing)
-        notes.append(f"Not run: {len(missing)} of the paper's {own} own rows ({labels}); {commands}.")
+    rows = [*zip(paper.rows, measured.groups, strict=True)]
+    missing = [row for row, group in rows if row.run is not None and not row.own and not group]
+    notes = missing_notes(paper, missing) if missing else []
     shown = paper.views[0] if len(paper.views) == 1 else ""  # rows of several views name theirs in their settings
     final = DETECTORS if is_of_detector(load_recipe(paper.recipe).fields) else VIEWS.get(shown, VIEWS[""])
     notes.append(f"Protocol `{protocol}`: {final if protocol == 'paper' else COMMON}.")
     if measured.records:
         notes.append("Measured at the paper's full budget on " + _devices(measured.records) + ".")
-    if single := [row.label for row, group in zip(paper.rows, measured.groups, strict=True) if len(group) == 1]:
-        notes.append(f"Only one seed ({', '.join(single)}): there is no spread, and a difference can be chance.")
+    if single := [row for row, group in rows if len(group) == 1]:
+        notes.append(f"Only one seed ({names_of(single, paper)}): there is no spread, and a difference can be chance.")
     notes += [f"{note[0].upper()}{note[1:]}." for note in measured.notes]
     versions = sorted({record.numerics_version for record in measured.records})
     if any(numerics_version(r.science.flat(), versions[-1]) != r.numerics_version for r in measured.records):
@@ -72,6 +70,47 @@ def measured_notes(paper: PaperTable, measured: Selection[AnyRecord], protocol: 
     if unknown := [r for r in measured.records if not r.provenance.known]:
         notes.append(f"Made from an unknown commit: {run_ids(unknown)}.")
     return notes
+
+
+def own_rows(paper: PaperTable) -> list[PaperRow]:
+    """Return the rows of the paper's own nets."""
+    return [row for row in paper.rows if not row.cited and not row.own]
+
+
+def names_of(rows: Sequence[PaperRow], paper: PaperTable) -> str:
+    """List the labels of rows, with their settings where other rows have the same label."""
+    times = Counter(row.label for row in paper.rows if not row.cited)
+    names = [row.label if times[row.label] == 1 else f"{row.label} ({row.setting})" for row in rows]
+    return ("; " if any("," in name for name in names) else ", ").join(dict.fromkeys(names))
+
+
+def missing_notes(paper: PaperTable, missing: Sequence[PaperRow]) -> list[str]:
+    """Return notes on the rows that were not run: the commands that train them, and what to fill in there."""
+    own, runs = own_rows(paper), [row for row in own_rows(paper) if row.run is not None]
+    every = {1: "the only one", 2: "both"}.get(len(runs), f"all {len(runs)}")
+    if len(missing) < len(runs):
+        which = f"{len(missing)} of the paper's {len(own)} own rows ({names_of(missing, paper)})"
+    else:
+        which = f"{every} of the paper's own rows" if runs == own else f"{every} of the rows that runs here can fill"
+    kind = kind_of(load_recipe(paper.recipe).fields)
+    commands = ", ".join(dict.fromkeys(command_of(row, kind) for row in missing))
+    notes = [f"Not run: {which}; {commands}."]
+    if kind == "classification":
+        return notes
+    fill_in = "the weights to start from in place of …"
+    fill_in += ", and ids of your finished runs in place of RUN" if "RUN" in commands else ""
+    notes.append(f"Put {fill_in}: docs/{kind}.md says which.")
+    fine_tuned = [row for row in missing if (row.run or {}).get("detection.pretrained") == COCO]
+    return notes + [
+        f"`exp={r.experiment}` starts from a detector that `exp=coco_detection` trained." for r in fine_tuned
+    ]
+
+
+def command_of(row: PaperRow, kind: str) -> str:
+    """Return the command that trains a row, for a shell, with ``…`` for weights that it needs besides."""
+    words = [f'"{word}"' if "[" in word else word for word in row.experiment.split()]
+    words += [] if kind == "classification" else [f"{kind}.start=…"]
+    return f"`repro run exp={' '.join(words)}`"
 
 
 def _devices(records: Iterable[AnyRecord]) -> str:
