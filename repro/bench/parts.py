@@ -10,6 +10,7 @@ from repro.config.arguments import apart
 from repro.config.compose import points
 from repro.config.run import RunConfig
 from repro.errors import InputError
+from repro.launch.published import FREE
 
 PHOTO_WORDS = {"model": "imagenet_resnet", "optim": "imagenet_sgd", "model.shortcut": "B"}
 """The default net of ImageNet images."""
@@ -161,7 +162,7 @@ def same_work(config: RunConfig, device: dict[str, Any]) -> RunConfig:
 def label(config: RunConfig) -> str:
     execution, group = config.execution, config.model.bn_group_size
     words = [config.model.label, config.optim.precision, execution.step]
-    words += [] if execution.deterministic else ["not deterministic"]
+    words += [] if execution.deterministic else [FREE]
     words += ["recomputing"] if execution.checkpoint_activations else []
     words += [] if group == config.optim.batch_size else [f"batch norm over {group}"]
     return " ".join(words)

@@ -10,7 +10,7 @@ from repro.config.run import RunConfig
 from repro.launch.cost import REFERENCE_SPEED, Speed, work
 from repro.launch.image_counts import image_counts
 from repro.launch.lacking import Parted, divided, part, text_of
-from repro.launch.outcome import is_done
+from repro.launch.outcome import done_among, faults, faulty_text
 from repro.launch.plan import Result
 from repro.launch.published import published_speeds
 from repro.launch.speeds import source, speeds_of
@@ -33,18 +33,20 @@ def show_experiments(planned: Plan) -> str:
         run.run_id: work(run, speed or REFERENCE, *image_counts(run)) for run, speed in zip(runs, speeds, strict=True)
     }
     parted = divided(runs)
-    done = {run.run_id for run in runs if is_done(run)}
+    faulty = faults(runs)
+    done = done_among(runs, faulty)
     rows, seen = [], set[str]()
     for exp, ids in planned.experiments.items():
         new = [run_id for run_id in ids if run_id not in seen]
         seen |= {*ids}
         macs, seconds = sum(costs[run_id][1] for run_id in new), sum(costs[run_id][2] for run_id in new)
         data = ", ".join(dict.fromkeys(run.data.name for run in runs if run.run_id in ids))
-        state = state_of(new, done, parted.lacking)
+        state = state_of(new, done, faulty, parted.lacking)
         rows.append([exp, str(len(ids)), str(len(new)), data, f"{macs:.2g}", duration(seconds), state])
     header = ["experiment", "runs", "new", "data", "multiply-adds", "time", ""]
     table = text_table(rows, header, words=("experiment", "data", ""))
-    return "\n\n".join([table, totals(parted, costs, done, told), *lacking_text(parted, runs)])
+    texts = [table, totals(parted, costs, done, told), *lacking_text(parted, runs), faulty_text(faulty)]
+    return "\n\n".join(filter(None, texts))
 
 
 def speeds_for(runs: Sequence[RunConfig]) -> tuple[list[Speed | None], str]:
@@ -60,9 +62,10 @@ def speeds_for(runs: Sequence[RunConfig]) -> tuple[list[Speed | None], str]:
     )
 
 
-def state_of(ids: Sequence[str], done: set[str], lacking: Container[str]) -> str:
-    """Describe the state of an experiment's runs: done, lacking data or weights, or neither."""
-    counts = ((sum(i in done for i in ids), "done"), (sum(i in lacking for i in ids), "left out"))
+def state_of(ids: Sequence[str], done: Container[str], faulty: Container[str], lacking: Container[str]) -> str:
+    """Describe the state of an experiment's runs: done, with an invalid record, lacking data or weights, or none."""
+    states = ((done, "done"), (faulty, "invalid"), (lacking, "left out"))
+    counts = ((sum(i in runs for i in ids), word) for runs, word in states)
     return ", ".join(f"{number} {word}" for number, word in counts if number)
 
 

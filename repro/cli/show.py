@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from repro.config.run import RunConfig
 from repro.launch.cost import REFERENCE_SPEED, Estimate, Speed, estimate
 from repro.launch.image_counts import image_counts
 from repro.launch.lacking import LEFT_OUT, divided
-from repro.launch.outcome import is_done
+from repro.launch.outcome import done_among, faults, faulty_text
 from repro.launch.published import published_speeds
 from repro.launch.speeds import source, speeds_of
 from repro.report.tables.frame import text_table
@@ -38,7 +38,10 @@ def show(configs: Sequence[RunConfig]) -> str:
         speeds, told = published_speeds(configs)
     known = zip(configs, speeds, strict=True)
     costs = [estimate(config, speed or UNKNOWN, *image_counts(config)) for config, speed in known]
-    texts = [cost_table(configs, costs), composed(configs), totals(configs, costs, told), missing_text(configs)]
+    faulty = faults(configs)
+    done = done_among(configs, faulty)
+    texts = [cost_table(configs, costs, done, faulty), composed(configs), totals(configs, costs, done, told)]
+    texts += [missing_text(configs), faulty_text(faulty)]
     return "\n\n".join(filter(None, texts))
 
 
@@ -49,14 +52,16 @@ def missing_text(configs: Sequence[RunConfig]) -> str:
     return "\n".join(f"note: missing here, so that `repro run` ends at once: {thing}" for thing in own)
 
 
-def cost_table(configs: Sequence[RunConfig], costs: Sequence[Estimate]) -> str:
+def cost_table(
+    configs: Sequence[RunConfig], costs: Sequence[Estimate], done: Container[str], faulty: Container[str]
+) -> str:
     header = ["run", "params", "multiply-adds", "steps", "time", "memory", ""]
     rows = []
     for config, cost in zip(configs, costs, strict=True):
         sizes = [f"{number:,}" for number in (cost.size.params, cost.size.macs, cost.steps)]
         memory = f"{cost.memory / 1e9:.1f} GB" if cost.memory >= 1e8 else f"{cost.memory / 1e6:.0f} MB"
-        done = "done" if is_done(config) else ""
-        rows.append([config.run_id, *sizes, duration(cost.seconds) if cost.seconds else "unknown", memory, done])
+        state = "done" if config.run_id in done else "invalid" if config.run_id in faulty else ""
+        rows.append([config.run_id, *sizes, duration(cost.seconds) if cost.seconds else "unknown", memory, state])
     return text_table(rows, header, words=("",))
 
 
@@ -93,10 +98,11 @@ def plain_value(value: object) -> object:
     return str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
 
 
-def totals(configs: Sequence[RunConfig], costs: Sequence[Estimate], told: str) -> str:
+def totals(configs: Sequence[RunConfig], costs: Sequence[Estimate], done: Container[str], told: str) -> str:
     """Describe the time of all runs in sequence and their work; warn above a day.
 
     Args:
+        done: The ids of the runs that are done.
         told: The device and the source of its speed, or the reason why the time is unknown.
     """
     seconds = sum(cost.seconds for cost in costs)
@@ -105,14 +111,14 @@ def totals(configs: Sequence[RunConfig], costs: Sequence[Estimate], told: str) -
     text = f"{runs}, about {duration(seconds)} {told}, one after the other"
     if not all(cost.seconds for cost in costs):
         text = f"{runs}; the time is unknown: {told}"
-    done = [cost.seconds for config, cost in zip(configs, costs, strict=True) if is_done(config)]
-    if done and len(done) < len(costs):
-        text += f"; {len(done)} of them done, about {duration(seconds - sum(done))} left"
+    spent = [cost.seconds for config, cost in zip(configs, costs, strict=True) if config.run_id in done]
+    if spent and len(spent) < len(costs):
+        text += f"; {len(spent)} of them done, about {duration(seconds - sum(spent))} left"
     text += (
         f"\nin all {macs:.2g} multiply-adds, forward and backward: {duration(macs / REFERENCE_SPEED)} on a device that "
         f"sustains {REFERENCE_SPEED:.0e} a second"
     )
-    if seconds - sum(done) > DAY:
+    if seconds - sum(spent) > DAY:
         text += "\nwarning: that is more than a day; scale=demo takes minutes, seed=0 trains one seed"
     return text
 

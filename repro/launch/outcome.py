@@ -1,7 +1,7 @@
 """Outcomes of training a run."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -38,6 +38,16 @@ def faults(configs: Sequence[RunConfig]) -> dict[str, str]:
     """
     found = {config.run_id: fault_of(config) for config in configs}
     return {run_id: fault for run_id, fault in found.items() if fault}
+
+
+def done_among(configs: Sequence[RunConfig], faulty: Container[str]) -> set[str]:
+    """Return the ids of the runs whose record is there and has no fault."""
+    return {config.run_id for config in configs if is_done(config) and config.run_id not in faulty}
+
+
+def faulty_text(faulty: Mapping[str, str]) -> str:
+    """Name the runs that cannot be trained because of what their folders hold, a note for each; empty without any."""
+    return "\n".join(f"note: `repro run` will refuse {run_id}: {fault}" for run_id, fault in faulty.items())
 
 
 def fault_of(config: RunConfig) -> str:

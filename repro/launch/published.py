@@ -14,6 +14,8 @@ from repro.models.count import measure
 from repro.runtime.provenance import read_json
 
 OPERATIONS = 2 * (1 + BACKWARD)  # of a multiply-add in a training step
+FREE = "not deterministic"
+"""The words in the label of a benchmark of a net whose algorithms may differ in their last bits."""
 FARTHEST = 2.0
 """The largest ratio of the multiply-adds of two nets at which the speed of one counts as measured for the other."""
 
@@ -66,18 +68,18 @@ def cases(folder: Path, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
             if kind.lower() in str(document["device"]["name"]).lower():
                 for part in document["parts"]:
                     if part["kind"] == "case" and part["result"]:
-                        yield path.name, part["result"]
+                        yield path.name, part["result"] | {"deterministic": FREE not in part["label"]}
         except (InputError, KeyError, TypeError):
             continue
 
 
 def speed_by(config: RunConfig, found: Sequence[dict[str, Any]]) -> Published | None:
-    """Return the speed of the net nearest in size among those of the same images, batch and arithmetic, if any."""
+    """Return the speed of the net nearest in size among those of the same images, batch, arithmetic and determinism."""
     optim, macs = config.optim, measure(config.model, config.data.image_size, config.data.num_classes).macs
-    wanted = config.data.image_size, optim.batch_size, optim.precision
+    wanted = config.data.image_size, optim.batch_size, optim.precision, config.execution.deterministic
     fastest: dict[float, tuple[float, str]] = {}
     for case in found:
-        if (case["image_size"], case["batch_size"], case["arithmetic"]) == wanted:
+        if tuple(case[name] for name in ("image_size", "batch_size", "arithmetic", "deterministic")) == wanted:
             measured = case["flops_per_second"] * case["step_ms"]["median"] / 1000 / optim.batch_size / OPERATIONS
             distance = abs(math.log(measured / macs))
             # Of several step modes the fastest, as in execution.step=auto.

@@ -206,6 +206,20 @@ def test_show_and_dry_run_train_nothing(tmp_path: Path, capsys: pytest.CaptureFi
     assert {path.name for path in (tmp_path / "work").glob("*")} <= {"cache"}
 
 
+def test_show_does_not_count_a_run_with_a_broken_record_as_done(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["model.depth=20", "seed=0,1", *SMOKE]
+    broken, other = (run.run_id for run in plan(words).runs)
+    (tmp_path / "work" / broken).mkdir(parents=True)
+    (tmp_path / "work" / broken / "record.json").write_text("{")
+    assert main(["show", *words]) == 0
+    shown = capsys.readouterr().out
+    states = {line.split()[0]: line.split()[-1] for line in shown.splitlines() if line.startswith("synthetic-")}
+    assert states[broken] == "invalid" != states[other] and "of them done" not in shown
+    assert f"note: `repro run` will refuse {broken}: " in shown and "record.json" in shown
+
+
 def test_list_names_all_that_conf_holds(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list"]) == 0
     said = capsys.readouterr().out

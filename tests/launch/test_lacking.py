@@ -207,3 +207,9 @@ def test_show_names_each_experiment_with_its_runs_its_data_and_what_it_lacks(
     assert words["imagenet_depth"][1:4] == ["1", "1", "imagenet"]
     assert words["voc_detection"][1:4] == ["2", "2", "shapes"] and words["voc_detection"][-3:] == ["1", "left", "out"]
     assert any(line.startswith("3 runs") and "1 of them" in line for line in lines)
+    other.work_dir.mkdir(parents=True)
+    (other.work_dir / "record.json").write_text("{")
+    text = parts.show_experiments(several)
+    (row,) = (line for line in text.splitlines() if line.startswith("voc_detection"))
+    assert row.split()[-5:] == ["1", "invalid,", "1", "left", "out"], "a broken record is not done"
+    assert f"will refuse {other.run_id}" in text

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from repro.launch.cost import estimate
-from repro.launch.published import published_speeds
+from repro.launch.published import FREE, published_speeds
 from repro.models.count import measure
 from tests.runs import configs
 
@@ -17,8 +17,8 @@ PAPER = ("data=cifar10", "scale=paper", "execution=slurm")
 
 
 def bench(folder: Path, name: str, device: str, *cases: dict[str, Any]) -> None:
-    parts: list[dict[str, Any]] = [{"kind": "case", "state": "done", "result": case} for case in cases]
-    parts += [{"kind": "case", "state": "failed", "result": None}, {"kind": "pairs", "result": {}}]
+    parts: list[dict[str, Any]] = [{"kind": "case", "label": case["net"], "result": case} for case in cases]
+    parts += [{"kind": "case", "label": "failed", "result": None}, {"kind": "pairs", "result": {}}]
     (folder / f"{name}.json").write_text(json.dumps({"device": {"name": device}, "parts": parts}))
 
 
@@ -40,7 +40,8 @@ def test_the_kind_of_gpu_gives_the_time_of_its_benchmark(tmp_path: Path) -> None
     macs = [measure(config.model, 32, 10).macs for config in (small, large)]
     slow, fast = case(macs[0], 10.0, 8.0), case(macs[0], 4.0, 3.0)
     other = case(macs[0], 1.0, 0.9, arithmetic="bf16")
-    bench(tmp_path, "h100", "NVIDIA H100 80GB HBM3", slow, fast, other, case(macs[1], 20.0, 18.0))
+    free = case(macs[0], 2.0, 1.9, net=f"ResNet-20 {FREE}")
+    bench(tmp_path, "h100", "NVIDIA H100 80GB HBM3", slow, fast, other, free, case(macs[1], 20.0, 18.0))
     bench(tmp_path, "cpu", "AMD EPYC", case(macs[0], 0.1, 0.1))
     (tmp_path / "broken.json").write_text("[")
     speeds, told = published_speeds([small, large], tmp_path)

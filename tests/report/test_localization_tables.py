@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from repro.papers import load_recipe
+from repro.report.detection import localizer_line
+from repro.results.localization_record import read_localization_record
 from repro.results.read import read_records
 from repro.results.scales import compared, label
 from tests.planted_localizers import RESNET, classifier, plant_localizer
@@ -77,12 +79,16 @@ def test_a_net_of_ones_own_has_rows_for_each_net_that_predicts_its_classes(tmp_p
 def test_an_ensemble_of_localizers_has_a_row_of_its_own(tmp_path: Path) -> None:
     members = [plant_localizer(tmp_path, TESTED, seed).name for seed in (1, 2)]
     ensemble = {**RESNET, "localization.members": members}
-    plant_localizer(tmp_path, {**TESTED, "dense": (5000, 7000)}, run=ensemble)
+    joined = plant_localizer(tmp_path, {**TESTED, "dense": (5000, 7000)}, run=ensemble)
     rows, notes = markdown(tmp_path, number=13)
     assert [r[f"Measured {GIVEN}"] for r in rows[1:3]] == ["13.00 ± 0.00 (n=2)", "12.00 ± 0.00 (n=2)"]
     assert {r["Method"] for r in rows[6:]} == {"ResNet-101, ensemble of 3"}
     assert [r[f"Measured {GIVEN}"] for r in rows[6:]] == ["13.00 (n=1)", "10.00 (n=1)"]
     assert not any("Proxy" in name for name in rows[0]) and "Left out" not in notes
+    records = [read_localization_record(tmp_path / name / "record.json") for name in (members[0], joined.name)]
+    alone, together = map(localizer_line, records)
+    assert "RPN ResNet-101 seed 1:" in alone and "RPN ResNet-101, ensemble of 3, seed 0:" in together
+    assert "10.00 %, 14.00 % in five predicted classes (dense), 50,000 images" in together
 
 
 def test_r_cnn_fills_the_rows_of_its_own_and_an_ensemble_of_three_that_of_table_14(tmp_path: Path) -> None:

@@ -34,8 +34,8 @@ def test_a_row_has_the_runs_of_its_nets_and_their_cost(planned: Plan) -> None:
     assert [(run.model.depth, run.seed) for run in twenty] == [(20, 0), (20, 1)]
     number, data, weights, hours, disk = cells(twenty, planned, costs)
     assert (number, data, weights) == ("2", "CIFAR-10", "–")
-    # ResNet-20 by results/bench/h100-1.json: 51,409 images a second, 64,000 x 128 images, and the tests beside.
-    assert 2 * 64_000 * 128 / 51_409 / 3600 <= float(hours) + 0.05 < 0.2
+    # ResNet-20 by results/bench/h100-1.json, deterministic: 39,431 images a second, 64,000 x 128, and the tests.
+    assert 2 * 64_000 * 128 / 39_431 / 3600 <= float(hours) + 0.05 < 0.2
     assert disk.startswith(f"{GIGABYTES['cifar10']:g} + ")
 
 

@@ -30,7 +30,7 @@ from repro.runtime.device import autocast, num_workers, set_up, setting
 
 PROPOSALS = "proposals.npz"
 ROUND = 64
-"""Images that a rank sees before it looks whether the run shall stop."""
+"""Images whose proposals a rank makes together, before it looks whether the run shall stop."""
 TOGETHER = 64
 """Most proposals of an image that are warped at a time."""
 

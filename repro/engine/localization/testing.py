@@ -19,7 +19,7 @@ from repro.engine.localization.candidates import candidates_of, in_own_pixels
 from repro.engine.localization.classes import predicted_classes
 from repro.engine.localization.members import load_members
 from repro.engine.localization.prepared import PreparedLocalizer, makers_of
-from repro.engine.localization.regions import PROPOSALS, PreparedRegionNet, updated_boxes
+from repro.engine.localization.regions import PROPOSALS, ROUND, PreparedRegionNet, updated_boxes
 from repro.evaluation.localization import are_right
 from repro.models.detection.localizer import Located, likeliest
 from repro.results.localization_record import LocalizationResult, ViewError
@@ -28,8 +28,6 @@ from repro.runtime.provenance import write_atomically
 
 FILE = "boxes.json"
 CROP, DENSE = "1crop", "dense"
-REGIONS_OF = 64
-"""Images whose proposals a rank makes together, before a net for single regions sees them."""
 Locate = Callable[[Sequence[int], np.ndarray], Iterable[np.ndarray]]
 """Returns the boxes (k, 4) of classes (n, k) in each of the test images at n positions."""
 
@@ -104,7 +102,7 @@ def remove_passes(folder: Path) -> None:
 def way_of(net: PreparedLocalizer, view: str) -> tuple[Locate, int]:
     """Return the function that locates classes in images on a view, and the number of images that it takes at once."""
     if isinstance(net, PreparedRegionNet):
-        return functools.partial(updated_boxes, net), REGIONS_OF
+        return functools.partial(updated_boxes, net), ROUND
     if view == CROP:
         return functools.partial(in_crops, net), net.config.execution.eval_batch_size
     return functools.partial(in_whole, net), 1

@@ -112,7 +112,7 @@ def test_stopped_during_the_proposals_it_goes_on(whole: RunConfig, tmp_path: Pat
 def test_stopped_in_its_test_it_keeps_the_boxes_of_the_images_before(
     whole: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("repro.engine.localization.testing.REGIONS_OF", 2)
+    monkeypatch.setattr("repro.engine.localization.testing.ROUND", 2)
     stopped = finished(beside(whole, tmp_path), RCNN, "execution.checkpoint_seconds=999", stop=4 + 1)
     with np.load(stopped.work_dir / "tested_dense.npz") as stored:
         assert stored["positions"].tolist() == [0, 1, 2, 3]
