@@ -53,6 +53,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
     return of
 
 
+def scores_of(stored: dict[str, list[float]], label: int) -> list[float]:
+    return [score for score, own in zip(stored["scores"], stored["labels"], strict=True) if own == label]
+
+
 def paths(of: RunConfig) -> list[str]:
     return [f"paths.{name}={getattr(of.paths, name)}" for name in ("data", "work", "results")]
 
@@ -65,6 +69,14 @@ def test_a_small_voc_folder_trains_a_detector_of_its_classes(run: RunConfig, tmp
     result = read_detection_record(run.work_dir / "record.json").detection
     assert (result.images, [one.name for one in result.classes]) == (2, ["cat", "dog"])
     assert [one.ap is None for one in result.classes] == [True, False]  # no cat to find
+    stored = json.loads((run.work_dir / "detections.json").read_text())["images"]
+    lines = [
+        (run.work_dir / "comp4" / f"comp4_det_test_{name}.txt").read_text().splitlines() for name in ("cat", "dog")
+    ]
+    for label, of_class in enumerate(lines):
+        scores = [(image, score) for image, one in stored.items() for score in scores_of(one, label)]
+        assert sorted((line.split()[0], float(line.split()[1])) for line in of_class) == sorted(scores)
+    assert any(lines)
     small_voc(tmp_path / "data")
     many = detector_config(tmp_path, *(word for word in VOC if not word.startswith("data.train_images")))
     with pytest.raises(InputError, match=r"data\.train_images=200 .* 3 .*data\.train_images=null"):

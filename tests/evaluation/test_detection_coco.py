@@ -16,8 +16,7 @@ import pytest
 from repro.data.detection import Detections, DetectionSplit, Objects
 from repro.errors import InputError
 from repro.evaluation.detection.coco import NAMES, evaluate
-from repro.evaluation.detection.files import read_coco, read_voc, write_coco, write_voc
-from repro.evaluation.detection.voc import evaluate as evaluate_voc
+from repro.evaluation.detection.files import write_coco, write_voc
 from tests.planted_detection import annotation, found, made, objects, random_set
 
 BOX = (10.0, 10.0, 20.0, 20.0)
@@ -141,30 +140,17 @@ def test_a_missing_library_is_named_with_its_installation(monkeypatch):
 # --- files of the servers -----------------------------------------------------------------------------------------
 
 
-def test_vocs_files_count_from_1_and_come_back(tmp_path):
+def test_vocs_files_count_from_1(tmp_path):
     split, detections = random_set(3)
     paths = write_voc(tmp_path, split, detections, "trainval")
     assert [path.name for path in paths] == [f"comp4_det_trainval_class{i}.txt" for i in range(3)]
-    back = read_voc(tmp_path, split, "trainval")
-    before, after = (evaluate_voc(split, each, "voc07").precisions for each in (detections, back))
-    assert np.array_equal(before, after)
+    assert sum(len(path.read_text().splitlines()) for path in paths) == sum(map(len, detections))
     one = found([(0, 0, 30.5, 40)], [1 / 3])
     (first, second) = write_voc(tmp_path, made([objects([BOX])], ids=["000005"]), [one])
     assert first.read_text() == f"000005 {1 / 3!r} 1.0 1.0 30.5 40.0\n" and second.read_text() == ""
 
 
-def test_invalid_lines_of_vocs_files_are_all_listed(tmp_path):
-    split = made([objects([BOX])], classes=("cat", "dog", "cow"))
-    (tmp_path / "comp4_det_test_cat.txt").write_text("000001 0.5 1 2 3 4\n\n000009 0.5 1 2 3 4\n000001 0.5 1 2 3\n")
-    (tmp_path / "comp4_det_test_dog.txt").write_text("000001 nan 1 2 3 4\n")
-    with pytest.raises(InputError) as error:
-        read_voc(tmp_path, split)
-    text = str(error.value)
-    assert "4 faults" in text and "comp4_det_test_cow.txt" in text
-    assert "'000009'" in text and "cat.txt, line 4" in text and "dog.txt, line 1" in text
-
-
-def test_cocos_results_have_its_own_numbers_of_categories_and_come_back(tmp_path):
+def test_cocos_results_have_its_own_numbers_of_categories(tmp_path):
     split = made([objects([BOX])] * 2, classes=("a", "b", "c"), ids=["42", "7"], categories=(0, 13, 90))
     detections = [found([BOX, (1, 2, 4, 8)], [0.25, 1 / 3], labels=[0, 2]), found([FAR], [0.5], labels=[1])]
     path = write_coco(tmp_path / "results.json", split, detections)
@@ -173,29 +159,6 @@ def test_cocos_results_have_its_own_numbers_of_categories_and_come_back(tmp_path
         {"image_id": 42, "category_id": 0, "bbox": [10, 10, 10, 10], "score": 0.25},
         {"image_id": 42, "category_id": 90, "bbox": [1, 2, 3, 6], "score": 1 / 3},
     ]
-    for one, again in zip(detections, read_coco(path, split), strict=True):
-        assert all(np.array_equal(getattr(one, name), getattr(again, name)) for name in ("boxes", "labels", "scores"))
-
-
-def test_invalid_entries_of_cocos_results_are_all_listed(tmp_path):
-    split = made([objects([BOX])], ids=["42"], categories=(1, 90))
-    good = {"image_id": 42, "category_id": 90, "bbox": [1, 2, 3, 4], "score": 0.5}
-    path = tmp_path / "results.json"
-    entries = [
-        good,
-        {**good, "image_id": 5},
-        {**good, "category_id": 2},
-        {**good, "bbox": [1, 2, 3]},
-        {**good, "score": "x"},
-    ]
-    path.write_text(json.dumps(entries))
-    with pytest.raises(InputError) as error:
-        read_coco(path, split)
-    assert "4 faults" in str(error.value) and "entry 1:" not in str(error.value)
-    for content in ("{", "{}", "[1]"):
-        path.write_text(content)
-        with pytest.raises(InputError, match=r"results\.json"):
-            read_coco(path, split)
 
 
 def test_cocos_results_need_numbers_as_ids(tmp_path):

@@ -238,6 +238,8 @@ def test_of_several_budgets_the_largest_with_all_runs_stands_beside_a_claim_and_
     plant(tmp_path, "plain20", "plain56", seeds=3, scale="demo", science=DEMO)
     plant(tmp_path, "plain20", seeds=3, scale="tenth", science=tenth)
     assert "at demo scale, as the paper reports" in proxy_text(verdicts(tmp_path)["degradation_cifar"])
+    plant(tmp_path, "plain56", seeds=2, scale="tenth", science=tenth)
+    assert "at demo scale, as the paper reports" in proxy_text(verdicts(tmp_path)["degradation_cifar"]), "2 of 3 seeds"
     plant(tmp_path, "plain56", seeds=3, scale="tenth", science=tenth)
     text = proxy_text(verdicts(tmp_path)["degradation_cifar"])
     assert text.startswith("at a tenth of the budget, as the paper reports: training error: difference +")
@@ -260,6 +262,16 @@ def test_proxies_are_not_held_against_published_limits(tmp_path):
         ]
 
 
+def test_a_proxy_says_how_many_parts_of_a_claim_only_the_papers_budget_decides(tmp_path):
+    plant(tmp_path, "plain20", "plain32", "plain44", "plain56", seeds=3, scale="demo", science=DEMO)
+    claim = load_claims().claim("plain_cifar_degrades")
+    parts = [c for c in claim.comparisons if c.decides]
+    assert len(parts) == 2
+    assert "; 1 part only at the paper's budget" in proxy_text(verdicts(tmp_path)["plain_cifar_degrades"])
+    plant(tmp_path, "plain20", "plain56", seeds=3, scale="demo", science=DEMO)
+    assert "only at" not in proxy_text(verdicts(tmp_path)["degradation_cifar"])
+
+
 def test_only_a_fault_among_published_records_breaks_the_check(tmp_path):
     published, work = tmp_path / "results" / "runs", tmp_path / "scratch" / "runs"
     edit(plant(work, "plain20", seeds=1), "provenance", "dirty", value=True)
@@ -278,6 +290,7 @@ def test_the_words_of_a_proxy_make_the_runs_that_are_compared():
     (config,) = plan(words).runs
     (wanted,) = [run for run in plan(["exp=cifar_warmup", "scale=demo", "seed=1"]).runs if run.optim.warmup == "none"]
     assert config.science == wanted.science
+    assert command(claims, group, [1], "tenth").startswith("repro run scale=tenth ")
 
 
 # ---------------------------------------------------------------------------------------------------- what is printed

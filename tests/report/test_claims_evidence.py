@@ -250,6 +250,18 @@ def test_devices_that_differ_between_the_groups_are_named(tmp_path, seeds):
     assert evidence(tmp_path).notes == ()
 
 
+def test_a_trend_whose_ends_share_no_device_is_confounded(tmp_path):
+    nets = ("plain20", "plain32", "plain44", "plain56")
+    (place,) = [i for i, c in enumerate(CLAIMS.claim("plain_cifar_degrades").comparisons) if c.test == "trend"]
+    plant(tmp_path, *nets)
+    plant(tmp_path, *nets[:2], **CPU)
+    (note,) = evidence(tmp_path, "plain_cifar_degrades", place).notes
+    assert note.startswith(CONFOUNDED)
+    plant(tmp_path, "plain56", seeds=[2], **CPU)
+    (note,) = evidence(tmp_path, "plain_cifar_degrades", place).notes
+    assert note.startswith("devices differ")
+
+
 def test_pairs_are_of_one_device(tmp_path):
     plant(tmp_path, "warm110", "cold110")
     plant(tmp_path, "warm110", seeds=[0], **CPU)

@@ -13,7 +13,7 @@ from repro.report.claims.explain import explain
 from repro.report.claims.format import chance
 from repro.report.claims.metrics import value_of
 from repro.report.claims.verdicts import check
-from repro.report.claims.wording import verdict_text
+from repro.report.claims.wording import finding_text, verdict_text
 from repro.results.read import read_records
 from tests import planted
 from tests.planted import edit
@@ -190,6 +190,9 @@ def test_gradients_are_compared_by_their_size_at_one_output(tmp_path):
 def test_generally_weaker_is_a_share_of_layers_and_no_mean(tmp_path):
     plant_seeds(tmp_path, "resnet20", "resnet56", "plain20", "plain56")
     assert verdicts(tmp_path)["small_responses"].status == "holds"
+    part = finding(verdicts(tmp_path)["small_responses"], "layers that respond more weakly, 20 layers")
+    assert "lower in 100.0 ± 0.0 % of the layers (n=" in finding_text(part) and "ResNet-20" not in finding_text(part)
+    assert part.unit.text == " % of the layers"
     for folder in tmp_path.glob("*resnet20*"):
         layers = [{"layer": f"layer{i}", "std": std} for i, std in enumerate([0.01, 2.0, 2.1, 2.0])]
         edit(folder, "responses", value=layers)
@@ -276,6 +279,28 @@ def test_an_equivalence_shows_the_interval_that_decides_it(tmp_path):
         assert part.outcome.confidence == 0.9
         assert (part.status == "holds") == (low > -1.17 and high < 1.17)
     assert found.status != "fails"
+
+
+@pytest.mark.parametrize(
+    ("id", "name"),
+    [
+        ("projections_not_essential", "A and B, 10-crop error"),
+        ("single_layer_no_advantage", "test error of 20 layers, plain beside single-layer blocks"),
+    ],
+)
+def test_the_interval_beside_a_margin_agrees_with_both_decisions(id, name):
+    c, shown = asked(id, name), set()
+    for shift in numpy.linspace(-1.5, 1.5, 61):
+        found = outcome_of(c, [25.0, 25.1, 24.9], [25.05 + shift, 24.95 + shift, 25.1 + shift])
+        low, high = found.interval
+        if found.p_fails < found.p_holds:
+            within, beyond = False, high < -c.margin or (c.test == "equal" and low > c.margin)
+            assert found.confidence == 0.95 and beyond == (found.p_fails < 0.05)
+        else:
+            within, beyond = low > -c.margin and (c.test == "no_worse" or high < c.margin), False
+            assert found.confidence == 0.9 and within == (found.p_holds < 0.05)
+        shown.add((within, beyond))
+    assert shown == {(True, False), (False, True), (False, False)}
 
 
 @pytest.mark.parametrize(("error", "status"), [(4.6, "inconclusive"), (4.3, "holds")])

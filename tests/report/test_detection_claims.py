@@ -6,8 +6,9 @@ import pytest
 
 from repro.report.claims.evidence import usable
 from repro.results.read import read_records
-from tests.planted_claims import finding, plant_group, verdicts
+from tests.planted_claims import finding, groups, plant_group, verdicts
 from tests.planted_claims import plant_seeds as plant
+from tests.planted_detectors import plant_detector
 
 GAINS = {
     "voc_gain": ("voc_vgg16", "voc_resnet101"),
@@ -44,6 +45,16 @@ def test_two_seeds_of_three_decide_nothing_and_the_command_names_the_third(tmp_p
     part = finding(verdicts(tmp_path)["voc_gain"], "mAP on VOC 07 above VGG-16's")
     assert (part.status, part.groups[1].missing) == ("inconclusive", (1,))
     assert part.groups[1].command == "repro run exp=voc_detection model.depth=101 model.shortcut=B seed=1"
+
+
+def test_two_detectors_of_a_seed_from_other_files_are_one_seed(tmp_path):
+    plant(tmp_path, "voc_vgg16", "voc_resnet101", seeds=3)
+    before = finding(verdicts(tmp_path)["voc_gain"], "mAP on VOC 07 above VGG-16's")
+    group = groups()["voc_resnet101"]
+    plant_detector(tmp_path, 90.0, run={**group.run, "detection.start": "other.pth"}, recipe=group.recipe)
+    part = finding(verdicts(tmp_path)["voc_gain"], "mAP on VOC 07 above VGG-16's")
+    assert (part.groups[1].seeds, len(before.groups[1].seeds)) == ((0, 1, 2), 3)
+    assert [note for note in part.notes if note.startswith("left out, as another run of seed 0 counts")]
 
 
 def test_a_detector_from_a_tree_with_changes_is_a_problem_and_no_evidence(tmp_path):

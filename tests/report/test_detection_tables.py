@@ -35,6 +35,13 @@ def test_detectors_of_the_papers_recipe_are_measured_with_seeds_and_spread(tmp_p
     assert len(line["run_ids"].split()) == 3
 
 
+def test_two_detectors_of_a_seed_from_other_files_count_once(tmp_path):
+    for start in ("weights.pth", "other.pth"):
+        plant_detector(tmp_path, 76.0, run={**RESNET, "detection.start": start})
+    rows, notes = markdown(tmp_path, number=7)
+    assert rows[2]["Measured"] == "76.00 (n=1)" and "as another run of the same seed is" in notes
+
+
 def test_without_runs_the_cells_say_not_run_and_name_the_experiments(tmp_path):
     rows, notes = markdown(tmp_path, number=7)
     assert [(r["Measured"], r["Runs"]) for r in rows] == [("–", "–"), ("not decidable here", "")] * 2

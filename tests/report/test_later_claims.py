@@ -112,6 +112,10 @@ def test_time_and_error_decide_the_claims_of_stochastic_depth(tmp_path: Path) ->
     assert finding.outcome.difference == pytest.approx(0.137, abs=0.002)
     assert found["stochastic_depth_1202"].status == "holds"
     assert found["stochastic_depth_better"].status == "inconclusive", "CIFAR-100 was not run"
+    edit(finding.groups[0].records[0].folder, "execution", "runs_per_gpu", value=4)
+    found = {v.claim.id: v for v in check(read_records([tmp_path]), paper="stochastic_depth").verdicts}
+    (finding,) = found["stochastic_depth_faster"].judgement.findings
+    assert finding.status == "inconclusive" and finding.because.startswith("times of different machines")
 
 
 def test_nets_without_blocks_decide_the_claims_of_shallow_ensembles(tmp_path: Path) -> None:
@@ -122,6 +126,13 @@ def test_nets_without_blocks_decide_the_claims_of_shallow_ensembles(tmp_path: Pa
     assert {verdict.status for verdict in found.values()} == {"holds"}
     (finding,) = found["lesion_deletion"].judgement.findings
     assert finding.outcome.difference == pytest.approx(70)
+    folder = read_records([tmp_path]).records[-1].folder
+    edit(folder, "images", value=2000, name=LESIONS.file)
+    found = {v.claim.id: v for v in check(read_records([tmp_path]), paper="shallow_ensembles").verdicts}
+    assert {verdict.status for verdict in found.values()} == {"inconclusive"}, "damaged on other images"
+    (finding,) = found["lesion_deletion"].judgement.findings
+    assert "1,000 images, 5 draws, seed 0, 2,000 images, 5 draws, seed 0" in finding.because
+    edit(folder, "images", value=1000, name=LESIONS.file)
     (tmp_path / read_records([tmp_path]).records[0].run_id / LESIONS.file).unlink()
     assert check(read_records([tmp_path]), paper="shallow_ensembles").verdicts[0].status != "holds"
 

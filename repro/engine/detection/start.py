@@ -32,8 +32,6 @@ from repro.results.read import AnyRecord, Record
 from repro.results.settings import from_paper
 from repro.runtime import checkpoint
 
-TRAINED_ONLY = ("init", "fc_init", "bn_group_size", "bn_momentum")
-"""Settings of a net that do not change what its trained weights compute."""
 OUTPUTS = ("fc.", "classifier.6.")
 """Beginnings of the names of a classification net's last layer."""
 

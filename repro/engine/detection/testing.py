@@ -20,6 +20,7 @@ from repro.engine.detection.passes import Pass, Row, run_pass
 from repro.engine.detection.prepared import Member, PreparedDetector
 from repro.engine.detection.steps import TESTED
 from repro.evaluation.detection import coco, ilsvrc, voc
+from repro.evaluation.detection.files import write_coco, write_voc
 from repro.models.detection.refinement import DetectionSettings, Found, limited_over_set
 from repro.models.detection.rpn import TESTING
 from repro.models.detection.testing import detect
@@ -30,6 +31,8 @@ from repro.runtime.provenance import write_atomically
 
 log = logging.getLogger(__name__)
 FILE = "detections.json"
+FOR_SERVERS = {"voc": "comp4", "coco": "coco_results.json"}
+"""What the servers of VOC (a folder of a file for each class) and of COCO take, in the folder of a run."""
 
 
 def run_test(net: PreparedDetector, hooks: DetectionHooks) -> tuple[DetectionResult, list[Detections]] | None:
@@ -133,7 +136,10 @@ def percent(share: float) -> float | None:
 
 
 def write_detections(net: PreparedDetector, found: Sequence[Detections]) -> None:
-    """Write all detections as JSON, in pixels of the original images; labels are positions in ``classes``."""
+    """Write all detections as JSON, in pixels of the original images, and in the files of the set's server.
+
+    In the JSON labels are positions in ``classes``.
+    """
     split = net.dataset.eval
     images = {
         name: {"boxes": one.boxes.tolist(), "labels": one.labels.tolist(), "scores": one.scores.tolist()}
@@ -141,3 +147,8 @@ def write_detections(net: PreparedDetector, found: Sequence[Detections]) -> None
     }
     values = {"run_id": net.config.run_id, "split": split.name, "classes": list(split.classes), "images": images}
     write_atomically(net.config.work_dir / FILE, json.dumps(values) + "\n")
+    data, folder = net.config.data.name, net.config.work_dir
+    if data == "coco":
+        write_coco(folder / FOR_SERVERS[data], split, found)
+    elif data == "voc":
+        write_voc(folder / FOR_SERVERS[data], split, found)

@@ -12,9 +12,7 @@ STRIDE = 16
 RATIOS = (0.5, 1.0, 2.0)
 """Heights over widths."""
 VOC_SCALES = (8, 16, 32)
-"""Anchors of 128², 256² and 512² pixels, in units of the stride."""
-COCO_SCALES = (4, *VOC_SCALES)
-"""COCO also has anchors of 64² pixels ([32], section 4.2)."""
+"""Anchors of 128², 256² and 512² pixels, in units of the stride; COCO also has those of 64² ([32], section 4.2)."""
 
 
 def cell_anchors(scales: Sequence[float] = VOC_SCALES, ratios: Sequence[float] = RATIOS) -> Tensor:

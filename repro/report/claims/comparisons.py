@@ -9,7 +9,7 @@ from typing import Any
 
 from repro.papers.claims import Claims, Comparison
 from repro.report.claims.evidence import Seeds
-from repro.report.claims.metrics import count, resolution, responses, series
+from repro.report.claims.metrics import count, resolution, responses, series, unlike
 from repro.report.claims.statistics import (
     Contrast,
     Sample,
@@ -50,8 +50,9 @@ class TestResult:
 
     ``p_holds`` is small if the runs confirm the comparison, ``p_fails`` if they show the opposite, which ``refuted``
     describes. Both are None if nothing can be tested; ``obstacle`` gives the reason. ``interval`` decides at its
-    ``confidence``. A published value is ``compatible`` if it lies within a sufficiently narrow interval. Exact numbers
-    have no p-value: ``fits`` decides.
+    ``confidence``, for the side that the runs favour. ``measured`` is told in place of the groups' values. A published
+    value is ``compatible`` if it lies within a sufficiently narrow interval. Exact numbers have no p-value: ``fits``
+    decides.
     """
 
     test: str = ""
@@ -64,6 +65,7 @@ class TestResult:
     statistic: str = ""
     beside: Beside | None = None
     compatible: bool = False
+    measured: str = ""
     fits: bool | None = None
     obstacle: str = ""
     numbers: tuple[float, ...] = ()
@@ -94,6 +96,8 @@ def compute(claims: Claims, c: Comparison, groups: Groups) -> TestResult:
         return TestResult(how, fits=fits, numbers=numbers)
     if any(len(group.values) < 2 for group in groups):
         return TestResult(obstacle="one seed has no spread, so there is no test")
+    if difference := unlike(c, [record for group in groups for record in group.records]):
+        return TestResult(obstacle=difference)
     try:
         return TESTS[c.test](claims, c, groups)
     except Untestable as why:
@@ -119,7 +123,8 @@ def _equal(claims: Claims, c: Comparison, groups: Groups) -> TestResult:
     margin = _given(c.margin)
     p_holds, p_fails = contrast.p_within(margin), contrast.p_beyond(margin)
     refuted, statistic = f"the difference is above {margin:g}", f"two one-sided tests, {_t(contrast)}"
-    return _result(claims, contrast, test, refuted, p_holds, p_fails, one_sided=True, statistic=statistic)
+    one_sided = p_holds <= p_fails
+    return _result(claims, contrast, test, refuted, p_holds, p_fails, one_sided=one_sided, statistic=statistic)
 
 
 def _no_worse(claims: Claims, c: Comparison, groups: Groups) -> TestResult:
@@ -131,7 +136,8 @@ def _no_worse(claims: Claims, c: Comparison, groups: Groups) -> TestResult:
         contrast, test = combined([(-1, _sample(c, groups[0]))], -c.limit), "one-sample t test"
     p_holds, p_fails = contrast.p_above(-margin), two_sided(contrast.p_below(-margin))
     refuted, statistic = f"it is worse by more than {margin:g}", f"one-sided, {_t(contrast)}"
-    result = _result(claims, contrast, test, refuted, p_holds, p_fails, one_sided=True, statistic=statistic)
+    one_sided = p_holds <= p_fails
+    result = _result(claims, contrast, test, refuted, p_holds, p_fails, one_sided=one_sided, statistic=statistic)
     return replace(result, beside=_beside(claims, c))
 
 
@@ -157,8 +163,8 @@ def _layerwise(claims: Claims, c: Comparison, groups: Groups) -> TestResult:
     sample = describe(shares, 100 / len(pairs[0]))
     contrast = combined([(1, sample)], _given(c.above))
     test, refuted = "one-sample t test of the share of layers", "the share is below the limit"
-    statistic = f"lower in {sample.mean:.0f} % of the layers; {_t(contrast)}"
-    return _result(claims, contrast, test, refuted, statistic=statistic)
+    measured = f"lower in {sample.mean:.1f} ± {describe(shares).std:.1f} % of the layers (n={len(shares)})"
+    return _result(claims, contrast, test, refuted, measured=measured)
 
 
 def _value(claims: Claims, c: Comparison, groups: Groups) -> TestResult:

@@ -172,6 +172,10 @@ def _seeds(
         if record.seed >= needed:
             notes.append(f"left out, beyond the {needed} seeds of the claim: {record.run_id}")
             continue
+        # Detectors of one seed can start from different files of the same net.
+        if any(record.seed == other.seed for other, _ in found):
+            notes.append(f"left out, as another run of seed {record.seed} counts: {record.run_id}")
+            continue
         try:
             value, images = value_of(record, c)
         except InputError as error:
@@ -186,11 +190,12 @@ def _seeds(
 
 def command(claims: Claims, group: Group, seeds: Sequence[int], scale: str) -> str:
     """Return the command that trains these seeds of ``group``."""
-    words = (claims.words if scale == "paper" else claims.proxy_words)[group.recipe]
-    if scale != "paper" and group.proxy_experiment:
-        words = f"exp={group.proxy_experiment} {words}"
+    words = [claims.words[group.recipe]]
+    if scale != "paper":
+        experiment = f"exp={group.proxy_experiment}" if group.proxy_experiment else ""
+        words = [f"scale={scale}", experiment, claims.proxy_words[group.recipe]]
     fields = [f"{key}={word(value)}" for key, value in group.run.items()]
-    return " ".join(filter(None, ["repro run", words, *fields, f"seed={','.join(map(str, seeds))}"]))
+    return " ".join(filter(None, ["repro run", *words, *fields, f"seed={','.join(map(str, seeds))}"]))
 
 
 def _unpaired(c: Comparison, groups: Sequence[Seeds]) -> list[str]:
@@ -201,6 +206,10 @@ def _unpaired(c: Comparison, groups: Sequence[Seeds]) -> list[str]:
     lacking = dict.fromkeys(first.seeds, second.label) | dict.fromkeys(second.seeds, first.label)
     single = sorted(set(first.seeds) ^ set(second.seeds))
     return [f"seed {seed} has no pair: {lacking[seed]} has no usable run of it" for seed in single]
+
+
+def of_runs(number: int) -> str:
+    return "1 run" if number == 1 else f"{number} runs"
 
 
 def _unlike_devices(c: Comparison, groups: Sequence[Seeds]) -> list[str]:
@@ -214,8 +223,10 @@ def _unlike_devices(c: Comparison, groups: Sequence[Seeds]) -> list[str]:
     in_pairs = any(len({settings[seed] for settings in by_seed}) > 1 for seed in shared_seeds)
     if not in_pairs and all(share == shares[0] for share in shares):
         return []
-    runs = [", ".join(f"{name} ({number} runs)" for name, number in sorted(count.items())) for count in counts]
+    runs = [", ".join(f"{name} ({of_runs(number)})" for name, number in sorted(count.items())) for count in counts]
     told = "; ".join(f"{group.label} on {devices}" for group, devices in zip(groups, runs, strict=True))
-    if any(all(set(count).isdisjoint(other) for other in counts if other is not count) for count in counts):
+    alone = any(all(set(count).isdisjoint(other) for other in counts if other is not count) for count in counts)
+    # The ends of a trend decide.
+    if alone or (c.test == "trend" and set(counts[0]).isdisjoint(counts[-1])):
         return [f"{CONFOUNDED}, so the devices may cause the difference: {told}"]
     return [f"devices differ between the groups: {told}"]

@@ -37,11 +37,12 @@ def _finding_lines(claims: Claims, finding: Finding) -> list[str]:
     shown = "" if c.decides else " (shown only, not part of the verdict)"
     said = [f"Question: {question(claims, c)}"]
     for group in finding.groups:
-        said += _group_lines(group, unit)
+        said += _group_lines(group, unit_of(finding.comparison.metric))
     if outcome.exact:
         said.append(f"Result: {finding_text(finding)}, {outcome.test}.")
     elif outcome.difference is not None:
-        found = [outcome.test, effect_text(outcome, unit.digits), outcome.statistic, p_value(finding.p)]
+        found = [outcome.test, effect_text(outcome, unit.digits), outcome.measured, outcome.statistic]
+        found.append(p_value(finding.p))
         said.append(f"Result: {', '.join(filter(None, found))}.")
     if outcome.beside is not None and outcome.beside.bayes_factor is not None:
         said.append(
@@ -112,7 +113,8 @@ def _group_lines(group: Seeds, unit: Unit) -> list[str]:
         pairs = zip(group.seeds, group.values, strict=True)
         values = ", ".join(f"s{seed} {number(value, unit.digits)}" for seed, value in pairs)
         mean = f"{mean_text(group, unit.digits)}{unit.text}"
-        lines = [f"{group.label}: {mean} over {len(group.values)} seeds: {values}"]
+        seeds = "1 seed" if len(group.values) == 1 else f"{len(group.values)} seeds"
+        lines = [f"{group.label}: {mean} over {seeds}: {values}"]
         lines.append(f"  runs: {', '.join(group.run_ids)}")
     if group.missing:
         seeds = ", ".join(map(str, group.missing))

@@ -31,6 +31,8 @@ OF_FINAL_NET: Mapping[str, Callable[[Record], float]] = {
     "channel_correlation": lambda record: CHANNELS.read(record).mean("correlation"),
 }
 """Metrics of the final net, measured after the training by a command of their own."""
+SAMPLED = ("deletion_rise", "reordering_rise")
+"""Metrics that depend on the number of test images and on random choices."""
 ONSETS = {"onset_90": 90.0, "onset_80": 80.0}
 """Metrics of the start of convergence: the first evaluation with a training error below this, in percent."""
 
@@ -131,6 +133,25 @@ def resolution(c: Comparison, records: Sequence[AnyRecord] = (), images: int | N
         return float(epochs.diff().fillna(epochs).max())
     digits: float = 10.0 ** -unit_of(c.metric).digits
     return digits
+
+
+def unlike(c: Comparison, records: Sequence[AnyRecord]) -> str:
+    """Return how ``records`` were measured in different ways, so that nothing can be compared; empty if alike."""
+    if c.metric in SAMPLED:
+        ways = {(found.images, found.draws, found.seed) for found in map(LESIONS.read, map(of_classification, records))}
+        told = ", ".join(f"{images:,} images, {draws} draws, seed {seed}" for images, draws, seed in sorted(ways))
+        return f"nets were damaged in different ways ({told}): repeat repro lesion" if len(ways) > 1 else ""
+    if c.metric == "log10_seconds":
+        machines = {_machine(of_classification(record)) for record in records}
+        return f"times of different machines: {'; '.join(sorted(machines))}" if len(machines) > 1 else ""
+    return ""
+
+
+def _machine(record: Record) -> str:
+    """Name all that moves the time of a run besides its work."""
+    ran = record.carried
+    words = [record.machine, record.provenance.precision, f"{ran.world_size} x {ran.runs_per_gpu} runs", ran.step]
+    return ", ".join(str(word) for word in words if word is not None)
 
 
 def of_classification(record: AnyRecord) -> Record:

@@ -53,20 +53,27 @@ class Finding:
 
     @property
     def unit(self) -> Unit:
-        return unit_of(self.comparison.metric)
+        """The unit of the difference, which layer by layer is one of their share."""
+        return Unit(1, " % of the layers") if self.comparison.test == "layerwise" else unit_of(self.comparison.metric)
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """A claim's status at one scale, and its findings."""
+    """A claim's status at one scale, and its findings; ``left_out`` deciding parts need the paper's budget."""
 
     scale: str
     status: Status
     findings: tuple[Finding, ...]
+    left_out: int = 0
 
     @property
     def deciding(self) -> list[Finding]:
         return [finding for finding in self.findings if finding.comparison.decides]
+
+    @property
+    def complete(self) -> bool:
+        """True if no deciding comparison lacks a seed."""
+        return not any(group.missing for finding in self.deciding for group in finding.groups)
 
     @property
     def run_ids(self) -> tuple[str, ...]:
@@ -160,11 +167,12 @@ def check_papers(
 
 
 def _proxy(claims: Claims, claim: Claim, records: Sequence[AnyRecord]) -> Judgement | None:
-    """Judge a claim at the largest reduced budget that has all its runs, else at the largest that has some."""
+    """Judge a claim at the largest reduced budget with all its seeds, else with runs of each net, else with any run."""
     examined = {scale: _examine(claims, claim, records, scale) for scale in PROXIES}
     begun = {s: found for s, found in examined.items() if any(group.values for f in found for group in f.groups)}
-    judged = [_judge(claims, claim, found, scale) for scale, found in begun.items()]
-    return min(judged, key=lambda judgement: judgement.status == "not run", default=None)
+    left_out = sum(c.decides and _needs_the_budget(c) for c in claim.comparisons)
+    judged = [replace(_judge(claims, claim, found, scale), left_out=left_out) for scale, found in begun.items()]
+    return min(judged, key=lambda judgement: (not judgement.complete, judgement.status == "not run"), default=None)
 
 
 def _examine(claims: Claims, claim: Claim, records: Sequence[AnyRecord], scale: str) -> list[Finding]:

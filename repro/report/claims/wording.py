@@ -45,7 +45,9 @@ def group_text(group: Seeds, digits: int, unit: str = "") -> str:
 
 
 def groups_text(finding: Finding) -> str:
-    """Return the means of the groups that have runs."""
+    """Return the means of the groups that have runs, or the runs alone where layers are compared one by one."""
+    if finding.comparison.test == "layerwise":
+        return ", ".join(f"{group.label} (n={len(group.values)})" for group in finding.groups if group.values)
     digits, unit = finding.unit
     return ", ".join(group_text(group, digits) for group in finding.groups if group.values) + unit
 
@@ -64,7 +66,8 @@ def finding_text(finding: Finding) -> str:
     if outcome.exact:
         runs = f" ({sum(len(group.values) for group in finding.groups)} runs)" if finding.groups else ""
         return numbers_text(finding) + runs
-    parts = [effect_text(outcome, finding.unit.digits), groups_text(finding), p_value(finding.p), finding.because]
+    values = outcome.measured or groups_text(finding)
+    parts = [effect_text(outcome, finding.unit.digits), values, p_value(finding.p), finding.because]
     return "; ".join(filter(None, parts))
 
 
@@ -74,7 +77,7 @@ def evidence_text(finding: Finding) -> str:
     if p and finding.status == "fails" and finding.comparison.decides and finding.tests > 1:
         p += f" (Holm, {finding.tests} tests)"
     parts = [numbers_text(finding)] if outcome.numbers else []
-    parts += [effect_text(outcome, finding.unit.digits), outcome.test, outcome.statistic, p]
+    parts += [effect_text(outcome, finding.unit.digits), outcome.test, outcome.measured, outcome.statistic, p]
     return "; ".join(filter(None, [*parts, finding.because, *finding.notes]))
 
 
@@ -141,4 +144,6 @@ def judgement_text(judgement: Judgement) -> str:
     others = f" (+{more} more comparison{'s' if more > 1 else ''})" if more else ""
     notes = [note for finding in deciding for note in finding.notes]
     confounded = f"; {CONFOUNDED}" if any(note.startswith(CONFOUNDED) for note in notes) else ""
-    return f"{first.comparison.name}: {finding_text(first)}{others}{confounded}"
+    lacking = f"; {judgement.left_out} part{'s' if judgement.left_out > 1 else ''} only at the paper's budget"
+    lacking = lacking if judgement.left_out else ""
+    return f"{first.comparison.name}: {finding_text(first)}{others}{lacking}{confounded}"

@@ -1,4 +1,4 @@
-"""Rows of localizers, whose classes are given or predicted by other nets."""
+"""Rows of localizers, whose classes are given or predicted by other nets, and of detectors."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ def views_of(record: AnyRecord) -> tuple[Any, ...]:
 
 
 def counted(selection: Selection[AnyRecord], rows: Sequence[PaperRow]) -> Selection[AnyRecord]:
-    """Keep the localizers whose classes are predicted as each row says, one of each seed; other runs are all kept.
+    """Keep the localizers whose classes are predicted as each row says; of them and of detectors one of each seed.
 
-    Two runs of a seed that differ in the nets that predict their classes are one localizer, trained twice.
+    Two runs of a seed that differ in the nets that predict their classes are one localizer, trained twice. Detectors of
+    one seed can start from different files of the same net.
     """
     notes: dict[str, None] = {}
     groups = []
@@ -55,11 +56,11 @@ def _is_predicted_as(row: PaperRow, record: AnyRecord) -> bool:
 
 
 def _one_of_each_seed(group: Sequence[AnyRecord]) -> list[AnyRecord]:
-    """Keep of each seed's localizers one, with predicted classes if there is one; keep all runs of other tasks."""
+    """Keep one run of each seed, of localizers one with predicted classes if there is one."""
     seeds: dict[int, AnyRecord] = {}
     for record in sorted(group, key=_without_classes):
         seeds.setdefault(record.seed, record)
-    return [record for record in group if record.science.localization is None or seeds[record.seed] is record]
+    return [record for record in group if seeds[record.seed] is record]
 
 
 def _without_classes(record: AnyRecord) -> bool:

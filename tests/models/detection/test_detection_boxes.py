@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchvision.models.detection._utils import BoxCoder
 
-from repro.models.detection.anchors import COCO_SCALES, cell_anchors, grid_anchors
+from repro.models.detection.anchors import VOC_SCALES, cell_anchors, grid_anchors
 from repro.models.detection.boxes import FIXED, UNNORMALIZED, BoxCoding, is_inside, is_large, share_inside, suppress
 
 TABLE = """
@@ -46,7 +46,7 @@ def test_the_anchors_are_those_of_the_published_table():
 
 
 def test_coco_has_one_more_scale_of_64_pixels():
-    sides = cell_anchors(COCO_SCALES)[:, 2:] - cell_anchors(COCO_SCALES)[:, :2]
+    sides = (cells := cell_anchors((4, *VOC_SCALES)))[:, 2:] - cells[:, :2]
     assert sides[[0, 4, 8]].tolist() == [[92, 48], [64, 64], [44, 88]]
     assert sides[[1, 2, 3, 5, 6, 7, 9, 10, 11]].tolist() == (cell_anchors()[:, 2:] - cell_anchors()[:, :2]).tolist()
 
