@@ -14,7 +14,7 @@ import torch
 
 from repro.config.parse import require
 from repro.config.run import DataConfig, RunConfig
-from repro.data import Dataset, PhotoSplit, Split, load_for, load_photos
+from repro.data import Dataset, PhotoSplit, Split, load_for, load_photos, other_images
 from repro.data.augment import PixelStats
 from repro.data.batches import Images, eval_images, images_of
 from repro.data.in_memory import split_stats, to_device
@@ -103,9 +103,7 @@ class NetTester:
         """Test a finished run on ``views``, by default those of its own test."""
         trained = from_run(record, self.base)
         rows = self.test(trained, views or ("1crop", *trained.config.eval.views))
-        recorded = record.provenance.data_digests or {}
-        here = self._dataset(trained.config).digests
-        if other := [name for name, digest in here.items() if recorded.get(name, digest) != digest]:
+        if other := other_images(self._dataset(trained.config).digests, record.provenance.data_digests):
             names = ", ".join(other)
             log.info(f"{trained.name} was trained and tested on other images, so errors may differ: {names}")
         return rows
