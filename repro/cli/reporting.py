@@ -21,9 +21,10 @@ from repro.config.arguments import (
     published_results,
     quiet_caches,
     record_folders,
+    refuse_unknown_scale,
 )
 from repro.config.parse import require
-from repro.config.paths import in_checkout, resolve_paths, shared_dir
+from repro.config.paths import in_checkout, resolve_paths
 from repro.errors import InputError, nearest
 from repro.papers import ALL_NETS, FIRST, later_papers, load_figure
 from repro.results.read import LeftOut, Reading, read_records
@@ -79,11 +80,6 @@ def print_table(frame: Frame, form: str) -> None:
 
     text = to_text(frame, shutil.get_terminal_size().columns) if form == "text" else FORMATS[form](frame)
     print(text, end="")
-
-
-def refuse_unknown_scale(scale: str) -> None:
-    scales = {path.stem for path in (shared_dir("conf") / "scale").glob("*.yaml")} | {"custom"}
-    require(scale in scales, f"unknown scale {scale!r}: {nearest(scale, scales)}")
 
 
 def figure_command(options: argparse.Namespace) -> int:

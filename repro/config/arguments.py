@@ -137,6 +137,21 @@ def command_line(words: Sequence[str]) -> str:
     return shlex.join(["repro", "run", *(word for word in words if not word.lstrip("+").startswith(own))])
 
 
+def choices(group: str) -> dict[str, Path]:
+    """Return the files of a group in conf/ by the choice that they define."""
+    return {path.stem: path for path in sorted((shared_dir("conf") / group).glob("*.yaml"))}
+
+
+def scale_names() -> set[str]:
+    """Return the scales of conf/, and ``custom``, which runs with other steps have."""
+    return {*choices("scale"), "custom"}
+
+
+def refuse_unknown_scale(scale: str) -> None:
+    """Raise an ``InputError`` if there is no such scale."""
+    require(scale in scale_names(), f"unknown scale {scale!r}: {nearest(scale, scale_names())}")
+
+
 def protocol_from(words: list[str]) -> str:
     values = [word.partition("=")[2] for word in words if word.startswith("protocol=")]
     return values[-1] if values else "paper"

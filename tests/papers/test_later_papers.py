@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from repro.cli.main import main
-from repro.config.compose import choices, plan
+from repro.config.arguments import choices
+from repro.config.compose import plan
 from repro.config.families import FAMILIES
 from repro.config.run import RunConfig, later_defaults
 from repro.errors import InputError
