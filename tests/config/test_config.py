@@ -68,6 +68,8 @@ def changed(config: RunConfig, key: str, value: object) -> dict[str, Any]:
         ("optim.milestones", [3, 2], "optim.milestones=[3, 2]"),
         ("optim.milestones", 3, "must be a list"),
         ("optim.momentum", 1.0, "below 1"),
+        ("optim.decay_factor", 0.1, "optim.decay_factor=0.1 must be at least 1"),
+        ("optim.weight_decay", 1, "optim.weight_decay=1.0 must be below 1"),
         ("data.flip", 1, "true or false"),
         ("data.train_images", 0, "data.train_images=0 must be above 0, or null"),
         ("execution.threads", 0, "above 0"),
