@@ -89,6 +89,21 @@ def test_what_does_not_fit_is_refused_in_one_sentence(tmp_path: Path, key: str, 
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("word", "size"),
+    [
+        ("data.train_images=50001", "50,000 images of the split train:"),
+        ("data.test_images=10001", "10,000 images of the split test:"),
+        ("eval.train_images=1000000000", "50,000 images of the split train:"),
+        ("data.split=train45k eval.train_images=45001", "45,000 images of the split train45k:"),
+    ],
+)
+def test_more_images_than_the_split_has_are_refused(tmp_path: Path, word: str, size: str) -> None:
+    with pytest.raises(InputError, match=size) as error:
+        config(tmp_path, "scale=paper", "data=cifar10", *word.split())
+    assert word.split()[-1] in str(error.value)
+
+
 def test_a_missing_key_is_named(tmp_path: Path) -> None:
     values = values_of(config(tmp_path))
     del values["optim"]["lr"]
