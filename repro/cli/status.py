@@ -18,7 +18,7 @@ from repro.config.parse import require
 from repro.config.run import RunConfig
 from repro.config.science import Science, groups
 from repro.errors import InputError, first_line, nearest
-from repro.launch.outcome import FAILURE, REMEDY
+from repro.launch.failure import FAILURE, REMEDY
 from repro.launch.slurm.jobs import Job
 from repro.results.agreement import agreement, same_settings
 from repro.results.read import Reading, read_record

@@ -1,6 +1,5 @@
 """Outcomes of training a run."""
 
-import contextlib
 import functools
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,12 +10,10 @@ from repro.config.parse import require
 from repro.config.run import DataConfig, RunConfig
 from repro.data import listed_digests, other_images, other_images_text
 from repro.errors import InputError
+from repro.launch.failure import REMEDY
 from repro.results.read import AnyRecord, read_any
 from repro.results.record import RECORD
 from repro.runtime.provenance import read_json
-
-FAILURE = "failure.txt"  # the file in a run's folder with the reason of its failure
-REMEDY = "move or delete its folder to train it again"
 
 
 @dataclass(frozen=True)
@@ -80,8 +77,3 @@ def read_record_of(config: RunConfig) -> AnyRecord:
         return read_any(file)
     except InputError as error:
         raise InputError(f"{file} is invalid: {error}") from None
-
-
-def note_failure(config: RunConfig, text: str) -> None:
-    with contextlib.suppress(OSError):  # a full disk must not hide the failure
-        (config.work_dir / FAILURE).write_text(text, encoding="utf-8")
