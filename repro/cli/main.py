@@ -23,6 +23,7 @@ from repro.config.arguments import (
     paths_from,
     published_results,
     quiet_caches,
+    refuse_missing_folders,
     words_together,
 )
 from repro.config.hydra_habits import refuse_options
@@ -31,6 +32,8 @@ from repro.runtime.log import print_line, send_to
 from repro.runtime.output import steady, unwritten
 
 Command = Callable[[argparse.Namespace], int]
+READ_RESULTS = ("table", "figure", "check", "choices", "render", "report", "export", "status", "compare")
+"""Commands that read records from the folders that are named."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,6 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given[:1] != ["tensorboard"]:
             refuse_options(given)
         options = parser().parse_args(given)
+        if options.command in READ_RESULTS:
+            words = [*getattr(options, "words", []), *getattr(options, "runs", [])]
+            refuse_missing_folders(words, only_work=getattr(options, "unpublished", False))
         code = command_of(options.command)(options)
     except SystemExit as end:  # after --help
         code = end.code if isinstance(end.code, int) else 0

@@ -104,6 +104,28 @@ def paths_from(words: Sequence[str], *, protocol: bool = False) -> dict[str, Pat
     return resolve_paths(folders)
 
 
+def refuse_missing_folders(words: Sequence[str], *, only_work: bool) -> None:
+    """Refuse folders that a command reads and the user names, but that are not there; defaults may still be missing.
+
+    A work folder may be missing too, as it is before the first run.
+
+    Args:
+        only_work: The command reads the work folder alone.
+
+    Raises:
+        InputError: The results folder does not exist, or one of both is a file.
+    """
+    given = apart(words)[0]
+    paths = resolve_paths(given)
+    for name in ("results", "work"):
+        path = paths[name]
+        require(
+            not given.get(name) or path.is_dir() or not path.exists(), f"paths.{name}={path} is a file, not a folder"
+        )
+    missing = bool(given.get("results")) and not only_work and not paths["results"].exists()
+    require(not missing, f"paths.results={paths['results']} does not exist: leave it out for the default")
+
+
 def is_setting(word: str) -> bool:
     """Return whether a word is ``key=value``, and not a file whose name contains a ``=``."""
     return "/" not in word.partition("=")[0] and "=" in word

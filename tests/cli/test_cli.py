@@ -302,6 +302,7 @@ def test_a_home_folder_is_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_command_finds_the_runs_of_an_odd_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "lr=0.1 (two) ü 'q' #${x} [y]"
     words = [f"paths.work={folder}/work", f"paths.results={folder}/results"]
+    (folder / "results").mkdir(parents=True)
     assert main(["run", "model.depth=8", *SMOKE, *words]) == 0
     (record,) = folder.glob("work/*/record.json")
     run_id = record.parent.name
@@ -311,6 +312,26 @@ def test_every_command_finds_the_runs_of_an_odd_folder(tmp_path: Path, capsys: p
         assert run_id in capsys.readouterr().out
     assert main(["export", f"{folder}/a=b.csv", *words]) == 0
     assert run_id in (folder / "a=b.csv").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("command", ["table 6", "figure 6", "check", "report", "export", "status", "compare RUN"])
+def test_folders_that_are_named_but_not_there_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    (tmp_path / "file").touch()
+    for word, said in (
+        (f"paths.results={tmp_path}/gone", "does not exist"),
+        (f"paths.results={tmp_path}/file", "is a file"),
+        (f"paths.work={tmp_path}/file", "is a file"),
+    ):
+        assert main([*command.split(), word]) == 2
+        assert f"{word} {said}" in capsys.readouterr().err
+
+
+def test_a_default_folder_may_be_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REPRO_RESULTS", str(tmp_path / "gone"))
+    assert main(["status", f"paths.work={tmp_path}/new"]) == 0
+    assert main(["export", "--unpublished", f"paths.work={tmp_path}/new", f"paths.results={tmp_path}/none"]) == 0
 
 
 def test_a_run_that_another_process_trains_is_no_success(tmp_path: Path) -> None:
