@@ -51,7 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = parser().parse_args(given)
         if options.command in READ_RESULTS:
             words = [*getattr(options, "words", []), *getattr(options, "runs", [])]
-            refuse_missing_folders(words, only_work=getattr(options, "unpublished", False))
+            own = getattr(options, "unpublished", False) or getattr(options, "own", False)
+            refuse_missing_folders(words, only_work=own)
         code = command_of(options.command)(options)
     except SystemExit as end:  # after --help
         code = end.code if isinstance(end.code, int) else 0

@@ -110,7 +110,7 @@ def refuse_missing_folders(words: Sequence[str], *, only_work: bool) -> None:
     A work folder may be missing too, as it is before the first run.
 
     Args:
-        only_work: The command reads the work folder alone.
+        only_work: The command is about the work folder; the results folder may be missing.
 
     Raises:
         InputError: The results folder does not exist, or one of both is a file.
