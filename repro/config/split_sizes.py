@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from repro.config.evaluation import EvalConfig
-from repro.config.parse import require
 from repro.config.science import DataConfig
+from repro.errors import InputError
 
 SPLIT_SIZES = {
     "cifar10": {"train": 50_000, "train45k": 45_000, "train45k_test": 45_000, "test": 10_000, "val5k": 5_000},
@@ -29,5 +29,5 @@ def validate_counts(data: DataConfig, evaluation: EvalConfig) -> None:
         ("eval.train_images", evaluation.train_images, data.split),
     ):
         size = sizes.get(split)
-        is_there = count is None or size is None or count <= size
-        require(is_there, f"{key}={count} is more than the {size:,} images of the split {split}: use null for all")
+        if count is not None and size is not None and count > size:
+            raise InputError(f"{key}={count} is more than the {size:,} images of the split {split}: use null for all")

@@ -102,6 +102,7 @@ def test_more_images_than_the_split_has_are_refused(tmp_path: Path, word: str, s
     with pytest.raises(InputError, match=size) as error:
         config(tmp_path, "scale=paper", "data=cifar10", *word.split())
     assert word.split()[-1] in str(error.value)
+    assert photo_config(tmp_path, "data.train_images=2000000").data.train_images == 2_000_000, "a folder of one's own"
 
 
 def test_a_missing_key_is_named(tmp_path: Path) -> None:
