@@ -174,6 +174,12 @@ def refuse_unknown_scale(scale: str) -> None:
     require(scale in scale_names(), f"unknown scale {scale!r}: {nearest(scale, scale_names())}")
 
 
+def fetch_advice(name: str, root: Path) -> str:
+    """Return the command that downloads a data set into ``root``, as a shell reads it."""
+    word = shlex.quote(f"paths.data={root}")
+    return f"`repro data fetch {name} {word}`"
+
+
 def protocol_from(words: list[str]) -> str:
     values = [word.partition("=")[2] for word in words if word.startswith("protocol=")]
     return values[-1] if values else "paper"
