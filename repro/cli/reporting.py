@@ -105,7 +105,7 @@ def figure_command(options: argparse.Namespace) -> int:
 
 
 def check_command(options: argparse.Namespace) -> int:
-    from repro.papers.claims import papers_with_claims
+    from repro.papers.claims import load_claims, papers_with_claims
     from repro.report.claims.explain import explain
     from repro.report.claims.format import together
     from repro.report.claims.freeze import freeze
@@ -121,6 +121,8 @@ def check_command(options: argparse.Namespace) -> int:
     claim, form = next(iter(ids), None), options.format
     require(claim is None or form == "text", f"--format {form} is for all claims together; leave out {claim!r}")
     require(claim is None or len(papers) == 1, f"--paper all is for all claims together; leave out {claim!r}")
+    if claim is not None:
+        load_claims(papers[0]).claim(claim)  # refuses an unknown one before all are judged, which takes seconds
     found = check_papers(papers, read_records(folders), published_results(paths) / "runs", folders)
     if claim is not None:
         print(explain(found[0], claim), end="")
