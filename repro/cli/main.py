@@ -48,7 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if given[:1] != ["tensorboard"]:
             refuse_options(given)
-        options = parser().parse_args(given)
+        options, unknown = parser().parse_known_args(given)
+        if unknown:
+            advice = f"`repro {options.command} --help` shows the options"
+            raise InputError(f"unrecognized arguments: {' '.join(unknown)}; {advice}")
         if options.command in READ_RESULTS:
             words = [*getattr(options, "words", []), *getattr(options, "runs", [])]
             own = getattr(options, "unpublished", False) or getattr(options, "own", False)
@@ -102,7 +105,17 @@ def list_command(options: argparse.Namespace) -> int:
     from repro.cli.lists import print_experiments, print_figures, print_list, print_tables
     from repro.config.compose import describe
 
-    headings = {"exp": "experiments", "scale": "scales", "model": "nets", "data": "data sets", "execution": "engines"}
+    headings = {
+        "exp": "experiments",
+        "scale": "scales",
+        "model": "nets",
+        "data": "data sets",
+        "optim": "optimizers",
+        "eval": "evaluations",
+        "detection": "detectors",
+        "localization": "localizers",
+        "execution": "engines",
+    }
     for group, heading in headings.items():
         if group == "exp":
             print_experiments(describe(group))
