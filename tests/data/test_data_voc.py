@@ -70,8 +70,10 @@ def test_own_classes(tmp_path):
 
 
 def test_images_of_own_classes_have_digests_without_training_and_those_of_voc_or_missing_ones_none(tmp_path):
-    words = ("exp=voc_detection", "data=voc", "data.lists=[2007_trainval]", "data.test_lists=[2007_trainval]")
-    words += ("data.train_images=null", "data.test_images=null", f"paths.data={tmp_path}")
+    words = [
+        *("exp=voc_detection", "data=voc", "data.lists=[2007_trainval]", "data.test_lists=[2007_trainval]"),
+        *("data.train_images=null", "data.test_images=null", f"paths.data={tmp_path}"),
+    ]
     own, usual = config(tmp_path, *words, "data.classes=[raccoon]").data, config(tmp_path, *words).data
     assert listed_digests(own, tmp_path) == {}
     make_voc(tmp_path, {"1": [element("raccoon", (2, 2, 9, 9))]})
