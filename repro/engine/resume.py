@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 
 from repro.config.run import RunConfig
-from repro.data import check_images
+from repro.data.own_images import check_images
 from repro.engine.loop import TrainState
 from repro.engine.optim import load_optimizer
 from repro.engine.prepared import Prepared

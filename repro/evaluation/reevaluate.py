@@ -14,10 +14,11 @@ import torch
 
 from repro.config.parse import require
 from repro.config.run import DataConfig, RunConfig
-from repro.data import Dataset, PhotoSplit, Split, load_for, load_photos, other_images
+from repro.data import Dataset, PhotoSplit, Split, load_for, load_photos
 from repro.data.augment import PixelStats
 from repro.data.batches import Images, eval_images, images_of
 from repro.data.in_memory import split_stats, to_device
+from repro.data.own_images import other_images
 from repro.errors import InputError
 from repro.evaluation import predictions
 from repro.evaluation.counts import Counts

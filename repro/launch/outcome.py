@@ -8,7 +8,7 @@ from typing import Literal
 
 from repro.config.parse import require
 from repro.config.run import DataConfig, RunConfig
-from repro.data import listed_digests, other_images, other_images_text
+from repro.data.own_images import listed_digests, other_images, other_images_text
 from repro.errors import InputError
 from repro.launch.failure import REMEDY
 from repro.results.read import AnyRecord, read_any

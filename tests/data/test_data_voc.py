@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from repro.data import listed_digests, other_images
 from repro.data.detection import DetectionSplit
 from repro.data.detection.dataset import load_detection
 from repro.data.detection.voc import CLASSES, read
+from repro.data.own_images import listed_digests, other_images
 from repro.errors import InputError
 from tests.planted_detection import HEIGHT, WIDTH, element, make_voc, write_image
 from tests.runs import config

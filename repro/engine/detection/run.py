@@ -7,8 +7,8 @@ import logging
 from typing import Any
 
 from repro.config.run import RunConfig
-from repro.data import check_images
 from repro.data.detection.dataset import DetectionDataset
+from repro.data.own_images import check_images
 from repro.engine.detection.hooks import RankHooks, write_losses
 from repro.engine.detection.prepared import DetectionState, PreparedDetector, Training, prepare_detector, train_only
 from repro.engine.detection.size import detector_size
