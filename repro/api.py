@@ -6,9 +6,16 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from repro.config.arguments import evidence_roots, published_results, quiet_caches, record_folders
+from repro.config.arguments import (
+    evidence_roots,
+    published_results,
+    quiet_caches,
+    record_folders,
+    refuse_unknown_scale,
+)
+from repro.config.parse import require
 from repro.config.paths import resolve_paths
-from repro.errors import InputError
+from repro.errors import InputError, nearest
 from repro.papers import ALL_NETS
 from repro.results.read import LeftOut, Reading, read_records
 
@@ -70,8 +77,9 @@ def figure(name: int | str, scale: str = "paper", only: Only = None) -> Figure:
         scale: ``paper``, or the proxies of another scale: ``tenth``, ``demo``.
 
     Raises:
-        InputError: There is no such figure.
+        InputError: There is no such figure or scale.
     """
+    refuse_unknown_scale(scale.partition(",")[0])  # may be a column's label, "smoke, optim.nesterov=true"
     quiet_caches(resolve_paths({})["work"])
     from repro.report.figures.draw import picture
     from repro.report.figures.numbers import plot
@@ -89,14 +97,17 @@ def table(
         unrounded: Return the numbers and the run ids behind them, with the columns of ``--format csv``.
 
     Raises:
-        InputError: There is no such table.
+        InputError: There is no such table or scale.
     """
+    if scale is not None:
+        refuse_unknown_scale(scale)
+        require(number != ALL_NETS, f"scale={scale!r} is for one paper's table: leave it out")
     import pandas
 
     from repro.report.tables import table as filled
     from repro.results.ensembles import read_ensembles
 
-    if number == 1:
+    if str(number) == "1":
         from repro.report.tables.table1 import architecture
 
         frame = architecture()
@@ -110,6 +121,8 @@ def table(
 
 
 def _roots(only: Only) -> list[Path]:
+    known = ("published", "own")
+    require(only is None or only in known, f"unknown only={only!r}: {nearest(str(only), known)}")
     return evidence_roots(resolve_paths({}), published=only == "published", unpublished=only == "own")
 
 

@@ -12,6 +12,7 @@ import pytest
 
 import repro
 from tests.planted import DEMO, plant
+from tests.rendered import short_table_1
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -32,6 +33,19 @@ def test_runs_and_curves_are_frames_of_published_runs_ones_own_or_both() -> None
     assert set(curves["seed"]) == {1} and curves["eval_error"].iloc[-1] == 8.5
 
 
+def test_unknown_names_are_refused() -> None:
+    for call, said in (
+        (lambda: repro.runs("unpublished"), "published"),  # type: ignore[arg-type]
+        (lambda: repro.curves("mine"), "own"),  # type: ignore[arg-type]
+        (lambda: repro.table(6, scale="demmo"), "demo"),
+        (lambda: repro.table("cifar10", scale="demo"), "leave it out"),
+        (lambda: repro.figure(6, "tentn"), "tenth"),
+        (lambda: repro.table("no/1"), "no/1"),
+    ):
+        with pytest.raises(repro.InputError, match=said):
+            call()
+
+
 def test_a_run_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "work" / "cifar10-x").mkdir()
     (tmp_path / "work" / "cifar10-x" / "record.json").write_text("no")
@@ -44,6 +58,8 @@ def test_a_table_is_a_frame_of_what_is_printed_or_of_numbers() -> None:
     numbers = repro.table(6, unrounded=True).set_index("method")
     assert numbers.loc["ResNet-20", "measured_mean"] == pytest.approx(8.6)
     assert len(repro.table(1)) > 3
+    with short_table_1():
+        assert repro.table("1").equals(repro.table(1))
 
 
 def test_a_figure_is_one_of_matplotlib_that_programs_may_change() -> None:

@@ -60,7 +60,7 @@ Exit code 0: identical, or within the spread of seeds; 1: outside; 3: fewer than
 STATUS_EXAMPLES = """\
 repro status
   repro status exp=cifar_depth_sweep state=failed,interrupted
-  repro status optim.nesterov=True --json"""
+  repro status optim.nesterov=true --json"""
 
 CONVERT_EXAMPLES = """\
 repro convert cifar10-resnet20-s0 --to plain

@@ -23,6 +23,7 @@ from repro.config.arguments import (
     paths_from,
     published_results,
     quiet_caches,
+    refuse_missing_folders,
     words_together,
 )
 from repro.config.hydra_habits import refuse_options
@@ -31,6 +32,8 @@ from repro.runtime.log import print_line, send_to
 from repro.runtime.output import steady, unwritten
 
 Command = Callable[[argparse.Namespace], int]
+READ_RESULTS = ("table", "figure", "check", "choices", "render", "report", "export", "status", "compare")
+"""Commands that read records from the folders that are named."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,7 +48,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if given[:1] != ["tensorboard"]:
             refuse_options(given)
-        options = parser().parse_args(given)
+        options, unknown = parser().parse_known_args(given)
+        if unknown:
+            advice = f"`repro {options.command} --help` shows the options"
+            raise InputError(f"unrecognized arguments: {' '.join(unknown)}; {advice}")
+        if options.command in READ_RESULTS:
+            words = [*getattr(options, "words", []), *getattr(options, "runs", [])]
+            own = getattr(options, "unpublished", False) or getattr(options, "own", False)
+            refuse_missing_folders(words, only_work=own)
         code = command_of(options.command)(options)
     except SystemExit as end:  # after --help
         code = end.code if isinstance(end.code, int) else 0
@@ -95,7 +105,17 @@ def list_command(options: argparse.Namespace) -> int:
     from repro.cli.lists import print_experiments, print_figures, print_list, print_tables
     from repro.config.compose import describe
 
-    headings = {"exp": "experiments", "scale": "scales", "model": "nets", "data": "data sets", "execution": "engines"}
+    headings = {
+        "exp": "experiments",
+        "scale": "scales",
+        "model": "nets",
+        "data": "data sets",
+        "optim": "optimizers",
+        "eval": "evaluations",
+        "detection": "detectors",
+        "localization": "localizers",
+        "execution": "engines",
+    }
     for group, heading in headings.items():
         if group == "exp":
             print_experiments(describe(group))

@@ -63,7 +63,7 @@ def parser() -> Parser:
         sub.add_argument("words", nargs="*", metavar="key=value", help="settings, as in exp=cifar_depth_sweep seed=0")
     compare = add("compare", "Compare a run with published seeds, or with another run.", COMPARE_EXAMPLES)
     compare.add_argument("runs", nargs="*", metavar="run", help="one or two runs; and paths.work=, paths.results=")
-    add("list", "List experiments, nets, data sets, scales, tables and figures.", "repro list")
+    add("list", "List experiments, nets, data sets and other settings, tables and figures.", "repro list")
 
     data = add("data", "Fetch a data set, or verify the stored one.", "repro data fetch cifar10")
     data.add_argument("action", choices=["fetch", "verify"], metavar="action", help="fetch or verify")

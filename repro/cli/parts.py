@@ -13,6 +13,7 @@ from repro.launch.lacking import Parted, divided, part, text_of
 from repro.launch.outcome import done_among, faults, faulty_text
 from repro.launch.plan import Result
 from repro.launch.published import published_speeds
+from repro.launch.schedules import schedules_text
 from repro.launch.speeds import source, speeds_of
 from repro.models.count import Size
 from repro.papers import load_table, table_numbers
@@ -45,7 +46,13 @@ def show_experiments(planned: Plan) -> str:
         rows.append([exp, str(len(ids)), str(len(new)), data, f"{macs:.2g}", duration(seconds), state])
     header = ["experiment", "runs", "new", "data", "multiply-adds", "time", ""]
     table = text_table(rows, header, words=("experiment", "data", ""))
-    texts = [table, totals(parted, costs, done, told), *lacking_text(parted, runs), faulty_text(faulty)]
+    texts = [
+        table,
+        totals(parted, costs, done, told),
+        *lacking_text(parted, runs),
+        faulty_text(faulty),
+        schedules_text(runs),
+    ]
     return "\n\n".join(filter(None, texts))
 
 

@@ -21,9 +21,10 @@ from repro.config.arguments import (
     published_results,
     quiet_caches,
     record_folders,
+    refuse_unknown_scale,
 )
 from repro.config.parse import require
-from repro.config.paths import in_checkout, resolve_paths, shared_dir
+from repro.config.paths import in_checkout, resolve_paths
 from repro.errors import InputError, nearest
 from repro.papers import ALL_NETS, FIRST, later_papers, load_figure
 from repro.results.read import LeftOut, Reading, read_records
@@ -81,11 +82,6 @@ def print_table(frame: Frame, form: str) -> None:
     print(text, end="")
 
 
-def refuse_unknown_scale(scale: str) -> None:
-    scales = {path.stem for path in (shared_dir("conf") / "scale").glob("*.yaml")} | {"custom"}
-    require(scale in scales, f"unknown scale {scale!r}: {nearest(scale, scales)}")
-
-
 def figure_command(options: argparse.Namespace) -> int:
     if options.name is None:
         print_figures()
@@ -109,7 +105,7 @@ def figure_command(options: argparse.Namespace) -> int:
 
 
 def check_command(options: argparse.Namespace) -> int:
-    from repro.papers.claims import papers_with_claims
+    from repro.papers.claims import load_claims, papers_with_claims
     from repro.report.claims.explain import explain
     from repro.report.claims.format import together
     from repro.report.claims.freeze import freeze
@@ -125,6 +121,8 @@ def check_command(options: argparse.Namespace) -> int:
     claim, form = next(iter(ids), None), options.format
     require(claim is None or form == "text", f"--format {form} is for all claims together; leave out {claim!r}")
     require(claim is None or len(papers) == 1, f"--paper all is for all claims together; leave out {claim!r}")
+    if claim is not None:
+        load_claims(papers[0]).claim(claim)  # refuses an unknown one before all are judged, which takes seconds
     found = check_papers(papers, read_records(folders), published_results(paths) / "runs", folders)
     if claim is not None:
         print(explain(found[0], claim), end="")

@@ -17,6 +17,7 @@ from repro.launch.image_counts import image_counts
 from repro.launch.lacking import LEFT_OUT, divided
 from repro.launch.outcome import done_among, faults, faulty_text
 from repro.launch.published import published_speeds
+from repro.launch.schedules import schedules_text
 from repro.launch.speeds import source, speeds_of
 from repro.report.tables.frame import text_table
 from repro.runtime.device import device_name, pick_device
@@ -41,7 +42,7 @@ def show(configs: Sequence[RunConfig]) -> str:
     faulty = faults(configs)
     done = done_among(configs, faulty)
     texts = [cost_table(configs, costs, done, faulty), composed(configs), totals(configs, costs, done, told)]
-    texts += [missing_text(configs), faulty_text(faulty)]
+    texts += [missing_text(configs), faulty_text(faulty), schedules_text(configs)]
     return "\n\n".join(filter(None, texts))
 
 

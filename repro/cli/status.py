@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import yaml
+
+from repro.config.arguments import choices, scale_names
+from repro.config.detection import DetectionConfig
+from repro.config.localization import LocalizationConfig
+from repro.config.parse import require
 from repro.config.run import RunConfig
-from repro.config.science import Science
+from repro.config.science import Science, groups
 from repro.errors import InputError, first_line, nearest
-from repro.launch.outcome import FAILURE, REMEDY
+from repro.launch.failure import FAILURE, REMEDY
 from repro.launch.slurm.jobs import Job
 from repro.results.agreement import agreement, same_settings
 from repro.results.read import Reading, read_record
@@ -20,12 +28,14 @@ from repro.runtime.lock import is_held, owner
 from repro.runtime.progress import read_progress
 from repro.runtime.provenance import read_json
 
+STATES = ("done", "running", "queued", "failed", "interrupted", "broken")
+
 
 @dataclass(frozen=True)
 class RunStatus:
     run_id: str
     state: str
-    """``done``, ``running``, ``queued`` (in Slurm's queue), ``failed``, ``interrupted`` or ``broken``."""
+    """One of ``STATES``; a run is ``queued`` in Slurm's queue, and ``broken`` if a file cannot be read."""
     steps: int = 0
     step: int = 0
     error: float | None = None
@@ -39,7 +49,7 @@ class RunStatus:
     """The settings that differ from the scale's own recipe, as on the command line."""
     published: str = ""
     """The agreement of a finished run with published ones: ``identical``, ``within`` or ``outside`` their spread."""
-    settings: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, object] = field(default_factory=dict)
     """The values to filter by: ``exp``, ``scale``, ``seed`` and every science field."""
 
     def to_json(self) -> dict[str, object]:
@@ -73,8 +83,7 @@ def queued(config: RunConfig) -> RunStatus:
 
 def described(found: RunStatus, science: Science, exp: str, scale: str) -> RunStatus:
     """Add the experiment and the settings to a status."""
-    settings = {"exp": exp, "scale": scale, "seed": str(science.seed)}
-    settings |= {key: str(value) for key, value in science.flat().items()}
+    settings = {"exp": exp, "scale": scale, "seed": science.seed, **science.flat()}
     return replace(found, exp=exp, differs=differing(science, scale, exp), settings=settings)
 
 
@@ -82,16 +91,48 @@ def chosen(found: Sequence[RunStatus], words: Sequence[str]) -> list[RunStatus]:
     """Return the runs that match every word ``key=value``; ``key=a,b`` matches either value.
 
     Raises:
-        InputError: No run has a setting of that name.
+        InputError: No run can have a setting of that name, or an experiment, a scale or a state of that value.
     """
     kept = list(found)
     for word in words:
-        key, _, values = word.partition("=")
-        known = {"state", *(name for one in found for name in one.settings)}
-        if found and key not in known:
-            raise InputError(f"unknown key {key!r}: {nearest(key, known)}")
-        kept = [one for one in kept if {**one.settings, "state": one.state}.get(key) in values.split(",")]
+        key, _, text = word.partition("=")
+        known = {"state", *setting_names(), *(name for one in found for name in one.settings)}
+        require(key in known, f"unknown key {key!r}: {nearest(key, known)}")
+        require(text != "", f"{word!r} sets nothing: write {key}=…")
+        values = re.split(r",(?![^\[]*\])", text)  # not at the commas of a list
+        names = {"state": set(STATES), "exp": set(choices("exp")), "scale": scale_names()}.get(key)
+        for value in values if names else ():
+            allowed = (names or set()) | {str(one.settings[key]) for one in found if key in one.settings}
+            require(value in allowed, f"unknown {key} {value!r}: {nearest(value, allowed)}")
+        kept = [one for one in kept if has_any(one, key, values)]
     return kept
+
+
+def setting_names() -> set[str]:
+    """Return the names of all settings that a run may have."""
+    kinds = {**groups(), "detection": DetectionConfig, "localization": LocalizationConfig}
+    fields = {f"{group}.{part.name}" for group, kind in kinds.items() for part in dataclasses.fields(kind)}
+    return {"exp", "scale", "seed"} | fields
+
+
+def has_any(one: RunStatus, key: str, values: Sequence[str]) -> bool:
+    """Return whether a run has one of ``values``, as written on the command line; a broken run has no setting."""
+    held = {**one.settings, "state": one.state}
+    return key in held and any(is_value(value, held[key]) for value in values)
+
+
+def is_value(text: str, value: object) -> bool:
+    """Return whether ``text``, as written on the command line, stands for a setting's ``value``."""
+    if isinstance(value, str):
+        return text == value
+    try:
+        given = float(text)  # also 1e-4, which is a word in YAML
+    except ValueError:
+        with contextlib.suppress(yaml.YAMLError):
+            given = yaml.safe_load(text)
+            return type(given) is type(value) and given == value
+        return False
+    return not isinstance(value, bool) and given == value
 
 
 def beside(found: Sequence[RunStatus], work: Path, published: Reading) -> list[RunStatus]:

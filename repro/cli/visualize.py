@@ -12,7 +12,7 @@ from tabulate import tabulate
 from torch import Tensor
 
 from repro.config.parse import require
-from repro.evaluation.channels import Seen, block_of, likeness, responses, seen
+from repro.evaluation.channels import Seen, likeness, num_channels, responses, seen
 from repro.evaluation.lesion_command import BATCH, named_nets
 from repro.evaluation.reevaluate import Loaded
 from repro.evaluation.trained import Trained
@@ -57,16 +57,12 @@ def visualize(
     require(top > 0, f"--top {top} must be above 0")
     check_writable("--json", json)
     for one in trained:
-        block_of(one.build(one.config.data.num_classes, torch.device("cpu")), stage)
+        check_channels(one, stage, channels)
     alike: dict[str, list[Likeness]] = {}
     rows: dict[str, dict[int, list[list[Seen]]]] = {}
     for one in trained:
         loaded = testing.load(one)
         alike[one.name], responded = compared(loaded, top, images or None, stage)
-        for channel in channels:
-            known = 0 <= channel < responded.shape[1]
-            last = responded.shape[1] - 1
-            require(known, f"--channels {channel} does not exist: stage {stage} has channels 0 to {last}")
         if (images, top) == (IMAGES, TOP):  # only these compare with other nets
             CHANNELS.store(one.config.paths.work / one.name, to_store(loaded, alike[one.name]))
         rows[one.name] = {channel: followed(loaded, responded, stage, channel, top) for channel in channels}
@@ -83,6 +79,14 @@ def visualize(
     if json is not None:
         write_json(json, {name: [dataclasses.asdict(each) for each in found] for name, found in alike.items()})
     return 0
+
+
+def check_channels(one: Trained, stage: int, channels: Sequence[int]) -> None:
+    """Raise an ``InputError`` if a net has no such stage or channel; nothing is computed."""
+    model = one.build(one.num_classes, torch.device("cpu"))
+    last = num_channels(model, stage, one.config.data.image_size) - 1
+    for channel in channels:
+        require(0 <= channel <= last, f"--channels {channel} does not exist: stage {stage} has channels 0 to {last}")
 
 
 def to_store(loaded: Loaded, stages: Sequence[Likeness]) -> Channels:

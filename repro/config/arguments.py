@@ -104,6 +104,28 @@ def paths_from(words: Sequence[str], *, protocol: bool = False) -> dict[str, Pat
     return resolve_paths(folders)
 
 
+def refuse_missing_folders(words: Sequence[str], *, only_work: bool) -> None:
+    """Refuse folders that a command reads and the user names, but that are not there; defaults may still be missing.
+
+    A work folder may be missing too, as it is before the first run.
+
+    Args:
+        only_work: The command is about the work folder; the results folder may be missing.
+
+    Raises:
+        InputError: The results folder does not exist, or one of both is a file.
+    """
+    given = apart(words)[0]
+    paths = resolve_paths(given)
+    for name in ("results", "work"):
+        path = paths[name]
+        require(
+            not given.get(name) or path.is_dir() or not path.exists(), f"paths.{name}={path} is a file, not a folder"
+        )
+    missing = bool(given.get("results")) and not only_work and not paths["results"].exists()
+    require(not missing, f"paths.results={paths['results']} does not exist: leave it out for the default")
+
+
 def is_setting(word: str) -> bool:
     """Return whether a word is ``key=value``, and not a file whose name contains a ``=``."""
     return "/" not in word.partition("=")[0] and "=" in word
@@ -135,6 +157,27 @@ def command_line(words: Sequence[str]) -> str:
     """Return the command that repeats this one on any machine: without folders and execution settings."""
     own = ("paths.", "execution", "device=")
     return shlex.join(["repro", "run", *(word for word in words if not word.lstrip("+").startswith(own))])
+
+
+def choices(group: str) -> dict[str, Path]:
+    """Return the files of a group in conf/ by the choice that they define."""
+    return {path.stem: path for path in sorted((shared_dir("conf") / group).glob("*.yaml"))}
+
+
+def scale_names() -> set[str]:
+    """Return the scales of conf/, and ``custom``, which runs with other steps have."""
+    return {*choices("scale"), "custom"}
+
+
+def refuse_unknown_scale(scale: str) -> None:
+    """Raise an ``InputError`` if there is no such scale."""
+    require(scale in scale_names(), f"unknown scale {scale!r}: {nearest(scale, scale_names())}")
+
+
+def fetch_advice(name: str, root: Path) -> str:
+    """Return the command that downloads a data set into ``root``, as a shell reads it."""
+    word = shlex.quote(f"paths.data={root}")
+    return f"`repro data fetch {name} {word}`"
 
 
 def protocol_from(words: list[str]) -> str:

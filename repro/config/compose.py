@@ -22,7 +22,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from repro.config.arguments import apart, refuse_placeholder
+from repro.config.arguments import apart, choices, refuse_placeholder
 from repro.config.execution import PROTOCOLS
 from repro.config.hydra_habits import refuse_setting
 from repro.config.paths import resolve_paths, shared_dir
@@ -293,11 +293,6 @@ def composition(words: tuple[str, ...], conf: Path, newest: int) -> bytes:
             return pickle.dumps(compose("config", overrides=list(words)))
     except HydraException as error:
         raise InputError(f"the configuration does not compose: {str(error).splitlines()[0]}") from error
-
-
-def choices(group: str) -> dict[str, Path]:
-    """Return the files of a group by the choice that they define."""
-    return {path.stem: path for path in sorted((shared_dir("conf") / group).glob("*.yaml"))}
 
 
 def choices_with(key: str) -> list[str]:

@@ -84,6 +84,11 @@ class DetectionConfig:
                 f"detection.{name}={list(values)} must have {self.num_steps} numbers above 0, one for each step of "
                 f"detection.training={self.training}",
             )
+        # At the last update itself a drop has no effect, as a step of one update needs it.
+        require(
+            all(drop <= steps for drop, steps in zip(self.drops, self.steps, strict=True)),
+            f"detection.drops={list(self.drops)} must not lie beyond detection.steps={list(self.steps)}",
+        )
         validate_start(self.group, self.start)
         require(
             len(self.anchor_scales) > 0 and all(scale > 0 for scale in self.anchor_scales),

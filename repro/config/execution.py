@@ -44,6 +44,8 @@ class SlurmConfig:
     setup: tuple[str, ...] = ()
 
     def validate(self) -> None:
+        is_short = self.time <= 366 * 24 * 60
+        require(is_short, f"execution.slurm.time={self.time} is more than a year: name the minutes of one job")
         require(
             self.grace_seconds + 60 < 60 * self.time,
             f"execution.slurm.grace_seconds={self.grace_seconds} leaves no time to train within "

@@ -21,6 +21,7 @@ from repro.config.localizer_run import validate_localizer
 from repro.config.model import ModelConfig
 from repro.config.parse import build, require
 from repro.config.science import DataConfig, OptimConfig, Science, later_defaults
+from repro.config.split_sizes import validate_counts
 from repro.errors import InputError
 
 __all__ = [
@@ -129,6 +130,7 @@ class RunConfig:
             f"model={self.model.name} is a net for ImageNet images (data=imagenet, data=tiny_imagenet), but "
             f"data={self.data.name} has none: leave out model=, optim=imagenet_sgd and eval=imagenet",
         )
+        validate_counts(self.data, self.eval)
         self.execution.validate_batch(self.optim.batch_size, self.model.bn_group_size)
 
     def _validate_detector(self) -> None:

@@ -234,6 +234,10 @@ class OptimConfig:
             list(self.milestones) == sorted(set(self.milestones)) and all(m > 0 for m in self.milestones),
             f"optim.milestones={list(self.milestones)} must be increasing step numbers",
         )
+        # Checked here, not as bounds of the fields, so that records of earlier runs can still be read.
+        factor, decay = self.decay_factor, self.weight_decay
+        require(factor >= 1, f"optim.decay_factor={factor} must be at least 1: the learning rate is divided by it")
+        require(decay < 1, f"optim.weight_decay={decay} must be below 1")
         require(not self.nesterov or self.momentum > 0, "optim.nesterov=true needs optim.momentum above 0")
 
 

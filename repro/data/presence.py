@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from repro.config.arguments import fetch_advice
 from repro.config.paths import resolve_paths
 from repro.config.science import DataConfig
 from repro.errors import InputError
@@ -39,4 +40,4 @@ def check_there(data: DataConfig, root: Path) -> None:
         from repro.data.cifar.arrays import missing_files
 
         if missing_files(root):
-            raise InputError(f"{root} has no CIFAR-10: `repro data fetch cifar10 paths.data={root}` puts it there")
+            raise InputError(f"{root} has no CIFAR-10: {fetch_advice('cifar10', root)} puts it there")

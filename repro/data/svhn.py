@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from repro.config.arguments import fetch_advice
 from repro.data.cifar.arrays import Arrays, Official
 from repro.data.cifar.sources import OfficialArchive, SourceFailedError, unwritable
 from repro.errors import InputError
@@ -26,7 +27,7 @@ def official() -> Mapping[str, tuple[str, Official]]:
 
 
 def advice(root: Path) -> str:
-    return f"`repro data fetch svhn paths.data={root}`"
+    return fetch_advice("svhn", root)
 
 
 def stored(root: Path) -> dict[str, Path]:

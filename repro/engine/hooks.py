@@ -165,6 +165,7 @@ def payload(net: Prepared) -> dict[str, Any]:
         "optimizer": net.optimizer.state_dict(),
         "state": net.state.to_dict(),
         "setting": net.made_on,
+        "digests": dict(net.dataset.digests),
     }
 
 

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 
 from repro.config.run import RunConfig
+from repro.data.own_images import check_images
 from repro.engine.loop import TrainState
 from repro.engine.optim import load_optimizer
 from repro.engine.prepared import Prepared
@@ -45,9 +46,12 @@ def check_folder(config: RunConfig) -> None:
 
 
 def restore(net: Prepared) -> None:
-    """Fill a run's net, optimizer and state from its last checkpoint, if there is one, on all ranks."""
-    if distributed.is_first():
-        load_last(net)
+    """Fill a run's net, optimizer and state from its last checkpoint, if there is one, on all ranks.
+
+    Raises:
+        InputError: The checkpoint was trained on other images.
+    """
+    distributed.on_first(lambda: load_last(net))
     rates = [group["lr"] for group in net.optimizer.param_groups]
     momentum = [value for state in net.optimizer.state.values() for value in state.values()]
     distributed.copy_from_first([*net.model.state_dict().values(), *rates, *momentum])
@@ -63,6 +67,7 @@ def load_last(net: Prepared) -> None:
             log.info(f"{config.run_id}: no checkpoint can be read; the run starts over")
         return
     path, stored = found
+    check_images(config.work_dir, net.dataset.digests, stored.get("digests"))
     net.model.load_state_dict(stored["model"])
     load_optimizer(net.optimizer, stored["optimizer"])
     net.state = state = TrainState.from_dict(stored["state"])

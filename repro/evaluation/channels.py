@@ -47,6 +47,21 @@ def block_of(model: BlockNet, stage: int) -> list[nn.Module]:
     return blocks
 
 
+def num_channels(model: BlockNet, stage: int, image_size: int) -> int:
+    """Count the channels of a stage's output. The model is moved to the meta device, which has no values.
+
+    Raises:
+        InputError: There is no such stage, or it has a single block.
+    """
+    found: list[int] = []
+    last = block_of(model, stage)[-1]
+    hook = last.register_forward_hook(lambda block, inputs, output: found.append(output.shape[1]))
+    with torch.no_grad():
+        model.to("meta").eval()(torch.empty(1, 3, image_size, image_size, device="meta"))
+    hook.remove()
+    return found[0]
+
+
 @torch.inference_mode()
 def responses(
     model: BlockNet, stage: int, images: Images, stats: PixelStats, batch_size: int, precision: str

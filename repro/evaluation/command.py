@@ -124,10 +124,10 @@ def test_file(
     for note in found.notes:
         log.info(f"{file.name}: {note}")
     trained, stats, recognized = foreign_net(file, found, settings, pixels)
-    testing, net = NetTester(trained.config), trained.weights
+    testing = NetTester(trained.config)
     log.info(recognized)
     # The weights are checked before the images are read, which may take minutes.
-    trained.check(len(net["fc.weight"]) if "fc.weight" in net else trained.config.data.num_classes)
+    trained.check(trained.num_classes)
     return testing, testing.test(trained, views or ("1crop",), stats)
 
 

@@ -48,7 +48,7 @@ def lesion(words: Sequence[str], *, images: int = 1000, draws: int = 5, json: Pa
     require(draws > 0, f"--draws {draws} must be above 0")
     check_writable("--json", json)
     for one in trained:  # before the first test, which may take minutes
-        stages_of(one.build(one.config.data.num_classes, torch.device("cpu")), one.config.data.image_size, one.name)
+        stages_of(one.build(one.num_classes, torch.device("cpu")), one.config.data.image_size, one.name)
     found = []
     for one in trained:
         found.append(damage(one, testing, images or None, draws))

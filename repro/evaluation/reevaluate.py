@@ -18,6 +18,7 @@ from repro.data import Dataset, PhotoSplit, Split, load_for, load_photos
 from repro.data.augment import PixelStats
 from repro.data.batches import Images, eval_images, images_of
 from repro.data.in_memory import split_stats, to_device
+from repro.data.own_images import other_images
 from repro.errors import InputError
 from repro.evaluation import predictions
 from repro.evaluation.counts import Counts
@@ -103,9 +104,7 @@ class NetTester:
         """Test a finished run on ``views``, by default those of its own test."""
         trained = from_run(record, self.base)
         rows = self.test(trained, views or ("1crop", *trained.config.eval.views))
-        recorded = record.provenance.data_digests or {}
-        here = self._dataset(trained.config).digests
-        if other := [name for name, digest in here.items() if recorded.get(name, digest) != digest]:
+        if other := other_images(self._dataset(trained.config).digests, record.provenance.data_digests):
             names = ", ".join(other)
             log.info(f"{trained.name} was trained and tested on other images, so errors may differ: {names}")
         return rows

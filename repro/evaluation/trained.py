@@ -29,6 +29,12 @@ class Trained:
     weights: Mapping[str, Tensor]
     record: Record | None = None
 
+    @property
+    def num_classes(self) -> int:
+        """Classes of the net, as its last layer has them; a folder of ImageNet images may have others than ImageNet."""
+        last = self.weights.get("fc.weight")
+        return self.config.data.num_classes if last is None else len(last)
+
     def build(self, num_classes: int, device: torch.device) -> BlockNet:
         """Build the net on ``device``, in evaluation mode.
 

@@ -8,7 +8,8 @@ from repro.data import AnyDataset
 from repro.engine.run import run_any
 from repro.errors import InputError, RunError, first_line, is_out_of_memory, memory_advice
 from repro.launch import torchrun
-from repro.launch.outcome import FAILURE, Outcome, is_done, note_failure
+from repro.launch.failure import FAILURE, note_failure
+from repro.launch.outcome import Outcome, is_done
 from repro.runtime.lock import Elsewhere, hold
 from repro.runtime.stop import Stopper
 

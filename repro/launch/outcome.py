@@ -1,19 +1,19 @@
 """Outcomes of training a run."""
 
-import contextlib
-from collections.abc import Container, Mapping, Sequence
+import functools
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from repro.config.parse import require
-from repro.config.run import RunConfig
+from repro.config.run import DataConfig, RunConfig
+from repro.data.own_images import listed_digests, other_images, other_images_text
 from repro.errors import InputError
-from repro.results.read import read_any
+from repro.launch.failure import REMEDY
+from repro.results.read import AnyRecord, read_any
 from repro.results.record import RECORD
 from repro.runtime.provenance import read_json
-
-FAILURE = "failure.txt"  # the file in a run's folder with the reason of its failure
-REMEDY = "move or delete its folder to train it again"
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,8 @@ def faults(configs: Sequence[RunConfig]) -> dict[str, str]:
 
     A folder that holds another run has no fault here: ``repro.launch.plan.check_folders`` refuses it.
     """
-    found = {config.run_id: fault_of(config) for config in configs}
+    digests = functools.cache(listed_digests)  # lists each data set once
+    found = {config.run_id: fault_of(config, digests) for config in configs}
     return {run_id: fault for run_id, fault in found.items() if fault}
 
 
@@ -50,7 +51,7 @@ def faulty_text(faulty: Mapping[str, str]) -> str:
     return "\n".join(f"note: `repro run` will refuse {run_id}: {fault}" for run_id, fault in faulty.items())
 
 
-def fault_of(config: RunConfig) -> str:
+def fault_of(config: RunConfig, digests: Callable[[DataConfig, Path], Mapping[str, str]]) -> str:
     try:
         for file in (config.work_dir / "config.json", config.work_dir / RECORD):
             if file.exists():
@@ -59,7 +60,9 @@ def fault_of(config: RunConfig) -> str:
                 if stored["fingerprint"] != config.fingerprint:
                     return ""
         if is_done(config):
-            read_record_of(config)
+            recorded = read_record_of(config).provenance.data_digests
+            if other := other_images(digests(config.data, config.paths.data), recorded):
+                return other_images_text(config.work_dir, other)
     except InputError as error:
         return f"{error}; {REMEDY}"
     except OSError:  # the work folder cannot be used, which is refused as well
@@ -67,15 +70,10 @@ def fault_of(config: RunConfig) -> str:
     return ""
 
 
-def read_record_of(config: RunConfig) -> None:
-    """Raise an ``InputError`` that names the file if the record of a run is invalid."""
+def read_record_of(config: RunConfig) -> AnyRecord:
+    """Read the record of a run; raise an ``InputError`` that names the file if it is invalid."""
     file = config.work_dir / RECORD
     try:
-        read_any(file)
+        return read_any(file)
     except InputError as error:
         raise InputError(f"{file} is invalid: {error}") from None
-
-
-def note_failure(config: RunConfig, text: str) -> None:
-    with contextlib.suppress(OSError):  # a full disk must not hide the failure
-        (config.work_dir / FAILURE).write_text(text, encoding="utf-8")

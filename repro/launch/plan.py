@@ -19,6 +19,7 @@ from repro.launch.estimates import PlanProgress, forecast, longest_first, second
 from repro.launch.lacking import check_weights, starts
 from repro.launch.outcome import Outcome, faults, is_done
 from repro.launch.pool import Pool
+from repro.launch.schedules import schedules_text
 from repro.launch.slots import Slot, runs_at_once, share_processors, shared_gpus, slots_for
 from repro.runtime import checkpoint
 from repro.runtime.device import pick_device
@@ -81,6 +82,8 @@ class Launch:
         self.result = Result(failed=dict(faulty))
         waiting, self.slots = assign(configs, faulty)
         log.info(summary(self.configs, waiting))
+        if text := schedules_text(waiting):
+            log.info(text)
         self.datasets = load_all(waiting)
         self.seconds = seconds_of(waiting, self.datasets)
         if waiting:

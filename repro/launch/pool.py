@@ -9,8 +9,9 @@ import signal
 from collections.abc import Callable, Sequence
 
 from repro.config.run import RunConfig
+from repro.launch.failure import note_failure
 from repro.launch.lacking import starts
-from repro.launch.outcome import Outcome, note_failure
+from repro.launch.outcome import Outcome
 from repro.launch.process import Process
 from repro.launch.slots import Slot
 from repro.runtime.stop import Stopper

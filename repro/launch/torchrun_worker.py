@@ -18,7 +18,8 @@ from pathlib import Path
 from repro.config.arguments import command_line
 from repro.config.run import RunConfig
 from repro.errors import AloneError, InputError, RunError
-from repro.launch.outcome import FAILURE, Outcome, is_done, note_failure
+from repro.launch.failure import FAILURE, note_failure
+from repro.launch.outcome import Outcome, is_done
 from repro.launch.torchrun import JOB, OUTCOME, STOP
 from repro.runtime.lock import Elsewhere, hold
 from repro.runtime.log import print_line, send_to

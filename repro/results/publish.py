@@ -36,11 +36,11 @@ def plan_publication(run_ids: list[str], work: Path, results: Path, *, replace: 
             result and ``replace`` is False.
     """
     finished = {path.parent.name: path for path in sorted(work.glob(f"*/{RECORD}"))}
+    if not finished:
+        raise InputError(f"there is no finished run in {work} to publish")
     for run_id in run_ids:
         if run_id not in finished:
             raise InputError(f"{run_id!r} is not a finished run in {work}: {nearest(run_id, finished)}")
-    if not finished:
-        raise InputError(f"there is no finished run in {work} to publish")
     chosen = list(dict.fromkeys(run_ids)) or list(finished)
     records: list[AnyRecord] = []
     invalid = {}

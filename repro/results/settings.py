@@ -6,8 +6,8 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
+from repro.config.arguments import choices
 from repro.config.families import FAMILIES
-from repro.config.paths import shared_dir
 from repro.config.science import Science, later_defaults
 from repro.papers import load_recipe, load_table, table_numbers
 from repro.results.scales import DEFAULTS, compared, kind_of, label
@@ -65,8 +65,7 @@ def _rows(model: str, kind: str) -> list[tuple[Mapping[str, Any], Mapping[str, A
 def scale_of_run(run_id: str) -> str:
     """Return the scale in a run's name, or ``paper`` if it has none."""
     key = run_id.rsplit("-", 2)[0]
-    scales = [path.stem for path in (shared_dir("conf") / "scale").glob("*.yaml")]
-    return next((scale for scale in scales if key.endswith(f"-{scale}")), "paper")
+    return next((scale for scale in choices("scale") if key.endswith(f"-{scale}")), "paper")
 
 
 @functools.cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -15,8 +16,10 @@ from repro.bench import choose
 from repro.cli.main import main
 from repro.cli.parser import parser
 from repro.config.arguments import OPTIONS_WITH_A_VALUE, command_line, paths_from, words_together
-from repro.config.compose import plan
+from repro.config.compose import GROUPS, plan
 from repro.config.paths import shared_dir
+from repro.data.presence import check_there
+from repro.errors import InputError
 from repro.runtime.lock import hold
 from repro.runtime.stop import LATER
 from tests.planted import DEMO, plant
@@ -94,7 +97,8 @@ def test_help_and_tables_start_without_torch() -> None:
         (["run", "device=cpu,cuda"], "device "),
         (["show", "execution=local,slurm"], "execution "),
         (["run", f"paths.work=/tmp/{'x' * 300}"], "cannot be used (File name too long)"),
-        (["run", "--dryrun"], "unrecognized arguments: --dryrun"),
+        (["run", "--dryrun"], "unrecognized arguments: --dryrun; `repro run --help`"),
+        (["run", "--depth", "20"], "unrecognized arguments: --depth; `repro run --help`"),
         (["table", "15"], "12, 13, 14"),
         (["figure", "gradient_flo"], "gradient_flow"),
         (["check", "degradation_cifr"], "did you mean 'degradation_cifar'?"),
@@ -128,7 +132,7 @@ def test_help_and_tables_start_without_torch() -> None:
         (["data", "verify", "cifar11"], "did you mean 'cifar10'?"),
         (["data", "verfy", "cifar10"], "did you mean 'verify'?"),
         (["data", "verify", "cifar10"], "repro data fetch cifar10"),
-        (["publish", "../../etc/passwd"], "is not a finished run"),
+        (["publish", "../../etc/passwd"], "there is no finished run"),
         (["publish"], "there is no finished run"),
         (["run", "-m", "seed=0,1"], "model.depth=20,56 seed=0,1,2"),
         (["show", "--config-dir", "conf"], "conf/exp"),
@@ -159,6 +163,16 @@ def test_bad_input_is_one_clear_sentence_and_exit_code_2(
     assert captured.err.count("\n") == 1
     assert "Traceback" not in captured.err
     assert not list(tmp_path.iterdir()), "nothing is left half-written"
+
+
+def test_a_printed_download_works_with_an_odd_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    word = f"paths.data={tmp_path}/my folder's"
+    for name in ("cifar10", "cifar100", "svhn"):
+        assert main(["data", "verify", name, word]) == 2
+        assert shlex.split(capsys.readouterr().err.split("`")[1]) == ["repro", "data", "fetch", name, word]
+    with pytest.raises(InputError) as error:
+        check_there(plan([]).runs[0].data, Path(word.partition("=")[2]))
+    assert shlex.split(str(error.value).split("`")[1])[-1] == word
 
 
 def test_a_whole_small_sweep_from_run_to_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -223,7 +237,8 @@ def test_show_does_not_count_a_run_with_a_broken_record_as_done(
 def test_list_names_all_that_conf_holds(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list"]) == 0
     said = capsys.readouterr().out
-    for group in ("exp", "scale", "model", "data"):
+    for group in GROUPS:
+        assert f"({group}=…)" in said
         for path in (shared_dir("conf") / group).glob("*.yaml"):
             assert f"  {path.stem} " in said
 
@@ -302,6 +317,7 @@ def test_a_home_folder_is_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_command_finds_the_runs_of_an_odd_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "lr=0.1 (two) ü 'q' #${x} [y]"
     words = [f"paths.work={folder}/work", f"paths.results={folder}/results"]
+    (folder / "results").mkdir(parents=True)
     assert main(["run", "model.depth=8", *SMOKE, *words]) == 0
     (record,) = folder.glob("work/*/record.json")
     run_id = record.parent.name
@@ -311,6 +327,26 @@ def test_every_command_finds_the_runs_of_an_odd_folder(tmp_path: Path, capsys: p
         assert run_id in capsys.readouterr().out
     assert main(["export", f"{folder}/a=b.csv", *words]) == 0
     assert run_id in (folder / "a=b.csv").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("command", ["table 6", "figure 6", "check", "report", "export", "status", "compare RUN"])
+def test_folders_that_are_named_but_not_there_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    (tmp_path / "file").touch()
+    for word, said in (
+        (f"paths.results={tmp_path}/gone", "does not exist"),
+        (f"paths.results={tmp_path}/file", "is a file"),
+        (f"paths.work={tmp_path}/file", "is a file"),
+    ):
+        assert main([*command.split(), word]) == 2
+        assert f"{word} {said}" in capsys.readouterr().err
+
+
+def test_a_default_folder_may_be_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REPRO_RESULTS", str(tmp_path / "gone"))
+    assert main(["status", f"paths.work={tmp_path}/new"]) == 0
+    assert main(["export", "--unpublished", f"paths.work={tmp_path}/new", f"paths.results={tmp_path}/none"]) == 0
 
 
 def test_a_run_that_another_process_trains_is_no_success(tmp_path: Path) -> None:

@@ -154,13 +154,35 @@ def test_a_run_names_its_experiment_and_what_differs_and_filters_choose(tmp_path
     assert found[usual.run_id].differs == "data=synthetic"
     assert found[other.run_id].differs == "data=synthetic, optim.nesterov=true"
     for filters, chosen_ids in (
-        (["optim.nesterov=True"], {other.run_id}),
+        (["optim.nesterov=true"], {other.run_id}),
+        (["optim.nesterov=1"], set()),
+        (["optim.lr=2e-2", "optim.decay_factor=10", "eval.large_crop=null"], set(found)),
+        (["optim.milestones=[1,2],[6]", "model.shortcut=A"], set(found)),
+        (["optim.milestones=[4]"], set()),
         (["exp=cifar_residual_vs_plain", "state=done,interrupted"], set(found)),
         (["seed=7"], set()),
     ):
         assert {s.run_id for s in chosen(statuses(work), filters)} == chosen_ids
-    with pytest.raises(InputError, match=r"optim\.nesterov"):
-        chosen(statuses(work), ["optim.nestrov=True"])
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("optim.nestrov=true", "optim.nesterov"),
+        ("detection.trainin=joint", "detection.training"),
+        ("state=faild", "failed"),
+        ("scale=smok,paper", "smoke"),
+        ("exp=cifar_depth_swep", "cifar_depth_sweep"),
+        ("seed", "seed=…"),
+        ("seed=", "seed=…"),
+    ],
+)
+def test_a_filter_that_no_run_can_match_is_refused_without_any_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], word: str, said: str
+) -> None:
+    assert main(["status", word, f"paths.work={tmp_path}"]) == 2
+    assert said in capsys.readouterr().err
+    assert main(["status", "state=failed", "seed=1", f"paths.work={tmp_path}"]) == 0
 
 
 def test_a_narrow_terminal_drops_columns_and_keeps_run_state_and_error(run: RunConfig) -> None:

@@ -52,7 +52,10 @@ def test_a_channel_of_two_nets_is_drawn_and_compared(nets: list[RunConfig], tmp_
     assert [dataclasses.asdict(each) for each in kept.stages] == found[other.run_id], "not the 20 images"
 
 
-def test_invalid_requests_are_one_sentence(nets: list[RunConfig], capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_requests_are_one_sentence_before_anything_is_computed(
+    nets: list[RunConfig], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("repro.cli.visualize.compared", None)
     requests = {
         ("--stage", "9"): "--stage 9",
         ("--channels", "0,64"): "--channels 64",

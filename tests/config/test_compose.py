@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from repro.config.compose import Plan, Settings, choices, describe, plan
+from repro.config.arguments import choices
+from repro.config.compose import Plan, Settings, describe, plan
 from repro.config.paths import shared_dir
 from repro.config.run import later_defaults
 from repro.errors import InputError

@@ -68,6 +68,8 @@ def changed(config: RunConfig, key: str, value: object) -> dict[str, Any]:
         ("optim.milestones", [3, 2], "optim.milestones=[3, 2]"),
         ("optim.milestones", 3, "must be a list"),
         ("optim.momentum", 1.0, "below 1"),
+        ("optim.decay_factor", 0.1, "optim.decay_factor=0.1 must be at least 1"),
+        ("optim.weight_decay", 1, "optim.weight_decay=1.0 must be below 1"),
         ("data.flip", 1, "true or false"),
         ("data.train_images", 0, "data.train_images=0 must be above 0, or null"),
         ("execution.threads", 0, "above 0"),
@@ -85,6 +87,22 @@ def test_what_does_not_fit_is_refused_in_one_sentence(tmp_path: Path, key: str, 
         RunConfig.from_dict(changed(base, key, value))
     assert words in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("word", "size"),
+    [
+        ("data.train_images=50001", "50,000 images of the split train:"),
+        ("data.test_images=10001", "10,000 images of the split test:"),
+        ("eval.train_images=1000000000", "50,000 images of the split train:"),
+        ("data.split=train45k eval.train_images=45001", "45,000 images of the split train45k:"),
+    ],
+)
+def test_more_images_than_the_split_has_are_refused(tmp_path: Path, word: str, size: str) -> None:
+    with pytest.raises(InputError, match=size) as error:
+        config(tmp_path, "scale=paper", "data=cifar10", *word.split())
+    assert word.split()[-1] in str(error.value)
+    assert photo_config(tmp_path, "data.train_images=2000000").data.train_images == 2_000_000, "a folder of one's own"
 
 
 def test_a_missing_key_is_named(tmp_path: Path) -> None:

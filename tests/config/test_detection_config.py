@@ -73,6 +73,7 @@ def test_the_schedules_are_those_of_the_paper(tmp_path: Path) -> None:
         ("detection.steps=[1,2]", "detection.steps=[1, 2] must have 4"),
         ("detection.training=joint", "must have 1"),
         ("detection.drops=[0,1,1,1]", "detection.drops=[0, 1, 1, 1]"),
+        ("detection.drops=[1,1,1,3]", "must not lie beyond detection.steps=[2, 2, 2, 2]"),
         ("optim.steps=7", "optim.steps=7 is not 8"),
         ("execution=ddp execution.devices=4", "optim.batch_size=2"),
         ("execution=ddp execution.devices=2 detection.rpn_batch_size=1", "detection.rpn_batch_size=1"),

@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 
 from repro.data.detection import DetectionSplit
+from repro.data.detection.dataset import load_detection
 from repro.data.detection.voc import CLASSES, read
+from repro.data.own_images import listed_digests, other_images
 from repro.errors import InputError
 from tests.planted_detection import HEIGHT, WIDTH, element, make_voc, write_image
+from tests.runs import config
 
 
 def loaded(root: Path, *lists: str, **changes: object) -> DetectionSplit:
@@ -64,6 +67,21 @@ def test_own_classes(tmp_path):
     make_voc(tmp_path, {"1": [element("raccoon", (2, 2, 9, 9))]})
     assert loaded(tmp_path, classes=("raccoon",)).classes == ("raccoon",)
     assert "'raccoon'" in refused(tmp_path)
+
+
+def test_images_of_own_classes_have_digests_without_training_and_those_of_voc_or_missing_ones_none(tmp_path):
+    words = [
+        *("exp=voc_detection", "data=voc", "data.lists=[2007_trainval]", "data.test_lists=[2007_trainval]"),
+        *("data.train_images=null", "data.test_images=null", f"paths.data={tmp_path}"),
+    ]
+    own, usual = config(tmp_path, *words, "data.classes=[raccoon]").data, config(tmp_path, *words).data
+    assert listed_digests(own, tmp_path) == {}
+    make_voc(tmp_path, {"1": [element("raccoon", (2, 2, 9, 9))]})
+    before = listed_digests(own, tmp_path)
+    assert before == load_detection(own, tmp_path).digests and set(before) == {"train", "test"}
+    make_voc(tmp_path, {"1": [element("raccoon", (2, 2, 9, 8))]})
+    assert other_images(listed_digests(own, tmp_path), before) == ["train", "test"]
+    assert listed_digests(usual, tmp_path) == {}
 
 
 BAD_BOXES = {

@@ -12,9 +12,11 @@ from repro.cli.main import main
 from repro.config.run import RunConfig
 from repro.data import load
 from repro.engine.run import run
+from repro.errors import InputError
 from repro.results.read import read_record
+from repro.runtime import checkpoint
 from repro.runtime.stop import Stopper
-from tests.photos import make_tiny
+from tests.photos import make_tiny, write
 from tests.runs import StopAfter, config, same_weights
 
 SIZES = [
@@ -91,3 +93,29 @@ def test_an_interrupted_run_on_photographs_ends_with_the_same_bits(tmp_path: Pat
     assert same_weights(whole, broken)
     curves = [(of.work_dir / "curve.csv").read_text() for of in (whole, broken)]
     assert curves[0] == curves[1]
+
+
+def test_a_run_on_one_folder_is_neither_resumed_nor_done_on_another(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = [make_tiny(tmp_path / name) for name in "ab"]
+    write(folders[1] / "train" / "n01440764" / "images" / "more.JPEG", 7)
+    words = [*WORDS, "model.depth=18", "model.shortcut=A", "execution.workers=0", "execution.log_steps=1"]
+    first, other = (config(tmp_path, *words, f"paths.data={folder}") for folder in folders)
+    assert go(first, StopAfter(0)) is None
+    with pytest.raises(InputError, match=r"paths\.data \(train\).*paths\.work="):
+        go(other, Stopper(None))
+    (last,) = checkpoint.checkpoints(first.work_dir)[-1:]
+    stored = checkpoint.load(last)
+    checkpoint.save(last, {name: value for name, value in stored.items() if name != "digests"})
+    assert go(other, StopAfter(0)) is None, "older checkpoints have no digests"
+
+    checkpoint.save(last, stored)
+    for path in checkpoint.checkpoints(first.work_dir):
+        if path != last:
+            path.unlink()
+    assert go(first, Stopper(None)) is not None
+    places = [f"paths.{name}={getattr(first.paths, name)}" for name in ("work", "results")]
+    for folder, code in ((folders[0], 0), (folders[1], 1), (tmp_path / "gone", 0)):
+        assert main(["run", *words, *places, f"paths.data={folder}", "device=cpu"]) == code
+        assert (f"{first.work_dir} holds this run on other images" in capsys.readouterr().out) == (code == 1)

@@ -86,6 +86,7 @@ def test_what_sbatch_is_asked_for(tmp_path: Path) -> None:
         ('gpu="a b"', "one word"),
         ('extra=["Nice"]', "write options of sbatch"),
         ("time=3", "Slurm may warn a minute early"),
+        ("time=1000000", "more than a year"),
         ("gpus=-1", "must not be negative"),
         ("runs_per_job=0", "must be above 0"),
         ("nonsense=1", "unknown key"),

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from repro.cli.main import main
-from repro.config.compose import choices, plan
+from repro.config.arguments import choices
+from repro.config.compose import plan
 from repro.config.families import FAMILIES
 from repro.config.run import RunConfig, later_defaults
 from repro.errors import InputError
@@ -165,6 +166,7 @@ def test_a_run_of_one_papers_recipe_is_no_proxy_of_another_papers(tmp_path: Path
 
 
 def test_the_command_line_takes_a_papers_table(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
     folders = [f"paths.work={tmp_path}/work", f"paths.results={tmp_path}/results"]
     assert main(["table", "wide_resnet/4", *folders]) == 0
     assert "Wide ResNet: Wide nets of different depth and width" in capsys.readouterr().out

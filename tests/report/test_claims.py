@@ -368,6 +368,12 @@ def test_the_exit_code(tmp_path):
     assert check(read_records([own]), published=runs).exit_code() == 0
 
 
+def test_an_unknown_claim_is_refused_before_any_is_judged(capsys, monkeypatch):
+    monkeypatch.setattr("repro.report.claims.verdicts.check_papers", None)
+    assert main(["check", "degradation_cifr"]) == 2
+    assert "'degradation_cifar'" in capsys.readouterr().err
+
+
 def test_one_claim_in_full_has_no_other_format(capsys):
     assert main(["check", "degradation_cifar", "--format", "json"]) == 2
     assert "json" in capsys.readouterr().err

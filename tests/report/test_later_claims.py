@@ -179,6 +179,7 @@ def test_dense_nets_need_fewer_parameters_and_highway_nets_are_behind(tmp_path: 
 
 
 def test_the_command_judges_a_paper_or_all(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
     folders = [f"paths.work={tmp_path}/work", f"paths.results={tmp_path}/results"]
 
     def said(*words: str) -> str:

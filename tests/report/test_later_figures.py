@@ -99,6 +99,7 @@ def test_one_net_of_a_reduced_panel_is_no_figure_of_the_first_paper(tmp_path: Pa
 
 
 def test_the_command_draws_a_figure_of_a_later_paper(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
     folders = [f"paths.work={tmp_path}/work", f"paths.results={tmp_path}/results"]
     for config in plan(["exp=wide_resnet_width", "scale=demo"]).runs:
         plant_planned(tmp_path / "work", config)

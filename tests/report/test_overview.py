@@ -67,6 +67,7 @@ def test_programs_and_papers_can_read_it(capsys: pytest.CaptureFixture[str], tmp
     assert said == ["4.92", "median of 5", "3 4", "64000", "1001000", ""]
     assert "of the paper" not in FORMATS["tex"](frame)
     assert FORMATS["md"](frame).startswith(f"**{overview.TITLE}.**")
+    (tmp_path / "results").mkdir()
     folders = [f"paths.work={tmp_path}/work", f"paths.results={tmp_path}/results"]
     assert main(["table", "cifar10", "--format", "md", *folders, "--unpublished"]) == 0
     assert capsys.readouterr().out == FORMATS["md"](frame)
@@ -103,6 +104,7 @@ def test_later_papers_are_rendered_apart_and_verified(tmp_path: Path) -> None:
 
 
 def test_an_unknown_paper_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
     folders = [f"paths.work={tmp_path}/work", f"paths.results={tmp_path}/results"]
     assert main(["render", "tables", "--paper", "alexnet", *folders]) == 2
     assert "'alexnet'" in capsys.readouterr().err

@@ -236,6 +236,7 @@ def test_a_terminal_shows_every_value_within_its_width(tmp_path, monkeypatch, ca
     plant(tmp_path / "work", 20, "A", 0, 8.75)
     plant(tmp_path / "work", 56, "A", 0, 60.0, scale="demo", science=DEMO)
     monkeypatch.setenv("COLUMNS", str(width))
+    (tmp_path / "results").mkdir()
     folders = [f"paths.work={tmp_path}/work", f"paths.results={tmp_path}/results"]
     assert main(["table", str(number), *folders]) == 0
     text = capsys.readouterr().out

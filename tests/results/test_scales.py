@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from repro.config.compose import choices, plan
+from repro.config.arguments import choices
+from repro.config.compose import plan
 from repro.config.model import NET_FIELDS
 from repro.config.run import later_defaults
 from repro.papers import load_recipe

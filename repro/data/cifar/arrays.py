@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from repro.config.arguments import fetch_advice
 from repro.data import digest_of
 from repro.errors import InputError
 from repro.runtime.files import replacing
@@ -92,7 +93,7 @@ def open_arrays(root: Path) -> tuple[Arrays, dict[str, str]]:
 
 
 def advice(root: Path) -> str:
-    return f"`repro data fetch cifar10 paths.data={root}`"
+    return fetch_advice("cifar10", root)
 
 
 def checked_digest(path: Path, root: Path, spec: ArraySpec) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from repro.config.arguments import fetch_advice
 from repro.data.cifar.arrays import Arrays, Official, read_members
 from repro.data.cifar.sources import OfficialArchive, SourceFailedError, unwritable
 from repro.errors import InputError
@@ -26,7 +27,7 @@ def official() -> Official:
 
 
 def advice(root: Path) -> str:
-    return f"`repro data fetch cifar100 paths.data={root}`"
+    return fetch_advice("cifar100", root)
 
 
 def stored(root: Path) -> Path | None:

@@ -12,6 +12,7 @@ from repro.config.run import RunConfig
 from repro.config.science import Science
 from repro.data.augment import PixelStats, generator_for
 from repro.data.detection.dataset import DetectionDataset
+from repro.data.localization import LocalizationDataset
 from repro.engine.detection.feed import DetectionFeed
 from repro.engine.detection.start import build_start
 from repro.engine.optim import build_optimizer
@@ -52,6 +53,9 @@ class Training(Protocol):
     state: DetectionState
     made_on: dict[str, str]
     resumed: int | None
+
+    @property
+    def dataset(self) -> DetectionDataset | LocalizationDataset: ...
 
     @property
     def model(self) -> nn.Module: ...

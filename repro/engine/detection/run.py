@@ -8,6 +8,7 @@ from typing import Any
 
 from repro.config.run import RunConfig
 from repro.data.detection.dataset import DetectionDataset
+from repro.data.own_images import check_images
 from repro.engine.detection.hooks import RankHooks, write_losses
 from repro.engine.detection.prepared import DetectionState, PreparedDetector, Training, prepare_detector, train_only
 from repro.engine.detection.size import detector_size
@@ -88,16 +89,25 @@ def train_all(net: PreparedDetector, hooks: RankHooks, stored: dict[str, Any] | 
 
 
 def load_state(net: Training) -> dict[str, Any] | None:
-    """Read the newest readable checkpoint on the first rank, and its state on all; return it there."""
-    stored: dict[str, Any] | None = None
-    if distributed.is_first():
+    """Read the newest readable checkpoint on the first rank, and its state on all; return it there.
+
+    Raises:
+        InputError: The checkpoint was trained on other images.
+    """
+
+    def load() -> dict[str, Any] | None:
         found = checkpoint.load_latest(net.config.work_dir)
-        if found is not None:
-            path, stored = found
-            net.state = DetectionState(**stored["state"])
-            net.resumed = net.updates
-            log.info(f"  resumes at update {net.updates:,} from {path.name}")
-            changed_setting(net.made_on, stored["setting"])
+        if found is None:
+            return None
+        path, stored = found
+        check_images(net.config.work_dir, net.dataset.digests, stored.get("digests"))
+        net.state = DetectionState(**stored["state"])
+        net.resumed = net.updates
+        log.info(f"  resumes at update {net.updates:,} from {path.name}")
+        changed_setting(net.made_on, stored["setting"])
+        return stored
+
+    stored = distributed.agreed(lambda: load() if distributed.is_first() else None)
     net.state, net.resumed = distributed.shared((net.state, net.resumed))
     return stored
 

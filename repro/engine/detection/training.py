@@ -197,6 +197,7 @@ def payload(net: Training) -> dict[str, object]:
         "optimizer": net.optimizer.state_dict(),
         "state": net.state.to_dict(),
         "setting": net.made_on,
+        "digests": dict(net.dataset.digests),
         # With these, the file alone is a detector (repro.engine.detection.stored).
         "pixels": {"mean": net.stats.mean, "std": net.stats.std},
         "classes": list(net.classes),

@@ -10,7 +10,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from repro.config.compose import choices, plan
+from repro.config.arguments import choices
+from repro.config.compose import plan
 from repro.config.run import RunConfig
 from repro.errors import InputError
 from repro.papers import Recipe

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -209,6 +210,13 @@ def test_joint_training_resumes_to_the_same_bits(tmp_path: Path) -> None:
     straight = trained(tmp_path / "one", *JOINT)
     trained(tmp_path / "two", *JOINT, stop=1)
     assert same(trained(tmp_path / "two", *JOINT), straight)
+
+
+def test_a_detector_is_not_resumed_on_other_images(tmp_path: Path) -> None:
+    of = trained(tmp_path, *JOINT, stop=1)
+    other = replace(shapes_of(of), digests={"train": "0" * 64})
+    with pytest.raises(InputError, match=r"\(train\).*paths\.work="):
+        run_detector(of, other, StopAfter(0))
 
 
 def test_test_time_choices_change_the_detections_alone(whole: RunConfig, tmp_path: Path) -> None:
