@@ -479,6 +479,8 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ShardJob:
     }
     (folder / jobs.SUBMISSION).write_text(json.dumps(values))
     monkeypatch.setenv("SLURM_JOB_ID", "7")
+    for name in ("SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(slurm_job, "LOOK_SECONDS", 0)
     monkeypatch.setattr(slurm_job, "call", lambda *words: pytest.fail(f"asked Slurm {words}"))
     return ShardJob(folder, 0)
@@ -579,6 +581,16 @@ def test_a_job_that_is_asked_to_end_goes_back_into_the_queue(
     assert code != 0
     assert outcome == {}, "it has not ended"
     assert asked[-1] == ("scontrol", "requeue", "7")
+
+
+def test_a_job_of_an_array_goes_back_alone(job: ShardJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own number may be that of the array, which Slurm's commands take for all jobs of the array."""
+    for name, value in (("SLURM_JOB_ID", "7"), ("SLURM_ARRAY_JOB_ID", "7"), ("SLURM_ARRAY_TASK_ID", "0")):
+        monkeypatch.setenv(name, value)
+    training(monkeypatch, Result(exit_code=143))
+    asked = answering(monkeypatch, "RUNNING")
+    assert start(job) == (128 + signal.SIGUSR2, {})
+    assert asked == [("squeue", "-h", "-j", "7_0", "-o", "%T"), ("scontrol", "requeue", "7_0")]
 
 
 @pytest.mark.parametrize("state", ["COMPLETING", "PENDING", ""])

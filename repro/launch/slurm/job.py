@@ -134,15 +134,22 @@ def saved(configs: list[RunConfig]) -> list[list[str]]:
     ]
 
 
+def job_id() -> str:
+    """Return the id of this job for Slurm's commands."""
+    # In one job of an array both ids are the same number, which the commands take for the whole array.
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{task}" if array and task else os.environ["SLURM_JOB_ID"]
+
+
 def requeue() -> bool:
     """Requeue the job, unless Slurm has already decided about it; return whether either is certain."""
-    job_id = os.environ["SLURM_JOB_ID"]
+    this = job_id()
     for wait in (1.0, 5.0, 20.0):
         try:
             # Otherwise it was cancelled, which requeuing would undo, or preemption requeues it.
-            if call("squeue", "-h", "-j", job_id, "-o", "%T").strip() in UNDECIDED:
+            if call("squeue", "-h", "-j", this, "-o", "%T").strip() in UNDECIDED:
                 log.info("stopped: the job is requeued and later resumes from its checkpoints")
-                call("scontrol", "requeue", job_id)
+                call("scontrol", "requeue", this)
             return True
         except (InputError, RunError) as error:
             log.info(str(error))
