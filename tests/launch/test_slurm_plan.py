@@ -454,6 +454,28 @@ def test_a_queue_that_does_not_answer_is_asked_again(
     assert told.count("Slurm does not answer (squeue); asking again") == 1
 
 
+@pytest.mark.parametrize("refusals", [1, 9])
+def test_a_refused_resubmission_is_tried_again_but_not_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: list[str], refusals: int
+) -> None:
+    (run,) = configs(tmp_path, *ON_SLURM)
+    queue = Queue(monkeypatch, ["RUNNING", "NODE_FAIL"], ["RUNNING", lambda: record(run)])
+    refused = iter([False] + [True] * refusals)
+
+    def submit(runs: list[RunConfig], line_of: Mapping[str, int]) -> list[Submission]:
+        if next(refused, False):
+            raise RunError("Slurm refused the jobs: no controller")
+        return queue.submit(runs, line_of)
+
+    monkeypatch.setattr(slurm_collect, "submit", submit)
+    result, finished = collect([run])
+    assert "Slurm refused the jobs: no controller; trying again" in told
+    if refusals == 1:
+        assert (finished, result.exit_code, result.failed) == ([run], 0, {})
+    else:
+        assert (finished, result.exit_code, list(result.failed)) == ([], 1, [run.run_id])
+
+
 def test_ctrl_c_leaves_the_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: list[str]) -> None:
     def interrupt() -> None:  # without its own signal: a shell lets background processes ignore SIGINT
         raise KeyboardInterrupt

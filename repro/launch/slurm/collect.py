@@ -105,10 +105,11 @@ class Collector:
             alive = {run_id: job for job in jobs(self.work) for run_id in job.run_ids}
             self.last |= alive
             missing = [config for config in wanted if config.run_id not in alive]
+            # Count before: attempts that Slurm refuses must end as well.
+            self.submitted.update(config.run_id for config in missing)
             for submission in submit(missing, self.line_of):
                 for number, shard in enumerate(submission.shards):
                     self.last |= dict.fromkeys(shard, Job("", "PENDING", "", "", submission, number))
-        self.submitted.update(config.run_id for config in missing)
         return len(missing)
 
     def collect(self) -> None:
@@ -141,7 +142,11 @@ class Collector:
         over = [run_id for run_id in self.waiting if self.is_over(run_id, known)]
         lost = [self.waiting[run_id] for run_id in over if not self.is_explained(run_id)]
         if lost:
-            log.info(f"{self.submit_missing(lost)} runs are submitted again: their jobs were lost")
+            try:
+                log.info(f"{self.submit_missing(lost)} runs are submitted again: their jobs were lost")
+            except RunError as error:
+                self.tell(f"{error}; trying again")
+                return
         self.tell(self.summary())
 
     def is_over(self, run_id: str, known: dict[tuple[Path, int], Job]) -> bool:
