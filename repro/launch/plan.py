@@ -41,6 +41,16 @@ class Result:
     elsewhere: list[str] = field(default_factory=list)  # runs that another process is training
     exit_code: int = 0
 
+    def end(self, configs: Sequence[RunConfig]) -> None:
+        """Note which runs have a record by now, and set the exit code."""
+        self.finished = [c for c in configs if is_done(c)]
+        done = {c.run_id for c in self.finished}
+        self.elsewhere = [run_id for run_id in self.elsewhere if run_id not in done]
+        self.exit_code = 1 if self.failed else LATER if self.elsewhere else 0
+        if self.elsewhere:
+            others = ", ".join(self.elsewhere)
+            log.info(f"left to other processes: {others}; the same command shows them once they are done")
+
 
 def launch(
     configs: list[RunConfig], finished: Callable[[RunConfig], None], line_of: Mapping[str, int] | None = None
@@ -139,16 +149,10 @@ class Launch:
 
     def end(self, stopper: Stopper) -> Result:
         result = self.result
-        result.finished = [c for c in self.configs if is_done(c)]
-        done = {c.run_id for c in result.finished}
-        result.elsewhere = [run_id for run_id in result.elsewhere if run_id not in done]
-        result.exit_code = 1 if result.failed else LATER if result.elsewhere else 0
+        result.end(self.configs)
         if stopper.asked() and self.open:
             log.info(f"stopped ({stopper.reason}): everything is saved; the same command resumes")
             result.exit_code = stopper.exit_code
-        if result.elsewhere:
-            others = ", ".join(result.elsewhere)
-            log.info(f"left to other processes: {others}; the same command shows them once they are done")
         return result
 
 

@@ -22,6 +22,7 @@ from repro.launch.slurm import jobs, node, submit
 from repro.launch.slurm.job import ShardJob, for_job
 from repro.launch.slurm.jobs import Job, Submission, read_queue
 from repro.launch.slurm.submit import parameters, shards
+from repro.runtime.stop import LATER
 from tests.runs import configs
 
 ON_SLURM = ("execution=slurm", "execution.slurm.poll_seconds=0.001")
@@ -433,6 +434,7 @@ def test_what_the_job_says_of_itself(
     result = collect([run])[0]
     assert len(queue.submissions) == times
     assert result.elsewhere == [run.run_id] * elsewhere
+    assert result.exit_code == (LATER if elsewhere else 1)
     assert (failed in result.failed[run.run_id]) if failed else not result.failed
 
 
@@ -452,6 +454,22 @@ def test_a_queue_that_does_not_answer_is_asked_again(
     result, _ = collect([run])
     assert result.exit_code == 0
     assert told.count("Slurm does not answer (squeue); asking again") == 1
+
+
+def test_a_run_left_to_another_process_that_ends_meanwhile_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = configs(tmp_path, "seed=0,1", *ON_SLURM)
+    queue = Queue(monkeypatch, ["COMPLETED"], ["RUNNING"] * 9 + [lambda: record(*runs)])
+
+    def submit_apart(wanted: list[RunConfig], line_of: Mapping[str, int]) -> list[Submission]:
+        found = [one for run in wanted for one in queue.submit([run], line_of)]
+        found[0].outcome_path(0).write_text(json.dumps({"elsewhere": [runs[0].run_id]}))
+        return found
+
+    monkeypatch.setattr(slurm_collect, "submit", submit_apart)
+    result, _ = collect(runs)
+    assert (result.finished, result.elsewhere, result.exit_code) == (runs, [], 0)
 
 
 @pytest.mark.parametrize("refusals", [1, 9])

@@ -114,6 +114,7 @@ class Collector:
 
     def collect(self) -> None:
         """Wait until every run has ended; Ctrl-C leaves the jobs running."""
+        interrupted = False
         poll_seconds = min(c.execution.slurm.poll_seconds for c in self.configs if c.execution.slurm is not None)
         try:
             while self.waiting:
@@ -124,10 +125,10 @@ class Collector:
             log.info(
                 "\nthe jobs continue; the same command collects the results, `repro cancel --all` cancels the jobs"
             )
+            interrupted = True
+        self.result.end(self.configs)
+        if interrupted:
             self.result.exit_code = 130
-        self.result.finished = [c for c in self.configs if is_done(c)]
-        if self.result.failed and not self.result.exit_code:
-            self.result.exit_code = 1
 
     def look(self) -> None:
         asked = list({job.submission.folder: job.submission for job in self.last.values()}.values())
