@@ -17,7 +17,8 @@ from repro.evaluation.counts import Counts
 from repro.runtime import distributed
 
 READ_SECONDS = 10.0
-"""The most time between two reads, unless a step takes longer. Only then are stop requests heard and checkpoints due."""
+"""The most time between two reads, unless a step takes longer. Stop requests are heard and checkpoints are due only
+after a read."""
 
 UNKNOWN = 0
 """The step of an event that older code did not look for."""
