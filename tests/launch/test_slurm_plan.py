@@ -652,9 +652,26 @@ def test_a_job_that_cannot_go_back_says_so(job: ShardJob, monkeypatch: pytest.Mo
     assert start(job)[1]["again"] is True
 
 
+def saving(monkeypatch: pytest.MonkeyPatch, *steps: int | None) -> None:
+    """Let each start of a job save this step, or nothing, before it is asked to end."""
+    left = list(steps)
+
+    def launch(runs: list[RunConfig], *rest: object) -> Result:
+        if (step := left.pop(0)) is not None:
+            runs[0].work_dir.mkdir(parents=True, exist_ok=True)
+            (runs[0].work_dir / f"step_{step:08d}.pt").touch()
+        return Result(exit_code=143)
+
+    monkeypatch.setattr("repro.launch.plan.launch", launch)
+
+
+REQUEUED = (128 + signal.SIGUSR2, dict[str, Any]())
+
+
 def test_a_job_that_never_gets_to_save_does_not_start_for_ever(job: ShardJob, monkeypatch: pytest.MonkeyPatch) -> None:
-    training(monkeypatch, Result(exit_code=140))
-    monkeypatch.setenv("SLURM_RESTART_COUNT", str(slurm_job.FRUITLESS_STARTS))
+    saving(monkeypatch, *[None] * 9)
+    answering(monkeypatch, "RUNNING")
+    assert [start(job) for _ in range(slurm_job.FRUITLESS_STARTS - 1)] == [REQUEUED] * (slurm_job.FRUITLESS_STARTS - 1)
     code, outcome = start(job)
     assert code == 1
     assert "raise execution.slurm.time" in outcome["refused"]
@@ -663,16 +680,21 @@ def test_a_job_that_never_gets_to_save_does_not_start_for_ever(job: ShardJob, mo
 def test_a_job_that_saved_a_step_goes_back_however_often_it_was_started(
     job: ShardJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def launch(runs: list[RunConfig], *rest: object) -> Result:
-        runs[0].work_dir.mkdir(parents=True)
-        (runs[0].work_dir / "step_00000005.pt").touch()
-        return Result(exit_code=143)
-
-    monkeypatch.setattr("repro.launch.plan.launch", launch)
     monkeypatch.setenv("SLURM_RESTART_COUNT", "9")
+    saving(monkeypatch, None, None, 5, None, 6, None, None, None)
     asked = answering(monkeypatch, "RUNNING")
-    assert start(job) == (128 + signal.SIGUSR2, {})
+    assert [start(job) for _ in range(7)] == [REQUEUED] * 7, "starts without a saved step count only in a row"
     assert asked[-1] == ("scontrol", "requeue", "7")
+    assert "raise execution.slurm.time" in start(job)[1]["refused"]
+
+
+def test_a_job_that_is_asked_to_end_before_it_knows_its_runs_goes_back(
+    job: ShardJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "9")
+    monkeypatch.setattr(Submission, "configs", lambda *_: signal.raise_signal(signal.SIGTERM))
+    answering(monkeypatch, "RUNNING")
+    assert start(job) == REQUEUED
 
 
 def test_a_run_that_a_lost_node_still_trains_is_waited_for(job: ShardJob, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ Before its time limit (SIGUSR2) or on preemption (SIGTERM) the job lets its runs
 to resume later from their checkpoints. The runs' records are its result; its report only explains missing ones.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import logging
@@ -24,11 +25,11 @@ from repro.errors import InputError, RunError
 from repro.launch.slurm.jobs import Submission, call
 from repro.runtime.log import print_line, send_to
 from repro.runtime.output import steady
-from repro.runtime.provenance import environment, set_command, write_json
+from repro.runtime.provenance import environment, read_json, set_command, write_json
 
 log = logging.getLogger(__name__)
 ASKED = 128  # exit codes from here on name a signal
-FRUITLESS_STARTS = 3  # after so many starts without a saved step, the time limit is too short
+FRUITLESS_STARTS = 3  # after so many starts in a row without a saved step, the time limit is too short
 UNDECIDED = ("RUNNING", "SIGNALING")  # states in which the job may requeue itself; the second warns of its time limit
 ELSEWHERE_SECONDS = 600.0  # the wait for a run that another process trains, as on a lost node
 LOOK_SECONDS = 10.0
@@ -61,6 +62,8 @@ class ShardJob:
         submission = Submission.read(self.folder)
         submission.outcome_path(self.shard).unlink(missing_ok=True)
         report, asked = Report(), False
+        configs: list[RunConfig] = []
+        before: dict[Path, int] = {}
         signal.signal(signal.SIGUSR2, _raise)
         signal.signal(signal.SIGTERM, _raise)
         try:
@@ -80,7 +83,7 @@ class ShardJob:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.signal(signal.SIGUSR2, signal.SIG_IGN)
         if asked and not report.refused:
-            if int(os.environ.get("SLURM_RESTART_COUNT", "0")) >= FRUITLESS_STARTS and saved(configs) == before:
+            if self.fruitless_starts(has_saved=saved(configs) != before) >= FRUITLESS_STARTS:
                 report.refused = (
                     "the job was stopped again before any run had saved a step: raise execution.slurm.time, or "
                     "lower execution.checkpoint_seconds"
@@ -93,6 +96,16 @@ class ShardJob:
         if report.refused:
             log.info(report.refused)
         sys.exit(1 if report.failed or report.refused else 0)
+
+    def fruitless_starts(self, *, has_saved: bool) -> int:
+        """Return how many starts in a row have saved nothing, with this one; a file keeps the number."""
+        path = self.folder / f"fruitless_{self.shard}.json"
+        if has_saved:
+            path.unlink(missing_ok=True)
+            return 0
+        starts = 1 + (int(read_json(path)["starts"]) if path.exists() else 0)
+        write_json(path, {"starts": starts})
+        return starts
 
 
 def _raise(number: int, frame: FrameType | None) -> None:
@@ -127,11 +140,14 @@ def train(configs: list[RunConfig], report: Report) -> bool:
         time.sleep(LOOK_SECONDS)
 
 
-def saved(configs: list[RunConfig]) -> list[list[str]]:
-    """List the checkpoints and records of each run."""
-    return [
-        sorted(p.name for p in c.work_dir.glob("*") if p.suffix == ".pt" or p.name == "record.json") for c in configs
-    ]
+def saved(configs: list[RunConfig]) -> dict[Path, int]:
+    """Return the files with the progress of each run, and the times of their last changes."""
+    found = {}
+    for path in (path for config in configs for path in config.work_dir.rglob("*")):
+        if path.suffix in (".pt", ".npz") or path.name == "record.json":
+            with contextlib.suppress(OSError):  # another process that trains the run may have removed it
+                found[path] = path.stat().st_mtime_ns
+    return found
 
 
 def job_id() -> str:
