@@ -129,6 +129,11 @@ class RunConfig:
             f"model={self.model.name} is a net for ImageNet images (data=imagenet, data=tiny_imagenet), but "
             f"data={self.data.name} has none: leave out model=, optim=imagenet_sgd and eval=imagenet",
         )
+        require(
+            not self.eval.gradient_flow or self.execution.micro_batch is None,
+            f"eval.gradient_flow=true measures the whole batch of a device at once, but execution.micro_batch="
+            f"{self.execution.micro_batch} divides it: leave one of them out",
+        )
         self.execution.validate_batch(self.optim.batch_size, self.model.bn_group_size)
 
     def _validate_detector(self) -> None:

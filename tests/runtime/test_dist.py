@@ -391,6 +391,10 @@ def test_the_parts_of_the_ranks_are_the_batch_of_one(tmp_path: Path) -> None:
             ["execution.devices=2", "execution.micro_batch=4"],
             r"execution\.micro_batch=4 .* model\.bn_group_size=16 .*: use 8 or null",
         ),
+        (
+            ["execution.devices=1", "model.bn_group_size=8", "execution.micro_batch=8", "eval.gradient_flow=true"],
+            r"eval\.gradient_flow=true .* execution\.micro_batch=8",
+        ),
         (["execution.devices=2", "device=mps"], "not mps"),
     ],
 )
