@@ -22,6 +22,7 @@ from repro.launch.slurm import jobs, node, submit
 from repro.launch.slurm.job import ShardJob, for_job
 from repro.launch.slurm.jobs import Job, Submission, read_queue
 from repro.launch.slurm.submit import parameters, shards
+from repro.runtime.provenance import environment
 from repro.runtime.stop import LATER
 from tests.runs import configs
 
@@ -598,6 +599,27 @@ def test_a_job_refuses_other_code(
     assert calls == []
 
 
+@pytest.mark.parametrize(("code", "starts"), [(slurm_job.digest(), True), ("0", False)])
+def test_a_job_takes_the_commit_of_the_same_code_from_its_submission_where_git_is_missing(
+    job: ShardJob, monkeypatch: pytest.MonkeyPatch, code: str, starts: bool
+) -> None:
+    path = job.folder / jobs.SUBMISSION
+    values = json.loads(path.read_text())
+    changes = {"commit": "1" * 40, "code": code}
+    path.write_text(json.dumps(values | {"provenance": values["provenance"] | changes, "dirty": False}))
+    for name in ("REPRO_COMMIT", "REPRO_DIRTY"):
+        monkeypatch.setenv(name, "")  # to be as before at the end
+    monkeypatch.setattr("repro.runtime.provenance.git", lambda *words: None)
+    calls = training(monkeypatch, Result())
+    environment.cache_clear()
+    try:
+        assert start(job)[0] == (0 if starts else 1)
+        assert len(calls) == starts
+        assert (environment()["commit"], environment()["dirty"]) == (("1" * 40, False) if starts else ("unknown", None))
+    finally:
+        environment.cache_clear()
+
+
 def test_a_job_refuses_a_run_under_another_runs_name(job: ShardJob, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = training(monkeypatch)
     path = job.folder / jobs.SUBMISSION
@@ -755,6 +777,7 @@ def test_submitting_writes_the_story_before_the_jobs_exist(tmp_path: Path, monke
     (tmp_path / "work" / jobs.FOLDER).mkdir(parents=True)
     (one,) = submit.submit(runs)
     assert Submission.read(one.folder) == one
+    assert one.values["dirty"] is environment()["dirty"]
     assert [config.run_id for shard in (0, 1) for config in one.configs(shard)] == [r for s in one.shards for r in s]
     script = (bin_folder / "sbatch.script").read_text()
     assert f"#SBATCH --job-name={one.name}" in script

@@ -25,7 +25,7 @@ from repro.errors import InputError, RunError
 from repro.launch.slurm.jobs import Submission, call
 from repro.runtime.log import print_line, send_to
 from repro.runtime.output import steady
-from repro.runtime.provenance import environment, read_json, set_command, write_json
+from repro.runtime.provenance import commit, environment, read_json, set_command, write_json
 
 log = logging.getLogger(__name__)
 ASKED = 128  # exit codes from here on name a signal
@@ -69,6 +69,7 @@ class ShardJob:
         try:
             configs = [for_job(config) for config in submission.configs(self.shard)]
             before = saved(configs)
+            take_commit(submission.values)
             if refusal := changed(submission.values):
                 raise InputError(refusal)
             set_command(str(submission.values["command"]))
@@ -175,11 +176,25 @@ def requeue() -> bool:
 
 def provenance() -> dict[str, Any]:
     """Return the commit, Python, packages and digest of the code, which must be the same when a job starts."""
+    here = environment()
+    return {"commit": here["commit"], "code": digest(), "python": here["python"], "packages": here["packages"]}
+
+
+def digest() -> str:
+    """Return the digest of the code."""
     code = hashlib.sha256()
     for path in sorted(PACKAGE.rglob("*.py")):
         code.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    here = environment()
-    return {"commit": here["commit"], "code": code.hexdigest(), "python": here["python"], "packages": here["packages"]}
+    return code.hexdigest()
+
+
+def take_commit(submitted: dict[str, Any]) -> None:
+    """Take the commit from the submission if it has the same code, and git tells none on this node."""
+    then, dirty = submitted["provenance"], submitted.get("dirty")
+    if commit() == "unknown" and digest() == then["code"]:
+        os.environ["REPRO_COMMIT"] = then["commit"]
+        if dirty is not None:
+            os.environ["REPRO_DIRTY"] = str(int(dirty))
 
 
 def changed(submitted: dict[str, Any]) -> str:
