@@ -39,6 +39,7 @@ class Result:
     )  # all runs with a record, including those of earlier commands
     failed: dict[str, str] = field(default_factory=dict)  # reasons by run id
     elsewhere: list[str] = field(default_factory=list)  # runs that another process is training
+    stopped: list[str] = field(default_factory=list)  # runs that were stopped and saved, on anyone's request
     exit_code: int = 0
 
     def end(self, configs: Sequence[RunConfig]) -> None:
@@ -46,7 +47,7 @@ class Result:
         self.finished = [c for c in configs if is_done(c)]
         done = {c.run_id for c in self.finished}
         self.elsewhere = [run_id for run_id in self.elsewhere if run_id not in done]
-        self.exit_code = 1 if self.failed else LATER if self.elsewhere else 0
+        self.exit_code = 1 if self.failed else LATER if self.elsewhere or self.stopped else 0
         if self.elsewhere:
             others = ", ".join(self.elsewhere)
             log.info(f"left to other processes: {others}; the same command shows them once they are done")
@@ -135,6 +136,7 @@ class Launch:
 
     def ended(self, config: RunConfig, outcome: Outcome) -> None:
         if outcome.state == "stopped":
+            self.result.stopped.append(config.run_id)
             return
         self.open.discard(config.run_id)
         if outcome.state == "done":
@@ -153,6 +155,8 @@ class Launch:
         if stopper.asked() and self.open:
             log.info(f"stopped ({stopper.reason}): everything is saved; the same command resumes")
             result.exit_code = stopper.exit_code
+        elif result.stopped:
+            log.info(f"{', '.join(result.stopped)} stopped on request and saved; the same command resumes")
         return result
 
 

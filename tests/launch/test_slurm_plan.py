@@ -633,7 +633,9 @@ def test_a_job_refuses_a_run_under_another_runs_name(job: ShardJob, monkeypatch:
 
 
 @pytest.mark.parametrize("state", ["RUNNING\n", "SIGNALING\n"])
-@pytest.mark.parametrize("stopped", [Result(exit_code=143), signal.SIGTERM, signal.SIGUSR2])
+@pytest.mark.parametrize(
+    "stopped", [Result(exit_code=143), Result(stopped=["a"], exit_code=75), signal.SIGTERM, signal.SIGUSR2]
+)
 def test_a_job_that_is_asked_to_end_goes_back_into_the_queue(
     job: ShardJob, monkeypatch: pytest.MonkeyPatch, stopped: Result | signal.Signals, state: str
 ) -> None:

@@ -132,7 +132,7 @@ def train(configs: list[RunConfig], report: Report) -> bool:
     while True:
         result = launch(configs, lambda config: log.info(f"{config.run_id} has its record"))
         report.failed, report.elsewhere = {**report.failed, **result.failed}, tuple(result.elsewhere)
-        if result.exit_code >= ASKED:
+        if result.exit_code >= ASKED or result.stopped:
             return True
         if not result.elsewhere or time.monotonic() > end:
             return False
