@@ -599,13 +599,13 @@ def test_a_job_refuses_other_code(
     assert calls == []
 
 
-@pytest.mark.parametrize(("code", "starts"), [(slurm_job.digest(), True), ("0", False)])
+@pytest.mark.parametrize("starts", [True, False])
 def test_a_job_takes_the_commit_of_the_same_code_from_its_submission_where_git_is_missing(
-    job: ShardJob, monkeypatch: pytest.MonkeyPatch, code: str, starts: bool
+    job: ShardJob, monkeypatch: pytest.MonkeyPatch, starts: bool
 ) -> None:
     path = job.folder / jobs.SUBMISSION
     values = json.loads(path.read_text())
-    changes = {"commit": "1" * 40, "code": code}
+    changes = {"commit": "1" * 40, "code": slurm_job.digest() if starts else "0"}
     path.write_text(json.dumps(values | {"provenance": values["provenance"] | changes, "dirty": False}))
     for name in ("REPRO_COMMIT", "REPRO_DIRTY"):
         monkeypatch.setenv(name, "")  # to be as before at the end
