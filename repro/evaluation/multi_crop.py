@@ -173,7 +173,7 @@ def test_views(
     for view in config.eval.views:
         path = predictions.path_of(config.work_dir, view)
         kept = predictions.kept(path, test.made(view)) if distributed.is_first() else None
-        entry = distributed.shared(kept and entry_of(kept))
+        entry = distributed.shared(None if kept is None else entry_of(kept))
         if entry is None:
             scores = test(view)
             distributed.on_first(functools.partial(predictions.write, path, scores))

@@ -158,8 +158,10 @@ def test_a_killed_worker_a_killed_launcher_and_a_stop_end_with_the_undisturbed_b
 @pytest.mark.slow
 def test_a_signal_to_all_processes_lets_the_run_save(tmp_path: Path) -> None:
     """Slurm sends SIGTERM to all processes of a step when it preempts a job."""
-    words = ("execution=ddp", "model.depth=20", "data.image_size=16", "optim.steps=1000", "eval.every_steps=1000")
-    words += ("execution.checkpoint_seconds=0", "execution.log_steps=50")
+    words = (
+        *("execution=ddp", "model.depth=20", "data.image_size=16", "optim.steps=1000", "eval.every_steps=1000"),
+        *("execution.checkpoint_seconds=0", "execution.log_steps=50"),
+    )
     of = config(tmp_path, *words)
     command = [sys.executable, "-m", "tests.launch.test_torchrun", str(tmp_path), *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as launcher:
