@@ -131,6 +131,11 @@ class RunConfig:
             f"data={self.data.name} has none: leave out model=, optim=imagenet_sgd and eval=imagenet",
         )
         validate_counts(self.data, self.eval)
+        require(
+            not self.eval.gradient_flow or self.execution.micro_batch is None,
+            f"eval.gradient_flow=true measures the whole batch of a device at once, but execution.micro_batch="
+            f"{self.execution.micro_batch} divides it: leave one of them out",
+        )
         self.execution.validate_batch(self.optim.batch_size, self.model.bn_group_size)
 
     def _validate_detector(self) -> None:

@@ -74,7 +74,8 @@ class RankHooks(Hooks):
         """Record signals and gradients of the next batch if ``eval.gradient_flow`` is set."""
         net = self.net
         if net.config.eval.gradient_flow:
-            layers = measure_flow(net.model, *net.feed.batch(net.state.step), net.config.optim.precision)
+            optim = net.config.optim
+            layers = measure_flow(net.model, *net.feed.batch(net.state.step), optim.precision, optim.label_smoothing)
             net.state.flow.append({"step": net.state.step, "layers": layers})
 
     def _is_due(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -41,25 +41,34 @@ def evaluator_of(net: Prepared, images: Images) -> Evaluator:
     return Evaluator(net.model, images, net.feed.stats, batch_size, precision, net.mode, top5)
 
 
-def make_record(net: Prepared, final: Counts, begun: Mapping[str, Any] | None = None) -> Record:
+def make_record(
+    net: Prepared,
+    final: Counts,
+    begun: Mapping[str, Any] | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Record:
     """Measure the final net and describe how it was trained; every rank measures its part.
 
     Args:
         final: The evaluation of the final net.
         begun: The comparison of a constructed net with its shallow net (``Construction``).
+        stop: Asked during the tests on several views, which take longest, whether to end.
+
+    Raises:
+        Stopped: Any rank was asked to stop; a resumed run goes on with the views that are left.
     """
     config, state = net.config, net.state
     size = measure(config.model, config.data.image_size, net.dataset.num_classes)
     batch_size, precision = config.execution.eval_batch_size, config.optim.precision
-    trained = None
-    if config.eval.train_error:
-        trained = evaluator_of(net, train_images(net.dataset, config, net.device))()
-    responses = layer_responses(net.model, net.images, net.feed.stats, batch_size, precision)
     views: Sequence[Mapping[str, Any]] = []
     if config.eval.views:
         from repro.evaluation.multi_crop import test_views  # loads torchvision's operators, seconds
 
-        views = test_views(net.model, net.dataset, config, net.device)
+        views = test_views(net.model, net.dataset, config, net.device, stop)
+    trained = None
+    if config.eval.train_error:
+        trained = evaluator_of(net, train_images(net.dataset, config, net.device))()
+    responses = layer_responses(net.model, net.images, net.feed.stats, batch_size, precision)
     construction = None if begun is None else build(Construction, begun)
     return Record(
         **of_run(config, net.mode),

@@ -21,7 +21,7 @@ from repro.evaluation.single_crop import recompute_batch_norm
 from repro.results.record import RECORD, Record
 from repro.runtime import checkpoint, distributed
 from repro.runtime.provenance import now, write_json
-from repro.runtime.stop import Stopper
+from repro.runtime.stop import Stopped, Stopper
 
 
 def run_any(config: RunConfig, dataset: AnyDataset, stopper: Stopper) -> object | None:
@@ -89,7 +89,10 @@ def run(config: RunConfig, dataset: Dataset, stopper: Stopper) -> Record | None:
         last["pixels"] = {"mean": net.feed.stats.mean, "std": net.feed.stats.std}
     distributed.on_first(lambda: checkpoint.save(config.work_dir / checkpoint.FINAL, last))
     begun = kept_report(config) if is_constructed else None
-    record = make_record(net, final, begun)
+    try:
+        record = make_record(net, final, begun, stopper.asked)
+    except Stopped:
+        return None
 
     def leave() -> None:
         write_curve(config.work_dir, net.state.curve)

@@ -46,7 +46,9 @@ def layer_responses(
     return [{"layer": name, "std": std if math.isfinite(std) else None} for name, std in deviations.items()]
 
 
-def measure_flow(model: nn.Module, images: Tensor, labels: Tensor, precision: str) -> list[dict[str, str | float]]:
+def measure_flow(
+    model: nn.Module, images: Tensor, labels: Tensor, precision: str, label_smoothing: float = 0.0
+) -> list[dict[str, str | float]]:
     """Measure signals and gradients of the 3x3 layers in a training step, without changing anything.
 
     ``forward_std`` is the standard deviation of the layer's output after batch norm, before nonlinearity or addition,
@@ -76,7 +78,7 @@ def measure_flow(model: nn.Module, images: Tensor, labels: Tensor, precision: st
     with left_as_it_was(model, training=True):
         with layer_moments(model) as parts, watched(model, follow):
             logits = forward(model, images, precision)
-        loss = F.cross_entropy(logits.to(dtype), labels)
+        loss = F.cross_entropy(logits.to(dtype), labels, label_smoothing=label_smoothing)
         # autograd.grad leaves the stored gradients of the last step alone.
         gradients = list(torch.autograd.grad(loss, [model.get_parameter(f"{layer}.weight") for layer in parts]))
     distributed.average(gradients)

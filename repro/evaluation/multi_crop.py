@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,11 +19,12 @@ from repro.data.batches import eval_images
 from repro.data.imagenet.loader import PhotoImages, pixel_stats
 from repro.evaluation import predictions
 from repro.evaluation.layer_statistics import uncompiled
-from repro.evaluation.predictions import Predictions, digest_of_images, made_of
+from repro.evaluation.predictions import Made, Predictions, digest_of_images, made_of
 from repro.evaluation.scoring import Score, Scored, gathered, mean_of, scored
 from repro.evaluation.views import FullyConvolutional, centre_crop, crop_scores, dense_scores, ten_crops, training_map
 from repro.models.blocks import BlockNet
 from repro.runtime import distributed
+from repro.runtime.stop import Stopped
 
 VIEWS = ("1crop", "10crop", "multiscale", "large_crop")
 
@@ -58,9 +59,20 @@ class MultiView:
     """Tests a net on a view of every image; all ranks call this, and each tests its part of the images.
 
     The net keeps its mode (training or evaluation).
+
+    Args:
+        stop: Asked before each batch whether the test shall end.
     """
 
-    def __init__(self, model: BlockNet, evaluated: EvaluatedImages, config: RunConfig, device: torch.device) -> None:
+    def __init__(
+        self,
+        model: BlockNet,
+        evaluated: EvaluatedImages,
+        config: RunConfig,
+        device: torch.device,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.stop = stop
         self.model, self.evaluated, self.config, self.device = model, evaluated, config, device
         self.size, self.precision = config.data.image_size, config.optim.precision
         # A batch has at most as many pixels as in the usual evaluation.
@@ -71,8 +83,10 @@ class MultiView:
 
         Raises:
             RunError: A score is not finite, or an image was not scored exactly once.
+            Stopped: Any rank was asked to stop.
         """
-        with evaluating(self.model):
+        part: Scored | None = None
+        with evaluating(self.model), contextlib.suppress(Stopped):
             match view:
                 case "multiscale":
                     part = self.multiscale()
@@ -80,10 +94,17 @@ class MultiView:
                     part = self.large_crop()
                 case _:
                     part = self.crops(view)
-        whole, split = gathered(part, self.evaluated.images.num_images), self.evaluated.images.split
+        # Ranks have different numbers of batches, so they agree only after their parts.
+        if distributed.on_any(part is None) or part is None:
+            raise Stopped
+        whole = gathered(part, self.evaluated.images.num_images)
+        return Predictions(self.made(view), whole.scores, whole.labels)
+
+    def made(self, view: str) -> Made:
+        """Describe the scores on ``view``."""
+        split = self.evaluated.images.split
         images = digest_of_images(split.files, split.labels)
-        made = made_of(self.config, self.model.state_dict(), view, split.name, images)
-        return Predictions(made, whole.scores, whole.labels)
+        return made_of(self.config, self.model.state_dict(), view, split.name, images)
 
     def crops(self, view: str) -> Scored:
         """Score the ten crops of ``10crop``, or the centre crop of ``1crop``."""
@@ -120,26 +141,50 @@ class MultiView:
     def scored(self, shorter_side: int, score: Score, batch_pixels: int) -> Scored:
         images = self.evaluated.images
         photos = images.whole(shorter_side, by_shape(images, shorter_side))
-        return scored(photos, lambda batch: score(batch.to(self.device)), self.model.fc.out_features, batch_pixels)
+
+        def score_unless_stopped(batch: Tensor) -> Tensor:
+            if self.stop():
+                raise Stopped
+            return score(batch.to(self.device))
+
+        return scored(photos, score_unless_stopped, self.model.fc.out_features, batch_pixels)
 
 
-def test_views(model: BlockNet, dataset: Dataset, config: RunConfig, device: torch.device) -> list[dict[str, Any]]:
+def test_views(
+    model: BlockNet,
+    dataset: Dataset,
+    config: RunConfig,
+    device: torch.device,
+    stop: Callable[[], bool] = lambda: False,  # noqa: PT028  # this is no test of pytest
+) -> list[dict[str, Any]]:
     """Test a trained net on ``config.eval.views`` and store the scores in the folder of the run.
+
+    Views whose scores are there already, as after a stop, are not tested again.
 
     Returns:
         The fields of a ``ViewResult`` for each view, the same on all ranks.
 
     Raises:
         RunError: A score is not finite, an image was not scored exactly once, or the scores cannot be written.
+        Stopped: Any rank was asked to stop.
     """
-    test = MultiView(model, evaluated_images(dataset, config, device), config, device)
+    test = MultiView(model, evaluated_images(dataset, config, device), config, device, stop)
     entries = []
     for view in config.eval.views:
-        scores = test(view)
         path = predictions.path_of(config.work_dir, view)
-        distributed.on_first(functools.partial(predictions.write, path, scores))
-        entries.append({"view": view, "split": scores.made.split, **scores.counts.values()})
+        kept = predictions.kept(path, test.made(view)) if distributed.is_first() else None
+        entry = distributed.shared(None if kept is None else entry_of(kept))
+        if entry is None:
+            scores = test(view)
+            distributed.on_first(functools.partial(predictions.write, path, scores))
+            entry = entry_of(scores)
+        entries.append(entry)
     return entries
+
+
+def entry_of(scores: Predictions) -> dict[str, Any]:
+    """Return the fields of a ``ViewResult``."""
+    return {"view": scores.made.view, "split": scores.made.split, **scores.counts.values()}
 
 
 def by_shape(images: PhotoImages, shorter_side: int) -> list[int] | None:

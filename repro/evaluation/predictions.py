@@ -138,6 +138,15 @@ def read(path: Path) -> Predictions:
     return Predictions(made, scores, labels)
 
 
+def kept(path: Path, made: Made) -> Predictions | None:
+    """Read stored scores; return None unless they are those of this net on these images."""
+    try:
+        stored = read(path)
+    except InputError:
+        return None
+    return stored if stored.made == made else None
+
+
 def _check(scores: np.ndarray, labels: np.ndarray) -> None:
     require(scores.ndim == 2 and scores.dtype == np.float32, "scores are not float32 (images, classes)")
     require(labels.shape == scores.shape[:1] and labels.dtype == np.int64, "labels are not one int64 per image")

@@ -17,7 +17,7 @@ from repro.errors import RunError
 from repro.launch.speeds import Finished, finished_runs, step_seconds
 from repro.models.count import activation_bytes
 from repro.runtime import checkpoint
-from repro.runtime.device import arithmetic, pick_device
+from repro.runtime.device import arithmetic, device_name, pick_device
 from repro.runtime.progress import duration
 
 log = logging.getLogger(__name__)
@@ -69,7 +69,8 @@ def forecast(runs: Sequence[tuple[int, Saving]], at_once: int, compile_seconds: 
 def with_steps(configs: Sequence[RunConfig], at_once: int) -> list[RunConfig]:
     """Return the runs, with ``execution.step`` set where ``auto`` compiles or a checkpoint exists.
 
-    A resumed run keeps its mode, so that its last bits do not depend on when it was interrupted.
+    A run that resumes on the same device keeps its mode, so that its last bits do not depend on when it was
+    interrupted.
     """
     chosen: dict[str, str] = {}
     kinds: dict[object, list[RunConfig]] = {}
@@ -98,11 +99,14 @@ def is_undecided(config: RunConfig) -> bool:
 
 
 def begun_in(config: RunConfig) -> str | None:
-    """Return the mode in which the steps of the run's newest checkpoint were made; None for a new run."""
+    """Return the mode in which one GPU like this one made the run's newest checkpoint; None if none did."""
     kept = checkpoint.checkpoints(config.work_dir)
     try:
         setting = checkpoint.load(kept[-1])["setting"] if kept else {}
     except RunError:  # the run itself reports this
+        return None
+    # Older checkpoints do not store the number of ranks.
+    if (setting.get("device"), setting.get("ranks", "1")) != (device_name(pick_device("cuda")), "1"):
         return None
     mode = str(setting.get("step", "")).partition(",")[0]
     return mode if mode in ("eager", "graph", "compile") else None

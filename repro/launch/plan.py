@@ -40,7 +40,18 @@ class Result:
     )  # all runs with a record, including those of earlier commands
     failed: dict[str, str] = field(default_factory=dict)  # reasons by run id
     elsewhere: list[str] = field(default_factory=list)  # runs that another process is training
+    stopped: list[str] = field(default_factory=list)  # runs that were stopped and saved, on anyone's request
     exit_code: int = 0
+
+    def end(self, configs: Sequence[RunConfig]) -> None:
+        """Note which runs have a record by now, and set the exit code."""
+        self.finished = [c for c in configs if is_done(c)]
+        done = {c.run_id for c in self.finished}
+        self.elsewhere = [run_id for run_id in self.elsewhere if run_id not in done]
+        self.exit_code = 1 if self.failed else LATER if self.elsewhere or self.stopped else 0
+        if self.elsewhere:
+            others = ", ".join(self.elsewhere)
+            log.info(f"left to other processes: {others}; the same command shows them once they are done")
 
 
 def launch(
@@ -128,6 +139,7 @@ class Launch:
 
     def ended(self, config: RunConfig, outcome: Outcome) -> None:
         if outcome.state == "stopped":
+            self.result.stopped.append(config.run_id)
             return
         self.open.discard(config.run_id)
         if outcome.state == "done":
@@ -142,16 +154,12 @@ class Launch:
 
     def end(self, stopper: Stopper) -> Result:
         result = self.result
-        result.finished = [c for c in self.configs if is_done(c)]
-        done = {c.run_id for c in result.finished}
-        result.elsewhere = [run_id for run_id in result.elsewhere if run_id not in done]
-        result.exit_code = 1 if result.failed else LATER if result.elsewhere else 0
+        result.end(self.configs)
         if stopper.asked() and self.open:
             log.info(f"stopped ({stopper.reason}): everything is saved; the same command resumes")
             result.exit_code = stopper.exit_code
-        if result.elsewhere:
-            others = ", ".join(result.elsewhere)
-            log.info(f"left to other processes: {others}; the same command shows them once they are done")
+        elif result.stopped:
+            log.info(f"{', '.join(result.stopped)} stopped on request and saved; the same command resumes")
         return result
 
 

@@ -38,6 +38,7 @@ LOOK_SECONDS = 0.2
 LAST_LINES_SECONDS = 5.0  # the wait for the last lines if another process keeps the pipe open
 LAUNCHER = "REPRO_LAUNCHER"
 PORT = 29400
+HANDLED = "SIGHUP,SIGQUIT"  # signals that end the agent
 AGENT_KILLS_SECONDS = 30  # torchrun's agent waits so long before it kills workers that do not end on SIGTERM
 
 
@@ -162,11 +163,15 @@ def main(words: Sequence[str]) -> int:
     """Run torchrun's agent on this machine; the last word is the job's file."""
     die_with_parent(int(os.environ.pop(LAUNCHER)))
     steady()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # A scheduler sends them to all processes. If the agent passed them on, they would be the workers' second ones,
+        # which end them before they have saved.
+        signal.signal(number, lambda number, frame: None)
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import main as torchrun
 
     try:
-        torchrun(list(words))
+        torchrun([f"--signals-to-handle={HANDLED}", *words])
     except ChildFailedError as error:
         rank, first = first_failure(error.failures)
         said = first.message

@@ -34,11 +34,13 @@ def save(path: Path, payload: dict[str, Any]) -> None:
     Raises:
         RunError: The file cannot be written.
     """
+    # Outside of the try: a fault of the device, which this notices first, is no full disk.
+    payload = payload | {DIGEST: digest(payload)}
     try:
         for left in path.parent.glob("*.pt.*.tmp"):  # of processes that were killed while writing
             left.unlink(missing_ok=True)
         with replacing(path) as file:
-            torch.save(payload | {DIGEST: digest(payload)}, file)
+            torch.save(payload, file)
     except (OSError, RuntimeError) as error:
         # torch reports a full disk as a RuntimeError of its zip writer.
         kept = checkpoints(path.parent)

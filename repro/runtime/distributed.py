@@ -11,6 +11,7 @@ in every process, so that a resumed run is bit-identical to an uninterrupted one
 from __future__ import annotations
 
 import contextlib
+import datetime
 import gc
 import inspect
 import os
@@ -25,6 +26,8 @@ from torch.nn.parallel import DistributedDataParallel
 from repro.errors import AloneError, InputError, RunError
 
 T = TypeVar("T")
+HOSTS_WAIT = datetime.timedelta(days=1)
+"""The wait of hosts for each other, as while the first prepares the data; torchrun ends them if one of them dies."""
 
 
 @contextlib.contextmanager
@@ -32,6 +35,9 @@ def joined(device_type: str) -> Iterator[None]:
     """Join the ranks that torchrun started; raise an InputError if there are fewer GPUs than ranks."""
     # Two backends on a GPU: hosts exchange their own values without waiting for the device.
     distributed.init_process_group("cpu:gloo,cuda:nccl" if device_type == "cuda" else "gloo")
+    world = distributed.group.WORLD
+    assert world is not None
+    world._get_backend(torch.device("cpu"))._set_default_timeout(HOSTS_WAIT)
     if device_type == "cuda":
         agreed(_take_gpu)
     yield

@@ -13,6 +13,10 @@ SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR2
 """The signals that ask a command to save and end; schedulers announce a time limit with SIGUSR2."""
 
 
+class Stopped(Exception):
+    """A test ends before its last image, because a stop was requested."""
+
+
 class Stopper:
     """A stop request by a first signal, the time limit or ``stop``; a second SIGINT or SIGTERM ends at once."""
 

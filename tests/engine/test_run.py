@@ -117,10 +117,13 @@ def test_going_on_under_another_setting_says_that_bits_differ(tmp_path: Path, to
     assert "not to the last bit" in told[-1]
 
 
-def test_the_log_interval_moves_no_number(tmp_path: Path) -> None:
-    one, two = config(tmp_path / "1"), config(tmp_path / "2", "execution.log_steps=7")
-    assert (go(one) or {})["result"] == (go(two) or {})["result"]
-    assert same_weights(one, two)
+def test_the_log_interval_moves_no_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two, slow = (config(tmp_path / name, f"execution.log_steps={n}") for name, n in (("1", 2), ("2", 7), ("3", 7)))
+    expected = (go(one) or {})["result"]
+    assert (go(two) or {})["result"] == expected
+    monkeypatch.setattr("repro.engine.loop.READ_SECONDS", 0.0)  # read every step, as if they were slow
+    assert (go(slow) or {})["result"] == expected
+    assert same_weights(one, two) and same_weights(one, slow)
 
 
 def test_until_80_keeps_its_step_in_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

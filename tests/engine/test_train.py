@@ -158,6 +158,45 @@ def test_seconds_of_steps_evaluations_and_checkpoints_are_kept_apart(monkeypatch
     assert (state.train_seconds, state.eval_seconds) == (6, 30)
 
 
+class Listening(Hooks):
+    """Callbacks that note at which steps they are asked to stop."""
+
+    def __init__(self, state: TrainState) -> None:
+        self.state = state
+        self.asked_at: list[int] = []
+
+    def stop(self) -> bool:
+        self.asked_at.append(self.state.step)
+        return False
+
+
+@pytest.mark.parametrize(
+    ("first", "seconds", "asked_at"),
+    [
+        (4, 4, [1, 3, 5, 7, 9, 10, 12]),  # every two steps, and every five that are logged
+        (80, 4, [1, 2, 4, 5, 7, 9, 10, 12]),  # the first step compiles
+        (30, 30, list(range(1, 13))),
+        (0.001, 0.001, [1, 5, 10, 12]),
+    ],
+)
+def test_a_stop_is_heard_after_ten_seconds_however_long_a_step_takes(
+    monkeypatch: pytest.MonkeyPatch, first: float, seconds: float, asked_at: list[int]
+) -> None:
+    now = 0.0
+
+    def taken() -> None:
+        nonlocal now
+        now += seconds if now else first
+
+    monkeypatch.setattr("repro.engine.loop.time", SimpleNamespace(perf_counter=lambda: now))
+    words = ("optim.steps=12", "optim.milestones=[]", "eval.every_steps=12", "execution.log_steps=5")
+    run = config(Path("unused"), *words)
+    optimizer, state = build_optimizer(nn.Linear(2, 2), run.optim), TrainState()
+    hooks = Listening(state)
+    assert train(Steady(optimizer, taken), optimizer, state, run, 1000, hooks)
+    assert hooks.asked_at == asked_at
+
+
 def test_the_error_is_looked_at_every_50_steps_until_it_is_below_however_seldom_is_logged() -> None:
     states = (
         TrainState(),

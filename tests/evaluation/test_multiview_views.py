@@ -29,6 +29,7 @@ from repro.evaluation.views import (
 from repro.models import build_model
 from repro.models.blocks import BlockNet
 from repro.runtime import distributed
+from repro.runtime.stop import Stopped
 from tests.pictures import draw, folder
 from tests.ranks import on_ranks
 from tests.runs import photo_config
@@ -262,6 +263,28 @@ def test_few_pixels_wait_for_others_of_their_shape() -> None:
     assert len(done) == 1000
 
 
+def test_a_stopped_test_goes_on_with_the_views_that_are_left(
+    photos: tuple[RunConfig, Dataset, BlockNet], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of, dataset, net = photos
+    expected = multi_crop.test_views(net, dataset, of, torch.device("cpu"))
+    first, second = (predictions.path_of(of.work_dir, view) for view in ("10crop", "multiscale"))
+    first.unlink()
+    second.unlink()
+    with pytest.raises(Stopped):
+        multi_crop.test_views(net, dataset, of, torch.device("cpu"), first.exists)
+    assert first.exists() and not second.exists()
+    crops = multi_crop.MultiView.crops
+    monkeypatch.setattr(multi_crop.MultiView, "crops", lambda *_: pytest.fail("tested again"))
+    assert multi_crop.test_views(net, dataset, of, torch.device("cpu")) == expected
+    monkeypatch.setattr(multi_crop.MultiView, "crops", crops)
+    before = kept(of, "10crop")
+    with torch.no_grad():
+        net.fc.bias[0] += 100
+    multi_crop.test_views(net, dataset, of, torch.device("cpu"))
+    assert not np.allclose(kept(of, "10crop").scores, before.scores), "those of other weights are not taken"
+
+
 def test_scores_that_are_not_finite_are_an_error(photos: tuple[RunConfig, Dataset, BlockNet]) -> None:
     of, dataset, net = photos
     with torch.no_grad():
@@ -303,6 +326,10 @@ def on_this_rank(root: str) -> tuple[list[dict[str, Any]], list[int]]:
     dataset = load(of.data, of.paths.data, may_fetch=False, workers=0, cache=Path(root) / "cache")
     net = SmallNet(dataset.num_classes)
     images = multi_crop.evaluated_images(dataset, of, torch.device("cpu")).images
+    with pytest.raises(Stopped):  # on all ranks if one is asked
+        multi_crop.test_views(
+            net, dataset, of, torch.device("cpu"), lambda: distributed.rank() == distributed.size() - 1
+        )
     return multi_crop.test_views(net, dataset, of, torch.device("cpu")), images.positions.tolist()
 
 

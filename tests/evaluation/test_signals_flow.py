@@ -14,11 +14,15 @@ from torch import Tensor
 from repro.data import load
 from repro.data.augment import generator_for
 from repro.data.batches import train_feed
+from repro.engine.hooks import RankHooks
 from repro.engine.optim import build_optimizer
+from repro.engine.prepared import prepare
 from repro.engine.step import EagerStep
 from repro.evaluation.layer_statistics import measure_flow
 from repro.models import build_model
 from repro.models.blocks import BlockNet, GroupBatchNorm2d
+from repro.models.forward import forward
+from repro.runtime.stop import Stopper
 from tests.nets import net_config, trained_net
 from tests.ranks import on_ranks
 from tests.runs import config
@@ -69,6 +73,28 @@ def test_the_signal_that_comes_back_is_by_the_value_that_is_written_over(shortcu
     for name, output in kept.items():
         assert output.grad is not None
         assert found[name] == pytest.approx(output.grad.norm().item(), rel=1e-5)
+
+
+def test_a_run_measures_the_loss_that_it_trains(tmp_path: Path) -> None:
+    found = {}
+    for smoothing in (0.0, 0.1):
+        of = config(tmp_path, "model.depth=8", "eval.gradient_flow=true", f"optim.label_smoothing={smoothing}")
+        net = prepare(of, load(of.data, of.paths.data, may_fetch=False))
+        RankHooks(net, Stopper(None)).begin()
+        found[smoothing] = [layer["activation_gradient_norm"] for layer in net.state.flow[0]["layers"]]
+    kept: list[Tensor] = []
+
+    def keep(_: object, __: object, output: Tensor) -> Tensor:
+        output.retain_grad()
+        kept.append(output)
+        return output.clone()
+
+    net.model.train().get_submodule("bn1").register_forward_hook(keep)
+    images, labels = net.feed.batch(0)
+    F.cross_entropy(forward(net.model, images, "fp32"), labels, label_smoothing=0.1).backward()
+    assert kept[0].grad is not None
+    assert found[0.1][0] == pytest.approx(kept[0].grad.norm().item(), rel=1e-5)
+    assert found[0.1][0] != pytest.approx(found[0.0][0], rel=1e-5)
 
 
 def test_larger_weights_have_smaller_gradients_for_the_same_signal() -> None:

@@ -142,6 +142,22 @@ def test_time_that_is_up_saves_and_says_75(tmp_path: Path, told: list[str]) -> N
     assert go(again)[1] == again
 
 
+def test_a_run_whose_own_processes_alone_were_stopped_is_said_and_75(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: list[str]
+) -> None:
+    runs = configs(tmp_path, "seed=0,1", *SMALL, "optim.steps=2", "optim.milestones=[]")
+    real = attempt
+
+    def one_stopped(config: RunConfig, *rest: Any) -> Outcome:
+        return Outcome("stopped") if config.seed == 0 else real(config, *rest)
+
+    monkeypatch.setattr("repro.launch.plan.attempt", one_stopped)
+    result, finished = go(runs)
+    assert (finished, result.failed, result.exit_code) == (runs[1:], {}, 75)
+    assert result.stopped == [runs[0].run_id]
+    assert runs[0].run_id in told[-1] and "the same command resumes" in told[-1]
+
+
 @pytest.mark.parametrize("name", ["work", "results"])
 def test_a_file_where_a_folder_should_be(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_text("")

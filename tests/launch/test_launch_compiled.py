@@ -121,11 +121,23 @@ def test_finished_runs_of_both_kinds_tell_what_compiling_saves(tmp_path: Path, t
     assert "1 min 36 s (measured" in told[0]
 
 
-def test_a_run_keeps_the_mode_that_it_began_in(tmp_path: Path, told: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("made_on", "step", "kept"),
+    [
+        ({}, "graph, 8 images", "graph"),
+        ({"ranks": "1"}, "eager", "eager"),
+        ({"ranks": "2"}, "eager", "compile"),
+        ({"device": "a CPU", "ranks": "1"}, "eager", "compile"),
+    ],
+)
+def test_a_run_keeps_the_mode_that_it_began_in_on_the_same_device(
+    tmp_path: Path, told: list[str], made_on: dict[str, str], step: str, kept: str
+) -> None:
     begun, new = on_gpu(tmp_path, "model.depth=1202", "seed=0,1")
     begun.work_dir.mkdir(parents=True)
-    checkpoint.save(checkpoint.step_path(begun.work_dir, 5), {"model": {}, "setting": {"step": "graph, 8 images"}})
-    assert modes(with_steps([begun, new], 1)) == ["graph", "compile"]
+    stored = {"model": {}, "setting": {"device": "H100", "step": step} | made_on}
+    checkpoint.save(checkpoint.step_path(begun.work_dir, 5), stored)
+    assert modes(with_steps([begun, new], 1)) == [kept, "compile"]
 
 
 @pytest.mark.parametrize("words", [{"step": "graph"}, {"step": "eager"}, {"devices": 2}, {"device": "cpu"}])

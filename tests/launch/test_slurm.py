@@ -245,6 +245,22 @@ def test_a_sweep_through_requeue_time_limit_and_a_lost_node_ends_as_a_local_one(
     assert "6 of 6 done" in collected.read_text()
 
 
+def test_the_job_whose_number_is_its_arrays_goes_back_alone(cluster: Cluster) -> None:
+    folder = cluster.folder / "own number"
+    words = command(folder, "seed=0,1", *on_slurm(cpus=4), steps=600)
+    collector = subprocess.Popen(words, env=cluster.environment, stdout=subprocess.PIPE, text=True)
+    work, ids = folder / "work", run_ids(words)
+    wait_for(lambda: all(step_of(work / run_id) > 20 for run_id in ids), "both runs train")
+    (path,) = work.glob("slurm/*/submission.json")
+    told = cluster.call("squeue", "-h", "-r", f"--name={path.parent.name}", "-o", "%i %A %F").splitlines()
+    limited, other = sorted((line.split() for line in told), key=lambda ids: ids[1] != ids[2])
+    assert limited[1] == limited[2]
+    cluster.call("scancel", "--batch", "--signal=USR2", limited[0])
+    said, _ = collector.communicate(timeout=PATIENCE)
+    assert collector.returncode == 0, said
+    assert [cluster.restarts(limited[0]), cluster.restarts(other[0])] == [1, 0]
+
+
 def test_a_run_on_two_nodes_is_told_to_save_and_ends_as_on_two_devices_here(cluster: Cluster) -> None:
     here, remote = cluster.folder / "two devices", cluster.folder / "two nodes"
     group = "model.bn_group_size=8"

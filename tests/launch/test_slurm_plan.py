@@ -22,6 +22,8 @@ from repro.launch.slurm import jobs, node, submit
 from repro.launch.slurm.job import ShardJob, for_job
 from repro.launch.slurm.jobs import Job, Submission, read_queue
 from repro.launch.slurm.submit import parameters, shards
+from repro.runtime.provenance import environment
+from repro.runtime.stop import LATER
 from tests.runs import configs
 
 ON_SLURM = ("execution=slurm", "execution.slurm.poll_seconds=0.001")
@@ -434,6 +436,7 @@ def test_what_the_job_says_of_itself(
     result = collect([run])[0]
     assert len(queue.submissions) == times
     assert result.elsewhere == [run.run_id] * elsewhere
+    assert result.exit_code == (LATER if elsewhere else 1)
     assert (failed in result.failed[run.run_id]) if failed else not result.failed
 
 
@@ -453,6 +456,44 @@ def test_a_queue_that_does_not_answer_is_asked_again(
     result, _ = collect([run])
     assert result.exit_code == 0
     assert told.count("Slurm does not answer (squeue); asking again") == 1
+
+
+def test_a_run_left_to_another_process_that_ends_meanwhile_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = configs(tmp_path, "seed=0,1", *ON_SLURM)
+    queue = Queue(monkeypatch, ["COMPLETED"], ["RUNNING"] * 9 + [lambda: record(*runs)])
+
+    def submit_apart(wanted: list[RunConfig], line_of: Mapping[str, int]) -> list[Submission]:
+        found = [one for run in wanted for one in queue.submit([run], line_of)]
+        found[0].outcome_path(0).write_text(json.dumps({"elsewhere": [runs[0].run_id]}))
+        return found
+
+    monkeypatch.setattr(slurm_collect, "submit", submit_apart)
+    result, _ = collect(runs)
+    assert (result.finished, result.elsewhere, result.exit_code) == (runs, [], 0)
+
+
+@pytest.mark.parametrize("refusals", [1, 9])
+def test_a_refused_resubmission_is_tried_again_but_not_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: list[str], refusals: int
+) -> None:
+    (run,) = configs(tmp_path, *ON_SLURM)
+    queue = Queue(monkeypatch, ["RUNNING", "NODE_FAIL"], ["RUNNING", lambda: record(run)])
+    refused = iter([False] + [True] * refusals)
+
+    def submit(runs: list[RunConfig], line_of: Mapping[str, int]) -> list[Submission]:
+        if next(refused, False):
+            raise RunError("Slurm refused the jobs: no controller")
+        return queue.submit(runs, line_of)
+
+    monkeypatch.setattr(slurm_collect, "submit", submit)
+    result, finished = collect([run])
+    assert "Slurm refused the jobs: no controller; trying again" in told
+    if refusals == 1:
+        assert (finished, result.exit_code, result.failed) == ([run], 0, {})
+    else:
+        assert (finished, result.exit_code, list(result.failed)) == ([], 1, [run.run_id])
 
 
 def test_ctrl_c_leaves_the_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: list[str]) -> None:
@@ -480,6 +521,8 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ShardJob:
     }
     (folder / jobs.SUBMISSION).write_text(json.dumps(values))
     monkeypatch.setenv("SLURM_JOB_ID", "7")
+    for name in ("SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(slurm_job, "LOOK_SECONDS", 0)
     monkeypatch.setattr(slurm_job, "call", lambda *words: pytest.fail(f"asked Slurm {words}"))
     return ShardJob(folder, 0)
@@ -557,6 +600,27 @@ def test_a_job_refuses_other_code(
     assert calls == []
 
 
+@pytest.mark.parametrize("starts", [True, False])
+def test_a_job_takes_the_commit_of_the_same_code_from_its_submission_where_git_is_missing(
+    job: ShardJob, monkeypatch: pytest.MonkeyPatch, starts: bool
+) -> None:
+    path = job.folder / jobs.SUBMISSION
+    values = json.loads(path.read_text())
+    changes = {"commit": "1" * 40, "code": slurm_job.digest() if starts else "0"}
+    path.write_text(json.dumps(values | {"provenance": values["provenance"] | changes, "dirty": False}))
+    for name in ("REPRO_COMMIT", "REPRO_DIRTY"):
+        monkeypatch.setenv(name, "")  # to be as before at the end
+    monkeypatch.setattr("repro.runtime.provenance.git", lambda *words: None)
+    calls = training(monkeypatch, Result())
+    environment.cache_clear()
+    try:
+        assert start(job)[0] == (0 if starts else 1)
+        assert len(calls) == starts
+        assert (environment()["commit"], environment()["dirty"]) == (("1" * 40, False) if starts else ("unknown", None))
+    finally:
+        environment.cache_clear()
+
+
 def test_a_job_refuses_a_run_under_another_runs_name(job: ShardJob, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = training(monkeypatch)
     path = job.folder / jobs.SUBMISSION
@@ -570,7 +634,9 @@ def test_a_job_refuses_a_run_under_another_runs_name(job: ShardJob, monkeypatch:
 
 
 @pytest.mark.parametrize("state", ["RUNNING\n", "SIGNALING\n"])
-@pytest.mark.parametrize("stopped", [Result(exit_code=143), signal.SIGTERM, signal.SIGUSR2])
+@pytest.mark.parametrize(
+    "stopped", [Result(exit_code=143), Result(stopped=["a"], exit_code=75), signal.SIGTERM, signal.SIGUSR2]
+)
 def test_a_job_that_is_asked_to_end_goes_back_into_the_queue(
     job: ShardJob, monkeypatch: pytest.MonkeyPatch, stopped: Result | signal.Signals, state: str
 ) -> None:
@@ -580,6 +646,16 @@ def test_a_job_that_is_asked_to_end_goes_back_into_the_queue(
     assert code != 0
     assert outcome == {}, "it has not ended"
     assert asked[-1] == ("scontrol", "requeue", "7")
+
+
+def test_a_job_of_an_array_goes_back_alone(job: ShardJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own number may be that of the array, which Slurm's commands take for all jobs of the array."""
+    for name, value in (("SLURM_JOB_ID", "7"), ("SLURM_ARRAY_JOB_ID", "7"), ("SLURM_ARRAY_TASK_ID", "0")):
+        monkeypatch.setenv(name, value)
+    training(monkeypatch, Result(exit_code=143))
+    asked = answering(monkeypatch, "RUNNING")
+    assert start(job) == (128 + signal.SIGUSR2, {})
+    assert asked == [("squeue", "-h", "-j", "7_0", "-o", "%T"), ("scontrol", "requeue", "7_0")]
 
 
 @pytest.mark.parametrize("state", ["COMPLETING", "PENDING", ""])
@@ -601,9 +677,26 @@ def test_a_job_that_cannot_go_back_says_so(job: ShardJob, monkeypatch: pytest.Mo
     assert start(job)[1]["again"] is True
 
 
+def saving(monkeypatch: pytest.MonkeyPatch, *steps: int | None) -> None:
+    """Let each start of a job save this step, or nothing, before it is asked to end."""
+    left = list(steps)
+
+    def launch(runs: list[RunConfig], *rest: object) -> Result:
+        if (step := left.pop(0)) is not None:
+            runs[0].work_dir.mkdir(parents=True, exist_ok=True)
+            (runs[0].work_dir / f"step_{step:08d}.pt").touch()
+        return Result(exit_code=143)
+
+    monkeypatch.setattr("repro.launch.plan.launch", launch)
+
+
+REQUEUED = (128 + signal.SIGUSR2, dict[str, Any]())
+
+
 def test_a_job_that_never_gets_to_save_does_not_start_for_ever(job: ShardJob, monkeypatch: pytest.MonkeyPatch) -> None:
-    training(monkeypatch, Result(exit_code=140))
-    monkeypatch.setenv("SLURM_RESTART_COUNT", str(slurm_job.FRUITLESS_STARTS))
+    saving(monkeypatch, *[None] * 9)
+    answering(monkeypatch, "RUNNING")
+    assert [start(job) for _ in range(slurm_job.FRUITLESS_STARTS - 1)] == [REQUEUED] * (slurm_job.FRUITLESS_STARTS - 1)
     code, outcome = start(job)
     assert code == 1
     assert "raise execution.slurm.time" in outcome["refused"]
@@ -612,16 +705,21 @@ def test_a_job_that_never_gets_to_save_does_not_start_for_ever(job: ShardJob, mo
 def test_a_job_that_saved_a_step_goes_back_however_often_it_was_started(
     job: ShardJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def launch(runs: list[RunConfig], *rest: object) -> Result:
-        runs[0].work_dir.mkdir(parents=True)
-        (runs[0].work_dir / "step_00000005.pt").touch()
-        return Result(exit_code=143)
-
-    monkeypatch.setattr("repro.launch.plan.launch", launch)
     monkeypatch.setenv("SLURM_RESTART_COUNT", "9")
+    saving(monkeypatch, None, None, 5, None, 6, None, None, None)
     asked = answering(monkeypatch, "RUNNING")
-    assert start(job) == (128 + signal.SIGUSR2, {})
+    assert [start(job) for _ in range(7)] == [REQUEUED] * 7, "starts without a saved step count only in a row"
     assert asked[-1] == ("scontrol", "requeue", "7")
+    assert "raise execution.slurm.time" in start(job)[1]["refused"]
+
+
+def test_a_job_that_is_asked_to_end_before_it_knows_its_runs_goes_back(
+    job: ShardJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "9")
+    monkeypatch.setattr(Submission, "configs", lambda *_: signal.raise_signal(signal.SIGTERM))
+    answering(monkeypatch, "RUNNING")
+    assert start(job) == REQUEUED
 
 
 def test_a_run_that_a_lost_node_still_trains_is_waited_for(job: ShardJob, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -682,6 +780,7 @@ def test_submitting_writes_the_story_before_the_jobs_exist(tmp_path: Path, monke
     (tmp_path / "work" / jobs.FOLDER).mkdir(parents=True)
     (one,) = submit.submit(runs)
     assert Submission.read(one.folder) == one
+    assert one.values["dirty"] is environment()["dirty"]
     assert [config.run_id for shard in (0, 1) for config in one.configs(shard)] == [r for s in one.shards for r in s]
     script = (bin_folder / "sbatch.script").read_text()
     assert f"#SBATCH --job-name={one.name}" in script

@@ -155,6 +155,29 @@ def test_a_killed_worker_a_killed_launcher_and_a_stop_end_with_the_undisturbed_b
     assert_same(whole, broken)
 
 
+@pytest.mark.slow
+def test_a_signal_to_all_processes_lets_the_run_save(tmp_path: Path) -> None:
+    """Slurm sends SIGTERM to all processes of a step when it preempts a job."""
+    words = (
+        *("execution=ddp", "model.depth=20", "data.image_size=16", "optim.steps=1000", "eval.every_steps=1000"),
+        *("execution.checkpoint_seconds=0", "execution.log_steps=50"),
+    )
+    of = config(tmp_path, *words)
+    command = [sys.executable, "-m", "tests.launch.test_torchrun", str(tmp_path), *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as launcher:
+        wait_for(lambda: last_step(of) >= 50)
+        before, there = last_step(of), processes(tmp_path)
+        assert len(there) == 4, "launcher, agent and two workers"
+        workers = [worker(tmp_path, rank) for rank in (0, 1)]
+        for pid in sorted(there, key=lambda pid: pid not in workers):
+            os.kill(pid, signal.SIGTERM)
+            time.sleep(0.05)  # so that the agent hears it after its workers, which go on to their next save
+        said, _ = launcher.communicate(timeout=SECONDS)
+    assert said.splitlines()[-1] == "stopped"
+    assert before < last_step(of) < 1000
+    assert processes(tmp_path) == {}
+
+
 @takes_minutes
 @pytest.mark.slow
 def test_two_agents_with_a_killed_worker_end_with_the_undisturbed_bits(tmp_path: Path) -> None:
@@ -389,4 +412,5 @@ def test_what_cannot_start_is_said_before(tmp_path: Path, capsys: pytest.Capture
 
 if __name__ == "__main__":
     send_to(print_line)
-    torchrun.train(config(Path(sys.argv[1]), *WORDS), Stopper(None))
+    with Stopper(None) as asked:
+        print(torchrun.train(config(Path(sys.argv[1]), *(sys.argv[2:] or WORDS)), asked).state)

@@ -113,6 +113,16 @@ def test_a_full_disk_keeps_what_was_there_and_says_so(tmp_path: Path, monkeypatc
     assert [p.name for p in tmp_path.iterdir()] == ["step_00000005.pt"]
 
 
+def test_a_fault_of_the_device_is_no_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fault(payload: object) -> str:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(checkpoint, "digest", fault)
+    with pytest.raises(RuntimeError, match="CUDA error") as raised:
+        checkpoint.save(tmp_path / "step_00000001.pt", {"model": {}})
+    assert type(raised.value) is RuntimeError, "not the RunError of a process that can go on"
+
+
 def test_a_checkpoint_is_flushed_before_it_takes_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real, there = os.fsync, list[list[str]]()
 

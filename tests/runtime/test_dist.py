@@ -29,7 +29,7 @@ from repro.models.blocks import BlockNet
 from repro.results.read import Record, read_record
 from repro.runtime import checkpoint, distributed
 from repro.runtime.log import send_to
-from tests.ranks import on_ranks
+from tests.ranks import free_port, on_ranks
 from tests.runs import StopAfter, config
 
 WORDS = ("optim.batch_size=16", "data.train_images=72", "data.test_images=101", "data.image_size=8")
@@ -369,6 +369,17 @@ def test_the_parts_of_the_ranks_are_the_batch_of_one(tmp_path: Path) -> None:
         assert torch.equal(torch.cat(labels), whole.batch(step)[1])
 
 
+def test_hosts_wait_for_each_other_for_hours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first rank alone may prepare a large set of images on a slow disk."""
+    environment = {"RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, str(value))
+    with distributed.joined("cpu"):
+        world = torch.distributed.group.WORLD
+        assert world is not None
+        assert world._get_backend(torch.device("cpu")).options._timeout.total_seconds() >= 12 * 3600
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -390,6 +401,10 @@ def test_the_parts_of_the_ranks_are_the_batch_of_one(tmp_path: Path) -> None:
         (
             ["execution.devices=2", "execution.micro_batch=4"],
             r"execution\.micro_batch=4 .* model\.bn_group_size=16 .*: use 8 or null",
+        ),
+        (
+            ["execution.devices=1", "model.bn_group_size=8", "execution.micro_batch=8", "eval.gradient_flow=true"],
+            r"eval\.gradient_flow=true .* execution\.micro_batch=8",
         ),
         (["execution.devices=2", "device=mps"], "not mps"),
     ],

@@ -105,14 +105,16 @@ class Collector:
             alive = {run_id: job for job in jobs(self.work) for run_id in job.run_ids}
             self.last |= alive
             missing = [config for config in wanted if config.run_id not in alive]
+            # Count before: attempts that Slurm refuses must end as well.
+            self.submitted.update(config.run_id for config in missing)
             for submission in submit(missing, self.line_of):
                 for number, shard in enumerate(submission.shards):
                     self.last |= dict.fromkeys(shard, Job("", "PENDING", "", "", submission, number))
-        self.submitted.update(config.run_id for config in missing)
         return len(missing)
 
     def collect(self) -> None:
         """Wait until every run has ended; Ctrl-C leaves the jobs running."""
+        interrupted = False
         poll_seconds = min(c.execution.slurm.poll_seconds for c in self.configs if c.execution.slurm is not None)
         try:
             while self.waiting:
@@ -123,10 +125,10 @@ class Collector:
             log.info(
                 "\nthe jobs continue; the same command collects the results, `repro cancel --all` cancels the jobs"
             )
+            interrupted = True
+        self.result.end(self.configs)
+        if interrupted:
             self.result.exit_code = 130
-        self.result.finished = [c for c in self.configs if is_done(c)]
-        if self.result.failed and not self.result.exit_code:
-            self.result.exit_code = 1
 
     def look(self) -> None:
         asked = list({job.submission.folder: job.submission for job in self.last.values()}.values())
@@ -141,7 +143,11 @@ class Collector:
         over = [run_id for run_id in self.waiting if self.is_over(run_id, known)]
         lost = [self.waiting[run_id] for run_id in over if not self.is_explained(run_id)]
         if lost:
-            log.info(f"{self.submit_missing(lost)} runs are submitted again: their jobs were lost")
+            try:
+                log.info(f"{self.submit_missing(lost)} runs are submitted again: their jobs were lost")
+            except RunError as error:
+                self.tell(f"{error}; trying again")
+                return
         self.tell(self.summary())
 
     def is_over(self, run_id: str, known: dict[tuple[Path, int], Job]) -> bool:

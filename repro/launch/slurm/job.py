@@ -4,6 +4,7 @@ Before its time limit (SIGUSR2) or on preemption (SIGTERM) the job lets its runs
 to resume later from their checkpoints. The runs' records are its result; its report only explains missing ones.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import logging
@@ -24,11 +25,11 @@ from repro.errors import InputError, RunError
 from repro.launch.slurm.jobs import Submission, call
 from repro.runtime.log import print_line, send_to
 from repro.runtime.output import steady
-from repro.runtime.provenance import environment, set_command, write_json
+from repro.runtime.provenance import commit, environment, read_json, set_command, write_json
 
 log = logging.getLogger(__name__)
 ASKED = 128  # exit codes from here on name a signal
-FRUITLESS_STARTS = 3  # after so many starts without a saved step, the time limit is too short
+FRUITLESS_STARTS = 3  # after so many starts in a row without a saved step, the time limit is too short
 UNDECIDED = ("RUNNING", "SIGNALING")  # states in which the job may requeue itself; the second warns of its time limit
 ELSEWHERE_SECONDS = 600.0  # the wait for a run that another process trains, as on a lost node
 LOOK_SECONDS = 10.0
@@ -61,11 +62,14 @@ class ShardJob:
         submission = Submission.read(self.folder)
         submission.outcome_path(self.shard).unlink(missing_ok=True)
         report, asked = Report(), False
+        configs: list[RunConfig] = []
+        before: dict[Path, int] = {}
         signal.signal(signal.SIGUSR2, _raise)
         signal.signal(signal.SIGTERM, _raise)
         try:
             configs = [for_job(config) for config in submission.configs(self.shard)]
             before = saved(configs)
+            take_commit(submission.values)
             if refusal := changed(submission.values):
                 raise InputError(refusal)
             set_command(str(submission.values["command"]))
@@ -80,7 +84,7 @@ class ShardJob:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.signal(signal.SIGUSR2, signal.SIG_IGN)
         if asked and not report.refused:
-            if int(os.environ.get("SLURM_RESTART_COUNT", "0")) >= FRUITLESS_STARTS and saved(configs) == before:
+            if self.fruitless_starts(has_saved=saved(configs) != before) >= FRUITLESS_STARTS:
                 report.refused = (
                     "the job was stopped again before any run had saved a step: raise execution.slurm.time, or "
                     "lower execution.checkpoint_seconds"
@@ -93,6 +97,16 @@ class ShardJob:
         if report.refused:
             log.info(report.refused)
         sys.exit(1 if report.failed or report.refused else 0)
+
+    def fruitless_starts(self, *, has_saved: bool) -> int:
+        """Return how many starts in a row have saved nothing, with this one; a file keeps the number."""
+        path = self.folder / f"fruitless_{self.shard}.json"
+        if has_saved:
+            path.unlink(missing_ok=True)
+            return 0
+        starts = 1 + (int(read_json(path)["starts"]) if path.exists() else 0)
+        write_json(path, {"starts": starts})
+        return starts
 
 
 def _raise(number: int, frame: FrameType | None) -> None:
@@ -118,7 +132,7 @@ def train(configs: list[RunConfig], report: Report) -> bool:
     while True:
         result = launch(configs, lambda config: log.info(f"{config.run_id} has its record"))
         report.failed, report.elsewhere = {**report.failed, **result.failed}, tuple(result.elsewhere)
-        if result.exit_code >= ASKED:
+        if result.exit_code >= ASKED or result.stopped:
             return True
         if not result.elsewhere or time.monotonic() > end:
             return False
@@ -127,22 +141,32 @@ def train(configs: list[RunConfig], report: Report) -> bool:
         time.sleep(LOOK_SECONDS)
 
 
-def saved(configs: list[RunConfig]) -> list[list[str]]:
-    """List the checkpoints and records of each run."""
-    return [
-        sorted(p.name for p in c.work_dir.glob("*") if p.suffix == ".pt" or p.name == "record.json") for c in configs
-    ]
+def saved(configs: list[RunConfig]) -> dict[Path, int]:
+    """Return the files with the progress of each run, and the times of their last changes."""
+    found = {}
+    for path in (path for config in configs for path in config.work_dir.rglob("*")):
+        if path.suffix in (".pt", ".npz") or path.name == "record.json":
+            with contextlib.suppress(OSError):  # another process that trains the run may have removed it
+                found[path] = path.stat().st_mtime_ns
+    return found
+
+
+def job_id() -> str:
+    """Return the id of this job for Slurm's commands."""
+    # In one job of an array both ids are the same number, which the commands take for the whole array.
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{task}" if array and task else os.environ["SLURM_JOB_ID"]
 
 
 def requeue() -> bool:
     """Requeue the job, unless Slurm has already decided about it; return whether either is certain."""
-    job_id = os.environ["SLURM_JOB_ID"]
+    this = job_id()
     for wait in (1.0, 5.0, 20.0):
         try:
             # Otherwise it was cancelled, which requeuing would undo, or preemption requeues it.
-            if call("squeue", "-h", "-j", job_id, "-o", "%T").strip() in UNDECIDED:
+            if call("squeue", "-h", "-j", this, "-o", "%T").strip() in UNDECIDED:
                 log.info("stopped: the job is requeued and later resumes from its checkpoints")
-                call("scontrol", "requeue", job_id)
+                call("scontrol", "requeue", this)
             return True
         except (InputError, RunError) as error:
             log.info(str(error))
@@ -152,11 +176,25 @@ def requeue() -> bool:
 
 def provenance() -> dict[str, Any]:
     """Return the commit, Python, packages and digest of the code, which must be the same when a job starts."""
+    here = environment()
+    return {"commit": here["commit"], "code": digest(), "python": here["python"], "packages": here["packages"]}
+
+
+def digest() -> str:
+    """Return the digest of the code."""
     code = hashlib.sha256()
     for path in sorted(PACKAGE.rglob("*.py")):
         code.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    here = environment()
-    return {"commit": here["commit"], "code": code.hexdigest(), "python": here["python"], "packages": here["packages"]}
+    return code.hexdigest()
+
+
+def take_commit(submitted: dict[str, Any]) -> None:
+    """Take the commit from the submission if it has the same code, and git tells none on this node."""
+    then, dirty = submitted["provenance"], submitted.get("dirty")
+    if commit() == "unknown" and digest() == then["code"]:
+        os.environ["REPRO_COMMIT"] = then["commit"]
+        if dirty is not None:
+            os.environ["REPRO_DIRTY"] = str(int(dirty))
 
 
 def changed(submitted: dict[str, Any]) -> str:

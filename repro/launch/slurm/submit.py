@@ -19,7 +19,7 @@ from repro.launch.outcome import is_done
 from repro.launch.slurm.job import ShardJob, provenance
 from repro.launch.slurm.jobs import FOLDER, SUBMISSION, Submission
 from repro.models.count import measure
-from repro.runtime.provenance import command, now, write_json
+from repro.runtime.provenance import command, environment, now, write_json
 
 
 def submit(configs: Sequence[RunConfig], line_of: Mapping[str, int] | None = None) -> list[Submission]:
@@ -74,6 +74,7 @@ def submit_array(execution: ExecutionConfig, planned: Sequence[Sequence[RunConfi
         "submitted": now(),
         "command": command(),
         "provenance": provenance(),
+        "dirty": environment()["dirty"],
         "shards": submission.shards,
         "configs": {config.run_id: config.to_dict() for shard in planned for config in shard},
     }
