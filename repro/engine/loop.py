@@ -17,8 +17,8 @@ from repro.evaluation.counts import Counts
 from repro.runtime import distributed
 
 READ_SECONDS = 10.0
-"""The most time between two reads, unless a step takes longer. Stop requests are heard and checkpoints are due only
-after a read."""
+"""The most time between two reads of a run on one device, unless a step takes longer. Stop requests are heard and
+checkpoints are due only after a read. Ranks read after the same steps, whatever their clocks say."""
 
 UNKNOWN = 0
 """The step of an event that older code did not look for."""
@@ -120,7 +120,6 @@ def train(
     optim = config.optim
     clock = time.perf_counter()
     lr = math.nan
-    last_read, most_steps = state.step, 1  # the first step gives an idea of the time of the next ones
     while state.step < optim.steps:
         drops = (
             count_plateaus(optim, [row.train.top1_error for row in state.curve]) if optim.schedule == "plateau" else 0
@@ -131,12 +130,11 @@ def train(
         execute.run(state.step)
         state.step += 1
         evaluating = is_eval_step(state.step, config.eval, optim, epoch_images)
-        steps = state.step - last_read
-        if not (evaluating or steps >= most_steps or is_read_step(state, config.execution.log_steps)):
+        is_late = distributed.size() == 1 and time.perf_counter() - clock >= READ_SECONDS
+        if not (evaluating or is_late or is_read_step(state, config.execution.log_steps)):
             continue
         seen = count(execute.read(), state.step, optim.batch_size, lr)
         now = time.perf_counter()
-        last_read, most_steps = state.step, steps_to_next_read(now - clock, steps)
         state.train_seconds, clock = state.train_seconds + now - clock, now
         state.window += seen
         watch_error(state, seen)
@@ -171,15 +169,6 @@ def is_read_step(state: TrainState, log_steps: int) -> bool:
     # Until the error is below 80 %, each window of steps is read by itself.
     watching = state.below_80_step is None and state.step % WARMUP_CHECK_STEPS == 0
     return watching or state.step % log_steps == 0
-
-
-def steps_to_next_read(seconds: float, steps: int) -> int:
-    """Return how many steps fit into ``READ_SECONDS``, at least one, if ``steps`` took ``seconds``.
-
-    The mean time of all ranks decides, so that they read after the same step.
-    """
-    mean = distributed.total([seconds])[0] / distributed.size()
-    return max(1, int(READ_SECONDS * steps / max(mean, 1e-9)))
 
 
 def count(results: list[StepResult], step: int, batch_size: int, lr: float) -> Counts:
