@@ -14,8 +14,9 @@ from repro.config.run import RunConfig, Science
 from repro.papers import load_recipe
 from repro.results.channels import CHANNELS, IMAGES, TOP, Channels, Likeness
 from repro.results.lesions import LESIONS, Lesion, Lesions
-from repro.results.record import Evaluation, Provenance, Record, Result, RunningError
+from repro.results.record import Evaluation, Record, Result, RunningError
 from repro.results.scales import own_recipe
+from repro.results.stored import Provenance
 
 
 def scale_science(

@@ -22,8 +22,8 @@ from repro.launch.failure import FAILURE, REMEDY
 from repro.launch.slurm.jobs import Job
 from repro.results.agreement import agreement, same_settings
 from repro.results.read import Reading, read_record
-from repro.results.record import DETECTION, LOCALIZATION, RECORD
 from repro.results.settings import differing, scale_of_run
+from repro.results.stored import DETECTION, LOCALIZATION, RECORD
 from repro.runtime.lock import is_held, owner
 from repro.runtime.progress import read_progress
 from repro.runtime.provenance import read_json

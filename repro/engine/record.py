@@ -18,17 +18,8 @@ from repro.evaluation.counts import Counts
 from repro.evaluation.layer_statistics import layer_responses
 from repro.evaluation.single_crop import TOP5_CLASSES, Evaluator
 from repro.models.count import measure
-from repro.results.record import (
-    Construction,
-    Evaluation,
-    Flow,
-    LayerResponse,
-    Provenance,
-    Record,
-    Result,
-    RunningError,
-    ViewResult,
-)
+from repro.results.record import Construction, Evaluation, Flow, LayerResponse, Record, Result, RunningError, ViewResult
+from repro.results.stored import Provenance
 from repro.runtime import distributed
 from repro.runtime.device import arithmetic, num_threads
 from repro.runtime.provenance import command, environment, now

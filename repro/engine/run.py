@@ -18,7 +18,8 @@ from repro.engine.resume import claim_folder, last_good, restore
 from repro.engine.step import Step, build_step
 from repro.errors import InputError, RunError
 from repro.evaluation.single_crop import recompute_batch_norm
-from repro.results.record import RECORD, Record
+from repro.results.record import Record
+from repro.results.stored import RECORD
 from repro.runtime import checkpoint, distributed
 from repro.runtime.provenance import now, write_json
 from repro.runtime.stop import Stopped, Stopper

@@ -18,7 +18,8 @@ from repro.errors import InputError, RunError
 from repro.evaluation.weight_files import METADATA, PIXELS, open_net, read_weights
 from repro.results.localization_record import LocalizationRecord
 from repro.results.read import AnyRecord, read_any
-from repro.results.record import RECORD, Record
+from repro.results.record import Record
+from repro.results.stored import RECORD
 from repro.runtime import checkpoint
 from repro.runtime.files import replacing
 

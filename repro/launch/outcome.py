@@ -12,7 +12,7 @@ from repro.data.own_images import listed_digests, other_images, other_images_tex
 from repro.errors import InputError
 from repro.launch.failure import REMEDY
 from repro.results.read import AnyRecord, read_any
-from repro.results.record import RECORD
+from repro.results.stored import RECORD
 from repro.runtime.provenance import read_json
 
 

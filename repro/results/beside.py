@@ -13,7 +13,8 @@ from repro.config.parse import build, plain, require
 from repro.errors import InputError, RunError
 from repro.results.publish import copy_files
 from repro.results.read import read_values
-from repro.results.record import RECORD, Record
+from repro.results.record import Record
+from repro.results.stored import RECORD
 from repro.runtime.files import make_folder
 from repro.runtime.provenance import write_json
 

@@ -13,7 +13,7 @@ from repro.config.parse import build, require
 from repro.errors import InputError
 from repro.results.publish import copy_files
 from repro.results.read import LeftOut, read_values
-from repro.results.record import PLAIN_NAME, RECORD
+from repro.results.stored import PLAIN_NAME, RECORD
 
 SCHEMA = 1
 FOLDER = "ensembles"

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 from repro.config.run import DataConfig, EvalConfig, ModelConfig, OptimConfig
 from repro.errors import InputError
 from repro.results.read import LeftOut, Reading, read_curve
-from repro.results.record import Construction, Evaluation, Provenance, Record, RunningError, ViewResult
+from repro.results.record import Construction, Evaluation, Record, RunningError, ViewResult
+from repro.results.stored import Provenance
 from repro.runtime.provenance import CURVE_COLUMNS
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ from pathlib import Path
 from repro.errors import InputError, nearest
 from repro.results.detection_record import DetectionRecord
 from repro.results.read import AnyRecord, read_any
-from repro.results.record import RECORD, Record
+from repro.results.record import Record
 from repro.results.settings import differing
+from repro.results.stored import RECORD
 
 
 def find_record(name: str, roots: Sequence[Path]) -> Record:

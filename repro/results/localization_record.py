@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from repro.config.parse import Open, require
-from repro.results.record import SCHEMA, check_identity, read_values
+from repro.results.stored import SCHEMA, check_identity, read_values
 from repro.results.task_record import TaskRecord
 
 PROPOSALS_OF = "proposals of "

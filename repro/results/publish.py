@@ -9,7 +9,7 @@ from pathlib import Path
 
 from repro.errors import InputError, RunError, nearest
 from repro.results.read import AnyRecord, check_curve, read_any
-from repro.results.record import RECORD
+from repro.results.stored import RECORD
 from repro.runtime.files import replacing
 
 APART = ("exp", "folder", "provenance", "execution", "wall_seconds", "images_per_second")

@@ -13,7 +13,8 @@ from repro.config.parse import require
 from repro.errors import InputError
 from repro.results.detection_record import DetectionRecord
 from repro.results.localization_record import LocalizationRecord
-from repro.results.record import DETECTION, LOCALIZATION, RECORD, SCHEMA, Record, read_values
+from repro.results.record import Record
+from repro.results.stored import DETECTION, LOCALIZATION, RECORD, SCHEMA, read_values
 from repro.runtime.provenance import CURVE_COLUMNS
 
 if TYPE_CHECKING:

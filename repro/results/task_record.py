@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from repro.config.science import Science
-from repro.results.record import Provenance, Stored
+from repro.results.stored import Provenance, Stored
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,7 @@ from repro.engine.resume import changed_setting, claim_folder, last_good
 from repro.errors import RunError
 from repro.evaluation.detection.examples import examples
 from repro.results.detection_record import EXAMPLES, DetectionRecord, DetectionResult
-from repro.results.record import RECORD
+from repro.results.stored import RECORD
 from repro.runtime import checkpoint, distributed
 from repro.runtime.device import arithmetic
 from repro.runtime.files import replacing

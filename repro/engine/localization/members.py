@@ -20,7 +20,7 @@ from repro.models.detection.localizer import Localizer
 from repro.models.detection.region_net import RegionNet
 from repro.results.find import find_file
 from repro.results.localization_record import PROPOSALS_OF, LocalizationRecord, read_localization_record
-from repro.results.record import RECORD
+from repro.results.stored import RECORD
 from repro.runtime import checkpoint
 
 MEMBERS, PROPOSER = "localization.members", "localization.proposals_of"

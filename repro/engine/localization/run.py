@@ -28,7 +28,7 @@ from repro.engine.record import of_run, part, provenance_of
 from repro.engine.resume import claim_folder, last_good
 from repro.errors import RunError
 from repro.results.localization_record import LocalizationRecord, LocalizationResult
-from repro.results.record import RECORD
+from repro.results.stored import RECORD
 from repro.runtime import checkpoint, distributed
 from repro.runtime.device import arithmetic
 from repro.runtime.provenance import now, write_json

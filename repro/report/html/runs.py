@@ -19,9 +19,10 @@ from repro.papers.recipes import all_recipes
 from repro.report.html.charts import chart
 from repro.report.summary import spread
 from repro.results.read import read_curve
-from repro.results.record import Evaluation, Provenance, Record, RunningError
+from repro.results.record import Evaluation, Record, RunningError
 from repro.results.scales import word
 from repro.results.select import departures, net_of, summarize
+from repro.results.stored import Provenance
 from repro.runtime.progress import duration
 
 FILES = ("record.json", "curve.csv", "weights.safetensors", "weights.pt")
