@@ -1,4 +1,4 @@
-"""What the records of all tasks share: their names, their provenance and their file.
+"""Names, provenance and file, which the records of all tasks share.
 
 The text beside a field is its meaning in docs/export.md.
 """
